@@ -1,0 +1,54 @@
+# make        an environment, then the experiment in params.yaml
+# make help   everything else
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(abspath $(VENV))/bin
+# DVC and its stages find the environment's programs first.
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := repro
+.PHONY: help repro order check format test bench lock clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+repro: $(VENV)/installed  ## run the experiment in params.yaml: whatever has changed of it (the default)
+	@dvc repro
+	@echo "Read reports/report.md; compare with: dvc exp show, dvc metrics diff, dvc plots diff"
+
+order: $(VENV)/installed  ## write an experiment's choices into params.yaml: make order EXPERIMENT=mnist_mlp
+	@python src/order.py $(EXPERIMENT)
+
+check: $(VENV)/installed  ## ruff and mypy
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+test: $(VENV)/installed  ## the whole test suite
+	@pytest
+
+bench: $(VENV)/installed  ## samples per second beside other trainers, which get an environment of their own
+	@$(MAKE) -C benchmarks PYTHON=$(abspath $(VENV))/bin/python
+
+format: $(VENV)/installed  ## let ruff mend what it can
+	@ruff check --fix .
+	@ruff format .
+
+# Left out of the lock file: what torch's own wheel pins exactly, where it has CUDA. A CPU wheel needs none of it.
+TORCH_PINS := ^(nvidia-|cuda-|triton)
+
+lock: $(VENV)/installed  ## bring requirements.lock up to pyproject.toml
+	@uv pip compile --quiet --all-extras --python-version 3.11 --universal --no-header --no-annotate \
+		--prerelease if-necessary-or-explicit pyproject.toml | grep -vE '$(TORCH_PINS)' > requirements.new
+	@mv requirements.new requirements.lock
+
+clean:  ## remove the environment and the state of unfinished runs
+	rm -rf $(VENV) .bench-venv runs outputs multirun data/cache
+
+$(VENV)/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@

@@ -1,0 +1,321 @@
+"""Choices to a configuration: the one module that speaks to Hydra.
+
+`conf/` is the menu, `params.yaml` the order, the command line the last word. A configuration is a plain
+dictionary of the order's own shape, fully spelled out: every group is ``{name: choice, key: value, …}``.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hypermap.build import LABELS
+from hypermap.errors import UserError, near, run
+from hypermap.validate import check_kind, validate
+
+ROOT = Path(__file__).resolve().parents[2]
+MENU = ROOT / "conf"
+ORDER = Path("params.yaml")
+
+VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
+TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+
+# What each later stage needs. The report tells the whole configuration; a change to any of it reruns
+# `evaluate` in any case, through the data or the model.
+SLICES: dict[str, tuple[str, ...]] = {
+    "preprocess": ("data",),
+    "train": (*TUNED[1:], "seed"),
+    "evaluate": ("experiment", *TUNED, "seed", "evaluation"),
+}
+
+Configuration = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Where a run starts before its command line is applied."""
+
+    config_name: str  # of Hydra's primary configuration
+    says: str
+
+
+def groups() -> dict[str, list[str]]:
+    """Every group of the menu with its choices."""
+    return {
+        folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
+        for folder in sorted(MENU.iterdir())
+        if folder.is_dir()
+    }
+
+
+def read_order(path: Path = ORDER) -> dict[str, Any]:
+    """The order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or names a group or choice that the menu has not.
+    """
+    try:
+        order: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not here: run this from the project's root, {ROOT}.") from None
+    except Exception as error:  # YAML's and OmegaConf's many
+        raise UserError(f"{path} is not readable YAML: {error}") from None
+    if not isinstance(order, dict):
+        raise UserError(f"{path} must map groups to choices, as in: optimizer: adam")
+    menu = groups()
+    known = [*menu, *VALUES]
+    for key in order:
+        if key not in known:
+            raise UserError(f"{path}: no group or key {key!r}{near(key, known)}. There are: {', '.join(known)}.")
+    for group in menu:
+        _check_choice(group, _choice(order, group), menu, str(path))
+    return order
+
+
+def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = None) -> Configuration:
+    """The validated configuration of `order` (or of the menu's defaults) with `overrides` applied.
+
+    Raises:
+        UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
+    """
+    parsed = _parse(overrides)
+    config_name = "config" if order is None else _store(order, parsed)
+    chosen = _compose(config_name, [str(o.input_line) for o in parsed if o.key_or_group in groups()])
+    if order is not None:
+        _check_experiment(order, parsed, chosen)
+    menu = _compose("config", [f"{group}={chosen[group]['name']}" for group in TUNED])
+    _check_overrides(parsed, menu)
+    configuration = _compose(config_name, overrides)
+    _check_configuration(configuration, menu, {o.key_or_group for o in parsed if o.is_add()})
+    validate(configuration)
+    return configuration
+
+
+def resolve(config: DictConfig, choices: Mapping[str, str | None]) -> Configuration:
+    """Hydra's configuration as a plain dictionary, each group with the ``name`` of its choice."""
+    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    named = {
+        str(key): {"name": choices[str(key)], **value} if key in choices and isinstance(value, dict) else value
+        for key, value in plain.items()
+    }
+    return {"experiment": choices.get("experiment"), **named}
+
+
+def slices(configuration: Configuration) -> dict[str, Configuration]:
+    """One part of the configuration for each later stage of the pipeline."""
+    return {stage: {key: configuration[key] for key in keys} for stage, keys in SLICES.items()}
+
+
+def order_for(experiment: str) -> dict[str, Any]:
+    """The order that names `experiment`, with its choices and the values it sets spelled out."""
+    _check_choice("experiment", experiment, groups(), "make order EXPERIMENT=…")
+    configuration = compose([f"experiment={experiment}"])
+    body = OmegaConf.to_container(OmegaConf.load(MENU / "experiment" / f"{experiment}.yaml"))
+    assert isinstance(body, dict)
+    order: dict[str, Any] = {"experiment": experiment}
+    for key in (*TUNED, "seed"):
+        if key in TUNED:
+            values = body.get(key, {})
+            order[key] = {"name": configuration[key]["name"], **values} if values else configuration[key]["name"]
+        else:
+            order[key] = configuration[key]
+    return order
+
+
+def application(task: Callable[[Configuration, Path], float]) -> None:
+    """Run `task` as a Hydra application: single runs and multirun, from the baseline it prints first.
+
+    `task` gets the configuration and the folder for its output, and returns the objective. Mistakes on the
+    command line or in the order are told before Hydra starts.
+
+    Raises:
+        UserError: as `compose`.
+    """
+    arguments = get_args_parser().parse_args()
+    asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    parsed = _parse(arguments.overrides)
+    baseline = _baseline(parsed)
+    if not arguments.help and not arguments.hydra_help:
+        _check_sweeps(parsed, multirun=arguments.multirun)
+        compose(_without_sweeps(parsed), read_order() if baseline.config_name == "order" else None)
+    if not asks:
+        print(f"Baseline: {baseline.says}", flush=True)
+
+    def job(config: DictConfig) -> float:
+        hydra_config = HydraConfig.get()
+        configuration = resolve(config, hydra_config.runtime.choices)
+        validate(configuration)
+        return run(lambda: task(configuration, Path(hydra_config.runtime.output_dir)))  # ahead of Hydra's traceback
+
+    decorate = hydra.main(config_path=str(MENU), config_name=baseline.config_name)
+    decorate(job)()
+
+
+def _baseline(parsed: Sequence[Override]) -> Baseline:
+    """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
+    for override in parsed:
+        if override.key_or_group in ("experiment", "sweep") and override.value() is not None:
+            name = f"{override.key_or_group}={override.value()}"
+            return Baseline("config", f"{name} ({ORDER} is set aside)")
+    order = read_order()
+    _store(order, parsed)
+    experiment = order.get("experiment")
+    return Baseline("order", f"{ORDER}" + (f", which names experiment {experiment}" if experiment else ""))
+
+
+def _store(order: Mapping[str, Any], parsed: Sequence[Override]) -> str:
+    """Make the order a primary configuration on top of the menu's, and return its name.
+
+    A group that the command line chooses loses the order's values with its choice: they belong together.
+    """
+    rechosen = {override.key_or_group for override in parsed} & set(groups())
+    kept = {key: value for key, value in order.items() if key not in rechosen}
+    experiment = kept.pop("experiment", None)
+    chosen = {group: _choice(kept, group) for group in groups() if group in kept}
+    if experiment:
+        overrides = [{"override experiment": experiment}]
+    else:
+        overrides = [{f"override {group}": choice} for group, choice in chosen.items()]
+    values = {
+        key: {k: v for k, v in value.items() if k != "name"} if key in chosen else value
+        for key, value in kept.items()
+        if key not in chosen or isinstance(value, dict)
+    }
+    node = {"defaults": ["config", *overrides, "_self_"], **values}
+    ConfigStore.instance().store(name="order", node=node, replace=True)
+    return "order"
+
+
+def _compose(config_name: str, overrides: Sequence[str]) -> Configuration:
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(MENU)):
+            composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+        return resolve(composed, composed.hydra.runtime.choices)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first_paragraph(error)) from error
+
+
+def _check_experiment(order: Mapping[str, Any], parsed: Sequence[Override], configuration: Configuration) -> None:
+    """Refuse an order whose choices are not those of the experiment it names."""
+    experiment = order.get("experiment")
+    rechosen = {override.key_or_group for override in parsed}
+    for group in groups() if experiment else ():
+        if group in order and group != "experiment" and group not in rechosen:
+            ordered, meant = _choice(order, group), configuration[group]["name"]
+            if ordered != meant:
+                raise UserError(
+                    f"{ORDER} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "
+                    f"{ordered!r}. Set experiment to null to mix choices freely, or write the experiment's own "
+                    f"with: make order EXPERIMENT={experiment}"
+                )
+
+
+def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
+    """Refuse keys on the command line that the chosen choices do not have; ``+`` adds one on purpose."""
+    for override in parsed:
+        group, _, key = override.key_or_group.partition(".")
+        if group in TUNED and key and not override.is_add():
+            _check_keys(group, menu, [key.split(".")[0]])
+
+
+def _check_configuration(configuration: Configuration, menu: Configuration, added: set[str]) -> None:
+    """Refuse keys and kinds of values that a choice's file does not have, whoever gave them."""
+    for key in configuration:
+        if key not in menu and key not in added:
+            raise UserError(f"No key {key!r}{near(key, menu)}. There are: {', '.join(menu)}.")
+    for group in TUNED:
+        given = {key: value for key, value in configuration[group].items() if f"{group}.{key}" not in added}
+        _check_keys(group, menu, list(given))
+        for key, value in given.items():
+            check_kind(f"{group}.{key}", value, menu[group][key])
+
+
+def _check_keys(group: str, menu: Configuration, given: Sequence[str]) -> None:
+    name, known = menu[group]["name"], list(menu[group])
+    allowed = [key for key in known if key not in LABELS]
+    for key in given:
+        if key not in known:
+            raise UserError(
+                f"{group}={name} has no key {key!r}{near(key, allowed)}. "
+                f"It has: {', '.join(allowed) or 'none'} (conf/{group}/{name}.yaml)."
+            )
+
+
+def _choice(order: Mapping[str, Any], group: str) -> str | None:
+    value = order.get(group)
+    if isinstance(value, dict):
+        if "name" not in value:
+            raise UserError(
+                f"{ORDER}: {group} is a mapping without a name. Write {group}: {{name: choice, …}}; "
+                f"choices: {', '.join(groups()[group])}."
+            )
+        value = value["name"]
+    return None if value is None else str(value)
+
+
+def _check_choice(group: str, choice: str | None, menu: Mapping[str, Sequence[str]], where: str) -> None:
+    if choice is not None and choice not in menu[group]:
+        raise UserError(
+            f"{where}: {group} has no choice {choice!r}{near(choice, menu[group])}. "
+            f"There are: {', '.join(menu[group])}."
+        )
+
+
+def _parse(words: Sequence[str]) -> list[Override]:
+    """The command line's overrides; unknown groups and choices are told here, with what there is."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides=list(words))
+    except HydraException as error:
+        raise UserError(f"The command line is not understood: {_first_paragraph(error)}") from error
+    menu = groups()
+    for override in parsed:
+        if override.key_or_group in menu and override.is_delete():
+            raise UserError(f"command line: {override.key_or_group} cannot be left out; choose one of its choices.")
+        if override.key_or_group in menu:
+            value = override.value()
+            choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value] if value else []
+            for choice in choices:
+                _check_choice(override.key_or_group, str(choice), menu, "command line")
+        top = re.split(r"[.@]", override.key_or_group)[0]
+        if top not in (known := [*menu, *VALUES, "hydra"]):
+            raise UserError(f"command line: no group or key {top!r}{near(top, known)}. There are: {', '.join(known)}.")
+    return parsed
+
+
+def _check_sweeps(parsed: Sequence[Override], *, multirun: bool) -> None:
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            raise UserError(
+                f"{override.input_line} gives several values. To try each in turn add -m; a list is written "
+                f"{override.key_or_group}=[value,value]."
+            )
+
+
+def _without_sweeps(parsed: Sequence[Override]) -> list[str]:
+    """The command line with every sweep replaced by its first value: enough to check keys and kinds."""
+    firsts = []
+    for override in parsed:
+        if override.is_discrete_sweep():
+            firsts.append(f"{override.get_key_element()}={next(override.sweep_string_iterator())}")
+        elif not override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+            firsts.append(str(override.input_line))
+    return firsts
+
+
+def _first_paragraph(error: Exception) -> str:
+    return str(error).strip().split("\n\n")[0]

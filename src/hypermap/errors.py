@@ -1,0 +1,39 @@
+"""Mistakes that a person can mend, told in one message."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+TRACEBACK_VARIABLE = "HYPERMAP_TRACEBACK"
+
+
+class UserError(Exception):
+    """A mistake in a configuration, a file or a command: what was given, what is allowed, what to change."""
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A hint such as `` (did you mean 'momentum'?)``, or nothing when no known word is near."""
+    matches = get_close_matches(word, list(known), n=2, cutoff=0.6)
+    return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
+
+
+def run(command: Callable[[], T]) -> T:
+    """Return what `command` returns; exit with 1 and one message where a person made a mistake.
+
+    The environment variable ``HYPERMAP_TRACEBACK=1`` shows the traceback as well. A full disk and a folder
+    that cannot be written to are a person's to mend too, so an `OSError` counts as one.
+    """
+    try:
+        return command()
+    except (UserError, OSError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+            raise
+        print(f"Error: {error}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,263 @@
+"""How good predictions are: the metrics of a report, each with a bootstrap interval.
+
+scikit-learn computes the metrics. The intervals need each metric a thousand times over, on resampled rows. A
+resample is a count per row, and every metric here is a function of *sums* of such counts (over the cells of the
+confusion matrix, the bins of the confidence, the ranks of a score, or all rows), so that the resamples are
+computed side by side from one matrix of counts. The tests hold both routes to the same numbers.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Resampled = Callable[[Floats], dict[str, Floats]]
+"""Row counts (rows, resamples) to the value of each metric in each resample (resamples,)."""
+
+BINS = 15
+"""Equal-width bins of the confidence, as in Guo et al. 2017, https://arxiv.org/abs/1706.04599."""
+
+CHUNK = 1_000_000
+"""Row counts held at once: 8 MB, of which the metrics make a few copies; about what a processor's cache holds."""
+
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "rmse", "mae"})
+
+
+def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
+    """The metrics of `targets` (rows,) int64 and `probabilities` (rows, classes).
+
+    Precision, recall and F1 are means over the classes that occur in targets or predictions (macro), 0 for one that
+    is never predicted; balanced accuracy is the mean recall of the classes in the targets. ROC-AUC is that of
+    class 1 when there are two classes, else the mean of one against the rest over the classes in the targets; it is
+    left out where it does not exist, because all rows are of one class.
+    """
+    targets, probabilities = _checked(targets, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    macro: dict[str, Any] = {"average": "macro", "zero_division": 0.0}
+    areas = [sk.roc_auc_score(targets == k, probabilities[:, k]) for k in _ranked_classes(targets, probabilities)]
+    values = {
+        "accuracy": sk.accuracy_score(targets, predicted),
+        # What balanced_accuracy_score returns; that one warns when a class is predicted that has no row.
+        "balanced_accuracy": sk.recall_score(targets, predicted, labels=np.unique(targets), **macro),
+        "precision": sk.precision_score(targets, predicted, **macro),
+        "recall": sk.recall_score(targets, predicted, **macro),
+        "f1": sk.f1_score(targets, predicted, **macro),
+        **({"roc_auc": np.mean(areas)} if areas else {}),
+        "log_loss": sk.log_loss(targets, probabilities, labels=np.arange(probabilities.shape[1])),
+        "calibration_error": calibration_error(targets, probabilities),
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+def regression(targets: NDArray[Any], values: NDArray[Any]) -> dict[str, float]:
+    """The metrics of `targets` and predicted `values`, both (rows,), in the targets' own unit.
+
+    R² is left out for a single row, where it does not exist.
+    """
+    metrics = {
+        "rmse": sk.root_mean_squared_error(targets, values),
+        "mae": sk.mean_absolute_error(targets, values),
+    }
+    if len(targets) > 1:
+        metrics["r2"] = sk.r2_score(targets, values)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def calibration_bins(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Floats, Floats, Integers]:
+    """Mean confidence, accuracy and rows of each of the `BINS` bins of the confidence in the predicted class.
+
+    Each is (bins,); a bin without rows has NaN for the first two.
+    """
+    confidence, correct = _confidence(targets, probabilities)
+    bins = _bin(confidence)
+    rows = np.bincount(bins, minlength=BINS)
+    with np.errstate(invalid="ignore"):
+        return (
+            np.bincount(bins, confidence, BINS) / rows,
+            np.bincount(bins, correct, BINS) / rows,
+            rows.astype(np.int64),
+        )
+
+
+def calibration_error(targets: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    """Expected calibration error: |accuracy - confidence| over the bins, weighted by their rows (Guo et al. 2017)."""
+    confidence, accuracy, rows = calibration_bins(targets, probabilities)
+    return float(np.nansum(np.abs(accuracy - confidence) * rows) / rows.sum())
+
+
+def intervals(
+    targets: NDArray[Any],
+    predictions: NDArray[Any],
+    *,
+    task: str,
+    repeats: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals over rows, for the metrics of `classification` or `regression`.
+
+    They tell what another draw of as many rows would change, and not what another training run would. The interval
+    of `calibration_error` lies high, sometimes above the value itself: binning turns any noise into error, and
+    resampling adds noise. A resample in which a metric does not exist is left out of that metric's interval, and the
+    interval where no resample is left.
+    """
+    resampled = (regression_of if task == "regression" else classification_of)(targets, predictions)
+    parts = [resampled(counts) for counts in _counts(len(targets), repeats, np.random.default_rng(seed))]
+    tail = 50 * (1 - confidence)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    existing = {name: values[np.isfinite(values)] for name, values in joined.items()}
+    return {name: _percentiles(values, tail) for name, values in existing.items() if len(values)}
+
+
+def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Resampled:
+    """The function that gives `classification`'s metrics for any row counts; what can be sorted once is sorted here."""
+    targets, probabilities = _checked(targets, probabilities)
+    classes = probabilities.shape[1]
+    confidence, correct = _confidence(targets, probabilities)
+    cells = _Groups.of(targets * classes + probabilities.argmax(axis=1))
+    bins = _Groups.of(_bin(confidence))
+    overconfidence = (confidence - correct)[:, None]
+    tiny = np.finfo(np.float64).eps  # scikit-learn's own limit
+    losses = -np.log(np.clip(probabilities[np.arange(len(targets)), targets], tiny, 1 - tiny))
+    ranks = [(_Groups.of(probabilities[:, k]), targets == k) for k in _ranked_classes(targets, probabilities)]
+
+    def values(counts: Floats) -> dict[str, Floats]:
+        rows = counts.sum(axis=0)
+        confusion = np.zeros((classes * classes, counts.shape[1]))
+        confusion[cells.labels] = cells.sums(counts)
+        areas = [_area(groups, positive, counts) for groups, positive in ranks]
+        return {
+            **_from_confusion(confusion.reshape(classes, classes, -1)),
+            **({"roc_auc": _mean_where_finite(np.stack(areas))} if areas else {}),
+            "log_loss": losses @ counts / rows,
+            "calibration_error": np.abs(bins.sums(counts * overconfidence)).sum(axis=0) / rows,
+        }
+
+    return values
+
+
+def regression_of(targets: NDArray[Any], predicted: NDArray[Any]) -> Resampled:
+    """The function that gives `regression`'s metrics for any row counts."""
+    centred = np.asarray(targets, np.float64) - np.mean(targets, dtype=np.float64)  # keeps the squares small
+    error = np.asarray(targets, np.float64) - np.asarray(predicted, np.float64)
+
+    def values(counts: Floats) -> dict[str, Floats]:
+        rows = counts.sum(axis=0)
+        squares = error**2 @ counts
+        spread = centred**2 @ counts - (centred @ counts) ** 2 / rows
+        metrics = {"rmse": np.sqrt(squares / rows), "mae": np.abs(error) @ counts / rows}
+        if len(targets) > 1:
+            metrics["r2"] = 1 - _ratio(squares, np.where(spread > 1e-12 * (centred**2).sum(), spread, 0.0), np.nan)
+        return metrics
+
+    return values
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Rows that share a label: the sorted labels, the rows in that order, and where in it each group starts."""
+
+    labels: NDArray[Any]
+    order: Integers
+    starts: Integers
+
+    @classmethod
+    def of(cls, labels: NDArray[Any]) -> Self:
+        order = np.argsort(labels, kind="stable")
+        distinct, starts = np.unique(labels[order], return_index=True)
+        return cls(distinct, order, starts)
+
+    def sums(self, counts: Floats) -> Floats:
+        """The sum of `counts` (rows, resamples) over each group: (groups, resamples)."""
+        ordered = counts[self.order]
+        return ordered if len(self.starts) == len(ordered) else np.add.reduceat(ordered, self.starts, axis=0)
+
+
+def _counts(rows: int, repeats: int, generator: np.random.Generator) -> Iterator[Floats]:
+    """How often each row was drawn in each resample, as (rows, resamples) blocks of about `CHUNK` counts."""
+    block = max(1, min(repeats, CHUNK // rows))
+    for start in range(0, repeats, block):
+        columns = min(block, repeats - start)
+        drawn = generator.integers(rows, size=(columns, rows)) + rows * np.arange(columns)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=columns * rows).reshape(columns, rows)
+        yield np.ascontiguousarray(counts.T, dtype=np.float64)
+
+
+def _from_confusion(confusion: Floats) -> dict[str, Floats]:
+    """The metrics that are functions of confusion counts (actual classes, predicted classes, resamples)."""
+    hits = np.einsum("kkb->kb", confusion)
+    actual, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    seen = actual + predicted > 0
+
+    def macro(score: Floats, over: NDArray[np.bool_]) -> Floats:
+        return np.where(over, score, 0.0).sum(axis=0) / over.sum(axis=0)
+
+    recall = _ratio(hits, actual, 0.0)
+    return {
+        "accuracy": hits.sum(axis=0) / actual.sum(axis=0),
+        "balanced_accuracy": macro(recall, actual > 0),
+        "precision": macro(_ratio(hits, predicted, 0.0), seen),
+        "recall": macro(recall, seen),
+        "f1": macro(_ratio(2 * hits, actual + predicted, 0.0), seen),
+    }
+
+
+def _area(groups: _Groups, positive: NDArray[np.bool_], counts: Floats) -> Floats:
+    """Area under the ROC curve: the share of pairs that a score puts in order, ties counting half (resamples,).
+
+    NaN for a resample without a positive or without a negative row.
+    """
+    total = groups.sums(counts)
+    positives = groups.sums(np.where(positive[:, None], counts, 0.0))
+    negatives = total - positives
+    below = np.cumsum(negatives, axis=0) - negatives / 2
+    ordered = np.einsum("gb,gb->b", positives, below)
+    return _ratio(ordered, positives.sum(axis=0) * negatives.sum(axis=0), np.nan)
+
+
+def _ranked_classes(targets: Integers, probabilities: Floats) -> list[int]:
+    """The classes with an ROC curve: those with rows of their own and rows of others; of two classes the second."""
+    present = np.unique(targets)
+    if len(present) < 2:
+        return []
+    return [1] if probabilities.shape[1] == 2 else [int(k) for k in present]
+
+
+def _checked(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Integers, Floats]:
+    """Both as the metrics need them; rows that sum to 1 in 32 bits are made to do so in 64."""
+    probabilities = np.asarray(probabilities, np.float64)
+    return np.asarray(targets, np.int64), probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def _confidence(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Per row: the probability of the predicted class, and 1 where that class is right, else 0."""
+    correct = (probabilities.argmax(axis=1) == targets).astype(np.float64)
+    return np.asarray(probabilities.max(axis=1), np.float64), correct
+
+
+def _bin(confidence: Floats) -> Integers:
+    """The bin of each confidence; bin m holds (m / BINS, (m + 1) / BINS]."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def _ratio(numerator: Floats, denominator: Floats, otherwise: float) -> Floats:
+    """Element by element, and `otherwise` where the denominator is 0."""
+    empty = denominator == 0
+    return np.where(empty, otherwise, numerator / np.where(empty, 1.0, denominator))
+
+
+def _mean_where_finite(values: Floats) -> Floats:
+    """Column means of (classes, resamples) over the entries that exist; NaN where none does."""
+    exists = np.isfinite(values)
+    return _ratio(np.where(exists, values, 0.0).sum(axis=0), exists.sum(axis=0).astype(np.float64), np.nan)
+
+
+def _percentiles(values: Floats, tail: float) -> tuple[float, float]:
+    """The values that cut off `tail` per cent on either side."""
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)

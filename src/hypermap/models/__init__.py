@@ -1,0 +1,10 @@
+"""Networks, each built as ``Model(input_shape, outputs, **its own keywords)``.
+
+They take float32 (batch, *input_shape) and return logits or values (batch, outputs).
+"""
+
+from hypermap.models.cnn import CNN
+from hypermap.models.mlp import MLP, Logistic
+from hypermap.models.resnet import ResNet
+
+__all__ = ["CNN", "MLP", "Logistic", "ResNet"]

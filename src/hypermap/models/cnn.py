@@ -1,0 +1,117 @@
+"""A plain convolutional network: by default the one of the articles (see the README's experiments)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from hypermap.errors import UserError
+from hypermap.models.layers import (
+    Activation,
+    Dropout,
+    Initialization,
+    activation,
+    image_shape,
+    initialize,
+    positive,
+)
+
+Padding = Literal["valid", "same"]
+
+
+class CNN(nn.Module):
+    """Convolutions, each with its activation and all but the last with a 2x2 max-pool; then dense layers.
+
+    `padding` is ``valid`` (none) or ``same`` (the convolutions keep the size). `dropout` follows each hidden
+    dense layer. `initialization` is that of the first convolution and of the hidden dense layers, where the
+    articles vary it; the other convolutions and the output layer are Glorot uniform.
+
+    Raises:
+        UserError: the inputs are no images or too small, `channels` is empty, a size is below 1, or the
+            dropout lies outside [0, 1).
+        ValueError: an unknown activation, initialisation or padding.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        channels: Sequence[int] = (32, 64, 64),
+        kernel_size: int = 3,
+        dense: Sequence[int] = (64,),
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        initialization: Initialization = "glorot_uniform",
+        padding: Padding = "valid",
+    ) -> None:
+        super().__init__()
+        features, height, width = image_shape("cnn", input_shape)
+        _check(channels, kernel_size, dense, padding)
+        depth = len(channels)
+        height, width = (_remaining(side, depth, kernel_size, padding) for side in (height, width))
+        if min(height, width) < 1:
+            least = _least_side(depth, kernel_size, padding)
+            raise UserError(
+                f"model is cnn with {depth} convolutions, kernel_size={kernel_size} and padding={padding}, "
+                f"which needs images of at least {least}x{least}; these are "
+                f"{input_shape[1]}x{input_shape[2]}: use fewer channels, a smaller kernel_size or padding=same"
+            )
+        self.convolutions = _convolutions([features, *channels], kernel_size, activation, initialization, padding)
+        widths = [channels[-1] * height * width, *dense]
+        self.dense = _dense(widths, activation, dropout, initialization)
+        self.output = initialize(nn.Linear(widths[-1], outputs), "glorot_uniform")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, channels, height, width) float to (batch, outputs) logits or values."""
+        logits: Tensor = self.output(self.dense(self.convolutions(inputs).flatten(1)))
+        return logits
+
+
+def _check(channels: Sequence[int], kernel_size: int, dense: Sequence[int], padding: Padding) -> None:
+    if not channels:
+        raise UserError("channels is empty; a cnn needs at least one convolution: use model=mlp for none")
+    positive("channels", *channels)
+    positive("kernel_size", kernel_size)
+    positive("dense", *dense, 1)
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding is {padding!r}; allowed: {', '.join(get_args(Padding))}")
+
+
+def _remaining(side: int, depth: int, kernel_size: int, padding: Padding) -> int:
+    """Pixels that `depth` convolutions and the pools between them leave of a side; below 1 for none."""
+    lost = kernel_size - 1 if padding == "valid" else 0
+    for _ in range(depth - 1):
+        side = (side - lost) // 2
+    return side - lost
+
+
+def _least_side(depth: int, kernel_size: int, padding: Padding) -> int:
+    """The smallest side of which one pixel remains: `_remaining` undone."""
+    lost = kernel_size - 1 if padding == "valid" else 0
+    side = 1 + lost
+    for _ in range(depth - 1):
+        side = 2 * side + lost
+    return side
+
+
+def _convolutions(
+    channels: list[int], kernel_size: int, name: Activation, initialization: Initialization, padding: Padding
+) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for index, (before, after) in enumerate(pairwise(channels)):
+        if index > 0:
+            layers.append(nn.MaxPool2d(2))
+        convolution = nn.Conv2d(before, after, kernel_size, padding=padding)
+        layers.append(initialize(convolution, initialization if index == 0 else "glorot_uniform"))
+        layers.append(activation(name))
+    return nn.Sequential(*layers)
+
+
+def _dense(widths: list[int], name: Activation, dropout: float, initialization: Initialization) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [initialize(nn.Linear(fan_in, fan_out), initialization), activation(name)]
+        if dropout != 0:
+            layers.append(Dropout(dropout))
+    return nn.Sequential(*layers)

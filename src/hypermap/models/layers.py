@@ -1,0 +1,124 @@
+"""What the networks share: activations, initialisations and a dropout that is cheap on a CPU."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hypermap.errors import UserError
+
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
+Initialization = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
+
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+_INITIALIZATIONS: dict[Initialization, Callable[[Tensor], Tensor]] = {
+    "glorot_uniform": nn.init.xavier_uniform_,
+    "glorot_normal": nn.init.xavier_normal_,
+    "he_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+}
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def activation(name: Activation) -> nn.Module:
+    """The activation of that name, as torch defines it.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation is {name!r}; allowed: {', '.join(get_args(Activation))}")
+    return _ACTIVATIONS[name]()
+
+
+def initialize(layer: Layer, name: Initialization) -> Layer:
+    """The same layer, its weight drawn anew from torch's global generator and its bias set to zero.
+
+    The variances are Keras's: 2 / (fan_in + fan_out) for Glorot, 2 / fan_in for He. The normal ones are plain
+    normal distributions as in torch, where Keras cuts them off at two standard deviations.
+
+    Raises:
+        ValueError: there is no initialisation of that name.
+    """
+    if name not in _INITIALIZATIONS:
+        raise ValueError(f"initialization is {name!r}; allowed: {', '.join(get_args(Initialization))}")
+    _INITIALIZATIONS[name](layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def image_shape(model: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The input's (channels, height, width).
+
+    Raises:
+        UserError: the inputs are no images.
+    """
+    if len(input_shape) != 3:
+        raise UserError(
+            f"model is {model}, which needs images of shape (channels, height, width); the data's inputs "
+            f"have shape {tuple(input_shape)}: use model=mlp or model=logistic"
+        )
+    channels, height, width = input_shape
+    return channels, height, width
+
+
+def positive(name: str, *values: int) -> None:
+    """Refuse sizes and counts below 1.
+
+    Raises:
+        UserError: one of `values` is below 1.
+    """
+    if any(value < 1 for value in values):
+        raise UserError(f"{name} has {min(values)}; allowed: whole numbers of at least 1")
+
+
+class Dropout(nn.Module):
+    """`torch.nn.Dropout` from a quarter of the random draws: about four times cheaper on a CPU.
+
+    One 64-bit draw decides four elements, 16 bits for each. So the probability of keeping an element is a
+    whole number of 65536ths; kept elements are divided by that very number, so the mean is exactly the input.
+    As in torch, the draws come from the device's global generator. Off the CPU, torch's own does the work.
+
+    Raises:
+        UserError: `rate`, the share of elements set to zero, lies outside [0, 1).
+    """
+
+    def __init__(self, rate: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise UserError(f"dropout is {rate}; allowed: from 0 to less than 1")
+        self.rate = rate
+        self._kept = max(round((1 - rate) * 65536), 1)  # of 65536 elements
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Any shape and float dtype in, the same out."""
+        if not self.training or self._kept == 65536:
+            return inputs
+        if inputs.device.type != "cpu":
+            return F.dropout(inputs, self.rate)
+        kept = _sixteen_bits(inputs.shape) < self._kept - 32768
+        return inputs * kept.to(inputs.dtype).mul_(65536 / self._kept)
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows between the brackets."""
+        return f"rate={self.rate}"
+
+
+def _sixteen_bits(shape: torch.Size) -> Tensor:
+    """Independent int16 numbers, each of the 65536 equally probable."""
+    count = shape.numel()
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    return draws.view(torch.int16)[:count].view(shape)

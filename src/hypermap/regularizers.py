@@ -1,0 +1,45 @@
+"""Penalties on the weights, a limit on the gradient, and when to stop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hypermap.flat import FlatParameters
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """What is added to a gradient before the optimizer sees it, and the patience of early stopping.
+
+    The penalties ``l1 * sum(abs(w)) + l2 * sum(w ** 2)`` are over weight matrices and filters; biases and
+    norms are free, as in Keras's kernel regularizers. Their gradient is added in closed form, so the losses
+    in the history are those of the data alone.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    patience_epochs: int | None = None
+
+    def apply(self, parameters: FlatParameters) -> Tensor:
+        """Add the penalties' gradient, cut the norm; return the norm before the cut, a scalar tensor."""
+        gradient, weights = parameters.gradient, parameters.vector.detach()
+        if self.l1:
+            gradient.addcmul_(weights.sign(), parameters.penalized, value=self.l1)
+        if self.l2:
+            gradient.addcmul_(weights, parameters.penalized, value=2 * self.l2)
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        if self.clip_norm is not None:
+            gradient.mul_(torch.clamp(self.clip_norm / (norm + 1e-6), max=1.0))
+        return norm
+
+    def stops(self, epochs_done: int, best_epoch: int) -> bool:
+        """Whether the patience is at its end; epochs count from 1."""
+        return self.patience_epochs is not None and epochs_done - best_epoch >= self.patience_epochs
+
+
+def best_epoch(scores: Sequence[tuple[float, ...]]) -> int:
+    """The first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
+    return max(range(len(scores)), key=lambda epoch: (scores[epoch], -epoch)) + 1

@@ -1,0 +1,393 @@
+"""The report itself: `report.md`, its pictures, and the tables that `dvc plots` draws."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from hypermap.files import write_bytes, write_text
+from hypermap.metrics import LOWER_IS_BETTER
+from hypermap.report import pictures, plots
+from hypermap.report.diagnosis import diagnose
+
+PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals")
+"""Every picture a report can have; those that do not apply to a run are deleted."""
+
+GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+
+TITLE_VALUES = ("hidden", "channels", "width", "blocks", "dropout", "lr", "momentum", "weight_decay")
+"""Values that the title names, unless they are 0 or false."""
+
+NOT_SHOWN = ("_target_", "root")
+"""`root` is where a user keeps the data: it changes no number, and does not belong into a pull request."""
+
+PUBLISHED_TEST_ROWS = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 10_000}
+"""Rows of the test sets that are published, by reader, to tell when a folder holds less."""
+
+RIGHT, MISTAKES, LISTED = 6, 12, 10
+"""Pictures of right predictions and of mistakes; rows of a table of mistakes."""
+
+SECTIONS = {
+    "learning_curves": "Learning curves",
+    "confusion": "Confusion matrix",
+    "roc_calibration": "ROC and calibration",
+    "residuals": "Residuals",
+    "predictions": "Predictions",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a report says of one run: what was asked for, how training went, and the test set's predictions."""
+
+    task: str
+    """classification or regression."""
+    classes: tuple[str, ...]
+    """Names of the classes; empty for regression."""
+    config: Mapping[str, Any]
+    """The resolved configuration: a mapping for each of `GROUPS`, `seed`, and `choices` (group to choice)."""
+    history: Sequence[dict[str, Any]]
+    """A row an epoch, with the columns of plots/history.csv."""
+    kept_epoch: int
+    """Epoch whose weights were kept, from 1."""
+    stopped_early: bool
+    monitor: str
+    """What the kept epoch was picked by: loss, accuracy or r2."""
+    validation: Mapping[str, float]
+    validation_intervals: Mapping[str, tuple[float, float]]
+    test: Mapping[str, float]
+    test_intervals: Mapping[str, tuple[float, float]]
+    targets: NDArray[Any]
+    """(rows,) of the test set: class indices, or values in the target's own unit."""
+    predictions: NDArray[Any]
+    """(rows, classes) probabilities, or (rows,) values in the target's own unit."""
+    inputs: NDArray[Any]
+    """(rows, *shape) as stored, not scaled; images are (rows, 1 or 3, height, width) uint8."""
+    rows: NDArray[Any]
+    """(rows,) where each test row stands in the raw data."""
+    manifest: Mapping[str, Any]
+    """manifest.json of the prepared data."""
+    environment: Mapping[str, str]
+    """Versions, device and threads."""
+    parameters: int
+    """Number of weights."""
+
+    @property
+    def images(self) -> bool:
+        """Whether the inputs can be shown as pictures."""
+        return self.inputs.ndim == 4 and self.inputs.shape[1] in (1, 3)
+
+
+def write_report(folder: Path, run: Run) -> None:
+    """Write folder/report.md, folder/pictures/*.png and folder/plots/*.csv; equal runs give equal bytes.
+
+    Pictures of an earlier run that do not apply to this one are deleted; tables that do not apply keep their header.
+    """
+    drawn = _classified(run) if run.task == "classification" else _regressed(run)
+    for name in PICTURES:
+        path = folder / "pictures" / f"{name}.png"
+        if name in drawn:
+            write_bytes(path, drawn[name])
+        else:
+            path.unlink(missing_ok=True)
+    plots.write_plots(folder / "plots", _tables(run))
+    write_text(folder / "report.md", page(run, drawn))
+
+
+def page(run: Run, drawn: Iterable[str]) -> str:
+    """The text of report.md, in plain Markdown; `drawn` names the pictures that stand beside it."""
+    shown = {name: title for name, title in SECTIONS.items() if name in drawn}
+    captions = {"confusion": _class_table, "predictions": _predictions_caption, "roc_calibration": _curves_caption}
+    parts = [
+        f"# {_title(run)}",
+        _headline(run),
+        "## Diagnosis",
+        *_diagnosis(run),
+        "## Metrics",
+        _metrics_table(run),
+        _metrics_note(run),
+    ]
+    for name, title in shown.items():
+        parts += [
+            f"## {title}",
+            f"![{title}](pictures/{name}.png)",
+            *([captions[name](run)] if name in captions else []),
+        ]
+    if "predictions" not in shown:
+        parts += ["## The worst mistakes", _mistakes_table(run)]
+    parts += ["## What was run", _choices_table(run), _run_paragraph(run), "## Data", data_paragraph(run), _again(run)]
+    return "\n\n".join(parts) + "\n"
+
+
+def worst_mistakes(targets: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Indices of the rows that are wrong, the most confident first; at most `count`."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+
+
+def right_examples(targets: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Indices of the first right row of each class, in the order of the classes; at most `count`."""
+    right = np.flatnonzero(probabilities.argmax(axis=1) == targets)
+    _, first = np.unique(targets[right], return_index=True)
+    return right[first][:count]
+
+
+def _classified(run: Run) -> dict[str, bytes]:
+    """The pictures of a classification run by name."""
+    curves = plots.roc_curves(run.targets, run.predictions, run.classes)
+    labels = np.arange(len(run.classes))
+    counts = confusion_matrix(run.targets, run.predictions.argmax(axis=1), labels=labels)
+    bins = plots.calibration_rows(run.targets, run.predictions)
+    drawn = {
+        "learning_curves": pictures.learning_curves(run.history, run.kept_epoch, "accuracy"),
+        "confusion": pictures.confusion(counts, run.classes),
+        "roc_calibration": pictures.roc_and_calibration(curves, bins),
+    }
+    return {**drawn, "predictions": _prediction_grid(run)} if run.images else drawn
+
+
+def _regressed(run: Run) -> dict[str, bytes]:
+    """The pictures of a regression run by name."""
+    return {
+        "learning_curves": pictures.learning_curves(run.history, run.kept_epoch, "R²"),
+        "residuals": pictures.residuals(run.targets, run.predictions),
+    }
+
+
+def _tables(run: Run) -> dict[str, plots.Rows]:
+    """The tables that apply to the run."""
+    if run.task == "regression":
+        return {"history": list(run.history), "residuals": plots.residual_rows(run.targets, run.predictions)}
+    return {
+        "history": list(run.history),
+        "confusion": plots.confusion_rows(run.targets, run.predictions, run.classes),
+        "roc": plots.roc_rows(plots.roc_curves(run.targets, run.predictions, run.classes)),
+        "calibration": plots.calibration_rows(run.targets, run.predictions),
+    }
+
+
+def _prediction_grid(run: Run) -> bytes:
+    right = right_examples(run.targets, run.predictions, RIGHT)
+    wrong = worst_mistakes(run.targets, run.predictions, MISTAKES)
+    chosen = np.concatenate([right, wrong])
+    brightest = max(float(run.inputs.max()), 1e-12)  # 255, or 16 for the UCI digits
+    return pictures.predictions(run.inputs[chosen] / brightest, [_caption(run, k) for k in chosen], len(right))
+
+
+def _caption(run: Run, row: int) -> tuple[str, str]:
+    """What was predicted with what confidence; what it is, if that was wrong, and where it stands in the raw data."""
+    predicted = int(run.predictions[row].argmax())
+    actual = "" if predicted == run.targets[row] else f"is {pictures.short(run.classes[run.targets[row]])}, "
+    return f"{pictures.short(run.classes[predicted])}  {run.predictions[row].max():.4f}", f"{actual}row {run.rows[row]}"
+
+
+def _title(run: Run) -> str:
+    """Data, model and optimizer in a line, with the values that matter most."""
+    parts = [f"{run.config['choices'][group]}{_brief(run.config[group])}" for group in ("data", "model", "optimizer")]
+    return ", ".join(parts)
+
+
+def _brief(values: Mapping[str, Any]) -> str:
+    said = [f"{key} {_value(values[key])}" for key in TITLE_VALUES if values.get(key)]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _headline(run: Run) -> str:
+    """The number to remember, with its interval, and what costs nothing to reach."""
+    names = ["accuracy"] if run.task == "classification" else ["r2", "rmse"]
+    said = [
+        f"**Test {name} {_metric(run, name, run.test[name])}** ({_level(run)} interval "
+        f"{_interval(run, name, run.test_intervals, ' to ')})"
+        for name in names
+        if name in run.test
+    ]
+    text = " and ".join(said).replace(" and **Test", " and **test") + f" on {len(run.targets):,} rows."
+    if run.task == "regression":
+        return f"{text} Always predicting the mean has r2 0."
+    share = np.bincount(run.targets).max() / len(run.targets)
+    return f"{text} Always naming the most frequent class would have accuracy {share:.4f}."
+
+
+def _diagnosis(run: Run) -> list[str]:
+    found = diagnose(
+        run.history, run.kept_epoch, run.monitor, run.task, int(run.manifest["rows"]["validation"]), run.stopped_early
+    )
+    return [f"**{finding.kind.replace('_', ' ').capitalize()}.** {finding.sentence}" for finding in found]
+
+
+def _metrics_table(run: Run) -> str:
+    """Test and validation beside each other, each with its interval."""
+    level = f"{_level(run)} interval"
+    lines = [
+        (
+            f"`{name}`" + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
+            _metric(run, name, value),
+            _interval(run, name, run.test_intervals),
+            _metric(run, name, run.validation[name]) if name in run.validation else "",
+            _interval(run, name, run.validation_intervals),
+        )
+        for name, value in run.test.items()
+    ]
+    return _table(("metric", "test", level, "validation", level), lines)
+
+
+def _metrics_note(run: Run) -> str:
+    note = (
+        "Intervals are a bootstrap over rows: what another sample of as many rows would change, not another training "
+        "run. The epoch was picked on the validation rows, which flatters their numbers; the test rows picked nothing."
+    )
+    if run.task == "regression":
+        return note
+    note += " Precision, recall and F1 are means over classes; noise adds to the calibration error and its interval."
+    rows = {"test": len(run.targets), "validation": run.manifest["rows"]["validation"]}
+    for name, metrics in (("test", run.test), ("validation", run.validation)):
+        if metrics["accuracy"] == 1:  # every resample is without a mistake, and the interval a point
+            least = max(0.0, 1 - 3 / rows[name])
+            note += f" No mistake in {rows[name]:,} {name} rows: the accuracy may still be {least:.4f} (rule of three)."
+    return note
+
+
+def _class_table(run: Run) -> str:
+    """Precision, recall, F1 and rows of each class."""
+    labels = np.arange(len(run.classes))
+    columns = precision_recall_fscore_support(
+        run.targets, run.predictions.argmax(axis=1), labels=labels, zero_division=0.0
+    )
+    lines = [
+        (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", f"{rows:,}")
+        for name, precision, recall, f1, rows in zip(run.classes, *columns, strict=True)
+    ]
+    return _table(("class", "precision", "recall", "f1", "rows"), lines)
+
+
+def _curves_caption(run: Run) -> str:
+    subject = f"`{run.classes[1]}`" if len(run.classes) == 2 else "each class against the rest"
+    return f"ROC of {subject}. Right: points below the dashed line are overconfident, above it underconfident."
+
+
+def _predictions_caption(run: Run) -> str:
+    wrong = int(np.sum(run.predictions.argmax(axis=1) != run.targets))
+    if wrong == 0:
+        return f"Predicted class and its probability. There is no mistake among the {len(run.targets):,} test rows."
+    return (
+        f"Predicted class and its probability; `row` counts from 0 in the "
+        f"{'published test set' if run.manifest['test_published'] else 'raw data'}. {min(wrong, MISTAKES)} of "
+        f"{wrong:,} mistakes among {len(run.targets):,} test rows, the most confident first."
+    )
+
+
+def _mistakes_table(run: Run) -> str:
+    """For tables, which have no pictures: the rows furthest from the truth."""
+    if run.task == "regression":
+        residual = run.targets - run.predictions
+        worst = np.argsort(-np.abs(residual), kind="stable")[:LISTED]
+        columns = (run.targets[worst], run.predictions[worst], residual[worst])
+        lines = [(str(run.rows[k]), *map(_significant, values)) for k, *values in zip(worst, *columns, strict=True)]
+        return _table(("row", "actual", "predicted", "residual"), lines)
+    worst = worst_mistakes(run.targets, run.predictions, LISTED)
+    if len(worst) == 0:
+        return f"There is no mistake among the {len(run.targets):,} test rows."
+    lines = [
+        (str(run.rows[k]), run.classes[run.targets[k]], run.classes[p.argmax()], f"{p.max():.4f}")
+        for k, p in zip(worst, run.predictions[worst], strict=True)
+    ]
+    return _table(("row", "actual", "predicted", "confidence"), lines)
+
+
+def _choices_table(run: Run) -> str:
+    """Each group's choice and values, as one types them."""
+    lines = [(group, str(run.config["choices"][group]), _values(run.config[group])) for group in GROUPS]
+    return _table(("group", "choice", "values"), lines)
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}` {_value(value)}" for key, value in values.items() if key not in NOT_SHOWN)
+
+
+def _run_paragraph(run: Run) -> str:
+    environment = ", ".join(f"{name} {value}" for name, value in run.environment.items())
+    early = " (stopped early)" if run.stopped_early else ""
+    return (
+        f"Seed {run.config['seed']}; {run.parameters:,} weights; {len(run.history)} epochs trained{early}, epoch "
+        f"{run.kept_epoch} kept, the best by validation {run.monitor}. Environment: {environment}."
+    )
+
+
+def data_paragraph(run: Run) -> str:
+    """Where the rows come from, how they were split and scaled, and what the test set is."""
+    manifest, rows = run.manifest, run.manifest["rows"]
+    sizes = manifest["shape"]
+    shape = " x ".join(map(str, sizes)) + (" pixels" if len(sizes) > 1 else " numbers")
+    kind = f"{len(run.classes)} classes" if run.classes else "a number to predict"
+    stratified = "stratified by class, " if run.classes else ""
+    return (
+        f"{rows['train']:,} training, {rows['validation']:,} validation and {rows['test']:,} test rows of "
+        f"{shape}, {kind}; {stratified}split seed {manifest['split_seed']}; raw data's sha256 "
+        f"`{manifest['raw_sha256'][:12]}`. Scaling: {manifest['scaling']}, with statistics of the "
+        f"{manifest['fitted_on']['rows']:,} training rows alone. {_test_set(run)}"
+    )
+
+
+def _test_set(run: Run) -> str:
+    """Whether the test figures may be held against published ones."""
+    rows = run.manifest["rows"]["test"]
+    if not run.manifest["test_published"]:
+        return (
+            f"There is no published test set: {rows:,} rows were held out by the split seed, and figures of another "
+            "split differ."
+        )
+    whole = PUBLISHED_TEST_ROWS.get(run.manifest["reader"].rpartition(".")[-1], rows)
+    if rows < whole:
+        return f"The test set is {rows:,} of the {whole:,} published rows: figures of the whole will differ."
+    return "The test set is the published one."
+
+
+def _again(run: Run) -> str:
+    return (
+        "## How to get it again\n\nAt the commit that holds this report:\n\n"
+        "```\n"
+        "dvc repro                     # this run; nothing is done where nothing changed\n"
+        "dvc exp show                  # every run beside this one\n"
+        "dvc metrics diff HEAD~1       # what the last commit changed, in numbers\n"
+        "dvc plots diff HEAD~1         # and in curves\n"
+        "```"
+    )
+
+
+def _metric(run: Run, name: str, value: float) -> str:
+    """Four decimals, but for errors in a target's own unit."""
+    return _significant(value) if name in ("rmse", "mae") else f"{value:.4f}"
+
+
+def _significant(value: float) -> str:
+    """Four significant digits, and thousands in full."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
+
+
+def _interval(run: Run, name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
+    return between.join(_metric(run, name, bound) for bound in intervals[name]) if name in intervals else ""
+
+
+def _level(run: Run) -> str:
+    return f"{100 * run.config.get('evaluation', {}).get('confidence', 0.95):.4g} %"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, text to the left and numbers to the right."""
+    lines = list(lines)
+    numeric = [k > 0 and all(line[k][:1] in "-0123456789" for line in lines) for k in range(len(header))]
+    rule = ["---:" if number else "---" for number in numeric]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in (header, rule, *lines))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,280 @@
+"""Training: one loop in plain sight.
+
+The data sits in memory on the device, a batch is an index slice of it, and the weights are one vector. What
+wins at the start: the state of an interrupted run of the same settings, else the seed.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hypermap import checkpoint, machine
+from hypermap.augment import Augment
+from hypermap.checkpoint import Checkpoint
+from hypermap.data.prepare import Split
+from hypermap.errors import UserError
+from hypermap.flat import FlatParameters
+from hypermap.losses import Loss
+from hypermap.regularizers import Regularizer, best_epoch
+from hypermap.schedules import Schedule
+
+EVALUATION_ROWS = 2048  # rows a forward pass takes when nothing is learned; bounds memory, changes no figure
+
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long, in what portions and where a network is trained.
+
+    Attributes:
+        monitor: what the best epoch is picked by: ``accuracy``, ``r2`` or ``loss``, all of validation.
+        device: ``auto``, or a torch device.
+        precision: ``fp32``, or ``bf16`` for forward passes under autocast.
+        threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
+    """
+
+    epochs: int
+    batch_size: int
+    monitor: str | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    threads: int | None = None
+
+    def monitored(self, task: str) -> str:
+        """What the best epoch is picked by, for data of `task`.
+
+        Raises:
+            UserError: the monitor is one of the other task's.
+        """
+        usual = "accuracy" if task == "classification" else "r2"
+        if self.monitor not in (None, "loss", usual):
+            raise UserError(f"trainer.monitor is {self.monitor!r}; for {task} it can be {usual} or loss.")
+        return self.monitor or usual
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training run is made of, built and ready."""
+
+    model: nn.Module
+    loss: Loss
+    make_optimizer: MakeOptimizer
+    schedule: Schedule
+    regularizer: Regularizer
+    augment: Augment
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    history: list[Row] = field(default_factory=list)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)  # the model's state after its best epoch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome: the best epoch's weights by name, and one row of history an epoch."""
+
+    weights: dict[str, Tensor]
+    history: list[Row]
+    kept_epoch: int  # from 1
+    stopped_early: bool
+
+
+class Trainer:
+    """Trains one network, an epoch at a time, and can write down and take up where it is.
+
+    Args:
+        parts: the network on `device` and what goes with it.
+        settings: see `Settings`.
+        task: ``classification`` or ``regression``.
+        seed: of the order of the rows and of augmentation. Dropout draws from torch's global generator,
+            which the caller has seeded before making the network's weights.
+        device: where the data is.
+    """
+
+    def __init__(self, parts: Parts, settings: Settings, task: str, seed: int, device: torch.device) -> None:
+        self.parts = parts
+        self.settings = settings
+        self.task = task
+        self.device = device
+        self.weights = FlatParameters(parts.model)
+        self.optimizer = parts.make_optimizer([self.weights.vector])
+        self.forward = torch.compile(parts.model) if settings.compile else parts.model
+        self.order = torch.Generator().manual_seed(seed)
+        self.noise = torch.Generator(device).manual_seed(seed)
+        self.progress = Progress(schedule=parts.schedule.start())
+
+    def fit(self, train: Split, validation: Split, state: Path | None = None, quiet: bool = False) -> Trained:
+        """Train until the epochs or the patience are used up; keep the epoch that validates best.
+
+        Args:
+            train: rows to learn from, on the device.
+            validation: rows to pick the epoch by, on the device.
+            state: the folder in which an interrupted run left its state and this one leaves its own.
+            quiet: show no bar. There is none in any case where the output is no terminal.
+
+        Raises:
+            UserError: a loss that is not finite, or a state that cannot be read.
+        """
+        if state is not None and (found := checkpoint.load(state)) is not None:
+            self.restore(found)
+        batch = min(self.settings.batch_size, len(train.targets))
+        steps = _steps(len(train.targets), batch)
+        base = float(self.optimizer.param_groups[0]["lr"])
+        rates = self.parts.schedule.rates(base, self.settings.epochs, steps)
+        history, epochs = self.progress.history, self.settings.epochs
+        bar = tqdm(total=epochs, initial=len(history), unit="epoch", disable=True if quiet else None)
+        while len(history) < epochs and not self.parts.regularizer.stops(len(history), self.kept_epoch):
+            first = len(history) * steps
+            row = self.epoch(train, batch, rates[first : first + steps])
+            row |= self.validate(validation)
+            history.append(row)
+            self.progress.schedule = self.parts.schedule.observe(self.progress.schedule, row["validation_loss"])
+            if self.kept_epoch == len(history):
+                self.progress.best = {k: v.detach().clone() for k, v in self.parts.model.state_dict().items()}
+            if state is not None:
+                checkpoint.save(state, len(history), self.state())
+            bar.set_postfix(loss=f"{row['train_loss']:.4f}", validation=f"{row['validation_score']:.4f}", refresh=False)
+            bar.update()
+        bar.close()
+        return Trained(self.progress.best, history, self.kept_epoch, stopped_early=len(history) < epochs)
+
+    def epoch(self, train: Split, batch: int, rates: list[float]) -> Row:
+        """Pass once over the training rows in a new order, `batch` of them a step, one rate for each step."""
+        started = time.perf_counter()
+        parts, weights, optimizer = self.parts, self.weights, self.optimizer
+        multiplier = self.progress.schedule["multiplier"]
+        order = torch.randperm(len(train.targets), generator=self.order)
+        inputs = torch.empty((batch, *train.inputs.shape[1:]), device=self.device)
+        targets = torch.empty(batch, dtype=train.targets.dtype, device=self.device)
+        outputs, losses, norms = [], [], []
+        parts.model.train()
+
+        for rate, rows in zip(rates, order.to(self.device).split(batch), strict=False):
+            if len(rows) < batch:
+                inputs, targets = inputs[: len(rows)], targets[: len(rows)]
+            torch.index_select(train.inputs, 0, rows, out=inputs)
+            torch.index_select(train.targets, 0, rows, out=targets)
+            optimizer.param_groups[0]["lr"] = rate * multiplier
+            weights.gradient.zero_()
+            with machine.autocast(self.device, self.settings.precision):
+                output = self.forward(parts.augment(inputs, self.noise))
+                loss = parts.loss(output, targets)
+            loss.backward()
+            norms.append(parts.regularizer.apply(weights))
+            optimizer.step()
+            outputs.append(output.detach())
+            losses.append(loss.detach())
+
+        sizes = torch.tensor([len(output) for output in outputs], device=self.device)
+        seen = torch.cat(outputs).float()
+        return {
+            "epoch": len(self.progress.history) + 1,
+            "train_loss": self.mean_loss(torch.stack(losses), sizes),
+            "train_score": self.score(seen, train.targets[order[: len(seen)].to(self.device)]),
+            "learning_rate": rates[-1] * multiplier,
+            "gradient_norm": torch.stack(norms).mean().item(),
+            "seconds": time.perf_counter() - started,
+        }
+
+    def mean_loss(self, losses: Tensor, sizes: Tensor) -> float:
+        """The mean over rows of one loss a step.
+
+        Raises:
+            UserError: one is not finite; names the epoch, the step, and what to try.
+        """
+        finite = torch.isfinite(losses)
+        if not finite.all():
+            step = int((~finite).nonzero()[0]) + 1
+            raise UserError(self.diverged(f"step {step} of {len(losses)}", losses[step - 1].item()))
+        return float((losses * sizes).sum() / sizes.sum())
+
+    def diverged(self, where: str, loss: float) -> str:
+        """What to say, and to advise, when a loss is not finite."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        return (
+            f"training diverged: the loss is {loss} in epoch {len(self.progress.history) + 1}, {where}, "
+            f"at a learning rate of {rate:g}. Try optimizer.lr={rate / 10:g}, regularizer=clip, or a warm-up "
+            f"(scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
+        )
+
+    def score(self, outputs: Tensor, targets: Tensor) -> float:
+        """Accuracy, or R²: higher is better."""
+        predicted = self.parts.loss.predictions(outputs)
+        if self.task == "classification":
+            return float((predicted.argmax(1) == targets).double().mean())
+        residual = (predicted.double() - targets.double()).square().sum()
+        return float(1 - residual / (targets.double() - targets.double().mean()).square().sum())
+
+    def validate(self, split: Split) -> Row:
+        """Loss and score on rows that are not learned from."""
+        outputs = forward_all(self.parts.model, split.inputs, self.settings.precision)
+        loss = float(self.parts.loss(outputs, split.targets))
+        if not math.isfinite(loss):
+            raise UserError(self.diverged("on the validation rows", loss))
+        return {"validation_loss": loss, "validation_score": self.score(outputs, split.targets)}
+
+    @property
+    def kept_epoch(self) -> int:
+        """The best epoch so far, from 1 (0 before the first). Between equal scores the lower loss decides."""
+        by_loss = self.settings.monitored(self.task) == "loss"
+        scores = [
+            (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
+            for row in self.progress.history
+        ]
+        return best_epoch(scores) if scores else 0
+
+    def state(self) -> Checkpoint:
+        """All that is needed to go on to the same numbers as without a stop."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.parts.model.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.progress.best.items()}
+        optimizer = self.optimizer.state_dict()["state"].get(0, {})
+        tensors |= {f"optimizer/{key}": value for key, value in optimizer.items() if isinstance(value, Tensor)}
+        tensors |= {"random/order": self.order.get_state(), "random/noise": self.noise.get_state()}
+        tensors |= {"random/torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors |= {"random/cuda": torch.cuda.get_rng_state(self.device)}
+        plain = {key: value for key, value in optimizer.items() if not isinstance(value, Tensor)}
+        progress = self.progress
+        return Checkpoint(tensors, {"history": progress.history, "schedule": progress.schedule, "optimizer": plain})
+
+    def restore(self, state: Checkpoint) -> None:
+        """Take up where `state` was written down."""
+        self.parts.model.load_state_dict(state.part("model"))
+        optimizer = self.optimizer.state_dict()
+        kept = {**state.record["optimizer"], **state.part("optimizer")}
+        self.optimizer.load_state_dict({**optimizer, "state": {0: kept} if kept else {}})
+        random = state.part("random")
+        self.order.set_state(random["order"])
+        self.noise.set_state(random["noise"])
+        torch.set_rng_state(random["torch"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+        best = {name: tensor.to(self.device) for name, tensor in state.part("best").items()}
+        self.progress = Progress(state.record["history"], state.record["schedule"], best)
+
+
+def forward_all(model: nn.Module, inputs: Tensor, precision: str = "fp32") -> Tensor:
+    """The network's outputs in evaluation mode for all rows, ``(rows, width)``, float32."""
+    model.eval()
+    with torch.no_grad(), machine.autocast(inputs.device, precision):
+        return torch.cat([model(part) for part in inputs.split(EVALUATION_ROWS)]).float()
+
+
+def _steps(rows: int, batch: int) -> int:
+    """Steps an epoch. A last batch of a single row is left out: batch norm has no variance of one row."""
+    full, rest = divmod(rows, batch)
+    return full + (rest > 1 or (rest == 1 and batch == 1))

@@ -1,0 +1,214 @@
+"""What each value may be, and which settings contradict each other; told before torch is imported.
+
+The table speaks of the values that ship. A value of somebody's own choice file is held to the type of its
+default there, and to the signature it will call.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hypermap.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be, as a test and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
+    """A number from `low` to `high`; `above` and `below` leave out the bound itself."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (value > low if above else value >= low) and (value < high if below else value <= high)
+
+    lower = f"{'above' if above else 'at least'} {low:g}"
+    upper = "" if high == math.inf else f" and {'below' if below else 'at most'} {high:g}"
+    return Rule(holds, f"a number {lower}{upper}")
+
+
+def integer(low: int) -> Rule:
+    """A whole number of at least `low`."""
+    return Rule(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low,
+        f"a whole number of at least {low}",
+    )
+
+
+def one_of(*allowed: str) -> Rule:
+    """One of these words."""
+    return Rule(lambda value: value in allowed, f"one of {', '.join(allowed)}")
+
+
+def optional(rule: Rule) -> Rule:
+    """As `rule`, or null."""
+    return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or null")
+
+
+def either(first: Rule, second: Rule) -> Rule:
+    """As one of two rules."""
+    return Rule(lambda value: first.holds(value) or second.holds(value), f"{first.words}, or {second.words}")
+
+
+def list_of(rule: Rule, least: int = 0) -> Rule:
+    """A list of at least `least` values, each as `rule`."""
+    return Rule(
+        lambda value: isinstance(value, list) and len(value) >= least and all(map(rule.holds, value)),
+        f"a list of at least {least}, each {rule.words}" if least else f"a list, each {rule.words}",
+    )
+
+
+BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
+TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a word or a path")
+SHARE = number(0, 1, above=True, below=True)
+RATE = number(0, above=True)
+FACTOR = number(0, 1)
+
+ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
+INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
+
+RULES: dict[str, Rule] = {
+    "seed": integer(0),
+    "evaluation.bootstrap_repeats": integer(100),
+    "evaluation.confidence": SHARE,
+    "data.root": optional(TEXT),
+    "data.batches": list_of(Rule(lambda value: value in range(1, 6), "a number from 1 to 5"), least=1),
+    "data.validation": SHARE,
+    "data.test": SHARE,
+    "data.split_seed": integer(0),
+    "data.scaling": one_of("unit", "standard", "none"),
+    "data.rows": optional(integer(2)),
+    "model.hidden": list_of(integer(1)),
+    "model.channels": list_of(integer(1), least=1),
+    "model.kernel_size": integer(1),
+    "model.padding": one_of("valid", "same"),
+    "model.dense": list_of(integer(1)),
+    "model.width": integer(1),
+    "model.blocks": list_of(integer(1), least=1),
+    "model.activation": one_of(*ACTIVATIONS),
+    "model.initialization": one_of(*INITIALIZATIONS),
+    "model.dropout": number(0, 1, below=True),
+    "optimizer.lr": RATE,
+    "optimizer.momentum": number(0, 1, below=True),
+    "optimizer.alpha": number(0, 1, below=True),
+    "optimizer.betas": list_of(number(0, 1, below=True), least=2),
+    "optimizer.eps": RATE,
+    "optimizer.lr_decay": number(0),
+    "optimizer.weight_decay": number(0),
+    "scheduler.warmup_epochs": number(0),
+    "scheduler.every_epochs": integer(1),
+    "scheduler.gamma": number(0, 1, above=True),
+    "scheduler.end": FACTOR,
+    "scheduler.peak_share": SHARE,
+    "scheduler.start_divisor": number(1),
+    "scheduler.end_divisor": number(1),
+    "scheduler.decay": SHARE,
+    "scheduler.patience": integer(0),
+    "scheduler.minimum": FACTOR,
+    "scheduler.threshold": number(0),
+    "loss.label_smoothing": number(0, 1, below=True),
+    "loss.class_weights": optional(either(one_of("balanced"), list_of(number(0), least=2))),
+    "loss.positive_weight": optional(RATE),
+    "regularizer.l1": number(0),
+    "regularizer.l2": number(0),
+    "regularizer.clip_norm": optional(RATE),
+    "regularizer.patience_epochs": optional(integer(1)),
+    "augment.shift": integer(0),
+    "augment.rotate_degrees": number(0, 180),
+    "augment.scale": number(0, 1, below=True),
+    "trainer.epochs": integer(1),
+    "trainer.batch_size": integer(1),
+    "trainer.monitor": optional(one_of("accuracy", "r2", "loss")),
+    "trainer.precision": one_of("fp32", "bf16"),
+    "trainer.compile": BOOLEAN,
+    "trainer.threads": optional(integer(1)),
+}
+
+
+def validate(configuration: Mapping[str, Any]) -> None:
+    """Hold a configuration to the table, and its settings to each other.
+
+    Raises:
+        UserError: lists every value that is out of range and every contradiction, in one message.
+    """
+    mistakes = [*_out_of_range(configuration), *_contradictions(configuration)]
+    if mistakes:
+        raise UserError("\n       ".join(mistakes))
+
+
+def check_kind(key: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than its default's; whole numbers pass for numbers, null for anything.
+
+    Raises:
+        UserError: names the value and the kind that is needed.
+    """
+    if value is None or default is None:
+        return
+    if not isinstance(value, _accepted(default)) or isinstance(value, bool) != isinstance(default, bool):
+        raise UserError(f"{key} is {value!r}; it must be {_kind(default)}, such as {default!r}.")
+
+
+def _accepted(default: Any) -> tuple[type, ...]:
+    return (int, float) if isinstance(default, float) else (type(default),)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
+    return names.get(type(value), "a mapping")
+
+
+def _flat(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in configuration.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _out_of_range(configuration: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} is {value!r}; it must be {RULES[key].words}."
+        for key, value in _flat(configuration).items()
+        if key in RULES and _ships(configuration, key) and not RULES[key].holds(value)
+    ]
+
+
+def _ships(configuration: Mapping[str, Any], key: str) -> bool:
+    """Whether the table may speak of this key: its choice calls Hypermap or torch, not somebody's own code."""
+    group = configuration.get(key.split(".")[0])
+    target = group.get("_target_", "hypermap.") if isinstance(group, Mapping) else "hypermap."
+    return target.startswith(("hypermap.", "torch."))
+
+
+def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
+    """Sentences on settings that are each allowed and make no sense together."""
+    flat = _flat(configuration)
+    found = []
+    if flat.get("optimizer.nesterov") and not flat.get("optimizer.momentum"):
+        found.append("optimizer.nesterov is true and optimizer.momentum is 0: give a momentum, such as 0.9.")
+    if _number(flat, "scheduler.warmup_epochs") >= _number(flat, "trainer.epochs", math.inf):
+        found.append(
+            f"scheduler.warmup_epochs is {flat['scheduler.warmup_epochs']} and trainer.epochs is "
+            f"{flat['trainer.epochs']}: the warm-up must end before the training does."
+        )
+    if _number(flat, "regularizer.patience_epochs", 0) >= _number(flat, "trainer.epochs", math.inf):
+        found.append(
+            f"regularizer.patience_epochs is {flat['regularizer.patience_epochs']} and trainer.epochs is "
+            f"{flat['trainer.epochs']}: early stopping could never act; lower the one or raise the other."
+        )
+    if _number(flat, "optimizer.weight_decay", 0) > 0 and _number(flat, "regularizer.l2", 0) > 0:
+        found.append("optimizer.weight_decay and regularizer.l2 both shrink the weights: set one of them to 0.")
+    return found
+
+
+def _number(flat: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    value = flat.get(key)
+    return value if isinstance(value, int | float) else default

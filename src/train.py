@@ -1,0 +1,63 @@
+"""Train one configuration; the model of the epoch that validates best is kept.
+
+python src/train.py optimizer.lr=0.03           params.yaml, with a value changed
+python src/train.py experiment=mnist_mlp        an experiment
+python src/train.py -m optimizer.lr=0.1,0.01    each value in turn
+python src/train.py --config FILE               the stage of dvc.yaml
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hypermap.errors import UserError, run
+
+PREPARED = Path("data/prepared")
+CACHE = Path("data/cache")
+
+
+def stage(config: Path) -> None:
+    """Train on data/prepared what the compose stage wrote; results where DVC expects them."""
+    import yaml
+
+    from hypermap.experiment import train
+
+    if not config.is_file():
+        raise UserError(f"{config} is not here. `dvc repro` writes it, as does python src/compose.py.")
+    configuration = yaml.safe_load(config.read_text(encoding="utf-8"))
+    report(train(configuration, PREPARED, Path("models"), Path("reports/validation.json")))
+
+
+def by_hand(configuration: dict[str, Any], output: Path) -> float:
+    """Train on the data that the configuration asks for, prepared first where it is not; results in `output`."""
+    from hypermap.data.prepare import find_or_prepare
+    from hypermap.experiment import train
+
+    data = {key: value for key, value in configuration["data"].items() if key != "name"}
+    prepared = find_or_prepare(data, [PREPARED], CACHE)
+    result = train(configuration, prepared, output, output / "validation.json")
+    report(result)
+    print(f"Model and history: {output}")
+    return result.objective
+
+
+def report(result: Any) -> None:
+    """Say in one line how it went."""
+    print(
+        f"Validation {result.monitor} {result.objective:.4f} at epoch {result.kept_epoch} of {result.epochs}, "
+        f"trained in {result.seconds:.1f} s"
+    )
+
+
+def main() -> None:
+    """Take the stage's configuration, or compose one as a Hydra application."""
+    if sys.argv[1:2] == ["--config"] and len(sys.argv) == 3:
+        stage(Path(sys.argv[2]))
+    else:
+        from hypermap.compose import application
+
+        application(by_hand)
+
+
+if __name__ == "__main__":
+    run(main)

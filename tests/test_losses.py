@@ -1,0 +1,192 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
+
+from hypermap.errors import UserError
+from hypermap.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+
+ROWS, CLASSES = 50, 4
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(ROWS, CLASSES, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def targets() -> torch.Tensor:
+    drawn = torch.randint(0, CLASSES, (ROWS,), generator=torch.Generator().manual_seed(1))
+    drawn[:CLASSES] = torch.arange(CLASSES)
+    return drawn
+
+
+def test_cross_entropy_by_hand():
+    probabilities = torch.tensor([[0.3, 0.6, 0.1]])
+    assert CrossEntropy()(probabilities.log(), torch.tensor([1])).item() == pytest.approx(0.5108, abs=5e-5)
+
+
+def test_binary_cross_entropy_by_hand():
+    logit = torch.tensor([[math.log(0.8 / 0.2)]])
+    assert BinaryCrossEntropy()(logit, torch.tensor([1])).item() == pytest.approx(0.2231, abs=5e-5)
+    assert BinaryCrossEntropy()(-logit, torch.tensor([0])).item() == pytest.approx(0.2231, abs=5e-5)
+
+
+def test_squared_error_by_hand():
+    loss = MeanSquaredError()(torch.tensor([[3.2]]), torch.tensor([4.0])).item()
+    assert loss == pytest.approx(0.64)
+    assert loss / 2 == pytest.approx(0.32)  # the articles' half of it
+
+
+def test_cross_entropy_is_scikit_learns(logits, targets):
+    loss = CrossEntropy()
+    expected = log_loss(targets, loss.predictions(logits).numpy(), labels=range(CLASSES))
+    assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weighted_cross_entropy_is_scikit_learns(logits, targets):
+    weights = [1.0, 2.0, 0.5, 0.0]
+    loss = CrossEntropy(class_weights=weights)
+    loss.fit(targets, CLASSES)
+    expected = log_loss(
+        targets,
+        loss.predictions(logits).numpy(),
+        labels=range(CLASSES),
+        sample_weight=np.array(weights)[targets],
+    )
+    assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_balanced_weights_are_scikit_learns(logits, targets):
+    loss = CrossEntropy(class_weights="balanced")
+    loss.fit(targets, CLASSES)
+    expected = compute_class_weight("balanced", classes=np.arange(CLASSES), y=targets.numpy())
+    assert loss.weights.numpy() == pytest.approx(expected)
+    weighted = CrossEntropy(class_weights=expected.tolist())
+    assert loss(logits, targets).item() == pytest.approx(weighted(logits, targets).item())
+
+
+def test_balanced_weights_must_be_fitted(logits, targets):
+    with pytest.raises(RuntimeError, match="fit"):
+        CrossEntropy(class_weights="balanced")(logits, targets)
+
+
+def test_balanced_weights_of_a_class_without_rows_are_refused():
+    with pytest.raises(UserError, match=r"classes \[1, 3\] have no training rows"):
+        CrossEntropy(class_weights="balanced").fit(torch.tensor([0, 2, 2]), 4)
+
+
+def test_label_smoothing_is_keras_formula(logits, targets):
+    smoothing = 0.1
+    soft = F.one_hot(targets, CLASSES) * (1 - smoothing) + smoothing / CLASSES
+    expected = -(soft * logits.log_softmax(1)).sum(1).mean().item()
+    assert CrossEntropy(label_smoothing=smoothing)(logits, targets).item() == pytest.approx(expected)
+
+
+def test_binary_cross_entropy_is_scikit_learns(logits, targets):
+    loss = BinaryCrossEntropy()
+    expected = log_loss(targets % 2, loss.predictions(logits[:, :1])[:, 1].numpy())
+    assert loss(logits[:, :1], targets % 2).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_positive_weight_multiplies_the_rows_of_class_one(logits, targets):
+    loss = BinaryCrossEntropy(positive_weight=3.0)
+    loss.fit(targets % 2, 2)
+    classes = (targets % 2).numpy()
+    probability = BinaryCrossEntropy().predictions(logits[:, :1])[:, 1].double().numpy()
+    expected = np.mean(-3 * classes * np.log(probability) - (1 - classes) * np.log(1 - probability))
+    assert loss(logits[:, :1], targets % 2).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+def test_binary_targets_of_any_dtype(dtype):
+    loss = BinaryCrossEntropy()(torch.tensor([[0.0], [0.0]]), torch.tensor([0, 1]).to(dtype))
+    assert loss.item() == pytest.approx(math.log(2))
+
+
+def test_squared_error_pairs_rows_with_targets():
+    outputs, targets = torch.arange(5.0)[:, None], torch.arange(5.0)
+    assert MeanSquaredError()(outputs, targets).item() == 0
+
+
+def test_binary_and_two_class_cross_entropy_agree(logits, targets):
+    binary = BinaryCrossEntropy().predictions(logits[:, :1])
+    softmax = CrossEntropy().predictions(torch.cat([torch.zeros(ROWS, 1), logits[:, :1]], 1))
+    torch.testing.assert_close(binary, softmax)
+
+
+def test_extreme_binary_predictions_keep_their_digits():
+    assert BinaryCrossEntropy().predictions(torch.tensor([[40.0]]))[0, 0].item() == pytest.approx(math.exp(-40))
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes", "width", "shape"),
+    [
+        (CrossEntropy(), 3, 3, (5, 3)),
+        (BinaryCrossEntropy(), 2, 1, (5, 2)),
+        (MeanSquaredError(), 0, 1, (5,)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_contract(loss, classes, width, shape, dtype):
+    loss.check(loss.task, classes)
+    assert loss.outputs(classes) == width
+    targets = torch.zeros(5) if loss.task == "regression" else torch.tensor([0, 1, 0, 1, 0])
+    loss.fit(targets, classes) if classes != 3 else loss.fit(torch.tensor([0, 1, 2]), classes)
+    outputs = torch.randn(5, width, dtype=dtype, requires_grad=True)
+    value = loss(outputs.float(), targets)
+    assert value.shape == ()
+    value.backward()
+    assert outputs.grad.shape == outputs.shape
+    predictions = loss.predictions(outputs.detach())
+    assert predictions.shape == shape
+    assert predictions.dtype == torch.float32
+    if loss.task == "classification":
+        torch.testing.assert_close(predictions.sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("loss", "task", "classes", "message"),
+    [
+        (CrossEntropy(), "regression", 0, "use loss=mean_squared_error"),
+        (BinaryCrossEntropy(), "regression", 0, "use loss=mean_squared_error"),
+        (BinaryCrossEntropy(), "classification", 10, "the data has 10: use loss=cross_entropy"),
+        (MeanSquaredError(), "classification", 10, "use loss=cross_entropy$"),
+        (MeanSquaredError(), "classification", 2, "use loss=cross_entropy or loss=binary_cross_entropy"),
+        (CrossEntropy(class_weights=[1.0, 2.0]), "classification", 3, "has 2 weights; the data has 3"),
+    ],
+)
+def test_a_loss_that_does_not_suit_the_data_is_refused(loss, task, classes, message):
+    with pytest.raises(UserError, match=message):
+        loss.check(task, classes)
+
+
+def test_binary_outputs_of_many_classes_are_refused():
+    with pytest.raises(UserError, match="use loss=cross_entropy"):
+        BinaryCrossEntropy().outputs(3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"class_weights": "balancd"},
+        {"class_weights": [1.0, -1.0]},
+        {"class_weights": [0.0, 0.0]},
+        {"class_weights": [1.0, math.nan]},
+    ],
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(UserError, match=f"{next(iter(settings))} is .*; allowed: "):
+        CrossEntropy(**settings)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])
+def test_positive_weights_out_of_range_are_refused(weight):
+    with pytest.raises(UserError, match="positive_weight"):
+        BinaryCrossEntropy(positive_weight=weight)

@@ -1,0 +1,202 @@
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from hypermap.metrics import (
+    calibration_bins,
+    calibration_error,
+    classification,
+    classification_of,
+    intervals,
+    regression,
+    regression_of,
+)
+
+NAMES = [
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "log_loss",
+    "calibration_error",
+]
+
+
+def predictions(rows, classes, seed=0, hits=2.0):
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(classes, size=rows)
+    logits = generator.normal(size=(rows, classes))
+    logits[np.arange(rows), targets] += hits
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return targets, probabilities
+
+
+def test_values_are_those_of_scikit_learn():
+    targets, probabilities = predictions(300, 4)
+    predicted = probabilities.argmax(axis=1)
+    values = classification(targets, probabilities)
+    assert list(values) == NAMES
+    assert values["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(targets, predicted))
+    assert values["roc_auc"] == pytest.approx(sk.roc_auc_score(targets, probabilities, multi_class="ovr"))
+    assert values["f1"] == pytest.approx(sk.f1_score(targets, predicted, average="macro"))
+    assert values["log_loss"] == pytest.approx(-np.log(probabilities[np.arange(300), targets]).mean())
+
+
+def test_two_classes_have_the_area_of_class_1():
+    targets, probabilities = predictions(80, 2, hits=0.5)
+    expected = sk.roc_auc_score(targets, probabilities[:, 1])
+    assert classification(targets, probabilities)["roc_auc"] == pytest.approx(expected)
+
+
+def test_probabilities_of_32_bits_draw_no_warning(recwarn):
+    targets, probabilities = predictions(50, 3)
+    classification(targets, (probabilities * 1.000001).astype(np.float32))
+    assert not recwarn
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_rows_is_left_out_of_the_area():
+    targets, probabilities = predictions(60, 4)
+    targets[targets == 3] = 0
+    values = classification(targets, probabilities)
+    expected = np.mean([sk.roc_auc_score(targets == k, probabilities[:, k]) for k in range(3)])
+    assert values["roc_auc"] == pytest.approx(expected)
+    assert "roc_auc" not in classification(np.zeros(60, np.int64), probabilities)
+    assert set(intervals(targets, probabilities, task="classification", repeats=50)) == set(NAMES)
+    assert "roc_auc" not in intervals(np.zeros(60, np.int64), probabilities, task="classification", repeats=5)
+
+
+def test_calibration_error_by_hand():
+    # Bins of a width of 1/15: 0.9 and 0.92 share (13/15, 14/15], 0.6 ends (8/15, 9/15], 0.7 lies in (10/15, 11/15].
+    confidence = np.array([0.9, 0.92, 0.6, 0.7])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    targets = np.array([0, 1, 0, 0])
+    by_hand = (2 * abs(0.5 - 0.91) + abs(1 - 0.6) + abs(1 - 0.7)) / 4
+    assert calibration_error(targets, probabilities) == pytest.approx(by_hand)
+    assert list(np.flatnonzero(calibration_bins(targets, probabilities)[2])) == [8, 10, 13]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_resample_has_the_values_of_scikit_learn_with_weights(classes, ties):
+    targets, probabilities = predictions(200, classes)
+    if ties:
+        probabilities = np.round(probabilities, 1) + 1e-3
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    counts = np.random.default_rng(1).multinomial(200, np.full(200, 1 / 200), size=3).T.astype(float)
+    resampled = classification_of(targets, probabilities)(counts)
+    predicted = probabilities.argmax(axis=1)
+    for k, weights in enumerate(counts.T):
+        macro = {"average": "macro", "sample_weight": weights}
+        scores = probabilities[:, 1] if classes == 2 else probabilities
+        expected = {
+            "accuracy": sk.accuracy_score(targets, predicted, sample_weight=weights),
+            "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted, sample_weight=weights),
+            "precision": sk.precision_score(targets, predicted, **macro),
+            "recall": sk.recall_score(targets, predicted, **macro),
+            "f1": sk.f1_score(targets, predicted, **macro),
+            "roc_auc": sk.roc_auc_score(targets, scores, multi_class="ovr", sample_weight=weights),
+            "log_loss": sk.log_loss(targets, probabilities, sample_weight=weights),
+        }
+        assert {name: resampled[name][k] for name in expected} == pytest.approx(expected)
+
+
+def test_a_resample_without_a_class_has_the_values_of_the_rows_drawn():
+    targets, probabilities = predictions(40, 4)
+    counts = np.random.default_rng(2).integers(3, size=40) * (targets != 2)
+    drawn = np.repeat(np.arange(40), counts)
+    resampled = classification_of(targets, probabilities)(counts[:, None].astype(float))
+    expected = classification(targets[drawn], probabilities[drawn])
+    assert {name: values[0] for name, values in resampled.items()} == pytest.approx(expected)
+
+
+def test_a_resample_of_numbers_has_the_values_of_scikit_learn_with_weights():
+    generator = np.random.default_rng(0)
+    targets = generator.normal(1e4, 3, size=50)
+    values = targets + generator.normal(size=50)
+    weights = generator.multinomial(50, np.full(50, 1 / 50)).astype(float)
+    resampled = {name: v[0] for name, v in regression_of(targets, values)(weights[:, None]).items()}
+    assert resampled["rmse"] == pytest.approx(sk.root_mean_squared_error(targets, values, sample_weight=weights))
+    assert resampled["mae"] == pytest.approx(sk.mean_absolute_error(targets, values, sample_weight=weights))
+    assert resampled["r2"] == pytest.approx(sk.r2_score(targets, values, sample_weight=weights))
+    assert list(regression(targets, values)) == list(resampled) == ["rmse", "mae", "r2"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_row_has_no_r2():
+    assert list(regression(np.ones(1), np.zeros(1))) == ["rmse", "mae"]
+    assert list(intervals(np.ones(1), np.zeros(1), task="regression", repeats=5)) == ["rmse", "mae"]
+
+
+@pytest.mark.parametrize("name", ["f1", "roc_auc", "log_loss", "calibration_error"])
+def test_intervals_are_those_of_scipy(name):
+    targets, probabilities = predictions(80, 3, hits=1.0)
+    ours = intervals(targets, probabilities, task="classification", repeats=4000)[name]
+
+    def statistic(rows):
+        return classification(targets[rows], probabilities[rows])[name]
+
+    theirs = stats.bootstrap(
+        (np.arange(80),),
+        statistic,
+        n_resamples=400,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    # The 2.5 % quantile of 400 draws has a standard error of about 0.13 of their deviation.
+    assert ours == pytest.approx(theirs.confidence_interval, abs=0.5 * theirs.standard_error)
+
+
+def test_regression_intervals_are_those_of_scipy():
+    generator = np.random.default_rng(3)
+    targets = generator.normal(size=100)
+    values = targets + generator.normal(size=100)
+    ours = intervals(targets, values, task="regression", repeats=5000, confidence=0.9)["r2"]
+    theirs = stats.bootstrap(
+        (targets, values),
+        sk.r2_score,
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        confidence_level=0.9,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    assert ours == pytest.approx(theirs.confidence_interval, abs=0.3 * theirs.standard_error)
+
+
+def test_95_percent_intervals_hold_the_truth_about_95_times_in_100():
+    held = 0
+    for seed in range(200):
+        correct = np.random.default_rng(seed).random(200) < 0.8
+        low, high = intervals(
+            np.zeros(200, np.int64),
+            np.stack([correct * 0.8 + 0.1, 0.9 - correct * 0.8], axis=1),
+            task="classification",
+            repeats=300,
+            seed=seed,
+        )["accuracy"]
+        held += low <= 0.8 <= high
+    assert 180 <= held <= 199  # binomial(200, 0.95) within four standard errors, and a little for few resamples
+
+
+def test_the_seed_decides_and_the_chunk_does_not(monkeypatch):
+    targets, probabilities = predictions(120, 3)
+    first = intervals(targets, probabilities, task="classification", repeats=60)
+    assert intervals(targets, probabilities, task="classification", repeats=60, seed=1) != first
+    monkeypatch.setattr("hypermap.metrics.CHUNK", 1000)
+    again = intervals(targets, probabilities, task="classification", repeats=60)
+    assert again == {name: pytest.approx(bounds) for name, bounds in first.items()}
+
+
+def test_ten_thousand_rows_take_seconds():
+    targets, probabilities = predictions(10_000, 10)
+    started = time.process_time()
+    intervals(targets, probabilities, task="classification", repeats=100)
+    assert time.process_time() - started < 3  # 0.2 s here; a thousand calls of scikit-learn take minutes

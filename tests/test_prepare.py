@@ -1,0 +1,412 @@
+"""Prepared data sets, compared with what scikit-learn makes of the same rows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+import hypermap
+from hypermap.data import fetch, folder, prepare, sources
+from hypermap.data.sources import Raw
+from hypermap.errors import UserError
+
+DIGITS = {"_target_": "hypermap.data.sources.digits", "test": 0.2}
+DIABETES = {"_target_": "hypermap.data.sources.diabetes", "test": 0.2}
+REAL = os.environ.get(fetch.FOLDER_VARIABLE, "")
+
+
+def published(root=None, rows=40):
+    """A reader of one's own: two channels, two classes, a published test set of its own."""
+    del root
+    generator = np.random.default_rng(0)
+    inputs = generator.integers(0, 200, (rows + 10, 2, 3, 3), dtype=np.uint8)
+    targets = np.arange(rows + 10) % 2
+    return Raw.of(inputs[:rows], targets[:rows], ["even", "odd"], 255.0, inputs[rows:], targets[rows:])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "digits"
+    prepare.prepare_settings(path, DIGITS)
+    return path
+
+
+def content(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+# Splitting.
+
+
+def test_digits_split_is_the_one_scikit_learn_makes(digits):
+    data = load_digits()
+    rest, test = train_test_split(np.arange(1797), test_size=0.2, random_state=0, stratify=data.target)
+    train, validation = train_test_split(rest, test_size=0.2, random_state=0, stratify=data.target[rest])
+    for name, rows in {"train": train, "validation": validation, "test": test}.items():
+        split = prepare.load(digits, name)
+        np.testing.assert_array_equal(split.rows, rows)
+        np.testing.assert_array_equal(split.targets, data.target[rows])
+        np.testing.assert_allclose(split.inputs.reshape(-1, 64), data.data[rows] / 16, rtol=1e-6)
+        assert split.inputs.dtype == torch.float32
+        assert split.targets.dtype == split.rows.dtype == torch.int64
+        assert split.inputs.shape[1:] == (1, 8, 8)
+    assert len(test) == 360
+
+
+def test_stored_arrays_are_those_published(digits):
+    stored = load_file(digits / "train.safetensors")
+    assert stored.keys() == {"inputs", "targets", "rows"}
+    assert stored["inputs"].dtype == np.uint8
+    np.testing.assert_array_equal(stored["inputs"], sources.digits().inputs[stored["rows"]])
+
+
+def test_splits_are_disjoint_and_depend_on_their_seed_alone(tmp_path):
+    def rows(seed):
+        made = tmp_path / str(seed)
+        prepare.prepare_settings(made, {**DIGITS, "split_seed": seed})
+        return [prepare.load(made, name).rows.tolist() for name in ("train", "validation", "test")]
+
+    first, second = rows(0), rows(1)
+    assert sorted(row for rows in first for row in rows) == list(range(1797))
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_published_test_set_is_kept_as_test(tmp_path):
+    manifest = prepare.prepare(tmp_path / "made", reader=published, validation=0.25)
+    assert manifest["rows"] == {"train": 30, "validation": 10, "test": 10}
+    assert manifest["test_published"]
+    test = prepare.load(tmp_path / "made", "test")
+    np.testing.assert_array_equal(test.rows, np.arange(10))
+    np.testing.assert_allclose(test.inputs, published().test_inputs / 255, rtol=1e-6)
+
+
+def test_rows_keeps_a_stratified_subset_of_training_and_validation(tmp_path):
+    manifest = prepare.prepare(tmp_path / "made", reader=sources.digits, test=0.2, rows=200)
+    assert manifest["rows"] == {"train": 160, "validation": 40, "test": 360}
+    assert set(manifest["class_counts"]["validation"]) <= {3, 4, 5}
+    everything = prepare.prepare(tmp_path / "all", reader=sources.digits, test=0.2, rows=1437)
+    assert everything["rows"]["train"] == 1149
+
+
+@pytest.mark.parametrize(
+    ("reader", "settings", "told"),
+    [
+        (sources.digits, {}, r"digits publishes no test set: give data\.test, for instance 0\.2"),
+        (published, {"test": 0.2}, r"published publishes its own test set: leave data\.test out"),
+        (published, {"validation": 0}, r"data\.validation is 0;"),
+        (published, {"validation": 1.0}, r"data\.validation is 1\.0;"),
+        (published, {"validation": "0.2"}, r"data\.validation is '0\.2'"),
+        (published, {"validation": True}, r"data\.validation is True"),
+        (sources.digits, {"test": -0.1}, r"data\.test is -0\.1"),
+        (sources.digits, {"test": float("nan")}, r"data\.test is nan"),
+        (published, {"split_seed": -1}, r"data\.split_seed is -1"),
+        (published, {"rows": 0}, r"data\.rows is 0"),
+        (published, {"rows": 41}, r"data\.rows is 41; .*40 rows"),
+        (published, {"scaling": "standrad"}, r"did you mean 'standard'"),
+        (sources.digits, {"test": 0.001}, r"data\.test=0\.001: cannot give both parts rows of each of the 10 classes"),
+        (sources.digits, {"test": 0.2, "rows": 12}, r"data\.validation=0\.2: cannot give"),
+        (sources.diabetes, {"test": 0.0001, "rows": 2, "validation": 0.9}, r"data\.validation=0\.9: 2 rows"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_told(tmp_path, reader, settings, told):
+    with pytest.raises(UserError, match=told):
+        prepare.prepare(tmp_path / "made", reader=reader, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_a_class_with_too_few_rows_is_named(tmp_path, rare):
+    def reader():
+        targets = np.array([0] * 50 + [1] * 50 + [2] * rare)
+        return Raw.of(np.zeros((len(targets), 2), np.float32), targets, ["cat", "dog", "okapi"])
+
+    with pytest.raises(UserError, match=f"{rare} of the class 'okapi'"):
+        prepare.prepare(tmp_path / "made", reader=reader, test=0.1)
+
+
+# Scaling.
+
+
+@pytest.mark.parametrize(("scaling", "scaler"), [("standard", StandardScaler()), ("unit", MinMaxScaler())])
+def test_tables_are_scaled_as_scikit_learn_does_from_training_rows_alone(tmp_path, scaling, scaler):
+    manifest = prepare.prepare_settings(tmp_path / "made", {**DIABETES, "scaling": scaling})
+    table = load_diabetes(scaled=False).data
+    scaler.fit(table[prepare.load(tmp_path / "made", "train").rows])
+    for name in ("train", "validation", "test"):
+        split = prepare.load(tmp_path / "made", name)
+        np.testing.assert_allclose(split.inputs, scaler.transform(table[split.rows]), rtol=1e-4, atol=1e-5)
+    assert manifest["fitted_on"] == {"split": "train", "rows": manifest["rows"]["train"]}
+
+
+def test_standard_scaling_of_images_is_one_number_a_channel(tmp_path):
+    manifest = prepare.prepare(tmp_path / "made", reader=published, scaling="standard")
+    train = prepare.load(tmp_path / "made", "train")
+    raw = published().inputs[train.rows].astype(np.float64)
+    np.testing.assert_allclose(manifest["shift"], [raw[:, 0].mean(), raw[:, 1].mean()], rtol=1e-12)
+    np.testing.assert_allclose(manifest["scale"], [raw[:, 0].std(), raw[:, 1].std()], rtol=1e-12)
+    np.testing.assert_allclose(train.inputs.mean((0, 2, 3)), [0, 0], atol=1e-6)
+    np.testing.assert_allclose(train.inputs.std((0, 2, 3), correction=0), [1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["unit", "standard", "none"])
+def test_manifest_has_the_mean_and_deviation_a_network_sees(tmp_path, scaling):
+    manifest = prepare.prepare(tmp_path / "made", reader=published, scaling=scaling)
+    inputs = prepare.load(tmp_path / "made", "train").inputs.double()
+    np.testing.assert_allclose(manifest["input_mean"], inputs.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(manifest["input_std"], inputs.std((0, 2, 3), correction=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["unit", "standard"])
+def test_a_constant_feature_becomes_zero_and_not_noise(tmp_path, scaling):
+    def reader():
+        inputs = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+        inputs[:, 1] = 0.1
+        return Raw.of(inputs, np.arange(60) % 2, ["a", "b"])
+
+    manifest = prepare.prepare(tmp_path / "made", reader=reader, test=0.2, scaling=scaling)
+    assert manifest["scale"][1] == 1
+    np.testing.assert_allclose(prepare.load(tmp_path / "made", "train").inputs[:, 1], 0, atol=1e-7)
+
+
+def test_statistics_over_several_blocks_are_those_over_all_rows(monkeypatch):
+    inputs = np.random.default_rng(0).normal(50, 3, (1000, 4)).astype(np.float32)
+    whole = StandardScaler().fit(inputs.astype(np.float64))
+    monkeypatch.setattr("hypermap.data.scale.BLOCK_ROWS", 7)
+    found = prepare.statistics(inputs)
+    np.testing.assert_allclose(found.mean, whole.mean_, rtol=1e-12)
+    np.testing.assert_allclose(found.std, whole.scale_, rtol=1e-9)
+
+
+def test_regression_targets_are_stored_raw_and_loaded_standardised(tmp_path):
+    manifest = prepare.prepare_settings(tmp_path / "made", DIABETES)
+    target = load_diabetes().target
+    train = prepare.load(tmp_path / "made", "train")
+    fitted = StandardScaler().fit(target[train.rows][:, None])
+    test = prepare.load(tmp_path / "made", "test")
+    assert test.targets.dtype == torch.float32
+    assert test.targets.shape == (89,)
+    np.testing.assert_allclose(test.targets, fitted.transform(target[test.rows][:, None])[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(load_file(tmp_path / "made/test.safetensors")["targets"], target[test.rows])
+    assert manifest["target_shift"] == pytest.approx(target[train.rows].mean())
+    assert manifest["task"] == "regression"
+    assert manifest["classes"] == []
+
+
+# The manifest, and the bytes.
+
+
+def test_manifest_says_what_was_done(digits):
+    manifest = prepare.read_manifest(digits)
+    assert manifest["reader"] == "hypermap.data.sources.digits"
+    assert manifest["task"] == "classification"
+    assert manifest["shape"] == [1, 8, 8]
+    assert manifest["rows"] == {"train": 1149, "validation": 288, "test": 360}
+    assert (manifest["shift"], manifest["scale"]) == ([0.0], [16.0])
+    assert manifest["target_shift"] is manifest["target_scale"] is None
+    assert manifest["raw_sha256"] == sources.digits().checksum
+    counts = np.sum([manifest["class_counts"][name] for name in manifest["rows"]], axis=0)
+    np.testing.assert_array_equal(counts, np.bincount(load_digits().target))
+
+
+def test_same_settings_same_bytes(digits, tmp_path):
+    prepare.prepare(tmp_path / "again", reader=sources.digits, test=0.2, validation=0.2)
+    assert content(tmp_path / "again") == content(digits)
+    assert content(digits).keys() == {
+        "train.safetensors",
+        "validation.safetensors",
+        "test.safetensors",
+        "manifest.json",
+    }
+
+
+# Loading.
+
+
+def test_loading_opens_only_the_split_asked_for(tmp_path):
+    prepare.prepare(tmp_path / "made", reader=published)
+    (tmp_path / "made/test.safetensors").write_bytes(b"not to be opened")
+    assert len(prepare.load(tmp_path / "made", "train").rows) == 32
+    with pytest.raises(UserError, match=r"test\.safetensors is missing or unreadable"):
+        prepare.load(tmp_path / "made", "test")
+    (tmp_path / "made/validation.safetensors").unlink()
+    with pytest.raises(UserError, match=r"validation\.safetensors is missing or unreadable"):
+        prepare.load(tmp_path / "made", "validation")
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"format": 0}', "\udcff"])
+def test_a_manifest_that_cannot_be_used_says_what_to_run(tmp_path, text):
+    if text is not None:
+        (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"`dvc repro` or `python src/preprocess\.py`"):
+        prepare.read_manifest(tmp_path)
+
+
+# Settings and their fingerprint.
+
+
+def test_fingerprint_ignores_root_and_order_and_defaults_but_nothing_else():
+    settings = {"_target_": "hypermap.data.sources.mnist", "validation": 0.2}
+    name = prepare.settings_fingerprint(settings)
+    assert prepare.settings_fingerprint({"root": "here", **dict(reversed(settings.items()))}) == name
+    assert prepare.settings_fingerprint({"_target_": settings["_target_"], "test": None}) == name
+    changes = [
+        {"validation": 0.3},
+        {"split_seed": 1},
+        {"scaling": "none"},
+        {"rows": 9},
+        {"_target_": f"{settings['_target_'].replace('mnist', 'fashion_mnist')}"},
+    ]
+    names = {prepare.settings_fingerprint({**settings, **change}) for change in changes}
+    assert len(names | {name}) == len(changes) + 1
+
+
+def test_manifest_has_the_fingerprint_of_its_settings(digits):
+    assert prepare.read_manifest(digits)["fingerprint"] == prepare.settings_fingerprint(DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, r"data\._target_ is 'None'"),
+        ({"_target_": "digits"}, r"data\._target_ is 'digits'"),
+        ({"_target_": "nowhere.digits"}, "No module named 'nowhere'"),
+        ({"_target_": "hypermap.data.sources.digist"}, "no function 'digist'.*did you mean 'digits'"),
+        ({"_target_": "hypermap.data.sources.OBJECTS"}, "no function 'OBJECTS'"),
+        ({**DIGITS, "validaton": 0.2}, r"'validaton' \(did you mean 'validation'\?\)"),
+        ({**DIGITS, "root": "here"}, "unexpected keyword argument 'root'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(tmp_path, settings, told):
+    with pytest.raises(UserError, match=told):
+        prepare.prepare_settings(tmp_path / "made", settings)
+
+
+def test_a_candidate_with_these_settings_is_found(digits, tmp_path):
+    other = tmp_path / "other"
+    prepare.prepare_settings(other, {**DIGITS, "split_seed": 3})
+    assert prepare.find_or_prepare(DIGITS, [tmp_path / "none", other, digits], tmp_path / "cache") == digits
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_candidate_it_is_prepared_once(tmp_path, monkeypatch):
+    made = prepare.find_or_prepare(DIGITS, [], tmp_path / "cache")
+    assert made == tmp_path / "cache" / prepare.settings_fingerprint(DIGITS)
+    monkeypatch.setattr(prepare, "prepare", None)
+    assert prepare.find_or_prepare(DIGITS, [], tmp_path / "cache") == made
+
+
+def test_a_folder_that_is_not_whole_is_prepared_anew(digits, tmp_path):
+    made = prepare.find_or_prepare(DIGITS, [], tmp_path / "cache")
+    (made / "test.safetensors").unlink()
+    assert prepare.find_or_prepare(DIGITS, [], tmp_path / "cache") == made
+    (made / "manifest.json").write_text("{")
+    assert prepare.find_or_prepare(DIGITS, [made], tmp_path / "cache") == made
+    assert content(made) == content(digits)
+
+
+# Whole or absent.
+
+
+def test_another_preparation_is_replaced_and_a_foreign_folder_refused(digits, tmp_path):
+    made = tmp_path / "made"
+    prepare.prepare(made, reader=published)
+    prepare.prepare_settings(made, DIGITS)
+    assert content(made) == content(digits)
+    (made / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        prepare.prepare(made, reader=published)
+    assert (made / "thesis.tex").exists()
+    assert list(tmp_path.iterdir()) == [made]
+
+
+def test_a_full_disk_leaves_the_old_folder_and_nothing_else(digits, tmp_path, monkeypatch):
+    prepare.prepare(tmp_path / "made", reader=published)
+    before = content(tmp_path / "made")
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hypermap.files.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        prepare.prepare_settings(tmp_path / "made", DIGITS)
+    assert content(tmp_path / "made") == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "made"]
+
+
+PROCESS = """
+import pathlib, sys, time
+from hypermap import files
+from hypermap.data import prepare
+write, (cache, signs, pause) = files.write_bytes, sys.argv[1:]
+def slow(path, content):
+    write(path, content)
+    (pathlib.Path(signs) / path.parent.name).touch()
+    while len(list(pathlib.Path(signs).iterdir())) < 2 or pause == "forever":  # until both are in the middle
+        time.sleep(0.01)
+files.write_bytes = slow
+settings = {"_target_": "hypermap.data.sources.digits", "test": 0.2}
+print(prepare.find_or_prepare(settings, [], pathlib.Path(cache)))
+"""
+
+
+def start(cache, signs, pause):
+    signs.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(hypermap.__file__).parents[1])}
+    command = [sys.executable, "-c", PROCESS, str(cache), str(signs), pause]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_at_once_make_one_whole_folder(digits, tmp_path):
+    cache = tmp_path / "cache"
+    both = [start(cache, tmp_path / "signs", "meet") for _ in range(2)]
+    answers = {process.communicate(timeout=60)[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    (made,) = cache.iterdir()
+    assert answers == {str(made)}
+    assert content(made) == content(digits)
+
+
+def test_a_process_killed_in_the_middle_leaves_nothing_that_matters(digits, tmp_path):
+    cache, signs = tmp_path / "cache", tmp_path / "signs"
+    process = start(cache, signs, "forever")
+    deadline = time.monotonic() + 60
+    while not list(signs.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (leftover,) = cache.iterdir()
+    assert leftover.name.startswith(".")
+
+    made = prepare.find_or_prepare(DIGITS, [], cache)
+    assert content(made) == content(digits)
+    assert leftover.exists()  # whoever owns it may still be alive
+    long_ago = time.time() - 2 * folder.STALE_S
+    os.utime(leftover, (long_ago, long_ago))
+    prepare.prepare_settings(made, DIGITS)
+    assert list(cache.iterdir()) == [made]
+
+
+def test_preparing_imports_no_torch():
+    code = "import sys, hypermap.data.prepare; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(hypermap.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not REAL or not (Path(REAL) / "mnist").is_dir(), reason="no MNIST in HYPERMAP_DATA")
+def test_real_mnist_is_prepared(tmp_path):
+    manifest = prepare.prepare_settings(tmp_path / "made", {"_target_": "hypermap.data.sources.mnist", "root": REAL})
+    assert manifest["rows"] == {"train": 48000, "validation": 12000, "test": 10000}
+    assert manifest["input_mean"] == pytest.approx([0.1307], abs=5e-4)  # the figures everyone knows: 0.1307, 0.3081
+    assert manifest["input_std"] == pytest.approx([0.3081], abs=5e-4)
+    assert REAL not in json.dumps(manifest)
