@@ -16,9 +16,8 @@ def main() -> None:
     if not CONFIG.is_file():
         raise UserError(f"{CONFIG} is not here. `dvc repro` writes it, as does python src/compose.py.")
     choice = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["data"]
-    name = choice.pop("name")
     rows = prepare_settings(PREPARED, choice)["rows"]
-    print(f"{name}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows in {PREPARED}")
+    print(f"{choice['name']}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows in {PREPARED}")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ def by_hand(configuration: dict[str, Any], output: Path) -> float:
     from hypermap.data.prepare import find_or_prepare
     from hypermap.experiment import train
 
-    data = {key: value for key, value in configuration["data"].items() if key != "name"}
-    prepared = find_or_prepare(data, [PREPARED], CACHE)
+    prepared = find_or_prepare(configuration["data"], [PREPARED], CACHE)
     result = train(configuration, prepared, output, output / "validation.json")
     report(result)
     print(f"Model and history: {output}")

@@ -278,13 +278,13 @@ def test_manifest_has_the_fingerprint_of_its_settings(digits):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, r"data\._target_ is 'None'"),
-        ({"_target_": "digits"}, r"data\._target_ is 'digits'"),
-        ({"_target_": "nowhere.digits"}, "No module named 'nowhere'"),
-        ({"_target_": "hypermap.data.sources.digist"}, "no function 'digist'.*did you mean 'digits'"),
-        ({"_target_": "hypermap.data.sources.OBJECTS"}, "no function 'OBJECTS'"),
-        ({**DIGITS, "validaton": 0.2}, r"'validaton' \(did you mean 'validation'\?\)"),
-        ({**DIGITS, "root": "here"}, "unexpected keyword argument 'root'"),
+        ({}, "no _target_"),
+        ({"_target_": "digits"}, "_target_ digits: no such module"),
+        ({"_target_": "nowhere.digits"}, "_target_ nowhere.digits: no such module"),
+        ({"_target_": "hypermap.data.sources.digist"}, "no 'digist' there.*did you mean 'digits'"),
+        ({"_target_": "hypermap.data.sources.OBJECTS"}, "neither a function nor a class"),
+        ({**DIGITS, "validaton": 0.2}, "does not take 'validaton'"),
+        ({**DIGITS, "root": "here"}, "does not take 'root'"),
     ],
 )
 def test_settings_that_do_not_fit_are_told(tmp_path, settings, told):

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hypermap.errors import UserError, near
@@ -10,12 +10,14 @@ from hypermap.errors import UserError, near
 LABELS = ("name", "_target_")  # what a choice says of itself; all else is a keyword argument
 
 
-def locate(path: str) -> Any:
-    """The object at a dotted path, importing as many modules of it as there are.
+def locate(path: str | None) -> Callable[..., Any]:
+    """The function or class at a dotted path, importing as many modules of it as there are.
 
     Raises:
-        UserError: nothing can be imported under that path.
+        UserError: nothing that can be called is to be had under that path.
     """
+    if not path:
+        raise UserError("a choice has no _target_: the dotted path of the function or class that it is for.")
     parts = path.split(".")
     for length in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:length])
@@ -25,10 +27,14 @@ def locate(path: str) -> Any:
             if error.name and module_name.startswith(error.name):
                 continue
             raise UserError(f"_target_ {path}: {module_name} needs a module that is not here: {error.name}.") from None
+        except Exception as error:  # whatever somebody's own module does when imported
+            raise UserError(f"_target_ {path}: importing {module_name} failed: {error!r}.") from error
         for name in parts[length:]:
             if not hasattr(found, name):
                 raise UserError(f"_target_ {path}: no {name!r} there{near(name, dir(found))}.")
             found = getattr(found, name)
+        if not callable(found):
+            raise UserError(f"_target_ {path} is {found!r}, neither a function nor a class.")
         return found
     raise UserError(f"_target_ {path}: no such module. Paths start at src/ or at an installed package.")
 
@@ -39,7 +45,7 @@ def check_arguments(choice: Mapping[str, Any], *runtime: str) -> None:
     Raises:
         UserError: an argument that the signature does not take, or one it needs and nobody gives.
     """
-    signature = inspect.signature(locate(choice["_target_"]))
+    signature = inspect.signature(locate(choice.get("_target_")))
     given = {key for key in choice if key not in LABELS} | set(runtime)
     taken: dict[str, Any] = dict(signature.parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):

@@ -108,7 +108,8 @@ def own_folder(root: Path, name: str) -> Iterator[Path]:
             lock.acquire()
         except Timeout:
             continue
-        with lock:
+        try:
             yield folder
-        lock.release()
+        finally:
+            lock.release()
         return

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
-import torch
 
 from hypermap import metrics
 from hypermap.data.prepare import load, read_manifest
-from hypermap.experiment import load_trained, read_history, natural_targets, predict, score
+from hypermap.errors import UserError
+from hypermap.experiment import REMEDY, load_trained, natural_targets, predict, read_history, score
 from hypermap.files import write_json
 from hypermap.report import Run, write_report
 
@@ -46,12 +46,12 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
     run = Run(
         task=task,
         classes=tuple(manifest["classes"]),
-        config={**configuration, "choices": {g: v["name"] for g, v in configuration.items() if isinstance(v, dict) and "name" in v}},
+        config=configuration,
         history=read_history(models),
         kept_epoch=record["kept_epoch"],
         stopped_early=record["stopped_early"],
         monitor=record["monitor"],
-        validation=json.loads((reports / "validation.json").read_text(encoding="utf-8")),
+        validation=_read_figures(reports / "validation.json"),
         validation_intervals=intervals["validation"],
         test=figures["test"],
         test_intervals=intervals["test"],
@@ -67,3 +67,11 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
     write_json(reports / "intervals.json", intervals)
     write_json(reports / "test.json", figures["test"])
     return figures["test"]
+
+
+def _read_figures(path: Path) -> dict[str, float]:
+    try:
+        figures: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
+    return figures

@@ -71,7 +71,8 @@ def train(configuration: Mapping[str, Any], prepared: Path, output: Path, valida
         figures = score(natural_targets(rows["validation"].targets, manifest), predictions, manifest["task"])
         kept = trained.history[trained.kept_epoch - 1]
         figures |= {"loss": kept["validation_loss"], "epoch": trained.kept_epoch}
-        _write_outcome(output, trained, configuration, monitor, environment)
+        parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+        _write_outcome(output, trained, configuration, monitor, environment, parameters)
         write_json(validation, figures)
         write_csv(state / "history.csv", (*HISTORY, "seconds"), trained.history)
         checkpoint.clear(state)
@@ -174,12 +175,13 @@ def _write_outcome(
     configuration: Mapping[str, Any],
     monitor: str,
     environment: dict[str, str],
+    parameters: int,
 ) -> None:
     record = {
         "kept_epoch": trained.kept_epoch,
         "stopped_early": trained.stopped_early,
         "monitor": monitor,
-        "weights": sum(tensor.numel() for tensor in trained.weights.values()),
+        "weights": parameters,
         "environment": environment,
         "configuration": dict(configuration),
     }

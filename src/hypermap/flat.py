@@ -1,7 +1,7 @@
 """A network's weights as one vector: a step of the optimizer is then one call, whatever the number of layers."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class FlatParameters:
@@ -30,7 +30,3 @@ class FlatParameters:
             parameter.data = weights.view_as(parameter)
             parameter.grad = gradient.view_as(parameter)
             penalized.fill_(float(parameter.ndim > 1))
-
-    def load(self, values: Tensor) -> None:
-        """Overwrite all weights by `values`, ``(weights,)``."""
-        self.vector.data.copy_(values)

@@ -10,8 +10,8 @@ from torch import nn
 
 from hypermap.errors import UserError
 
-
 SMALL_STEP = 2_000_000  # multiplications of a dense forward pass below which one thread is the fastest
+CORES = torch.get_num_threads()  # what torch takes by itself, before any run in this process sets another number
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,7 +51,7 @@ def choose_threads(model: nn.Module, batch_size: int) -> int:
     parameters = list(model.parameters())
     convolves = any(parameter.ndim > 2 for parameter in parameters)
     multiplications = batch_size * sum(parameter.numel() for parameter in parameters)
-    return 1 if multiplications < SMALL_STEP and not convolves else torch.get_num_threads()
+    return 1 if multiplications < SMALL_STEP and not convolves else CORES
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

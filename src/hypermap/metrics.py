@@ -36,7 +36,7 @@ def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[s
     class 1 when there are two classes, else the mean of one against the rest over the classes in the targets; it is
     left out where it does not exist, because all rows are of one class.
     """
-    targets, probabilities = _checked(targets, probabilities)
+    targets, probabilities = _typed(targets, probabilities)
     predicted = probabilities.argmax(axis=1)
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0.0}
     areas = [sk.roc_auc_score(targets == k, probabilities[:, k]) for k in _ranked_classes(targets, probabilities)]
@@ -48,7 +48,7 @@ def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[s
         "recall": sk.recall_score(targets, predicted, **macro),
         "f1": sk.f1_score(targets, predicted, **macro),
         **({"roc_auc": np.mean(areas)} if areas else {}),
-        "log_loss": sk.log_loss(targets, probabilities, labels=np.arange(probabilities.shape[1])),
+        "log_loss": sk.log_loss(targets, _normalised(probabilities), labels=np.arange(probabilities.shape[1])),
         "calibration_error": calibration_error(targets, probabilities),
     }
     return {name: float(value) for name, value in values.items()}
@@ -116,14 +116,14 @@ def intervals(
 
 def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Resampled:
     """The function that gives `classification`'s metrics for any row counts; what can be sorted once is sorted here."""
-    targets, probabilities = _checked(targets, probabilities)
+    targets, probabilities = _typed(targets, probabilities)
     classes = probabilities.shape[1]
     confidence, correct = _confidence(targets, probabilities)
     cells = _Groups.of(targets * classes + probabilities.argmax(axis=1))
     bins = _Groups.of(_bin(confidence))
     overconfidence = (confidence - correct)[:, None]
     tiny = np.finfo(np.float64).eps  # scikit-learn's own limit
-    losses = -np.log(np.clip(probabilities[np.arange(len(targets)), targets], tiny, 1 - tiny))
+    losses = -np.log(np.clip(_normalised(probabilities)[np.arange(len(targets)), targets], tiny, 1 - tiny))
     ranks = [(_Groups.of(probabilities[:, k]), targets == k) for k in _ranked_classes(targets, probabilities)]
 
     def values(counts: Floats) -> dict[str, Floats]:
@@ -195,7 +195,8 @@ def _from_confusion(confusion: Floats) -> dict[str, Floats]:
     seen = actual + predicted > 0
 
     def macro(score: Floats, over: NDArray[np.bool_]) -> Floats:
-        return np.where(over, score, 0.0).sum(axis=0) / over.sum(axis=0)
+        mean: Floats = np.where(over, score, 0.0).sum(axis=0) / over.sum(axis=0)
+        return mean
 
     recall = _ratio(hits, actual, 0.0)
     return {
@@ -228,10 +229,13 @@ def _ranked_classes(targets: Integers, probabilities: Floats) -> list[int]:
     return [1] if probabilities.shape[1] == 2 else [int(k) for k in present]
 
 
-def _checked(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Integers, Floats]:
-    """Both as the metrics need them; rows that sum to 1 in 32 bits are made to do so in 64."""
-    probabilities = np.asarray(probabilities, np.float64)
-    return np.asarray(targets, np.int64), probabilities / probabilities.sum(axis=1, keepdims=True)
+def _typed(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Integers, Floats]:
+    return np.asarray(targets, np.int64), np.asarray(probabilities, np.float64)
+
+
+def _normalised(probabilities: Floats) -> Floats:
+    """Rows that sum to 1 in 32 bits made to do so in 64, for the loss; elsewhere that would part what is equal."""
+    return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
 def _confidence(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Floats, Floats]:

@@ -112,6 +112,7 @@ class Trainer:
         self.device = device
         self.weights = FlatParameters(parts.model)
         self.optimizer = parts.make_optimizer([self.weights.vector])
+        self.base_rate = float(self.optimizer.param_groups[0]["lr"])
         self.forward = torch.compile(parts.model) if settings.compile else parts.model
         self.order = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
@@ -133,23 +134,18 @@ class Trainer:
             self.restore(found)
         batch = min(self.settings.batch_size, len(train.targets))
         steps = _steps(len(train.targets), batch)
-        base = float(self.optimizer.param_groups[0]["lr"])
-        rates = self.parts.schedule.rates(base, self.settings.epochs, steps)
+        rates = self.parts.schedule.rates(self.base_rate, self.settings.epochs, steps)
         history, epochs = self.progress.history, self.settings.epochs
-        bar = tqdm(total=epochs, initial=len(history), unit="epoch", disable=True if quiet else None)
-        while len(history) < epochs and not self.parts.regularizer.stops(len(history), self.kept_epoch):
-            first = len(history) * steps
-            row = self.epoch(train, batch, rates[first : first + steps])
-            row |= self.validate(validation)
-            history.append(row)
-            self.progress.schedule = self.parts.schedule.observe(self.progress.schedule, row["validation_loss"])
-            if self.kept_epoch == len(history):
-                self.progress.best = {k: v.detach().clone() for k, v in self.parts.model.state_dict().items()}
-            if state is not None:
-                checkpoint.save(state, len(history), self.state())
-            bar.set_postfix(loss=f"{row['train_loss']:.4f}", validation=f"{row['validation_score']:.4f}", refresh=False)
-            bar.update()
-        bar.close()
+        with tqdm(total=epochs, initial=len(history), unit="epoch", disable=True if quiet else None) as bar:
+            while len(history) < epochs and not self.parts.regularizer.stops(len(history), self.kept_epoch):
+                first = len(history) * steps
+                row = self.epoch(train, batch, rates[first : first + steps]) | self.validate(validation)
+                self.note(row)
+                if state is not None:
+                    checkpoint.save(state, len(history), self.state())
+                shown = {"loss": row["train_loss"], "validation": row["validation_score"]}
+                bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
+                bar.update()
         return Trained(self.progress.best, history, self.kept_epoch, stopped_early=len(history) < epochs)
 
     def epoch(self, train: Split, batch: int, rates: list[float]) -> Row:
@@ -190,6 +186,14 @@ class Trainer:
             "seconds": time.perf_counter() - started,
         }
 
+    def note(self, row: Row) -> None:
+        """Enter an epoch: its row, what the schedule makes of it, and its weights if they are the best so far."""
+        progress = self.progress
+        progress.history.append(row)
+        progress.schedule = self.parts.schedule.observe(progress.schedule, row["validation_loss"])
+        if self.kept_epoch == len(progress.history):
+            progress.best = {name: tensor.detach().clone() for name, tensor in self.parts.model.state_dict().items()}
+
     def mean_loss(self, losses: Tensor, sizes: Tensor) -> float:
         """The mean over rows of one loss a step.
 
@@ -204,11 +208,10 @@ class Trainer:
 
     def diverged(self, where: str, loss: float) -> str:
         """What to say, and to advise, when a loss is not finite."""
-        rate = self.optimizer.param_groups[0]["lr"]
         return (
             f"training diverged: the loss is {loss} in epoch {len(self.progress.history) + 1}, {where}, "
-            f"at a learning rate of {rate:g}. Try optimizer.lr={rate / 10:g}, regularizer=clip, or a warm-up "
-            f"(scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
+            f"with optimizer.lr={self.base_rate:g}. Try optimizer.lr={self.base_rate / 10:g}, regularizer=clip, or a "
+            f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
         )
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
@@ -216,8 +219,11 @@ class Trainer:
         predicted = self.parts.loss.predictions(outputs)
         if self.task == "classification":
             return float((predicted.argmax(1) == targets).double().mean())
-        residual = (predicted.double() - targets.double()).square().sum()
-        return float(1 - residual / (targets.double() - targets.double().mean()).square().sum())
+        targets = targets.double()
+        residual, spread = (predicted - targets).square().sum(), (targets - targets.mean()).square().sum()
+        if spread == 0:  # all targets are equal: what scikit-learn says then
+            return float(residual == 0)
+        return float(1 - residual / spread)
 
     def validate(self, split: Split) -> Row:
         """Loss and score on rows that are not learned from."""
@@ -277,4 +283,4 @@ def forward_all(model: nn.Module, inputs: Tensor, precision: str = "fp32") -> Te
 def _steps(rows: int, batch: int) -> int:
     """Steps an epoch. A last batch of a single row is left out: batch norm has no variance of one row."""
     full, rest = divmod(rows, batch)
-    return full + (rest > 1 or (rest == 1 and batch == 1))
+    return full + (rest > 1)

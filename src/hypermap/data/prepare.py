@@ -5,8 +5,6 @@ published, `targets` and `rows` (int64: the index within the raw array), and ``m
 is ``(inputs - shift) / scale`` with the manifest's `shift` and `scale`, one number a channel or feature.
 """
 
-import importlib
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hypermap import files
+from hypermap.build import LABELS, check_arguments, locate
 from hypermap.data import folder as folders
 from hypermap.data.scale import SCALINGS, fit, statistics
 from hypermap.data.sources import Raw
@@ -103,7 +102,7 @@ def prepare(
 
 
 def prepare_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`prepare`, from a plain dictionary: `_target_` is the reader's dotted path, the rest keyword arguments.
+    """`prepare`, from the data group of a configuration: `_target_` is the reader's dotted path.
 
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or as `prepare`.
@@ -272,31 +271,12 @@ def _identity(reader: Reader, choice: Choice, arguments: Mapping[str, Any]) -> d
 
 def _understood(settings: Mapping[str, Any]) -> tuple[Reader, Choice, dict[str, Any]]:
     """The reader that `_target_` names, how to split and scale, and the reader's own arguments."""
-    reader = _resolve(str(settings.get("_target_")))
     own = asdict(Choice()).keys()
     choice = Choice(**{key: value for key, value in settings.items() if key in own})
-    arguments = {key: value for key, value in settings.items() if key not in {"_target_", *own}}
-    signature = inspect.signature(reader)
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        known = [*signature.parameters, *own]
-        hint = next((hint for key in arguments if key not in known and (hint := near(key, known))), "")
-        raise UserError(f"data ({reader.__name__}): {error}{hint}; its keys: {', '.join(known)}.") from error
-    return reader, choice, arguments
-
-
-def _resolve(target: str) -> Reader:
-    module_name, _, name = target.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:  # ValueError: no dot in it
-        raise UserError(f"data._target_ is {target!r}; its module cannot be imported: {error}.") from error
-    reader: Reader | None = getattr(module, name, None)
-    if not inspect.isfunction(reader):
-        hint = near(name, [key for key, value in vars(module).items() if inspect.isfunction(value)])
-        raise UserError(f"data._target_ is {target!r}; {module_name} has no function {name!r}{hint}.")
-    return reader
+    arguments = {key: value for key, value in settings.items() if key not in {*LABELS, *own}}
+    target = settings.get("_target_")
+    check_arguments({"_target_": target, **arguments})
+    return locate(target), choice, arguments
 
 
 def _check_share(name: str, value: object) -> None:

@@ -138,14 +138,14 @@ def overfitting(curves: Curves) -> Finding | None:
 
 
 def underfitting(curves: Curves) -> Finding | None:
-    """The training score is low, no better than validation's, and the training loss has stopped falling."""
-    low = curves.train_score[curves.kept] < LOW_SCORE[curves.task]
+    """The training score is low at its best, no better than validation's, and the training loss falls no more."""
+    low = curves.train_score.max() < LOW_SCORE[curves.task]
     if not low or _gap(curves) or curves.epochs < 4 or _gain(curves.train_loss) > LEVEL:
         return None
     before, last = _quarters(curves.train_loss)
     return Finding(
         "underfitting",
-        f"Training {curves.score_name} itself is only {_number(curves.train_score[curves.kept])} (validation "
+        f"Training {curves.score_name} itself is {_number(curves.train_score.max())} at best (validation "
         f"{_number(curves.validation_score[curves.kept])}), and the training loss has levelled off "
         f"({_number(before)} to {_number(last)} over the last two quarters of the run): unless the data hold no "
         f"more, try a larger model, such as `model.hidden=[256,256]`, or `optimizer.lr={_rate(curves, 3)}`.",

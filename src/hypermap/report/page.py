@@ -23,8 +23,8 @@ GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "aug
 TITLE_VALUES = ("hidden", "channels", "width", "blocks", "dropout", "lr", "momentum", "weight_decay")
 """Values that the title names, unless they are 0 or false."""
 
-NOT_SHOWN = ("_target_", "root")
-"""`root` is where a user keeps the data: it changes no number, and does not belong into a pull request."""
+NOT_SHOWN = ("_target_", "name", "root")
+"""`name` is the choice, which has a column; `root` is where a user keeps the data, and changes no number."""
 
 PUBLISHED_TEST_ROWS = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 10_000}
 """Rows of the test sets that are published, by reader, to tell when a folder holds less."""
@@ -41,6 +41,19 @@ SECTIONS = {
 }
 
 
+AGAIN = """\
+## How to get it again
+
+At the commit that holds this report:
+
+```
+dvc repro                     # this run; nothing is done where nothing changed
+dvc exp show                  # every run beside this one
+dvc metrics diff HEAD~1       # what the last commit changed, in numbers
+dvc plots diff HEAD~1         # and in curves
+```"""
+
+
 @dataclass(frozen=True)
 class Run:
     """All that a report says of one run: what was asked for, how training went, and the test set's predictions."""
@@ -50,7 +63,7 @@ class Run:
     classes: tuple[str, ...]
     """Names of the classes; empty for regression."""
     config: Mapping[str, Any]
-    """The resolved configuration: a mapping for each of `GROUPS`, `seed`, and `choices` (group to choice)."""
+    """The resolved configuration: a mapping with the choice's `name` for each of `GROUPS`, and `seed`."""
     history: Sequence[dict[str, Any]]
     """A row an epoch, with the columns of plots/history.csv."""
     kept_epoch: int
@@ -113,14 +126,11 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         _metrics_note(run),
     ]
     for name, title in shown.items():
-        parts += [
-            f"## {title}",
-            f"![{title}](pictures/{name}.png)",
-            *([captions[name](run)] if name in captions else []),
-        ]
+        parts += [f"## {title}", f"![{title}](pictures/{name}.png)"]
+        parts += [captions[name](run)] if name in captions else []
     if "predictions" not in shown:
         parts += ["## The worst mistakes", _mistakes_table(run)]
-    parts += ["## What was run", _choices_table(run), _run_paragraph(run), "## Data", data_paragraph(run), _again(run)]
+    parts += ["## What was run", _choices_table(run), _run_paragraph(run), "## Data", data_paragraph(run), AGAIN]
     return "\n\n".join(parts) + "\n"
 
 
@@ -188,7 +198,7 @@ def _caption(run: Run, row: int) -> tuple[str, str]:
 
 def _title(run: Run) -> str:
     """Data, model and optimizer in a line, with the values that matter most."""
-    parts = [f"{run.config['choices'][group]}{_brief(run.config[group])}" for group in ("data", "model", "optimizer")]
+    parts = [f"{run.config[group]['name']}{_brief(run.config[group])}" for group in ("data", "model", "optimizer")]
     return ", ".join(parts)
 
 
@@ -201,8 +211,8 @@ def _headline(run: Run) -> str:
     """The number to remember, with its interval, and what costs nothing to reach."""
     names = ["accuracy"] if run.task == "classification" else ["r2", "rmse"]
     said = [
-        f"**Test {name} {_metric(run, name, run.test[name])}** ({_level(run)} interval "
-        f"{_interval(run, name, run.test_intervals, ' to ')})"
+        f"**Test {name} {_metric(name, run.test[name])}** ({_level(run)} interval "
+        f"{_interval(name, run.test_intervals, ' to ')})"
         for name in names
         if name in run.test
     ]
@@ -226,10 +236,10 @@ def _metrics_table(run: Run) -> str:
     lines = [
         (
             f"`{name}`" + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
-            _metric(run, name, value),
-            _interval(run, name, run.test_intervals),
-            _metric(run, name, run.validation[name]) if name in run.validation else "",
-            _interval(run, name, run.validation_intervals),
+            _metric(name, value),
+            _interval(name, run.test_intervals),
+            _metric(name, run.validation[name]) if name in run.validation else "",
+            _interval(name, run.validation_intervals),
         )
         for name, value in run.test.items()
     ]
@@ -259,7 +269,7 @@ def _class_table(run: Run) -> str:
         run.targets, run.predictions.argmax(axis=1), labels=labels, zero_division=0.0
     )
     lines = [
-        (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", f"{rows:,}")
+        (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", f"{int(rows):,}")
         for name, precision, recall, f1, rows in zip(run.classes, *columns, strict=True)
     ]
     return _table(("class", "precision", "recall", "f1", "rows"), lines)
@@ -267,7 +277,7 @@ def _class_table(run: Run) -> str:
 
 def _curves_caption(run: Run) -> str:
     subject = f"`{run.classes[1]}`" if len(run.classes) == 2 else "each class against the rest"
-    return f"ROC of {subject}. Right: points below the dashed line are overconfident, above it underconfident."
+    return f"ROC of {subject}. Calibration: points below the dashed line are overconfident, above it underconfident."
 
 
 def _predictions_caption(run: Run) -> str:
@@ -275,7 +285,7 @@ def _predictions_caption(run: Run) -> str:
     if wrong == 0:
         return f"Predicted class and its probability. There is no mistake among the {len(run.targets):,} test rows."
     return (
-        f"Predicted class and its probability; `row` counts from 0 in the "
+        f"The predicted class and its probability; `row` counts from 0 in the "
         f"{'published test set' if run.manifest['test_published'] else 'raw data'}. {min(wrong, MISTAKES)} of "
         f"{wrong:,} mistakes among {len(run.targets):,} test rows, the most confident first."
     )
@@ -301,7 +311,11 @@ def _mistakes_table(run: Run) -> str:
 
 def _choices_table(run: Run) -> str:
     """Each group's choice and values, as one types them."""
-    lines = [(group, str(run.config["choices"][group]), _values(run.config[group])) for group in GROUPS]
+    lines = [
+        (group, run.config[group]["name"], _values(run.config[group]))
+        for group in GROUPS
+        if group in run.config
+    ]
     return _table(("group", "choice", "values"), lines)
 
 
@@ -347,19 +361,7 @@ def _test_set(run: Run) -> str:
     return "The test set is the published one."
 
 
-def _again(run: Run) -> str:
-    return (
-        "## How to get it again\n\nAt the commit that holds this report:\n\n"
-        "```\n"
-        "dvc repro                     # this run; nothing is done where nothing changed\n"
-        "dvc exp show                  # every run beside this one\n"
-        "dvc metrics diff HEAD~1       # what the last commit changed, in numbers\n"
-        "dvc plots diff HEAD~1         # and in curves\n"
-        "```"
-    )
-
-
-def _metric(run: Run, name: str, value: float) -> str:
+def _metric(name: str, value: float) -> str:
     """Four decimals, but for errors in a target's own unit."""
     return _significant(value) if name in ("rmse", "mae") else f"{value:.4f}"
 
@@ -369,8 +371,8 @@ def _significant(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 
-def _interval(run: Run, name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
-    return between.join(_metric(run, name, bound) for bound in intervals[name]) if name in intervals else ""
+def _interval(name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
+    return between.join(_metric(name, bound) for bound in intervals[name]) if name in intervals else ""
 
 
 def _level(run: Run) -> str:

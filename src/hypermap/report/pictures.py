@@ -66,6 +66,9 @@ NAMED = 50
 HIGHLIGHTED = 3
 """ROC curves drawn in colour when there are many: those of the least area."""
 
+PIXELS = 64
+"""Pixels at most along a side of a shown image; of larger ones, blocks are averaged."""
+
 SCATTERED = 2000
 """Points at most in a scatter plot: more only hide one another."""
 
@@ -246,6 +249,7 @@ def _draw_calibration(top: Axes, bottom: Axes, bins: Rows) -> None:
 
 
 def _draw_image(axes: Axes, image: NDArray[Any], title: tuple[str, str], colour: str) -> None:
+    image = _reduced(image)
     axes.imshow(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1), cmap="gray", vmin=0, vmax=1)
     axes.set_title(title[0], fontsize=9, color=colour, loc="center", pad=14)
     axes.text(
@@ -258,6 +262,17 @@ def _draw_image(axes: Axes, image: NDArray[Any], title: tuple[str, str], colour:
         ha="center",
         fontweight="normal",
     )
+
+
+def _reduced(image: NDArray[Any]) -> NDArray[Any]:
+    """An image (channels, height, width) with at most `PIXELS` along each side."""
+    channels, height, width = image.shape
+    block = -(-max(height, width) // PIXELS)
+    if block == 1 or min(height, width) < block:
+        return image
+    rows, columns = height // block, width // block
+    cropped = image[:, : rows * block, : columns * block]
+    return np.asarray(cropped.reshape(channels, rows, block, columns, block).mean(axis=(2, 4)))
 
 
 def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> None:
@@ -286,12 +301,15 @@ def _widen(axes: Axes, span: float) -> None:
 
 
 def _encoded(figure: Figure) -> bytes:
-    """The PNG of a figure, without date or version; in 256 colours if it would exceed the limit otherwise."""
+    """The PNG of a figure, without date or version; in fewer colours, or smaller, if it exceeds the limit."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     content = _png(image)
-    return content if len(content) <= LIMIT else _png(image.quantize(256))
+    for colours, shrink in ((256, 1), (64, 1), (16, 2)):
+        if len(content) > LIMIT:
+            content = _png(image.reduce(shrink).quantize(colours))
+    return content
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,0 +1,259 @@
+import csv
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hypermap.metrics import classification, intervals, regression
+from hypermap.report import Run, write_report
+from hypermap.report.page import PICTURES, data_paragraph, right_examples, worst_mistakes
+from hypermap.report.pictures import LIMIT
+from hypermap.report.plots import COLUMNS, ROC_POINTS, roc_curves
+
+GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+ROWS = 60
+
+
+def run_of(task="classification", shape=(1, 8, 8), classes=("0", "1", "2", "3"), epochs=12, seed=0):
+    generator = np.random.default_rng(seed)
+    metrics = classification if task == "classification" else regression
+    targets, predictions = guesses(generator, len(classes)) if classes else numbers(generator)
+    bounds = intervals(targets, predictions, task=task, repeats=50)
+    names = dict.fromkeys(GROUPS, "default") | {"data": "digits", "model": "mlp", "optimizer": "adam"}
+    config = {group: {"name": names[group], "_target_": "some.Class", "root": "/home/me"} for group in GROUPS}
+    config["model"] |= {"hidden": [128], "dropout": 0.0}
+    config["optimizer"] |= {"lr": 0.003, "betas": [0.9, 0.999], "nesterov": False}
+    return Run(
+        task=task,
+        classes=tuple(classes),
+        config={**config, "seed": 7},
+        history=[epoch(k) for k in range(1, epochs + 1)],
+        kept_epoch=max(1, epochs // 2),
+        stopped_early=False,
+        monitor="accuracy" if classes else "r2",
+        validation=metrics(targets, predictions),
+        validation_intervals=bounds,
+        test=metrics(targets, predictions),
+        test_intervals=bounds,
+        targets=targets,
+        predictions=predictions,
+        inputs=generator.integers(256, size=(ROWS, *shape)).astype(np.uint8),
+        rows=np.arange(1000, 1000 + ROWS),
+        manifest={
+            "shape": list(shape),
+            "rows": {"train": 1149, "validation": 288, "test": ROWS},
+            "raw_sha256": "0123456789abcdef" * 4,
+            "test_published": False,
+            "split_seed": 3,
+            "scaling": "unit",
+            "fitted_on": {"split": "train", "rows": 1149},
+            "reader": "hypermap.data.sources.cifar10",
+        },
+        environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "threads": "2"},
+        parameters=9610,
+    )
+
+
+def guesses(generator, classes):
+    targets = np.arange(ROWS) % classes
+    logits = generator.normal(size=(ROWS, classes))
+    logits[np.arange(ROWS), targets] += 1.5
+    return targets, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def numbers(generator):
+    targets = generator.normal(150, 50, size=ROWS)
+    return targets, targets + generator.normal(0, 20, size=ROWS)
+
+
+def epoch(k):
+    return {
+        "epoch": k,
+        "train_loss": 2.0 / k,
+        "train_score": 1 - 0.5 / k,
+        "validation_loss": 2.1 / k,
+        "validation_score": 0.98 - 0.5 / k,
+        "learning_rate": 0.003,
+        "gradient_norm": 1.0 / k,
+        "seconds": 0.1 * np.random.default_rng().random(),
+    }
+
+
+def written(folder, run):
+    write_report(folder, run)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def table(content):
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+CASES = {
+    "digits": {},
+    "colours": {"shape": (3, 32, 32), "classes": ("T-shirt/top", "a name that is much too long", "cat", "dog")},
+    "binary": {"shape": (30,), "classes": ("malignant", "benign")},
+    "regression": {"task": "regression", "shape": (10,), "classes": ()},
+    "one epoch": {"epochs": 1},
+    "two epochs": {"epochs": 2},
+    "photographs": {"shape": (3, 160, 160)},
+    "many classes": {"shape": (5,), "classes": tuple(f"class {k}" for k in range(60))},
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", CASES)
+def test_whole_and_small_and_every_link_leads_somewhere(tmp_path, case):
+    files = written(tmp_path, run_of(**CASES[case]))
+    pictures = {name for name in files if name.startswith("pictures/")}
+    text = files["report.md"].decode()
+    assert set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)) == pictures
+    assert {name for name in files if name.startswith("plots/")} == {f"plots/{name}.csv" for name in COLUMNS}
+    for name in pictures:
+        assert len(files[name]) <= LIMIT
+        image = Image.open(io.BytesIO(files[name]))
+        assert image.width <= 1100
+        assert len(image.convert("L").getcolors()) > 8  # something was drawn
+        assert not image.info.keys() - {"dpi"}  # neither date nor version
+    for line in text.splitlines():
+        assert "nan" not in line.split()
+        assert "<" not in line
+        assert "/home/me" not in line
+
+
+@pytest.mark.parametrize("case", ["digits", "regression"])
+def test_the_same_run_gives_the_same_bytes(tmp_path, case):
+    first = written(tmp_path / "a", run_of(**CASES[case]))  # `seconds` differ
+    assert written(tmp_path / "b", run_of(**CASES[case])) == first
+
+
+def test_a_users_own_style_changes_nothing(tmp_path):
+    import matplotlib
+
+    first = written(tmp_path / "a", run_of())
+    with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 30, "font.size": 30}):
+        assert written(tmp_path / "b", run_of()) == first
+
+
+def test_what_does_not_apply_goes_and_its_table_keeps_a_header(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "my own.png").write_bytes(b"mine")
+    written(tmp_path, run_of())
+    files = written(tmp_path, run_of(**CASES["regression"]))
+    assert {name for name in files if name.startswith("pictures/")} == {
+        "pictures/learning_curves.png",
+        "pictures/residuals.png",
+        "pictures/my own.png",
+    }
+    assert files["plots/confusion.csv"] == b"actual,predicted\n"
+    assert files["plots/roc.csv"] == b"class,false_positive_rate,true_positive_rate\n"
+    assert files["plots/calibration.csv"] == b"confidence,accuracy,rows\n"
+    files = written(tmp_path, run_of())
+    assert files["plots/residuals.csv"] == b"actual,predicted\n"
+    assert {f"pictures/{name}.png" for name in PICTURES} - set(files) == {"pictures/residuals.png"}
+
+
+def test_tables_hold_the_numbers(tmp_path):
+    run = run_of(classes=("zero", "one", "two"))
+    files = written(tmp_path, run)
+    history = table(files["plots/history.csv"])
+    assert list(history[0]) == list(COLUMNS["history"])
+    assert [float(row["train_loss"]) for row in history] == [row["train_loss"] for row in run.history]
+    pairs = table(files["plots/confusion.csv"])
+    assert [row["actual"] for row in pairs] == [run.classes[k] for k in run.targets]
+    assert np.mean([row["actual"] == row["predicted"] for row in pairs]) == run.test["accuracy"]
+    bins = table(files["plots/calibration.csv"])
+    rows, confidence, accuracy = (
+        np.array([float(row[name]) for row in bins]) for name in ("rows", "confidence", "accuracy")
+    )
+    error = float(np.abs(confidence - accuracy) @ rows / rows.sum())
+    assert error == pytest.approx(run.test["calibration_error"])
+    assert {row["class"] for row in table(files["plots/roc.csv"])} == set(run.classes)
+
+
+def test_thinned_roc_curves_keep_their_ends_and_their_area():
+    generator = np.random.default_rng(0)
+    targets = generator.integers(2, size=5000)
+    scores = np.clip(0.5 + 0.2 * generator.normal(size=5000) + 0.2 * targets, 0, 2) / 2
+    (curve,) = roc_curves(targets, np.stack([1 - scores, scores], axis=1), ("no", "yes"))
+    x, y = curve.false_positive_rate, curve.true_positive_rate
+    assert len(x) <= ROC_POINTS
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(y, x) == pytest.approx(curve.area, abs=0.002)
+
+
+def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
+    run = run_of()
+    text = written(tmp_path, run)["report.md"].decode()
+    assert text.startswith("# digits, mlp (hidden [128]), adam (lr 0.003)\n")
+    low, high = run.test_intervals["accuracy"]
+    assert f"**Test accuracy {run.test['accuracy']:.4f}** (95 % interval {low:.4f} to {high:.4f}) on 60 rows" in text
+    assert "accuracy 0.2500" in text  # the most frequent of four equal classes
+    for name in run.test:
+        assert f"| `{name}`" in text
+    assert "| optimizer | adam | `lr` 0.003, `betas` [0.9, 0.999], `nesterov` false |" in text
+    assert "Seed 7; 9,610 weights; 12 epochs trained, epoch 6 kept, the best by validation accuracy" in text
+    assert "1,149 training, 288 validation and 60 test rows of 1 x 8 x 8 pixels, 4 classes" in text
+    assert "`0123456789ab`" in text
+    assert "dvc repro" in text
+    assert "dvc exp show" in text
+
+
+def test_tables_have_their_mistakes_listed(tmp_path):
+    run = run_of(**CASES["binary"])
+    text = written(tmp_path, run)["report.md"].decode()
+    worst = worst_mistakes(run.targets, run.predictions, 1)[0]
+    actual = run.classes[run.targets[worst]]
+    said = run.classes[1 - run.targets[worst]]
+    assert f"| {1000 + worst} | {actual} | {said} | {run.predictions[worst].max():.4f} |" in text
+
+
+def test_regression_has_its_largest_residuals_listed(tmp_path):
+    run = run_of(**CASES["regression"])
+    text = written(tmp_path, run)["report.md"].decode()
+    worst = int(np.argmax(np.abs(run.targets - run.predictions)))
+    first = text.split("| row | actual | predicted | residual |\n")[1].splitlines()[1]
+    assert first.startswith(f"| {1000 + worst} |")
+    assert "**Test r2" in text
+    assert "**test rmse" in text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_without_mistakes_says_so(tmp_path):
+    for run in (run_of(), run_of(**CASES["binary"])):
+        sure = np.eye(len(run.classes))[run.targets]
+        bounds = intervals(run.targets, sure, task="classification", repeats=20)
+        run = replace(run, predictions=sure, test=classification(run.targets, sure), test_intervals=bounds)
+        text = written(tmp_path, run)["report.md"].decode()
+        assert "There is no mistake among the 60 test rows" in text
+        assert "No mistake in 60 test rows: the accuracy may still be 0.9500" in text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_without_a_right_row_and_a_class_without_rows(tmp_path):
+    run = run_of()
+    wrong = np.full_like(run.predictions, 0.1)
+    wrong[:, 3] = 0.7
+    targets = run.targets % 3
+    figures = classification(targets, wrong)
+    bounds = intervals(targets, wrong, task="classification", repeats=20)
+    run = replace(run, targets=targets, predictions=wrong, test=figures, test_intervals=bounds)
+    assert "| 3 | 0.0000 | 0.0000 | 0.0000 | 0 |" in written(tmp_path, run)["report.md"].decode()
+
+
+def test_worst_mistakes_are_the_most_confident_and_right_rows_one_of_each_class():
+    targets = np.array([0, 0, 1, 1, 1])
+    probabilities = np.array([[0.1, 0.9], [0.8, 0.2], [0.55, 0.45], [0.3, 0.7], [0.95, 0.05]])
+    assert worst_mistakes(targets, probabilities, 2).tolist() == [4, 0]
+    assert right_examples(targets, probabilities, 5).tolist() == [1, 3]
+
+
+def test_the_test_set_is_told_for_what_it_is():
+    run = run_of()
+    assert "no published test set: 60 rows" in data_paragraph(run)
+    published = replace(run, manifest={**run.manifest, "test_published": True})
+    assert "60 of the 10,000 published rows" in data_paragraph(published)
+    own = replace(run, manifest={**published.manifest, "reader": "mine.reader"})
+    assert "The test set is the published one." in data_paragraph(own)
