@@ -16,8 +16,8 @@ def main() -> None:
     if not CONFIG.is_file():
         raise UserError(f"{CONFIG} is not here. `dvc repro` writes it, as does python src/compose.py.")
     configuration = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    figures = evaluate(configuration, Path("data/prepared"), Path("models"), REPORTS)
-    print(f"Test {', '.join(f'{name} {value:.4f}' for name, value in figures.items())}")
+    metrics = evaluate(configuration, Path("data/prepared"), Path("models"), REPORTS)
+    print(f"Test {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
     print(f"Report: {REPORTS / 'report.md'}")
 
 

@@ -1,6 +1,5 @@
 """The only code that opens the test set."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,15 @@ import safetensors.numpy
 
 from hypermap import metrics
 from hypermap.data.prepare import load, read_manifest
-from hypermap.errors import UserError
-from hypermap.experiment import REMEDY, load_trained, natural_targets, predict, read_history, score
+from hypermap.experiment import (
+    load_trained,
+    natural_targets,
+    predict,
+    read_figures,
+    read_history,
+    score,
+    write_figures,
+)
 from hypermap.files import write_json
 from hypermap.report import Run, write_report
 
@@ -51,7 +57,7 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
         kept_epoch=record["kept_epoch"],
         stopped_early=record["stopped_early"],
         monitor=record["monitor"],
-        validation=_read_figures(reports / "validation.json"),
+        validation=read_figures(reports / "validation.json", "validation"),
         validation_intervals=intervals["validation"],
         test=figures["test"],
         test_intervals=intervals["test"],
@@ -65,13 +71,5 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
     )
     write_report(reports, run)
     write_json(reports / "intervals.json", intervals)
-    write_json(reports / "test.json", figures["test"])
+    write_figures(reports / "test.json", "test", figures["test"])
     return figures["test"]
-
-
-def _read_figures(path: Path) -> dict[str, float]:
-    try:
-        figures: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
-    return figures

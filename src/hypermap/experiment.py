@@ -70,10 +70,10 @@ def train(configuration: Mapping[str, Any], prepared: Path, output: Path, valida
         predictions = predict(parts.model, parts.loss, rows["validation"].inputs, manifest, settings.precision)
         figures = score(natural_targets(rows["validation"].targets, manifest), predictions, manifest["task"])
         kept = trained.history[trained.kept_epoch - 1]
-        figures |= {"loss": kept["validation_loss"], "epoch": trained.kept_epoch}
+        figures |= {"loss": kept["validation_loss"]}
         parameters = sum(parameter.numel() for parameter in parts.model.parameters())
         _write_outcome(output, trained, configuration, monitor, environment, parameters)
-        write_json(validation, figures)
+        write_figures(validation, "validation", figures)
         write_csv(state / "history.csv", (*HISTORY, "seconds"), trained.history)
         checkpoint.clear(state)
 
@@ -136,6 +136,24 @@ def natural_targets(targets: Tensor, manifest: Mapping[str, Any]) -> np.ndarray:
 def score(targets: np.ndarray, predictions: np.ndarray, task: str) -> dict[str, float]:
     """Every metric of the task."""
     return (metrics.classification if task == "classification" else metrics.regression)(targets, predictions)
+
+
+def write_figures(path: Path, split: str, figures: Mapping[str, float]) -> None:
+    """Write flat metrics for DVC, each named after its split, so that no two files have a column in common."""
+    write_json(path, {f"{split}_{name}": value for name, value in figures.items()})
+
+
+def read_figures(path: Path, split: str) -> dict[str, float]:
+    """What `write_figures` wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        return {name.removeprefix(f"{split}_"): float(value) for name, value in figures.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
 
 
 def load_trained(folder: Path, manifest: Mapping[str, Any]) -> tuple[nn.Module, Loss, dict[str, Any]]:

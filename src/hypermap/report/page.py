@@ -311,11 +311,7 @@ def _mistakes_table(run: Run) -> str:
 
 def _choices_table(run: Run) -> str:
     """Each group's choice and values, as one types them."""
-    lines = [
-        (group, run.config[group]["name"], _values(run.config[group]))
-        for group in GROUPS
-        if group in run.config
-    ]
+    lines = [(group, run.config[group]["name"], _values(run.config[group])) for group in GROUPS if group in run.config]
     return _table(("group", "choice", "values"), lines)
 
 
