@@ -6,7 +6,7 @@ import sys
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from hypermap.compose import ORDER, groups, order_for
+from hypermap.compose import ORDER, groups, order_for, read_order
 from hypermap.errors import UserError, run
 from hypermap.files import write_text
 
@@ -16,6 +16,7 @@ def main() -> None:
     names = ", ".join(groups()["experiment"])
     if len(sys.argv) != 2 or not sys.argv[1]:
         raise UserError(f"name an experiment: make order EXPERIMENT=NAME. There are: {names}.")
+    read_order()  # tells what is wrong with the present one
     yaml = YAML()
     yaml.width = 110
     order = yaml.load(ORDER.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hypermap.errors import UserError, run
+from hypermap.errors import run
 
 PREPARED = Path("data/prepared")
 CACHE = Path("data/cache")
@@ -18,13 +18,10 @@ CACHE = Path("data/cache")
 
 def stage(config: Path) -> None:
     """Train on data/prepared what the compose stage wrote; results where DVC expects them."""
-    import yaml
-
     from hypermap.experiment import train
+    from hypermap.files import read_slice
 
-    if not config.is_file():
-        raise UserError(f"{config} is not here. `dvc repro` writes it, as does python src/compose.py.")
-    configuration = yaml.safe_load(config.read_text(encoding="utf-8"))
+    configuration = read_slice(config)
     report(train(configuration, PREPARED, Path("models"), Path("reports/validation.json")))
 
 

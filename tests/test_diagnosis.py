@@ -126,7 +126,7 @@ def test_a_swinging_validation_score_is_unstable():
     rows = history(settled(2.3, 0.2), settled(2.3, 0.3), settled(0.1, 0.95), swinging)
     (finding,) = found(rows)
     assert finding.kind == "unstable"
-    assert "0.840 and 0.960" in finding.sentence
+    assert "0.837 and 0.960" in finding.sentence
     assert "`optimizer.lr=0.001`" in finding.sentence
     assert kinds(rows, validation_rows=5) == ["healthy"]
 

@@ -133,19 +133,24 @@ def test_a_single_row_has_no_r2():
     assert list(intervals(np.ones(1), np.zeros(1), task="regression", repeats=5)) == ["rmse", "mae"]
 
 
-@pytest.mark.parametrize("name", ["f1", "roc_auc", "log_loss", "calibration_error"])
+STATISTICS = {
+    "f1": lambda targets, scores: sk.f1_score(targets, scores > 0.5, average="macro"),
+    "roc_auc": sk.roc_auc_score,
+    "log_loss": sk.log_loss,
+    "calibration_error": lambda targets, scores: calibration_error(targets, np.stack([1 - scores, scores], axis=1)),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
 def test_intervals_are_those_of_scipy(name):
-    targets, probabilities = predictions(80, 3, hits=1.0)
+    targets, probabilities = predictions(80, 2, hits=1.0)
     ours = intervals(targets, probabilities, task="classification", repeats=4000)[name]
-
-    def statistic(rows):
-        return classification(targets[rows], probabilities[rows])[name]
-
     theirs = stats.bootstrap(
-        (np.arange(80),),
-        statistic,
-        n_resamples=400,
+        (targets, probabilities[:, 1]),
+        STATISTICS[name],
+        paired=True,
         vectorized=False,
+        n_resamples=400,
         method="percentile",
         rng=np.random.default_rng(0),
     )

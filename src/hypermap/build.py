@@ -24,7 +24,7 @@ def locate(path: str | None) -> Callable[..., Any]:
         try:
             found = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name and module_name.startswith(error.name):
+            if error.name and f"{module_name}.".startswith(f"{error.name}."):
                 continue
             raise UserError(f"_target_ {path}: {module_name} needs a module that is not here: {error.name}.") from None
         except Exception as error:  # whatever somebody's own module does when imported
@@ -74,5 +74,5 @@ def build(choice: Mapping[str, Any], **runtime: Any) -> Any:
     values = {key: value for key, value in choice.items() if key not in LABELS}
     try:
         return locate(choice["_target_"])(**values, **runtime)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's for want of memory, among others
         raise UserError(f"{choice['_target_']} refuses its settings {values}: {error}") from error

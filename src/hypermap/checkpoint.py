@@ -82,7 +82,7 @@ def load(folder: Path) -> Checkpoint | None:
         name = record.pop("tensors")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / PROGRESS} cannot be read ({error!r}). {remedy}") from None
     return Checkpoint(read_tensors(folder / name, remedy), record)
 
@@ -108,6 +108,8 @@ def own_folder(root: Path, name: str) -> Iterator[Path]:
             lock.acquire()
         except Timeout:
             continue
+        for partial in folder.glob(".*"):  # a write that a killed process had begun
+            partial.unlink()
         try:
             yield folder
         finally:

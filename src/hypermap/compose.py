@@ -4,8 +4,10 @@
 dictionary of the order's own shape, fully spelled out: every group is ``{name: choice, key: value, …}``.
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ ORDER = Path("params.yaml")
 
 VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
 TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+MAPPINGS = (*TUNED, "evaluation")
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
 # `evaluate` in any case, through the data or the model.
@@ -80,7 +83,8 @@ def read_order(path: Path = ORDER) -> dict[str, Any]:
         if key not in known:
             raise UserError(f"{path}: no group or key {key!r}{near(key, known)}. There are: {', '.join(known)}.")
     for group in menu:
-        _check_choice(group, _choice(order, group), menu, str(path))
+        if group in order:
+            _check_choice(group, _choice(order, group), menu, str(path))
     return order
 
 
@@ -156,21 +160,28 @@ def application(task: Callable[[Configuration, Path], float]) -> None:
         print(f"Baseline: {baseline.says}", flush=True)
 
     def job(config: DictConfig) -> float:
-        hydra_config = HydraConfig.get()
-        configuration = resolve(config, hydra_config.runtime.choices)
-        validate(configuration)
-        return run(lambda: task(configuration, Path(hydra_config.runtime.output_dir)))  # ahead of Hydra's traceback
+        output = Path(HydraConfig.get().runtime.output_dir)
+        return run(lambda: task(_job_configuration(config), output))  # ahead of Hydra's traceback
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
     decorate = hydra.main(config_path=str(MENU), config_name=baseline.config_name)
-    decorate(job)()
+    with _told():
+        decorate(job)()
+
+
+def _job_configuration(config: DictConfig) -> Configuration:
+    """The configuration of one job; of a sweep, only the first values have been validated before."""
+    with _told():
+        configuration = resolve(config, HydraConfig.get().runtime.choices)
+    validate(configuration)
+    return configuration
 
 
 def _baseline(parsed: Sequence[Override]) -> Baseline:
     """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
     for override in parsed:
         if override.key_or_group in ("experiment", "sweep") and override.value() is not None:
-            name = f"{override.key_or_group}={override.value()}"
-            return Baseline("config", f"{name} ({ORDER} is set aside)")
+            return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
     order = read_order()
     _store(order, parsed)
     experiment = order.get("experiment")
@@ -202,10 +213,16 @@ def _store(order: Mapping[str, Any], parsed: Sequence[Override]) -> str:
 
 def _compose(config_name: str, overrides: Sequence[str]) -> Configuration:
     GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(MENU)):
-            composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+    with _told(), hydra.initialize_config_dir(str(MENU)):
+        composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
         return resolve(composed, composed.hydra.runtime.choices)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf find wrong into a `UserError`."""
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_paragraph(error)) from error
 
@@ -229,7 +246,9 @@ def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
     """Refuse keys on the command line that the chosen choices do not have; ``+`` adds one on purpose."""
     for override in parsed:
         group, _, key = override.key_or_group.partition(".")
-        if group in TUNED and key and not override.is_add():
+        if group in TUNED and key == "name":
+            raise UserError(f"{override.input_line}: a choice is made with {group}={override.value()}.")
+        if group in MAPPINGS and key and not override.is_add():
             _check_keys(group, menu, [key.split(".")[0]])
 
 
@@ -238,7 +257,10 @@ def _check_configuration(configuration: Configuration, menu: Configuration, adde
     for key in configuration:
         if key not in menu and key not in added:
             raise UserError(f"No key {key!r}{near(key, menu)}. There are: {', '.join(menu)}.")
-    for group in TUNED:
+    check_kind("seed", configuration["seed"], menu["seed"])
+    for group in MAPPINGS:
+        if not isinstance(configuration[group], dict):
+            raise UserError(f"{group} is {configuration[group]!r}; it must be a mapping, such as {menu[group]}.")
         given = {key: value for key, value in configuration[group].items() if f"{group}.{key}" not in added}
         _check_keys(group, menu, list(given))
         for key, value in given.items():
@@ -246,19 +268,23 @@ def _check_configuration(configuration: Configuration, menu: Configuration, adde
 
 
 def _check_keys(group: str, menu: Configuration, given: Sequence[str]) -> None:
-    name, known = menu[group]["name"], list(menu[group])
-    allowed = [key for key in known if key not in LABELS]
+    allowed = [key for key in menu[group] if key not in LABELS]
+    name = menu[group].get("name")
+    chosen, file = (f"{group}={name}", f"conf/{group}/{name}.yaml") if name else (group, "conf/config.yaml")
+    if name and not isinstance(menu[group].get("_target_"), str):
+        raise UserError(f"{file} has no _target_, the dotted path of what its values are given to.")
     for key in given:
-        if key not in known:
+        if key not in menu[group]:
             raise UserError(
-                f"{group}={name} has no key {key!r}{near(key, allowed)}. "
-                f"It has: {', '.join(allowed) or 'none'} (conf/{group}/{name}.yaml)."
+                f"{chosen} has no key {key!r}{near(key, allowed)}. It has: {', '.join(allowed) or 'none'} ({file})."
             )
 
 
 def _choice(order: Mapping[str, Any], group: str) -> str | None:
     value = order.get(group)
     if isinstance(value, dict):
+        if group not in TUNED:
+            raise UserError(f"{ORDER}: {group} is a name and nothing else: {', '.join(groups()[group])}, or null.")
         if "name" not in value:
             raise UserError(
                 f"{ORDER}: {group} is a mapping without a name. Write {group}: {{name: choice, …}}; "
@@ -269,11 +295,11 @@ def _choice(order: Mapping[str, Any], group: str) -> str | None:
 
 
 def _check_choice(group: str, choice: str | None, menu: Mapping[str, Sequence[str]], where: str) -> None:
+    there_are = f"There are: {', '.join(menu[group])}."
+    if choice is None and group in TUNED:
+        raise UserError(f"{where}: {group} cannot be left out. {there_are}")
     if choice is not None and choice not in menu[group]:
-        raise UserError(
-            f"{where}: {group} has no choice {choice!r}{near(choice, menu[group])}. "
-            f"There are: {', '.join(menu[group])}."
-        )
+        raise UserError(f"{where}: {group} has no choice {choice!r}{near(choice, menu[group])}. {there_are}")
 
 
 def _parse(words: Sequence[str]) -> list[Override]:
@@ -284,16 +310,16 @@ def _parse(words: Sequence[str]) -> list[Override]:
         raise UserError(f"The command line is not understood: {_first_paragraph(error)}") from error
     menu = groups()
     for override in parsed:
-        if override.key_or_group in menu and override.is_delete():
-            raise UserError(f"command line: {override.key_or_group} cannot be left out; choose one of its choices.")
-        if override.key_or_group in menu:
-            value = override.value()
-            choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value] if value else []
-            for choice in choices:
-                _check_choice(override.key_or_group, str(choice), menu, "command line")
         top = re.split(r"[.@]", override.key_or_group)[0]
         if top not in (known := [*menu, *VALUES, "hydra"]):
             raise UserError(f"command line: no group or key {top!r}{near(top, known)}. There are: {', '.join(known)}.")
+        if override.is_delete() and top != "hydra":
+            raise UserError(f"command line: {override.key_or_group} cannot be left out; give it another value.")
+        if override.key_or_group in menu:
+            value = override.value()
+            choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value]
+            for choice in choices:
+                _check_choice(override.key_or_group, str(choice) if choice else None, menu, "command line")
     return parsed
 
 

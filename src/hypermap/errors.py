@@ -15,9 +15,9 @@ class UserError(Exception):
     """A mistake in a configuration, a file or a command: what was given, what is allowed, what to change."""
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def near(word: object, known: Iterable[object]) -> str:
     """A hint such as `` (did you mean 'momentum'?)``, or nothing when no known word is near."""
-    matches = get_close_matches(word, list(known), n=2, cutoff=0.6)
+    matches = get_close_matches(str(word), [str(k) for k in known], n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
 
 

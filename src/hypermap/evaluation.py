@@ -6,21 +6,12 @@ from typing import Any
 
 import safetensors.numpy
 
-from hypermap import metrics
+from hypermap import metrics, outcome
+from hypermap.build import build
 from hypermap.data.prepare import load, read_manifest
-from hypermap.experiment import (
-    load_trained,
-    natural_targets,
-    predict,
-    read_figures,
-    read_history,
-    score,
-    write_figures,
-)
 from hypermap.files import write_json
 from hypermap.report import Run, write_report
-
-Intervals = dict[str, tuple[float, float]]
+from hypermap.trainer import Settings
 
 
 def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, reports: Path) -> dict[str, float]:
@@ -32,44 +23,43 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
         UserError: the data, the model or its figures are missing or damaged.
     """
     manifest = read_manifest(prepared)
-    task = manifest["task"]
-    model, loss, record = load_trained(models, manifest)
-    figures: dict[str, dict[str, float]] = {}
-    intervals: dict[str, Intervals] = {}
+    model, loss, record = outcome.read_trained(models, manifest)
+    settings: Settings = build(record.configuration["trainer"])
+    intervals = {}
     for split in ("validation", "test"):
         rows = load(prepared, split)
-        targets = natural_targets(rows.targets, manifest)
-        predictions = predict(model, loss, rows.inputs, manifest)
-        figures[split] = score(targets, predictions, task)
+        targets = outcome.targets(rows, manifest)
+        predictions = outcome.predict(model, loss, rows, manifest, settings.precision)
         intervals[split] = metrics.intervals(
             targets,
             predictions,
-            task=task,
+            task=manifest["task"],
             repeats=configuration["evaluation"]["bootstrap_repeats"],
             confidence=configuration["evaluation"]["confidence"],
         )
+    test = outcome.score(rows, predictions, manifest)
     stored = safetensors.numpy.load_file(prepared / "test.safetensors")
     run = Run(
-        task=task,
+        task=manifest["task"],
         classes=tuple(manifest["classes"]),
         config=configuration,
-        history=read_history(models),
-        kept_epoch=record["kept_epoch"],
-        stopped_early=record["stopped_early"],
-        monitor=record["monitor"],
-        validation=read_figures(reports / "validation.json", "validation"),
+        history=outcome.read_history(models),
+        kept_epoch=record.kept_epoch,
+        stopped_early=record.stopped_early,
+        monitor=record.monitor,
+        validation=outcome.read_figures(reports / "validation.json", "validation"),
         validation_intervals=intervals["validation"],
-        test=figures["test"],
+        test=test,
         test_intervals=intervals["test"],
         targets=targets,
         predictions=predictions,
         inputs=stored["inputs"],
         rows=stored["rows"],
         manifest=manifest,
-        environment=record["environment"],
-        parameters=record["weights"],
+        environment=record.environment,
+        parameters=record.parameters,
     )
     write_report(reports, run)
     write_json(reports / "intervals.json", intervals)
-    write_figures(reports / "test.json", "test", figures["test"])
-    return figures["test"]
+    outcome.write_figures(reports / "test.json", "test", test)
+    return test

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from hypermap.errors import UserError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file at `path` by `content` in one step, making its folder if there is none.
@@ -51,6 +55,24 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+def read_slice(path: Path) -> dict[str, Any]:
+    """The part of the configuration that the compose stage wrote to `path`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    remedy = "`dvc repro` writes it, as does python src/compose.py."
+    try:
+        configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not here. {remedy}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
+    if not isinstance(configuration, dict):
+        raise UserError(f"{path} holds no configuration. {remedy}")
+    return configuration
 
 
 def fingerprint(value: Any) -> str:

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from hypermap.errors import UserError
+
 
 class FlatParameters:
     """The trainable parameters of a module, moved into one vector of which they become views.
@@ -19,6 +21,8 @@ class FlatParameters:
 
     def __init__(self, module: nn.Module) -> None:
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise UserError("the model has no weights to train: no parameter of it requires a gradient.")
         sizes = [parameter.numel() for parameter in parameters]
         flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
         self.gradient = torch.zeros_like(flat)

@@ -42,4 +42,4 @@ class Regularizer:
 
 def best_epoch(scores: Sequence[tuple[float, ...]]) -> int:
     """The first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
-    return max(range(len(scores)), key=lambda epoch: (scores[epoch], -epoch)) + 1
+    return max(range(len(scores)), key=scores.__getitem__) + 1

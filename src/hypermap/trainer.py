@@ -149,7 +149,11 @@ class Trainer:
         return Trained(self.progress.best, history, self.kept_epoch, stopped_early=len(history) < epochs)
 
     def epoch(self, train: Split, batch: int, rates: list[float]) -> Row:
-        """Pass once over the training rows in a new order, `batch` of them a step, one rate for each step."""
+        """Pass once over the training rows in a new order, `batch` of them a step, one rate for each step.
+
+        The training loss and score are of the outputs as they were learned from: under dropout and augmentation,
+        and of weights that still changed.
+        """
         started = time.perf_counter()
         parts, weights, optimizer = self.parts, self.weights, self.optimizer
         multiplier = self.progress.schedule["multiplier"]

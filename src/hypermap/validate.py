@@ -33,11 +33,11 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
     return Rule(holds, f"a number {lower}{upper}")
 
 
-def integer(low: int) -> Rule:
-    """A whole number of at least `low`."""
+def integer(low: int, high: float = math.inf) -> Rule:
+    """A whole number from `low` to `high`."""
     return Rule(
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low,
-        f"a whole number of at least {low}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+        f"a whole number of at least {low}" + ("" if high == math.inf else f" and at most {high}"),
     )
 
 
@@ -64,24 +64,33 @@ def list_of(rule: Rule, least: int = 0) -> Rule:
     )
 
 
+def pair_of(rule: Rule) -> Rule:
+    """A list of two values, each as `rule`."""
+    return Rule(
+        lambda value: isinstance(value, list) and len(value) == 2 and all(map(rule.holds, value)),
+        f"a list of two, each {rule.words}",
+    )
+
+
 BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a word or a path")
 SHARE = number(0, 1, above=True, below=True)
 RATE = number(0, above=True)
 FACTOR = number(0, 1)
+SEED = integer(0, 2**32 - 1)  # what every generator takes
 
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
 INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
 
 RULES: dict[str, Rule] = {
-    "seed": integer(0),
+    "seed": SEED,
     "evaluation.bootstrap_repeats": integer(100),
     "evaluation.confidence": SHARE,
     "data.root": optional(TEXT),
     "data.batches": list_of(Rule(lambda value: value in range(1, 6), "a number from 1 to 5"), least=1),
     "data.validation": SHARE,
     "data.test": SHARE,
-    "data.split_seed": integer(0),
+    "data.split_seed": SEED,
     "data.scaling": one_of("unit", "standard", "none"),
     "data.rows": optional(integer(2)),
     "model.hidden": list_of(integer(1)),
@@ -94,10 +103,12 @@ RULES: dict[str, Rule] = {
     "model.activation": one_of(*ACTIVATIONS),
     "model.initialization": one_of(*INITIALIZATIONS),
     "model.dropout": number(0, 1, below=True),
+    "model.batch_norm": BOOLEAN,
     "optimizer.lr": RATE,
     "optimizer.momentum": number(0, 1, below=True),
+    "optimizer.nesterov": BOOLEAN,
     "optimizer.alpha": number(0, 1, below=True),
-    "optimizer.betas": list_of(number(0, 1, below=True), least=2),
+    "optimizer.betas": pair_of(number(0, 1, below=True)),
     "optimizer.eps": RATE,
     "optimizer.lr_decay": number(0),
     "optimizer.weight_decay": number(0),
@@ -119,12 +130,14 @@ RULES: dict[str, Rule] = {
     "regularizer.l2": number(0),
     "regularizer.clip_norm": optional(RATE),
     "regularizer.patience_epochs": optional(integer(1)),
+    "augment.flip": BOOLEAN,
     "augment.shift": integer(0),
     "augment.rotate_degrees": number(0, 180),
     "augment.scale": number(0, 1, below=True),
     "trainer.epochs": integer(1),
     "trainer.batch_size": integer(1),
     "trainer.monitor": optional(one_of("accuracy", "r2", "loss")),
+    "trainer.device": TEXT,
     "trainer.precision": one_of("fp32", "bf16"),
     "trainer.compile": BOOLEAN,
     "trainer.threads": optional(integer(1)),
@@ -185,7 +198,7 @@ def _ships(configuration: Mapping[str, Any], key: str) -> bool:
     """Whether the table may speak of this key: its choice calls Hypermap or torch, not somebody's own code."""
     group = configuration.get(key.split(".")[0])
     target = group.get("_target_", "hypermap.") if isinstance(group, Mapping) else "hypermap."
-    return target.startswith(("hypermap.", "torch."))
+    return str(target).startswith(("hypermap.", "torch."))
 
 
 def _contradictions(configuration: Mapping[str, Any]) -> list[str]:

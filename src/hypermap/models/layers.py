@@ -107,7 +107,7 @@ class Dropout(nn.Module):
         """Any shape and float dtype in, the same out."""
         if not self.training or self._kept == 65536:
             return inputs
-        if inputs.device.type != "cpu":
+        if inputs.device.type != "cpu" or torch.compiler.is_compiling():  # which fuses its own draws
             return F.dropout(inputs, self.rate)
         kept = _sixteen_bits(inputs.shape) < self._kept - 32768
         return inputs * kept.to(inputs.dtype).mul_(65536 / self._kept)

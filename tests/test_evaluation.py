@@ -1,0 +1,231 @@
+"""The test figures, beside scikit-learn's on the saved weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from safetensors.torch import load_file
+from sklearn import metrics as sk
+
+from hypermap import evaluation
+from hypermap.data import prepare
+from hypermap.errors import UserError
+from hypermap.experiment import train
+from hypermap.models import MLP
+from hypermap.outcome import COLUMNS
+
+SOURCES = {
+    "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 500},
+    "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
+    "breast_cancer": {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard"},
+}
+LOSSES = {"digits": "CrossEntropy", "diabetes": "MeanSquaredError", "breast_cancer": "BinaryCrossEntropy"}
+OUTPUTS = {"digits": 10, "diabetes": 1, "breast_cancer": 1}
+MODELS, REPORTS = Path("models"), Path("reports")
+
+
+def order(data):
+    return {
+        "data": {"name": data, **SOURCES[data]},
+        "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
+        "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
+        "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
+        "loss": {"name": "loss", "_target_": f"hypermap.losses.{LOSSES[data]}"},
+        "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer"},
+        "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+        "trainer": {
+            "name": "quick",
+            "_target_": "hypermap.trainer.Settings",
+            "epochs": 2,
+            "batch_size": 64,
+            "device": "cpu",
+            "threads": 1,
+        },
+        "seed": 0,
+        "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9},
+    }
+
+
+@pytest.fixture(autouse=True)
+def a_place_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs handed to the report, which is tested elsewhere."""
+    handed = []
+    monkeypatch.setattr(evaluation, "write_report", lambda folder, run: handed.append((folder, run)))
+    return handed
+
+
+def trained(data):
+    folder = Path("prepared", data)
+    prepare.prepare_settings(folder, SOURCES[data])
+    train(order(data), folder, MODELS, REPORTS / "validation.json")
+    return folder
+
+
+def evaluate(data, folder):
+    return evaluation.evaluate(order(data), folder, MODELS, REPORTS)
+
+
+def outputs_of_saved_weights(data, folder, split="test"):
+    """Outputs (rows, width) float64 and stored targets, scaled here by the manifest's numbers."""
+    stored = safetensors.numpy.load_file(folder / f"{split}.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    shape = (-1, *[1] * (stored["inputs"].ndim - 2))
+    shift, scale = (np.array(manifest[name]).reshape(shape) for name in ("shift", "scale"))
+    inputs = torch.tensor((stored["inputs"] - shift) / scale, dtype=torch.float32)
+    network = MLP(tuple(inputs.shape[1:]), OUTPUTS[data], hidden=[16])
+    network.load_state_dict(load_file(MODELS / "model.safetensors"))
+    network.eval()
+    with torch.no_grad():
+        return network(inputs).double(), stored["targets"], manifest
+
+
+def assert_figures(expected):
+    given = json.loads((REPORTS / "test.json").read_text())
+    for name, value in expected.items():
+        assert given[f"test_{name}"] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    assert all(name.startswith("test_") for name in given)
+
+
+def test_digits(runs):
+    folder = trained("digits")
+    figures = evaluate("digits", folder)
+    outputs, targets, _ = outputs_of_saved_weights("digits", folder)
+    probabilities = outputs.softmax(1).numpy()
+    predicted = probabilities.argmax(1)
+    expected = {
+        "accuracy": sk.accuracy_score(targets, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted),
+        "precision": sk.precision_score(targets, predicted, average="macro", zero_division=0),
+        "recall": sk.recall_score(targets, predicted, average="macro", zero_division=0),
+        "f1": sk.f1_score(targets, predicted, average="macro", zero_division=0),
+        "roc_auc": sk.roc_auc_score(targets, probabilities, multi_class="ovr"),
+        "log_loss": sk.log_loss(targets, probabilities),
+    }
+    assert_figures(expected)
+    assert len(targets) == 360
+    assert {f"test_{name}": value for name, value in figures.items()} == json.loads((REPORTS / "test.json").read_text())
+    ((told, run),) = runs
+    assert told == REPORTS
+    np.testing.assert_allclose(run.predictions, probabilities, atol=1e-5)
+    np.testing.assert_array_equal(run.targets, targets)
+    assert run.parameters == 64 * 16 + 16 + 16 * 10 + 10
+
+
+def test_breast_cancer(runs):
+    folder = trained("breast_cancer")
+    evaluate("breast_cancer", folder)
+    outputs, targets, _ = outputs_of_saved_weights("breast_cancer", folder)
+    positive = outputs[:, 0].sigmoid().numpy()
+    assert_figures(
+        {
+            "accuracy": sk.accuracy_score(targets, positive > 0.5),
+            "roc_auc": sk.roc_auc_score(targets, positive),
+            "log_loss": sk.log_loss(targets, positive),
+        }
+    )
+    ((_, run),) = runs
+    np.testing.assert_allclose(run.predictions, np.stack([1 - positive, positive], 1), atol=1e-5)
+
+
+def test_diabetes_in_the_targets_own_unit(runs):
+    folder = trained("diabetes")
+    evaluate("diabetes", folder)
+    outputs, targets, manifest = outputs_of_saved_weights("diabetes", folder)
+    predicted = outputs[:, 0].numpy() * manifest["target_scale"] + manifest["target_shift"]
+    assert_figures(
+        {
+            "rmse": sk.root_mean_squared_error(targets, predicted),
+            "mae": sk.mean_absolute_error(targets, predicted),
+            "r2": sk.r2_score(targets, predicted),
+        }
+    )
+    ((_, run),) = runs
+    np.testing.assert_allclose(run.predictions, predicted, rtol=1e-4)
+    np.testing.assert_allclose(run.targets, targets, rtol=1e-6)
+
+
+def test_intervals_hold_their_figures_and_follow_the_confidence(runs):
+    folder = trained("digits")
+    figures = evaluate("digits", folder)
+    written = json.loads((REPORTS / "intervals.json").read_text())
+    assert written.keys() == {"validation", "test"}
+    validation = json.loads((REPORTS / "validation.json").read_text())
+    for name in ("accuracy", "log_loss", "f1"):
+        low, high = written["test"][name]
+        assert low < figures[name] < high
+        low, high = written["validation"][name]
+        assert low < validation[f"validation_{name}"] < high
+    rows, accuracy = 360, figures["accuracy"]
+    deviation = (accuracy * (1 - accuracy) / rows) ** 0.5
+    low, high = written["test"]["accuracy"]
+    assert high - low == pytest.approx(2 * 1.645 * deviation, rel=0.3)  # the normal approximation at 90 %
+
+
+def test_what_the_report_is_given(runs):
+    folder = trained("digits")
+    evaluate("digits", folder)
+    ((_, run),) = runs
+    record = json.loads((MODELS / "model.json").read_text())
+    validation = json.loads((REPORTS / "validation.json").read_text())
+    stored = safetensors.numpy.load_file(folder / "test.safetensors")
+    assert run.task == "classification"
+    assert run.classes == tuple("0123456789")
+    assert run.kept_epoch == record["kept_epoch"]
+    assert run.environment == record["environment"]
+    assert {f"validation_{name}": value for name, value in run.validation.items()} == validation
+    assert [list(row) for row in run.history] == [list(COLUMNS)] * 2
+    np.testing.assert_array_equal(run.inputs, stored["inputs"])  # as published, for the pictures
+    np.testing.assert_array_equal(run.rows, stored["rows"])
+
+
+def test_again_is_the_same_to_the_byte_and_the_model_is_left_alone(runs):
+    folder = trained("digits")
+    before = {path: path.read_bytes() for path in MODELS.iterdir()}
+    evaluate("digits", folder)
+    first = [(REPORTS / name).read_bytes() for name in ("test.json", "intervals.json")]
+    torch.rand(3)
+    evaluate("digits", folder)
+    assert [(REPORTS / name).read_bytes() for name in ("test.json", "intervals.json")] == first
+    assert {path: path.read_bytes() for path in MODELS.iterdir()} == before
+    assert not (REPORTS / "report.md").exists()  # left to the report
+
+
+@pytest.mark.parametrize("name", ["models/model.json", "models/model.safetensors", "models/history.csv"])
+def test_a_missing_result_is_named_with_the_remedy(runs, name):
+    folder = trained("digits")
+    Path(name).unlink()
+    with pytest.raises(UserError, match=rf"{Path(name).name} cannot be read .* Train again"):
+        evaluate("digits", folder)
+    assert not (REPORTS / "test.json").exists()
+
+
+@pytest.mark.parametrize("damage", [None, "{"])
+def test_missing_or_damaged_validation_figures(runs, damage):
+    folder = trained("digits")
+    (REPORTS / "validation.json").unlink()
+    if damage is not None:
+        (REPORTS / "validation.json").write_text(damage)
+    with pytest.raises(UserError, match=r"validation.json cannot be read .* Train again"):
+        evaluate("digits", folder)
+
+
+def test_a_missing_test_set(runs):
+    folder = trained("digits")
+    (folder / "test.safetensors").unlink()
+    with pytest.raises(UserError, match=r"test.safetensors is missing"):
+        evaluate("digits", folder)
+    assert not (REPORTS / "test.json").exists()

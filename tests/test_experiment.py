@@ -1,0 +1,460 @@
+"""Training end to end: what it leaves behind, beside what scikit-learn makes of the saved weights."""
+
+import copy
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn import metrics as sk
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+
+import hypermap
+from hypermap import checkpoint, experiment, machine, outcome
+from hypermap.data import prepare
+from hypermap.errors import UserError
+from hypermap.models import MLP
+from hypermap.parts import make_optimizer
+
+PARTS = {
+    "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
+    "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
+    "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
+    "loss": {"name": "cross_entropy", "_target_": "hypermap.losses.CrossEntropy"},
+    "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer"},
+    "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+    "trainer": {
+        "name": "quick",
+        "_target_": "hypermap.trainer.Settings",
+        "epochs": 3,
+        "batch_size": 64,
+        "device": "cpu",
+        "threads": 1,
+    },
+    "seed": 4,
+}
+SOURCES = {
+    "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 500},
+    "breast_cancer": {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard"},
+    "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
+}
+LOSSES = {"digits": "CrossEntropy", "breast_cancer": "BinaryCrossEntropy", "diabetes": "MeanSquaredError"}
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from hypermap import checkpoint, experiment
+save, left = checkpoint.save, int(sys.argv[2])
+def then_die(folder, epoch, state):
+    save(folder, epoch, state)
+    if epoch == left:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.save = then_die
+configuration = json.loads(sys.argv[3])
+experiment.train(configuration, Path(sys.argv[1]), Path("models"), Path("reports/validation.json"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def a_place_of_its_own(monkeypatch, tmp_path):
+    """Training writes to runs/ of the current folder and sets torch's threads and algorithms."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Each data set, prepared, without its test rows: training has no use for them."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name, settings in SOURCES.items():
+        prepare.prepare_settings(folder / name, settings)
+        (folder / name / "test.safetensors").unlink()
+    return folder
+
+
+def order(data="digits", **changes):
+    """A configuration; ``trainer={"epochs": 1}`` changes a value of a group."""
+    made = copy.deepcopy(PARTS)
+    made["loss"] = {"name": "loss", "_target_": f"hypermap.losses.{LOSSES[data]}"}
+    made |= {"data": {"name": data, **SOURCES[data]}, "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95}}
+    for key, value in changes.items():
+        made[key] = {**made[key], **value} if isinstance(value, dict) else value
+    return made
+
+
+def train(prepared, data="digits", folder=".", **changes):
+    folder = Path(folder)
+    return experiment.train(
+        order(data, **changes), prepared / data, folder / "models", folder / "reports" / "validation.json"
+    )
+
+
+def content(folder="."):
+    """All that is to be the same from run to run, byte for byte."""
+    names = ["models/model.safetensors", "models/model.json", "models/history.csv", "reports/validation.json"]
+    return {name: (Path(folder) / name).read_bytes() for name in names}
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def read_history(path):
+    with Path(path).open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def outputs_of_saved_weights(inputs, outputs):
+    """A network built anew with the weights of models/, on inputs scaled by hand."""
+    network = MLP(inputs.shape[1:], outputs, hidden=[16])
+    network.load_state_dict(load_file("models/model.safetensors"))
+    network.eval()
+    with torch.no_grad():
+        return network(torch.tensor(inputs, dtype=torch.float32)).double()
+
+
+def standardised(data, manifest):
+    shift, scale = np.array(manifest["shift"]), np.array(manifest["scale"])
+    return (data - shift) / scale
+
+
+def assert_figures(given, expected):
+    assert {f"validation_{name}" for name in expected} <= given.keys()
+    for name, value in expected.items():
+        assert given[f"validation_{name}"] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+# What is written, beside scikit-learn.
+
+
+def test_digits(prepared):
+    result = train(prepared)
+    data = load_digits()
+    rows = load_file(prepared / "digits" / "validation.safetensors")["rows"].numpy()
+    inputs, targets = data.images[rows][:, np.newaxis] / 16, data.target[rows]
+    probabilities = outputs_of_saved_weights(inputs, 10).softmax(1).numpy()
+    predicted = probabilities.argmax(1)
+    figures = read_json("reports/validation.json")
+    assert_figures(
+        figures,
+        {
+            "accuracy": sk.accuracy_score(targets, predicted),
+            "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted),
+            "precision": sk.precision_score(targets, predicted, average="macro", zero_division=0),
+            "recall": sk.recall_score(targets, predicted, average="macro", zero_division=0),
+            "f1": sk.f1_score(targets, predicted, average="macro", zero_division=0),
+            "roc_auc": sk.roc_auc_score(targets, probabilities, multi_class="ovr"),
+            "log_loss": sk.log_loss(targets, probabilities),
+            "loss": sk.log_loss(targets, probabilities),
+        },
+    )
+    assert result.monitor == "accuracy"
+    assert result.objective == figures["validation_accuracy"]
+    assert result.epochs == 3
+    history = read_history("models/history.csv")
+    kept = history[result.kept_epoch - 1]
+    assert kept["validation_score"] == pytest.approx(figures["validation_accuracy"])
+    assert kept["validation_loss"] == figures["validation_loss"]
+    assert max(row["validation_score"] for row in history) == kept["validation_score"]
+
+
+def test_breast_cancer_with_one_logit(prepared):
+    train(prepared, "breast_cancer")
+    data = load_breast_cancer()
+    rows = load_file(prepared / "breast_cancer" / "validation.safetensors")["rows"].numpy()
+    manifest = read_json(prepared / "breast_cancer" / "manifest.json")
+    positive = outputs_of_saved_weights(standardised(data.data[rows], manifest), 1)[:, 0].sigmoid().numpy()
+    targets = data.target[rows]
+    assert_figures(
+        read_json("reports/validation.json"),
+        {
+            "accuracy": sk.accuracy_score(targets, positive > 0.5),
+            "balanced_accuracy": sk.balanced_accuracy_score(targets, positive > 0.5),
+            "f1": sk.f1_score(targets, positive > 0.5, average="macro"),
+            "roc_auc": sk.roc_auc_score(targets, positive),
+            "log_loss": sk.log_loss(targets, positive),
+            "loss": sk.log_loss(targets, positive),
+        },
+    )
+
+
+def test_diabetes_in_the_targets_own_unit(prepared):
+    result = train(prepared, "diabetes", trainer={"epochs": 5})
+    data = load_diabetes(scaled=False)
+    rows = load_file(prepared / "diabetes" / "validation.safetensors")["rows"].numpy()
+    trained_on = load_file(prepared / "diabetes" / "train.safetensors")["rows"].numpy()
+    stored = load_file(prepared / "diabetes" / "validation.safetensors")["inputs"].numpy()
+    manifest = read_json(prepared / "diabetes" / "manifest.json")
+    standard = outputs_of_saved_weights(standardised(stored, manifest), 1)[:, 0].numpy()
+    mean, deviation = data.target[trained_on].mean(), data.target[trained_on].std()
+    predicted, targets = standard * deviation + mean, data.target[rows]
+    figures = read_json("reports/validation.json")
+    assert_figures(
+        figures,
+        {
+            "rmse": sk.root_mean_squared_error(targets, predicted),
+            "mae": sk.mean_absolute_error(targets, predicted),
+            "r2": sk.r2_score(targets, predicted),
+            "loss": sk.mean_squared_error((targets - mean) / deviation, standard),
+        },
+    )
+    assert result.monitor == "r2"
+    assert result.objective == figures["validation_r2"]
+    assert 25 < figures["validation_rmse"] < 200  # the target runs from 25 to 346
+
+
+def test_the_record_says_what_made_the_weights(prepared):
+    result = train(prepared, model={"batch_norm": True}, regularizer={"patience_epochs": 1}, optimizer={"lr": 1e-30})
+    record = read_json("models/model.json")
+    assert record["configuration"] == order(
+        model={"batch_norm": True}, regularizer={"patience_epochs": 1}, optimizer={"lr": 1e-30}
+    )
+    assert record["parameters"] == 64 * 16 + 16 + 2 * 16 + 16 * 10 + 10  # parameters, without batch norm's statistics
+    assert record["monitor"] == "accuracy"
+    assert record["stopped_early"] == (result.epochs < 3)
+    assert record["kept_epoch"] == result.kept_epoch
+    assert record["environment"] == machine.environment(torch.device("cpu"), 1)
+
+
+def test_the_weights_are_those_of_the_epoch_kept(prepared):
+    result = train(prepared, optimizer={"lr": 0.05}, trainer={"epochs": 20, "monitor": "loss"})
+    assert result.kept_epoch < 20  # so that the last epoch's are others
+    rows = load_file(prepared / "digits" / "validation.safetensors")["rows"].numpy()
+    data = load_digits()
+    outputs = outputs_of_saved_weights(data.images[rows][:, np.newaxis] / 16, 10)
+    loss = torch.nn.functional.cross_entropy(outputs, torch.tensor(data.target[rows])).item()
+    assert result.objective == pytest.approx(loss, rel=1e-4)
+    assert result.objective == min(row["validation_loss"] for row in read_history("models/history.csv"))
+
+
+def test_seconds_stay_out_of_what_is_compared_and_stand_in_runs(prepared):
+    result = train(prepared)
+    assert list(read_history("models/history.csv")[0]) == list(outcome.COLUMNS)
+    (timed,) = Path("runs").glob("*/history.csv")
+    assert sum(row["seconds"] for row in read_history(timed)) == pytest.approx(result.seconds)
+    assert sorted(path.name for path in timed.parent.iterdir()) == ["history.csv", "lock"]  # the state is gone
+
+
+def test_history_reads_back_as_it_was(prepared):
+    train(prepared)
+    rows = outcome.read_history(Path("models"))
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    (timed,) = Path("runs").glob("*/history.csv")
+    for row, full in zip(rows, read_history(timed), strict=True):
+        assert row == {key: full[key] for key in outcome.COLUMNS}
+
+
+def test_figures_read_back_as_they_were(tmp_path):
+    figures = {"accuracy": 1 / 3, "loss": 1e-300}
+    outcome.write_figures(tmp_path / "file", "test", figures)
+    assert read_json(tmp_path / "file").keys() == {"test_accuracy", "test_loss"}
+    assert outcome.read_figures(tmp_path / "file", "test") == figures
+
+
+# Again, and after an interruption.
+
+
+def test_same_seed_same_bytes(prepared):
+    changes = {"model": {"dropout": 0.3}, "augment": {"shift": 1}}
+    train(prepared, folder="a", **changes)
+    torch.manual_seed(123)
+    torch.rand(5)
+    train(prepared, folder="b", **changes)
+    train(prepared, folder="c", seed=5, **changes)
+    assert content("a") == content("b")
+    assert content("a")["models/model.safetensors"] != content("c")["models/model.safetensors"]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_one_that_was_not(prepared):
+    changes = {"model": {"dropout": 0.3}, "augment": {"shift": 1}}
+    train(prepared, folder="whole", **changes)
+    environment = {**os.environ, "PYTHONPATH": str(Path(hypermap.__file__).parents[1])}
+    command = [sys.executable, "-c", KILLED, str(prepared / "digits"), "2", json.dumps(order(**changes))]
+    killed = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(Path("runs").glob("*/progress.json"))) == 1
+    assert not Path("models").exists()
+    train(prepared, **changes)
+    assert content() == content("whole")
+    assert not list(Path("runs").glob("*/progress.json"))
+    (timed,) = Path("runs").glob("*/history.csv")  # one folder: it went on, and did not start over
+    assert len(read_history(timed)) == 3
+
+
+def interrupt(prepared, monkeypatch, after, **changes):
+    save = checkpoint.save
+
+    def then_stop(folder, epoch, state):
+        save(folder, epoch, state)
+        if epoch == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(prepared, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [
+        ({}, True),
+        ({"evaluation": {"bootstrap_repeats": 500}}, True),
+        ({"experiment": "digits_mlp"}, True),  # a name changes no number
+        ({"seed": 5}, False),
+        ({"optimizer": {"lr": 0.02}}, False),
+        ({"trainer": {"epochs": 4}}, False),  # the schedule depends on it
+        ({"model": {"hidden": [17]}}, False),
+    ],
+)
+def test_only_a_run_that_must_come_to_the_same_numbers_is_gone_on_with(prepared, monkeypatch, changes, goes_on):
+    interrupt(prepared, monkeypatch, 2)
+    epochs = []
+    epoch = experiment.Trainer.epoch
+    monkeypatch.setattr(experiment.Trainer, "epoch", lambda *args: epochs.append(1) or epoch(*args))
+    result = train(prepared, **changes)
+    assert result.epochs - len(epochs) == (2 if goes_on else 0)
+
+
+def test_other_data_is_another_run(prepared, monkeypatch, tmp_path):
+    interrupt(prepared, monkeypatch, 2)
+    prepare.prepare_settings(tmp_path / "other" / "digits", {**SOURCES["digits"], "split_seed": 1})
+    train(tmp_path / "other")
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_two_runs_at_once_do_not_touch_each_others_state(prepared, monkeypatch):
+    save, other = checkpoint.save, []
+
+    def with_another_beside(folder, epoch, state):
+        save(folder, epoch, state)
+        if epoch == 2 and not other:
+            other.append(folder)
+            train(prepared, folder="other")
+
+    monkeypatch.setattr(checkpoint, "save", with_another_beside)
+    train(prepared)
+    assert other
+    assert content() == content("other")
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+# Mistakes.
+
+
+def refusal(function, *args, **kwargs):
+    with pytest.raises(UserError) as told:
+        function(*args, **kwargs)
+    return str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "told"),
+    [
+        ("digits", {"model": {"hiden": [3]}}, "does not take 'hiden' (did you mean 'hidden'?)"),
+        ("digits", {"optimizer": {"momentum": 0.9}}, "torch.optim.Adam does not take 'momentum'"),
+        ("digits", {"optimizer": {"betas": [2.0, 0.9]}}, "refuses its settings"),
+        ("digits", {"trainer": {"epoch": 3}}, "does not take 'epoch' (did you mean 'epochs'?)"),
+        ("digits", {"trainer": {"monitor": "r2"}}, "for classification it can be accuracy or loss"),
+        ("digits", {"trainer": {"device": "gpu"}}, "trainer.device is 'gpu'"),
+        ("digits", {"loss": {"_target_": "hypermap.losses.MeanSquaredError"}}, "use loss=cross_entropy"),
+        ("digits", {"loss": {"_target_": "hypermap.losses.BinaryCrossEntropy"}}, "the data has 10"),
+        ("diabetes", {"loss": {"_target_": "hypermap.losses.CrossEntropy"}}, "use loss=mean_squared_error"),
+        ("diabetes", {"augment": {"flip": True}}, "augment needs images"),
+        ("digits", {"optimizer": {"lr": 1e20}, "trainer": {"epochs": 2}}, "training diverged"),
+    ],
+)
+def test_a_mistake_is_one_clear_message_and_leaves_no_results(prepared, data, changes, told):
+    assert told in refusal(train, prepared, data, **changes)
+    assert not Path("models").exists()
+    assert not Path("reports").exists()
+
+
+def test_no_prepared_data(tmp_path):
+    assert "holds no prepared data" in refusal(train, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("model.json", None, "model.json cannot be read"),
+        ("model.json", "{", "model.json cannot be read"),
+        ("model.json", "[]", "model.json cannot be read"),
+        ("model.json", "{}", "model.json cannot be read"),
+        ("model.safetensors", None, "model.safetensors cannot be read"),
+        ("model.safetensors", "{}", "model.safetensors cannot be read"),
+    ],
+)
+def test_damaged_results_are_named_with_the_remedy(prepared, name, damage, told):
+    train(prepared, trainer={"epochs": 1})
+    Path("models", name).unlink()
+    if damage is not None:
+        Path("models", name).write_text(damage)
+    message = refusal(outcome.read_trained, Path("models"), prepare.read_manifest(prepared / "digits"))
+    assert told in message
+    assert outcome.REMEDY in message
+
+
+def test_weights_of_another_network(prepared):
+    train(prepared, trainer={"epochs": 1})
+    save_file({"a": torch.zeros(1)}, "models/model.safetensors")
+    message = refusal(outcome.read_trained, Path("models"), prepare.read_manifest(prepared / "digits"))
+    assert "model.safetensors does not fit model.json" in message
+
+
+@pytest.mark.parametrize("damage", [None, "epoch,train_loss\n1,2\n", f"{','.join(outcome.COLUMNS)}\n1,0.5"])
+def test_a_damaged_history(tmp_path, damage):
+    if damage is not None:
+        (tmp_path / "history.csv").write_text(damage)
+    assert "history.csv cannot be read" in refusal(outcome.read_history, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[]", '{"test_accuracy": "high"}'])
+def test_damaged_figures(tmp_path, damage):
+    if damage is not None:
+        (tmp_path / "test.json").write_text(damage)
+    message = refusal(outcome.read_figures, tmp_path / "test.json", "test")
+    assert "test.json cannot be read" in message
+
+
+# Its parts.
+
+
+@pytest.mark.parametrize(
+    ("name", "fused"), [("SGD", True), ("Adam", True), ("AdamW", True), ("RMSprop", False), ("Adagrad", True)]
+)
+def test_optimizers_are_fused_where_torch_has_it(name, fused):
+    made = make_optimizer({"_target_": f"torch.optim.{name}", "lr": 0.1}, [torch.nn.Parameter(torch.ones(2))])
+    assert isinstance(made, getattr(torch.optim, name))
+    assert bool(made.defaults.get("fused")) == fused
+    assert made.defaults["lr"] == 0.1
+
+
+def test_a_person_may_set_fused():
+    choice = {"_target_": "torch.optim.Adam", "fused": False}
+    made = make_optimizer(choice, [torch.nn.Parameter(torch.ones(2))])
+    assert made.defaults["fused"] is False
+
+
+def test_the_model_keeps_half_precision_out_of_its_file(prepared):
+    train(prepared, trainer={"precision": "bf16"})
+    assert {tensor.dtype for tensor in load_file("models/model.safetensors").values()} == {torch.float32}
+
+
+def test_threads_are_those_asked_for(prepared):
+    train(prepared, trainer={"threads": 2, "epochs": 1})
+    assert torch.get_num_threads() == 2
+    assert read_json("models/model.json")["environment"]["threads"] == "2"
+    train(prepared, trainer={"threads": None, "epochs": 1})
+    assert read_json("models/model.json")["environment"]["threads"] == "1"  # a small dense network

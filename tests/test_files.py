@@ -1,0 +1,119 @@
+import csv
+import json
+import math
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from hypermap import files
+
+EXACT = [0.1, 1 / 3, 1e-300, 5e-324, 1.7976931348623157e308, -0.0, 2**53 + 2.0, math.pi, 1e22, float(np.float32(0.1))]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_folders_are_made_and_nothing_else_is_left(tmp_path):
+    files.write_text(tmp_path / "a" / "b" / "text", "Grüße\n")
+    assert (tmp_path / "a" / "b" / "text").read_bytes() == "Grüße\n".encode()
+    assert names(tmp_path / "a" / "b") == ["text"]
+
+
+@pytest.mark.parametrize("function", ["fsync", "chmod", "replace"])
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch, function):
+    path = tmp_path / "file"
+    files.write_text(path, "old")
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, function, fail)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    files.write_text(path, "old")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_value_that_json_cannot_hold_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    files.write_json(path, [1])
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, [math.nan])
+    assert json.loads(path.read_text()) == [1]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_mode_bits_are_those_of_any_new_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        files.write_text(tmp_path / "ours", "")
+        (tmp_path / "any").touch()
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "any")]
+    assert modes == [0o666 & ~mask] * 2
+    assert os.umask(before) == before
+
+
+def test_json_reads_back_exactly_in_the_order_given(tmp_path):
+    value = {"b": EXACT, "a": {"z": None, "y": True}}
+    files.write_json(tmp_path / "file", value)
+    text = (tmp_path / "file").read_text()
+    assert json.loads(text) == value
+    assert list(json.loads(text)) == ["b", "a"]
+    assert text.endswith("}\n")
+
+
+def test_csv_floats_read_back_exactly(tmp_path):
+    rows = [{"epoch": index, "value": value} for index, value in enumerate(EXACT)]
+    files.write_csv(tmp_path / "file", ("epoch", "value"), [*rows, {"epoch": 99, "value": np.float64(1 / 3)}])
+    with (tmp_path / "file").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    values = [float(row["value"]) for row in read]
+    assert [value.hex() for value in values] == [value.hex() for value in [*EXACT, 1 / 3]]
+    assert read[3]["epoch"] == "3"
+    assert b"\r" not in (tmp_path / "file").read_bytes()
+
+
+def test_csv_columns_stand_in_the_order_given(tmp_path):
+    files.write_csv(tmp_path / "file", ("b", "a"), [{"a": 1, "b": 'x, "y"'}])
+    assert (tmp_path / "file").read_text() == 'b,a\n"x, ""y""",1\n'
+    with pytest.raises(ValueError, match="c"):
+        files.write_csv(tmp_path / "file", ("a",), [{"a": 1, "c": 2}])
+
+
+def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else():
+    value = {"a": 1, "b": {"c": [1, 2], "d": None}}
+    name = files.fingerprint(value)
+    assert name == files.fingerprint({"b": {"d": None, "c": [1, 2]}, "a": 1})
+    others = [
+        {"a": 2, "b": {"c": [1, 2], "d": None}},
+        {"a": 1, "b": {"c": [2, 1], "d": None}},
+        {"a": 1, "b": {"c": [1, 2], "d": 0}},
+        {"a": "1", "b": {"c": [1, 2], "d": None}},
+        {"a": 1, "b": {"c": [1, 2]}},
+    ]
+    assert len({name, *map(files.fingerprint, others)}) == 6
+    assert len(name) == 16
+    assert set(name) <= set("0123456789abcdef")
+
+
+def test_a_fingerprint_is_the_same_in_every_process():
+    assert files.fingerprint({"lr": 0.1, "hidden": [128]}) == "2aa495597c9b58e0"

@@ -1,0 +1,90 @@
+import os
+import platform
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hypermap import machine
+from hypermap.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # so that it is put back
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def test_auto_is_cuda_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine.choose_device("auto") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine.choose_device("auto").type == "cuda"
+    assert machine.choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:7", "", "cpu:x"])
+def test_a_device_that_is_not_here_is_a_clear_error(name):
+    with pytest.raises(UserError) as told:
+        machine.choose_device(name)
+    message = str(told.value)
+    assert f"trainer.device is {name!r}" in message
+    assert "Try auto or cpu." in message
+    assert "\n" not in message
+
+
+def test_repeatable_sets_threads_and_deterministic_algorithms(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    machine.make_repeatable(1)
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_a_workspace_that_a_person_has_set_stays():
+    machine.make_repeatable(1)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_small_dense_networks_get_one_thread_others_all(monkeypatch):
+    monkeypatch.setattr(machine, "CORES", 6)
+    small = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    assert machine.choose_threads(small, 64) == 1
+    assert machine.choose_threads(small, 64_000) == 6
+    assert machine.choose_threads(nn.Linear(2000, 1001), 1) == 6
+    assert machine.choose_threads(nn.Conv2d(1, 2, 3), 1) == 6
+
+
+def test_what_one_run_has_set_is_not_what_the_next_takes_for_every_core():
+    every = machine.choose_threads(nn.Conv2d(1, 2, 3), 1)
+    machine.make_repeatable(every + 1)
+    assert machine.choose_threads(nn.Conv2d(1, 2, 3), 1) == every
+
+
+def test_autocast_is_bf16_where_asked_for_and_nothing_else():
+    layer, inputs = nn.Linear(2, 2), torch.ones(1, 2)
+    with machine.autocast(CPU, "bf16"):
+        assert layer(inputs).dtype == torch.bfloat16
+    with machine.autocast(CPU, "fp32"):
+        assert layer(inputs).dtype == torch.float32
+    assert layer(inputs).dtype == torch.float32
+
+
+def test_environment_holds_versions_device_and_threads():
+    assert machine.environment(CPU, 3) == {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": "cpu",
+        "threads": "3",
+    }
