@@ -18,19 +18,21 @@ CACHE = Path("data/cache")
 
 def stage(config: Path) -> None:
     """Train on data/prepared what the compose stage wrote; results where DVC expects them."""
-    from hypermap.experiment import train
     from hypermap.files import read_slice
 
     configuration = read_slice(config)
+    from hypermap.experiment import train  # brings torch, which takes seconds
+
     report(train(configuration, PREPARED, Path("models"), Path("reports/validation.json")))
 
 
 def by_hand(configuration: dict[str, Any], output: Path) -> float:
     """Train on the data that the configuration asks for, prepared first where it is not; results in `output`."""
     from hypermap.data.prepare import find_or_prepare
-    from hypermap.experiment import train
 
     prepared = find_or_prepare(configuration["data"], [PREPARED], CACHE)
+    from hypermap.experiment import train
+
     result = train(configuration, prepared, output, output / "validation.json")
     report(result)
     print(f"Model and history: {output}")

@@ -254,8 +254,8 @@ def test_warm_up_climbs_step_by_step(monkeypatch):
     train, validation = digits(250)
     made = trainer(network(), schedule=Step(every_epochs=2, gamma=0.5, warmup_epochs=1.5), epochs=5)
     used = []
-    step = made.optimizer.step
-    monkeypatch.setattr(made.optimizer, "step", lambda: used.append(made.optimizer.param_groups[0]["lr"]) or step())
+    step = made.step
+    monkeypatch.setattr(made, "step", lambda: used.append(made.optimizer.param_groups[0]["lr"]) or step())
     trained = made.fit(train, validation)
     expected = [0.003 * (i + 1) / 12 for i in range(12)] + [0.003] * 16 + [0.0015] * 12
     np.testing.assert_allclose(used, expected, rtol=1e-9)
@@ -278,8 +278,8 @@ def test_steps_of_an_epoch(monkeypatch, rows, batch, steps):
     train, validation = digits(rows)
     made = trainer(network(), epochs=2, batch_size=batch)
     taken = []
-    step = made.optimizer.step
-    monkeypatch.setattr(made.optimizer, "step", lambda: taken.append(1) or step())
+    step = made.step
+    monkeypatch.setattr(made, "step", lambda: taken.append(1) or step())
     made.fit(train, validation)
     assert len(taken) == 2 * steps
 

@@ -116,7 +116,7 @@ def test_what_is_not_allowed(key, value):
     group, _, inner = key.rpartition(".")
     with pytest.raises(UserError) as told:
         validate.validate({group: {inner: value}} if group else {inner: value})
-    assert str(told.value) == f"{key} is {value!r}; it must be {RULES[key].words}."
+    assert str(told.value).splitlines()[0] == f"{key} is {value!r}; it must be {RULES[key].words}."
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
@@ -150,12 +150,12 @@ def test_words_are_those_that_the_code_knows():
         MLP((4,), 2, hidden=[3], activation=activation)
     for initialization in validate.INITIALIZATIONS:
         MLP((4,), 2, hidden=[3], initialization=initialization)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(ValueError, match="activation is 'rel'") as told:
         MLP((4,), 2, hidden=[3], activation="rel")
-    assert all(word in str(told.value) for word in validate.ACTIVATIONS)
-    with pytest.raises(UserError) as told:
+    assert set(str(told.value).split("allowed: ")[1].split(", ")) == set(validate.ACTIVATIONS)
+    with pytest.raises(ValueError, match="initialization is 'he'") as told:
         MLP((4,), 2, hidden=[3], initialization="he")
-    assert all(word in str(told.value) for word in validate.INITIALIZATIONS)
+    assert set(str(told.value).split("allowed: ")[1].split(", ")) == set(validate.INITIALIZATIONS)
 
 
 SOUND = {

@@ -22,6 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from hypermap.build import LABELS
 from hypermap.errors import UserError, near, run
@@ -99,6 +100,8 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
     chosen = _compose(config_name, [str(o.input_line) for o in parsed if o.key_or_group in groups()])
     if order is not None:
         _check_experiment(order, parsed, chosen)
+    if odd := [group for group in TUNED if not isinstance(chosen.get(group), dict)]:
+        raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
     menu = _compose("config", [f"{group}={chosen[group]['name']}" for group in TUNED])
     _check_overrides(parsed, menu)
     configuration = _compose(config_name, overrides)
@@ -180,7 +183,7 @@ def _job_configuration(config: DictConfig) -> Configuration:
 def _baseline(parsed: Sequence[Override]) -> Baseline:
     """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
     for override in parsed:
-        if override.key_or_group in ("experiment", "sweep") and override.value() is not None:
+        if override.key_or_group in ("experiment", "sweep"):
             return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
     order = read_order()
     _store(order, parsed)
@@ -223,7 +226,7 @@ def _told() -> Iterator[None]:
     """Turn what Hydra and OmegaConf find wrong into a `UserError`."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(_first_paragraph(error)) from error
 
 
@@ -261,6 +264,9 @@ def _check_configuration(configuration: Configuration, menu: Configuration, adde
     for group in MAPPINGS:
         if not isinstance(configuration[group], dict):
             raise UserError(f"{group} is {configuration[group]!r}; it must be a mapping, such as {menu[group]}.")
+        if group in TUNED and not isinstance(configuration[group].get("_target_"), str):
+            choice = configuration[group]["name"]
+            raise UserError(f"conf/{group}/{choice}.yaml has no _target_, the dotted path of what its values are for.")
         given = {key: value for key, value in configuration[group].items() if f"{group}.{key}" not in added}
         _check_keys(group, menu, list(given))
         for key, value in given.items():
@@ -271,8 +277,6 @@ def _check_keys(group: str, menu: Configuration, given: Sequence[str]) -> None:
     allowed = [key for key in menu[group] if key not in LABELS]
     name = menu[group].get("name")
     chosen, file = (f"{group}={name}", f"conf/{group}/{name}.yaml") if name else (group, "conf/config.yaml")
-    if name and not isinstance(menu[group].get("_target_"), str):
-        raise UserError(f"{file} has no _target_, the dotted path of what its values are given to.")
     for key in given:
         if key not in menu[group]:
             raise UserError(
@@ -296,8 +300,8 @@ def _choice(order: Mapping[str, Any], group: str) -> str | None:
 
 def _check_choice(group: str, choice: str | None, menu: Mapping[str, Sequence[str]], where: str) -> None:
     there_are = f"There are: {', '.join(menu[group])}."
-    if choice is None and group in TUNED:
-        raise UserError(f"{where}: {group} cannot be left out. {there_are}")
+    if choice == "" or (choice is None and group in TUNED):
+        raise UserError(f"{where}: {group} names no choice. {there_are}")
     if choice is not None and choice not in menu[group]:
         raise UserError(f"{where}: {group} has no choice {choice!r}{near(choice, menu[group])}. {there_are}")
 
@@ -317,9 +321,9 @@ def _parse(words: Sequence[str]) -> list[Override]:
             raise UserError(f"command line: {override.key_or_group} cannot be left out; give it another value.")
         if override.key_or_group in menu:
             value = override.value()
-            choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value]
+            choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value or ""]
             for choice in choices:
-                _check_choice(override.key_or_group, str(choice) if choice else None, menu, "command line")
+                _check_choice(override.key_or_group, str(choice), menu, "command line")
     return parsed
 
 

@@ -207,17 +207,19 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
     found = []
     if flat.get("optimizer.nesterov") and not flat.get("optimizer.momentum"):
         found.append("optimizer.nesterov is true and optimizer.momentum is 0: give a momentum, such as 0.9.")
-    if _number(flat, "scheduler.warmup_epochs") >= _number(flat, "trainer.epochs", math.inf):
+    epochs = _number(flat, "trainer.epochs", math.inf)
+    warmup, patience = _number(flat, "scheduler.warmup_epochs"), _number(flat, "regularizer.patience_epochs")
+    if warmup >= epochs > 0:
         found.append(
-            f"scheduler.warmup_epochs is {flat['scheduler.warmup_epochs']} and trainer.epochs is "
-            f"{flat['trainer.epochs']}: the warm-up must end before the training does."
+            f"scheduler.warmup_epochs is {warmup} and trainer.epochs is {epochs}: the warm-up must end before the "
+            "training does."
         )
-    if _number(flat, "regularizer.patience_epochs", 0) >= _number(flat, "trainer.epochs", math.inf):
+    if patience >= epochs > 0:
         found.append(
-            f"regularizer.patience_epochs is {flat['regularizer.patience_epochs']} and trainer.epochs is "
-            f"{flat['trainer.epochs']}: early stopping could never act; lower the one or raise the other."
+            f"regularizer.patience_epochs is {patience} and trainer.epochs is {epochs}: early stopping could never "
+            "act; lower the one or raise the other."
         )
-    if _number(flat, "optimizer.weight_decay", 0) > 0 and _number(flat, "regularizer.l2", 0) > 0:
+    if _number(flat, "optimizer.weight_decay") > 0 and _number(flat, "regularizer.l2") > 0:
         found.append("optimizer.weight_decay and regularizer.l2 both shrink the weights: set one of them to 0.")
     return found
 
