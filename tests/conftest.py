@@ -1,0 +1,289 @@
+"""Clones of the working tree, in which tests run the real commands as a user would.
+
+A test marked ``concurrent`` takes nothing but `clone`. All of one file's run two at a time, from the first of them on:
+most of what a command takes is imports, which keep a single core busy.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_S = 120.0
+QUICK = {
+    "model": {"name": "mlp", "hidden": [16]},
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "trainer": {"name": "default", "epochs": 3, "batch_size": 64},
+    "evaluation": {"bootstrap_repeats": 100},
+}
+# Python imports this at its start. At the end of a stage it notes which of the package's modules were imported.
+WITNESS = """
+import atexit, json, os, sys
+from pathlib import Path
+
+def note():
+    if sys.argv and sys.argv[0].startswith("src/"):
+        files = [getattr(module, "__file__", None) for name, module in list(sys.modules.items())
+                 if name.split(".")[0] == "hypermap"]
+        names = sorted(os.path.relpath(file) for file in files if file)
+        (Path(__file__).parent / f"{Path(sys.argv[0]).stem}.json").write_text(json.dumps(names))
+
+atexit.register(note)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that DVC ran."""
+        return re.findall(r"Running stage '(\w+)'", self.out)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A clone, and commands in it."""
+
+    path: Path
+    variables: dict[str, str]
+
+    def start(self, *words: str, file_kib: int | None = None, **variables: str) -> subprocess.Popen[str]:
+        """Begin a command; no file it writes may be larger than `file_kib`, as if the disk were full then."""
+        limited = () if file_kib is None else ("bash", "-c", 'ulimit -f "$0" && exec "$@"', str(file_kib))
+        return subprocess.Popen(
+            [*limited, *words],
+            cwd=self.path,
+            env=self.variables | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, file_kib: int | None = None, **variables: str) -> Outcome:
+        """Run a command to its end, whatever that is."""
+        with self.start(*words, file_kib=file_kib, **variables) as process:
+            try:
+                out, err = process.communicate(timeout=PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return Outcome(process.returncode, out, err)
+
+    def ok(self, *words: str, **variables: str) -> Outcome:
+        """Run a command that has to succeed."""
+        outcome = self.run(*words, **variables)
+        assert outcome.code == 0, f"{' '.join(words)}\n{outcome.out}\n{outcome.err}"
+        return outcome
+
+    def fails(self, *words: str, file_kib: int | None = None, **variables: str) -> str:
+        """Run a command that has to end with one message, which is returned, and without a traceback."""
+        outcome = self.run(*words, file_kib=file_kib, **variables)
+        told = f"{' '.join(words)}\n{outcome.out}\n{outcome.err}"
+        assert outcome.code in (1, 2), told
+        assert "Traceback" not in outcome.out + outcome.err, told
+        assert outcome.err.count("Error: ") == 1, told
+        return outcome.err
+
+    def killed(self, *words: str, epoch: int) -> dict[str, Any]:
+        """Begin a training, kill it once `epoch` epochs are on the disk, and return the state that it left."""
+        process = self.start(*words)
+        try:
+            self.until(lambda: len(self.progress().get("history", ())) >= epoch or process.poll() is not None)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"it ended before it could be killed: {err}"
+        return self.progress()
+
+    @staticmethod
+    def until(holds: Callable[[], object], pause_s: float = 0.002) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < end, f"not so after {PATIENCE_S:.0f} s"
+            time.sleep(pause_s)
+
+    def progress(self) -> dict[str, Any]:
+        """The state of the one run in progress, empty where there is none."""
+        records = [json.loads(path.read_text()) for path in self.path.glob("runs/*/progress.json")]
+        return records[0] if records else {}
+
+    def tracked(self) -> dict[str, bytes]:
+        """The content of every file in Git."""
+        return {name: (self.path / name).read_bytes() for name in self.ok("git", "ls-files").out.splitlines()}
+
+    def content(self, *names: str) -> dict[str, bytes]:
+        """Every file under these folders, and these files, with what is in it."""
+        paths = [path for name in names for path in [self.path / name, *(self.path / name).rglob("*")]]
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in paths if path.is_file()}
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace a passage that a file has once."""
+        text = (self.path / name).read_text()
+        assert text.count(old) == 1, f"{old!r} is in {name} {text.count(old)} times"
+        (self.path / name).write_text(text.replace(old, new))
+
+    def append(self, name: str, text: str) -> None:
+        with (self.path / name).open("a") as file:
+            file.write(text)
+
+    def order(self, **groups: Any) -> None:
+        """Write these entries into params.yaml."""
+        write_order(self.path / "params.yaml", groups)
+
+    def yaml(self, name: str) -> Any:
+        return yaml.safe_load((self.path / name).read_text())
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text())
+
+
+def write_order(path: Path, groups: dict[str, Any]) -> None:
+    editor = YAML()
+    order = editor.load(path.read_text())
+    for key, value in groups.items():
+        order[key] = editor.map(**value) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            order[key].fa.set_flow_style()
+    with path.open("w") as file:
+        editor.dump(order, file)
+
+
+class Clones:
+    """Makes clones, each in a folder of its own.
+
+    ``clone()`` has a quick order, was run once by `dvc repro`, and is committed with its results; ``clone("fresh")``
+    is the working tree as it is, committed, and nothing more. `shared` is one of the first kind, not to be changed.
+    `no_torch` are variables with which torch cannot be imported.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.numbers = itertools.count(1)
+        self.variables = _variables(folder)
+        self.fresh = Project(folder / "fresh", self.variables)
+        self.quick = Project(folder / "quick", self.variables)
+        _copy_working_tree(self.fresh.path)
+        _commit_all(self.fresh)
+        self._run_once()
+        self.shared = self()
+        self.no_torch = {"PYTHONPATH": str(folder / "no-torch")}
+        (folder / "no-torch").mkdir()
+        (folder / "no-torch" / "torch.py").write_text("raise AssertionError('torch was imported')")
+
+    def __call__(self, kind: str = "quick") -> Project:
+        path = self.folder / f"clone-{next(self.numbers)}"
+        shutil.copytree(getattr(self, kind).path, path, symlinks=True)
+        return Project(path, self.variables)
+
+    def imported(self, script: str) -> list[str]:
+        """The package's files that a stage's script imports."""
+        names: list[str] = json.loads((self.folder / "witness" / f"{script}.json").read_text())
+        return names
+
+    def _run_once(self) -> None:
+        shutil.copytree(self.fresh.path, self.quick.path, symlinks=True)
+        self.quick.order(**QUICK)
+        witness = self.folder / "witness"
+        witness.mkdir()
+        (witness / "sitecustomize.py").write_text(WITNESS)
+        self.quick.ok("dvc", "repro", "--force", PYTHONPATH=str(witness))
+        _commit_all(self.quick)
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clones:
+    return Clones(tmp_path_factory.mktemp("clones"))
+
+
+def _variables(folder: Path) -> dict[str, str]:
+    """The environment of a user who has installed the project, without this machine's own settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HYPERMAP_", "DVC_", "GIT_", "HYDRA_", "PYTHON"))}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_SITE_CACHE_DIR": str(folder / "site-cache"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "COLUMNS": "200",
+    }
+
+
+def _copy_working_tree(target: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.rstrip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def _commit_all(project: Project) -> None:
+    for words in (
+        ["init", "--quiet"],
+        ["config", "user.name", "Tester"],
+        ["config", "user.email", "tester@example.com"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "As it is"],
+    ):
+        project.ok("git", *words)
+
+
+# Two at a time.
+
+FUTURES: pytest.StashKey[dict[str, Future[None]]] = pytest.StashKey()
+POOL: pytest.StashKey[ThreadPoolExecutor] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "concurrent: takes nothing but `clone`, and may run beside its neighbours")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Wait for a concurrent test; the first of a file begins them all."""
+    if pyfuncitem.get_closest_marker("concurrent") is None:
+        return None
+    session = pyfuncitem.session
+    futures = session.stash.setdefault(FUTURES, {})
+    if pyfuncitem.nodeid not in futures:
+        pool = session.stash.setdefault(POOL, ThreadPoolExecutor(2))
+        for item in _neighbours(pyfuncitem):
+            given = item.callspec.params if hasattr(item, "callspec") else {}
+            futures[item.nodeid] = pool.submit(item.obj, clone=pyfuncitem.funcargs["clone"], **given)
+    futures[pyfuncitem.nodeid].result()
+    return True
+
+
+def _neighbours(item: pytest.Function) -> Sequence[pytest.Function]:
+    return [
+        other
+        for other in item.session.items
+        if isinstance(other, pytest.Function) and other.path == item.path and other.get_closest_marker("concurrent")
+    ]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if POOL in session.stash:
+        session.stash[POOL].shutdown(cancel_futures=True)

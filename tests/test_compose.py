@@ -1,0 +1,303 @@
+"""From choices to a configuration, compared with the choice files read as plain YAML."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hypermap import compose as module
+from hypermap.build import check_arguments, locate
+from hypermap.compose import TUNED, compose, groups, order_for, read_order, slices
+from hypermap.data.prepare import prepare
+from hypermap.errors import UserError
+from hypermap.validate import validate
+
+MENU = Path(__file__).resolve().parents[1] / "conf"
+FILES = sorted(MENU.rglob("*.yaml"))
+CHOICES = [tuple(file.relative_to(MENU).with_suffix("").parts) for file in FILES if file.parent != MENU]
+RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
+ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
+
+
+def plain(group, choice):
+    """A choice file's own values, with those of the choices it builds on."""
+    content = yaml.safe_load((MENU / group / f"{choice}.yaml").read_text()) or {}
+    bases = [base for base in content.pop("defaults", []) if base != "_self_"]
+    return {k: v for base in bases for k, v in plain(group, base).items()} | content
+
+
+def binds(group, choice):
+    """Bind a group's values, and what the program adds, to the signature of what they are for."""
+    given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
+    if group == "data":
+        own = {n for n, p in inspect.signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        given = {key: value for key, value in given.items() if key not in own - {"reader"}}
+        check_arguments({"_target_": choice["_target_"], **given})
+    else:
+        check_arguments(choice, *RUNTIME.get(group, ()))
+    target = locate(choice["_target_"])
+    inspect.signature(target).bind(**given, **dict.fromkeys(RUNTIME.get(group, ())))
+
+
+def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
+    assert len(CHOICES) >= 30
+    assert {choice[0] for choice in CHOICES} == {*TUNED, "experiment"}
+    assert [file.name for file in FILES if file.parent == MENU] == ["config.yaml"]
+    listed = {(group, name) for group, names in groups().items() for name in names}
+    assert listed == {(group, "/".join(rest)) for group, *rest in CHOICES}
+    assert [file for file in MENU.rglob("*") if file.is_file() and file.suffix != ".yaml"] == []
+
+
+@pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g != "experiment"])
+def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
+    configuration = compose([f"{group}={choice}"])
+    assert configuration[group] == {"name": choice} | plain(group, choice)
+    validate(configuration)
+    binds(group, configuration[group])
+
+
+@pytest.mark.parametrize("experiment", [rest[0] for g, *rest in CHOICES if g == "experiment"])
+def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
+    configuration = compose([f"experiment={experiment}"])
+    body = yaml.safe_load((MENU / "experiment" / f"{experiment}.yaml").read_text())
+    chosen = {k.split("/")[-1]: v for entry in body.pop("defaults") if entry != "_self_" for k, v in entry.items()}
+    assert configuration["experiment"] == experiment
+    for group in TUNED:
+        name = chosen.get(group, configuration[group]["name"])
+        assert configuration[group] == {"name": name} | plain(group, name) | body.get(group, {})
+        binds(group, configuration[group])
+    assert compose(order=order_for(experiment)) == configuration
+
+
+# What wins over what.
+
+
+def test_the_command_line_wins_over_the_order_and_the_order_over_the_menu():
+    assert plain("optimizer", "adam")["lr"] == 0.001
+    assert compose()["optimizer"]["lr"] == 0.001
+    assert compose(order=ORDER)["optimizer"]["lr"] == 0.02
+    assert compose(["optimizer.lr=0.5"], ORDER)["optimizer"]["lr"] == 0.5
+    assert [compose(order=ORDER)["seed"], compose(["seed=6"], ORDER)["seed"], compose()["seed"]] == [5, 6, 0]
+    assert compose(order=ORDER)["model"]["hidden"] == [7]
+
+
+@pytest.mark.parametrize("choice", ["sgd", "adam"])
+def test_a_choice_on_the_command_line_drops_the_orders_values_for_it(choice):
+    configuration = compose([f"optimizer={choice}"], ORDER)
+    assert configuration["optimizer"] == {"name": choice} | plain("optimizer", choice)
+    assert configuration["model"]["hidden"] == [7], "other groups keep theirs"
+
+
+def test_a_value_beside_the_choice_is_kept():
+    assert compose(["optimizer=sgd", "optimizer.lr=0.3"], ORDER)["optimizer"]["lr"] == 0.3
+
+
+def test_an_order_without_values_is_the_menu():
+    assert compose(order={"optimizer": "adam", "experiment": None}) == compose()
+    assert compose(order={}) == compose()
+
+
+def test_evaluation_can_be_ordered_in_part():
+    assert compose(order={"evaluation": {"confidence": 0.9}})["evaluation"] == {
+        "bootstrap_repeats": 1000,
+        "confidence": 0.9,
+    }
+
+
+def test_composing_leaves_nothing_behind():
+    compose(["optimizer=sgd"], ORDER)
+    assert compose(order=ORDER)["optimizer"]["lr"] == 0.02
+    assert compose() == compose()
+
+
+def test_interpolations_are_resolved():
+    assert compose(["data.split_seed=${seed}", "seed=3"])["data"]["split_seed"] == 3
+
+
+# Experiments in the order.
+
+
+def test_an_order_may_change_the_values_of_its_experiment():
+    configuration = compose(order={"experiment": "mnist_mlp", "optimizer": {"name": "adam", "lr": 0.5}})
+    assert configuration["optimizer"]["lr"] == 0.5
+    assert configuration["model"]["dropout"] == 0.2
+
+
+@pytest.mark.parametrize(
+    "entry", [{"model": "cnn"}, {"model": {"name": "cnn"}}, {"regularizer": "l2"}, {"data": "digits"}]
+)
+def test_an_order_that_contradicts_its_experiment_is_refused(entry):
+    ((group, choice),) = entry.items()
+    choice = choice["name"] if isinstance(choice, dict) else choice
+    with pytest.raises(UserError) as told:
+        compose(order={"experiment": "mnist_mlp"} | entry)
+    assert "names experiment mnist_mlp" in str(told.value)
+    assert f"orders {group} {choice!r}" in str(told.value)
+    assert "make order EXPERIMENT=mnist_mlp" in str(told.value)
+
+
+def test_the_command_line_may_leave_what_the_orders_experiment_chooses():
+    order = {"experiment": "mnist_mlp", "optimizer": "adam"}
+    configuration = compose(["optimizer=sgd"], order)
+    assert (configuration["experiment"], configuration["optimizer"]["name"]) == ("mnist_mlp", "sgd")
+    assert compose(["experiment=mnist_cnn"], order)["model"]["name"] == "cnn"
+
+
+def test_an_unknown_experiment_cannot_be_ordered():
+    with pytest.raises(UserError, match=r"no choice 'mnist_mpl' .did you mean 'mnist_mlp'"):
+        order_for("mnist_mpl")
+
+
+# Slices.
+
+
+def test_slices_hold_everything_and_training_only_what_trains():
+    configuration = compose(order=ORDER)
+    parts = slices(configuration)
+    assert set(parts) == {"preprocess", "train", "evaluate"}
+    assert not set(parts["preprocess"]) & set(parts["train"])
+    assert set(parts["preprocess"]) | set(parts["train"]) | {"experiment", "evaluation"} == set(configuration)
+    assert parts["evaluate"] == configuration
+    assert all(part[key] == configuration[key] for part in parts.values() for key in part)
+    assert "data" not in parts["train"]
+    assert yaml.safe_load(yaml.safe_dump(configuration)) == configuration, "plain values and nothing else"
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("optimizr=adam", "no group or key 'optimizr' (did you mean 'optimizer'?)"),
+        ("optimizr.lr=1", "no group or key 'optimizr' (did you mean 'optimizer'?)"),
+        ("+sed=1", "no group or key 'sed' (did you mean 'seed'?)"),
+        ("optimizer=adamm", "optimizer has no choice 'adamm' (did you mean 'adam' or 'adamw'?)"),
+        ("experiment=mnist_ccn", "experiment has no choice 'mnist_ccn' (did you mean 'mnist_cnn'"),
+        ("optimizer=", "optimizer names no choice. There are: adagrad"),
+        ("optimizer=null", "optimizer names no choice. There are: adagrad"),
+        ("experiment=null", "experiment names no choice"),
+        ("~optimizer", "optimizer cannot be left out"),
+        ("~optimizer.lr", "optimizer.lr cannot be left out"),
+        ("~seed", "seed cannot be left out"),
+        ("optimizer=[adam,sgd]", "optimizer has no choice"),
+        ("optimizer.eps_=1", "optimizer=adam has no key 'eps_' (did you mean 'eps'?). It has: lr, betas, eps"),
+        ("++optimizer.epz=1", "optimizer=adam has no key 'epz' (did you mean 'eps'?)"),
+        ("evaluation.confidense=1", "evaluation has no key 'confidense' (did you mean 'confidence'?)"),
+        ("optimizer.name=sgd", "a choice is made with optimizer=sgd"),
+        ("optimizer.lr=fast", "optimizer.lr is 'fast'; it must be a number, such as 0.001"),
+        ("optimizer.lr=true", "optimizer.lr is True; it must be a number"),
+        ("optimizer.lr=null", "optimizer.lr is None; it must be a number above 0"),
+        ("optimizer.lr=-1", "optimizer.lr is -1; it must be a number above 0"),
+        ("optimizer.betas=0.9", "optimizer.betas is 0.9; it must be a list, such as [0.9, 0.999]"),
+        ("trainer.epochs=2.5", "trainer.epochs is 2.5; it must be a whole number, such as 30"),
+        ("trainer.epochs=0", "trainer.epochs is 0; it must be a whole number of at least 1"),
+        ("model.hidden=64", "model.hidden is 64; it must be a list"),
+        ("seed=[1]", "seed is [1]; it must be a whole number, such as 0"),
+        ("seed=4294967296", "seed is 4294967296; it must be a whole number of at least 0 and at most 4294967295"),
+        ("evaluation=3", "evaluation is 3; it must be a mapping"),
+        ("optimizer.lr=${nothing}", "Interpolation key 'nothing' not found"),
+        ("optimizer.lr", "The command line is not understood"),
+    ],
+)
+def test_mistakes_on_the_command_line(word, told):
+    with pytest.raises(UserError) as error:
+        compose([word])
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("optimizr: adam", "no group or key 'optimizr' (did you mean 'optimizer'?). There are: augment,"),
+        ("3: adam", "no group or key 3"),
+        ("optimizer: adan", "optimizer has no choice 'adan' (did you mean 'adam' or 'adamw'?)"),
+        ("optimizer: [adam]", "optimizer has no choice"),
+        ("optimizer: {lr: 0.1}", "optimizer is a mapping without a name"),
+        ("optimizer:", "optimizer names no choice. There are: adagrad"),
+        ("optimizer: {name: }", "optimizer names no choice. There are: adagrad"),
+        ("optimizer: {name: adam, betaz: 1}", "optimizer=adam has no key 'betaz' (did you mean 'betas'?)"),
+        ("optimizer: {name: adam, 3: 1}", "optimizer=adam has no key 3"),
+        ("optimizer: {name: adam, lr: fast}", "optimizer.lr is 'fast'; it must be a number"),
+        ("optimizer: {name: adam, lr: -1}", "optimizer.lr is -1; it must be a number above 0"),
+        ("optimizer: {name: adam, _target_: }", "conf/optimizer/adam.yaml has no _target_"),
+        ("data: {name: digits, root: here}", "data=digits has no key 'root'"),
+        ("seed:", "seed is None; it must be a whole number"),
+        ("seed: {a: 1}", "seed is {'a': 1}; it must be a whole number"),
+        ("evaluation:", "evaluation is None; it must be a mapping"),
+        ("evaluation: 3", "evaluation is 3; it must be a mapping"),
+        ("evaluation: {repeats: 3}", "evaluation has no key 'repeats'"),
+        ("evaluation: {confidence: 95}", "evaluation.confidence is 95; it must be a number above 0 and below 1"),
+        ("experiment: {name: mnist_mlp}", "experiment is a name and nothing else"),
+        ("experiment: mnist", "experiment has no choice 'mnist' (did you mean 'mnist_"),
+        ("hydra: {run: 1}", "no group or key 'hydra'"),
+        ("optimizer: adam\noptimizer: sgd", "not readable YAML"),
+        ("optimizer: [", "not readable YAML"),
+        ("- optimizer", "must map groups to choices"),
+        ("seed: ${nothing}", "Interpolation key 'nothing' not found"),
+    ],
+)
+def test_mistakes_in_the_order(tmp_path, text, told):
+    (tmp_path / "params.yaml").write_text(text + "\n")
+    with pytest.raises(UserError) as error:
+        compose(order=read_order(tmp_path / "params.yaml"))
+    assert told in str(error.value)
+
+
+def test_an_order_that_is_not_there_names_the_project_root(tmp_path):
+    with pytest.raises(UserError, match=f"run this from the project's root, {module.ROOT}"):
+        read_order(tmp_path / "params.yaml")
+
+
+def test_an_order_in_another_encoding(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not readable YAML"):
+        read_order(tmp_path / "params.yaml")
+
+
+# Choices of one's own.
+
+
+@pytest.fixture
+def menu(tmp_path, monkeypatch):
+    """A copy of the menu to add to."""
+    import shutil
+
+    shutil.copytree(MENU, tmp_path / "conf")
+    monkeypatch.setattr(module, "MENU", tmp_path / "conf")
+    return tmp_path / "conf"
+
+
+def test_a_choice_of_ones_own_is_held_to_the_kinds_of_its_file(menu):
+    (menu / "model" / "mine.yaml").write_text("_target_: my_network.Net\nwidth: wide\nhidden: 3\n")
+    assert compose(["model=mine", "model.hidden=4"])["model"]["hidden"] == 4
+    with pytest.raises(UserError, match=r"model\.hidden is 'x'; it must be a whole number, such as 3"):
+        compose(["model=mine", "model.hidden=x"])
+    with pytest.raises(UserError, match=r"model=mine has no key 'widht' .did you mean 'width'"):
+        compose(["model=mine", "model.widht=x"])
+
+
+@pytest.mark.parametrize("text", ["width: 3\n", "", "_target_:\n"])
+def test_a_choice_without_a_target(menu, text):
+    (menu / "model" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"conf/model/mine\.yaml has no _target_"):
+        compose(["model=mine"])
+
+
+@pytest.mark.parametrize("text", ["_target_: [\n", "- a\n", "word\n"])
+def test_a_choice_that_is_no_mapping(menu, text):
+    (menu / "model" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match="model"):
+        compose(["model=mine"])
+
+
+def test_an_added_key_is_the_persons_own_affair():
+    assert compose(["+optimizer.amsgrad=true"])["optimizer"]["amsgrad"] is True
+
+
+def test_choices_may_lie_in_folders(menu):
+    (menu / "model" / "small").mkdir()
+    (menu / "model" / "small" / "mine.yaml").write_text("_target_: my_network.Net\n")
+    assert "small/mine" in groups()["model"]
+    assert compose(["model=small/mine"])["model"]["name"] == "small/mine"
