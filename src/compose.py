@@ -4,9 +4,10 @@ from pathlib import Path
 
 import yaml
 
-from hypermap.compose import compose, read_order, slices
+from hypermap.compose import compose, slices
 from hypermap.errors import run
 from hypermap.files import write_text
+from hypermap.menu import read_order
 
 FOLDER = Path("reports/config")
 

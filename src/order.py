@@ -6,9 +6,10 @@ import sys
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from hypermap.compose import ORDER, groups, order_for, read_order
+from hypermap.compose import order_for
 from hypermap.errors import UserError, run
 from hypermap.files import write_text
+from hypermap.menu import ORDER, groups, read_order
 
 
 def main() -> None:

@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from hypermap import compose as module
+from hypermap import menu as menu_module
 from hypermap.build import check_arguments, locate
-from hypermap.compose import TUNED, compose, groups, order_for, read_order, slices
+from hypermap.compose import compose, order_for, slices
 from hypermap.data.prepare import prepare
 from hypermap.errors import UserError
+from hypermap.menu import TUNED, groups, read_order
 from hypermap.validate import validate
 
 MENU = Path(__file__).resolve().parents[1] / "conf"
@@ -246,7 +248,7 @@ def test_mistakes_in_the_order(tmp_path, text, told):
 
 
 def test_an_order_that_is_not_there_names_the_project_root(tmp_path):
-    with pytest.raises(UserError, match=f"run this from the project's root, {module.ROOT}"):
+    with pytest.raises(UserError, match=f"run this from the project's root, {menu_module.ROOT}"):
         read_order(tmp_path / "params.yaml")
 
 
@@ -265,7 +267,8 @@ def menu(tmp_path, monkeypatch):
     import shutil
 
     shutil.copytree(MENU, tmp_path / "conf")
-    monkeypatch.setattr(module, "MENU", tmp_path / "conf")
+    for reader in (module, menu_module):
+        monkeypatch.setattr(reader, "MENU", tmp_path / "conf")
     return tmp_path / "conf"
 
 

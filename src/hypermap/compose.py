@@ -24,17 +24,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from hypermap.build import LABELS
 from hypermap.errors import UserError, near, run
-from hypermap.validate import check_kind, validate
-
-ROOT = Path(__file__).resolve().parents[2]
-MENU = ROOT / "conf"
-ORDER = Path("params.yaml")
-
-VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
-TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
-MAPPINGS = (*TUNED, "evaluation")
+from hypermap.menu import (
+    MAPPINGS,
+    MENU,
+    ORDER,
+    TUNED,
+    VALUES,
+    Configuration,
+    check_choice,
+    check_configuration,
+    check_keys,
+    choice_of,
+    groups,
+    read_order,
+)
+from hypermap.validate import validate
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
 # `evaluate` in any case, through the data or the model.
@@ -44,8 +49,6 @@ SLICES: dict[str, tuple[str, ...]] = {
     "evaluate": ("experiment", *TUNED, "seed", "evaluation"),
 }
 
-Configuration = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Baseline:
@@ -53,40 +56,6 @@ class Baseline:
 
     config_name: str  # of Hydra's primary configuration
     says: str
-
-
-def groups() -> dict[str, list[str]]:
-    """Every group of the menu with its choices."""
-    return {
-        folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
-        for folder in sorted(MENU.iterdir())
-        if folder.is_dir()
-    }
-
-
-def read_order(path: Path = ORDER) -> dict[str, Any]:
-    """The order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
-
-    Raises:
-        UserError: the file is absent, is not YAML, or names a group or choice that the menu has not.
-    """
-    try:
-        order: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not here: run this from the project's root, {ROOT}.") from None
-    except Exception as error:  # YAML's and OmegaConf's many
-        raise UserError(f"{path} is not readable YAML: {error}") from None
-    if not isinstance(order, dict):
-        raise UserError(f"{path} must map groups to choices, as in: optimizer: adam")
-    menu = groups()
-    known = [*menu, *VALUES]
-    for key in order:
-        if key not in known:
-            raise UserError(f"{path}: no group or key {key!r}{near(key, known)}. There are: {', '.join(known)}.")
-    for group in menu:
-        if group in order:
-            _check_choice(group, _choice(order, group), menu, str(path))
-    return order
 
 
 def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = None) -> Configuration:
@@ -105,7 +74,7 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
     menu = _compose("config", [f"{group}={chosen[group]['name']}" for group in TUNED])
     _check_overrides(parsed, menu)
     configuration = _compose(config_name, overrides)
-    _check_configuration(configuration, menu, {o.key_or_group for o in parsed if o.is_add()})
+    check_configuration(configuration, menu, {o.key_or_group for o in parsed if o.is_add()})
     validate(configuration)
     return configuration
 
@@ -129,7 +98,7 @@ def slices(configuration: Configuration) -> dict[str, Configuration]:
 
 def order_for(experiment: str) -> dict[str, Any]:
     """The order that names `experiment`, with its choices and the values it sets spelled out."""
-    _check_choice("experiment", experiment, groups(), "make order EXPERIMENT=…")
+    check_choice("experiment", experiment, groups(), "make order EXPERIMENT=…")
     configuration = compose([f"experiment={experiment}"])
     body = OmegaConf.to_container(OmegaConf.load(MENU / "experiment" / f"{experiment}.yaml"))
     assert isinstance(body, dict)
@@ -199,7 +168,7 @@ def _store(order: Mapping[str, Any], parsed: Sequence[Override]) -> str:
     rechosen = {override.key_or_group for override in parsed} & set(groups())
     kept = {key: value for key, value in order.items() if key not in rechosen}
     experiment = kept.pop("experiment", None)
-    chosen = {group: _choice(kept, group) for group in groups() if group in kept}
+    chosen = {group: choice_of(kept, group) for group in groups() if group in kept}
     if experiment:
         overrides = [{"override experiment": experiment}]
     else:
@@ -236,7 +205,7 @@ def _check_experiment(order: Mapping[str, Any], parsed: Sequence[Override], conf
     rechosen = {override.key_or_group for override in parsed}
     for group in groups() if experiment else ():
         if group in order and group != "experiment" and group not in rechosen:
-            ordered, meant = _choice(order, group), configuration[group]["name"]
+            ordered, meant = choice_of(order, group), configuration[group]["name"]
             if ordered != meant:
                 raise UserError(
                     f"{ORDER} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "
@@ -252,58 +221,7 @@ def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
         if group in TUNED and key == "name":
             raise UserError(f"{override.input_line}: a choice is made with {group}={override.value()}.")
         if group in MAPPINGS and key and not override.is_add():
-            _check_keys(group, menu, [key.split(".")[0]])
-
-
-def _check_configuration(configuration: Configuration, menu: Configuration, added: set[str]) -> None:
-    """Refuse keys and kinds of values that a choice's file does not have, whoever gave them."""
-    for key in configuration:
-        if key not in menu and key not in added:
-            raise UserError(f"No key {key!r}{near(key, menu)}. There are: {', '.join(menu)}.")
-    check_kind("seed", configuration["seed"], menu["seed"])
-    for group in MAPPINGS:
-        if not isinstance(configuration[group], dict):
-            raise UserError(f"{group} is {configuration[group]!r}; it must be a mapping, such as {menu[group]}.")
-        if group in TUNED and not isinstance(configuration[group].get("_target_"), str):
-            choice = configuration[group]["name"]
-            raise UserError(f"conf/{group}/{choice}.yaml has no _target_, the dotted path of what its values are for.")
-        given = {key: value for key, value in configuration[group].items() if f"{group}.{key}" not in added}
-        _check_keys(group, menu, list(given))
-        for key, value in given.items():
-            check_kind(f"{group}.{key}", value, menu[group][key])
-
-
-def _check_keys(group: str, menu: Configuration, given: Sequence[str]) -> None:
-    allowed = [key for key in menu[group] if key not in LABELS]
-    name = menu[group].get("name")
-    chosen, file = (f"{group}={name}", f"conf/{group}/{name}.yaml") if name else (group, "conf/config.yaml")
-    for key in given:
-        if key not in menu[group]:
-            raise UserError(
-                f"{chosen} has no key {key!r}{near(key, allowed)}. It has: {', '.join(allowed) or 'none'} ({file})."
-            )
-
-
-def _choice(order: Mapping[str, Any], group: str) -> str | None:
-    value = order.get(group)
-    if isinstance(value, dict):
-        if group not in TUNED:
-            raise UserError(f"{ORDER}: {group} is a name and nothing else: {', '.join(groups()[group])}, or null.")
-        if "name" not in value:
-            raise UserError(
-                f"{ORDER}: {group} is a mapping without a name. Write {group}: {{name: choice, …}}; "
-                f"choices: {', '.join(groups()[group])}."
-            )
-        value = value["name"]
-    return None if value is None else str(value)
-
-
-def _check_choice(group: str, choice: str | None, menu: Mapping[str, Sequence[str]], where: str) -> None:
-    there_are = f"There are: {', '.join(menu[group])}."
-    if choice == "" or (choice is None and group in TUNED):
-        raise UserError(f"{where}: {group} names no choice. {there_are}")
-    if choice is not None and choice not in menu[group]:
-        raise UserError(f"{where}: {group} has no choice {choice!r}{near(choice, menu[group])}. {there_are}")
+            check_keys(group, menu, [key.split(".")[0]])
 
 
 def _parse(words: Sequence[str]) -> list[Override]:
@@ -323,7 +241,7 @@ def _parse(words: Sequence[str]) -> list[Override]:
             value = override.value()
             choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value or ""]
             for choice in choices:
-                _check_choice(override.key_or_group, str(choice), menu, "command line")
+                check_choice(override.key_or_group, str(choice), menu, "command line")
     return parsed
 
 
