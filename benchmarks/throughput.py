@@ -99,13 +99,14 @@ def hypermap(work: Work) -> Train:
     from hypermap.parts import make_parts
     from hypermap.trainer import Trainer
 
+    machine.make_repeatable()
     configuration = work.configuration
     settings = build(configuration["trainer"])
     device = machine.choose_device(settings.device)
     torch.manual_seed(configuration["seed"])
     split, manifest = load_rows(work, device)
     parts = make_parts(configuration, manifest, device)
-    machine.make_repeatable(machine.choose_threads(parts.model, settings.batch_size))
+    torch.set_num_threads(machine.choose_threads(parts.model, settings.batch_size))
     trainer = Trainer(parts, settings, "classification", configuration["seed"], device)
     parts.loss.fit(split.targets, len(manifest["classes"]))
     rates = [configuration["optimizer"]["lr"]] * math.ceil(len(split.targets) / settings.batch_size)

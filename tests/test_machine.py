@@ -20,6 +20,7 @@ def as_before(monkeypatch):
     fill = torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch.utils.deterministic.fill_uninitialized_memory = fill
 
@@ -42,17 +43,17 @@ def test_a_device_that_is_not_here_is_a_clear_error(name):
     assert "\n" not in message
 
 
-def test_repeatable_sets_threads_and_deterministic_algorithms(monkeypatch):
+def test_repeatable_sets_deterministic_algorithms_and_flushes_denormals(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    machine.make_repeatable(1)
-    assert torch.get_num_threads() == 1
+    machine.make_repeatable()
+    assert (torch.full((1,), 1e-30) * 1e-10).item() == 0  # 1e-40 otherwise
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.utils.deterministic.fill_uninitialized_memory
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_a_workspace_that_a_person_has_set_stays():
-    machine.make_repeatable(1)
+    machine.make_repeatable()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
@@ -67,7 +68,7 @@ def test_small_dense_networks_get_one_thread_others_all(monkeypatch):
 
 def test_what_one_run_has_set_is_not_what_the_next_takes_for_every_core():
     every = machine.choose_threads(nn.Conv2d(1, 2, 3), 1)
-    machine.make_repeatable(every + 1)
+    torch.set_num_threads(every + 1)
     assert machine.choose_threads(nn.Conv2d(1, 2, 3), 1) == every
 
 

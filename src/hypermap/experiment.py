@@ -41,13 +41,14 @@ def train(configuration: Mapping[str, Any], prepared: Path, output: Path, valida
     Raises:
         UserError: settings that do not fit the data or a signature, a loss that is not finite.
     """
+    machine.make_repeatable()
     settings: Settings = build(configuration["trainer"])
     device = machine.choose_device(settings.device)
     manifest = read_manifest(prepared)
     torch.manual_seed(configuration["seed"])
     parts = make_parts(configuration, manifest, device)
     threads = settings.threads or machine.choose_threads(parts.model, settings.batch_size)
-    machine.make_repeatable(threads)
+    torch.set_num_threads(threads)
     monitor = settings.monitored(manifest["task"])
     trainer = Trainer(parts, settings, manifest["task"], configuration["seed"], device)
     rows = {split: _on(load(prepared, split), device) for split in ("train", "validation")}

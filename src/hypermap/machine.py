@@ -33,13 +33,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def make_repeatable(threads: int) -> None:
-    """Fix what changes the last digits of a sum, the number of CPU threads among it."""
+def make_repeatable() -> None:
+    """Fix what changes the last digits of a sum. To be called before torch starts its threads, by its first large sum.
+
+    The number of threads is the other half: `choose_threads`, and ``torch.set_num_threads``.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh memory is for finding bugs, and costs a pass over every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.set_num_threads(threads)
+    # Moments of weights that rarely see a gradient sink below 1e-38, where a processor is many times slower. A thread
+    # inherits this from the one that starts it.
+    torch.set_flush_denormal(True)
 
 
 def choose_threads(model: nn.Module, batch_size: int) -> int:

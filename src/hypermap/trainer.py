@@ -224,10 +224,10 @@ class Trainer:
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
         """Accuracy, or R²: higher is better."""
-        predicted = self.parts.loss.predictions(outputs)
-        if self.task == "classification":
-            return float((predicted.argmax(1) == targets).double().mean())
-        targets = targets.double()
+        if self.task == "classification":  # of the outputs: a softmax, or a sigmoid of one, keeps their order
+            predicted = outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
+            return float((predicted == targets).double().mean())
+        predicted, targets = self.parts.loss.predictions(outputs), targets.double()
         residual, spread = (predicted - targets).square().sum(), (targets - targets.mean()).square().sum()
         if spread == 0:  # all targets are equal: what scikit-learn says then
             return float(residual == 0)

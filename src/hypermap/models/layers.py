@@ -109,8 +109,9 @@ class Dropout(nn.Module):
             return inputs
         if inputs.device.type != "cpu" or torch.compiler.is_compiling():  # which fuses its own draws
             return F.dropout(inputs, self.rate)
-        kept = _sixteen_bits(inputs.shape) < self._kept - 32768
-        return inputs * kept.to(inputs.dtype).mul_(65536 / self._kept)
+        mask = torch.empty_like(inputs, requires_grad=False)
+        torch.lt(_sixteen_bits(inputs.shape), self._kept - 32768, out=mask)
+        return inputs * mask.mul_(65536 / self._kept)
 
     def extra_repr(self) -> str:
         """What ``print(model)`` shows between the brackets."""
