@@ -46,6 +46,14 @@ def test_healthy_alone_and_with_its_figures():
     assert "early stopping" in found(HEALTHY, early=True)[0].sentence
 
 
+def test_a_gap_to_the_training_rows_is_named_where_it_is_more_than_noise():
+    (small,) = found(HEALTHY, validation_rows=200)  # 0.02 at a standard error of 0.012
+    (wide,) = found(HEALTHY, validation_rows=1000)  # of 0.0054
+    assert [small.kind, wide.kind] == ["healthy", "healthy"]
+    assert "model.dropout" not in small.sentence
+    assert "Training rows are still learned better" in wide.sentence
+
+
 def test_noise_of_the_validation_score_is_no_trend():
     noise = np.random.default_rng(0).normal(0, 0.006, size=20)
     rows = history(settled(2.3, 0.05), settled(2.3, 0.1), settled(0.1, 0.99), settled(0.1, 0.96) + noise)

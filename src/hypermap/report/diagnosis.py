@@ -177,14 +177,16 @@ def unstable(curves: Curves) -> Finding | None:
 def healthy(curves: Curves) -> Finding:
     """Nothing to mend: what the kept epoch shows, and where a better score may come from."""
     end = ", where early stopping ended the run" if curves.stopped_early else ""
+    gap = curves.train_score[curves.kept] - curves.validation_score[curves.kept]
+    wide = " Training rows are still learned better, beyond that error: `model.dropout=0.2` may help."
     return Finding(
         "healthy",
         f"Epoch {curves.kept + 1} of {curves.epochs} was kept{end}: {curves.score_name} "
         f"{_number(curves.train_score[curves.kept])} on training rows and "
         f"{_number(curves.validation_score[curves.kept])} on {curves.validation_rows:,} validation rows (standard "
-        f"error {curves.score_error:.2g}), and nothing in the curves calls for a change; for a better score try "
-        f"other values, such as `optimizer.lr={_rate(curves, 3)}` or "
-        f"`optimizer.lr={_rate(curves, 1 / 3)}`.",
+        f"error {curves.score_error:.2g}), and neither loss nor score of the validation rows gets worse; for a better "
+        f"score try other values, such as `optimizer.lr={_rate(curves, 3)}` or "
+        f"`optimizer.lr={_rate(curves, 1 / 3)}`.{wide if gap > 2 * curves.score_error else ''}",
     )
 
 
