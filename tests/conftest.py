@@ -287,3 +287,18 @@ def _neighbours(item: pytest.Function) -> Sequence[pytest.Function]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if POOL in session.stash:
         session.stash[POOL].shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def a_place_of_its_own(monkeypatch, tmp_path):
+    """Training writes to runs/ of the current folder and sets torch's threads, algorithms and rounding."""
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)

@@ -17,6 +17,8 @@ from hypermap.experiment import train
 from hypermap.models import MLP
 from hypermap.outcome import COLUMNS
 
+pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
+
 SOURCES = {
     "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 500},
     "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
@@ -47,17 +49,6 @@ def order(data):
         "seed": 0,
         "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9},
     }
-
-
-@pytest.fixture(autouse=True)
-def a_place_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from hypermap.errors import UserError
 from hypermap.models import MLP
 from hypermap.parts import make_optimizer
 
+pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
+
 PARTS = {
     "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
     "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
@@ -59,18 +61,6 @@ checkpoint.save = then_die
 configuration = json.loads(sys.argv[3])
 experiment.train(configuration, Path(sys.argv[1]), Path("models"), Path("reports/validation.json"))
 """
-
-
-@pytest.fixture(autouse=True)
-def a_place_of_its_own(monkeypatch, tmp_path):
-    """Training writes to runs/ of the current folder and sets torch's threads and algorithms."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")

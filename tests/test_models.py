@@ -155,8 +155,18 @@ def test_unknown_names_are_refused(model, keywords, message):
         model((1, 28, 28), 10, **keywords)
 
 
+@pytest.mark.parametrize(("side", "meant"), [(17, "same"), (18, "valid")])
+def test_padding_is_by_itself_where_the_images_are_too_small_to_do_without(side, meant):
+    torch.manual_seed(0)
+    chosen = CNN((1, side, side), 10, padding="auto")
+    torch.manual_seed(0)
+    named = CNN((1, side, side), 10, padding=meant)
+    images = torch.rand(2, 1, side, side)
+    assert torch.equal(chosen(images), named(images))
+
+
 def test_unknown_padding_is_refused():
-    with pytest.raises(ValueError, match="padding is 'full'; allowed: valid, same"):
+    with pytest.raises(ValueError, match="padding is 'full'; allowed: auto, valid, same"):
         CNN((1, 28, 28), 10, padding="full")
 
 

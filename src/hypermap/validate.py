@@ -96,7 +96,7 @@ RULES: dict[str, Rule] = {
     "model.hidden": list_of(integer(1)),
     "model.channels": list_of(integer(1), least=1),
     "model.kernel_size": integer(1),
-    "model.padding": one_of("valid", "same"),
+    "model.padding": one_of("auto", "valid", "same"),
     "model.dense": list_of(integer(1)),
     "model.width": integer(1),
     "model.blocks": list_of(integer(1), least=1),

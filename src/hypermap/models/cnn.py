@@ -17,15 +17,16 @@ from hypermap.models.layers import (
     positive,
 )
 
-Padding = Literal["valid", "same"]
+Padding = Literal["auto", "valid", "same"]
 
 
 class CNN(nn.Module):
     """Convolutions, each with its activation and all but the last with a 2x2 max-pool; then dense layers.
 
-    `padding` is ``valid`` (none) or ``same`` (the convolutions keep the size). `dropout` follows each hidden
-    dense layer. `initialization` is that of the first convolution and of the hidden dense layers, where the
-    articles vary it; the other convolutions and the output layer are Glorot uniform.
+    `padding` is ``valid`` (none), ``same`` (the convolutions keep the size) or ``auto``: valid where the images
+    are large enough for it, else same. `dropout` follows each hidden dense layer. `initialization` is that of
+    the first convolution and of the hidden dense layers, where the articles vary it; the other convolutions and
+    the output layer are Glorot uniform.
 
     Raises:
         UserError: the inputs are no images or too small, `channels` is empty, a size is below 1, or the
@@ -49,6 +50,8 @@ class CNN(nn.Module):
         features, height, width = image_shape("cnn", input_shape)
         _check(channels, kernel_size, dense, padding)
         depth = len(channels)
+        if padding == "auto":
+            padding = "valid" if min(height, width) >= _least_side(depth, kernel_size, "valid") else "same"
         height, width = (_remaining(side, depth, kernel_size, padding) for side in (height, width))
         if min(height, width) < 1:
             least = _least_side(depth, kernel_size, padding)
