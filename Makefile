@@ -43,8 +43,8 @@ lock: $(VENV)/installed  ## bring requirements.lock up to pyproject.toml
 		--prerelease if-necessary-or-explicit pyproject.toml | grep -vE '$(TORCH_PINS)' > requirements.new
 	@mv requirements.new requirements.lock
 
-clean:  ## remove the environment and the state of unfinished runs
-	rm -rf $(VENV) .bench-venv runs outputs multirun data/cache
+clean:  ## remove the environments, the caches and the state of unfinished runs; results stay
+	rm -rf $(VENV) .bench-venv runs data/cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
