@@ -56,6 +56,7 @@ class Baseline:
 
     config_name: str  # of Hydra's primary configuration
     says: str
+    order: dict[str, Any] | None = None  # as read; None where it is set aside
 
 
 def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = None) -> Configuration:
@@ -103,13 +104,10 @@ def order_for(experiment: str) -> dict[str, Any]:
     body = OmegaConf.to_container(OmegaConf.load(MENU / "experiment" / f"{experiment}.yaml"))
     assert isinstance(body, dict)
     order: dict[str, Any] = {"experiment": experiment}
-    for key in (*TUNED, "seed"):
-        if key in TUNED:
-            values = body.get(key, {})
-            order[key] = {"name": configuration[key]["name"], **values} if values else configuration[key]["name"]
-        else:
-            order[key] = configuration[key]
-    return order
+    for group in TUNED:
+        name, values = configuration[group]["name"], body.get(group)
+        order[group] = {"name": name, **values} if values else name
+    return {**order, "seed": configuration["seed"]}
 
 
 def application(task: Callable[[Configuration, Path], float]) -> None:
@@ -127,7 +125,7 @@ def application(task: Callable[[Configuration, Path], float]) -> None:
     baseline = _baseline(parsed)
     if not arguments.help and not arguments.hydra_help:
         _check_sweeps(parsed, multirun=arguments.multirun)
-        compose(_without_sweeps(parsed), read_order() if baseline.config_name == "order" else None)
+        compose(_without_sweeps(parsed), baseline.order)
     if not asks:
         print(f"Baseline: {baseline.says}", flush=True)
 
@@ -155,9 +153,9 @@ def _baseline(parsed: Sequence[Override]) -> Baseline:
         if override.key_or_group in ("experiment", "sweep"):
             return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
     order = read_order()
-    _store(order, parsed)
     experiment = order.get("experiment")
-    return Baseline("order", f"{ORDER}" + (f", which names experiment {experiment}" if experiment else ""))
+    says = f"{ORDER}, which names experiment {experiment}" if experiment else str(ORDER)
+    return Baseline(_store(order, parsed), says, order)
 
 
 def _store(order: Mapping[str, Any], parsed: Sequence[Override]) -> str:
