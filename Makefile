@@ -8,7 +8,7 @@ BIN    := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := repro
-.PHONY: help repro order check format test bench lock clean
+.PHONY: help repro order promote dashboard check format test bench lock clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,12 @@ repro: $(VENV)/installed  ## run the experiment in params.yaml: whatever has cha
 
 order: $(VENV)/installed  ## write an experiment's choices into params.yaml: make order EXPERIMENT=mnist_mlp
 	@python src/order.py $(EXPERIMENT)
+
+promote: $(VENV)/installed  ## write a study's best trial into params.yaml: make promote STUDY=name (another: TRIAL=42)
+	@python src/promote.py "$(STUDY)" $(TRIAL)
+
+dashboard: $(VENV)/installed  ## open a study in optuna-dashboard: make dashboard STUDY=name
+	@python src/dashboard.py "$(STUDY)"
 
 check: $(VENV)/installed  ## ruff and mypy
 	@ruff check .

@@ -1,15 +1,12 @@
 """Write the order of an experiment: python src/order.py NAME (or: make order EXPERIMENT=NAME)."""
 
-import io
 import sys
-
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
 from hypermap.compose import order_for
 from hypermap.errors import UserError, run
 from hypermap.files import write_text
 from hypermap.menu import ORDER, groups, read_order
+from hypermap.order import rewrite
 
 
 def main() -> None:
@@ -18,16 +15,7 @@ def main() -> None:
     if len(sys.argv) != 2 or not sys.argv[1]:
         raise UserError(f"name an experiment: make order EXPERIMENT=NAME. There are: {names}.")
     read_order()  # tells what is wrong with the present one
-    yaml = YAML()
-    yaml.width = 110
-    order = yaml.load(ORDER.read_text(encoding="utf-8"))
-    for key, value in order_for(sys.argv[1]).items():
-        order[key] = CommentedMap(value) if isinstance(value, dict) else value
-        if isinstance(value, dict):
-            order[key].fa.set_flow_style()
-    text = io.StringIO()
-    yaml.dump(order, text)
-    write_text(ORDER, text.getvalue())
+    write_text(ORDER, rewrite(ORDER.read_text(encoding="utf-8"), order_for(sys.argv[1])))
     print(f"{ORDER} now names experiment {sys.argv[1]}. Next: dvc repro")
 
 

@@ -26,11 +26,22 @@ def stage(config: Path) -> None:
     report(train(configuration, PREPARED, Path("models"), Path("reports/validation.json")))
 
 
-def by_hand(configuration: dict[str, Any], output: Path) -> float:
-    """Train on the data that the configuration asks for, prepared first where it is not; results in `output`."""
+def prepare(configuration: dict[str, Any]) -> Path:
+    """The folder of the data that the configuration asks for, prepared first where it is not."""
     from hypermap.data.prepare import find_or_prepare
 
-    prepared = find_or_prepare(configuration["data"], [PREPARED], CACHE)
+    return find_or_prepare(configuration["data"], [PREPARED], CACHE)
+
+
+def by_hand(configuration: dict[str, Any], output: Path) -> Any:
+    """Train beside the pipeline, alone or as a trial of a sweep; results in `output`. Returns the objective(s)."""
+    prepared = prepare(configuration)
+    from hypermap.search.trial import current
+
+    if (trial := current()) is not None:
+        from hypermap.sweeps import train_trial
+
+        return train_trial(configuration, prepared, trial)
     from hypermap.experiment import train
 
     result = train(configuration, prepared, output, output / "validation.json")
@@ -41,10 +52,9 @@ def by_hand(configuration: dict[str, Any], output: Path) -> float:
 
 def report(result: Any) -> None:
     """Say in one line how it went."""
-    print(
-        f"Validation {result.monitor} {result.objective:.4f} at epoch {result.kept_epoch} of {result.epochs}, "
-        f"trained in {result.seconds:.1f} s"
-    )
+    fits = len(result.scores)
+    told = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
+    print(f"Validation {result.monitor} {result.objective:.4f} {told}, trained in {result.seconds:.1f} s")
 
 
 def main() -> None:
@@ -54,7 +64,7 @@ def main() -> None:
     else:
         from hypermap.compose import application
 
-        application(by_hand)
+        application(by_hand, prepare)
 
 
 if __name__ == "__main__":

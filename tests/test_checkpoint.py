@@ -220,5 +220,9 @@ def test_a_write_that_a_killed_process_had_begun_is_swept_away(tmp_path):
     with checkpoint.own_folder(tmp_path, "run") as folder:
         checkpoint.save(folder, 1, state())
     (folder / ".epoch-0002.safetensors.abc").write_bytes(b"half")
+    checkpoint.save(folder / "fit-1", 1, state())
+    (folder / "fit-1" / ".progress.json.abc").write_bytes(b"half")
     with checkpoint.own_folder(tmp_path, "run") as folder:
-        assert [name for name in names(folder) if name != "lock"] == ["epoch-0001.safetensors", "progress.json"]
+        whole = ["epoch-0001.safetensors", "progress.json"]
+        assert [name for name in names(folder) if name not in ("lock", "fit-1")] == whole
+        assert names(folder / "fit-1") == whole

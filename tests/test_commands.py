@@ -162,17 +162,18 @@ def test_a_loss_that_is_not_finite(clone):
 
 
 @pytest.mark.concurrent
-def test_a_sweep_runs_each_value_once_and_a_bad_one_ends_it_with_one_message(clone):
+def test_a_sweep_runs_each_value_once_in_order_and_tells_a_bad_one_first(clone):
     project = clone()
-    sweep = ("hydra.sweep.dir=multirun/rates", "trainer.epochs=1")
-    outcome = project.run(*TRAIN, "-m", "optimizer.lr=0.1,0.02,-1", *sweep)
-    assert outcome.code == 1
-    assert "Traceback" not in outcome.out + outcome.err
-    assert "Error: optimizer.lr is -1; it must be a number above 0." in outcome.err
-    assert outcome.out.splitlines()[0] == "Baseline: params.yaml"
-    assert outcome.out.count("Validation accuracy") == 2
-    done = sorted(project.path.glob("multirun/rates/*/model.json"))
-    rates = [yaml.safe_load(path.read_text())["configuration"]["optimizer"]["lr"] for path in done]
+    sweep = ("hydra.sweeper.study_name=rates", "trainer.epochs=1")
+    told = project.fails(*TRAIN, "-m", "optimizer.lr=0.1,0.02,-1", *sweep)
+    assert "Error: optimizer.lr is -1; it must be a number above 0." in told
+    assert not (project.path / "studies").exists()
+    out = project.ok(*TRAIN, "-m", "optimizer.lr=0.1,0.02", *sweep).out
+    assert out.splitlines()[0] == "Baseline: params.yaml"
+    assert "2 of 2 trials: 2 complete." in out
+    rates = [
+        project.json(f"studies/rates/{number}/model.json")["configuration"]["optimizer"]["lr"] for number in range(2)
+    ]
     assert rates == [0.1, 0.02]
 
 

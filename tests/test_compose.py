@@ -12,7 +12,7 @@ from hypermap.build import check_arguments, locate
 from hypermap.compose import compose, order_for, slices
 from hypermap.data.prepare import prepare
 from hypermap.errors import UserError
-from hypermap.menu import TUNED, groups, read_order
+from hypermap.menu import SEARCHES, TUNED, groups, read_order
 from hypermap.validate import validate
 
 MENU = Path(__file__).resolve().parents[1] / "conf"
@@ -44,14 +44,14 @@ def binds(group, choice):
 
 def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
     assert len(CHOICES) >= 30
-    assert {choice[0] for choice in CHOICES} == {*TUNED, "experiment"}
+    assert {choice[0] for choice in CHOICES} == {*TUNED, *SEARCHES, "experiment"}
     assert [file.name for file in FILES if file.parent == MENU] == ["config.yaml"]
     listed = {(group, name) for group, names in groups().items() for name in names}
     assert listed == {(group, "/".join(rest)) for group, *rest in CHOICES}
     assert [file for file in MENU.rglob("*") if file.is_file() and file.suffix != ".yaml"] == []
 
 
-@pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g != "experiment"])
+@pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g in TUNED])
 def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
     configuration = compose([f"{group}={choice}"])
     assert configuration[group] == {"name": choice} | plain(group, choice)
@@ -70,6 +70,15 @@ def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
         assert configuration[group] == {"name": name} | plain(group, name) | body.get(group, {})
         binds(group, configuration[group])
     assert compose(order=order_for(experiment)) == configuration
+
+
+@pytest.mark.parametrize("sweep", [rest[0] for g, *rest in CHOICES if g == "sweep"])
+def test_every_sweep_composes_and_leaves_its_search_out(sweep):
+    configuration = compose([f"+sweep={sweep}"])
+    assert not {*SEARCHES, "hydra"} & configuration.keys()
+    validate(configuration)
+    for group in TUNED:
+        binds(group, configuration[group])
 
 
 # What wins over what.

@@ -46,6 +46,7 @@ def order(data):
             "device": "cpu",
             "threads": 1,
         },
+        "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
         "seed": 0,
         "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9},
     }
@@ -59,10 +60,10 @@ def runs(monkeypatch):
     return handed
 
 
-def trained(data):
+def trained(data, **groups):
     folder = Path("prepared", data)
     prepare.prepare_settings(folder, SOURCES[data])
-    train(order(data), folder, MODELS, REPORTS / "validation.json")
+    train(order(data) | groups, folder, MODELS, REPORTS / "validation.json")
     return folder
 
 
@@ -181,6 +182,21 @@ def test_what_the_report_is_given(runs):
     assert [list(row) for row in run.history] == [list(COLUMNS)] * 2
     np.testing.assert_array_equal(run.inputs, stored["inputs"])  # as published, for the pictures
     np.testing.assert_array_equal(run.rows, stored["rows"])
+
+
+def test_of_several_fits_the_report_is_given_the_means_beside_the_kept_models_own(runs):
+    folder = trained("digits")
+    evaluate("digits", folder)
+    alone = (REPORTS / "test.json").read_bytes()
+    trained("digits", validation={"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 3})
+    evaluate("digits", folder)
+    assert (REPORTS / "test.json").read_bytes() == alone  # the refit is the holdout's model
+    (_, one), (_, several) = runs
+    means = json.loads((REPORTS / "validation.json").read_text())
+    assert one.fits == {}
+    assert {f"validation_{name}": value for name, value in several.fits.items()} == means
+    assert several.validation == {name: value for name, value in one.validation.items() if name != "loss"}
+    assert several.validation_intervals == one.validation_intervals
 
 
 def test_again_is_the_same_to_the_byte_and_the_model_is_left_alone(runs):

@@ -15,13 +15,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn import metrics as sk
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 import hypermap
 from hypermap import checkpoint, experiment, machine, outcome
 from hypermap.data import prepare
-from hypermap.errors import UserError
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
 from hypermap.models import MLP
 from hypermap.parts import make_optimizer
+from hypermap.trainer import Trainer
+from hypermap.validation import derived_seed
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
@@ -40,6 +44,7 @@ PARTS = {
         "device": "cpu",
         "threads": 1,
     },
+    "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
     "seed": 4,
 }
 SOURCES = {
@@ -52,10 +57,11 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 from hypermap import checkpoint, experiment
-save, left = checkpoint.save, int(sys.argv[2])
+save, saves, left = checkpoint.save, [], int(sys.argv[2])
 def then_die(folder, epoch, state):
     save(folder, epoch, state)
-    if epoch == left:
+    saves.append(epoch)
+    if len(saves) == left:
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.save = then_die
 configuration = json.loads(sys.argv[3])
@@ -83,16 +89,23 @@ def order(data="digits", **changes):
     return made
 
 
-def train(prepared, data="digits", folder=".", **changes):
+def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, **changes):
     folder = Path(folder)
     return experiment.train(
-        order(data, **changes), prepared / data, folder / "models", folder / "reports" / "validation.json"
+        order(data, **changes),
+        prepared / data,
+        folder / "models",
+        folder / "reports" / "validation.json",
+        report=hears or (lambda step, value: None),
+        refit=refit,
+        measure_latency=latency,
     )
 
 
 def content(folder="."):
     """All that is to be the same from run to run, byte for byte."""
     names = ["models/model.safetensors", "models/model.json", "models/history.csv", "reports/validation.json"]
+    names += ["models/scores.csv"] if (Path(folder) / "models/scores.csv").exists() else []
     return {name: (Path(folder) / name).read_bytes() for name in names}
 
 
@@ -266,13 +279,18 @@ def test_same_seed_same_bytes(prepared):
     assert content("a")["models/model.safetensors"] != content("c")["models/model.safetensors"]
 
 
+def kill(prepared, saves, **changes):
+    """Train in another process, which is killed at the instant that so many epochs are on the disk."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(hypermap.__file__).parents[1])}
+    command = [sys.executable, "-c", KILLED, str(prepared / "digits"), str(saves), json.dumps(order(**changes))]
+    killed = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
 def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_one_that_was_not(prepared):
     changes = {"model": {"dropout": 0.3}, "augment": {"shift": 1}}
     train(prepared, folder="whole", **changes)
-    environment = {**os.environ, "PYTHONPATH": str(Path(hypermap.__file__).parents[1])}
-    command = [sys.executable, "-c", KILLED, str(prepared / "digits"), "2", json.dumps(order(**changes))]
-    killed = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kill(prepared, 2, **changes)
     assert len(list(Path("runs").glob("*/progress.json"))) == 1
     assert not Path("models").exists()
     train(prepared, **changes)
@@ -302,6 +320,7 @@ def interrupt(prepared, monkeypatch, after, **changes):
         ({}, True),
         ({"evaluation": {"bootstrap_repeats": 500}}, True),
         ({"experiment": "digits_mlp"}, True),  # a name changes no number
+        ({"trainer": {"reports_per_epoch": 2}}, True),
         ({"seed": 5}, False),
         ({"optimizer": {"lr": 0.02}}, False),
         ({"trainer": {"epochs": 4}}, False),  # the schedule depends on it
@@ -311,8 +330,8 @@ def interrupt(prepared, monkeypatch, after, **changes):
 def test_only_a_run_that_must_come_to_the_same_numbers_is_gone_on_with(prepared, monkeypatch, changes, goes_on):
     interrupt(prepared, monkeypatch, 2)
     epochs = []
-    epoch = experiment.Trainer.epoch
-    monkeypatch.setattr(experiment.Trainer, "epoch", lambda *args: epochs.append(1) or epoch(*args))
+    epoch = Trainer.epoch
+    monkeypatch.setattr(Trainer, "epoch", lambda *args: epochs.append(1) or epoch(*args))
     result = train(prepared, **changes)
     assert result.epochs - len(epochs) == (2 if goes_on else 0)
 
@@ -338,6 +357,276 @@ def test_two_runs_at_once_do_not_touch_each_others_state(prepared, monkeypatch):
     assert other
     assert content() == content("other")
     assert len(list(Path("runs").iterdir())) == 2
+
+
+# Several fits.
+
+
+THREE_FOLDS = {"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 3}
+
+
+def read_scores(folder="."):
+    with (Path(folder) / "models" / "scores.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def trained_by_hand(train_rows, validation_rows, seed, epochs=3):
+    """The losses of a fit on rows of breast_cancer, scaled by scikit-learn, by a plain loop over batches of 64."""
+    data = load_breast_cancer()
+    inputs = StandardScaler().fit(data.data[train_rows]).transform(data.data)
+    inputs, targets = torch.tensor(inputs, dtype=torch.float32), torch.tensor(data.target, dtype=torch.float32)
+    torch.manual_seed(seed)
+    model, order, losses = MLP((30,), 1, hidden=[16]), torch.Generator().manual_seed(seed), []
+    descent, criterion = torch.optim.Adam(model.parameters(), lr=0.01), torch.nn.BCEWithLogitsLoss()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(train_rows), generator=order).split(64):
+            descent.zero_grad()
+            criterion(model(inputs[train_rows[batch]])[:, 0], targets[train_rows[batch]]).backward()
+            descent.step()
+        with torch.no_grad():
+            losses.append(criterion(model(inputs[validation_rows])[:, 0], targets[validation_rows]).item())
+    return losses
+
+
+def test_folds_are_trained_alone_and_the_figures_are_their_means(prepared):
+    result = train(prepared, "breast_cancer", validation=THREE_FOLDS, trainer={"monitor": "loss"})
+    folder = prepared / "breast_cancer"
+    rows = np.sort(np.concatenate([load_file(folder / f"{n}.safetensors")["rows"] for n in ("train", "validation")]))
+    folds = StratifiedKFold(3, shuffle=True, random_state=0).split(rows, load_breast_cancer().target[rows])
+    expected = [min(trained_by_hand(rows[train], rows[held], seed=4)) for train, held in folds]
+    assert result.scores == pytest.approx(expected, rel=1e-3)
+    assert result.objective == pytest.approx(np.mean(expected), rel=1e-3)
+    scores, figures = read_scores(), read_json("reports/validation.json")
+    assert [(row["fold"], row["repeat"], row["seed"]) for row in scores] == [(1, 1, 4), (2, 1, 4), (3, 1, 4)]
+    assert [row["loss"] for row in scores] == result.scores
+    for name in ("accuracy", "f1", "roc_auc", "loss", "log_loss"):
+        assert figures[f"validation_{name}"] == pytest.approx(np.mean([row[name] for row in scores]))
+        assert result.figures[name] == figures[f"validation_{name}"]
+    assert figures["validation_loss_std"] == pytest.approx(np.std(result.scores, ddof=1))
+    assert figures["validation_fits"] == 3
+    assert all(isinstance(value, int | float) for value in figures.values())
+
+
+def test_the_model_kept_is_that_of_the_holdout(prepared):
+    one = train(prepared, folder="one", refit=False)
+    several = train(prepared, folder="several", validation=THREE_FOLDS)
+    for name in ("model.safetensors", "history.csv"):
+        assert Path("several/models", name).read_bytes() == Path("one/models", name).read_bytes()
+    assert (several.kept_epoch, several.epochs) == (one.kept_epoch, one.epochs)
+    assert read_json("several/models/model.json")["configuration"]["validation"] == THREE_FOLDS
+
+
+def test_without_a_refit_no_model_is_trained_and_the_figures_are_the_same(prepared):
+    train(prepared, folder="whole", validation=THREE_FOLDS)
+    train(prepared, trainer={"epochs": 1})  # leaves a model where none belongs
+    result = train(prepared, validation=THREE_FOLDS, refit=False)
+    assert [path.name for path in Path("models").iterdir()] == ["scores.csv"]
+    for name in ("reports/validation.json", "models/scores.csv"):
+        assert Path(name).read_bytes() == Path("whole", name).read_bytes()
+    assert len(result.scores) == 3
+    train(prepared)
+    assert not Path("models/scores.csv").exists()  # it is of another run
+
+
+def test_seeds_are_repeated_as_runs_of_their_own_and_the_first_ones_model_is_kept(prepared):
+    result = train(prepared, trainer={"repeats": 3})
+    seeds = [4, derived_seed(4, 1), derived_seed(4, 2)]
+    alone = [train(prepared, folder=str(seed), seed=seed) for seed in seeds]
+    assert result.scores == [one.objective for one in alone]
+    assert len(set(result.scores)) > 1
+    assert result.objective == pytest.approx(np.mean(result.scores))
+    assert [row["seed"] for row in read_scores()] == seeds
+    for row, one in zip(read_scores(), alone, strict=True):
+        assert {key: row[key] for key in one.figures} == one.figures
+    assert content()["models/model.safetensors"] == content("4")["models/model.safetensors"]
+    assert content()["models/history.csv"] == content("4")["models/history.csv"]
+    assert (result.kept_epoch, result.epochs) == (alone[0].kept_epoch, 3)
+
+
+def test_seeds_and_folds_and_shuffles_together(prepared):
+    train(prepared, validation={**THREE_FOLDS, "k": 2, "repeats": 2}, trainer={"repeats": 2, "epochs": 1})
+    again = derived_seed(4, 1)
+    assert [(row["seed"], row["repeat"], row["fold"]) for row in read_scores()] == [
+        (seed, repeat, fold) for seed in (4, again) for repeat in (1, 2) for fold in (1, 2)
+    ]
+    assert len({row["loss"] for row in read_scores()}) == 8
+
+
+SEVERAL = [
+    {"validation": THREE_FOLDS},
+    {"trainer": {"repeats": 3}},
+]
+
+
+@pytest.mark.parametrize(
+    ("several", "saves"),
+    [(SEVERAL[0], 3), (SEVERAL[0], 11), (SEVERAL[1], 5)],  # the end of the first fit, within the refit, the second
+)
+def test_a_killed_run_of_several_fits_goes_on_where_it_was(prepared, monkeypatch, several, saves):
+    changes = {"model": {"dropout": 0.3}, "augment": {"shift": 1}} | several
+    train(prepared, folder="whole", **changes)
+    kill(prepared, saves, **changes)
+    assert not Path("models").exists()
+    epochs = []
+    epoch = Trainer.epoch
+    monkeypatch.setattr(Trainer, "epoch", lambda *args: epochs.append(1) or epoch(*args))
+    train(prepared, **changes)
+    assert content() == content("whole")
+    assert len(epochs) == (12 if "validation" in several else 9) - saves
+    left = {path.name for path in Path("runs").rglob("*") if path.is_file()}
+    assert left == {"lock", "history.csv"}
+
+
+IN_ORDER = """
+import numpy as np
+from hypermap.validation import Fold
+
+class InOrder:
+    def __init__(self, cuts):
+        self.cuts = cuts
+
+    def folds(self, pool):
+        rows = np.arange(len(pool.targets))
+        return [Fold(rows[:cut], rows[cut : cut + 50], number) for number, cut in enumerate(self.cuts, 1)]
+"""
+
+
+@pytest.mark.parametrize("cuts", [[200], [200, 300, 350]])
+def test_a_validation_of_ones_own(prepared, monkeypatch, cuts):
+    Path("in_order.py").write_text(IN_ORDER)
+    monkeypatch.syspath_prepend(Path.cwd())
+    choice = {"name": "in_order", "_target_": "in_order.InOrder", "cuts": cuts}
+    heard, hears = listener()
+    result = train(prepared, hears=hears, validation=choice)
+    assert len(result.scores) == len(cuts) == len(heard)
+    assert [row["fold"] for row in read_scores()] == list(range(1, len(cuts) + 1))
+    assert read_json("reports/validation.json")["validation_fits"] == len(cuts)
+    assert len(read_history("models/history.csv")) == 3
+
+
+def test_a_fit_whose_record_is_damaged(prepared, monkeypatch):
+    interrupt(prepared, monkeypatch, 3, validation=THREE_FOLDS)  # the last epoch of the first
+    (folder,) = Path("runs").glob("*/fit-1")
+    (folder / "finished.json").write_text("{")
+    told = refusal(train, prepared, validation=THREE_FOLDS)
+    assert "finished.json cannot be read" in told
+    assert str(folder) in told
+
+
+def test_a_fold_without_the_monitored_figure(prepared):
+    told = refusal(train, prepared, "diabetes", validation={**THREE_FOLDS, "k": 353}, trainer={"epochs": 1})
+    assert told.startswith("r2 does not exist for one validation row")
+
+
+# What is reported, and how a training ends.
+
+
+def listener(ends_at=None, error=None):
+    """A report and what it hears; at a step it may raise."""
+    heard = []
+
+    def hears(step, value):
+        heard.append((step, value))
+        if step == ends_at:
+            raise error
+
+    return heard, hears
+
+
+def states():
+    return [path for path in Path("runs").rglob("*") if path.name not in ("lock", "history.csv") and path.is_file()]
+
+
+@pytest.mark.parametrize(("monitor", "column"), [("accuracy", "validation_score"), ("loss", "validation_loss")])
+def test_each_epoch_is_reported_once_its_state_is_on_the_disk(prepared, monitor, column):
+    heard, saved = [], []
+
+    def hears(step, value):
+        heard.append((step, value))
+        (state,) = Path("runs").glob("*/progress.json")
+        saved.append(len(read_json(state)["history"]))
+
+    train(prepared, hears=hears, trainer={"monitor": monitor})
+    assert heard == [(row["epoch"], row[column]) for row in read_history("models/history.csv")]
+    assert saved == [1, 2, 3]
+
+
+@pytest.mark.parametrize("several", SEVERAL)
+def test_of_several_fits_each_is_reported(prepared, several):
+    heard, hears = listener()
+    result = train(prepared, hears=hears, **several)
+    assert heard == list(enumerate(result.scores, 1))
+
+
+@pytest.mark.parametrize("changes", [{}, *SEVERAL])
+def test_a_pruned_training_leaves_nothing_to_go_on_from(prepared, changes):
+    heard, hears = listener(2, Pruned("others did better"))
+    with pytest.raises(Pruned):
+        train(prepared, hears=hears, **changes)
+    assert len(heard) == 2
+    assert states() == []
+    assert not Path("models").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, *SEVERAL])
+def test_an_interrupted_training_goes_on_and_reports_all_there_is(prepared, changes):
+    heard_whole, hears = listener()
+    train(prepared, folder="whole", hears=hears, **changes)
+    first, hears = listener(2, Interrupted())
+    with pytest.raises(Interrupted):
+        train(prepared, hears=hears, **changes)
+    assert states()
+    second, hears = listener()
+    train(prepared, hears=hears, **changes)
+    assert sorted({*first, *second}) == heard_whole
+    assert second[-1:] == heard_whole[-1:]
+    assert content() == content("whole")
+    assert states() == []
+
+
+@pytest.mark.parametrize("changes", [{}, *SEVERAL])
+def test_a_divergence_is_told_as_one_and_leaves_nothing(prepared, monkeypatch, changes):
+    validate, calls = Trainer.validate, []
+
+    def diverges(made, split):
+        calls.append(1)
+        if len(calls) == (2 if changes == {} else 5):
+            split.inputs[0] = torch.nan
+        return validate(made, split)
+
+    monkeypatch.setattr(Trainer, "validate", diverges)
+    with pytest.raises(Diverged, match="loss is nan in epoch 2, on the validation rows"):
+        train(prepared, **changes)
+    assert states() == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"validation": THREE_FOLDS}])
+def test_want_of_memory_is_told_as_one_and_leaves_nothing(prepared, monkeypatch, changes):
+    epoch, calls = Trainer.epoch, []
+
+    def greedy(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            torch.empty(2**60)
+        return epoch(*args)
+
+    monkeypatch.setattr(Trainer, "epoch", greedy)
+    with pytest.raises(OutOfMemory, match=r"trainer\.batch_size=32 \(it is 64\)"):
+        train(prepared, **changes)
+    assert states() == []
+
+
+def test_a_network_that_fits_into_no_memory(prepared):
+    with pytest.raises(OutOfMemory, match="a narrower network"):
+        train(prepared, model={"hidden": [2**50]})
+
+
+def test_the_cost_of_a_network_is_told(prepared):
+    result = train(prepared, latency=True)
+    assert result.parameters == 64 * 16 + 16 + 16 * 10 + 10
+    assert result.threads == 1
+    assert 0.001 < result.latency_ms < 100
+    assert train(prepared).latency_ms is None
 
 
 # Mistakes.

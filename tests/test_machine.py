@@ -1,5 +1,6 @@
 import os
 import platform
+import time
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from hypermap import machine
-from hypermap.errors import UserError
+from hypermap.errors import OutOfMemory, UserError
 
 CPU = torch.device("cpu")
 
@@ -89,3 +90,53 @@ def test_environment_holds_versions_device_and_threads():
         "device": "cpu",
         "threads": "3",
     }
+
+
+# Memory and time.
+
+
+def too_large(size):
+    torch.empty(size)
+
+
+def refused(size):
+    try:
+        torch.empty(size)
+    except RuntimeError as error:
+        raise UserError("refuses its settings") from error
+
+
+def on_a_gpu(size):
+    raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size}")
+
+
+@pytest.mark.parametrize("failing", [too_large, refused, on_a_gpu])
+def test_want_of_memory_is_one_error_that_says_what_to_change(failing):
+    with pytest.raises(OutOfMemory) as told, machine.told_out_of_memory(48):
+        failing(2**60)
+    assert "trainer.batch_size=24 (it is 48)" in str(told.value)
+    assert "model.hidden" in str(told.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), UserError("a mistake"), KeyError("memory")])
+def test_other_errors_pass(error):
+    with pytest.raises(type(error)) as told, machine.told_out_of_memory(48):
+        raise error
+    assert told.value is error
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, inputs):
+        self.calls.append((self.training, tuple(inputs.shape)))
+        time.sleep(0.02 if len(self.calls) == 20 else 0.002)
+        return inputs
+
+
+def test_latency_is_the_median_of_passes_in_evaluation_mode():
+    model = Slow()
+    assert 2 <= machine.latency_ms(model, torch.zeros(1, 3), "fp32") < 10
+    assert set(model.calls) == {(False, (1, 3))}

@@ -5,11 +5,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from hypermap.errors import UserError
 from hypermap.metrics import (
     calibration_bins,
     calibration_error,
     classification,
     classification_of,
+    higher_is_better,
     intervals,
     regression,
     regression_of,
@@ -205,3 +207,23 @@ def test_ten_thousand_rows_take_seconds():
     started = time.process_time()
     intervals(targets, probabilities, task="classification", repeats=100)
     assert time.process_time() - started < 3  # 0.2 s here; a thousand calls of scikit-learn take minutes
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "r2"])
+def test_more_is_better(name):
+    assert higher_is_better(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "log_loss", "calibration_error", "rmse", "mae", "parameters", "latency_ms", "seconds"]
+)
+def test_less_is_better(name):
+    assert not higher_is_better(name)
+
+
+def test_every_metric_has_a_direction_and_an_unknown_one_is_refused():
+    targets, probabilities = predictions(60, 3)
+    for name in [*classification(targets, probabilities), *regression(targets * 1.0, targets + 0.5)]:
+        assert isinstance(higher_is_better(name), bool)
+    with pytest.raises(UserError, match=r"no figure 'acuracy' \(did you mean 'accuracy'.*There are: accuracy, "):
+        higher_is_better("acuracy")

@@ -1,16 +1,34 @@
-"""make order EXPERIMENT=NAME: params.yaml names an experiment, and stays a file that a person wrote."""
+"""make order EXPERIMENT=NAME: params.yaml names an experiment, and stays a file that a person wrote.
 
+And the order of a configuration, which composes to just that configuration.
+"""
+
+import itertools
+import json
+import random
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from ruamel.yaml import YAML
+
+from hypermap import compose as composing
+from hypermap import menu
+from hypermap.compose import compose
+from hypermap.errors import UserError
+from hypermap.menu import TUNED, groups
+from hypermap.order import order_text, rewrite
 
 ORDER = ("python", "src/order.py")
 EXPERIMENTS = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "conf" / "experiment").glob("*.yaml"))
 
-pytestmark = pytest.mark.concurrent
+concurrent = pytest.mark.concurrent
 
 COMMENTED = """\
 # at the top
@@ -19,7 +37,7 @@ data: {name: digits, split_seed: 0}  # beside the data
 # above the model
 model:
   name: mlp
-  hidden: [16]  # beside a value that goes
+  hidden: [16]  # beside a value
 optimizer: adam # beside the optimizer
 trainer: {name: default, epochs: 3}
 seed: 4
@@ -30,11 +48,13 @@ evaluation: {confidence: 0.9}  # beside the evaluation
 """
 
 
+@concurrent
 def test_experiments_are_found(clone):
     assert len(EXPERIMENTS) >= 3
     assert clone.shared.fails(*ORDER).splitlines()[0].endswith(f"There are: {', '.join(EXPERIMENTS)}.")
 
 
+@concurrent
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experiment):
     project = clone()
@@ -57,6 +77,7 @@ def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experime
     assert (project.path / "params.yaml").read_text() == after, "a second time changes nothing"
 
 
+@concurrent
 def test_comments_stay_where_they_are(clone):
     project = clone()
     (project.path / "params.yaml").write_text(COMMENTED)
@@ -66,13 +87,14 @@ def test_comments_stay_where_they_are(clone):
     for word in ("experiment", "data", "evaluation"):
         assert lines[word].endswith(f"# beside the {word}")
     assert re.match("# at the top\nexperiment: mnist_mlp +# beside", text)
-    assert "# above the model\nmodel: {name: mlp, hidden: [128], dropout: 0.2}\n" in text
-    assert re.findall("# .*", text) == [c for c in re.findall("# .*", COMMENTED) if "a value that goes" not in c]
+    assert "# above the model\nmodel:\n  name: mlp\n  hidden: [128]  # beside a value\n  dropout: 0.2\n" in text
+    assert re.findall("#.*", text) == re.findall("#.*", COMMENTED)
     order = yaml.safe_load(text)
     assert order["evaluation"] == {"confidence": 0.9}, "what no experiment says stays"
     assert list(order)[:5] == ["experiment", "data", "model", "optimizer", "trainer"]
 
 
+@concurrent
 def test_make_order(clone):
     project = clone()
     environment = project.path / "environment"  # in place of one that make would take minutes to install
@@ -89,6 +111,7 @@ def test_make_order(clone):
     assert "name an experiment: make order EXPERIMENT=NAME" in outcome.err
 
 
+@concurrent
 def test_a_choice_that_contradicts_the_experiment_is_an_error_that_says_so(clone):
     project = clone()
     project.ok(*ORDER, "mnist_mlp")
@@ -105,6 +128,7 @@ def test_a_choice_that_contradicts_the_experiment_is_an_error_that_says_so(clone
     assert project.yaml("reports/config/train.yaml")["model"]["name"] == "cnn"
 
 
+@concurrent
 @pytest.mark.parametrize(
     ("words", "text", "told"),
     [
@@ -124,9 +148,135 @@ def test_a_mistake_leaves_the_order_as_it_was(clone, words, text, told):
     assert (project.path / "params.yaml").read_bytes() == before
 
 
+@concurrent
 def test_a_full_disk_leaves_the_order_as_it_was(clone):
     project = clone()
     before = project.tracked()
     assert "File too large" in project.fails(*ORDER, "mnist_mlp", file_kib=0)
     assert project.tracked() == before
     assert project.ok("git", "status", "--porcelain").out == ""
+
+
+# The order of a configuration.
+
+COMMITTED = (Path(__file__).resolve().parents[1] / "params.yaml").read_text()
+NAMED = """\
+experiment: mnist_mlp  # which
+model:
+  name: mlp
+
+  dropout: 0.3  # more than it has
+
+# above the trainer
+trainer: {name: default, epochs: 2}
+"""
+
+
+def read(text):
+    return OmegaConf.to_container(OmegaConf.create(text))
+
+
+def same(one, other):
+    return json.dumps(one) == json.dumps(other)
+
+
+def tuned(overrides, order=None):
+    """A configuration that composes, or None where its settings contradict each other."""
+    try:
+        return compose(overrides, order)
+    except UserError:
+        return None
+
+
+def configurations():
+    """Mixtures in which nearly every choice of the menu comes up, with other values."""
+    choices, draw = groups(), random.Random(0)
+    bases = itertools.cycle([None, read(COMMITTED), read(COMMENTED)])
+    for turn in range(max(len(choices[group]) for group in TUNED) + 2):
+        mixed = [f"{group}={choices[group][turn % len(choices[group])]}" for group in TUNED]
+        values = [f"optimizer.lr={10 ** draw.uniform(-9, 0)!r}", f"seed={turn}", "evaluation.confidence=0.5"]
+        yield tuned([*mixed, *draw.sample(values, 2)], next(bases))
+    yield tuned(["optimizer=adamw", "optimizer.betas=[0.8,0.99]", "optimizer.weight_decay=1e-10", "model.hidden=[]"])
+    yield tuned(["data=mnist", "data.root='1e5'", "trainer.monitor=loss", "loss.class_weights=balanced"])
+    yield tuned(["experiment=mnist_mlp", "model.dropout=0.0", "optimizer.lr=0.001", "trainer.epochs=30"])
+
+
+def test_an_order_composes_to_the_configuration_it_was_written_for():
+    found = [configuration for configuration in configurations() if configuration]
+    assert len(found) >= 9
+    for configuration, base in zip(found, itertools.cycle([COMMITTED, COMMENTED, NAMED, ""])):
+        text = order_text(configuration, base)
+        assert same(compose(order=read(text)), configuration), text
+        assert order_text(configuration, text) == text
+        gone = set(re.findall("#.*", base)) - set(re.findall("#.*", text))
+        assert gone <= {"# beside a value", "# more than it has"}, "a comment goes with its value, and no other"
+
+
+def test_an_order_says_what_differs_and_what_was_said_before():
+    configuration = compose(["optimizer.lr=0.02", "model.hidden=[8,8]", "scheduler.peak_share=0.5"], read(COMMITTED))
+    text = order_text(configuration, COMMITTED)
+    changed = {new for old, new in zip(COMMITTED.splitlines(), text.splitlines(), strict=True) if old != new}
+    assert changed == {
+        "model: {name: mlp, hidden: [8, 8]}",
+        "optimizer: {name: adam, lr: 0.02}",
+        "scheduler: {name: one_cycle, peak_share: 0.5}",
+    }
+    assert order_text(compose([], read(COMMITTED)), COMMITTED) == COMMITTED
+    other = order_text(compose(["model=cnn", "optimizer=sgd"], read(COMMITTED)), COMMITTED)
+    assert {"model: cnn", "optimizer: sgd"} <= set(other.splitlines())
+
+
+def test_an_experiment_stays_named_where_the_choices_are_its_own():
+    order = read(order_text(compose(["experiment=mnist_mlp", "optimizer.lr=0.01"]), COMMITTED))
+    assert order["experiment"] == "mnist_mlp"
+    assert order["optimizer"] == {"name": "adam", "lr": 0.01}
+    assert order["trainer"] == {"name": "default", "epochs": 10, "batch_size": 64}, "as they stand in the base"
+    mixed = compose(["experiment=mnist_mlp", "optimizer=sgd"])
+    order = read(order_text(mixed, NAMED))
+    assert order["experiment"] is None
+    assert order["optimizer"] == {"name": "sgd", "lr": 0.003}
+    assert compose(order=order) == {**mixed, "experiment": None}
+
+
+def test_a_value_that_refers_to_another_is_spelled_out(tmp_path, monkeypatch):
+    shutil.copytree(menu.MENU, tmp_path / "conf")
+    tied = "_target_: hypermap.models.MLP\nhidden: [8]\ndropout: ${evaluation.confidence}\n"
+    (tmp_path / "conf" / "model" / "tied.yaml").write_text(tied)
+    for module in (menu, composing):
+        monkeypatch.setattr(module, "MENU", tmp_path / "conf")
+    configuration = compose(["model=tied", "evaluation.confidence=0.5", "model.dropout=0.95"])
+    assert same(compose(order=read(order_text(configuration, COMMITTED))), configuration)
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_characters="$\x85", exclude_categories=["Cc", "Cs"]), max_size=9),
+    st.sampled_from(
+        ["yes", "NULL", "~", "1e5", "1:20", "012", "0o7", ".5", "2020-01-01", "a: b", "- a", "#", "a #b", "="]
+    ),
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=4)
+ENTRIES = st.one_of(VALUES, st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=3))
+ORDERS = st.dictionaries(st.sampled_from(["one", "two", "three", "four"]), ENTRIES, max_size=4)
+BASES = st.one_of(
+    st.sampled_from(
+        [COMMENTED, NAMED, "", "# nothing\n", "one: &x {a: 1}\ntwo: *x\n", "{one: 1}", "one:", "one: |\n  text\n"]
+    ),
+    st.builds(
+        lambda order, flow: yaml.safe_dump(order, default_flow_style=flow), ORDERS, st.sampled_from([False, None])
+    ),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(BASES, ORDERS, st.booleans())
+def test_rewritten_text_reads_back_as_the_entries_it_was_given(base, order, alone):
+    text = rewrite(base, order, alone=alone)
+    before = {} if alone else (read(base) if base.strip() else {})
+    assert read(text) == {**before, **order} if text.strip() else not {**before, **order}
+    told = YAML(typ="safe").load(text) or {}
+    assert {key: told[key] for key in order} == order, "DVC reads YAML 1.2"
+    assert rewrite(text, order, alone=alone) == text

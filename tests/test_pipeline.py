@@ -70,6 +70,30 @@ def test_a_forced_rerun_changes_no_byte(clone):
 
 
 @pytest.mark.concurrent
+def test_folds_validate_and_the_model_of_the_holdout_is_tested(clone):
+    project = clone()
+    holdout, tested = project.content("models"), project.json("reports/test.json")
+    trainer = {**project.yaml("params.yaml")["trainer"], "repeats": 2}
+    project.order(validation={"name": "kfold", "k": 3}, trainer=trainer)
+    assert project.ok("dvc", "repro").stages == ["compose", "train", "evaluate"]
+    with (project.path / "models/scores.csv").open() as file:
+        scores = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    validated = project.json("reports/validation.json")
+    assert len(scores) == validated["validation_fits"] == 6
+    assert validated["validation_accuracy"] == pytest.approx(np.mean(scores))
+    assert validated["validation_accuracy_std"] == pytest.approx(np.std(scores, ddof=1))
+    assert project.content("models").keys() == holdout.keys() | {"models/scores.csv"}
+    assert all((project.path / "models" / name).read_bytes() == holdout[f"models/{name}"] for name in RESULTS)
+    assert project.json("reports/test.json") == tested
+    assert "kfold (k 3, stratified true, repeats 1) over 2 seeds: " in (project.path / "reports/report.md").read_text()
+    assert project.ok("dvc", "repro").stages == []
+    project.ok(*BY_HAND)
+    for name in (*RESULTS, "scores.csv"):
+        assert (project.path / "outputs/run" / name).read_bytes() == (project.path / "models" / name).read_bytes()
+    assert project.json("outputs/run/validation.json") == validated
+
+
+@pytest.mark.concurrent
 def test_an_edit_reruns_what_it_touches(clone):
     project = clone()
     project.edit("conf/optimizer/rmsprop.yaml", "lr: 0.001", "lr: 0.002")
@@ -88,7 +112,7 @@ def test_an_edit_reruns_what_it_touches(clone):
 EXEMPT = {
     "": ["__init__.py", "data/__init__.py", "errors.py", "files.py", "build.py", "checkpoint.py"],
     "preprocess": [],
-    "train": [f"data/{name}.py" for name in ("fetch", "folder", "scale", "sources", "split")],
+    "train": [f"data/{name}.py" for name in ("fetch", "folder", "sources", "split")],
     "evaluate": [f"data/{name}.py" for name in ("fetch", "folder", "scale", "sources", "split")],
 }
 

@@ -13,7 +13,7 @@ from hypermap.report.page import PICTURES, data_paragraph, right_examples, worst
 from hypermap.report.pictures import LIMIT
 from hypermap.report.plots import COLUMNS, ROC_POINTS, roc_curves
 
-GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 ROWS = 60
 
 
@@ -241,6 +241,29 @@ def test_a_run_without_a_right_row_and_a_class_without_rows(tmp_path):
     bounds = intervals(targets, wrong, task="classification", repeats=20)
     run = replace(run, targets=targets, predictions=wrong, test=figures, test_intervals=bounds)
     assert "| 3 | 0.0000 | 0.0000 | 0.0000 | 0 |" in written(tmp_path, run)["report.md"].decode()
+
+
+@pytest.mark.parametrize(
+    ("validation", "seeds", "fits", "told"),
+    [
+        (
+            {"name": "kfold", "k": 3, "stratified": True, "repeats": 2},
+            1,
+            6,
+            "kfold (k 3, stratified true, repeats 2): ",
+        ),
+        ({"name": "holdout"}, 5, 5, "holdout over 5 seeds: "),
+    ],
+)
+def test_several_fits_are_told_in_one_line(tmp_path, validation, seeds, fits, told):
+    run = run_of()
+    before = written(tmp_path / "one", run)["report.md"].decode()
+    config = {**run.config, "validation": validation, "trainer": {**run.config["trainer"], "repeats": seeds}}
+    figures = {"accuracy": 0.87654, "loss": 0.3, "accuracy_std": 0.01234, "fits": float(fits)}
+    after = written(tmp_path / "several", replace(run, config=config, fits=figures))["report.md"].decode()
+    (line,) = (line for line in after.splitlines() if line.startswith("Validation was"))
+    assert f"Validation was {told}accuracy 0.8765 ± 0.0123, mean and standard deviation of {fits} trainings." in line
+    assert "Validation was" not in before
 
 
 def test_worst_mistakes_are_the_most_confident_and_right_rows_one_of_each_class():

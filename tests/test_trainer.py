@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from hypermap import checkpoint
 from hypermap.augment import Augment
 from hypermap.data.prepare import Split
-from hypermap.errors import UserError
+from hypermap.errors import Diverged, Interrupted, UserError
 from hypermap.losses import CrossEntropy, MeanSquaredError
 from hypermap.models import CNN, MLP, Logistic
 from hypermap.parts import make_optimizer
@@ -568,7 +569,7 @@ def test_on_cuda_a_run_goes_on_to_the_numbers_of_one_without_a_stop(tmp_path, mo
 
 
 def diverges(made, train, validation):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(Diverged) as told:
         made.fit(train, validation)
     return str(told.value)
 
@@ -638,6 +639,116 @@ def test_what_was_reached_before_a_divergence_is_not_lost(tmp_path):
     with pytest.raises(UserError, match="epoch 3"):
         again.fit(broken, validation, tmp_path)
     assert len(checkpoint.load(tmp_path).record["history"]) == 2
+
+
+# Reports.
+
+
+def heard_by(made, state=None, rows=130):
+    heard = []
+    trained = made.fit(*digits(rows, images=True), state, report=lambda step, value: heard.append((step, value)))
+    return heard, trained
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_the_monitored_figure_is_reported_each_epoch(monitor):
+    heard, trained = heard_by(trainer(network(), monitor=monitor))
+    column = "validation_loss" if monitor == "loss" else "validation_score"
+    assert heard == [(row["epoch"], row[column]) for row in trained.history]
+
+
+@pytest.mark.parametrize("portions", [2, 4, 7])
+def test_reports_within_an_epoch_change_no_number(portions, monkeypatch):
+    expected = outcome(everything(ADAM))
+    made = everything(ADAM)
+    made.settings = replace(made.settings, reports_per_epoch=portions)
+    glances = []
+    glance = Trainer.glance
+    monkeypatch.setattr(Trainer, "glance", lambda *args: glances.append(1) or glance(*args))
+    assert outcome(made) == expected
+    assert len(glances) >= len(expected[0])
+
+
+class Restless(nn.Module):
+    """Draws from the global generator in evaluation, too, as sampling with dropout does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, inputs):
+        return F.dropout(self.layer(inputs.flatten(1)), 0.5, training=True)
+
+
+def test_reports_within_an_epoch_leave_the_generator_alone():
+    histories = []
+    for portions in (1, 3):
+        torch.manual_seed(1)
+        histories.append(outcome(trainer(Restless(), reports_per_epoch=portions))[:2])
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_cuda_reports_within_an_epoch_change_no_number():
+    cuda = torch.device("cuda")
+    made = everything(ADAM, cuda)
+    made.settings = replace(made.settings, reports_per_epoch=3)
+    assert outcome(made) == outcome(everything(ADAM, cuda))
+
+
+@pytest.mark.parametrize(
+    ("portions", "steps", "told"),
+    [
+        (1, 5, [1, 2]),
+        (5, 5, list(range(1, 11))),
+        (2, 5, [1, 2, 3, 4]),
+        (4, 2, [2, 4, 6, 8]),  # more portions than steps: a report after each step
+    ],
+)
+def test_the_steps_that_are_reported(portions, steps, told):
+    heard, _ = heard_by(trainer(network(), epochs=2, reports_per_epoch=portions), rows=32 * steps)
+    assert [step for step, _ in heard] == told
+
+
+def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
+    train, validation = digits(128)
+    heard = []
+    made = trainer(network(), epochs=1, reports_per_epoch=2, monitor="loss")
+    made.fit(train, validation, report=lambda *told: heard.append(told))
+    other, halfway = trainer(network(), epochs=1), []
+    rates = other.parts.schedule.rates(other.base_rate, 1, 4)
+
+    def look(step):
+        if step == 2:
+            halfway.append(other.glance(validation))
+
+    other.settings = replace(other.settings, monitor="loss")
+    other.epoch(train, 32, rates, look)
+    assert heard[0] == (1, halfway[0])
+    assert heard[1][0] == 2
+    assert heard[0][1] != heard[1][1]
+
+
+def test_a_figure_that_is_not_finite_within_an_epoch_is_left_to_its_end(monkeypatch):
+    made = trainer(network(), epochs=2, reports_per_epoch=3)
+    monkeypatch.setattr(made, "glance", lambda rows: math.nan)
+    assert [step for step, _ in heard_by(made)[0]] == [3, 6]
+
+
+def test_of_an_interrupted_runs_epochs_the_last_alone_is_reported_again(tmp_path):
+    whole, _ = heard_by(everything(ADAM))
+
+    def stops(step, value):
+        first.append((step, value))
+        if step == 2:
+            raise Interrupted
+
+    first = []
+    with pytest.raises(Interrupted):
+        everything(ADAM).fit(*digits(130, images=True), tmp_path, report=stops)
+    assert len(checkpoint.load(tmp_path).record["history"]) == 2
+    torch.manual_seed(99)
+    assert first[:-1] + heard_by(everything(ADAM), tmp_path)[0] == whole
 
 
 # Precision, compilation, and networks of one's own.

@@ -10,6 +10,7 @@ import yaml
 from hypermap import validate
 from hypermap.data.scale import SCALINGS
 from hypermap.errors import UserError
+from hypermap.menu import SEARCHES
 from hypermap.models import MLP
 from hypermap.validate import RULES
 
@@ -23,6 +24,8 @@ def shipped():
     for file in sorted(MENU.rglob("*.yaml")):
         content = yaml.safe_load(file.read_text())
         group = file.relative_to(MENU).parts[0]
+        if group in SEARCHES:
+            continue
         if group == "config.yaml":
             entries = {k: v for k, v in content.items() if k not in ("defaults", "hydra")}
         elif group == "experiment":
@@ -64,6 +67,8 @@ GOOD = {
     "trainer.epochs": [1, 1000],
     "trainer.device": ["auto", "cuda:1"],
     "trainer.threads": [None, 1],
+    "trainer.repeats": [1, 3],
+    "validation.k": [2, 10],
 }
 BAD = {
     "seed": [-1, 1.5, True, None, "0", 2**32],
@@ -102,6 +107,11 @@ BAD = {
     "trainer.precision": ["fp16", None],
     "trainer.device": ["", None, 0],
     "trainer.threads": [0, 1.5],
+    "trainer.repeats": [0, None],
+    "trainer.reports_per_epoch": [0, 0.5],
+    "validation.k": [1, 5.0, None],
+    "validation.stratified": [1, None],
+    "validation.repeats": [0],
 }
 
 

@@ -108,7 +108,7 @@ def own_folder(root: Path, name: str) -> Iterator[Path]:
             lock.acquire()
         except Timeout:
             continue
-        for partial in folder.glob(".*"):  # a write that a killed process had begun
+        for partial in folder.rglob(".*"):  # a write that a killed process had begun
             partial.unlink()
         try:
             yield folder

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from hypermap.menu import (
     MAPPINGS,
     MENU,
     ORDER,
+    SEARCHES,
     TUNED,
     VALUES,
     Configuration,
@@ -80,16 +82,34 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
     return configuration
 
 
-def resolve(config: DictConfig, choices: Mapping[str, str | None]) -> Configuration:
-    """Hydra's configuration as a plain dictionary, each group with the ``name`` of its choice."""
+def resolve(config: DictConfig, choices: Mapping[str, str | None], *, resolved: bool = True) -> Configuration:
+    """Hydra's configuration as a plain dictionary, each group with the ``name`` of its choice.
+
+    Not `resolved`, values that refer to others stay as they are written.
+    """
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    plain = OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=True)
     assert isinstance(plain, dict)
+    for key in SEARCHES:
+        plain.pop(key, None)
     named = {
         str(key): {"name": choices[str(key)], **value} if key in choices and isinstance(value, dict) else value
         for key, value in plain.items()
     }
     return {"experiment": choices.get("experiment"), **named}
+
+
+@cache
+def menu_of(override: str, folder: Path | None = None) -> Configuration:
+    """What the menu, or one in another folder, has with one override alone, such as ``model=cnn``.
+
+    It is kept for the life of the process, and not to be changed. A value that refers to another (``${…}``) stands
+    as it is written.
+
+    Raises:
+        UserError: the menu has no such choice, or its file is damaged.
+    """
+    return _compose("config", [override], folder, resolved=False)
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
@@ -110,11 +130,11 @@ def order_for(experiment: str) -> dict[str, Any]:
     return {**order, "seed": configuration["seed"]}
 
 
-def application(task: Callable[[Configuration, Path], float]) -> None:
-    """Run `task` as a Hydra application: single runs and multirun, from the baseline it prints first.
+def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path]) -> None:
+    """Run `task` as a Hydra application: single runs and sweeps, from the baseline it prints first.
 
-    `task` gets the configuration and the folder for its output, and returns the objective. Mistakes on the
-    command line or in the order are told before Hydra starts.
+    `task` gets the configuration and the folder for its output, and returns the objective, or several. `prepare`
+    gives the folder of the data. Mistakes on the command line or in the order are told before Hydra starts.
 
     Raises:
         UserError: as `compose`.
@@ -123,16 +143,26 @@ def application(task: Callable[[Configuration, Path], float]) -> None:
     asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     parsed = _parse(arguments.overrides)
     baseline = _baseline(parsed)
+    multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     if not arguments.help and not arguments.hydra_help:
-        _check_sweeps(parsed, multirun=arguments.multirun)
+        _check_sweeps(parsed, multirun=multirun)
         compose(_without_sweeps(parsed), baseline.order)
     if not asks:
         print(f"Baseline: {baseline.says}", flush=True)
 
-    def job(config: DictConfig) -> float:
-        output = Path(HydraConfig.get().runtime.output_dir)
-        return run(lambda: task(_job_configuration(config), output))  # ahead of Hydra's traceback
+    def job(config: DictConfig) -> Any:
+        from hypermap.search.trial import current
 
+        configuration, output = _job_configuration(config), Path(HydraConfig.get().runtime.output_dir)
+        if current() is not None:
+            return task(configuration, output)
+        return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
+
+    if multirun:
+        from hypermap.sweeps import Training  # brings Optuna
+
+        base = ORDER.read_text(encoding="utf-8") if ORDER.exists() else ""
+        job.application = Training(prepare, base)  # type: ignore[attr-defined]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
     decorate = hydra.main(config_path=str(MENU), config_name=baseline.config_name)
     with _told():
@@ -181,11 +211,13 @@ def _store(order: Mapping[str, Any], parsed: Sequence[Override]) -> str:
     return "order"
 
 
-def _compose(config_name: str, overrides: Sequence[str]) -> Configuration:
+def _compose(
+    config_name: str, overrides: Sequence[str], folder: Path | None = None, *, resolved: bool = True
+) -> Configuration:
     GlobalHydra.instance().clear()
-    with _told(), hydra.initialize_config_dir(str(MENU)):
+    with _told(), hydra.initialize_config_dir(str(folder or MENU)):
         composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
-        return resolve(composed, composed.hydra.runtime.choices)
+        return resolve(composed, composed.hydra.runtime.choices, resolved=resolved)
 
 
 @contextmanager
@@ -230,7 +262,7 @@ def _parse(words: Sequence[str]) -> list[Override]:
         raise UserError(f"The command line is not understood: {_first_paragraph(error)}") from error
     menu = groups()
     for override in parsed:
-        top = re.split(r"[.@]", override.key_or_group)[0]
+        top = re.split(r"[.@/]", override.key_or_group)[0]
         if top not in (known := [*menu, *VALUES, "hydra"]):
             raise UserError(f"command line: no group or key {top!r}{near(top, known)}. There are: {', '.join(known)}.")
         if override.is_delete() and top != "hydra":
@@ -245,6 +277,8 @@ def _parse(words: Sequence[str]) -> list[Override]:
 
 def _check_sweeps(parsed: Sequence[Override], *, multirun: bool) -> None:
     for override in parsed:
+        if override.key_or_group in SEARCHES and not multirun:
+            raise UserError(f"{override.input_line} is a search: add -m.")
         if override.is_sweep_override() and not multirun:
             raise UserError(
                 f"{override.input_line} gives several values. To try each in turn add -m; a list is written "

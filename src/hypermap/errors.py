@@ -1,4 +1,4 @@
-"""Mistakes that a person can mend, told in one message."""
+"""Mistakes that a person can mend, told in one message; and the ends of a training that are no mistakes."""
 
 import os
 import sys
@@ -13,6 +13,22 @@ TRACEBACK_VARIABLE = "HYPERMAP_TRACEBACK"
 
 class UserError(Exception):
     """A mistake in a configuration, a file or a command: what was given, what is allowed, what to change."""
+
+
+class Diverged(UserError):  # noqa: N818
+    """Training came to a loss that is not finite."""
+
+
+class OutOfMemory(UserError):  # noqa: N818
+    """The network and its batches do not fit into memory."""
+
+
+class Pruned(Exception):  # noqa: N818
+    """Others did better at this point, so this training was stopped; raised by whoever it reports to."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A person asked that training stop after the running epoch; raised by whoever it reports to."""
 
 
 def near(word: object, known: Iterable[object]) -> str:

@@ -17,7 +17,8 @@ from hypermap.trainer import Settings
 def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, reports: Path) -> dict[str, float]:
     """Score the trained network on the test rows; write test.json, intervals.json and the report into `reports`.
 
-    ``reports/validation.json``, which training wrote, is shown beside. Returns the test metrics.
+    ``reports/validation.json``, which training wrote, is shown beside; where it holds means over several fits, they
+    are told in a line of their own. Returns the test metrics.
 
     Raises:
         UserError: the data, the model or its figures are missing or damaged.
@@ -25,7 +26,7 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
     manifest = read_manifest(prepared)
     model, loss, record = outcome.read_trained(models, manifest)
     settings: Settings = build(record.configuration["trainer"])
-    intervals = {}
+    intervals, figures = {}, {}
     for split in ("validation", "test"):
         rows = load(prepared, split)
         targets = outcome.targets(rows, manifest)
@@ -37,7 +38,8 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
             repeats=configuration["evaluation"]["bootstrap_repeats"],
             confidence=configuration["evaluation"]["confidence"],
         )
-    test = outcome.score(rows, predictions, manifest)
+        figures[split] = outcome.score(rows, predictions, manifest)
+    test, validated = figures["test"], outcome.read_figures(reports / "validation.json", "validation")
     stored = safetensors.numpy.load_file(prepared / "test.safetensors")
     run = Run(
         task=manifest["task"],
@@ -47,7 +49,8 @@ def evaluate(configuration: Mapping[str, Any], prepared: Path, models: Path, rep
         kept_epoch=record.kept_epoch,
         stopped_early=record.stopped_early,
         monitor=record.monitor,
-        validation=outcome.read_figures(reports / "validation.json", "validation"),
+        validation=figures["validation"] if "fits" in validated else validated,
+        fits=validated if "fits" in validated else {},
         validation_intervals=intervals["validation"],
         test=test,
         test_intervals=intervals["test"],

@@ -2,87 +2,182 @@
 
 import hashlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hypermap import checkpoint, machine, outcome
-from hypermap.build import build, locate
-from hypermap.data.prepare import Split, load, read_manifest
-from hypermap.files import fingerprint, write_csv
-from hypermap.parts import GROUPS, make_parts
-from hypermap.trainer import Settings, Trainer
+from hypermap.build import locate
+from hypermap.errors import Diverged, OutOfMemory, Pruned
+from hypermap.files import fingerprint
+from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
+from hypermap.parts import GROUPS
+from hypermap.trainer import Report, Trained, unheard
 
 RUNS = Path("runs")
+
+Kept = tuple[Fitted, Trained]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trained network's validation figures; `objective` is the one that a search may pick by."""
+    """What validation says of a configuration; `objective` is the figure that a search may pick by.
+
+    Where there are several fits (`hypermap.fits`), `objective` and `figures` are means over them.
+    """
 
     objective: float
     monitor: str
-    validation: dict[str, float]
-    kept_epoch: int
-    epochs: int
-    seconds: float
+    figures: dict[str, float]  # by name: accuracy, loss, …
+    scores: list[float]  # the objective of each fit
+    kept_epoch: int  # of the model that is kept; where none is, of the first fit
+    epochs: int  # likewise
+    seconds: float  # of all trainings
+    parameters: int  # the weights' number
+    threads: int
+    latency_ms: float | None  # of a forward pass of one row; None where it was not asked for
 
 
-def train(configuration: Mapping[str, Any], prepared: Path, output: Path, validation: Path) -> Result:
+def train(
+    configuration: Mapping[str, Any],
+    prepared: Path,
+    output: Path,
+    validation: Path,
+    report: Report = unheard,
+    pause: Callable[[], None] = lambda: None,
+    refit: bool = True,
+    measure_latency: bool = False,
+) -> Result:
     """Train, going on from an interrupted run of the same settings, and write the outcome.
 
     Writes ``model.safetensors`` (weights by name), ``model.json`` (what made them) and ``history.csv`` into
     `output`, and the flat metrics of the validation rows as JSON to `validation`. The seconds of each epoch,
-    which differ from run to run, stay in ``runs/``.
+    which differ from run to run, stay in ``runs/``. Where there are several fits, their figures stand in
+    ``scores.csv`` beside the model; the model is that of the prepared splits and the configuration's own seed.
+
+    Args:
+        configuration: every group, and the seed.
+        prepared: the folder of the prepared data.
+        output: for what is written.
+        validation: the file for the metrics.
+        report: told the monitored figure: of each epoch, where there is one fit (`Trainer.fit`), else of each fit,
+            the step being its number. What was reported before an interruption may be reported again.
+        pause: called after each epoch; raises `Interrupted` where a person has asked to stop.
+        refit: where no fit is on the prepared splits, train the model to keep on them; else none is kept.
+        measure_latency: time a forward pass of one row.
 
     Raises:
-        UserError: settings that do not fit the data or a signature, a loss that is not finite.
+        Diverged: a loss that is not finite.
+        OutOfMemory: the network and its batches are too large.
+        Pruned: as `report` raised it. After these three the run starts over.
+        Interrupted: as `report` or `pause` raised it; the run will go on from here.
+        UserError: settings that do not fit the data or a signature.
     """
     machine.make_repeatable()
-    settings: Settings = build(configuration["trainer"])
-    device = machine.choose_device(settings.device)
-    manifest = read_manifest(prepared)
-    torch.manual_seed(configuration["seed"])
-    parts = make_parts(configuration, manifest, device)
-    threads = settings.threads or machine.choose_threads(parts.model, settings.batch_size)
-    torch.set_num_threads(threads)
-    monitor = settings.monitored(manifest["task"])
-    trainer = Trainer(parts, settings, manifest["task"], configuration["seed"], device)
-    rows = {split: _on(load(prepared, split), device) for split in ("train", "validation")}
-    parts.loss.fit(rows["train"].targets, len(manifest["classes"]))
-    environment = machine.environment(device, threads)
+    fitter = Fitter(configuration, prepared)
+    torch.set_num_threads(fitter.threads)
+    plan = fitter.plan()
+    with checkpoint.own_folder(RUNS, _identity(fitter)) as state:
+        try:
+            fits, kept = _fit_all(fitter, plan, state, report, pause, refit)
+            figures = _write(fitter, plan, fits, kept, output, validation)
+        except (Diverged, OutOfMemory, Pruned):
+            forget(state)
+            raise
+        forget(state)
 
-    with checkpoint.own_folder(RUNS, _identity(configuration, manifest, environment)) as state:
-        trained = trainer.fit(rows["train"], rows["validation"], state)
-        parts.model.load_state_dict(trained.weights)
-        predictions = outcome.predict(parts.model, parts.loss, rows["validation"], manifest, settings.precision)
-        figures = outcome.score(rows["validation"], predictions, manifest)
-        figures |= {"loss": trained.history[trained.kept_epoch - 1]["validation_loss"]}
-        parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+    told = kept[0] if kept else fits[0]
+    trained = [*fits, told] if kept and fitter.holdout not in plan else fits
+    return Result(
+        objective=figures[fitter.monitor],
+        monitor=fitter.monitor,
+        figures=figures,
+        scores=[fit.figures[fitter.monitor] for fit in fits],
+        kept_epoch=told.kept_epoch,
+        epochs=told.epochs,
+        seconds=sum(fit.seconds for fit in trained),
+        parameters=fitter.parameters,
+        threads=fitter.threads,
+        latency_ms=fitter.latency_ms() if measure_latency else None,
+    )
+
+
+def _fit_all(
+    fitter: Fitter, plan: Sequence[Fit], state: Path, report: Report, pause: Callable[[], None], refit: bool
+) -> tuple[list[Fitted], Kept | None]:
+    """Each fit of the plan, and the one whose model is kept."""
+    if plan == [fitter.holdout]:
+        kept = fitter.fit(fitter.holdout, state, report)
+        return [kept[0]], kept
+    unheard_but_paused = (lambda step, value: pause()) if report is not unheard else unheard
+    folders = [state / f"fit-{number}" for number in range(1, len(plan) + 1)]
+    fits = []
+    for number, (fit, folder) in enumerate(zip(plan, folders, strict=True), 1):
+        if (fitted := read_finished(folder)) is None:
+            fitted, _ = fitter.fit(fit, folder, unheard_but_paused)
+            write_finished(folder, fitted)
+            if fit != fitter.holdout:
+                checkpoint.clear(folder)
+        report(number, fitted.figures[fitter.monitor])
+        fits.append(fitted)
+    if fitter.holdout in plan:  # its state is whole: nothing is trained again
+        return fits, fitter.fit(fitter.holdout, folders[plan.index(fitter.holdout)])
+    return fits, fitter.fit(fitter.holdout, state / "refit") if refit else None
+
+
+def _write(
+    fitter: Fitter, plan: Sequence[Fit], fits: Sequence[Fitted], kept: Kept | None, output: Path, validation: Path
+) -> dict[str, float]:
+    """Write what the training leaves behind, and remove what another left there; return the figures."""
+    stale = set(outcome.FILES)
+    if kept:
+        fitted, trained = kept
         record = outcome.Record(
-            trained.kept_epoch, trained.stopped_early, monitor, parameters, environment, dict(configuration)
+            fitted.kept_epoch,
+            trained.stopped_early,
+            fitter.monitor,
+            fitter.parameters,
+            fitter.environment,
+            dict(fitter.configuration),
         )
         outcome.write_trained(output, trained.weights, record, trained.history)
-        outcome.write_figures(validation, "validation", figures)
-        write_csv(state / outcome.HISTORY, (*outcome.COLUMNS, "seconds"), trained.history)
-        checkpoint.clear(state)
+        stale -= {outcome.MODEL, outcome.RECORD, outcome.HISTORY}
+    if plan == [fitter.holdout]:
+        figures, spread = fits[0].figures, {}
+    else:
+        figures, spread = _means(fits), _spread(fitter.monitor, fits)
+        labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in plan]
+        outcome.write_scores(output, [label | fit.figures for label, fit in zip(labels, fits, strict=True)])
+        stale -= {outcome.SCORES}
+    outcome.write_figures(validation, "validation", figures | spread)
+    for name in stale:
+        (output / name).unlink(missing_ok=True)
+    return figures
 
-    seconds = sum(row["seconds"] for row in trained.history)
-    return Result(figures[monitor], monitor, figures, trained.kept_epoch, len(trained.history), seconds)
+
+def _means(fits: Sequence[Fitted]) -> dict[str, float]:
+    """The mean of each figure over the fits that have it: a fold may be without ROC-AUC."""
+    names = dict.fromkeys(name for fit in fits for name in fit.figures)
+    return {name: statistics.fmean(fit.figures[name] for fit in fits if name in fit.figures) for name in names}
 
 
-def _identity(configuration: Mapping[str, Any], manifest: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+def _spread(monitor: str, fits: Sequence[Fitted]) -> dict[str, float]:
+    """The standard deviation of the fits' scores (of a sample: over one less than their number), and their number."""
+    scores = [fit.figures[monitor] for fit in fits]
+    return {f"{monitor}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0, "fits": len(scores)}
+
+
+def _identity(fitter: Fitter) -> str:
     """A name that two runs share if, and only if, they must come to the same numbers."""
-    package = Path(__file__).parent
-    own = (inspect.getsourcefile(locate(configuration[group]["_target_"])) for group in GROUPS)
+    configuration, package = fitter.configuration, Path(__file__).parent
+    own = (inspect.getsourcefile(locate(configuration[group]["_target_"])) for group in (*GROUPS, "validation"))
     sources = {*package.rglob("*.py"), *(Path(file).resolve() for file in own if file)}
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
     settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
-    return fingerprint([settings, manifest["fingerprint"], manifest["raw_sha256"], dict(environment), code])
-
-
-def _on(split: Split, device: torch.device) -> Split:
-    return replace(split, inputs=split.inputs.to(device), targets=split.targets.to(device))
+    settings["trainer"] = {**settings["trainer"], "reports_per_epoch": None}  # it changes no number
+    data = [fitter.manifest["fingerprint"], fitter.manifest["raw_sha256"]]
+    return fingerprint([settings, *data, fitter.environment, code])

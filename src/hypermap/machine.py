@@ -2,14 +2,19 @@
 
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hypermap.errors import UserError
+from hypermap.errors import OutOfMemory, UserError
 
+LATENCY_CALLS = 50
+WANT_OF_MEMORY = ("can't allocate", "not enough memory", "out of memory")  # torch's words
 SMALL_STEP = 2_000_000  # multiplications of a dense forward pass below which one thread is the fastest
 CORES = torch.get_num_threads()  # what torch takes by itself, before any run in this process sets another number
 
@@ -74,3 +79,40 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
         "device": name,
         "threads": str(threads),
     }
+
+
+@contextmanager
+def told_out_of_memory(batch_size: int) -> Iterator[None]:
+    """Turn torch's many words for want of memory into one error.
+
+    Raises:
+        OutOfMemory: says what to change.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, UserError) as error:
+        if not (_wants_memory(error) or _wants_memory(error.__cause__)):  # as the cause, where a network is built
+            raise
+        half = f"trainer.batch_size={batch_size // 2} (it is {batch_size})" if batch_size > 1 else "smaller inputs"
+        raise OutOfMemory(
+            f"the network and its batches do not fit into memory ({str(error).strip().splitlines()[0]}). "
+            f"Try {half}, or a narrower network (model.hidden, model.channels, model.width)."
+        ) from None
+
+
+def latency_ms(model: nn.Module, row: Tensor, precision: str) -> float:
+    """The median time of a forward pass of one row ``(1, *shape)``, in evaluation mode, on the row's device."""
+    model.eval()
+    times = []
+    with torch.no_grad(), autocast(row.device, precision):
+        for _ in range(LATENCY_CALLS + 5):  # the first few warm up
+            started = time.perf_counter()
+            model(row).cpu()  # which waits for the device
+            times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times[5:])
+
+
+def _wants_memory(error: BaseException | None) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in WANT_OF_MEMORY)

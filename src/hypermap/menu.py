@@ -15,7 +15,8 @@ MENU = ROOT / "conf"
 ORDER = Path("params.yaml")
 
 VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
-TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
+SEARCHES = ("space", "sweep")  # groups that say what a sweep does, and are no part of a configuration
 MAPPINGS = (*TUNED, "evaluation")
 
 Configuration = dict[str, Any]
@@ -26,7 +27,7 @@ def groups() -> dict[str, list[str]]:
     return {
         folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
         for folder in sorted(MENU.iterdir())
-        if folder.is_dir()
+        if folder.is_dir() and not folder.name.startswith((".", "_"))
     }
 
 
@@ -44,7 +45,7 @@ def read_order(path: Path = ORDER) -> dict[str, Any]:
         raise UserError(f"{path} is not readable YAML: {error}") from None
     if not isinstance(order, dict):
         raise UserError(f"{path} must map groups to choices, as in: optimizer: adam")
-    menu = groups()
+    menu = {group: choices for group, choices in groups().items() if group not in SEARCHES}
     known = [*menu, *VALUES]
     for key in order:
         if key not in known:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from hypermap.errors import UserError, near
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Resampled = Callable[[Floats], dict[str, Floats]]
@@ -25,7 +27,21 @@ BINS = 15
 CHUNK = 1_000_000
 """Row counts held at once: 8 MB, of which the metrics make a few copies; about what a processor's cache holds."""
 
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error", "rmse", "mae"})
+HIGHER_IS_BETTER = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "r2"})
+LOWER_IS_BETTER = frozenset(
+    {"loss", "log_loss", "calibration_error", "rmse", "mae", "parameters", "latency_ms", "seconds"}
+)
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether more of a figure is better: True for ``accuracy``, False for ``loss`` or ``latency_ms``.
+
+    Raises:
+        UserError: no figure has that name.
+    """
+    if name not in (known := HIGHER_IS_BETTER | LOWER_IS_BETTER):
+        raise UserError(f"no figure {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
+    return name in HIGHER_IS_BETTER
 
 
 def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:

@@ -19,7 +19,8 @@ from hypermap.losses import Loss
 from hypermap.parts import make_parts
 from hypermap.trainer import forward_all
 
-MODEL, RECORD, HISTORY = "model.safetensors", "model.json", "history.csv"
+MODEL, RECORD, HISTORY, SCORES = "model.safetensors", "model.json", "history.csv", "scores.csv"
+FILES = (MODEL, RECORD, HISTORY, SCORES)
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
@@ -74,6 +75,11 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         return [{key: int(row[key]) if key == "epoch" else float(row[key]) for key in COLUMNS} for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{folder / 'history.csv'} cannot be read ({error!r}). {REMEDY}") from None
+
+
+def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write ``scores.csv`` into `folder`: which fit a row is of, and its figures."""
+    write_csv(folder / SCORES, list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 
 def write_figures(path: Path, split: str, figures: Mapping[str, float]) -> None:

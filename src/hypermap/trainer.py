@@ -21,7 +21,7 @@ from hypermap import checkpoint, machine
 from hypermap.augment import Augment
 from hypermap.checkpoint import Checkpoint
 from hypermap.data.prepare import Split
-from hypermap.errors import UserError
+from hypermap.errors import Diverged, UserError
 from hypermap.flat import FlatParameters
 from hypermap.losses import Loss
 from hypermap.regularizers import Regularizer, best_epoch
@@ -30,7 +30,13 @@ from hypermap.schedules import Schedule
 EVALUATION_ROWS = 2048  # rows a forward pass takes when nothing is learned; bounds memory, changes no figure
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+Report = Callable[[int, float], None]
+"""Told a step, from 1, and the value that the monitored figure has there; may raise `Pruned` or `Interrupted`."""
 Row = dict[str, Any]
+
+
+def unheard(step: int, value: float) -> None:
+    """A `Report` to nobody."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Settings:
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
         threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
+        repeats: trainings over which the figures are means, each with a seed of its own.
+        reports_per_epoch: how often the monitored figure is reported; it changes no number of the training.
     """
 
     epochs: int
@@ -51,6 +59,8 @@ class Settings:
     precision: str = "fp32"
     compile: bool = False
     threads: int | None = None
+    repeats: int = 1
+    reports_per_epoch: int = 1
 
     def monitored(self, task: str) -> str:
         """What the best epoch is picked by, for data of `task`.
@@ -122,7 +132,14 @@ class Trainer:
         self.noise = torch.Generator(device).manual_seed(seed)
         self.progress = Progress(schedule=parts.schedule.start())
 
-    def fit(self, train: Split, validation: Split, state: Path | None = None, quiet: bool = False) -> Trained:
+    def fit(
+        self,
+        train: Split,
+        validation: Split,
+        state: Path | None = None,
+        quiet: bool = False,
+        report: Report = unheard,
+    ) -> Trained:
         """Train until the epochs or the patience are used up; keep the epoch that validates best.
 
         Args:
@@ -130,29 +147,44 @@ class Trainer:
             validation: rows to pick the epoch by, on the device.
             state: the folder in which an interrupted run left its state and this one leaves its own.
             quiet: show no bar. There is none in any case where the output is no terminal.
+            report: told the monitored figure after each epoch, once its state is on the disk, or more often
+                (`Settings.reports_per_epoch`, which the steps then count). Of an interrupted run's epochs the last
+                is reported again: it may be on the disk and not have been told.
 
         Raises:
-            UserError: a loss that is not finite, or a state that cannot be read.
+            Diverged: a loss that is not finite.
+            UserError: a state that cannot be read.
         """
         if state is not None and (found := checkpoint.load(state)) is not None:
             self.restore(found)
         batch = min(self.settings.batch_size, len(train.targets))
         steps = _steps(len(train.targets), batch)
         rates = self.parts.schedule.rates(self.base_rate, self.settings.epochs, steps)
-        history, epochs = self.progress.history, self.settings.epochs
+        history, epochs, portions = self.progress.history, self.settings.epochs, self.settings.reports_per_epoch
+        due = {-(-portion * steps // portions): portion for portion in range(1, portions + 1)}  # after so many steps
+
+        def after_step(step: int) -> None:
+            if step in due and step < steps and math.isfinite(value := self.glance(validation)):
+                report(len(history) * portions + due[step], value)
+
+        if history:
+            report(len(history) * portions, self.monitored(history[-1]))
         with tqdm(total=epochs, initial=len(history), unit="epoch", disable=True if quiet else None) as bar:
             while len(history) < epochs and not self.parts.regularizer.stops(len(history), self.kept_epoch):
                 first = len(history) * steps
-                row = self.epoch(train, batch, rates[first : first + steps]) | self.validate(validation)
+                row = self.epoch(train, batch, rates[first : first + steps], after_step) | self.validate(validation)
                 self.note(row)
                 if state is not None:
                     checkpoint.save(state, len(history), self.state())
                 shown = {"loss": row["train_loss"], "validation": row["validation_score"]}
                 bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
                 bar.update()
+                report(len(history) * portions, self.monitored(row))
         return Trained(self.progress.best, history, self.kept_epoch, stopped_early=len(history) < epochs)
 
-    def epoch(self, train: Split, batch: int, rates: list[float]) -> Row:
+    def epoch(
+        self, train: Split, batch: int, rates: list[float], after_step: Callable[[int], None] = lambda step: None
+    ) -> Row:
         """Pass once over the training rows in a new order, `batch` of them a step, one rate for each step.
 
         The training loss and score are of the outputs as they were learned from: under dropout and augmentation,
@@ -167,7 +199,7 @@ class Trainer:
         outputs, losses, norms = [], [], []
         parts.model.train()
 
-        for rate, rows in zip(rates, order.to(self.device).split(batch), strict=False):
+        for step, (rate, rows) in enumerate(zip(rates, order.to(self.device).split(batch), strict=False), 1):
             if len(rows) < batch:
                 inputs, targets = inputs[: len(rows)], targets[: len(rows)]
             torch.index_select(train.inputs, 0, rows, out=inputs)
@@ -182,6 +214,7 @@ class Trainer:
             self.step()
             outputs.append(output.detach())
             losses.append(loss.detach())
+            after_step(step)
 
         sizes = torch.tensor([len(output) for output in outputs], device=self.device)
         seen = torch.cat(outputs).float()
@@ -206,12 +239,12 @@ class Trainer:
         """The mean over rows of one loss a step.
 
         Raises:
-            UserError: one is not finite; names the epoch, the step, and what to try.
+            Diverged: one is not finite; names the epoch, the step, and what to try.
         """
         finite = torch.isfinite(losses)
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
-            raise UserError(self.diverged(f"step {step} of {len(losses)}", losses[step - 1].item()))
+            raise Diverged(self.diverged(f"step {step} of {len(losses)}", losses[step - 1].item()))
         return float((losses * sizes).sum() / sizes.sum())
 
     def diverged(self, where: str, loss: float) -> str:
@@ -234,12 +267,33 @@ class Trainer:
         return float(1 - residual / spread)
 
     def validate(self, split: Split) -> Row:
-        """Loss and score on rows that are not learned from."""
+        """Loss and score on rows that are not learned from.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        row = self.measure(split)
+        if not math.isfinite(loss := row["validation_loss"]):
+            raise Diverged(self.diverged("on the validation rows", loss))
+        return row
+
+    def measure(self, split: Split) -> Row:
+        """As `validate`, whatever the loss is."""
         outputs = forward_all(self.parts.model, split.inputs, self.settings.precision)
         loss = float(self.parts.loss(outputs, split.targets))
-        if not math.isfinite(loss):
-            raise UserError(self.diverged("on the validation rows", loss))
         return {"validation_loss": loss, "validation_score": self.score(outputs, split.targets)}
+
+    def glance(self, split: Split) -> float:
+        """The monitored figure within an epoch; training goes on as if nobody had looked."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            row = self.measure(split)
+        self.parts.model.train()
+        return self.monitored(row)
+
+    def monitored(self, row: Row) -> float:
+        """The figure of a row that the best epoch is picked by."""
+        by_loss = self.settings.monitored(self.task) == "loss"
+        return float(row["validation_loss" if by_loss else "validation_score"])
 
     @property
     def kept_epoch(self) -> int:

@@ -141,6 +141,11 @@ RULES: dict[str, Rule] = {
     "trainer.precision": one_of("fp32", "bf16"),
     "trainer.compile": BOOLEAN,
     "trainer.threads": optional(integer(1)),
+    "trainer.repeats": integer(1),
+    "trainer.reports_per_epoch": integer(1),
+    "validation.k": integer(2),
+    "validation.stratified": BOOLEAN,
+    "validation.repeats": integer(1),
 }
 
 

@@ -17,7 +17,7 @@ from hypermap import files
 from hypermap.build import LABELS, check_arguments, locate
 from hypermap.data import folder as folders
 from hypermap.data.scale import SCALINGS, fit, statistics
-from hypermap.data.sources import Raw
+from hypermap.data.sources import Array, Raw
 from hypermap.data.split import Part, split
 from hypermap.errors import UserError, near
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not 
 
 Reader = Callable[..., Raw]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split, ready for a network; `rows` are the indices within the raw array."""
+    """Rows ready for a network, or as published; `rows` are the indices within the raw array."""
 
-    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled
-    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression)
+    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled; or of the published type
+    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or in their own unit
     rows: "torch.Tensor"  # (rows,) int64
 
 
@@ -141,21 +141,36 @@ def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Spli
     Raises:
         UserError: the folder or the split's file is missing or unreadable.
     """
-    import torch
+    manifest = read_manifest(folder)
+    return scaled(load_published(folder, split, device), manifest)
+
+
+def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+    """As `load`, but as published."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    manifest = read_manifest(folder)
     path = folder / _file_name(split)
     try:
         stored = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
         raise UserError(f"{path} is missing or unreadable ({error}). {_advice(folder)}") from error
-    inputs = _scaled(stored["inputs"], manifest["shift"], manifest["scale"])
-    targets = stored["targets"]
-    if targets.dtype != torch.int64:
+    return Split(**stored)
+
+
+def scaled(published: Split, manifest: Mapping[str, Any]) -> Split:
+    """Rows as a network sees them, by the manifest's shift and scale."""
+    inputs, targets = _scaled(published.inputs, manifest["shift"], manifest["scale"]), published.targets
+    if manifest["task"] == "regression":
         targets = _scaled(targets[:, None], [manifest["target_shift"]], [manifest["target_scale"]]).squeeze(1)
-    return Split(inputs, targets, stored["rows"])
+    return Split(inputs, targets, published.rows)
+
+
+def fitted_on(train: Split, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with every shift and scale fitted anew, on these published rows."""
+    inputs, targets = train.inputs.cpu().numpy(), train.targets.cpu().numpy()
+    regression = manifest["task"] == "regression"
+    return {**manifest, **_fitted(inputs, targets, manifest["scaling"], manifest["maximum"], regression=regression)}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -178,8 +193,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _describe(raw: Raw, parts: Mapping[str, Part], choice: Choice, identity: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest. All that is fitted is fitted on the training rows."""
-    train = statistics(parts["train"].inputs)
-    shift, scale = fit(choice.scaling, train, raw.maximum)
+    train = parts["train"]
     return {
         "format": FORMAT,
         "fingerprint": files.fingerprint(identity),
@@ -197,13 +211,23 @@ def _describe(raw: Raw, parts: Mapping[str, Part], choice: Choice, identity: Map
         "test": choice.test,
         "row_limit": choice.rows,
         "scaling": choice.scaling,
+        "maximum": None if raw.maximum is None else float(raw.maximum),
+        **_fitted(train.inputs, train.targets, choice.scaling, raw.maximum, regression=not raw.classes),
+        "versions": _versions(),
+    }
+
+
+def _fitted(inputs: Array, targets: Array, scaling: str, maximum: float | None, *, regression: bool) -> dict[str, Any]:
+    """The manifest's entries that follow from the training rows."""
+    train = statistics(inputs)
+    shift, scale = fit(scaling, train, maximum)
+    return {
         "shift": shift.tolist(),
         "scale": scale.tolist(),
-        **_target_scale(raw, parts["train"]),
-        "fitted_on": {"split": "train", "rows": len(parts["train"].rows)},
+        **_target_scale(targets, regression=regression),
+        "fitted_on": {"split": "train", "rows": len(inputs)},
         "input_mean": ((train.mean - shift) / scale).tolist(),
         "input_std": (train.std / scale).tolist(),
-        "versions": _versions(),
     }
 
 
@@ -212,10 +236,10 @@ def _class_counts(raw: Raw, part: Part) -> list[int]:
     return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
 
 
-def _target_scale(raw: Raw, train: Part) -> dict[str, float | None]:
-    if raw.classes:
+def _target_scale(targets: Array, *, regression: bool) -> dict[str, float | None]:
+    if not regression:
         return {"target_shift": None, "target_scale": None}
-    shift, scale = fit("standard", statistics(train.targets[:, np.newaxis]), None)
+    shift, scale = fit("standard", statistics(targets[:, np.newaxis]), None)
     return {"target_shift": float(shift[0]), "target_scale": float(scale[0])}
 
 

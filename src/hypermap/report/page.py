@@ -1,8 +1,7 @@
 """The report itself: `report.md`, its pictures, and the tables that `dvc plots` draws."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from hypermap.files import write_bytes, write_text
 from hypermap.metrics import LOWER_IS_BETTER
-from hypermap.report import pictures, plots
+from hypermap.report import pictures, plots, wording
 from hypermap.report.diagnosis import diagnose
 
 PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals")
 """Every picture a report can have; those that do not apply to a run are deleted."""
 
-GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")
+GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 
 TITLE_VALUES = ("hidden", "channels", "width", "blocks", "dropout", "lr", "momentum", "weight_decay")
 """Values that the title names, unless they are 0 or false."""
@@ -89,6 +88,9 @@ class Run:
     """Versions, device and threads."""
     parameters: int
     """Number of weights."""
+    fits: Mapping[str, float] = field(default_factory=dict)
+    """Where validation was several trainings: the means over them by name, `fits`, their number, and the deviation
+    of what the epoch was picked by, such as `accuracy_std`. `validation` is of the model that was kept."""
 
     @property
     def images(self) -> bool:
@@ -124,6 +126,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         "## Metrics",
         _metrics_table(run),
         _metrics_note(run),
+        *([_fits_line(run)] if run.fits else []),
     ]
     for name, title in shown.items():
         parts += [f"## {title}", f"![{title}](pictures/{name}.png)"]
@@ -203,7 +206,7 @@ def _title(run: Run) -> str:
 
 
 def _brief(values: Mapping[str, Any]) -> str:
-    said = [f"{key} {_value(values[key])}" for key in TITLE_VALUES if values.get(key)]
+    said = [f"{key} {wording.value(values[key])}" for key in TITLE_VALUES if values.get(key)]
     return f" ({', '.join(said)})" if said else ""
 
 
@@ -211,7 +214,7 @@ def _headline(run: Run) -> str:
     """The number to remember, with its interval, and what costs nothing to reach."""
     names = ["accuracy"] if run.task == "classification" else ["r2", "rmse"]
     said = [
-        f"**Test {name} {_metric(name, run.test[name])}** ({_level(run)} interval "
+        f"**Test {name} {wording.metric(name, run.test[name])}** ({_level(run)} interval "
         f"{_interval(name, run.test_intervals, ' to ')})"
         for name in names
         if name in run.test
@@ -236,14 +239,14 @@ def _metrics_table(run: Run) -> str:
     lines = [
         (
             f"`{name}`" + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
-            _metric(name, value),
+            wording.metric(name, value),
             _interval(name, run.test_intervals),
-            _metric(name, run.validation[name]) if name in run.validation else "",
+            wording.metric(name, run.validation[name]) if name in run.validation else "",
             _interval(name, run.validation_intervals),
         )
         for name, value in run.test.items()
     ]
-    return _table(("metric", "test", level, "validation", level), lines)
+    return wording.table(("metric", "test", level, "validation", level), lines)
 
 
 def _metrics_note(run: Run) -> str:
@@ -262,6 +265,18 @@ def _metrics_note(run: Run) -> str:
     return note
 
 
+def _fits_line(run: Run) -> str:
+    """How validation was done, where it was more than one training."""
+    validation, seeds = run.config["validation"], run.config["trainer"].get("repeats", 1)
+    values = ", ".join(f"{key} {wording.value(value)}" for key, value in validation.items() if key not in NOT_SHOWN)
+    how = f"{validation['name']}{values and f' ({values})'}" + (f" over {seeds} seeds" if seeds > 1 else "")
+    mean, deviation = (wording.metric(run.monitor, run.fits[f"{run.monitor}{end}"]) for end in ("", "_std"))
+    return (
+        f"Validation was {how}: {run.monitor} {mean} ± {deviation}, mean and standard deviation of "
+        f"{run.fits['fits']:.0f} trainings. The table's validation figures are of the model that was kept."
+    )
+
+
 def _class_table(run: Run) -> str:
     """Precision, recall, F1 and rows of each class."""
     labels = np.arange(len(run.classes))
@@ -272,7 +287,7 @@ def _class_table(run: Run) -> str:
         (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", f"{int(rows):,}")
         for name, precision, recall, f1, rows in zip(run.classes, *columns, strict=True)
     ]
-    return _table(("class", "precision", "recall", "f1", "rows"), lines)
+    return wording.table(("class", "precision", "recall", "f1", "rows"), lines)
 
 
 def _curves_caption(run: Run) -> str:
@@ -297,8 +312,10 @@ def _mistakes_table(run: Run) -> str:
         residual = run.targets - run.predictions
         worst = np.argsort(-np.abs(residual), kind="stable")[:LISTED]
         columns = (run.targets[worst], run.predictions[worst], residual[worst])
-        lines = [(str(run.rows[k]), *map(_significant, values)) for k, *values in zip(worst, *columns, strict=True)]
-        return _table(("row", "actual", "predicted", "residual"), lines)
+        lines = [
+            (str(run.rows[k]), *map(wording.significant, values)) for k, *values in zip(worst, *columns, strict=True)
+        ]
+        return wording.table(("row", "actual", "predicted", "residual"), lines)
     worst = worst_mistakes(run.targets, run.predictions, LISTED)
     if len(worst) == 0:
         return f"There is no mistake among the {len(run.targets):,} test rows."
@@ -306,17 +323,17 @@ def _mistakes_table(run: Run) -> str:
         (str(run.rows[k]), run.classes[run.targets[k]], run.classes[p.argmax()], f"{p.max():.4f}")
         for k, p in zip(worst, run.predictions[worst], strict=True)
     ]
-    return _table(("row", "actual", "predicted", "confidence"), lines)
+    return wording.table(("row", "actual", "predicted", "confidence"), lines)
 
 
 def _choices_table(run: Run) -> str:
     """Each group's choice and values, as one types them."""
     lines = [(group, run.config[group]["name"], _values(run.config[group])) for group in GROUPS if group in run.config]
-    return _table(("group", "choice", "values"), lines)
+    return wording.table(("group", "choice", "values"), lines)
 
 
 def _values(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"`{key}` {_value(value)}" for key, value in values.items() if key not in NOT_SHOWN)
+    return ", ".join(f"`{key}` {wording.value(value)}" for key, value in values.items() if key not in NOT_SHOWN)
 
 
 def _run_paragraph(run: Run) -> str:
@@ -357,35 +374,9 @@ def _test_set(run: Run) -> str:
     return "The test set is the published one."
 
 
-def _metric(name: str, value: float) -> str:
-    """Four decimals, but for errors in a target's own unit."""
-    return _significant(value) if name in ("rmse", "mae") else f"{value:.4f}"
-
-
-def _significant(value: float) -> str:
-    """Four significant digits, and thousands in full."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
-
-
 def _interval(name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
-    return between.join(_metric(name, bound) for bound in intervals[name]) if name in intervals else ""
+    return between.join(wording.metric(name, bound) for bound in intervals[name]) if name in intervals else ""
 
 
 def _level(run: Run) -> str:
     return f"{100 * run.config.get('evaluation', {}).get('confidence', 0.95):.4g} %"
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, text to the left and numbers to the right."""
-    lines = list(lines)
-    numeric = [k > 0 and all(line[k][:1] in "-0123456789" for line in lines) for k in range(len(header))]
-    rule = ["---:" if number else "---" for number in numeric]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in (header, rule, *lines))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -1,0 +1,245 @@
+"""How many times faster than random search a strategy finds what random search finds, on recorded learning curves.
+
+For each task the goal is the median best validation score of random search with 50 full trainings of 50 epochs. A
+strategy's speed is those 2,500 epochs over the epochs it trains until its best score so far, pruned trials included,
+reaches the goal: the median over seeds; 0.5 where that is more than 5,000 epochs. The table has the geometric mean
+over tasks.
+
+The data are two sets of curves, read by the module ``mfbench`` that lies beside them:
+
+- LCBench, fitted by YAHPO Gym: the validation accuracy of networks on 34 tasks of OpenML, a curve for any point.
+- TaskSet, recorded: the validation loss of text classifiers for a pool of 1,000 configurations of Adam. A strategy
+  proposes a point of the space that the pool was drawn from, and gets the curve of the nearest configuration in the
+  unit cube (logarithmic in each parameter, in 1 - beta1 and 1 - beta2). By default a configuration can come up again,
+  as a deterministic training would; ``--once`` gives the nearest that has not been used, so that no training is
+  repeated. The goal is the same in both.
+
+Run with ``python benchmarks/strategies.py --data FOLDER`` in the environment of ``benchmarks/requirements.txt``.
+"""
+
+import argparse
+import importlib
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+from hypermap.search.auto import Auto
+from hypermap.search.auto_pruner import AutoPruner
+
+EPOCHS = 50  # of a full training
+TRAININGS = 50  # of random search
+BUDGET = 2 * TRAININGS * EPOCHS  # epochs after which a goal counts as not reached
+# Of the pool's distribution (Metz et al. 2020, "Using a thousand optimization tasks to learn hyperparameter search
+# strategies"), with 1 - beta in place of beta.
+ADAM = {
+    "learning_rate": (1e-8, 1e1), "one_minus_beta1": (1e-4, 1.0), "one_minus_beta2": (1e-6, 1.0),
+    "epsilon": (1e-10, 1e3), "l1": (1e-8, 1e1), "l2": (1e-8, 1e1), "linear_decay": (1e-7, 1e-4),
+    "exponential_decay": (1e-6, 1e-3),
+}  # fmt: skip
+
+
+class Task(Protocol):
+    """Curves of a space of hyperparameters: `direction`, `distributions` and `goal` say what is searched."""
+
+    name: str
+    direction: str
+    distributions: dict[str, BaseDistribution]
+    goal: float
+
+    def begin(self) -> None:
+        """Forget the configurations that were used."""
+
+    def curve(self, params: dict[str, Any]) -> Sequence[float]:
+        """The validation score after each epoch."""
+
+
+class LCBench:
+    """A task of LCBench: accuracy, to be maximized."""
+
+    direction = "maximize"
+
+    def __init__(self, mfbench: Any, name: str) -> None:
+        self._bench = mfbench.LCBench(name)
+        self.name = name
+        self.distributions: dict[str, BaseDistribution] = {
+            key: (IntDistribution if kind is int else FloatDistribution)(low, high, log=scale == "log")
+            for key, (low, high, scale, kind) in self._bench.SPACE.items()
+        }
+        rng = np.random.default_rng(0)
+        configurations = [self._bench.sample(rng) for _ in range(1000)]
+        curves = [self._bench.curves(configurations[i : i + 100], range(2, 52)) for i in range(0, 1000, 100)]
+        self.goal = random_search(np.concatenate([curve["val_accuracy"].max(1) for curve in curves]))
+
+    def begin(self) -> None:
+        """Nothing is kept."""
+
+    def curve(self, params: dict[str, Any]) -> Sequence[float]:
+        """The accuracy after each epoch, in percent."""
+        return [float(v) for v in self._bench.curve(params)]
+
+
+class TaskSet:
+    """A task of TaskSet: loss, to be minimized."""
+
+    direction = "minimize"
+    distributions: dict[str, BaseDistribution] = {key: FloatDistribution(*ends, log=True) for key, ends in ADAM.items()}  # noqa: RUF012
+
+    def __init__(self, mfbench: Any, name: str, once: bool) -> None:
+        bench = mfbench.TaskSet(name)
+        self.name, self.once = name, once
+        natural = bench.configs.copy()
+        natural[:, 1:3] = 1 - natural[:, 1:3]
+        self.points = self._unit(natural)
+        self.curves = [bench.curve(i) for i in range(len(natural))]
+        self.goal = -random_search(np.array([-np.nanmin(np.append(curve, np.inf)) for curve in self.curves]))
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the configurations that were used."""
+        self.used = np.zeros(len(self.points), dtype=bool)
+
+    def curve(self, params: dict[str, Any]) -> Sequence[float]:
+        """The loss after each epoch of the nearest configuration; NaN from where it diverged."""
+        distances = ((self.points - self._unit(np.array([[params[key] for key in ADAM]]))) ** 2).sum(1)
+        nearest = int(np.where(self.used & self.once, np.inf, distances).argmin())
+        self.used[nearest] = True
+        return [float(v) for v in self.curves[nearest]]
+
+    @staticmethod
+    def _unit(natural: np.ndarray) -> np.ndarray:
+        low, high = np.log(np.array(list(ADAM.values()))).T
+        return (np.log(natural) - low) / (high - low)
+
+
+@dataclass
+class Strategy:
+    """A sampler and a pruner, made by the study's seed and the trial's number; one sampler a study if `stateful`."""
+
+    name: str
+    sampler: Callable[[int, int], BaseSampler]
+    pruner: Callable[[], BasePruner]
+    stateful: bool = True
+    asks_s: list[float] = field(default_factory=list)
+
+
+STRATEGIES = [
+    Strategy("random", lambda seed, number: RandomSampler(seed=seed), NopPruner),
+    Strategy("TPE", lambda seed, number: TPESampler(seed=seed), NopPruner),
+    Strategy(
+        "random + successive halving",
+        lambda seed, number: RandomSampler(seed=seed),
+        lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=4),
+    ),
+    Strategy(
+        "TPE + successive halving",
+        lambda seed, number: TPESampler(seed=seed),
+        lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=4),
+    ),
+    Strategy(
+        "auto",
+        lambda seed, number: Auto(seed=seed * 100_003 + number, study_seed=seed),
+        lambda: AutoPruner(max_resource=EPOCHS),
+        stateful=False,
+    ),
+]
+
+
+def random_search(best: np.ndarray) -> float:
+    """The median over many searches of the largest of 50 values, drawn without replacement."""
+    rng = np.random.default_rng(0)
+    return float(np.median([rng.choice(best, TRAININGS, replace=False).max() for _ in range(1000)]))
+
+
+def epochs_to_goal(task: Task, strategy: Strategy, seed: int) -> int:
+    """The epochs that a strategy trains until the task's goal is reached; the budget if it is not."""
+    task.begin()
+    sign = 1 if task.direction == "maximize" else -1
+    study = optuna.create_study(direction=task.direction, sampler=strategy.sampler(seed, 0), pruner=strategy.pruner())
+    epochs = number = 0
+    while epochs < BUDGET:
+        if not strategy.stateful:
+            study.sampler = strategy.sampler(seed, number)
+        number += 1
+        begun = time.perf_counter()
+        trial = study.ask(task.distributions)
+        strategy.asks_s.append(time.perf_counter() - begun)
+        best = -math.inf
+        for epoch, value in enumerate(task.curve(trial.params), 1):
+            epochs += 1
+            if not math.isfinite(value):
+                study.tell(trial, -sign * math.inf)
+                break
+            best = max(best, sign * value)
+            if best >= sign * task.goal:
+                return epochs
+            trial.report(value, epoch)
+            if trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, sign * best)
+    return BUDGET
+
+
+def speed(task: Task, strategy: Strategy, seeds: int) -> float:
+    """Random search's epochs over the strategy's, the median over seeds."""
+    return TRAININGS * EPOCHS / float(np.median([epochs_to_goal(task, strategy, seed) for seed in range(seeds)]))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("HYPERMAP_BENCH"), help="or HYPERMAP_BENCH is set")
+    parser.add_argument("--tasks", nargs="+", help="names of tasks, or parts of them; all, if not given")
+    parser.add_argument("--strategies", nargs="+", help="names of strategies; all, if not given")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--once", action="store_true", help="use each configuration of TaskSet once")
+    parser.add_argument("--verbose", action="store_true", help="print each task's speed")
+    given = parser.parse_args()
+    if given.data is None:
+        parser.error("where are the curves? Give --data FOLDER or set HYPERMAP_BENCH.")
+    sys.path.insert(0, str(given.data))
+    mfbench = importlib.import_module("mfbench")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+    def asked(name: str) -> bool:
+        return given.tasks is None or any(part in name for part in given.tasks)
+
+    sets: dict[str, list[Task]] = {
+        "LCBench": [LCBench(mfbench, name) for name in mfbench.LCBench.tasks() if asked(name)],
+        "TaskSet": [TaskSet(mfbench, name, given.once) for name in mfbench.TaskSet.tasks() if asked(name)],
+    }
+    print(f"| strategy | {' | '.join(sets)} | slowest task | tasks reached | ms an ask |")
+    print("|---" * (len(sets) + 4) + "|")
+    for strategy in STRATEGIES:
+        if given.strategies is not None and strategy.name not in given.strategies:
+            continue
+        speeds = {name: [speed(task, strategy, given.seeds) for task in tasks] for name, tasks in sets.items()}
+        every = [s for some in speeds.values() for s in some]
+        means = [f"{math.exp(np.mean(np.log(some))):.1f}" if some else "–" for some in speeds.values()]
+        reached = sum(s > TRAININGS * EPOCHS / BUDGET for s in every)
+        ask_ms = 1000 * np.mean(strategy.asks_s)
+        print(
+            f"| {strategy.name} | {' | '.join(means)} | {min(every):.1f} | {reached} of {len(every)} | {ask_ms:.1f} |",
+            flush=True,
+        )
+        if given.verbose:
+            for name, tasks in sets.items():
+                print(name, {task.name: round(s, 1) for task, s in zip(tasks, speeds[name], strict=True)}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The sweeper: translates between Hydra and `hypermap.search`."""

@@ -1,0 +1,105 @@
+"""``hydra/sweeper=hypermap`` and its choices of a sampler and a pruner.
+
+Everything of the official sweeper's is here, with defaults of its own where those hold Optuna back.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra_plugins.hydra_optuna_sweeper import config as official
+from omegaconf import MISSING
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "auto": {"_target_": "hypermap.search.auto.Auto"},
+    "random_grid": {"_target_": "hypermap.search.numbered.RandomGrid", "seed": None},
+    "quasi_random": {"_target_": "hypermap.search.numbered.QuasiRandom", "seed": None},
+    "gradient": {"_target_": "hypermap.search.gradient.Gradient"},
+}
+PRUNERS: dict[str, dict[str, Any]] = {
+    "auto": {"_target_": "hypermap.search.auto_pruner.AutoPruner"},
+    "none": {"_target_": "optuna.pruners.NopPruner"},
+    "median": {
+        "_target_": "optuna.pruners.MedianPruner",
+        "n_startup_trials": 5,
+        "n_warmup_steps": 0,
+        "interval_steps": 1,
+    },
+    "percentile": {
+        "_target_": "optuna.pruners.PercentilePruner",
+        "percentile": 25.0,  # the share that may go on
+        "n_startup_trials": 5,
+        "n_warmup_steps": 0,
+        "interval_steps": 1,
+    },
+    "successive_halving": {
+        "_target_": "optuna.pruners.SuccessiveHalvingPruner",
+        "min_resource": 1,
+        "reduction_factor": 4,
+        "min_early_stopping_rate": 0,
+    },
+    "hyperband": {
+        "_target_": "optuna.pruners.HyperbandPruner",
+        "min_resource": 1,
+        "max_resource": None,  # a full trial's reports
+        "reduction_factor": 3,
+    },
+    "patient": {
+        "_target_": "optuna.pruners.PatientPruner",
+        "wrapped_pruner": {"_target_": "optuna.pruners.MedianPruner"},
+        "patience": 3,
+        "min_delta": 0.0,
+    },
+    "threshold": {"_target_": "optuna.pruners.ThresholdPruner", "lower": None, "upper": None, "n_warmup_steps": 0},
+    "wilcoxon": {"_target_": "optuna.pruners.WilcoxonPruner", "p_threshold": 0.1, "n_startup_steps": 2},
+}
+
+
+@dataclass
+class TPESamplerConfig(official.TPESamplerConfig):
+    """Optuna's own defaults: the official sweeper switches two of them off."""
+
+    multivariate: Any = None
+    group: Any = True  # conditional spaces: parameters that appear together are drawn together
+    constant_liar: Any = True
+
+
+@dataclass
+class QMCSamplerConfig(official.QMCSamplerConfig):
+    """Scrambled: the plain sequence has its first point at the lower bounds."""
+
+    scramble: bool = True
+
+
+@dataclass
+class HypermapSweeperConf(official.OptunaSweeperConf):
+    """The official sweeper's settings and, below, those it lacks."""
+
+    _target_: str = "hydra_plugins.hypermap_sweeper.sweeper.HypermapSweeper"
+    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "auto"}, {"pruner": "auto"}])
+    sampler: Any = MISSING
+    direction: Any = None  # minimize, maximize or a list; null: what is better of the objective
+    n_trials: int | None = None  # null: each cell of a grid once, else 20
+    n_jobs: int = 1  # workers
+    max_failure_rate: float = 1.0  # of the finished trials; three equal errors in a row end a sweep in any case
+    pruner: Any = MISSING
+    objective: Any = None  # one or several of the validation figures, parameters, latency_ms; null: trainer.monitor
+    timeout: float | None = None  # seconds after which no trial begins
+    target: float | None = None  # the value at which the search is done
+    seed: int | None = None  # of the search; null: the configuration's
+    resume: str = "auto"  # force: take up a study that was begun otherwise
+    compare: Any = None  # name: {setting: value, …}; one study for each, and a picture of all of them
+    dvc: bool = True  # each completed trial becomes a DVC experiment
+
+
+def store(group: str, name: str, node: Any) -> None:
+    """Make a choice known to Hydra."""
+    ConfigStore.instance().store(group=group, name=name, node=node, provider="hypermap_sweeper", replace=True)
+
+
+store("hydra/sweeper", "hypermap", HypermapSweeperConf)
+for choices, kind in ((SAMPLERS, "sampler"), (PRUNERS, "pruner")):
+    for choice, settings in choices.items():
+        store(f"hydra/sweeper/{kind}", choice, settings)
+store("hydra/sweeper/sampler", "tpe", TPESamplerConfig)
+store("hydra/sweeper/sampler", "qmc", QMCSamplerConfig)

@@ -1,0 +1,41 @@
+"""``hydra/sweeper=hypermap``: the official Optuna sweeper's settings and grammar, over `hypermap.search`."""
+
+from dataclasses import fields
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from hypermap.errors import UserError, near
+
+from . import config as config
+
+
+class HypermapSweeper(Sweeper):
+    """Searches with workers that share a study, prunes, and goes on after any kind of death.
+
+    Its settings are those of `HypermapSweeperConf`, which says what each means.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        known = [
+            field.name for field in fields(config.HypermapSweeperConf) if field.name not in ("_target_", "defaults")
+        ]
+        if odd := [key for key in settings if key not in known]:
+            raise UserError(f"hydra.sweeper has no {odd[0]!r}{near(odd[0], known)}. It has: {', '.join(known)}.")
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search, and write ``optimization_results.yaml`` into the sweep's folder.
+
+        Raises:
+            UserError: the space, the settings or the study do not fit; or the error that ended the sweep.
+        """
+        from ._sweep import Sweep  # Optuna takes a second to import, and Hydra imports this module at each start
+
+        Sweep(self.settings, self.config, self.hydra_context, self.task_function).run(arguments)

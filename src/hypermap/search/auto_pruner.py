@@ -1,0 +1,70 @@
+"""The pruner of the default strategy: asynchronous successive halving at every step, not at rungs alone."""
+
+import math
+
+from optuna.pruners import BasePruner
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial
+
+
+class AutoPruner(BasePruner):
+    """Stops a trial whose best value so far has too low a rank among all trials at the same step.
+
+    A trial stands for its best value up to a step, for that is the checkpoint one keeps; a trial that ended before
+    counts with what it had. Of n trials begun, step s lets pass
+
+    - those of the best ``max(1, n / (eta s))``: the share that successive halving with this eta leaves at s, but
+      compared at each step (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", with Golovin et
+      al. 2017, "Google Vizier", where every step is a rung), so that a leader is never stopped for its rank; and
+    - no more than ``1 + n / (2 sqrt(s))`` in all: a search that improves would else pay for each of its leaders in full
+      (progressive halving: Bohdal et al. 2023, "PASHA").
+
+    The first trial is never stopped, nor one that is better than all others were at any of their steps: what a search
+    has found is always trained to its end. A trial whose first three reports are another's value for value is
+    the same one again, and is.
+
+    Args:
+        max_resource: steps of a full trial, where that is known; its last step is not compared.
+        eta: how much harder the selection becomes from step to step, as the reduction factor of successive halving.
+    """
+
+    def __init__(self, max_resource: int | None = None, eta: float = 4.0) -> None:
+        if eta < 1:
+            raise ValueError(f"eta is {eta}; it must be at least 1")
+        self.max_resource = max_resource
+        self.eta = eta
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether the trial should end at its last reported step."""
+        step = trial.last_step
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        others = [other for other in others if other.intermediate_values]
+        if step is None or not others or (self.max_resource is not None and step >= self.max_resource):
+            return False
+        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        n = len(others) + 1
+        value = best_until(trial, step, sign)
+        rank = 1 + sum(best_until(other, step, sign) > value for other in others)
+        best = max(best_until(other, math.inf, sign) for other in others)
+        start = beginning(trial)
+        passed = sum((other.last_step or 0) > step for other in others)
+        return (
+            rank > max(1.0, n / (self.eta * step))
+            or (passed >= 1 + n / (2 * math.sqrt(step)) and value <= best)
+            or (start is not None and any(beginning(other) == start for other in others))
+        )
+
+
+def best_until(trial: FrozenTrial, step: float, sign: int) -> float:
+    """The best value reported up to a step times `sign`, -inf where there is none; NaN and infinities are none."""
+    values = trial.intermediate_values.items()
+    return max((sign * v for s, v in values if s <= step and math.isfinite(v)), default=-math.inf)
+
+
+def beginning(trial: FrozenTrial) -> tuple[tuple[int, float], ...] | None:
+    """The first three reports: trials that share them are the same one; None for fewer or constant ones.
+
+    Until learning sets in all trials may be equal, and on a small validation set two values may agree by chance.
+    """
+    first = tuple(sorted(trial.intermediate_values.items())[:3])
+    return first if len(first) == 3 and len({value for _, value in first}) > 1 else None

@@ -1,0 +1,130 @@
+"""The space of a study: its parameters, when each applies, and what a trial gets of them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+from hypermap.errors import UserError
+from hypermap.search.mapping import Mapping as Bijection
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A parameter applies where the choice of a group is one of these."""
+
+    group: str  # the name of the parameter that chooses
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyperparameter that is searched, in natural values.
+
+    Attributes:
+        name: what the study calls it, once only: ``optimizer.lr``, or ``optimizer.sgd.lr`` where each optimizer
+            has a range of its own and the optimizer is searched too.
+        key: where its value goes in the configuration.
+        expression: as written, for the study's record.
+        listed: whether its values were given one by one, or by a range: what a grid is made of.
+        mapping: the bijection to the space in which it is searched, if Optuna has none for it.
+        added: whether the configuration does not have the key (``+key=…``).
+    """
+
+    name: str
+    key: str
+    expression: str
+    distribution: BaseDistribution
+    listed: bool = True
+    mapping: Bijection | None = None
+    condition: Condition | None = None
+    added: bool = False
+
+
+class Suggests(Protocol):
+    """What a space needs of Optuna's trial."""
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Space:
+    """The parameters of a study, in the order in which they are drawn: choices before what depends on them."""
+
+    parameters: tuple[Parameter, ...] = ()
+    mappings: dict[str, Bijection] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.parameters, key=lambda parameter: parameter.condition is not None)
+        object.__setattr__(self, "parameters", tuple(ordered))
+        mappings = {p.name: p.mapping for p in self.parameters if p.mapping is not None}
+        object.__setattr__(self, "mappings", mappings)
+
+    @property
+    def names(self) -> list[str]:
+        """Every parameter's name."""
+        return [parameter.name for parameter in self.parameters]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some parameters apply to some choices only."""
+        return any(parameter.condition for parameter in self.parameters)
+
+    def suggest(self, trial: Suggests) -> dict[str, Any]:
+        """A value for each parameter that applies, by its key in the configuration."""
+        drawn: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if _applies(parameter.condition, drawn):
+                value = trial._suggest(parameter.name, parameter.distribution)
+                drawn[parameter.name] = values[parameter.key] = value
+        return values
+
+    def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A finished trial's values by their keys in the configuration."""
+        return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What Optuna draws from, by name."""
+        return {parameter.name: parameter.distribution for parameter in self.parameters}
+
+    def record(self) -> dict[str, Any]:
+        """What the study keeps of the space, for its report and to be compared when it is taken up again."""
+        return {
+            parameter.name: {
+                "key": parameter.key,
+                "space": parameter.expression,
+                "mapping": None if parameter.mapping is None else parameter.mapping.name,
+                "where": {parameter.condition.group: list(parameter.condition.choices)} if parameter.condition else {},
+            }
+            for parameter in self.parameters
+        }
+
+
+def _applies(condition: Condition | None, drawn: Mapping[str, Any]) -> bool:
+    return condition is None or drawn.get(condition.group) in condition.choices
+
+
+def interval(key: str, low: float, high: float, *, log: bool, bijection: Bijection | None) -> BaseDistribution:
+    """The distribution of an interval, whole numbers where both its bounds are.
+
+    Raises:
+        UserError: the bounds are not in order, or have no logarithm.
+    """
+    if not low < high:
+        raise UserError(f"{key}: interval({low}, {high}) is empty; write the lower bound first.")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UserError(f"{key}: interval({low}, {high}) has no end; bounds are finite numbers.")
+    if log and low <= 0:
+        raise UserError(
+            f"{key}: a logarithmic interval starts above 0, and this one at {low:g}. Give a small lower bound, such as "
+            f"{high / 1e4:g}, or search it as it is: interval({low:g}, {high:g})."
+        )
+    if isinstance(low, int) and isinstance(high, int):
+        if bijection is not None and bijection.name == "pow2" and 1 << (high.bit_length() - 1) < low:
+            raise UserError(f"{key}: no power of two lies from {low} to {high}, as pow2 needs; widen the interval.")
+        # The scale of an axis, for dashboards; what it is searched by is the bijection.
+        return IntDistribution(low, high, log=log or (bijection is not None and bijection.name == "pow2"))
+    return FloatDistribution(low, high, log=log)

@@ -1,0 +1,139 @@
+"""Where a study lives: Optuna's journal file by default, or any database that Optuna speaks to."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from hypermap.errors import UserError
+
+BUSY_S = 60  # how long a writer waits for another's transaction
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file, unharmed by a process that dies while it writes.
+
+    The lock is the kernel's and goes with its process, and a last line that was cut short is removed before
+    another is added: Optuna's own backend waits 30 s for a dead process's lock, and can read nothing after such
+    a line.
+
+    Raises:
+        UserError: a line before the last is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.kernel_lock = FileLock(f"{path}.lock")
+        super().__init__(str(path), _NoLock())
+        with self.kernel_lock:
+            self._repair()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines, each whole or absent."""
+        with self.kernel_lock:
+            self._repair()
+            super().append_logs(logs)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """The lines from a number on."""
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise UserError(
+                f"{self.path} is damaged before its last line ({error}). Restore it from a backup, or start anew under "
+                "another hydra.sweeper.study_name."
+            ) from None
+
+    def _repair(self) -> None:
+        """Cut off a last line that is not whole: one without its end, or, after a power loss, one that is no JSON."""
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            start, tail = size, b""
+            while start > 0 and tail.count(b"\n", 0, -1) == 0:
+                start = max(0, start - 4096)
+                file.seek(start)
+                tail = file.read(size - start)
+            line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
+            if line and not _whole(line):
+                file.truncate(size - len(line))
+
+
+class _NoLock(JournalFileOpenLock):
+    def __init__(self) -> None:
+        pass
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
+
+
+def open_storage(place: str) -> BaseStorage:
+    """The storage at a path (a journal file) or at a URL of SQLAlchemy's; its tables are made if they are not there.
+
+    Raises:
+        UserError: it cannot be reached, or is none of Optuna's.
+    """
+    try:
+        if "://" not in place:
+            return JournalStorage(Journal(Path(place)))
+        if (file := file_of(place)) is None:
+            return RDBStorage(place)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):  # two processes that make the tables at once get in each other's way
+            return RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+    except UserError:
+        raise
+    except Exception as error:  # a driver's own, and there are many
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise UserError(
+            f"hydra.sweeper.storage={place} cannot be opened ({reason[:300]}). It is null (a journal file beside the "
+            "trials), a path, sqlite:///PATH, or a database such as postgresql://USER:PASSWORD@HOST/NAME, whose driver "
+            "must be installed."
+        ) from error
+
+
+def absolute(place: str) -> str:
+    """The same place, whatever folder a worker starts in."""
+    if (file := file_of(place)) is None:
+        return place
+    return f"sqlite:///{file}" if "://" in place else str(file)
+
+
+def file_of(place: str) -> Path | None:
+    """The file of a journal or of SQLite; None for a database that is served, or is in memory.
+
+    Raises:
+        UserError: a database in memory, which no second process can see and no restart survives.
+    """
+    if "://" not in place:
+        return Path(place).absolute()
+    if not place.startswith("sqlite"):
+        return None
+    path = place.partition(":///")[2].partition("?")[0]
+    if path in ("", ":memory:"):
+        raise UserError(f"hydra.sweeper.storage={place} is in memory and would be lost. Give a file: sqlite:///PATH")
+    return Path(path).absolute()
+
+
+def lock_folder(place: str, study: str) -> Path:
+    """Where the locks of a study's trials are: beside its file, so that all who see the one see the other."""
+    file = file_of(place)
+    folder = (file.parent if file else Path("studies").absolute() / study) / f".locks-{study}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,74 @@
+"""From the choices of a sampler and a pruner to Optuna's objects, made anew for each trial."""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from hypermap.build import LABELS, build, locate
+from hypermap.errors import UserError
+from hypermap.search.mapped import Mapped
+from hypermap.search.numbered import Numbered, cells
+from hypermap.search.study import Plan, derived_seed
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def make_sampler(plan: Plan, number: int) -> BaseSampler:
+    """The sampler that draws trial `number`.
+
+    It is made anew for each trial, with a seed that follows from the study's and the number: so a search that was
+    interrupted goes on as it would have, and no two workers draw alike.
+
+    Raises:
+        UserError: the sampler refuses its settings, or the space.
+    """
+    choice = _given(plan.sampler)
+    target = locate(choice["_target_"])
+    taken = inspect.signature(target).parameters
+    by_study = "study_seed" in taken or (inspect.isclass(target) and issubclass(target, Numbered | _SEQUENCES))
+    runtime: dict[str, Any] = {
+        "seed": plan.seed if by_study and "study_seed" not in taken else derived_seed(plan.seed, "sampler", number),
+        "study_seed": plan.seed,
+        "names": plan.space.names,
+        "n_trials": plan.n_trials,
+    }
+    if "space" in taken:
+        runtime["space"] = cells(plan.space.distributions())
+    sampler: BaseSampler = build(choice, **{k: v for k, v in runtime.items() if k in taken and k not in choice})
+    return Mapped(sampler, plan.space.mappings) if plan.space.mappings else sampler
+
+
+def make_pruner(plan: Plan) -> BasePruner:
+    """The pruner of every trial.
+
+    Raises:
+        UserError: the pruner refuses its settings, or the study has several objectives.
+    """
+    choice = _given(plan.pruner)
+    target = locate(choice["_target_"])
+    if len(plan.directions) > 1 and target is not optuna.pruners.NopPruner:
+        raise UserError(
+            "hydra/sweeper/pruner: a trial with several objectives has no value to be pruned by; "
+            "take hydra/sweeper/pruner=none."
+        )
+    taken = inspect.signature(target).parameters
+    runtime: dict[str, Any] = {"max_resource": plan.horizon, "n_trials": plan.n_trials}
+    if isinstance(inner := choice.get("wrapped_pruner"), Mapping):
+        choice["wrapped_pruner"] = build(_given(inner))
+    known = {k: v for k, v in runtime.items() if k in taken and k not in choice and v is not None}
+    pruner: BasePruner = build(choice, **known)
+    return pruner
+
+
+_SEQUENCES = optuna.samplers.QMCSampler
+
+
+def _given(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """What a choice says; null leaves a value to Optuna."""
+    return {key: value for key, value in choice.items() if key in LABELS or value is not None}

@@ -1,0 +1,336 @@
+"""A study: opened once and refused where it no longer matches, its trials claimed one at a time."""
+
+import hashlib
+import json
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial, TrialState
+
+from hypermap.errors import UserError, near
+from hypermap.files import write_json
+from hypermap.search.space import Space
+from hypermap.search.storage import file_of, lock_folder, open_storage
+
+STUDIES = Path("studies")
+WHERE = "study.json"  # in a study's folder: the storage it is in
+RECORD, RESULT, WORKER = "hypermap", "result", "worker"  # user attributes: the first a study's, the others a trial's
+SAME_ERRORS = 3  # in a row, and the sweep stops
+NEWBORN = timedelta(seconds=60)  # a trial of another machine has told its worker by then
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is to do; every worker has the same.
+
+    Attributes:
+        storage: an absolute path or a URL, see `hypermap.search.storage`.
+        folder: where trials' folders go, each named by its number.
+        directions: ``minimize`` or ``maximize``, one an objective.
+        objectives: figures by name; empty: what the task returns by itself.
+        sampler: ``{_target_: …}``; `hypermap.search.strategy` makes it.
+        pruner: likewise.
+        n_trials: finished trials, whatever their end.
+        began: seconds since 1970 at which the command was given; errors of before it do not stop it.
+        deadline: seconds since 1970 after which no trial begins.
+        target: a value of the objective at which the sweep is done.
+        seed: the study's; every trial's follows from it.
+        horizon: reports of a full trial, where that is known.
+    """
+
+    name: str
+    storage: str
+    folder: Path
+    space: Space
+    directions: tuple[str, ...]
+    objectives: tuple[str, ...]
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    n_trials: int
+    seed: int
+    began: float = 0.0
+    deadline: float | None = None
+    target: float | None = None
+    max_failure_rate: float = 1.0
+    horizon: int | None = None
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether more is better, of the first objective."""
+        return self.directions[0] == "maximize"
+
+    @property
+    def worst(self) -> list[float]:
+        """What a trial that diverged is told as: worse than any."""
+        return [float("-inf") if direction == "maximize" else float("inf") for direction in self.directions]
+
+    def seed_of(self, number: int) -> int:
+        """The seed of a trial."""
+        return derived_seed(self.seed, number)
+
+    def folder_of(self, number: int) -> Path:
+        """The folder of a trial."""
+        return self.folder / str(number)
+
+
+def derived_seed(seed: int, *words: object) -> int:
+    """A seed below 2³² that follows from another and from what it is for."""
+    text = "/".join(str(word) for word in (seed, *words))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def connect(plan: Plan, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
+    """The study, which is there already."""
+    with _quiet():
+        return optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage), pruner=pruner)
+
+
+def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[optuna.Study, dict[str, Any]]:
+    """Create the study, or take it up again; returns it and the record that it was begun with.
+
+    Args:
+        plan: what the sweep is to do.
+        record: what is kept in the study. Its ``identity`` is what must still match.
+        force: take up a study that does not match, and make `record` its record.
+
+    Raises:
+        UserError: the study differs in what must match, or its storage cannot be opened.
+    """
+    storage = open_storage(plan.storage)
+    with FileLock(lock_folder(plan.storage, plan.name) / "study"), _quiet():
+        study = optuna.create_study(
+            study_name=plan.name,
+            storage=storage,
+            directions=list(plan.directions),  # type: ignore[arg-type]
+            load_if_exists=True,
+        )
+        kept = study.user_attrs.get(RECORD)
+        found = None if kept is None else {**kept["identity"], "direction": _directions(study)}
+        if found is None and not study.get_trials(deepcopy=False) and _directions(study) == list(plan.directions):
+            kept = None
+        elif (changed := _differences(found or {"direction": _directions(study)}, record["identity"])) and not force:
+            raise UserError(_mismatch(plan, changed))
+        elif _directions(study) != list(plan.directions):
+            raise UserError(
+                f"The study {plan.name} has the directions {', '.join(_directions(study))}, which no force can change. "
+                "Begin another: hydra.sweeper.study_name=NAME"
+            )
+        if kept is None or (force and changed):
+            study.set_user_attr(RECORD, dict(record))
+            kept = dict(record)
+        write_json(plan.folder / WHERE, {"name": plan.name, "storage": plan.storage})
+    return study, kept
+
+
+def find(name: str) -> tuple[optuna.Study, str]:
+    """A study that was made here, by its name, and its storage.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    path = STUDIES / name / WHERE
+    try:
+        storage = json.loads(path.read_text(encoding="utf-8"))["storage"]
+        with _quiet():
+            return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
+    except (FileNotFoundError, KeyError):
+        known = sorted(other.parent.name for other in STUDIES.glob(f"*/{WHERE}"))
+        raise UserError(
+            f"No study {name!r} here{near(name, known)}. There are: {', '.join(known) or 'none'}."
+        ) from None
+
+
+def _directions(study: optuna.Study) -> list[str]:
+    return [direction.name.lower() for direction in study.directions]
+
+
+def _mismatch(plan: Plan, changed: Sequence[str]) -> str:
+    shown = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
+    told = "".join(f"\n         {line}" for line in shown)
+    return (
+        f"The study {plan.name} in {plan.storage} was begun otherwise:{told}\n"
+        "       Begin another with hydra.sweeper.study_name=NAME, or take this one up as it is now with "
+        "hydra.sweeper.resume=force."
+    )
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What changed between two records, a line each."""
+    lines = []
+    for key in dict.fromkeys([*was, *now]):
+        name, old, new = f"{prefix}{key}", was.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and "where" not in old:  # a parameter is one thing
+            lines += _differences(old, new, f"{name}: " if not prefix else f"{name}.")
+        elif old != new:
+            lines.append(f"{name} was {_said(old)} and is {_said(new)}")
+    return lines
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping) and "space" in value:
+        value = value["space"]
+    return "absent" if value is None else str(value)
+
+
+@dataclass
+class Claim:
+    """A trial that this process alone may run, until `lock` is released."""
+
+    trial: optuna.Trial
+    lock: FileLock
+
+
+@dataclass
+class Claims:
+    """Hands out the trials of a study: each to one process, and no more than the budget.
+
+    A trial's lock is held for as long as its process lives, so one that is running and whose lock is free was
+    left behind, and is taken up where it stopped: same number, same values.
+    """
+
+    plan: Plan
+    study: optuna.Study
+    sampler: Callable[[int], optuna.samplers.BaseSampler]  # of a trial, by its number
+    locks: Path = field(init=False)
+    host: str = field(default_factory=platform.node)
+
+    def __post_init__(self) -> None:
+        self.locks = lock_folder(self.plan.storage, self.plan.name)
+
+    @contextmanager
+    def deciding(self) -> Iterator[list[FrozenTrial]]:
+        """The study's trials, while no other process of this storage's can claim one."""
+        with FileLock(self.locks / "study"):
+            yield self.study.get_trials(deepcopy=False)
+
+    def left_behind(self, trials: Sequence[FrozenTrial]) -> Claim | None:
+        """A trial whose process is gone, claimed; None where there is none."""
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and self._may_be_ours(trial) and (lock := self._lock(trial.number)):
+                self.study.sampler = self.sampler(trial.number)
+                return Claim(self._taken_up(trial), lock)
+        return None
+
+    def next(self, trials: Sequence[FrozenTrial]) -> Claim | None:
+        """A new trial, claimed; None where the budget is used up."""
+        if len(trials) >= self.plan.n_trials:
+            return None
+        self.study.sampler = self.sampler(len(trials))
+        trial = self.study.ask()
+        lock = self._lock(trial.number)
+        assert lock is not None, "a new trial's lock is held by another"
+        if file_of(self.plan.storage) is None:  # else its lock says whether its process lives
+            trial.set_user_attr(WORKER, f"{self.host}:{os.getpid()}")
+        if trial.number >= self.plan.n_trials:  # another machine, which shares no lock with this one, was quicker
+            self.study.tell(trial, state=TrialState.FAIL)
+            lock.release()
+            return None
+        return Claim(trial, lock)
+
+    def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
+        """A trial as its process left it; what was drawn is drawn again, so that the rest comes out as it would."""
+        trial = optuna.Trial(self.study, left._trial_id)
+        view = optuna.pruners._filter_study(self.study, left)
+        for name, distribution in left.distributions.items():
+            if name not in trial.relative_params:
+                self.study.sampler.sample_independent(view, left, name, distribution)
+        return trial
+
+    def _may_be_ours(self, trial: FrozenTrial) -> bool:
+        """Whether its lock, were it held, would be seen from here."""
+        if file_of(self.plan.storage) is not None:
+            return True
+        worker = trial.user_attrs.get(WORKER)
+        if worker is None:
+            return trial.datetime_start is None or datetime.now() - trial.datetime_start > NEWBORN
+        return str(worker).rpartition(":")[0] == self.host
+
+    def _lock(self, number: int) -> FileLock | None:
+        lock = FileLock(self.locks / f"trial-{number}", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        return lock
+
+
+def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:
+    """The trials that came to an end, those beyond the budget left out."""
+    return [trial for trial in trials if trial.state.is_finished() and (n_trials is None or trial.number < n_trials)]
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended: ``complete``, ``pruned``, ``diverged``, ``out_of_memory`` or ``failed``."""
+    told = trial.user_attrs.get(RESULT, {}).get("outcome")
+    return str(told) if told else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+
+
+def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that were trained to their end and have a value."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and outcome(trial) == "complete"]
+
+
+def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
+    """The best of the completed trials of one objective; the first of equals."""
+    sign = 1.0 if maximizes else -1.0
+    return max(completed(trials), key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
+
+
+def why_stop(plan: Plan, trials: Sequence[FrozenTrial], now: float) -> str | None:
+    """Why no further trial should begin, if there is a reason other than the budget."""
+    if plan.deadline is not None and now >= plan.deadline:
+        return "the time is up (hydra.sweeper.timeout)"
+    top = best(trials, maximizes=plan.maximizes) if plan.target is not None and len(plan.directions) == 1 else None
+    if top is not None and plan.target is not None:
+        value = top.values[0]
+        if value >= plan.target if plan.maximizes else value <= plan.target:
+            return f"trial {top.number} reached the target: {value:g} (hydra.sweeper.target={plan.target:g})"
+    return failure(plan, trials)
+
+
+def failure(plan: Plan, trials: Sequence[FrozenTrial]) -> str | None:
+    """The error that stops a sweep: the same several times in a row, or too large a share of failures."""
+    ended = [
+        trial
+        for trial in finished(trials)
+        if trial.datetime_complete and trial.datetime_complete.timestamp() >= plan.began
+    ]
+    ended.sort(key=lambda trial: (trial.datetime_complete, trial.number))
+    errors = [trial.user_attrs.get(RESULT, {}).get("error") if outcome(trial) == "failed" else None for trial in ended]
+    last = errors[-SAME_ERRORS:]
+    if len(last) == SAME_ERRORS and last[0] and len({_kind(error) for error in last}) == 1:
+        return f"{SAME_ERRORS} trials in a row failed with the same error: {last[-1]}"
+    failed = [error for error in errors if error]
+    if ended and len(failed) / len(ended) > plan.max_failure_rate:
+        return (
+            f"{len(failed)} of {len(ended)} trials failed (hydra.sweeper.max_failure_rate={plan.max_failure_rate:g}): "
+            f"{failed[-1]}"
+        )
+    return None
+
+
+def _kind(error: str | None) -> str:
+    """What two errors of the same kind have in common: all but their numbers."""
+    return "".join(character for character in error or "" if not character.isdigit())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna tells of each study it creates and of each feature it calls experimental."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -1,0 +1,143 @@
+"""What Hypermap's own training tells a sweep: its objective, what a study must match, and each trial's version."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hypermap import versions
+from hypermap.data.prepare import read_manifest
+from hypermap.errors import UserError
+from hypermap.files import write_text
+from hypermap.menu import MENU, ORDER, ROOT, Configuration
+from hypermap.order import order_text
+from hypermap.search.application import About, Application, without
+from hypermap.search.trial import RunningTrial
+from hypermap.validate import validate
+
+METRICS = "validation.json"
+IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "data.root")
+
+
+class Training(Application):
+    """Sweeps of `hypermap.experiment.train`.
+
+    Args:
+        prepare: from a configuration to the folder of its prepared data, made first where it is not there.
+        base: the text of the order that trials' own start from.
+    """
+
+    def __init__(self, prepare: Callable[[Configuration], Path], base: str) -> None:
+        self.prepare = prepare
+        self.base = base
+        self.study = ""
+        self.menu = MENU
+        self.snapshot: versions.Snapshot | None = None
+
+    def check(self, configuration: Mapping[str, Any]) -> None:
+        """Hold a configuration to the rules of a single run."""
+        validate(configuration)
+
+    def about(
+        self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
+    ) -> About:
+        """The objective is what the best epoch is picked by, unless the sweep asks for other figures."""
+        from hypermap.metrics import higher_is_better
+
+        manifest = read_manifest(self.prepare(dict(configuration)))
+        usual = configuration["trainer"]["monitor"] or ("accuracy" if manifest["task"] == "classification" else "r2")
+        names = tuple(objectives or (usual,))
+        try:
+            directions = tuple("maximize" if higher_is_better(name) else "minimize" for name in names)
+        except UserError as error:
+            raise UserError(f"hydra.sweeper.objective: {error}") from None
+        fixed = without(configuration, [*searched, *IRRELEVANT])
+        data = {} if any(key.partition(".")[0] == "data" for key in searched) else {"files": manifest["raw_sha256"]}
+        identity = {"configuration": fixed, "data": data, "code": {"src/": _fingerprint_of_code()}}
+        seed = int(configuration["seed"])
+        return About(names, directions, seed, _horizon(configuration, searched), identity)
+
+    def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
+        """Keep the code and the menu as they are now, as a Git tree."""
+        versions.check_study_name(study)
+        taken = versions.snapshot(Path.cwd()) if publish else "hydra.sweeper.dvc=false"
+        return {"snapshot": taken if isinstance(taken, str) else asdict(taken), "base": self.base}
+
+    def resume(self, study: str, kept: Mapping[str, Any], menu: Path) -> None:
+        """Go on from what `begin` kept."""
+        self.study, self.base, self.menu, taken = study, str(kept["base"]), menu, kept["snapshot"]
+        if isinstance(taken, str):
+            if taken != "hydra.sweeper.dvc=false":
+                print(f"No DVC experiments: {taken}.", flush=True)
+            return
+        self.snapshot = versions.Snapshot(**taken)
+        versions.keep(Path.cwd(), self.snapshot, study)
+
+    def before_tell(self, trial: RunningTrial) -> None:
+        """Leave the trial's order in its folder, and make it a DVC experiment.
+
+        A process that dies between this and telling the study does both again, to the same end.
+        """
+        if trial.configuration is None:
+            return
+        order = order_text(trial.configuration, self.base, self.menu)
+        write_text(trial.folder / ORDER, order)
+        if self.snapshot is not None:
+            metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
+            name = versions.experiment_name(self.study, trial.number)
+            versions.publish(Path.cwd(), self.snapshot, name, order, metrics)
+
+
+def train_trial(configuration: Configuration, prepared: Path, trial: RunningTrial) -> list[float]:
+    """Train as a trial of a sweep, into its folder, and return the objectives that the sweep asks for.
+
+    Raises:
+        Pruned: others did better at this point.
+        Interrupted: a person asked to stop.
+        UserError: as `hypermap.experiment.train`, or an objective that validation does not give.
+    """
+    from hypermap.experiment import train
+
+    if "seed" not in trial.values:
+        configuration = {**configuration, "seed": trial.seed}
+    result = train(
+        configuration,
+        prepared,
+        trial.folder,
+        trial.folder / METRICS,
+        report=trial.report,
+        pause=trial.pause,
+        refit=False,
+        measure_latency="latency_ms" in trial.objectives,
+    )
+    # The number of threads changes the last digits of a sum, so it belongs to what makes the figures.
+    trainer = {**configuration["trainer"], "threads": result.threads}
+    trial.configuration = {**configuration, "trainer": trainer}
+    figures = {**result.figures, "parameters": result.parameters, "latency_ms": result.latency_ms}
+    figures["seconds"] = result.seconds
+    trial.record |= {
+        "figures": result.figures,
+        "epochs": result.epochs,
+        "kept_epoch": result.kept_epoch,
+        **({"scores": result.scores} if len(result.scores) > 1 else {}),
+    }
+    if missing := [name for name in trial.objectives if figures.get(name) is None]:
+        raise UserError(f"hydra.sweeper.objective: no {missing[0]} here. There are: {', '.join(sorted(figures))}.")
+    return [float(figures[name]) for name in trial.objectives]  # type: ignore[arg-type]
+
+
+def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int | None:
+    """How often a full trial reports: once a fit where there are several, else as often as the trainer is told to."""
+    trainer, validation = configuration["trainer"], configuration["validation"]
+    deciding = {"validation", "trainer", "validation.k", "validation.repeats", "trainer.repeats"}
+    fits = validation.get("k", 1) * validation.get("repeats", 1) * trainer["repeats"]
+    if fits > 1:
+        return None if deciding & set(searched) else int(fits)
+    deciding |= {"trainer.epochs", "trainer.reports_per_epoch"}
+    return None if deciding & set(searched) else int(trainer["epochs"] * trainer["reports_per_epoch"])
+
+
+def _fingerprint_of_code() -> str:
+    files = sorted((ROOT / "src").rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

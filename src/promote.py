@@ -1,0 +1,50 @@
+"""Write a trial into params.yaml: python src/promote.py STUDY [NUMBER] (or: make promote STUDY=name [TRIAL=42])."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from hypermap.errors import UserError, run
+from hypermap.files import write_text
+from hypermap.menu import ORDER, read_order
+from hypermap.order import rewrite
+from hypermap.versions import check_study_name, experiment_name, order_of
+
+
+def main() -> None:
+    """Replace the order by that of a study's best trial, or of the one whose number is given; comments stay."""
+    given = [word for word in sys.argv[1:] if word]
+    if not 1 <= len(given) <= 2 or not all(word.isdecimal() for word in given[1:]):
+        raise UserError("name a study: make promote STUDY=NAME takes its best trial, TRIAL=42 beside it another.")
+    check_study_name(given[0])
+    read_order()  # tells what is wrong with the present one
+    number = best_trial(given[0]) if len(given) == 1 else int(given[1])
+    order = OmegaConf.to_container(OmegaConf.create(order_of_trial(given[0], number)))
+    assert isinstance(order, dict)
+    present = ORDER.read_text(encoding="utf-8")
+    write_text(ORDER, rewrite(present, {str(key): value for key, value in order.items()}, alone=True))
+    print(f"{ORDER} now orders trial {number} of {given[0]}. Next: dvc repro")
+
+
+def best_trial(name: str) -> int:
+    """The number of a study's best trial."""
+    from hypermap.search.study import best, find
+
+    study, _ = find(name)
+    if len(study.directions) > 1:
+        raise UserError(f"{name} has several objectives and no one best trial: choose one with TRIAL=number.")
+    top = best(study.get_trials(deepcopy=False), maximizes=study.direction.name == "MAXIMIZE")
+    if top is None:
+        raise UserError(f"No trial of {name} was trained to its end.")
+    return top.number
+
+
+def order_of_trial(study: str, number: int) -> str:
+    """The params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
+    path = Path("studies") / study / str(number) / ORDER
+    return path.read_text(encoding="utf-8") if path.exists() else order_of(Path(), experiment_name(study, number))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,111 @@
+"""make promote STUDY=NAME: a trial of a study becomes the order."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from hypermap.files import write_json, write_text
+from hypermap.search.storage import open_storage
+from hypermap.versions import Snapshot, publish, snapshot
+
+PROMOTE = ("python", "src/promote.py")
+PRESENT = """\
+# mine
+data: digits  # the data
+optimizer: {name: adam, lr: 0.5}  # the rate
+model:
+  name: mlp  # dense
+  hidden: [9]
+
+# the rest
+trainer: quick
+evaluation: {confidence: 0.9}  # an order of my own
+"""
+TRIAL = """\
+# of the sweep
+data: digits
+optimizer: {name: adam, lr: 0.0123, betas: [0.8, 0.99]}
+model: {name: mlp, hidden: [64, 32]}
+trainer: default
+seed: 7
+"""
+PROMOTED = """\
+# mine
+data: digits  # the data
+optimizer: {name: adam, lr: 0.0123, betas: [0.8, 0.99]}  # the rate
+model:
+  name: mlp  # dense
+  hidden: [64, 32]
+
+# the rest
+trainer: default
+seed: 7
+"""
+
+
+@pytest.fixture
+def promote(clone, monkeypatch, capsys):
+    """The script in a clone, and a study whose best trial is number 1."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["src/promote.py", *words])
+        runpy.run_path("src/promote.py", run_name="__main__")
+        return capsys.readouterr().out
+
+    run.project = clone("fresh")
+    monkeypatch.chdir(run.project.path)
+    storage = Path("studies/tune/journal.log").absolute()
+    study = optuna.create_study(study_name="tune", storage=open_storage(str(storage)), direction="maximize")
+    for value in (0.8, 0.9, 0.7):
+        study.add_trial(optuna.trial.create_trial(value=value))
+    write_json(storage.with_name("study.json"), {"storage": str(storage)})
+    write_text(storage.parent / "1" / "params.yaml", TRIAL)
+    return run
+
+
+def test_the_best_trial_becomes_the_order_and_the_comments_stay(promote):
+    order = promote.project.path / "params.yaml"
+    order.write_text(PRESENT)
+    assert promote("tune") == "params.yaml now orders trial 1 of tune. Next: dvc repro\n"
+    assert order.read_text() == PROMOTED
+    assert yaml.safe_load(PROMOTED) == yaml.safe_load(TRIAL)
+    promote("tune")
+    assert order.read_text() == PROMOTED
+
+
+def test_a_study_that_is_not_there_leaves_the_order_as_it_was(promote, capsys):
+    before = promote.project.tracked()
+    with pytest.raises(SystemExit, match="1"):
+        promote("tuen")
+    assert "No study 'tuen' here (did you mean 'tune'?). There are: tune." in capsys.readouterr().err
+    assert promote.project.tracked() == before
+
+
+@pytest.mark.concurrent
+def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
+    project = clone("fresh")
+    before = (project.path / "params.yaml").read_text()
+    of = snapshot(project.path)
+    assert isinstance(of, Snapshot), of
+    publish(project.path, of, "tune-0007", before.replace("lr: 0.01", "lr: 0.25"), "{}")
+    assert "trial 7 of tune" in project.ok(*PROMOTE, "tune", "7").out
+    assert (project.path / "params.yaml").read_text() == before.replace("lr: 0.01", "lr: 0.25") != before
+    project.ok("git", "checkout", "--quiet", ".")
+    for words, told in (
+        (("tune", "8"), "No DVC experiment is called tune-0008"),
+        (("tune", "best"), "name a study: make promote STUDY=NAME"),
+        (("",), "name a study: make promote STUDY=NAME"),
+        (("../tune",), "cannot name a study"),
+    ):
+        assert told in project.fails(*PROMOTE, *words)
+    assert project.ok("git", "status", "--porcelain").out == ""
+
+
+@pytest.mark.concurrent
+def test_make_help_tells_of_it(clone):
+    assert re.search(r"make promote +write a study's best trial", clone.shared.ok("make", "help").out)
