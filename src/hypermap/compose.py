@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -287,15 +287,28 @@ def _check_sweeps(parsed: Sequence[Override], *, multirun: bool) -> None:
 
 
 def _without_sweeps(parsed: Sequence[Override]) -> list[str]:
-    """The command line with every sweep replaced by its first value: enough to check keys and kinds."""
+    """The command line with every sweep replaced by its first value: enough to check keys and kinds.
+
+    What belongs to a group that is searched too may not suit its first choice, and is left to the sweeper.
+    """
+    searched = {override.key_or_group for override in parsed if override.is_sweep_override()}
     firsts = []
     for override in parsed:
+        group, _, key = override.key_or_group.partition(".")
         if override.is_discrete_sweep():
-            firsts.append(f"{override.get_key_element()}={next(override.sweep_string_iterator())}")
+            first = next(override.sweep_string_iterator(), None)  # an empty range has none, as the sweeper tells
+            if first is not None and not (key and group in searched):
+                firsts.append(f"{override.get_key_element()}={first}")
         elif not override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
             firsts.append(str(override.input_line))
     return firsts
 
 
 def _first_paragraph(error: Exception) -> str:
-    return str(error).strip().split("\n\n")[0]
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} has no choice {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
+    told = str(error).strip().split("\n\n")[0]
+    if told.startswith("Error merging override ") and error.__cause__:  # the reason is in the cause
+        return f"{told.removeprefix('Error merging override ')}: {str(error.__cause__).strip().splitlines()[0]}"
+    return told

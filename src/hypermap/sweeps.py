@@ -17,6 +17,8 @@ from hypermap.search.trial import RunningTrial
 from hypermap.validate import validate
 
 METRICS = "validation.json"
+NUMBERS = {"r2", "rmse", "mae"}  # figures that only a regression has; below, only a classification
+CLASSES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "calibration_error"}
 IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "data.root")
 
 
@@ -43,7 +45,7 @@ class Training(Application):
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> About:
         """The objective is what the best epoch is picked by, unless the sweep asks for other figures."""
-        from hypermap.metrics import higher_is_better
+        from hypermap.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better
 
         manifest = read_manifest(self.prepare(dict(configuration)))
         usual = configuration["trainer"]["monitor"] or ("accuracy" if manifest["task"] == "classification" else "r2")
@@ -52,6 +54,12 @@ class Training(Application):
             directions = tuple("maximize" if higher_is_better(name) else "minimize" for name in names)
         except UserError as error:
             raise UserError(f"hydra.sweeper.objective: {error}") from None
+        others = NUMBERS if manifest["task"] == "classification" else CLASSES
+        if wrong := [name for name in names if name in others]:
+            raise UserError(
+                f"hydra.sweeper.objective: no {wrong[0]} of a {manifest['task']}. There are: "
+                f"{', '.join(sorted((HIGHER_IS_BETTER | LOWER_IS_BETTER) - others))}."
+            )
         fixed = without(configuration, [*searched, *IRRELEVANT])
         data = {} if any(key.partition(".")[0] == "data" for key in searched) else {"files": manifest["raw_sha256"]}
         identity = {"configuration": fixed, "data": data, "code": {"src/": _fingerprint_of_code()}}
@@ -72,7 +80,12 @@ class Training(Application):
                 print(f"No DVC experiments: {taken}.", flush=True)
             return
         self.snapshot = versions.Snapshot(**taken)
-        versions.keep(Path.cwd(), self.snapshot, study)
+        try:
+            versions.keep(Path.cwd(), self.snapshot, study)
+        except UserError as error:  # another machine's clone, which does not hold what the sweep began from
+            print(f"{error} This machine's trials start from its own files.", flush=True)
+            own = versions.snapshot(Path.cwd())
+            self.snapshot = None if isinstance(own, str) else own
 
     def before_tell(self, trial: RunningTrial) -> None:
         """Leave the trial's order in its folder, and make it a DVC experiment.
@@ -86,7 +99,10 @@ class Training(Application):
         if self.snapshot is not None:
             metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
             name = versions.experiment_name(self.study, trial.number)
-            versions.publish(Path.cwd(), self.snapshot, name, order, metrics)
+            try:
+                versions.publish(Path.cwd(), self.snapshot, name, order, metrics)
+            except UserError as error:  # the trial counts all the same, and its order is in its folder
+                print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
 
 
 def train_trial(configuration: Configuration, prepared: Path, trial: RunningTrial) -> list[float]:

@@ -29,7 +29,7 @@ from hypermap.search.numbered import cells
 from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import absolute, lock_folder
 from hypermap.search.strategy import make_pruner, make_sampler
-from hypermap.search.study import Plan, best, connect, failure, finished, open_study, why_stop
+from hypermap.search.study import Plan, best, connect, failure, finished, open_study, outcome, why_stop
 from hypermap.search.watch import heading, summary, watching
 
 from ._space import Menu, read_space
@@ -276,7 +276,7 @@ class Sweep:
         others = [o for o in self.config.hydra.overrides.task if not re.match(r"\+?sweep=", o)]
         if shipped and not others:
             return str(shipped)
-        keys = "-".join(dict.fromkeys(p.key.split(".")[-1] for p in space.parameters))
+        keys = "-".join(dict.fromkeys(p.key.split(".")[:2][-1] for p in space.parameters))
         parts = [space.record(), about.identity.get("configuration"), list(about.objectives), list(directions)]
         return f"{shipped or keys[:40] or 'repeat'}-{fingerprint(parts)[:6]}"
 
@@ -380,13 +380,12 @@ class Sweep:
         results: dict[str, Any] = {"name": "optuna"}
         if len(plan.directions) == 1:
             if (top := best(ended, maximizes=plan.maximizes)) is not None:
-                results |= {
-                    "best_params": plan.space.values_of(top.params)
-                    | {name: value for name, value in top.params.items() if name not in plan.space.names},
-                    "best_value": top.value,
-                }
+                results |= {"best_params": plan.space.values_of(top.params), "best_value": top.value}
         else:
-            results["solutions"] = [{"params": dict(t.params), "values": list(t.values)} for t in study.best_trials]
+            front = [trial for trial in study.best_trials if outcome(trial) == "complete"]
+            results["solutions"] = [
+                {"params": plan.space.values_of(trial.params), "values": list(trial.values)} for trial in front
+            ]
         write_text(plan.folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
         if (error := failure(plan, trials)) is not None:
             raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")

@@ -83,8 +83,9 @@ class Space:
         return values
 
     def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A finished trial's values by their keys in the configuration."""
-        return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
+        """A trial's values by their keys in the configuration; what a custom search space drew has keys for names."""
+        keys = {parameter.name: parameter.key for parameter in self.parameters}
+        return {keys.get(name, name): value for name, value in params.items()}
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """What Optuna draws from, by name."""

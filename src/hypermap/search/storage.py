@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from hypermap.errors import UserError
 
+BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
 BUSY_S = 60  # how long a writer waits for another's transaction
 
 
@@ -30,6 +34,8 @@ class Journal(JournalFileBackend):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.kernel_lock = FileLock(f"{path}.lock")
+        if path.exists() and not _is_journal(path):
+            raise UserError(f"hydra.sweeper.storage={path} is a file, and no journal of a study. Give another path.")
         super().__init__(str(path), _NoLock())
         with self.kernel_lock:
             self._repair()
@@ -75,6 +81,11 @@ class _NoLock(JournalFileOpenLock):
         pass
 
 
+def _is_journal(path: Path) -> bool:
+    with path.open("rb") as file:
+        return BEGINS.startswith(file.read(len(BEGINS)))
+
+
 def _whole(line: bytes) -> bool:
     try:
         json.loads(line)
@@ -93,7 +104,7 @@ def open_storage(place: str) -> BaseStorage:
         if "://" not in place:
             return JournalStorage(Journal(Path(place)))
         if (file := file_of(place)) is None:
-            return RDBStorage(place)
+            return _served(place)
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):  # two processes that make the tables at once get in each other's way
             return RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
@@ -102,10 +113,25 @@ def open_storage(place: str) -> BaseStorage:
     except Exception as error:  # a driver's own, and there are many
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise UserError(
-            f"hydra.sweeper.storage={place} cannot be opened ({reason[:300]}). It is null (a journal file beside the "
-            "trials), a path, sqlite:///PATH, or a database such as postgresql://USER:PASSWORD@HOST/NAME, whose driver "
-            "must be installed."
+            f"hydra.sweeper.storage={shown(place)} cannot be opened ({reason[:300]}). It is null (a journal file "
+            "beside the trials), a path, sqlite:///PATH, or a database such as postgresql://USER:PASSWORD@HOST/NAME, "
+            "whose driver must be installed."
         ) from error
+
+
+def _served(place: str) -> BaseStorage:
+    """A database with a server of its own; where two processes make its tables at once, one of them tries again."""
+    for patience_s in (0.5, 2.0):
+        try:
+            return RDBStorage(place)
+        except SQLAlchemyError:
+            time.sleep(patience_s)
+    return RDBStorage(place)
+
+
+def shown(place: str) -> str:
+    """A place as it may be printed: without the password of a URL."""
+    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", place)
 
 
 def absolute(place: str) -> str:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.errors import UserError, near
 from hypermap.files import write_json
 from hypermap.search.space import Space
-from hypermap.search.storage import file_of, lock_folder, open_storage
+from hypermap.search.storage import file_of, lock_folder, open_storage, shown
 
 STUDIES = Path("studies")
 WHERE = "study.json"  # in a study's folder: the storage it is in
@@ -154,10 +154,10 @@ def _directions(study: optuna.Study) -> list[str]:
 
 
 def _mismatch(plan: Plan, changed: Sequence[str]) -> str:
-    shown = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
-    told = "".join(f"\n         {line}" for line in shown)
+    lines = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
+    told = "".join(f"\n         {line}" for line in lines)
     return (
-        f"The study {plan.name} in {plan.storage} was begun otherwise:{told}\n"
+        f"The study {plan.name} in {shown(plan.storage)} was begun otherwise:{told}\n"
         "       Begin another with hydra.sweeper.study_name=NAME, or take this one up as it is now with "
         "hydra.sweeper.resume=force."
     )
@@ -215,9 +215,15 @@ class Claims:
     def left_behind(self, trials: Sequence[FrozenTrial]) -> Claim | None:
         """A trial whose process is gone, claimed; None where there is none."""
         for trial in trials:
-            if trial.state == TrialState.RUNNING and self._may_be_ours(trial) and (lock := self._lock(trial.number)):
+            if trial.state != TrialState.RUNNING or not self._may_be_ours(trial):
+                continue
+            if (lock := self._lock(trial.number)) is None:
+                continue
+            now = self.study._storage.get_trial(trial._trial_id)
+            if now.state == TrialState.RUNNING:  # and not told in the meantime
                 self.study.sampler = self.sampler(trial.number)
-                return Claim(self._taken_up(trial), lock)
+                return Claim(self._taken_up(now), lock)
+            lock.release()
         return None
 
     def next(self, trials: Sequence[FrozenTrial]) -> Claim | None:

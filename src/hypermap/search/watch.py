@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.search.storage import shown
 from hypermap.search.study import RESULT, Plan, best, connect, finished, outcome
 
 EVERY_S = 1.0
@@ -30,7 +32,7 @@ def heading(plan: Plan, study: optuna.Study) -> str:
             else ""
         )
         lines.append(f"  {parameter.name:{width}}  {parameter.expression}{where}")
-    lines.append(f"  trials  {_near(plan.folder)}/   study  {_near(plan.storage)}")
+    lines.append(f"  trials  {_near(plan.folder)}/   study  {shown(_near(plan.storage))}")
     trials = study.get_trials(deepcopy=False)
     if trials:
         done, begun = len(finished(trials)), sum(trial.state == TrialState.RUNNING for trial in trials)
@@ -65,7 +67,7 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
 
 def values(plan: Plan, trial: FrozenTrial) -> str:
     """A trial's values as one would give them on a command line."""
-    pairs = plan.space.values_of(trial.params) or trial.params
+    pairs = plan.space.values_of(trial.params)
     return " ".join(f"{key}={short(value)}" for key, value in pairs.items())
 
 
@@ -165,8 +167,6 @@ def _said(choice: Mapping[str, Any]) -> str:
 
 def _near(path: Any) -> str:
     """A path as seen from the current folder, if it lies below."""
-    from pathlib import Path
-
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:

@@ -134,10 +134,9 @@ def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
 
 def _values(returned: Any, plan: Plan) -> list[float]:
     """The objectives, as the official sweeper takes them from what a task returns."""
-    if len(plan.directions) == 1 and not isinstance(returned, list | tuple):
-        returned = [returned]
+    several = len(plan.directions) > 1 or isinstance(returned, list | tuple)
     try:
-        values = [float(value) for value in returned]
+        values = [float(value) for value in (returned if several else [returned])]
     except (ValueError, TypeError):
         raise UserError(f"Return value must be float-castable. Got '{returned}'.") from None
     if len(values) != len(plan.directions):
