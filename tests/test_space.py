@@ -164,7 +164,8 @@ def test_a_parameter_that_no_choice_has():
 def test_the_values_of_a_finished_trial_are_told_by_key():
     found = space("optimizer=adam,sgd", file=FILE)
     params = {"optimizer": "sgd", "optimizer.sgd.lr": 0.1, "optimizer.sgd.momentum": 0.9, "w": 1}
-    assert found.values_of(params) == {"optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.momentum": 0.9}
+    expected = {"optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.momentum": 0.9, "w": 1}  # w: of a custom space
+    assert found.values_of(params) == expected
 
 
 def test_the_record_tells_two_spaces_apart():

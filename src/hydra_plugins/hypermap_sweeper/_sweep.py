@@ -2,13 +2,11 @@
 
 import copy
 import functools
-import math
-import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import optuna
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -23,25 +22,18 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hypermap.build import locate
 from hypermap.compose import resolve
 from hypermap.errors import UserError
-from hypermap.files import fingerprint, write_text
-from hypermap.search.application import About, Application
-from hypermap.search.numbered import cells
+from hypermap.files import write_text
+from hypermap.search.application import Application
 from hypermap.search.space import Parameter, Space
-from hypermap.search.storage import absolute, lock_folder
+from hypermap.search.storage import lock_folder
 from hypermap.search.strategy import make_pruner, make_sampler
 from hypermap.search.study import Plan, best, connect, failure, finished, open_study, outcome, why_stop
 from hypermap.search.watch import heading, summary, watching
 
+from ._plan import Planner, as_list
 from ._space import Menu, read_space
 from ._trials import Composer, Worker, snapshot_path
 
-AUTO, AUTO_PRUNER = "hypermap.search.auto.Auto", "hypermap.search.auto_pruner.AutoPruner"
-GRID, RANDOM_GRID = "hypermap.search.numbered.Grid", "hypermap.search.numbered.RandomGrid"
-RANDOM = "hypermap.search.numbered.Random"
-# Optuna's own keep a record of what they drew, which several workers would write at once.
-NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler": RANDOM}
-NO_PRUNER = "optuna.pruners.NopPruner"
-USUAL_TRIALS = 20
 MENU = ".conf"  # the snapshot, in the study's folder
 REPORTS = Path("reports/studies")
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null"}  # a worker leaves nothing of its own
@@ -90,13 +82,13 @@ class Sweep:
         composer.groups = frozenset(p.key for p in space.parameters if self.choices(p.key))
         composer.added = frozenset(p.key for p in space.parameters if p.added)
         baseline = self.baseline(space, composer)
-        about = self.application.about(baseline, [p.key for p in space.parameters], _list(self.settings["objective"]))
-        plan = self.plan(space, about, baseline)
+        about = self.application.about(baseline, [p.key for p in space.parameters], as_list(self.settings["objective"]))
+        planner = Planner(self.settings, self.config, self.suffix)
+        plan, jobs = planner.plan(space, about), planner.jobs()
         make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
-        jobs = self.jobs()
 
         record = {
-            "identity": self.identity(plan, about),
+            "identity": planner.identity(plan, about),
             "sampler": plan.sampler,
             "pruner": plan.pruner,
             "seed": plan.seed,
@@ -195,138 +187,12 @@ class Sweep:
             return str(error)
         return None
 
-    # What is to be done
-
-    def plan(self, space: Space, about: About, baseline: Mapping[str, Any]) -> Plan:
-        """The plan that every worker has."""
-        sampler, pruner, n_trials = self.strategy(space, about)
-        seed = self.settings["seed"]
-        own = sampler.pop("seed", None)  # as the official sweeper has it; each trial's follows from it
-        seed = own if seed is None else seed
-        directions = self.directions(about)
-        name = (self.settings["study_name"] or self.name(space, about, directions)) + self.suffix
-        folder = self.folder(name)
-        plan = Plan(
-            name=name,
-            storage=absolute(self.settings["storage"] or str(folder / "journal.log")),
-            folder=folder,
-            space=space,
-            directions=directions,
-            objectives=about.objectives,
-            sampler=sampler,
-            pruner=pruner,
-            n_trials=n_trials,
-            seed=about.seed if seed is None else int(seed),
-            began=time.time(),
-            target=self.number("target", -math.inf),
-            max_failure_rate=self.number("max_failure_rate", 0.0, 1.0) or 0.0,
-            horizon=about.horizon,
-        )
-        timeout = self.number("timeout", 0.0)
-        return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
-
-    def strategy(self, space: Space, about: About) -> tuple[dict[str, Any], dict[str, Any], int]:
-        """The sampler, the pruner and the budget.
-
-        Values listed one by one, and no number of trials, are the grid that a Hydra user expects.
-        """
-        sampler, pruner = _choice(self.settings["sampler"], AUTO), _choice(self.settings["pruner"], AUTO_PRUNER)
-        n_trials = self.settings["n_trials"]
-        if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
-            raise UserError(f"hydra.sweeper.n_trials is {n_trials!r}; it must be a whole number of at least 1.")
-        automatic = sampler["_target_"] == AUTO
-        if sampler["_target_"] in NUMBERED:
-            sampler = {**sampler, "_target_": NUMBERED[sampler["_target_"]]}
-        if automatic and not space.parameters and self.settings["custom_search_space"] is None:
-            sampler, n_trials = {"_target_": RANDOM}, n_trials or 1
-        elif automatic and n_trials is None and space.parameters and _listed(space):
-            sampler = {"_target_": GRID}
-        on_grid = sampler["_target_"] in (GRID, RANDOM_GRID)
-        if on_grid:
-            if space.conditional:
-                names = ", ".join(p.name for p in space.parameters if p.condition)
-                raise UserError(
-                    f"A grid has no place for parameters that only some choices have: {names}. Take another "
-                    "sampler, such as hydra/sweeper/sampler=random, or sweep each choice by itself."
-                )
-            size = math.prod(len(values) for values in cells(space.distributions()).values())
-            n_trials = min(n_trials or size, size)
-        if pruner["_target_"] == AUTO_PRUNER and (on_grid or len(self.directions(about)) > 1):
-            pruner = {"_target_": NO_PRUNER}
-        return sampler, pruner, n_trials or USUAL_TRIALS
-
-    def directions(self, about: About) -> tuple[str, ...]:
-        """The direction of each objective: as given, else what is better of it."""
-        given = _list(self.settings["direction"])
-        if given is None:
-            return about.directions
-        allowed = ("minimize", "maximize")
-        if odd := [direction for direction in given if direction not in allowed]:
-            raise UserError(f"hydra.sweeper.direction is {odd[0]!r}; it is minimize or maximize, or a list of them.")
-        if about.objectives and tuple(given) != about.directions:
-            needs = ", ".join(f"{n} {d}" for n, d in zip(about.objectives, about.directions, strict=True))
-            raise UserError(
-                f"hydra.sweeper.direction is {', '.join(given)}; the objective needs: {needs}. Leave it out."
-            )
-        return tuple(given)
-
-    def name(self, space: Space, about: About, directions: Sequence[str]) -> str:
-        """A name that the same command has again: a sweep's own, or what is searched and a fingerprint of the rest."""
-        shipped = self.config.hydra.runtime.choices.get("sweep")
-        others = [o for o in self.config.hydra.overrides.task if not re.match(r"\+?sweep=", o)]
-        if shipped and not others:
-            return str(shipped)
-        keys = "-".join(dict.fromkeys(p.key.split(".")[:2][-1] for p in space.parameters))
-        parts = [space.record(), about.identity.get("configuration"), list(about.objectives), list(directions)]
-        return f"{shipped or keys[:40] or 'repeat'}-{fingerprint(parts)[:6]}"
-
-    def folder(self, name: str) -> Path:
-        """Where trials, and by default the study, are kept."""
-        config = OmegaConf.masked_copy(self.config, ["hydra"])
-        config = copy.deepcopy(config)
-        OmegaConf.set_readonly(config.hydra.sweeper, False)
-        OmegaConf.update(config, "hydra.sweeper.study_name", name, force_add=True)
-        OmegaConf.copy_cache(from_config=self.config, to_config=config)
-        return Path(str(config.hydra.sweep.dir)).absolute()
-
-    def identity(self, plan: Plan, about: About) -> dict[str, Any]:
-        """What must still hold when the study is taken up again."""
-        return {
-            "direction": list(plan.directions),
-            "objective": list(plan.objectives),
-            "space": plan.space.record(),
-            "seed": plan.seed,
-            **about.identity,
-        }
-
-    def number(self, key: str, least: float, most: float = math.inf) -> float | None:
-        """A setting that is a number, or null."""
-        value = self.settings[key]
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            bounds = [f"at least {least:g}"] * math.isfinite(least) + [f"at most {most:g}"] * math.isfinite(most)
-            raise UserError(
-                f"hydra.sweeper.{key} is {value!r}; it must be a number"
-                + (f" of {' and '.join(bounds)}." if bounds else ".")
-            )
-        return float(value)
-
-    def jobs(self) -> int:
-        """How many workers there are."""
-        jobs = self.settings["n_jobs"]
-        if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-            raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
-        return jobs
-
     # Doing it
 
     def snapshot(self, plan: Plan, *, renew: bool) -> Any:
         """The search path with the configuration's folder as it was when the study began."""
         folder = plan.folder / MENU
         if renew and folder.exists():
-            import shutil
-
             shutil.rmtree(folder)
         plan.folder.mkdir(parents=True, exist_ok=True)
         return snapshot_path(self.context.config_loader.get_search_path(), folder)
@@ -412,24 +278,11 @@ def _forwarding(stop_file: Path) -> Iterator[None]:
         stop_file.unlink(missing_ok=True)
 
 
-def _listed(space: Space) -> bool:
-    return all(parameter.listed for parameter in space.parameters)
-
-
 def _ends(parameter: Parameter) -> list[Any]:
     distribution: Any = parameter.distribution
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return list(distribution.choices)
     return [distribution.low, distribution.high]
-
-
-def _choice(value: Any, usual: str) -> dict[str, Any]:
-    """A sampler or a pruner as a mapping; the official sweeper's are partly Hydra's business."""
-    if value is None:
-        return {"_target_": usual}
-    if not isinstance(value, Mapping) or not value.get("_target_"):
-        raise UserError(f"hydra.sweeper: a sampler or a pruner is a mapping with a _target_; given {value!r}.")
-    return {key: inner for key, inner in value.items() if key != "_partial_"}
 
 
 def _named(kind: str, value: Any) -> Any:
@@ -449,15 +302,7 @@ def _plain(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def _list(value: Any) -> list[str] | None:
-    if value is None:
-        return None
-    return [str(v.name if isinstance(v, Enum) else v) for v in (value if isinstance(value, list) else [value])]
-
-
 def _sweeps(argument: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     return bool(OverridesParser.create().parse_override(argument).is_sweep_override())
 
 
