@@ -50,6 +50,7 @@ def sweep(
     words = [
         f"data.rows={rows}",
         "data.validation=0.5",
+        "trainer.threads=1",
         f"trainer.epochs={EPOCHS}",
         f"hydra.sweeper.seed={seed}",
         f"hydra.sweeper.study_name={name}",

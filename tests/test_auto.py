@@ -7,8 +7,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from hypermap.search.auto import STARTUP, Auto
-from hypermap.search.auto_pruner import AutoPruner
+from hypermap.search.auto import Auto
+from hypermap.search.auto_pruner import STARTUP, AutoPruner
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -178,6 +178,32 @@ def test_the_worse_are_stopped_and_the_best_is_not(direction: str) -> None:
     assert max(lengths[1:]) <= 8
     assert sum(lengths[1:]) < 2 * 29
     assert train(study, ask(study, PLANE), [sign * (e + 5.0) for e in range(32)]) == 32
+
+
+def test_few_of_the_first_trials_are_complete_however_they_improve() -> None:
+    study = study_of(AutoPruner(max_resource=32))
+    lengths = [train(study, ask(study, PLANE), [100.0 - 10 * n - e / 9 for e in range(32)]) for n in range(12)]
+    assert 2 <= lengths[:STARTUP].count(32) <= 3
+    assert lengths[STARTUP:] == [32] * 4
+
+
+def test_a_trial_that_no_longer_improves_is_stopped_unless_it_leads() -> None:
+    study = study_of(AutoPruner(max_resource=32))
+    for number in range(STARTUP):
+        train(study, ask(study, PLANE), [1.0 / e + number for e in range(1, 33)])
+    assert train(study, ask(study, PLANE), [0.2] * 32) == 4
+    assert train(study, ask(study, PLANE), [0.01] * 32) == 32
+
+
+def test_trials_that_begin_together_do_not_stop_each_other_all() -> None:
+    study = study_of(AutoPruner(max_resource=16))
+    running = dict(enumerate(study.ask(PLANE) for _ in range(4)))
+    for epoch in range(1, 17):
+        for number, trial in list(running.items()):
+            trial.report(1 / epoch + (epoch - number) ** 2, epoch)
+            if trial.should_prune():
+                study.tell(running.pop(number), state=TrialState.PRUNED)
+    assert running
 
 
 def test_the_last_step_is_not_compared() -> None:

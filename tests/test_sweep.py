@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 import yaml
 
@@ -242,6 +243,30 @@ def test_a_study_that_was_begun_otherwise_is_refused_unless_forced(app):
     assert len(app.trials()) == 2
     app.run(*RANDOM, "hydra.sweeper.n_trials=4", "steps=7", "hydra.sweeper.resume=force")
     assert [len(trial.intermediate_values) for trial in app.trials()] == [5, 5, 7, 7]
+
+
+def test_no_force_changes_the_values_of_a_list(app):
+    app.run("x=0.1,0.2", "y=0.5")
+    out = app.fails("x=0.1,0.3", "y=0.5", "hydra.sweeper.resume=force")
+    assert "trials in which x was of other values" in out
+    assert "Begin another: hydra.sweeper.study_name=NAME" in out
+    assert "All 2 trials are finished" in app.run("x=0.1,0.2", "y=0.5")
+
+
+def test_a_sweep_whose_worker_is_killed_says_so_and_goes_on(app):
+    words = [*RANDOM, "hydra.sweeper.n_trials=12", "hydra.sweeper.n_jobs=2", "pause_s=0.1"]
+    process = app.start(*words)
+    while len(app.steps()) < 8:
+        time.sleep(0.01)
+    workers = [child for child in psutil.Process(process.pid).children() if "loky" in " ".join(child.cmdline())]
+    busy = [child for child in workers if "resource_tracker" not in " ".join(child.cmdline())]
+    busy[-1].kill()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "A worker was killed, perhaps for want of memory" in out
+    app.run(*words)
+    assert [trial.state.name for trial in app.trials()] == ["COMPLETE"] * 12
+    assert len(set(points(app.trials()))) == 12
 
 
 def test_a_larger_budget_goes_on_where_the_smaller_one_ended(app):

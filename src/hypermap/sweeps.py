@@ -113,8 +113,9 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
         Interrupted: a person asked to stop.
         UserError: as `hypermap.experiment.train`, or an objective that validation does not give.
     """
-    from hypermap.experiment import train
+    from hypermap.experiment import train  # seconds, in which a person may have asked to stop
 
+    trial.pause()
     if "seed" not in trial.values:
         configuration = {**configuration, "seed": trial.seed}
     result = train(

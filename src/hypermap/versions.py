@@ -12,6 +12,7 @@ import posixpath
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -78,7 +79,7 @@ def snapshot(root: Path) -> Snapshot | str:
         return f"{error.filename} was not found"
     except subprocess.CalledProcessError as error:
         return str(error.stderr).strip().removeprefix("fatal: ").splitlines()[0]
-    except (pygit2.GitError, yaml.YAMLError, OSError, ValueError) as error:
+    except (pygit2.GitError, sqlite3.Error, yaml.YAMLError, OSError, ValueError) as error:
         return " ".join(str(error).split())
 
 
@@ -337,5 +338,5 @@ def _told(what: str) -> Iterator[None]:
     """Turn what goes wrong with the repository into a `UserError`."""
     try:
         yield
-    except (pygit2.GitError, KeyError, ValueError, OSError) as error:
+    except (pygit2.GitError, sqlite3.Error, KeyError, ValueError, OSError) as error:
         raise UserError(f"{what}: Git does not take it: {' '.join(str(error).split())}.") from error

@@ -17,9 +17,9 @@ from hypermap.search.application import About
 from hypermap.search.numbered import cells
 from hypermap.search.space import Space
 from hypermap.search.storage import absolute
+from hypermap.search.strategy import AUTO, AUTO_PRUNER
 from hypermap.search.study import Plan
 
-AUTO, AUTO_PRUNER = "hypermap.search.auto.Auto", "hypermap.search.auto_pruner.AutoPruner"
 GRID, RANDOM_GRID = "hypermap.search.numbered.Grid", "hypermap.search.numbered.RandomGrid"
 RANDOM = "hypermap.search.numbered.Random"
 # Optuna's own keep a record of what they drew, which several workers would write at once.

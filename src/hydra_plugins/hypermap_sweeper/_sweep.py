@@ -214,8 +214,18 @@ class Sweep:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=worker, config=config
         )
+        returns: Sequence[Any] = ()
         with _forwarding(stop_file), watching(plan):
-            returns = launcher.launch([list(fixed)] * jobs, initial_job_idx=0)
+            try:
+                returns = launcher.launch([list(fixed)] * jobs, initial_job_idx=0)
+            except Exception as error:
+                if "BrokenExecutor" not in {kind.__name__ for kind in type(error).__mro__}:  # joblib's and Python's own
+                    raise
+                if not stop_file.exists():  # else a worker was interrupted before it could listen
+                    raise UserError(
+                        "A worker was killed, perhaps for want of memory (fewer: hydra.sweeper.n_jobs=1), and the "
+                        "others with it. The same command goes on."
+                    ) from error
         for job in returns:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 

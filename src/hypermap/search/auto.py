@@ -12,14 +12,13 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.search.auto_pruner import beginning, best_until
+from hypermap.search.auto_pruner import STARTUP, beginning, best_until
 from hypermap.search.numbered import count, from_unit, sobol, to_unit
 
 Array = NDArray[np.float64]
 
-STARTUP = 8  # trials before there is a model
 EXPLORE = 0.3  # the share of later trials that ignore it
-ROWS = 200  # observations that the model is given at most; its cost grows with their cube
+ROWS = 150  # observations that the model is given at most; its cost grows with their cube
 FITS = 25  # hyperparameters that are tried for the model
 CANDIDATES = 400  # points of which the best is proposed
 

@@ -4,7 +4,9 @@ import math
 
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+
+STARTUP = 8  # trials before there is a model
 
 
 class AutoPruner(BasePruner):
@@ -16,12 +18,16 @@ class AutoPruner(BasePruner):
     - those of the best ``max(1, n / (eta s))``: the share that successive halving with this eta leaves at s, but
       compared at each step (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", with Golovin et
       al. 2017, "Google Vizier", where every step is a rung), so that a leader is never stopped for its rank; and
-    - no more than ``1 + n / (2 sqrt(s))`` in all: a search that improves would else pay for each of its leaders in full
-      (progressive halving: Bohdal et al. 2023, "PASHA").
+    - no more than ``1 + n / (2 sqrt(s))`` in all: a search that improves would else pay for each of its leaders in
+      full (progressive halving: Bohdal et al. 2023, "PASHA"); and
+    - of those whose second half of steps brought nothing, as with patience in early stopping (Prechelt 1998, "Early
+      Stopping - But When?"), none from the fourth step on.
 
-    The first trial is never stopped, nor one that is better than all others were at any of their steps: what a search
-    has found is always trained to its end. A trial whose first three reports are another's value for value is
-    the same one again, and is.
+    The first trial is never stopped for want of others. Nor are the last two held against a leader, one that is better
+    than all others were at any of their steps: what a search has found is trained to its end. But a leader among few
+    is nothing found, so the first `STARTUP` trials have no such privilege once one of them is complete; nor has one
+    that no longer improves where a fifth of all trials went further. A trial whose first three reports are another's
+    value for value is the same one again, and is stopped.
 
     Args:
         max_resource: steps of a full trial, where that is known; its last step is not compared.
@@ -46,11 +52,15 @@ class AutoPruner(BasePruner):
         value = best_until(trial, step, sign)
         rank = 1 + sum(best_until(other, step, sign) > value for other in others)
         best = max(best_until(other, math.inf, sign) for other in others)
-        start = beginning(trial)
         passed = sum((other.last_step or 0) > step for other in others)
+        founded = n > STARTUP or all(other.state != TrialState.COMPLETE for other in others)
+        leads = value > best and founded
+        stagnates = step >= 4 and value <= best_until(trial, step // 2, sign)
+        start = beginning(trial)
         return (
             rank > max(1.0, n / (self.eta * step))
-            or (passed >= 1 + n / (2 * math.sqrt(step)) and value <= best)
+            or (not leads and (stagnates or passed >= 1 + n / (2 * math.sqrt(step))))
+            or (stagnates and passed >= n / 5)
             or (start is not None and any(beginning(other) == start for other in others))
         )
 

@@ -37,9 +37,12 @@ def compare(plans: Mapping[str, Plan], reports: Path) -> str:
     folder = reports / plan.name.removesuffix(f"-{first}")
     metric = plan.objectives[0] if plan.objectives else "objective"
     write_csv(folder / "comparison.csv", list(rows[0]), rows)
-    from hypermap.report.pictures import comparison
+    drawn = "No picture: no trial was trained to its end."
+    if any(curves.values()):
+        from hypermap.report.pictures import comparison
 
-    write_bytes(folder / "comparison.png", comparison(curves, metric, falls=not plan.maximizes))
+        write_bytes(folder / "comparison.png", comparison(curves, metric, falls=not plan.maximizes))
+        drawn = f"Picture: {folder}/comparison.png"
     width = max(len(name) for name in plans)
     lines = [f"{'':{width}}  best {metric}  trials (pruned)  epochs"]
     for row in rows:
@@ -48,7 +51,7 @@ def compare(plans: Mapping[str, Plan], reports: Path) -> str:
             f"{row['strategy']:{width}}  {told:>{5 + len(metric)}}  "
             f"{row['trials']:6} {'(' + str(row['pruned']) + ')':>8}  {row['epochs']:6}"
         )
-    return "\n".join([*lines, f"Picture: {folder}/comparison.png"])
+    return "\n".join([*lines, drawn])
 
 
 def cost(trial: FrozenTrial) -> int:

@@ -15,6 +15,8 @@ from hypermap.search.mapped import Mapped
 from hypermap.search.numbered import Numbered, cells
 from hypermap.search.study import Plan, derived_seed
 
+AUTO, AUTO_PRUNER = "hypermap.search.auto.Auto", "hypermap.search.auto_pruner.AutoPruner"
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 

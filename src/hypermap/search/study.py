@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError, near
@@ -114,21 +115,37 @@ def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[o
             load_if_exists=True,
         )
         kept = study.user_attrs.get(RECORD)
-        found = None if kept is None else {**kept["identity"], "direction": _directions(study)}
-        if found is None and not study.get_trials(deepcopy=False) and _directions(study) == list(plan.directions):
-            kept = None
-        elif (changed := _differences(found or {"direction": _directions(study)}, record["identity"])) and not force:
+        if kept is not None:
+            found = {**kept["identity"], "direction": _directions(study)}
+            changed = _differences(found, record["identity"])
+        else:
+            changed = ["it has trials of another program, and no record of their space"] * bool(study.trials)
+        if changed and not force:
             raise UserError(_mismatch(plan, changed))
-        elif _directions(study) != list(plan.directions):
+        if _directions(study) != list(plan.directions):
             raise UserError(
                 f"The study {plan.name} has the directions {', '.join(_directions(study))}, which no force can change. "
                 "Begin another: hydra.sweeper.study_name=NAME"
             )
+        _check_compatible(plan, study)
         if kept is None or (force and changed):
             study.set_user_attr(RECORD, dict(record))
             kept = dict(record)
         write_json(plan.folder / WHERE, {"name": plan.name, "storage": plan.storage})
     return study, kept
+
+
+def _check_compatible(plan: Plan, study: optuna.Study) -> None:
+    """Refuse what no force can change: a parameter whose values were others, or that was of another kind."""
+    for name, distribution in plan.space.distributions().items():
+        for trial in study.get_trials(deepcopy=False):
+            try:
+                check_distribution_compatibility(trial.distributions.get(name, distribution), distribution)
+            except ValueError:
+                raise UserError(
+                    f"The study {plan.name} has trials in which {name} was of other values or another kind, which no "
+                    "force can change. Begin another: hydra.sweeper.study_name=NAME"
+                ) from None
 
 
 def find(name: str) -> tuple[optuna.Study, str]:
@@ -232,11 +249,13 @@ class Claims:
             return None
         self.study.sampler = self.sampler(len(trials))
         trial = self.study.ask()
+        if trial.number != len(trials):  # another machine, which shares no lock with this one, asked at the same time
+            self.study.sampler = self.sampler(trial.number)
         lock = self._lock(trial.number)
         assert lock is not None, "a new trial's lock is held by another"
         if file_of(self.plan.storage) is None:  # else its lock says whether its process lives
             trial.set_user_attr(WORKER, f"{self.host}:{os.getpid()}")
-        if trial.number >= self.plan.n_trials:  # another machine, which shares no lock with this one, was quicker
+        if trial.number >= self.plan.n_trials:  # it was quicker
             self.study.tell(trial, state=TrialState.FAIL)
             lock.release()
             return None
@@ -295,12 +314,17 @@ def why_stop(plan: Plan, trials: Sequence[FrozenTrial], now: float) -> str | Non
     """Why no further trial should begin, if there is a reason other than the budget."""
     if plan.deadline is not None and now >= plan.deadline:
         return "the time is up (hydra.sweeper.timeout)"
-    top = best(trials, maximizes=plan.maximizes) if plan.target is not None and len(plan.directions) == 1 else None
-    if top is not None and plan.target is not None:
-        value = top.values[0]
-        if value >= plan.target if plan.maximizes else value <= plan.target:
-            return f"trial {top.number} reached the target: {value:g} (hydra.sweeper.target={plan.target:g})"
+    if (top := reached(plan, trials)) is not None:
+        return f"trial {top.number} reached the target: {top.values[0]:g} (hydra.sweeper.target={plan.target:g})"
     return failure(plan, trials)
+
+
+def reached(plan: Plan, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The best trial, where it is as good as the sweep's target."""
+    top = best(trials, maximizes=plan.maximizes) if plan.target is not None and len(plan.directions) == 1 else None
+    if top is None or plan.target is None:
+        return None
+    return top if (top.values[0] >= plan.target if plan.maximizes else top.values[0] <= plan.target) else None
 
 
 def failure(plan: Plan, trials: Sequence[FrozenTrial]) -> str | None:

@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.storage import shown
-from hypermap.search.study import RESULT, Plan, best, connect, finished, outcome
+from hypermap.search.strategy import AUTO, AUTO_PRUNER
+from hypermap.search.study import RESULT, Plan, best, connect, finished, outcome, reached
 
 EVERY_S = 1.0
 OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
@@ -22,8 +23,9 @@ OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 def heading(plan: Plan, study: optuna.Study) -> str:
     """What is about to be searched, and how."""
     aims = ", ".join(f"{direction} {name}" for name, direction in zip(_names(plan), plan.directions, strict=True))
-    lines = [f"Study {plan.name}: {plan.n_trials} trials; {aims}; seed {plan.seed}"]
-    lines.append(f"  search  {_said(plan.sampler)}; pruning: {_said(plan.pruner)}")
+    lines = [f"Study {plan.name}: {_trials(plan.n_trials)}; {aims}; seed {plan.seed}"]
+    lines.append(f"  search  {_said(plan.sampler, plan)}")
+    lines.append(f"  pruner  {_said(plan.pruner, plan)}")
     width = max((len(name) for name in plan.space.names), default=0)
     for parameter in plan.space.parameters:
         where = (
@@ -37,9 +39,11 @@ def heading(plan: Plan, study: optuna.Study) -> str:
     if trials:
         done, begun = len(finished(trials)), sum(trial.state == TrialState.RUNNING for trial in trials)
         lines.append(
-            f"  {done} trials are finished and {begun} begun; going on."
+            f"  {_trials(done)} finished and {begun} begun; going on."
             if done < plan.n_trials
-            else f"  All {done} trials are finished."
+            else f"  All {_trials(done)} are finished."
+            if done > 1
+            else "  Its trial is finished."
         )
     return "\n".join(lines)
 
@@ -49,19 +53,23 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    saved = _saved(plan, ended)
     lines = [
-        f"{len(ended)} of {plan.n_trials} trials: {told or 'none finished'}."
-        + (f" Stopped: {stopped}. The same command goes on." if stopped else "")
+        f"{len(ended)} of {_trials(plan.n_trials)}: {told or 'none finished'}{saved and f'; {saved} of all epochs'}."
     ]
+    if stopped:
+        goes_on = "" if reached(plan, ended) else " The same command goes on."
+        lines[0] += f" Stopped: {stopped}.{goes_on}"
     if len(plan.directions) > 1:
         lines.append(f"Results: {_near(plan.folder)}/optimization_results.yaml")
         return "\n".join(lines)
     top = best(ended, maximizes=plan.maximizes)
     if top is None:
         return "\n".join([*lines, "No trial was trained to its end."])
-    lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {top.values[0]:.4f}: {values(plan, top)}")
+    lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {figure(top.values[0])}: {values(plan, top)}")
     if (plan.folder / str(top.number) / "params.yaml").exists():
         lines.append(f"Take it up: make promote STUDY={plan.name}, then dvc repro")
+    lines.append(f"Results: {_near(plan.folder)}/")
     return "\n".join(lines)
 
 
@@ -76,43 +84,59 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def figure(value: float) -> str:
+    """An objective's value: four decimals, unless they would hide what it is."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+
+
 def line(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
     """What is printed of a trial that ended, where the output is no terminal."""
     how = outcome(trial)
     result = trial.user_attrs.get(RESULT, {})
     told = how.replace("_", " ")
     if how == "complete":
-        told = ", ".join(f"{name} {value:.4f}" for name, value in zip(_names(plan), trial.values, strict=True))
+        told = ", ".join(f"{name} {figure(value)}" for name, value in zip(_names(plan), trial.values, strict=True))
     elif how == "pruned" and trial.intermediate_values:
         step, value = max(trial.intermediate_values.items())
-        told = f"pruned at {step} with {value:.4f}"
+        told = f"pruned at {step} with {figure(value)}"
     elif result.get("error"):
         told += f": {str(result['error']).splitlines()[0][:120]}"
     count = len(finished(trials, plan.n_trials))
     width = len(str(plan.n_trials))
-    top = best(trials, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
-    is_best = "  (best so far)" if top is not None and top.number == trial.number else ""
+    is_best = "  (best so far)" if _is_best(plan, trials, trial) else ""
     return f"[{count:{width}}/{plan.n_trials}] trial {trial.number}: {told}{is_best}  {values(plan, trial)}"
 
 
 def status(plan: Plan, trials: Sequence[FrozenTrial], began_with: int, now: float) -> str:
-    """The line that changes: how far, how good, what pruning has saved, how long yet."""
+    """The line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule."""
     ended = finished(trials, plan.n_trials)
-    counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
-    parts = [f"{len(ended)}/{plan.n_trials}", *(f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if n)]
-    parts.append(f"{sum(trial.state == TrialState.RUNNING for trial in trials)} running")
-    told = ", ".join(parts)
+    counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES[1:]}
+    parts = [f"{len(ended)}/{plan.n_trials} done"]
+    parts += [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
+    if running := sum(trial.state == TrialState.RUNNING for trial in trials):
+        parts.append(f"{running} running")
+    told = ", ".join(parts) if trials else "starting the workers"
     top = best(ended, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
     if top is not None:
-        told += f" | best {top.values[0]:.4f} (trial {top.number}: {values(plan, top)})"
-    if plan.horizon and counts["pruned"]:
-        saved = sum(plan.horizon - max(t.intermediate_values, default=0) for t in ended if outcome(t) == "pruned")
-        told += f" | pruning saved {saved} of {plan.horizon * len(ended)} steps"
+        told += f" | best {figure(top.values[0])}"
     done = len(ended) - began_with
     if done > 0 and len(ended) < plan.n_trials:
         left = (now - plan.began) / done * (plan.n_trials - len(ended))
-        told += f" | {_clock(left)} left"
-    return told
+        told += f" | {_clock(left if plan.deadline is None else max(0.0, min(left, plan.deadline - now)))} left"
+    saved = _saved(plan, ended)
+    return f"{told} | {saved}" if saved else told
+
+
+def _saved(plan: Plan, ended: Sequence[FrozenTrial]) -> str:
+    """The share of all training that pruning has saved; nothing, where that is none or unknown."""
+    saved = sum(max(0, (plan.horizon or 0) - (t.last_step or 0)) for t in ended if outcome(t) == "pruned")
+    whole = (plan.horizon or 0) * sum(outcome(trial) in ("complete", "pruned") for trial in ended)
+    return f"pruning saved {saved / whole:.0%}" if saved else ""
+
+
+def _is_best(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
+    top = best(trials, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
+    return top is not None and top.number == trial.number
 
 
 @contextmanager
@@ -137,14 +161,17 @@ def _watch(plan: Plan, stop: threading.Event) -> None:
         last = stop.wait(EVERY_S)
         trials = study.get_trials(deepcopy=False)
         new = [trial for trial in finished(trials, plan.n_trials) if trial.number not in told]
+        for trial in sorted(new, key=lambda t: (t.datetime_complete or 0, t.number)):
+            told.add(trial.number)
+            known = [t for t in trials if t.number in told]
+            if not live:
+                print(line(plan, known, trial), flush=True)
+            elif _is_best(plan, known, trial) or outcome(trial) in OUTCOMES[2:]:  # these stay, above the other
+                print(f"\r\033[K{line(plan, known, trial)}", file=sys.stderr)
         if live:
             width = shutil.get_terminal_size().columns - 1
-            print(
-                f"\r\033[K{status(plan, trials, began_with, time.time())[:width]}", end="", file=sys.stderr, flush=True
-            )
-        for trial in sorted(new, key=lambda t: (t.datetime_complete or 0, t.number)) if not live else ():
-            told.add(trial.number)
-            print(line(plan, [t for t in trials if t.number in told], trial), flush=True)
+            shown_now = status(plan, trials, began_with, time.time())[:width]
+            print(f"\r\033[K{shown_now}", end="", file=sys.stderr, flush=True)
     if live:
         print(file=sys.stderr)
 
@@ -153,13 +180,25 @@ def _names(plan: Plan) -> list[str]:
     return list(plan.objectives) or ["objective"] * len(plan.directions)
 
 
+def _trials(number: int) -> str:
+    return f"{number} trial{'' if number == 1 else 's'}"
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _said(choice: Mapping[str, Any]) -> str:
+def _said(choice: Mapping[str, Any], plan: Plan) -> str:
+    """A sampler or a pruner in words; of the automatic ones, the rule."""
+    if choice["_target_"] == AUTO:
+        if len(plan.directions) > 1:
+            return "auto: Optuna's TPE, as there are several objectives"
+        then = "; TPE for what only some choices have" if plan.space.conditional else ""
+        return f"auto: quasi-random points, then a Gaussian process over parameters and epochs as well{then}"
+    if choice["_target_"] == AUTO_PRUNER:
+        return "auto: asynchronous halving at every step"
     name = str(choice["_target_"]).rpartition(".")[2]
     settings = ", ".join(f"{key}={value}" for key, value in choice.items() if key != "_target_" and value is not None)
     return f"{name}({settings})" if settings else name

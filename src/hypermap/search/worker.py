@@ -159,11 +159,13 @@ def _asked_to_stop(stop_file: Path | None) -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's, which tells
+            outer(number, frame)
 
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield stopping
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopping
     finally:

@@ -1,0 +1,361 @@
+"""A worker in this process: what becomes of each kind of trial, and what is left when it stops."""
+
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
+from hypermap.search.space import Condition, Parameter, Space
+from hypermap.search.study import RESULT, Plan, connect, open_study, outcome
+from hypermap.search.trial import current
+from hypermap.search.worker import work
+
+SPACE = Space(
+    (
+        Parameter("x", "x", "interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
+        Parameter("y", "deep.y", "interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
+    )
+)
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    """A study of one trial."""
+    made = Plan(
+        name="study",
+        storage=str(tmp_path / "journal.log"),
+        folder=tmp_path,
+        space=SPACE,
+        directions=("minimize",),
+        objectives=(),
+        sampler={"_target_": "optuna.samplers.RandomSampler"},
+        pruner={"_target_": "optuna.pruners.NopPruner"},
+        n_trials=1,
+        seed=1,
+    )
+    open_study(made, {"identity": {}}, force=False)
+    return made
+
+
+def trials(plan):
+    return connect(plan).trials
+
+
+def values_of(plan):
+    return [tuple(trial.params.values()) for trial in trials(plan)]
+
+
+def raises(error):
+    def task(trial, values):
+        raise error
+
+    return task
+
+
+# What becomes of a trial.
+
+
+def test_a_trial_that_completes(plan):
+    seen = {}
+
+    def task(trial, values):
+        assert current() is trial
+        seen.update(values)
+        trial.report(1, 0.3)
+        trial.record["note"] = "kept"
+        return values["x"] + values["deep.y"]
+
+    work(plan, task)
+    [trial] = trials(plan)
+    assert current() is None
+    assert list(seen) == ["x", "deep.y"]
+    assert trial.params == {"x": seen["x"], "y": seen["deep.y"]}
+    assert trial.value == seen["x"] + seen["deep.y"]
+    assert trial.intermediate_values == {1: 0.3}
+    result = trial.user_attrs[RESULT]
+    assert result == {"outcome": "complete", "seed": plan.seed_of(0), "seconds": result["seconds"], "note": "kept"}
+    assert 0 <= result["seconds"] < 10
+
+
+class OutOfMemoryError(Exception):
+    """As torch.cuda's is named, and any other library's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "how", "state", "value", "said"),
+    [
+        (Diverged("the loss is nan"), "diverged", TrialState.COMPLETE, float("inf"), "the loss is nan"),
+        (OutOfMemory("too wide"), "out_of_memory", TrialState.COMPLETE, float("inf"), "too wide"),
+        (MemoryError("no more"), "out_of_memory", TrialState.COMPLETE, float("inf"), "no more"),
+        (OutOfMemoryError("CUDA"), "out_of_memory", TrialState.COMPLETE, float("inf"), "CUDA"),
+        (Pruned("others did better"), "pruned", TrialState.PRUNED, None, None),
+        (optuna.TrialPruned(), "pruned", TrialState.PRUNED, None, None),
+        (UserError("lr is -1"), "failed", TrialState.FAIL, None, "lr is -1"),
+        (ZeroDivisionError("by zero"), "failed", TrialState.FAIL, None, "ZeroDivisionError: by zero"),
+    ],
+)
+def test_other_ends(plan, error, how, state, value, said):
+    work(plan, raises(error))
+    [trial] = trials(plan)
+    assert outcome(trial) == how
+    assert (trial.state, trial.value) == (state, value)
+    assert trial.user_attrs[RESULT].get("error") == said
+    traceback = plan.folder_of(0) / "error.txt"
+    assert traceback.exists() == (how == "failed")
+    if how == "failed":
+        assert "in task" in traceback.read_text()
+        assert str(error) in traceback.read_text()
+
+
+def test_bad_is_worse_than_any_in_the_studys_direction(plan, tmp_path):
+    upwards = replace(plan, name="up", directions=("maximize", "minimize"), storage=str(tmp_path / "up.log"))
+    open_study(upwards, {"identity": {}}, force=False)
+    work(upwards, raises(Diverged("nan")))
+    assert trials(upwards)[0].values == [float("-inf"), float("inf")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), "nan"])
+def test_a_value_that_is_no_number_has_diverged(plan, value):
+    work(plan, lambda trial, values: value)
+    [trial] = trials(plan)
+    assert outcome(trial) == "diverged"
+    assert trial.value == float("inf")
+    assert "not a number" in trial.user_attrs[RESULT]["error"]
+
+
+@pytest.mark.parametrize("value", [0.5, 1, True, "0.5", [0.5], (0.5,), float("inf")])
+def test_whatever_is_a_number_is_an_objective(plan, value):
+    work(plan, lambda trial, values: value)
+    [trial] = trials(plan)
+    assert outcome(trial) == "complete"
+    assert trial.value == float(value[0] if isinstance(value, list | tuple) else value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "Return value must be float-castable. Got 'None'"),
+        ("high", "Got 'high'"),
+        ([0.1, 0.2], "Expect 1, but actually 2"),
+        ([], "Expect 1, but actually 0"),
+        ({"x": 1}, "float-castable"),
+    ],
+)
+def test_whatever_is_none_is_a_failure_that_says_so(plan, value, said):
+    work(plan, lambda trial, values: value)
+    [trial] = trials(plan)
+    assert outcome(trial) == "failed"
+    assert said in trial.user_attrs[RESULT]["error"]
+
+
+def test_a_pruner_stops_a_trial_but_not_at_its_last_report(plan):
+    lower = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 0.5}
+    plan = replace(plan, pruner=lower, horizon=3, n_trials=2)
+
+    def task(trial, values):
+        for step in (1, 2, 3):
+            trial.report(step, 0.1 if step == (3, 2)[trial.number] else 0.9)
+        return 0.1
+
+    work(plan, task)
+    assert [outcome(trial) for trial in trials(plan)] == ["complete", "pruned"]
+    assert [trial.last_step for trial in trials(plan)] == [3, 2]
+
+
+# How the worker goes about it.
+
+
+def test_the_budget_is_met(plan):
+    plan = replace(plan, n_trials=7)
+    work(plan, lambda trial, values: values["x"])
+    work(plan, raises(AssertionError("a trial beyond the budget")))
+    assert [trial.number for trial in trials(plan)] == list(range(7))
+    assert len(set(values_of(plan))) == 7
+
+
+def test_before_tell_is_called_for_what_completed_and_before_the_study_counts_it(plan):
+    ends = [0.5, Pruned("worse"), Diverged("nan"), ValueError("broken"), 0.1]
+    plan, called = replace(plan, n_trials=len(ends)), []
+
+    def task(trial, values):
+        if isinstance(end := ends[trial.number], Exception):
+            raise end
+        return end
+
+    def before_tell(trial):
+        called.append((trial.number, trials(plan)[trial.number].state))
+
+    work(plan, task, before_tell=before_tell)
+    assert called == [(0, TrialState.RUNNING), (4, TrialState.RUNNING)]
+
+
+def test_what_dies_before_it_is_told_is_run_again(plan):
+    def die(trial):
+        raise SystemExit
+
+    numbers = []
+
+    def task(trial, values):
+        numbers.append((trial.number, *values.values()))
+        return values["x"]
+
+    with pytest.raises(SystemExit):
+        work(plan, task, before_tell=die)
+    assert [trial.state for trial in trials(plan)] == [TrialState.RUNNING]
+    work(plan, task)
+    assert numbers[0] == numbers[1]
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE]
+
+
+def test_an_interrupted_trial_is_taken_up_with_its_values_and_reports(plan):
+    plan, seen = replace(plan, n_trials=2), []
+
+    def task(trial, values):
+        seen.append((trial.number, trial.seed, dict(values), sorted(trial.steps)))
+        for step in (1, 2):
+            trial.report(step, step / 10)  # the first is told again
+            if len(seen) == 1:
+                raise Interrupted
+        return values["x"]
+
+    work(plan, task)
+    [left] = trials(plan)
+    assert left.state == TrialState.RUNNING
+    assert RESULT not in left.user_attrs
+    work(plan, task)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE] * 2
+    assert seen[1] == (*seen[0][:3], [1])
+    assert trials(plan)[0].intermediate_values == {1: 0.1, 2: 0.2}
+    assert [number for number, *_ in seen] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "sampler", ["optuna.samplers.RandomSampler", "optuna.samplers.TPESampler", "hypermap.search.numbered.QuasiRandom"]
+)
+def test_a_trial_with_half_its_parameters_drawn_gets_the_others_as_it_would_have(plan, tmp_path, sampler):
+    plan = replace(plan, sampler={"_target_": sampler}, n_trials=14)
+    beside = replace(plan, name="beside", storage=str(tmp_path / "beside.log"))
+    open_study(beside, {"identity": {}}, force=False)
+
+    def task(trial, values):
+        return (values["x"] - 0.3) ** 2 + values["deep.y"]
+
+    class HalfDrawn(Space):
+        def suggest(self, trial):
+            trial._suggest("x", self.parameters[0].distribution)
+            raise KeyboardInterrupt
+
+    for begun in (2, 12):  # a trial before TPE has a model, and one after
+        work(replace(plan, n_trials=begun), task)
+        with pytest.raises(KeyboardInterrupt):
+            work(replace(plan, n_trials=begun + 1, space=HalfDrawn(SPACE.parameters)), task)
+        assert list(trials(plan)[begun].params) == ["x"]
+    work(plan, task)
+    work(beside, task)
+    assert values_of(plan) == values_of(beside)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE] * 14
+
+
+def test_a_trial_receives_no_parameter_that_its_choice_does_not_have(plan, tmp_path):
+    chooses = CategoricalDistribution(("adam", "sgd"))
+    space = Space(
+        (
+            Parameter(
+                "optimizer.sgd.momentum",
+                "optimizer.momentum",
+                "interval(0.0,1.0)",
+                FloatDistribution(0.0, 1.0),
+                condition=Condition("optimizer", ("sgd",)),
+            ),
+            Parameter("optimizer", "optimizer", "adam,sgd", chooses),
+        )
+    )
+    plan = replace(plan, space=space, n_trials=20, storage=str(tmp_path / "conditional.log"))
+    open_study(plan, {"identity": {}}, force=False)
+    seen = []
+    work(plan, lambda trial, values: seen.append(dict(values)) or 0.5)
+    assert {values["optimizer"] for values in seen} == {"adam", "sgd"}
+    assert all(("optimizer.momentum" in values) == (values["optimizer"] == "sgd") for values in seen)
+
+
+def test_more_may_be_drawn_by_optunas_own_means(plan):
+    drawn = []
+    work(plan, lambda trial, values: values["z"], extend=lambda trial: {"z": trial.suggest_float("z", 2, 3)})
+    drawn = trials(plan)[0]
+    assert drawn.value == drawn.params["z"]
+    assert list(drawn.params) == ["x", "y", "z"]
+
+
+# Stopping.
+
+
+def test_a_stop_file_ends_the_work_after_the_running_report(plan, tmp_path):
+    plan, stop = replace(plan, n_trials=5), tmp_path / "stop"
+
+    def task(trial, values):
+        trial.report(1, 0.5)
+        if trial.number == 1:
+            stop.touch()
+            trial.report(2, 0.4)  # told, and then it stops
+            raise AssertionError("it went on")
+        return 0.5
+
+    work(plan, task, stop_file=stop)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert trials(plan)[1].intermediate_values == {1: 0.5, 2: 0.4}
+    work(plan, raises(AssertionError("it began")), stop_file=stop)
+    stop.unlink()
+    work(plan, lambda trial, values: 0.5, stop_file=stop)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE] * 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_asks_and_a_second_stops_at_once(plan, number):
+    heard, plan = [], replace(plan, n_trials=3)
+    outer = signal.signal(number, lambda *_: heard.append("by whoever launched the worker"))
+
+    def ask_once(trial, values):
+        os.kill(os.getpid(), number)
+        return 0.5  # this trial does not report, so it ends first
+
+    def ask_twice(trial, values):
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        raise AssertionError("it went on")
+
+    try:
+        mine = signal.getsignal(number)
+        work(plan, ask_once)
+        assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE]
+        assert len(heard) == 1
+        with pytest.raises(KeyboardInterrupt):
+            work(plan, ask_twice)
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, outer)
+    work(plan, lambda trial, values: 0.5)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE] * 3
+
+
+def test_a_worker_may_be_a_thread(plan):
+    plan = replace(plan, n_trials=4)
+    threads = [threading.Thread(target=work, args=(plan, lambda trial, values: values["x"])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE] * 4
+
+
+def test_three_equal_errors_and_a_target_end_the_work(plan):
+    plan = replace(plan, n_trials=9)
+    work(plan, raises(ValueError("broken")))
+    assert len(trials(plan)) == 3
+    work(replace(plan, target=0.5, began=trials(plan)[-1].datetime_complete.timestamp() + 1e-3), lambda *_: 0.4)
+    assert [outcome(trial) for trial in trials(plan)] == ["failed"] * 3 + ["complete"]
