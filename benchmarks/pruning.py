@@ -35,15 +35,18 @@ SPACE = [
     "model.dropout=interval(0.0,0.6)",
     "trainer.batch_size=tag(pow2,interval(32,512))",
 ]
-SEARCHES = {
-    "random + successive halving": ["random", "successive_halving"],
-    "auto + its pruner (the default)": ["auto", "auto"],
+HALVING = "hydra/sweeper/pruner=successive_halving"
+PRUNERS = {
+    "successive halving (eta 4)": [HALVING],
+    "successive halving (eta 3, from epoch 3)": [
+        HALVING,
+        "hydra.sweeper.pruner.reduction_factor=3",
+        "hydra.sweeper.pruner.min_resource=3",
+    ],
 }
 
 
-def sweep(
-    folder: Path, name: str, seed: int, rows: int, sampler: str, pruner: str, *settings: str
-) -> list[optuna.trial.FrozenTrial]:
+def sweep(folder: Path, name: str, seed: int, rows: int, *settings: str) -> list[optuna.trial.FrozenTrial]:
     """The trials of one sweep, run as a person would."""
     words = [
         f"data.rows={rows}",
@@ -53,8 +56,7 @@ def sweep(
         f"hydra.sweeper.seed={seed}",
         f"hydra.sweeper.study_name={name}",
         "hydra.sweeper.dvc=false",
-        f"hydra/sweeper/sampler={sampler}",
-        f"hydra/sweeper/pruner={pruner}",
+        "hydra/sweeper/sampler=random",
     ]
     done = subprocess.run(
         [sys.executable, str(ROOT / "src/train.py"), "-m", "data=fashion_mnist", *words, *settings, *SPACE],
@@ -75,19 +77,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=12000)
     arguments = parser.parse_args()
-    shares: dict[str, list[float]] = {name: [] for name in SEARCHES}
-    print("| seed | best of 40 | epochs | " + " | ".join(SEARCHES) + " |\n|---|---|---|" + "---|" * len(SEARCHES))
+    shares: dict[str, list[float]] = {name: [] for name in PRUNERS}
+    print("| seed | best of 40 | epochs | " + " | ".join(PRUNERS) + " |\n|---|---|---|" + "---|" * len(PRUNERS))
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             shutil.copy(ROOT / "params.yaml", folder)
-            full = sweep(folder, "full", seed, arguments.rows, "random", "none", f"hydra.sweeper.n_trials={TRIALS}")
+            full = sweep(
+                folder, "full", seed, arguments.rows, "hydra/sweeper/pruner=none", f"hydra.sweeper.n_trials={TRIALS}"
+            )
             top, spent = best(full, maximizes=True), sum(map(cost, full))
             assert top is not None
             cells = []
-            for number, (name, strategy) in enumerate(SEARCHES.items()):
+            for number, (name, pruner) in enumerate(PRUNERS.items()):
                 until = [f"hydra.sweeper.target={top.value}", f"hydra.sweeper.n_trials={4 * TRIALS}"]
-                trials = sweep(folder, f"search-{number}", seed, arguments.rows, *strategy, *until)
+                trials = sweep(folder, f"pruned-{number}", seed, arguments.rows, *pruner, *until)
                 reached = (found := best(trials, maximizes=True)) is not None and found.value >= top.value
                 shares[name].append(sum(map(cost, trials)) / spent if reached else math.inf)
                 cells.append(f"{shares[name][-1]:.2f} ({len(trials)} trials)" if reached else "not reached")
