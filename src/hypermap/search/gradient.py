@@ -12,7 +12,6 @@ from itertools import count
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -27,7 +26,7 @@ STABILITY = 3  # Spall's A: pairs for which the steps hardly shrink
 MEMORY = 0.9  # of the mean square that scales the gradient
 
 
-class Gradient(BaseSampler):
+class Gradient(numbered.Separate):
     """Pairs of trials at x + c·Δ and x − c·Δ, Δ a vector of random signs; after each pair, x steps downhill.
 
     The trials before `start_trials` are quasi-random points; the best of them is the first x. After them, a trial's
@@ -74,16 +73,6 @@ class Gradient(BaseSampler):
                 "gradient descent needs one objective; for several, choose a sampler such as nsgaii or tpe."
             )
         self._latest = (-1, {})
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: each parameter is a coordinate of x."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing: each parameter is a coordinate of x."""
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -22,22 +22,26 @@ from hypermap.errors import UserError, near
 ROUNDS = 8  # of the permutation; four make a good one where the halves are wide, small grids want more
 
 
-class Numbered(BaseSampler):
-    """A sampler whose proposal depends on the trial's number, the parameter's name and its distribution alone."""
-
-    @abstractmethod
-    def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """The value of a parameter in the trial of this number."""
+class Separate(BaseSampler):
+    """A sampler that draws each parameter by itself."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: each parameter stands for itself."""
+        """Nothing is drawn together."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Nothing: each parameter stands for itself."""
+        """Nothing is drawn together."""
         return {}
+
+
+class Numbered(Separate):
+    """A sampler whose proposal depends on the trial's number, the parameter's name and its distribution alone."""
+
+    @abstractmethod
+    def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
+        """The value of a parameter in the trial of this number."""
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
