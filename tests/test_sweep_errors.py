@@ -13,6 +13,8 @@ from hypermap import compose as module
 from hypermap.data.prepare import FORMAT
 from hypermap.errors import UserError
 
+# Told once by the module that asks for it; pytest resets the filters for each test.
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ("python", "src/train.py", "-m")
 LR = "optimizer.lr=interval(0.01,0.1)"
