@@ -42,7 +42,9 @@ def best_trial(name: str) -> int:
 
 def order_of_trial(study: str, number: int) -> str:
     """The params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
-    path = Path("studies") / study / str(number) / ORDER
+    from hypermap.search.storage import STUDIES
+
+    path = STUDIES / study / str(number) / ORDER
     return path.read_text(encoding="utf-8") if path.exists() else order_of(Path(), experiment_name(study, number))
 
 

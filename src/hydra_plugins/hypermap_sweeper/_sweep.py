@@ -76,7 +76,7 @@ class Sweep:
 
     def search(self, arguments: list[str]) -> Plan:
         """Begin the study or take it up, launch the workers, and tell the results."""
-        composer = self.composer(arguments)
+        composer = Composer(self.context.config_loader.get_search_path(), self.config.hydra.job.config_name, [])
         space, fixed = self.space(arguments, composer)
         composer.overrides = [*self.hydra_overrides, *fixed]
         composer.groups = frozenset(p.key for p in space.parameters if self.choices(p.key))
@@ -110,10 +110,6 @@ class Sweep:
         return plan
 
     # What is searched
-
-    def composer(self, arguments: Sequence[str]) -> Composer:
-        """Composes from the configuration as it is; the baseline is read with it."""
-        return Composer(self.context.config_loader.get_search_path(), self.config.hydra.job.config_name, [])
 
     @property
     def hydra_overrides(self) -> list[str]:

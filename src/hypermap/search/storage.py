@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hypermap.errors import UserError
 
+STUDIES = Path("studies")  # where studies are kept by name
 BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
 BUSY_S = 60  # how long a writer waits for another's transaction
 
@@ -160,6 +161,6 @@ def file_of(place: str) -> Path | None:
 def lock_folder(place: str, study: str) -> Path:
     """Where the locks of a study's trials are: beside its file, so that all who see the one see the other."""
     file = file_of(place)
-    folder = (file.parent if file else Path("studies").absolute() / study) / f".locks-{study}"
+    folder = (file.parent if file else STUDIES.absolute() / study) / f".locks-{study}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -20,9 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.errors import UserError, near
 from hypermap.files import write_json
 from hypermap.search.space import Space
-from hypermap.search.storage import file_of, lock_folder, open_storage, shown
+from hypermap.search.storage import STUDIES, file_of, lock_folder, open_storage, shown
 
-STUDIES = Path("studies")
 WHERE = "study.json"  # in a study's folder: the storage it is in
 RECORD, RESULT, WORKER = "hypermap", "result", "worker"  # user attributes: the first a study's, the others a trial's
 SAME_ERRORS = 3  # in a row, and the sweep stops
