@@ -8,7 +8,7 @@ BIN    := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := repro
-.PHONY: help repro order promote dashboard check format test bench lock clean
+.PHONY: help repro order promote confirm review dashboard check format test bench lock clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ order: $(VENV)/installed  ## write an experiment's choices into params.yaml: mak
 
 promote: $(VENV)/installed  ## write a study's best trial into params.yaml: make promote STUDY=name (another: TRIAL=42)
 	@python src/promote.py "$(STUDY)" $(TRIAL)
+
+review: $(VENV)/installed  ## print what changed against a branch, as Markdown: make review [BASE=origin/main]
+	@python src/review.py "$(BASE)"
+
+confirm: $(VENV)/installed  ## train a study's best trials and its baseline with other seeds: make confirm STUDY=name
+	@python src/confirm.py "$(STUDY)" $(if $(BEST),best=$(BEST)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
 
 dashboard: $(VENV)/installed  ## open a study in optuna-dashboard: make dashboard STUDY=name
 	@python src/dashboard.py "$(STUDY)"

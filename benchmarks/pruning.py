@@ -24,9 +24,8 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import optuna  # noqa: E402
 
-from hypermap.search.compare import cost  # noqa: E402
 from hypermap.search.storage import open_storage  # noqa: E402
-from hypermap.search.study import best  # noqa: E402
+from hypermap.search.study import best, epochs  # noqa: E402
 
 TRIALS, EPOCHS = 40, 81
 SPACE = [
@@ -85,14 +84,14 @@ def main() -> None:
             full = sweep(
                 folder, "full", seed, arguments.rows, "hydra/sweeper/pruner=none", f"hydra.sweeper.n_trials={TRIALS}"
             )
-            top, spent = best(full, maximizes=True), sum(map(cost, full))
+            top, spent = best(full, maximizes=True), sum(map(epochs, full))
             assert top is not None
             cells = []
             for number, (name, pruner) in enumerate(PRUNERS.items()):
                 until = [f"hydra.sweeper.target={top.value}", f"hydra.sweeper.n_trials={4 * TRIALS}"]
                 trials = sweep(folder, f"pruned-{number}", seed, arguments.rows, *pruner, *until)
                 reached = (found := best(trials, maximizes=True)) is not None and found.value >= top.value
-                shares[name].append(sum(map(cost, trials)) / spent if reached else math.inf)
+                shares[name].append(sum(map(epochs, trials)) / spent if reached else math.inf)
                 cells.append(f"{shares[name][-1]:.2f} ({len(trials)} trials)" if reached else "not reached")
         print(f"| {seed} | {top.value:.4f} | {spent} | " + " | ".join(cells) + " |", flush=True)
     told = [f"{statistics.median(values):.2f} (at most {max(values):.2f})" for values in shares.values()]

@@ -8,12 +8,9 @@ python src/train.py --config FILE               the stage of dvc.yaml
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from hypermap.errors import run
-
-PREPARED = Path("data/prepared")
-CACHE = Path("data/cache")
+from hypermap.runs import PREPARED, by_hand, prepare, told
 
 
 def stage(config: Path) -> None:
@@ -23,38 +20,7 @@ def stage(config: Path) -> None:
     configuration = read_slice(config)
     from hypermap.experiment import train  # brings torch, which takes seconds
 
-    report(train(configuration, PREPARED, Path("models"), Path("reports/validation.json")))
-
-
-def prepare(configuration: dict[str, Any]) -> Path:
-    """The folder of the data that the configuration asks for, prepared first where it is not."""
-    from hypermap.data.prepare import find_or_prepare
-
-    return find_or_prepare(configuration["data"], [PREPARED], CACHE)
-
-
-def by_hand(configuration: dict[str, Any], output: Path) -> Any:
-    """Train beside the pipeline, alone or as a trial of a sweep; results in `output`. Returns the objective(s)."""
-    prepared = prepare(configuration)
-    from hypermap.search.trial import current
-
-    if (trial := current()) is not None:
-        from hypermap.sweeps import train_trial
-
-        return train_trial(configuration, prepared, trial)
-    from hypermap.experiment import train
-
-    result = train(configuration, prepared, output, output / "validation.json")
-    report(result)
-    print(f"Model and history: {output}")
-    return result.objective
-
-
-def report(result: Any) -> None:
-    """Say in one line how it went."""
-    fits = len(result.scores)
-    told = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
-    print(f"Validation {result.monitor} {result.objective:.4f} {told}, trained in {result.seconds:.1f} s")
+    print(told(train(configuration, PREPARED, Path("models"), Path("reports/validation.json"))))
 
 
 def main() -> None:

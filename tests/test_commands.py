@@ -171,6 +171,12 @@ def test_a_sweep_runs_each_value_once_in_order_and_tells_a_bad_one_first(clone):
     out = project.ok(*TRAIN, "-m", "optimizer.lr=0.1,0.02", *sweep).out
     assert out.splitlines()[0] == "Baseline: params.yaml"
     assert "2 of 2 trials: 2 complete." in out
+    assert "Report: reports/studies/rates/report.md" in out
+    assert project.ok("git", "status", "--porcelain").out == "?? reports/studies/rates/\n"
+    report = project.path / "reports/studies/rates"
+    made = {path.relative_to(report): path.read_bytes() for path in report.rglob("*.*")}
+    project.ok("python", "src/report.py", "study=rates")
+    assert {path.relative_to(report): path.read_bytes() for path in report.rglob("*.*")} == made
     rates = [
         project.json(f"studies/rates/{number}/model.json")["configuration"]["optimizer"]["lr"] for number in range(2)
     ]

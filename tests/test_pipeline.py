@@ -335,7 +335,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(clone):
     project = clone()
     stage = {name: (project.path / "models" / name).read_bytes() for name in RESULTS}
     forget_runs(project)
-    project.ok("python", "src/train.py", "-m", "seed=0,1", "hydra.sweep.dir=multirun/seeds")
+    project.ok(
+        "python", "src/train.py", "-m", "seed=0,1", "hydra.sweep.dir=multirun/seeds", "hydra.sweeper.report=false"
+    )
     jobs = [project.path / "multirun/seeds" / job for job in "01"]
     zero, one = ({name: (job / name).read_bytes() for name in RESULTS} for job in jobs)
     assert zero == stage

@@ -78,6 +78,7 @@ def epoch(k):
         "validation_score": 0.98 - 0.5 / k,
         "learning_rate": 0.003,
         "gradient_norm": 1.0 / k,
+        "clipped": 0.0,
         "seconds": 0.1 * np.random.default_rng().random(),
     }
 

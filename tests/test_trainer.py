@@ -201,6 +201,7 @@ def test_clipping_is_that_of_torch_and_the_norm_told_is_the_one_before():
     assert max(norms) > 0.8 > min(norms)  # some are cut, some are not
     assert_same_weights(ours.state_dict(), theirs.state_dict())
     np.testing.assert_allclose(column(trained, "gradient_norm"), np.reshape(norms, (3, 8)).mean(1), rtol=1e-4)
+    np.testing.assert_allclose(column(trained, "clipped"), (np.reshape(norms, (3, 8)) > 0.8).mean(1))
 
 
 def test_a_schedule_is_that_of_a_plain_loop():

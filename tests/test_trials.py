@@ -10,7 +10,7 @@ import pytest
 from hypermap.search.storage import open_storage
 from hypermap.search.study import outcome
 
-TRAIN = ("python", "src/train.py", "-m")
+TRAIN = ("python", "src/train.py", "-m", "hydra.sweeper.report=false")
 RANDOM = ("hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none")
 
 

@@ -116,6 +116,10 @@ def test_a_worktree_of_a_bare_clone_in_which_nothing_has_run(clone):
     clone.shared.ok("git", "clone", "--quiet", "--bare", ".", str(bare))
     clone.shared.ok("git", "-C", str(bare), "worktree", "add", "--quiet", str(project.path))
     order, metrics = ((project.path / name).read_text() for name in ("params.yaml", "reports/validation.json"))
+    report = project.path / "reports/studies/strategies/comparison.csv"
+    report.write_text("of another search\n")
+    assert not taken(project).dirty, "a report of a study decides nothing"
+    project.ok("git", "checkout", "--quiet", ".")
     of = taken(project)
     assert not of.dirty
     publish(project.path, of, "study-0007", order, metrics)

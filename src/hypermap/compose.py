@@ -6,6 +6,7 @@ dictionary of the order's own shape, fully spelled out: every group is ``{name: 
 
 import os
 import re
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -149,6 +151,39 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
         compose(_without_sweeps(parsed), baseline.order)
     if not asks:
         print(f"Baseline: {baseline.says}", flush=True)
+    base = (ORDER.read_text(encoding="utf-8") if ORDER.exists() else "") if multirun else None
+    _start(_job(task, prepare, base), arguments, MENU, baseline.config_name)
+
+
+def sweep_again(
+    task: Callable[[Configuration, Path], Any],
+    prepare: Callable[[Configuration], Path],
+    words: Sequence[str],
+    base: str,
+    menu: Path,
+) -> None:
+    """Run `task` as a sweep of before, from what that began from rather than from what is here now.
+
+    Args:
+        task: as `application` has it; `prepare` too.
+        words: its command line, Hydra's own words among them, which were checked then.
+        base: the text of its order.
+        menu: a copy of its menu's folder.
+
+    Raises:
+        UserError: as the sweep does.
+    """
+    with _told():
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        order: Any = OmegaConf.to_container(OmegaConf.create(base))
+    config_name = "config" if _sets_order_aside(parsed) else _store(order, parsed, menu)
+    _start(_job(task, prepare, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
+
+
+def _job(
+    task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path], base: str | None
+) -> TaskFunction:
+    """What Hydra runs for each configuration; `base` is the text of the order from which a sweep's start."""
 
     def job(config: DictConfig) -> Any:
         from hypermap.search.trial import current
@@ -158,15 +193,18 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
             return task(configuration, output)
         return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
 
-    if multirun:
+    if base is not None:
         from hypermap.sweeps import Training  # brings Optuna
 
-        base = ORDER.read_text(encoding="utf-8") if ORDER.exists() else ""
         job.application = Training(prepare, base)  # type: ignore[attr-defined]
+    return job
+
+
+def _start(job: TaskFunction, arguments: Namespace, menu: Path, config_name: str) -> None:
+    """What `hydra.main` does, with arguments that need not be this program's."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
-    decorate = hydra.main(config_path=str(MENU), config_name=baseline.config_name)
     with _told():
-        decorate(job)()
+        _run_hydra(arguments, get_args_parser(), job, str(menu), config_name)
 
 
 def _job_configuration(config: DictConfig) -> Configuration:
@@ -179,24 +217,29 @@ def _job_configuration(config: DictConfig) -> Configuration:
 
 def _baseline(parsed: Sequence[Override]) -> Baseline:
     """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
-    for override in parsed:
-        if override.key_or_group in ("experiment", "sweep"):
-            return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
+    if (override := _sets_order_aside(parsed)) is not None:
+        return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
     order = read_order()
     experiment = order.get("experiment")
     says = f"{ORDER}, which names experiment {experiment}" if experiment else str(ORDER)
     return Baseline(_store(order, parsed), says, order)
 
 
-def _store(order: Mapping[str, Any], parsed: Sequence[Override]) -> str:
+def _sets_order_aside(parsed: Sequence[Override]) -> Override | None:
+    """The override that is a baseline of its own, if there is one."""
+    return next((override for override in parsed if override.key_or_group in ("experiment", "sweep")), None)
+
+
+def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | None = None) -> str:
     """Make the order a primary configuration on top of the menu's, and return its name.
 
     A group that the command line chooses loses the order's values with its choice: they belong together.
     """
-    rechosen = {override.key_or_group for override in parsed} & set(groups())
+    known = groups(menu)
+    rechosen = {override.key_or_group for override in parsed} & set(known)
     kept = {key: value for key, value in order.items() if key not in rechosen}
     experiment = kept.pop("experiment", None)
-    chosen = {group: choice_of(kept, group) for group in groups() if group in kept}
+    chosen = {group: choice_of(kept, group) for group in known if group in kept}
     if experiment:
         overrides = [{"override experiment": experiment}]
     else:

@@ -22,11 +22,11 @@ MAPPINGS = (*TUNED, "evaluation")
 Configuration = dict[str, Any]
 
 
-def groups() -> dict[str, list[str]]:
-    """Every group of the menu with its choices."""
+def groups(menu: Path | None = None) -> dict[str, list[str]]:
+    """Every group of the menu, or of one in another folder, with its choices."""
     return {
         folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
-        for folder in sorted(MENU.iterdir())
+        for folder in sorted((menu or MENU).iterdir())
         if folder.is_dir() and not folder.name.startswith((".", "_"))
     }
 

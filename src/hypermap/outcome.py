@@ -24,6 +24,7 @@ FILES = (MODEL, RECORD, HISTORY, SCORES)
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
+    "clipped",
 )  # fmt: skip
 
 

@@ -35,6 +35,10 @@ class Regularizer:
             gradient.mul_(torch.clamp(self.clip_norm / (norm + 1e-6), max=1.0))
         return norm
 
+    def clipped(self, norms: Tensor) -> float:
+        """The share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
+        return 0.0 if self.clip_norm is None else (norms > self.clip_norm).float().mean().item()
+
     def stops(self, epochs_done: int, best_epoch: int) -> bool:
         """Whether the patience is at its end; epochs count from 1."""
         return self.patience_epochs is not None and epochs_done - best_epoch >= self.patience_epochs

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from hypermap import versions
 from hypermap.data.prepare import read_manifest
 from hypermap.errors import UserError
@@ -13,7 +15,9 @@ from hypermap.files import write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
 from hypermap.search.application import About, Application, without
+from hypermap.search.storage import REPORTS
 from hypermap.search.trial import RunningTrial
+from hypermap.study_report.verdict import read_thresholds
 from hypermap.validate import validate
 
 METRICS = "validation.json"
@@ -75,6 +79,7 @@ class Training(Application):
     def resume(self, study: str, kept: Mapping[str, Any], menu: Path) -> None:
         """Go on from what `begin` kept."""
         self.study, self.base, self.menu, taken = study, str(kept["base"]), menu, kept["snapshot"]
+        self.snapshot = None
         if isinstance(taken, str):
             if taken != "hydra.sweeper.dvc=false":
                 print(f"No DVC experiments: {taken}.", flush=True)
@@ -86,6 +91,12 @@ class Training(Application):
             print(f"{error} This machine's trials start from its own files.", flush=True)
             own = versions.snapshot(Path.cwd())
             self.snapshot = None if isinstance(own, str) else own
+
+    def report(self, study: optuna.Study, storage: str) -> str:
+        """Write the study's report, and say what it comes to."""
+        from hypermap.study_report.command import report  # brings matplotlib, which workers have no use for
+
+        return report(study, storage, REPORTS, read_thresholds(MENU / "report.yaml"))
 
     def before_tell(self, trial: RunningTrial) -> None:
         """Leave the trial's order in its folder, and make it a DVC experiment.
@@ -134,7 +145,7 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
     figures = {**result.figures, "parameters": result.parameters, "latency_ms": result.latency_ms}
     figures["seconds"] = result.seconds
     trial.record |= {
-        "figures": result.figures,
+        "figures": {**result.figures, "parameters": result.parameters},
         "epochs": result.epochs,
         "kept_epoch": result.kept_epoch,
         **({"scores": result.scores} if len(result.scores) > 1 else {}),

@@ -217,13 +217,14 @@ class Trainer:
             after_step(step)
 
         sizes = torch.tensor([len(output) for output in outputs], device=self.device)
-        seen = torch.cat(outputs).float()
+        seen, every_norm = torch.cat(outputs).float(), torch.stack(norms)
         return {
             "epoch": len(self.progress.history) + 1,
             "train_loss": self.mean_loss(torch.stack(losses), sizes),
             "train_score": self.score(seen, train.targets[order[: len(seen)].to(self.device)]),
             "learning_rate": rates[-1] * multiplier,
-            "gradient_norm": torch.stack(norms).mean().item(),
+            "gradient_norm": every_norm.mean().item(),
+            "clipped": parts.regularizer.clipped(every_norm),
             "seconds": time.perf_counter() - started,
         }
 

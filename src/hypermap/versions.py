@@ -31,6 +31,7 @@ from hypermap.errors import UserError
 SOURCES = ("conf", "src", "dvc.yaml", "dvc.lock", "params.yaml")  # what counts even where it is not tracked yet
 ORDER = "params.yaml"
 METRICS = "reports/validation.json"
+STUDIES = "reports/studies/"  # what a search writes there decides nothing of the next
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # Git has files only: a folder without any is left out
 PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # of another repository, where a hook began this
 PATIENCE_S = 3.0  # how long a reference may stay locked by somebody else
@@ -45,7 +46,7 @@ class Snapshot:
 
     commit: str  # the baseline, under which DVC lists the trials
     tree: str  # what every trial's tree starts from
-    dirty: bool  # whether anything of it was not as committed
+    dirty: bool  # whether anything of it, but for reports of studies, was not as committed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def snapshot(root: Path) -> Snapshot | str:
         commit, committed = _git(root, "rev-parse", "HEAD^{commit}", "HEAD^{tree}").split()
         tree = _work_tree(root)
         start = _Pipeline(root).unrun(repository, tree, folder)
-        return Snapshot(commit, start, dirty=tree != committed)
+        return Snapshot(commit, start, dirty=_differ(repository, tree, committed, folder + STUDIES))
     except FileNotFoundError as error:
         return f"{error.filename} was not found"
     except subprocess.CalledProcessError as error:
@@ -246,6 +247,12 @@ def _cache_an_empty_folder(root: Path) -> None:
                 cache.add_bytes(EMPTY_FOLDER["md5"], EMPTY_OBJECT)
     except DvcException as error:
         raise OSError(f"DVC's cache cannot be used: {error}") from error
+
+
+def _differ(repository: pygit2.Repository, tree: str, committed: str, but_for: str) -> bool:
+    """Whether two trees differ in a file outside the folder `but_for`."""
+    one, other = (cast("pygit2.Tree", repository[sha]) for sha in (tree, committed))
+    return any(not delta.new_file.path.startswith(but_for) for delta in one.diff_to_tree(other).deltas)
 
 
 def _work_tree(root: Path) -> str:

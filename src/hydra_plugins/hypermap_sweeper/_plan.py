@@ -27,7 +27,10 @@ NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler"
 NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
 # Settings with which a sweep that ships is still that sweep.
-OF_A_RUN = r"hydra\.sweeper\.(n_trials|n_jobs|timeout|target|resume|storage|max_failure_rate|dvc)="
+OF_A_RUN = (
+    r"hydra\.sweeper\.(n_trials|n_jobs|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal|scientific|confirm|report)"
+    r"(\.\w+)?="
+)
 
 
 @dataclass(frozen=True)

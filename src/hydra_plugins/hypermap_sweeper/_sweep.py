@@ -2,12 +2,17 @@
 
 import copy
 import functools
+import os
+import platform
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +26,33 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hypermap.build import locate
 from hypermap.compose import resolve
-from hypermap.errors import UserError
+from hypermap.errors import UserError, near
 from hypermap.files import write_text
 from hypermap.search.application import Application
 from hypermap.search.space import Parameter, Space
-from hypermap.search.storage import lock_folder
+from hypermap.search.storage import REPORTS, lock_folder, shown
 from hypermap.search.strategy import make_pruner, make_sampler
-from hypermap.search.study import Plan, best, connect, failure, finished, open_study, outcome, why_stop
+from hypermap.search.study import (
+    PURPOSE,
+    SNAPSHOT,
+    Plan,
+    best,
+    connect,
+    failure,
+    finished,
+    open_study,
+    outcome,
+    reached,
+    why_stop,
+)
 from hypermap.search.watch import heading, summary, watching
 
+from ._confirm import Source, check_seed, confirm, wanted
 from ._plan import Planner, as_list
 from ._space import Menu, read_space
 from ._trials import Composer, Worker, snapshot_path
 
-MENU = ".conf"  # the snapshot, in the study's folder
-REPORTS = Path("reports/studies")
+PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null"}  # a worker leaves nothing of its own
 
 
@@ -50,12 +67,22 @@ class Sweep:
         self.context = context
         self.task = task
         self.suffix = ""
+        self.repeat = 0
         self.application: Application = getattr(task, "application", None) or Application()
 
     def run(self, arguments: list[str]) -> None:
-        """Search; or, where the sweep compares strategies, search once with each, and draw them side by side."""
+        """Search; or, where the sweep compares strategies, search with each, and draw them side by side.
+
+        Of several seeds, the k-th search of a strategy has the study's seed + k, and trials train with what follows
+        from it. All strategies are searched with one seed before any is with the next.
+        """
         compared: dict[str, dict[str, Any]] = self.settings.pop("compare") or {}
+        seeds = self.settings.pop("seeds")
+        if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+            raise UserError(f"hydra.sweeper.seeds is {seeds!r}; it must be a whole number of at least 1.")
         if not compared:
+            if seeds > 1:
+                raise UserError(f"hydra.sweeper.seeds is {seeds}; without hydra.sweeper.compare there is one search.")
             self.search(arguments)
             return
         for name, changes in compared.items():
@@ -64,15 +91,23 @@ class Sweep:
                     f"hydra.sweeper.compare.{name} sets {', '.join(odd)}; a sweep has: {', '.join(self.settings)}."
                 )
         plans = {}
-        for name, changes in compared.items():
-            one = copy.copy(self)
-            one.suffix = f"-{name}"
-            one.settings = {**self.settings, **{key: _named(key, value) for key, value in (changes or {}).items()}}
-            one.settings["params"] = {**(self.settings["params"] or {}), **((changes or {}).get("params") or {})}
-            plans[name] = one.search(arguments)
-        from hypermap.search.compare import compare
+        for repeat in range(seeds):
+            for name, changes in compared.items():
+                one = copy.copy(self)
+                one.repeat, one.suffix = repeat, f"-{name}" + (f"-s{repeat}" if seeds > 1 else "")
+                one.settings = {**self.settings, "report": False} | {
+                    key: _named(key, value) for key, value in (changes or {}).items()
+                }
+                one.settings["params"] = {**(self.settings["params"] or {}), **((changes or {}).get("params") or {})}
+                plans[one.suffix] = one.search(arguments)
+        from hypermap.study_report.comparison import compare
+        from hypermap.study_report.reading import read
+        from hypermap.study_report.verdict import read_thresholds
 
-        print(compare(plans, REPORTS), flush=True)
+        suffix, first = next(iter(plans.items()))
+        views = [read(connect(plan), shown(plan.storage)) for plan in plans.values()]
+        thresholds = read_thresholds(Path("conf/report.yaml"))
+        print(compare(views, REPORTS, thresholds, first.name.removesuffix(suffix)), flush=True)
 
     def search(self, arguments: list[str]) -> Plan:
         """Begin the study or take it up, launch the workers, and tell the results."""
@@ -83,8 +118,11 @@ class Sweep:
         composer.added = frozenset(p.key for p in space.parameters if p.added)
         baseline = self.baseline(space, composer)
         about = self.application.about(baseline, [p.key for p in space.parameters], as_list(self.settings["objective"]))
+        if (to_confirm := wanted(self.settings["confirm"])) is not None:
+            check_seed(baseline)
         planner = Planner(self.settings, self.config, self.suffix)
         plan, jobs = planner.plan(space, about), planner.jobs()
+        plan = replace(plan, seed=plan.seed + self.repeat)
         make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
 
         record = {
@@ -93,21 +131,39 @@ class Sweep:
             "pruner": plan.pruner,
             "seed": plan.seed,
             "objectives": list(plan.objectives),
+            "horizon": plan.horizon,
             "folder": str(plan.folder),
+            "program": os.path.relpath(sys.argv[0]),
             "command": arguments,
+            "fixed": fixed,
+            "hydra": [override for override in self.hydra_overrides if not override.startswith("hydra.mode=")],
+            "versions": versions(),
             "began": plan.began,  # so that whoever takes it up finds a record other than his own
         }
         resume = self.settings["resume"]
         if resume not in ("auto", "force"):
             raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
         record |= self.application.begin(plan.name, publish=bool(self.settings["dvc"]))
+        purpose = self.purpose(space)
         study, kept = open_study(plan, record, force=resume == "force")
+        if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
+            study.set_user_attr(PURPOSE, purpose)
         composer.search_path = self.snapshot(plan, renew=kept == record)
-        self.application.resume(plan.name, kept, plan.folder / MENU)
+        self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
         print(heading(plan, study), flush=True)
         self.launch(plan, composer, fixed, jobs)
-        self.finish(plan)
+        try:
+            self.finish(plan)
+            if to_confirm is not None and self.is_done(plan):
+                confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
+        finally:  # of a search that failed, too: the report says what did, and where
+            self.report(study, plan.storage)
         return plan
+
+    def report(self, study: optuna.Study, storage: str) -> None:
+        """Have the application report on a study, unless the sweep is told not to."""
+        if self.settings["report"] and (told := self.application.report(study, storage)):
+            print(told, flush=True)
 
     # What is searched
 
@@ -149,6 +205,17 @@ class Sweep:
         menu = Menu(self.choices, has, chosen)
         return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, menu)
 
+    def purpose(self, space: Space) -> dict[str, Any]:
+        """What the study is for, as a person said it, and which parameters it is to tell something about."""
+        goal, scientific = self.settings["goal"], as_list(self.settings["scientific"]) or []
+        for name in scientific:
+            if name not in space.names:
+                raise UserError(
+                    f"hydra.sweeper.scientific names {name!r}{near(name, space.names)}, which is not searched. "
+                    f"There are: {', '.join(space.names) or 'none'}."
+                )
+        return {"goal": None if goal is None else str(goal), "scientific": scientific}
+
     def baseline(self, space: Space, composer: Composer) -> dict[str, Any]:
         """The configuration at the lower end of the space; both ends of each parameter are checked."""
         lows = {p.key: _ends(p)[0] for p in space.parameters if p.condition is None}
@@ -187,7 +254,7 @@ class Sweep:
 
     def snapshot(self, plan: Plan, *, renew: bool) -> Any:
         """The search path with the configuration's folder as it was when the study began."""
-        folder = plan.folder / MENU
+        folder = plan.folder / SNAPSHOT
         if renew and folder.exists():
             shutil.rmtree(folder)
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -243,6 +310,11 @@ class Sweep:
         """The custom search space: a function of the configuration and Optuna's trial, by its dotted path."""
         path = self.settings["custom_search_space"]
         return None if path is None else locate(path)
+
+    def is_done(self, plan: Plan) -> bool:
+        """Whether the search came to its budget or its target, rather than being stopped."""
+        trials = connect(plan).get_trials(deepcopy=False)
+        return len(finished(trials, plan.n_trials)) >= plan.n_trials or reached(plan, trials) is not None
 
     def finish(self, plan: Plan) -> None:
         """Write the results, tell them, and raise what ended the sweep if that was an error."""
@@ -310,6 +382,11 @@ def _plain(value: Any) -> Any:
 
 def _sweeps(argument: str) -> bool:
     return bool(OverridesParser.create().parse_override(argument).is_sweep_override())
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the figures of a trial."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 
 def _key_value(override: str) -> tuple[str, str]:

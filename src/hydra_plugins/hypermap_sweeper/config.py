@@ -89,6 +89,11 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     seed: int | None = None  # of the search; null: the configuration's
     resume: str = "auto"  # force: take up a study that was begun otherwise
     compare: Any = None  # name: {setting: value, …}; one study for each, and a picture of all of them
+    seeds: int = 1  # of a comparison: how often each strategy is searched, with other seeds
+    goal: str | None = None  # what the study is for, in words, for its report
+    scientific: Any = None  # the parameters that it is to tell something about; the others are tuned for fairness
+    confirm: Any = None  # true, or {best: 3, seeds: 5}: at its end, train the best and the baseline with other seeds
+    report: bool = True  # at its end, write reports/studies/NAME/
     dvc: bool = True  # each completed trial becomes a DVC experiment
 
 

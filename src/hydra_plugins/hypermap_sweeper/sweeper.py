@@ -36,6 +36,11 @@ class HypermapSweeper(Sweeper):
         Raises:
             UserError: the space, the settings or the study do not fit; or the error that ended the sweep.
         """
+        from ._confirm import again, wanted
         from ._sweep import Sweep  # Optuna takes a second to import, and Hydra imports this module at each start
 
-        Sweep(self.settings, self.config, self.hydra_context, self.task_function).run(arguments)
+        sweep = Sweep(self.settings, self.config, self.hydra_context, self.task_function)
+        if (asked := wanted(sweep.settings["confirm"])) is not None and asked.only is not None:
+            again(sweep, asked, arguments)
+        else:
+            sweep.run(arguments)

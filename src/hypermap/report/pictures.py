@@ -5,8 +5,7 @@ Colours are those of Okabe and Ito (2008), which colour-blind readers can tell a
 
 import functools
 import io
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib.style
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -202,36 +201,6 @@ def residuals(targets: NDArray[Any], values: NDArray[Any]) -> Figure:
     right.scatter(predicted, actual - predicted, **dots)
     right.axhline(0, color=GREY, linestyle="--", linewidth=1.2)
     right.set(xlabel="predicted", ylabel="actual - predicted", title="Residuals")
-    return figure
-
-
-@picture
-def comparison(curves: Mapping[str, Sequence[tuple[float, float]]], metric: str, *, falls: bool) -> Figure:
-    """The best validation score so far against the epochs trained, a line a search: ``(epochs, score)`` points.
-
-    `falls` says that less is better.
-    """
-    figure = Figure(figsize=(WIDTH, 4.2))
-    axes = figure.subplots()
-    styles = itertools.cycle(itertools.product(("-", (0, (4, 2)), (0, (1, 1.2))), COLOURS))
-    for (name, points), (line, colour) in zip(curves.items(), styles, strict=False):
-        if points:
-            axes.step(*zip(*points, strict=True), where="post", color=colour, linestyle=line, label=name)
-    axes.set(title=f"best validation {metric} so far", xlabel="epochs trained, log scale", xscale="log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    values = [value for points in curves.values() for _, value in points]
-    if values and falls and min(values) > 0:
-        axes.set(yscale="log", ylabel="log scale")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
-    elif values:  # what is far from the best is of the first trials, and would hide the rest
-        ends = [points[-1][1] for points in curves.values() if points]
-        low, high = float(np.percentile(values, 20)), max(values)
-        axes.set_ylim(min(low, *ends) - 0.1 * (high - min(low, *ends)) - 1e-3)
-    figure.legend(loc="outside right center")
     return figure
 
 

@@ -21,6 +21,7 @@ COLUMNS = {
         "validation_score",
         "learning_rate",
         "gradient_norm",
+        "clipped",
     ),
     "confusion": ("actual", "predicted"),
     "roc": ("class", "false_positive_rate", "true_positive_rate"),

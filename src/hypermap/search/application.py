@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from hypermap.search.trial import RunningTrial
 
 
@@ -48,6 +50,10 @@ class Application:
 
         `menu` is the configuration's folder as it was when the study began.
         """
+
+    def report(self, study: optuna.Study, storage: str) -> str:
+        """What is printed once a sweep's results are told; whoever reports on studies does so here."""
+        return ""
 
     def before_tell(self, trial: RunningTrial) -> None:
         """Called in a worker with each trial that completed, before the study counts it as such."""

@@ -84,6 +84,25 @@ class QuasiRandom(Numbered):
         return from_unit(distribution, point[self.dimensions[name]])
 
 
+class Listed(Numbered):
+    """Rows of values, the trial's number being the row's."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows = rows
+
+    def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
+        """The parameter's value in the trial's row.
+
+        Raises:
+            UserError: there are fewer rows, or the row has no such parameter.
+        """
+        if number >= len(self.rows):
+            raise UserError(f"trial {number} is beyond the rows, of which there are {len(self.rows)}.")
+        if name not in (row := self.rows[number]):
+            raise UserError(f"row {number} has no {name}{near(name, row)}; it has: {', '.join(row)}.")
+        return row[name]
+
+
 class _Cells(Numbered):
     """A sampler of the cells of a grid: one value of each parameter, by the order of `itertools.product`."""
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hypermap.errors import UserError
 
 STUDIES = Path("studies")  # where studies are kept by name
+REPORTS = Path("reports/studies")  # and what is told of them
 BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
 BUSY_S = 60  # how long a writer waits for another's transaction
 

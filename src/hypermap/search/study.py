@@ -23,7 +23,9 @@ from hypermap.search.space import Space
 from hypermap.search.storage import STUDIES, file_of, lock_folder, open_storage, shown
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
-RECORD, RESULT, WORKER = "hypermap", "result", "worker"  # user attributes: the first a study's, the others a trial's
+SNAPSHOT = ".conf"  # in a study's folder: the configuration's folder as it was when the study began
+RECORD, PURPOSE = "hypermap", "purpose"  # user attributes of a study
+RESULT, WORKER = "result", "worker"  # of a trial
 SAME_ERRORS = 3  # in a row, and the sweep stops
 NEWBORN = timedelta(seconds=60)  # a trial of another machine has told its worker by then
 
@@ -296,6 +298,11 @@ def outcome(trial: FrozenTrial) -> str:
     """How a trial ended: ``complete``, ``pruned``, ``diverged``, ``out_of_memory`` or ``failed``."""
     told = trial.user_attrs.get(RESULT, {}).get("outcome")
     return str(told) if told else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+
+
+def epochs(trial: FrozenTrial) -> int:
+    """The epochs that a trial was trained for, as far as it told or reported them."""
+    return int(trial.user_attrs.get(RESULT, {}).get("epochs", max(trial.intermediate_values, default=0)))
 
 
 def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

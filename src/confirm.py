@@ -1,0 +1,70 @@
+"""Train a study's best and its baseline with other seeds: python src/confirm.py STUDY [best=3] [seeds=5] [jobs=1].
+
+Or: make confirm STUDY=name [BEST=3] [SEEDS=5] [JOBS=1]. Hydra's own words may follow, such as hydra/launcher=NAME.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hypermap.compose import sweep_again
+from hypermap.errors import UserError, near, run
+from hypermap.runs import by_hand, prepare
+from hypermap.versions import check_study_name
+
+COUNTS = {"best": 3, "seeds": 5, "jobs": 1}
+
+
+def main() -> None:
+    """Give the sweep's own command once more, from the configuration that it began from, to confirm alone."""
+    given = [word for word in sys.argv[1:] if word]
+    if not given or "=" in given[0]:
+        raise UserError("name a study: make confirm STUDY=NAME [BEST=3] [SEEDS=5] [JOBS=1]")
+    name, counts = given[0], dict(COUNTS)
+    check_study_name(name)
+    others = [word for word in given[1:] if word.startswith("hydra")]
+    for word in given[1:]:
+        if word not in others:
+            key, count = read_count(word)
+            counts[key] = count
+    record, menu = begun(name)
+    confirm = f"{{only:'{name}',best:{counts['best']},seeds:{counts['seeds']}}}"
+    own = {"hydra.sweeper.confirm": confirm, "hydra.sweeper.n_jobs": counts["jobs"], "hydra.sweeper.resume": "auto"}
+    words = [*record["command"], *record.get("hydra", [])]
+    words = [word for word in words if word.partition("=")[0] not in own]
+    sweep_again(by_hand, prepare, [*words, *(f"{k}={v}" for k, v in own.items()), *others], record["base"], menu)
+
+
+def read_count(word: str) -> tuple[str, int]:
+    """One of `COUNTS` as it was given."""
+    key, _, count = word.partition("=")
+    if key not in COUNTS:
+        raise UserError(f"{word}: no such count{near(key, COUNTS)}. There are: best=3, seeds=5, jobs=1.")
+    if not count.isdecimal() or int(count) < 1:
+        raise UserError(f"{word}: {key} is a whole number of at least 1.")
+    return key, int(count)
+
+
+def begun(name: str) -> tuple[dict[str, Any], Path]:
+    """The record of a study, and the folder of the configuration that it began from."""
+    from hypermap.search.storage import STUDIES
+    from hypermap.search.study import RECORD, SNAPSHOT, find
+
+    study, _ = find(name)
+    record: dict[str, Any] | None = study.user_attrs.get(RECORD)
+    if record is None:
+        raise UserError(f"{name} was made by another program, and does not tell what its trials were trained with.")
+    if "base" not in record:
+        program = record.get("program", "PROGRAM")
+        raise UserError(
+            f"{name} was not searched by src/train.py. Give its command once more with hydra.sweeper.confirm=true "
+            f"(python {program} -m …)."
+        )
+    menu = (STUDIES / name / SNAPSHOT).absolute()
+    if not menu.is_dir():
+        raise UserError(f"{menu}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
+    return record, menu
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,42 @@
+"""Trainings beside the pipeline: by hand, as a trial of a sweep, or again to confirm one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch takes seconds
+    from hypermap.experiment import Result
+    from hypermap.menu import Configuration
+
+PREPARED = Path("data/prepared")
+CACHE = Path("data/cache")
+
+
+def prepare(configuration: "Configuration") -> Path:
+    """The folder of the data that the configuration asks for, prepared first where it is not."""
+    from hypermap.data.prepare import find_or_prepare
+
+    return find_or_prepare(configuration["data"], [PREPARED], CACHE)
+
+
+def by_hand(configuration: "Configuration", output: Path) -> Any:
+    """Train alone or as a trial of a sweep; results in `output`. Returns the objective(s)."""
+    prepared = prepare(configuration)
+    from hypermap.search.trial import current
+
+    if (trial := current()) is not None:
+        from hypermap.sweeps import train_trial
+
+        return train_trial(configuration, prepared, trial)
+    from hypermap.experiment import train
+
+    result = train(configuration, prepared, output, output / "validation.json")
+    print(told(result))
+    print(f"Model and history: {output}")
+    return result.objective
+
+
+def told(result: "Result") -> str:
+    """How a training went, in one line."""
+    fits = len(result.scores)
+    kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
+    return f"Validation {result.monitor} {result.objective:.4f} {kept}, trained in {result.seconds:.1f} s"

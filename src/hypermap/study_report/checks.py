@@ -1,0 +1,54 @@
+"""The fourteen questions of a study's report, after the *Deep Learning Tuning Playbook* (Godbole et al. 2023).
+
+https://github.com/google-research/tuning_playbook
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from hypermap.study_report.score_checks import again, luck, trade_off, winner
+from hypermap.study_report.space_checks import edge, enough, failures, goal, importance, scientific
+from hypermap.study_report.training_checks import cost, curves, length, stability
+from hypermap.study_report.verdict import LEVELS, Thresholds, Verdict
+from hypermap.study_report.view import View
+
+Check = Callable[[View, Thresholds], Verdict]
+
+CHECKS: tuple[Check, ...] = (
+    goal, edge, enough, failures, winner, luck, importance, scientific,
+    curves, length, stability, cost, trade_off, again,
+)  # fmt: skip
+
+STEPS = 5
+"""Lines of "What to do next"."""
+
+FIRST = (
+    "failures", "edge", "winner", "length", "enough", "curves", "stability", "scientific", "luck", "cost", "importance",
+    "trade_off", "goal", "again",
+)  # fmt: skip
+"""What to do first, of equal levels: a search that fails or looks in the wrong place is mended before it is confirmed,
+and what it found is confirmed before more is asked of it."""
+
+
+def judge(view: View, thresholds: Thresholds) -> list[Verdict]:
+    """Every check's verdict, in the playbook's order."""
+    return [check(view, thresholds) for check in CHECKS]
+
+
+def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts that ask for something, the most valuable first, at most `STEPS`; no two with one command."""
+    asking = [verdict for verdict in verdicts if verdict.level != "ok"]
+    asking.sort(key=lambda verdict: (-LEVELS.index(verdict.level), FIRST.index(verdict.check)))
+    chosen: list[Verdict] = []
+    for verdict in asking:
+        if verdict.command is None or verdict.command not in {other.command for other in chosen}:
+            chosen.append(verdict)
+    return chosen[:STEPS]
+
+
+def report_command(view: View) -> str:
+    """What makes the report anew."""
+    words = ["python", "src/report.py", f"study={view.name}"]
+    if view.origin.folder is None and view.origin.storage:
+        words.append(f"storage={view.origin.storage}")
+    return " ".join(map(shlex.quote, words))

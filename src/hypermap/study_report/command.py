@@ -1,0 +1,169 @@
+"""What `python src/report.py` was asked for: which studies, where they are, and with which thresholds."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+import yaml
+
+from hypermap.errors import UserError, near
+from hypermap.search.storage import STUDIES, file_of, open_storage, shown
+from hypermap.search.study import PURPOSE, WHERE, find
+from hypermap.study_report.reading import read
+from hypermap.study_report.verdict import LEVELS, Thresholds, Verdict, read_thresholds
+from hypermap.study_report.view import CONFIRMATION, View
+from hypermap.study_report.write import folder_of, write_report
+
+KEYS = ("study", "storage", "goal", "scientific")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One command.
+
+    Attributes:
+        studies: names; with ``*`` those here that match.
+        storage: a path or URL; None for studies that were made here.
+        purpose: what the study was for, ``goal`` and ``scientific``, where that is said anew.
+    """
+
+    studies: tuple[str, ...]
+    storage: str | None
+    purpose: Mapping[str, Any]
+    thresholds: Thresholds
+
+    @classmethod
+    def of(cls, words: Sequence[str], thresholds: Path) -> Self:
+        """From the words of a command line, ``key=value``; the file has the thresholds that are not given.
+
+        Raises:
+            UserError: a word that is not understood.
+        """
+        given: dict[str, Any] = {}
+        known = [*KEYS, *(field.name for field in fields(Thresholds))]
+        for word in words:
+            key, equals, text = word.partition("=")
+            if not equals or key not in known:
+                raise UserError(
+                    f"{word!r} is not understood{near(key, known)}. Write key=value; keys: {', '.join(known)}."
+                )
+            given[key] = text if key in ("goal", "storage") else _parsed(word, text)
+        studies = given.get("study", [])
+        numbers = {key: value for key, value in given.items() if key not in KEYS}
+        purpose: dict[str, Any] = {key: given[key] for key in ("goal", "scientific") if key in given}
+        if "scientific" in purpose:
+            purpose["scientific"] = [str(name) for name in _list(purpose["scientific"])]
+        usual = read_thresholds(thresholds)
+        return cls(
+            tuple(str(name) for name in _list(studies)),
+            given.get("storage"),
+            purpose,
+            Thresholds.of({**asdict(usual), **numbers}) if numbers else usual,
+        )
+
+    def answer(self, reports: Path) -> str:
+        """Write the report, or the comparison, and say what it comes to and where it is.
+
+        Raises:
+            UserError: no such study or storage, or several that cannot be compared.
+        """
+        if self.storage is None:
+            found = [find(name) for name in self._names_here()]
+        else:
+            found = [(study, self.storage) for study in _open_all(self.storage, self.studies)]
+        if len(found) == 1:
+            return self._one(*found[0], reports)
+        from hypermap.study_report.comparison import compare
+
+        return compare([view_of(study, place) for study, place in found], reports, self.thresholds)
+
+    def _one(self, study: optuna.Study, place: str, reports: Path) -> str:
+        if self.purpose:
+            known = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+            for name in self.purpose.get("scientific", ()):
+                if name not in known:
+                    raise UserError(
+                        f"scientific names {name!r}{near(name, known)}, which {study.study_name} did not search. "
+                        f"There are: {', '.join(sorted(known)) or 'none'}."
+                    )
+            study.set_user_attr(PURPOSE, {**study.user_attrs.get(PURPOSE, {}), **self.purpose})
+        return report(study, place, reports, self.thresholds)
+
+    def _names_here(self) -> list[str]:
+        here = sorted(path.parent.name for path in STUDIES.glob(f"*/{WHERE}"))
+        there_are = f"There are: {', '.join(here) or 'none yet'}."
+        if not self.studies:
+            raise UserError(f"Name a study: python src/report.py study=NAME. {there_are}")
+        names = []
+        for name in self.studies:
+            matching = [other for other in here if fnmatchcase(other, name)] if set(name) & set("*?[") else [name]
+            if not matching:
+                raise UserError(f"No study {name!r} here. {there_are}")
+            names += matching
+        return list(dict.fromkeys(names))
+
+
+def report(study: optuna.Study, place: str, reports: Path, thresholds: Thresholds) -> str:
+    """Write the report of a study that is in the storage `place`; returns what it comes to, in a few lines."""
+    view = view_of(study, place, thresholds.best)
+    verdicts = write_report(view, reports, thresholds)
+    path = folder_of(view.name, reports) / "report.md"
+    return f"{_count(verdicts)}\nReport: {path} (beside it report.html, to explore)"
+
+
+def view_of(study: optuna.Study, place: str, best: int = Thresholds.best) -> View:
+    """The study as its report sees it, with the trainings that confirm it, if there are any."""
+    confirmation = None
+    name = study.study_name + CONFIRMATION
+    if name in optuna.get_all_study_names(study._storage):
+        confirmation = optuna.load_study(study_name=name, storage=study._storage)
+    return read(study, _near(place), confirmation, best)
+
+
+def _count(verdicts: Sequence[Verdict]) -> str:
+    """What is not as it should be, the gravest first."""
+    asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
+    told = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
+    ok = sum(verdict.level == "ok" for verdict in verdicts)
+    return "\n".join([*told, f"{ok} of {len(verdicts)} checks are ok."])
+
+
+def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:
+    """Studies in a storage, by name; where none is named, the only one."""
+    if (file := file_of(place)) is not None and not file.exists():
+        raise UserError(f"storage={shown(place)}: there is no such file.")
+    storage = open_storage(place)
+    there = sorted(optuna.get_all_study_names(storage))
+    listed = ", ".join(there) or "none"
+    if not names and len(there) != 1:
+        raise UserError(
+            f"storage={shown(place)} holds {len(there)} studies; name one with study=NAME. There are: {listed}."
+        )
+    for name in names:
+        if name not in there:
+            raise UserError(f"storage={shown(place)} holds no study {name!r}{near(name, there)}. There are: {listed}.")
+    return [optuna.load_study(study_name=name, storage=storage) for name in (names or there)]
+
+
+def _parsed(word: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{word!r} is not understood; a list is written [a,b].") from None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _near(place: str) -> str:
+    """A storage as a report may show it: without a password, and a file as seen from here."""
+    file = file_of(place)
+    if file is None:
+        return shown(place)
+    path = os.path.relpath(file)
+    return f"sqlite:///{path}" if "://" in place else path

@@ -1,0 +1,113 @@
+"""The same study to explore: one HTML file that works offline, with Optuna's own plots."""
+
+import html
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna import visualization
+
+from hypermap.study_report.importance import Importances
+from hypermap.study_report.verdict import Verdict
+from hypermap.study_report.view import View
+
+PARAMETERS = 8
+"""Parameters that a plot of several has: more of them no browser draws readably."""
+
+CURVES = 300
+"""Curves in one plot: the best trials'."""
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222}}
+table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: left; border-bottom: 1px solid #ddd}}
+.act {{color: #a33c00; font-weight: bold}} .look {{color: #8a5a00; font-weight: bold}}</style>
+<script>{library}</script>
+<h1>{title}</h1>
+<table><tr><th>question<th>verdict<th>figure<th>advice</tr>
+{rows}
+</table>
+{plots}
+</html>
+"""
+
+
+def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | None) -> str:
+    """The page: the verdicts, and those of Optuna's plots that apply to the study; some 5 MB, most of it plotly.js."""
+    from plotly.offline import get_plotlyjs
+
+    rows = "\n".join(
+        f'<tr><td>{html.escape(v.question)}<td class="{v.level}">{v.level}<td>{html.escape(v.figure)}'
+        f"<td>{html.escape(v.advice)}</tr>"
+        for v in verdicts
+    )
+    return PAGE.format(
+        title=html.escape(view.name), library=get_plotlyjs(), rows=rows, plots="\n".join(_plots(view, found))
+    )
+
+
+def _plots(view: View, found: Importances | None) -> Iterator[str]:
+    names = list(found.shares) if found else [axis.name for axis in view.axes]
+    names = [name for name in names if any(name in trial.params for trial in view.completed)][:PARAMETERS]
+    study = _drawable(view, names)
+    aim: dict[str, Any] = {}
+    if len(view.directions) > 1:
+        aim = {"target": lambda trial: trial.values[0], "target_name": view.objective}
+        if len(view.directions) <= 3:
+            yield from _drawn(visualization.plot_pareto_front, study, target_names=list(view.objectives))
+    else:
+        aim = {"target_name": view.objective}
+    yield from _drawn(visualization.plot_optimization_history, study, **aim)
+    if any(trial.reports for trial in view.trials) and len(view.directions) == 1:
+        yield from _drawn(visualization.plot_intermediate_values, study)
+    if len(names) > 0:
+        yield from _drawn(visualization.plot_parallel_coordinate, study, params=names, **aim)
+        yield from _drawn(visualization.plot_slice, study, params=names, **aim)
+    if len(names) > 1:
+        yield from _drawn(visualization.plot_contour, study, params=names[:2], **aim)
+    yield from _drawn(visualization.plot_timeline, study)
+
+
+def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
+    """A copy without what the plots do not take, or would repeat at each point: values that are no number, parameters
+    but for those of these names, attributes, and all but the best trials' curves.
+    """
+    shown = {trial.number for trial in view.ranking[:CURVES]}
+    with quiet():
+        study = optuna.create_study(directions=view.study.directions, study_name=view.name)
+        for trial in view.study.get_trials(deepcopy=True):
+            if trial.state == optuna.trial.TrialState.COMPLETE and not all(map(math.isfinite, trial.values)):
+                continue
+            if trial.number not in shown:
+                trial.intermediate_values = {}
+            trial.distributions = {name: d for name, d in trial.distributions.items() if name in names}
+            trial.params = {name: value for name, value in trial.params.items() if name in names}
+            trial.user_attrs = {}
+            study.add_trial(trial)
+    return study
+
+
+def _drawn(plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> Iterator[str]:
+    """One plot as HTML; nothing where the study has too little for it."""
+    with quiet():
+        try:
+            figure = plot(study, **settings)
+        except (ValueError, RuntimeError, IndexError):  # Optuna's ways of saying that there is nothing to draw
+            return
+    yield figure.to_html(full_html=False, include_plotlyjs=False, div_id=plot.__name__)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna tells of each study it makes, and of each plot that has little to show."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -1,0 +1,214 @@
+"""The text of a study's report.md: the answer first, then what is behind it; plain Markdown, no HTML."""
+
+import math
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from hypermap.report.wording import table
+from hypermap.search.watch import figure, short
+from hypermap.study_report.checks import next_steps, report_command
+from hypermap.study_report.statistics import difference, estimate
+from hypermap.study_report.verdict import Thresholds, Verdict
+from hypermap.study_report.view import ENDED, Tried, View
+
+SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "The search": (("enough", "edge", "failures"), ("history", "best_of_n")),
+    "Is the winner real?": (("winner", "luck"), ()),
+    "What mattered": (("importance", "scientific"), ("importance", "slices", "isolation", "contour", "parallel")),
+    "How training went": (("curves", "length", "stability"), ("curves",)),
+    "What it cost": (("cost", "trade_off"), ("trade_off", "timeline")),
+}
+"""Headings, each with the checks that it answers and the pictures that it shows."""
+
+CAPTIONS = {
+    "history": "Every trial at the cost at which it ended, and the best so far.",
+    "best_of_n": "The best score that a smaller budget would have been expected to find.",
+    "importance": "How much of the score's variation each parameter explains, with its uncertainty.",
+    "slices": "The score against each parameter, on the scale on which it was searched; failures at the lower edge.",
+    "isolation": "The best score for each value, the other parameters tuned: how many trials it had is written there.",
+    "contour": "The two parameters that mattered most, together.",
+    "parallel": "Each line is a trial; the best ones bold.",
+    "curves": "The best trials; pruned ones faint.",
+    "timeline": "Who ran when: a lane for each worker.",
+    "trade_off": "What a better score costs.",
+}
+
+
+def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresholds: Thresholds) -> str:
+    """The text; `drawn` names the pictures that lie in ``pictures/``."""
+    by_check = {verdict.check: verdict for verdict in verdicts}
+    parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view), _verdict_table(verdicts)]
+    parts += ["## What to do next", _steps(verdicts), "## The best trials", *_best_trials(view, thresholds)]
+    for title, (checks, pictures) in SECTIONS.items():
+        told = [_told(by_check[check]) for check in checks]
+        if title == "Is the winner real?" and view.confirmed:
+            told.insert(1, _confirmation_table(view, thresholds))
+        shown = [
+            f"![{CAPTIONS[name]}](pictures/{name}.png)\n\n*{CAPTIONS[name]}*" for name in pictures if name in drawn
+        ]
+        parts += [f"## {title}", *told, *shown]
+    parts += ["## What was searched", *_searched(view, by_check["goal"])]
+    parts += ["## How to get it again", _told(by_check["again"]), *_origin(view)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(view: View) -> str:
+    """The best value, and how many trials it is the best of."""
+    counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
+    told = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
+    trials = f"{len(view.trials)} trial{'' if len(view.trials) == 1 else 's'}{told and f': {told}'}."
+    if len(view.directions) > 1:
+        aims = ", ".join(
+            f"{direction} {name}" for name, direction in zip(view.objectives, view.directions, strict=True)
+        )
+        return f"**{aims[0].upper()}{aims[1:]}.** {trials}"
+    if (best := view.best) is None:
+        return f"**No trial was trained to its end.** {trials}"
+    return f"**Best {view.objective} {figure(best.values[0])}, trial {best.number}:** {_values(view, best)}. {trials}"
+
+
+def _values(view: View, trial: Tried) -> str:
+    return ", ".join(
+        f"`{axis.key}={short(trial.params[axis.name])}`" for axis in view.axes if axis.name in trial.params
+    )
+
+
+def _verdict_table(verdicts: Sequence[Verdict]) -> str:
+    lines = [
+        (str(k), verdict.question, verdict.level if verdict.level == "ok" else f"**{verdict.level}**", verdict.figure)
+        for k, verdict in enumerate(verdicts, 1)
+    ]
+    return table(("", "question", "verdict", "figure"), lines)
+
+
+def _steps(verdicts: Sequence[Verdict]) -> str:
+    """A line for each step, with its command."""
+    steps = next_steps(verdicts)
+    if not steps:
+        return "Nothing: every check is `ok`."
+    return "\n".join(
+        f"{k}. **{v.check.replace('_', ' ').capitalize()}.** {v.advice}" + (f" `{v.command}`" if v.command else "")
+        for k, v in enumerate(steps, 1)
+    )
+
+
+def _told(verdict: Verdict) -> str:
+    return f"**{verdict.question}** *{verdict.level}:* {verdict.figure}. {verdict.advice}"
+
+
+def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
+    """The best of the ranking as a table; of several objectives, the Pareto front."""
+    if len(view.directions) > 1:
+        from hypermap.study_report.trade_off import pareto_front
+
+        best = pareto_front(view)[: 2 * thresholds.best]
+    else:
+        best = view.ranking[: thresholds.best]
+    if not best:
+        yield "None."
+        return
+    axes = [axis for axis in view.axes if any(axis.name in trial.params for trial in best)]
+    header = ("trial", *view.objectives, "ended", "epochs", *(axis.key for axis in axes[:8]))
+    yield table(header, [_row(view, trial, axes[:8]) for trial in best])
+    if len(axes) > 8:
+        yield f"{len(axes) - 8} more parameters, and every trial: [trials.csv](trials.csv)."
+    else:
+        yield "Every trial: [trials.csv](trials.csv); the best to use: [best.yaml](best.yaml)."
+
+
+def _row(view: View, trial: Tried, axes: Sequence[Any]) -> tuple[str, ...]:
+    score = view.score(trial)
+    values = trial.values or ((score,) if score is not None else ())
+    shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
+    params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
+    return (str(trial.number), *shown, trial.outcome.replace("_", " "), str(trial.epochs or ""), *params)
+
+
+def _confirmation_table(view: View, thresholds: Thresholds) -> str:
+    """Each configuration's retrained scores, and how surely the first is better than it."""
+    first = next((confirmed for confirmed in view.confirmed if confirmed.scores), None)
+    lines = []
+    for confirmed in view.confirmed:
+        if not confirmed.scores:
+            lines.append((confirmed.label, "", "", "", "0", ""))
+            continue
+        found = estimate(confirmed.scores, thresholds.confidence)
+        beaten = ""
+        if first is not None and confirmed is not first:
+            surely = difference(first.scores, confirmed.scores, view.sign, thresholds.confidence).probability
+            beaten = "" if surely is None else f"{surely:.3f}"
+        interval = "" if found.low is None or found.high is None else f"{figure(found.low)} to {figure(found.high)}"
+        deviation = "" if found.sd is None else figure(found.sd)
+        lines.append((confirmed.label, figure(found.mean), deviation, interval, str(found.n), beaten))
+    label = "" if first is None else first.label
+    return table(
+        ("trained again", f"mean {view.objective}", "sd", f"{thresholds.confidence:.0%} interval", "seeds",
+         f"probability that {label} is better"),
+        lines,
+    )  # fmt: skip
+
+
+def _searched(view: View, goal: Verdict) -> Iterator[str]:
+    """What was varied and what was not."""
+    yield _told(goal)
+    best = view.best
+    lines = []
+    for axis in view.axes:
+        low, high = axis.bounds
+        given = axis.expression or (
+            ", ".join(map(str, axis.choices)) if axis.choices else f"{short(low)} to {short(high)}"
+        )
+        at = short(best.params[axis.name]) if best is not None and axis.name in best.params else ""
+        role = "scientific" if {axis.name, axis.key} & set(view.scientific) else "nuisance"
+        where = "; ".join(f"{group}: {', '.join(choices)}" for group, choices in axis.where.items())
+        lines.append((f"`{axis.name}`", f"`{given}`", axis.scale, where, role, at))
+    if lines:
+        yield table(("parameter", "range", "scale", "only with", "role", "best"), lines)
+    if view.fixed:
+        told = ", ".join(
+            f"`{key}={_plain(value)}`" for key, value in view.fixed.items() if not key.endswith("_target_")
+        )
+        yield f"Fixed in every trial: {told}."
+
+
+def _plain(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
+
+
+def _origin(view: View) -> Iterator[str]:
+    origin = view.origin
+    commands = [f"{report_command(view)}    # this report"]
+    if origin.program:
+        if view.best is not None:
+            commands.insert(
+                0, f"make promote STUDY={shlex.quote(view.name)} && dvc repro    # the best trial, then its test"
+            )
+        commands.insert(0, f"{view.command({})}    # the search: goes on where it stopped")
+    yield "```\n" + "\n".join(commands) + "\n```"
+    facts = []
+    if origin.commit:
+        facts.append(f"commit `{origin.commit[:7]}`" + (" with edits that were not committed" if origin.dirty else ""))
+    if origin.sampler:
+        facts.append(f"sampler {origin.sampler}, pruner {origin.pruner}")
+    if origin.seed is not None:
+        facts.append(f"seed {origin.seed}; each trial's own, which follows from it, stands in trials.csv")
+    facts += [f"{name} sha256 `{str(value)[:12]}`" for name, value in origin.data.items() if isinstance(value, str)]
+    if origin.code:
+        facts.append(f"code `{origin.code}`")
+    facts += [f"{name} {version}" for name, version in origin.versions.items()]
+    if origin.storage:
+        facts.append(f"storage `{origin.storage}`")
+    if facts:
+        yield f"{'; '.join(facts)}.".replace("; ", ", ") if len(facts) < 3 else f"{'; '.join(facts)}."
+
+
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no infinity and no NaN: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,177 @@
+"""From Optuna's objects to a study as its report sees it."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from hypermap.search.mapping import mapping
+from hypermap.search.study import PURPOSE, RECORD, RESULT, epochs, outcome
+from hypermap.study_report.view import BASELINE, Axis, Confirmed, Origin, Tried, View
+
+
+def read(study: optuna.Study, storage: str = "", confirmation: optuna.Study | None = None, best: int = 5) -> View:
+    """A study as its report sees it.
+
+    Args:
+        study: it may be running, and may be of another program.
+        storage: where it is, for the reader; shown as it is.
+        confirmation: the study in which some of its configurations were trained again.
+        best: how many of the best trials' histories to read from the study's folder.
+    """
+    record = dict(study.user_attrs.get(RECORD) or {})
+    purpose = dict(study.user_attrs.get(PURPOSE) or {})
+    frozen = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    directions = tuple(direction.name.lower() for direction in study.directions)
+    names = tuple(record.get("objectives") or study.metric_names or ())
+    if len(names) != len(directions):
+        names = ("objective",) if len(directions) == 1 else tuple(f"objective {k}" for k in range(len(directions)))
+    axes = _axes(frozen, record.get("identity", {}).get("space", {}))
+    view = View(
+        name=study.study_name,
+        objectives=names,
+        directions=directions,
+        axes=axes,
+        trials=tuple(map(_tried, frozen)),
+        study=study,
+        horizon=record.get("horizon"),
+        goal=purpose.get("goal"),
+        scientific=tuple(purpose.get("scientific") or ()),
+        fixed=_fixed(record.get("identity", {}).get("configuration") or {}, axes),
+        origin=_origin(record, storage),
+    )
+    if confirmation is not None:
+        view = replace(view, confirmed=_confirmed(confirmation, view))
+    folder = view.origin.folder
+    return view if folder is None else replace(view, histories=_histories(folder, view.ranking[:best]))
+
+
+def _tried(trial: FrozenTrial) -> Tried:
+    result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
+    how = outcome(trial)
+    values = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values is not None else ()
+    if how == "complete" and not all(map(math.isfinite, values)):
+        how = "diverged"
+    seconds = result.get("seconds")
+    if seconds is None and trial.datetime_start and trial.datetime_complete:
+        seconds = (trial.datetime_complete - trial.datetime_start).total_seconds()
+    return Tried(
+        number=trial.number,
+        outcome=how,
+        values=values if how == "complete" else (),
+        params=dict(trial.params),
+        reports=dict(sorted(trial.intermediate_values.items())),
+        scores=tuple(result.get("scores") or ()),
+        figures=result.get("figures") or {},
+        epochs=epochs(trial),
+        seconds=seconds,
+        kept_epoch=result.get("kept_epoch"),
+        seed=result.get("seed"),
+        error=result.get("error"),
+        began=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def _fixed(configuration: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, Any]:
+    """What no trial varied: not ``optimizer.betas`` either, where ``optimizer.betas.0`` is searched."""
+    return {k: v for k, v in configuration.items() if not any(axis.key.startswith(f"{k}.") for axis in axes)}
+
+
+def _axes(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> tuple[Axis, ...]:
+    """Every parameter that a trial has, in the order of the study's record and then of appearance."""
+    found: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        for name, distribution in trial.distributions.items():
+            found[name] = _wider(found.get(name), distribution)
+    names = [name for name in space if name in found] + [name for name in found if name not in space]
+    return tuple(_axis(name, found[name], space.get(name, {})) for name in names)
+
+
+def _axis(name: str, distribution: BaseDistribution, entry: Mapping[str, Any]) -> Axis:
+    bijection = None
+    if entry.get("mapping") and isinstance(distribution, FloatDistribution | IntDistribution):
+        bijection = mapping(entry["mapping"], distribution.low, distribution.high)
+    return Axis(
+        name=name,
+        key=entry.get("key", name),
+        distribution=distribution,
+        expression=entry.get("space", ""),
+        bijection=bijection,
+        where=entry.get("where") or {},
+    )
+
+
+def _wider(one: BaseDistribution | None, other: BaseDistribution) -> BaseDistribution:
+    """The range that holds both; of two kinds, two scales or two lists of choices, the later."""
+    if one == other or type(one) is not type(other) or not isinstance(one, FloatDistribution | IntDistribution):
+        return other
+    assert isinstance(other, FloatDistribution | IntDistribution)
+    if one.log != other.log:
+        return other
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    if isinstance(other, IntDistribution):
+        return IntDistribution(int(low), int(high), log=other.log)
+    return FloatDistribution(low, high, log=other.log)
+
+
+def _origin(record: Mapping[str, Any], storage: str) -> Origin:
+    taken = record.get("snapshot")
+    snapshot = taken if isinstance(taken, dict) else {}
+    identity = record.get("identity", {})
+    return Origin(
+        storage=storage,
+        folder=Path(record["folder"]) if record.get("folder") else None,
+        program=record.get("program", ""),
+        command=tuple(record.get("command") or ()),
+        hydra=tuple(record.get("hydra") or ()),
+        seed=record.get("seed"),
+        sampler=_kind(record.get("sampler")),
+        pruner=_kind(record.get("pruner")),
+        commit=snapshot.get("commit", ""),
+        dirty=bool(snapshot.get("dirty")),
+        versions=record.get("versions") or {},
+        data=identity.get("data") or {},
+        code=(identity.get("code") or {}).get("src/", ""),
+    )
+
+
+def _kind(choice: Mapping[str, Any] | None) -> str:
+    return str((choice or {}).get("_target_", "")).rpartition(".")[2]
+
+
+def _confirmed(study: optuna.Study, view: View) -> tuple[Confirmed, ...]:
+    """The scores of each configuration by seed, in the order of the ranking."""
+    tried = [_tried(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    place = {trial.number: k for k, trial in enumerate(view.ranking)}
+    numbers = sorted(
+        {int(t.params["trial"]) for t in tried}, key=lambda n: (n == BASELINE, place.get(n, len(place)), n)
+    )
+    return tuple(
+        Confirmed(
+            trial=number,
+            scores=tuple(t.values[0] for t in tried if t.params["trial"] == number and t.outcome == "complete"),
+            failed=sum(t.params["trial"] == number and t.outcome != "complete" for t in tried),
+        )
+        for number in numbers
+    )
+
+
+def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str, float]]]:
+    """What trials left of their epochs, as far as it is still there."""
+    histories = {}
+    for trial in trials:
+        try:
+            with (folder / str(trial.number) / "history.csv").open(newline="", encoding="utf-8") as file:
+                histories[trial.number] = [
+                    {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError):  # pruned, tidied away, or of another program
+            continue
+    return histories

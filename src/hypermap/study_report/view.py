@@ -1,0 +1,273 @@
+"""A study as its report sees it: plain data, read once, of any study that Optuna can open."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from hypermap.search.mapping import Mapping as Bijection
+
+CONFIRMATION = "-confirmation"  # ends the name of the study in which configurations of another were trained again
+BASELINE = -1  # in the place of a trial's number: the configuration that the sweep began from
+ENDED = ("complete", "pruned", "diverged", "out_of_memory", "failed")
+FAILURES = ENDED[2:]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One searched parameter.
+
+    Attributes:
+        name: what the study calls it.
+        key: where its value goes in the configuration; the name, where nothing says otherwise.
+        expression: the range as it was written; empty for a study of another program.
+        distribution: what Optuna drew from, in natural values.
+        bijection: to the scale on which it was searched, where Optuna has none for it.
+        where: the choices of another parameter with which it applies; empty: it always does.
+    """
+
+    name: str
+    key: str
+    distribution: BaseDistribution
+    expression: str = ""
+    bijection: Bijection | None = None
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> tuple[Any, ...] | None:
+        """The values, where they were given one by one; None for a range."""
+        return self.distribution.choices if isinstance(self.distribution, CategoricalDistribution) else None
+
+    @property
+    def scale(self) -> str:
+        """The name of the scale on which it is searched: ``linear``, ``log``, a bijection's, or ``choices``."""
+        if self.choices is not None:
+            return "choices"
+        if self.bijection is not None:
+            return self.bijection.name
+        return "log" if self.distribution.log else "linear"  # type: ignore[attr-defined]
+
+    def image(self, value: float) -> float:
+        """A natural value on the scale on which it is searched; of a choice, its place in the list."""
+        if self.choices is not None:
+            return float(self.choices.index(value))
+        if self.bijection is not None:
+            return self.bijection.forward(value)
+        return math.log(value) if self.scale == "log" else float(value)
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        """The natural values at both ends; the first and the last choice."""
+        if self.choices is not None:
+            return self.choices[0], self.choices[-1]
+        return self.distribution.low, self.distribution.high  # type: ignore[attr-defined]
+
+    def unit(self, value: float) -> float:
+        """How far along its range a value lies, on the scale on which it is searched: 0 to 1; 0.5 of a single one."""
+        low, high = map(self.image, self.bounds)
+        return 0.5 if high == low else (self.image(value) - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial.
+
+    Attributes:
+        outcome: as `hypermap.search.study.outcome` has it, or ``running``.
+        values: of each objective; empty unless the trial is complete.
+        params: natural values by the parameter's name.
+        reports: what it told of the first objective, by step from 1: epochs, parts of one, or fits.
+        scores: the objective of each fit, where there were several.
+        epochs: trained for, as far as it is known.
+        seconds: from its beginning to its end; None where it is not known.
+        kept_epoch: the best epoch, from 1; None where it is not known.
+    """
+
+    number: int
+    outcome: str
+    values: tuple[float, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reports: Mapping[int, float] = field(default_factory=dict)
+    scores: tuple[float, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    epochs: int = 0
+    seconds: float | None = None
+    kept_epoch: int | None = None
+    seed: int | None = None
+    error: str | None = None
+    began: datetime | None = None
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A configuration that was trained again with other seeds."""
+
+    trial: int  # its number in the study, or BASELINE
+    scores: tuple[float, ...]  # of the first objective, one a seed
+    failed: int = 0  # seeds with which it did not end well
+
+    @property
+    def label(self) -> str:
+        """What a report calls it."""
+        return "baseline" if self.trial == BASELINE else f"trial {self.trial}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a study comes from, and how to get it back; what is not known of a plain Optuna study is empty.
+
+    Attributes:
+        storage: a path or URL, without its password.
+        folder: of the trials; None where there is none.
+        program: the script, such as ``src/train.py``.
+        command: the overrides that the sweep was given; `hydra`, Hydra's own.
+    """
+
+    storage: str = ""
+    folder: Path | None = None
+    program: str = ""
+    command: tuple[str, ...] = ()
+    hydra: tuple[str, ...] = ()
+    seed: int | None = None
+    sampler: str = ""
+    pruner: str = ""
+    commit: str = ""
+    dirty: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """A study, as far as its report needs it.
+
+    Attributes:
+        objectives: names; ``objective``, or ``objective 0`` and so on, where none are known.
+        directions: ``minimize`` or ``maximize``, one an objective.
+        trials: by number, those that wait left out.
+        horizon: the last step that a full trial reports; None where it is not known.
+        goal: what the study was for, as a person said it.
+        scientific: the parameters that it was to tell something about.
+        fixed: what every trial had in common, by dotted key.
+        confirmed: configurations trained again, in the order of the study's ranking, the baseline last.
+        histories: of complete trials, rows of their ``history.csv``, by number.
+        study: the study itself, for Optuna's own analyses.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+    directions: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    trials: tuple[Tried, ...]
+    study: optuna.Study
+    horizon: int | None = None
+    goal: str | None = None
+    scientific: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    confirmed: tuple[Confirmed, ...] = ()
+    histories: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether more is better, of the first objective."""
+        return self.directions[0] == "maximize"
+
+    @property
+    def sign(self) -> float:
+        """What the first objective is multiplied by, so that more is better."""
+        return 1.0 if self.maximizes else -1.0
+
+    @property
+    def objective(self) -> str:
+        """The first objective's name."""
+        return self.objectives[0]
+
+    def with_outcome(self, *outcomes: str) -> list[Tried]:
+        """The trials that ended in one of these ways."""
+        return [trial for trial in self.trials if trial.outcome in outcomes]
+
+    @property
+    def ended(self) -> list[Tried]:
+        """The trials that came to an end, whatever it was."""
+        return self.with_outcome(*ENDED)
+
+    @property
+    def completed(self) -> list[Tried]:
+        """The trials that were trained to their end."""
+        return self.with_outcome("complete")
+
+    @cached_property
+    def fits_several(self) -> bool:
+        """Whether a trial is several trainings and reports their scores, or one, of which it reports epochs."""
+        validation, repeats = self.fixed.get("validation.name", "holdout"), self.fixed.get("trainer.repeats", 1)
+        return validation == "kfold" or repeats > 1 or any(len(trial.scores) > 1 for trial in self.trials)
+
+    @cached_property
+    def reports_objective(self) -> bool:
+        """Whether what trials report is the objective itself, and not another figure that training monitors."""
+        if "trainer.monitor" not in self.fixed:
+            return True
+        monitor = self.fixed["trainer.monitor"]
+        return self.objective in ((monitor,) if monitor else ("accuracy", "r2"))
+
+    def score(self, trial: Tried) -> float | None:
+        """The first objective: of a complete trial its value, of a pruned one what it had reached; else None.
+
+        What a pruned trial had reached is the best of its reports, since the best epoch's weights are kept; where
+        reports are of several fits, it is their mean.
+        """
+        if trial.outcome == "complete":
+            return trial.values[0]
+        reports = [value for value in trial.reports.values() if math.isfinite(value)]
+        if trial.outcome != "pruned" or not reports or not self.reports_objective:
+            return None
+        if self.fits_several:
+            return math.fsum(reports) / len(reports)
+        return max(reports) if self.maximizes else min(reports)
+
+    @cached_property
+    def ranking(self) -> list[Tried]:
+        """The trials that have a score, the best first: complete ones before pruned ones, and equals by number."""
+        scored = [(trial, score) for trial in self.ended if (score := self.score(trial)) is not None]
+        scored.sort(key=lambda pair: (pair[0].outcome != "complete", -self.sign * pair[1], pair[0].number))
+        return [trial for trial, _ in scored]
+
+    @property
+    def best(self) -> Tried | None:
+        """The best complete trial of one objective; of several there is no one best."""
+        top = self.ranking[0] if self.ranking and len(self.directions) == 1 else None
+        return top if top is not None and top.outcome == "complete" else None
+
+    def axis(self, name: str) -> Axis:
+        """The parameter of that name."""
+        return next(axis for axis in self.axes if axis.name == name)
+
+    def command(self, changes: Mapping[str, str], *others: str) -> str | None:
+        """The sweep's command with some overrides changed or added; None where the command is not known.
+
+        A space that changes is another study's: a name that the command gave is left out with it.
+
+        Args:
+            changes: expressions by key of the configuration, such as ``{"optimizer.lr": "interval(0.1,1)"}``.
+            others: further words, such as ``hydra.sweeper.n_trials=80``.
+        """
+        if not self.origin.program:
+            return None
+        replaced = {*changes, *(other.partition("=")[0] for other in others)}
+        replaced |= {"hydra.sweeper.study_name"} if changes else set()
+        words = [
+            w for w in (*self.origin.command, *self.origin.hydra) if w.partition("=")[0].lstrip("+") not in replaced
+        ]
+        added = {w.partition("=")[0].lstrip("+") for w in self.origin.command if w.startswith("+")}
+        words += [f"{'+' if key in added else ''}{key}={expression}" for key, expression in changes.items()]
+        return " ".join(map(shlex.quote, ["python", self.origin.program, "-m", *words, *others]))

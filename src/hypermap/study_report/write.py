@@ -1,0 +1,143 @@
+"""A study's report as files: equal studies give equal bytes, but for the HTML, which Git does not keep."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hypermap.files import write_bytes, write_csv, write_json, write_text
+from hypermap.study_report import course_pictures, space_pictures
+from hypermap.study_report.checks import judge
+from hypermap.study_report.importance import Importances, importances
+from hypermap.study_report.isolation import isolate
+from hypermap.study_report.noise import noise
+from hypermap.study_report.page import finite, page
+from hypermap.study_report.statistics import estimate
+from hypermap.study_report.trade_off import pareto_front
+from hypermap.study_report.verdict import Thresholds, Verdict
+from hypermap.study_report.view import ENDED, Tried, View
+
+ORDER = "params.yaml"  # in a trial's folder: what orders it again
+
+
+def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verdict]:
+    """Write a study's report into a folder of `reports` that has its name; returns the verdicts.
+
+    Writes report.md and its pictures, trials.csv, best.yaml, study.json, and report.html, which is interactive.
+    """
+    folder = folder_of(view.name, reports)
+    found = importances(view, thresholds)
+    verdicts = judge(view, thresholds)
+    drawn = {name: content for name, draw in _pictures(view, found, thresholds).items() if (content := draw())}
+    for stale in (folder / "pictures").glob("*.png"):
+        if stale.stem not in drawn:
+            stale.unlink()
+    for name, content in drawn.items():
+        write_bytes(folder / "pictures" / f"{name}.png", content)
+    write_text(folder / "report.md", page(view, verdicts, drawn, thresholds))
+    write_csv(folder / "trials.csv", *trials_table(view))
+    write_text(folder / "best.yaml", best_text(view))
+    write_json(folder / "study.json", finite(summary(view, verdicts, thresholds)))
+    from hypermap.study_report.interactive import interactive  # brings plotly
+
+    write_text(folder / "report.html", interactive(view, verdicts, found))
+    return verdicts
+
+
+def folder_of(name: str, reports: Path) -> Path:
+    """Where the report of a study of that name is; names of other programs may hold what a folder's cannot."""
+    return reports / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
+
+
+def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
+    own = ["trial", "state", *view.objectives, "reached", "epochs", "kept_epoch", "seconds", "seed", "error"]
+    columns = {axis.name: f"params_{axis.name}" if axis.name in own else axis.name for axis in view.axes}
+    place = {trial.number: k for k, trial in enumerate(view.ranking)}
+    trials = sorted(view.trials, key=lambda trial: (place.get(trial.number, len(place)), trial.number))
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.outcome,
+            **dict(zip(view.objectives, trial.values, strict=False)),
+            "reached": view.score(trial),
+            "epochs": trial.epochs,
+            "kept_epoch": trial.kept_epoch,
+            "seconds": trial.seconds,
+            "seed": trial.seed,
+            "error": " ".join((trial.error or "").split())[:200],
+            **{columns[name]: value for name, value in trial.params.items()},
+        }
+        for trial in trials
+    ]
+    return [*own[:-1], *columns.values(), own[-1]], rows
+
+
+def best_text(view: View) -> str:
+    """The best trial, or the Pareto front, as YAML: values by their keys in the configuration, and the order."""
+    best = pareto_front(view) if len(view.directions) > 1 else [view.best] if view.best else []
+    if not best:
+        return f"# No trial of {view.name} was trained to its end.\n"
+    entries = [_best_entry(view, trial) for trial in best]
+    head = f"# The best of {view.name}.\n" if len(best) == 1 else f"# The Pareto front of {view.name}.\n"
+    text = yaml.safe_dump(finite(entries if len(entries) > 1 else entries[0]), sort_keys=False, width=120)
+    return head + text
+
+
+def _best_entry(view: View, trial: Tried) -> dict[str, Any]:
+    entry: dict[str, Any] = {"trial": trial.number, **dict(zip(view.objectives, trial.values, strict=True))}
+    if trial.seed is not None:
+        entry["seed"] = trial.seed
+    entry["values"] = {axis.key: trial.params[axis.name] for axis in view.axes if axis.name in trial.params}
+    if view.origin.folder is not None and (path := view.origin.folder / str(trial.number) / ORDER).exists():
+        entry["order"] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return entry
+
+
+def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> dict[str, Any]:
+    """The verdicts with their figures and thresholds, for machines."""
+    best = view.best
+    return {
+        "study": view.name,
+        "goal": view.goal,
+        "objectives": list(view.objectives),
+        "directions": list(view.directions),
+        "trials": {how: count for how in (*ENDED, "running") if (count := len(view.with_outcome(how)))},
+        "best": None if best is None else _best_entry(view, best) | {"value": best.values[0]},
+        "verdicts": [
+            {key: getattr(v, key) for key in ("check", "question", "level", "figure", "advice", "command", "numbers")}
+            for v in verdicts
+        ],
+        "confirmed": [
+            {"label": c.label, "trial": c.trial, "scores": list(c.scores), "failed": c.failed}
+            | (vars(estimate(c.scores, thresholds.confidence)) if c.scores else {"n": 0})
+            for c in view.confirmed
+        ],
+        "thresholds": vars(thresholds),
+    }
+
+
+def _pictures(view: View, found: Importances | None, thresholds: Thresholds) -> dict[str, Callable[[], bytes | None]]:
+    """Every picture by the name of its file; those that do not apply draw nothing."""
+    return {
+        "history": lambda: course_pictures.history(view, thresholds),
+        "best_of_n": lambda: course_pictures.best_of_n(view, thresholds),
+        "importance": lambda: space_pictures.importance(view, found) if found else None,
+        "slices": lambda: space_pictures.slices(view, found, thresholds),
+        "isolation": lambda: _isolation(view, found),
+        "contour": lambda: space_pictures.contour(view, found) if found else None,
+        "parallel": lambda: space_pictures.parallel_coordinates(view, found, thresholds),
+        "curves": lambda: course_pictures.curves(view, thresholds),
+        "timeline": lambda: course_pictures.timeline(view, thresholds),
+        "trade_off": lambda: course_pictures.trade_off(view, thresholds),
+    }
+
+
+def _isolation(view: View, found: Importances | None) -> bytes | None:
+    """Of the scientific parameters; where none is named, of the one that mattered most."""
+    named = [axis for axis in view.axes if {axis.name, axis.key} & set(view.scientific)]
+    axes = named or ([view.axis(next(iter(found.shares)))] if found else [])
+    noisy = noise(view)
+    return space_pictures.isolation(view, [isolate(view, axis, noisy.sd if noisy else None) for axis in axes])

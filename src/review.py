@@ -1,0 +1,135 @@
+"""What changed, as Markdown for a pull request: python src/review.py [BASE] (or: make review [BASE=origin/main])."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hypermap.changes import PARAMETERS, Changes, review
+from hypermap.errors import UserError, near, run
+from hypermap.figures import Side
+
+MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
+
+
+def main() -> None:
+    """Print what differs between a base and the files as they lie here."""
+    given = [word for word in sys.argv[1:] if word]
+    if len(given) > 1:
+        raise UserError("name one base at most: make review BASE=origin/main")
+    base, name = named_base(given[0]) if given else default_base()
+    if not Path(".dvc").is_dir():
+        raise UserError(f"{Path.cwd()} is no DVC project (dvc init makes one); a review compares what DVC knows.")
+    addresses = links(base)
+    changes = Changes(
+        before=Side(name, lambda path: git("show", f"{base}:./{path}"), addresses[0]),
+        now=Side("now", text_here, addresses[1]),
+        params=dvc("params", "diff", base, "--targets", *PARAMETERS),
+        metrics=dvc("metrics", "diff", "--all", base),
+        plots=dvc("plots", "diff", "--split", base),
+        status=dvc("status"),
+        files=changed_files(base),
+        studies=sorted(path.parent.name for path in Path("reports/studies").glob("*/study.json")),
+    )
+    print(review(changes), end="")
+
+
+def default_base() -> tuple[str, str]:
+    """Where this branch parted from the main one; on the main branch itself HEAD, so that edits are told."""
+    head = commit("HEAD")
+    for branch in MAIN:
+        parted = git("merge-base", branch, "HEAD")
+        if parted and parted.strip() != head:
+            return told(parted.strip(), (git("rev-parse", "--abbrev-ref", branch) or branch).strip())
+    return told(head, "HEAD")
+
+
+def named_base(name: str) -> tuple[str, str]:
+    """A commit, a tag, or where this branch parted from another, as in a pull request.
+
+    Raises:
+        UserError: there is no such commit.
+    """
+    of = commit(name)
+    if not (git("rev-parse", "--symbolic-full-name", name) or "").startswith(("refs/heads/", "refs/remotes/")):
+        return told(of, name)
+    parted = git("merge-base", of, "HEAD")
+    if not parted:
+        raise UserError(f"{name} and HEAD share no commit here; a shallow clone gets them by: git fetch --unshallow")
+    return told(parted.strip(), name)
+
+
+def told(sha: str, name: str) -> tuple[str, str]:
+    """A commit, and what a reader calls it."""
+    return sha, f"`{name}` (`{sha[:7]}`)"
+
+
+def commit(name: str) -> str:
+    """The commit that a name stands for.
+
+    Raises:
+        UserError: there is none, no repository, or no Git.
+    """
+    if git("rev-parse", "--git-dir") is None:
+        raise UserError(f"{Path.cwd()} is in no Git repository; a review compares with a commit.")
+    if not name.startswith("-") and (sha := git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")):
+        return sha.strip()
+    refs = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags") or ""
+    there = f"There are: {', '.join(refs.split()[:20])}." if refs else "There is no commit yet."
+    raise UserError(f"no commit, branch or tag {name!r}{near(name, refs.split())}. {there}")
+
+
+def changed_files(base: str) -> dict[str, str]:
+    """Git's letter for each file of reports/ that differs from the base, or that Git does not know yet."""
+    words = (git("diff", "--name-status", "--no-renames", "--relative", "-z", base, "--", "reports") or "").split("\0")
+    new = (git("ls-files", "--others", "--exclude-standard", "-z", "--", "reports") or "").split("\0")
+    return dict(zip(words[1::2], words[0::2], strict=False)) | {path: "A" for path in new if path}
+
+
+def links(base: str) -> tuple[str | None, str]:
+    """What stands before a path in a link to the base's version and to the present one: of a forge's CI, its pages."""
+    forge, head = os.environ, commit("HEAD")
+    if all(forge.get(key) for key in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_SHA")):
+        pages = f"{forge['GITHUB_SERVER_URL']}/{forge['GITHUB_REPOSITORY']}/blob"
+        head = forge["GITHUB_SHA"]
+    elif forge.get("CI_PROJECT_URL"):
+        pages = f"{forge['CI_PROJECT_URL']}/-/blob"
+    else:
+        return None, ""
+    folder = (git("rev-parse", "--show-prefix") or "").strip()
+    return f"{pages}/{base}/{folder}", f"{pages}/{head}/{folder}"
+
+
+def text_here(path: str) -> str | None:
+    """The text of a file in the work tree; None where there is none."""
+    return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else None
+
+
+def git(*words: str) -> str | None:
+    """What a Git command prints; None where it fails."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise UserError("git was not found; a review compares with a commit.") from None
+    return done.stdout if done.returncode == 0 else None
+
+
+def dvc(*words: str) -> Any:
+    """What a DVC command prints as JSON.
+
+    Raises:
+        UserError: DVC is not installed, or fails; its own words are told.
+    """
+    variables = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words, "--json"], env=variables, capture_output=True, encoding="utf-8"
+    )
+    if done.returncode != 0:
+        raise UserError(f"dvc {' '.join(words)} failed: {' '.join(done.stderr.split())}")
+    return json.loads(done.stdout or "{}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,224 @@
+"""Pictures of the search space: small PNGs, the same for the same study, and none where there is nothing to draw."""
+
+import io
+import math
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+from PIL import Image
+
+from hypermap.report.pictures import LIMIT
+from hypermap.search.mapping import mapping
+from hypermap.study_report import space_pictures
+from hypermap.study_report.importance import Importances, importances
+from hypermap.study_report.isolation import isolate
+from hypermap.study_report.reading import read
+from hypermap.study_report.ticks import beside, clipped, plain, tail, ticks, wrapped
+from hypermap.study_report.verdict import Thresholds
+from hypermap.study_report.view import Axis
+
+SPACE = {
+    "optimizer.lr": FloatDistribution(1e-5, 1, log=True),
+    "layers": IntDistribution(1, 6),
+    "act": CategoricalDistribution(("relu", "gelu", None)),
+}
+USUAL = Thresholds()
+PICTURES = ("importance", "slices", "contour", "isolation", "parallel_coordinates")
+
+
+def params(k, names=tuple(SPACE)):
+    steps = (0.8191725134, 0.6710436067, 0.5497004779)
+    first, second, third = ((k + 1) * step % 1 for step in steps)
+    values = (10 ** (5 * first - 5), 1 + int(6 * second), ("relu", "gelu", None)[int(3 * third)])
+    return {name: value for name, value in zip(SPACE, values, strict=True) if name in names}
+
+
+def trial(k, value=None, state=TrialState.COMPLETE, names=tuple(SPACE), reports=None):
+    score = (math.log10(params(k)["optimizer.lr"]) + 3) ** 2 if value is None else value
+    return create_trial(
+        state=state,
+        params=params(k, names),
+        distributions={name: SPACE[name] for name in names},
+        value=score if state == TrialState.COMPLETE else None,
+        intermediate_values=reports or {},
+    )
+
+
+def view(trials, directions=("minimize",)):
+    study = optuna.create_study(directions=list(directions))
+    study.add_trials(trials)
+    return read(study)
+
+
+def shares(seen):
+    """Importances as they may be, without the time that finding them takes."""
+    names = [axis.name for axis in seen.axes]
+    each = dict.fromkeys(names, 1 / max(len(names), 1))
+    pair = (names[0], names[1]) if len(names) > 1 else None
+    return Importances("fANOVA", each, dict.fromkeys(names, 0.0), each, len(seen.trials), pair=pair)
+
+
+def drawn(seen):
+    found = shares(seen)
+    return {
+        "importance": space_pictures.importance(seen, found),
+        "slices": space_pictures.slices(seen, found, USUAL),
+        "contour": space_pictures.contour(seen, found),
+        "isolation": space_pictures.isolation(seen, [isolate(seen, axis, 0.01) for axis in seen.axes]),
+        "parallel_coordinates": space_pictures.parallel_coordinates(seen, found, USUAL),
+    }
+
+
+def check(content):
+    """A PNG that fits into Git, wide enough to read."""
+    assert content is not None
+    assert len(content) < LIMIT
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "PNG"
+        assert image.width > 700
+
+
+FAILED, PRUNED = TrialState.FAIL, TrialState.PRUNED
+ORDINARY = [
+    *(trial(k) for k in range(24)),
+    *(trial(k, state=PRUNED, reports={1: 4.0, 2: 3.0}) for k in range(24, 34)),
+    *(trial(k, state=FAILED) for k in range(34, 40)),
+]
+
+
+def test_an_ordinary_study_has_every_picture_and_each_is_small_and_always_the_same():
+    first, again = drawn(view(ORDINARY)), drawn(view(ORDINARY))
+    for content in first.values():
+        check(content)
+    assert first == again
+
+
+def test_pictures_are_drawn_from_what_was_really_found():
+    seen = view(ORDINARY[:8])
+    found = importances(seen, USUAL)
+    assert found is not None
+    check(space_pictures.importance(seen, found))
+    check(space_pictures.contour(seen, found))
+
+
+def test_failures_are_in_the_slices():
+    without = [one for one in ORDINARY[20:] if one.state != FAILED]
+    assert space_pictures.slices(view(ORDINARY[20:]), None, USUAL) != space_pictures.slices(view(without), None, USUAL)
+
+
+def test_a_conditional_parameter_is_drawn_from_the_trials_that_have_it():
+    trials = [trial(k, names=("optimizer.lr",) if k % 2 else ("layers",)) for k in range(20)]
+    seen = view(trials)
+    assert space_pictures.contour(seen, shares(seen)) is None  # no trial has both
+    check(space_pictures.slices(seen, None, USUAL))
+    check(space_pictures.parallel_coordinates(seen, None, USUAL))
+
+
+def test_a_thousand_trials_of_many_parameters_stay_small_in_full_size():
+    space = {f"module.parameter_{k}": FloatDistribution(0, 1) for k in range(13)}
+    trials = []
+    for n in range(1000):
+        values = {name: (n * (k + 1) * 0.6180339887) % 1 for k, name in enumerate(space)}
+        trials.append(create_trial(params=values, distributions=space, value=sum(values.values()) % 1))
+    seen = view(trials)
+    check(space_pictures.slices(seen, None, USUAL))
+    check(space_pictures.contour(seen, shares(seen)))
+    check(space_pictures.parallel_coordinates(seen, None, USUAL))
+
+
+@pytest.mark.parametrize(
+    ("trials", "missing"),
+    [
+        ([], PICTURES),
+        ([trial(0)], ("contour",)),
+        ([trial(k, state=FAILED) for k in range(5)], ("contour", "isolation", "parallel_coordinates")),
+        ([trial(k, state=PRUNED) for k in range(5)], ("slices", "contour", "isolation", "parallel_coordinates")),
+        ([trial(k, state=PRUNED, reports={1: k / 10}) for k in range(5)], ()),
+        ([trial(k, value=0.5) for k in range(5)], ()),
+        ([trial(1, value=k / 10) for k in range(5)], ()),
+        ([trial(k, value=[1.0, math.inf, 1e308, -1e308, 0.0][k]) for k in range(5)], ()),
+        ([trial(k, names=("optimizer.lr",)) for k in range(5)], ("contour",)),
+        ([create_trial(params={}, distributions={}, value=0.5) for _ in range(5)], PICTURES),
+        ([trial(0, state=TrialState.RUNNING)], ("slices", "contour", "isolation", "parallel_coordinates")),
+    ],
+    ids=["none", "one", "failed", "no reports", "pruned", "constant", "one place", "huge", "one parameter",
+         "no parameter", "running"],
+)  # fmt: skip
+def test_a_picture_is_none_where_there_is_nothing_to_draw(trials, missing):
+    for name, content in drawn(view(trials)).items():
+        if name in missing:
+            assert content is None, name
+        else:
+            check(content)
+
+
+def test_several_objectives_are_drawn_by_the_first():
+    trials = [create_trial(params=params(k), distributions=SPACE, values=[k / 10, -k]) for k in range(10)]
+    seen = view(trials, ("maximize", "minimize"))
+    check(space_pictures.slices(seen, None, USUAL))
+    check(space_pictures.contour(seen, shares(seen)))
+
+
+def test_every_scale_is_drawn():
+    """As sweeps of this project leave them: the bijections are in the study's record."""
+    axes = {
+        "momentum": FloatDistribution(0.5, 0.99),
+        "batch": IntDistribution(16, 256),
+        "dropout": FloatDistribution(0.01, 0.9),
+        "shift": FloatDistribution(-100, 100),
+    }
+    names = dict(zip(axes, ("one_minus_log", "pow2", "logit", "symlog"), strict=True))
+    study = optuna.create_study()
+    study.set_user_attr(
+        "hypermap",
+        {"identity": {"space": {name: {"mapping": kind, "key": name} for name, kind in names.items()}}},
+    )
+    for k in range(12):
+        share = (k * 0.6180339887) % 1
+        values = {n: d.low + share * (d.high - d.low) for n, d in axes.items()} | {"batch": 16 + 20 * k}
+        study.add_trial(create_trial(params=values, distributions=axes, value=share))
+    check(space_pictures.slices(read(study), None, USUAL))
+    check(space_pictures.parallel_coordinates(read(study), None, USUAL))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "kind", "labels"),
+    [
+        (FloatDistribution(1e-5, 1, log=True), None, ["1e-5", "0.0001", "0.001", "0.01", "0.1", "1"]),
+        (FloatDistribution(0, 0.5), None, ["0", "0.2", "0.4"]),
+        (IntDistribution(16, 256), "pow2", ["16", "32", "64", "128", "256"]),
+        (FloatDistribution(0.9, 0.999), "one_minus_log", ["0.9", "0.95", "0.98", "0.99", "0.995", "0.998", "0.999"]),
+        (CategoricalDistribution(("adam", None, 3)), None, ["adam", "null", "3"]),
+        (FloatDistribution(2, 2), None, ["2"]),
+    ],
+)
+def test_ticks_are_round_natural_values_on_the_scale_of_the_search(distribution, kind, labels):
+    bijection = mapping(kind, distribution.low, distribution.high) if kind else None
+    axis = Axis("x", "x", distribution, bijection=bijection)
+    found = ticks(axis, 0.15)
+    assert [label for _, label in found] == labels
+    if axis.choices is None:
+        assert [at for at, _ in found] == pytest.approx([axis.unit(float(label)) for label in labels])
+
+
+def test_the_ends_of_a_range_are_written_where_they_are_asked_for():
+    axis = Axis("x", "x", FloatDistribution(0.03, 0.97))
+    assert [label for _, label in ticks(axis, 0.2, ends=True)][::4] == ["0.03", "0.97"]
+
+
+def test_names_and_numbers_are_written_short():
+    assert [plain(value) for value in (1e-5, 0.001, 1e-12, 3e7, 0.25)] == ["1e-5", "0.001", "1e-12", "3e7", "0.25"]
+    assert wrapped("optimizer.sgd.weight_decay") == "optimizer.\nsgd.weight_\ndecay"
+    assert tail("model.encoder.width", 7) == "…width"
+    assert clipped("a long choice 12", 9) == "a lo…e 12"
+    assert (tail("lr", 8), wrapped("lr"), clipped("lr", 9)) == ("lr", "lr", "lr")
+
+
+def test_ranges_are_broken_into_lines_where_they_would_overlap():
+    ranges = ["0 to 0.25", "0.25 to 1"]
+    assert beside(ranges, 20) == (ranges, True)
+    assert beside(ranges, 14) == (["0\nto 0.25", "0.25\nto 1"], True)
+    assert beside(ranges, 8) == (["0\nto\n0.25", "0.25\nto\n1"], True)
+    assert beside(ranges, 7) == (ranges, False)

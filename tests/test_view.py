@@ -1,0 +1,196 @@
+"""A study as its report sees it, from Optuna's own objects."""
+
+import math
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from hypermap.errors import UserError
+from hypermap.search.study import PURPOSE, RECORD, RESULT
+from hypermap.study_report.reading import read
+from hypermap.study_report.verdict import Thresholds, read_thresholds
+from hypermap.study_report.view import BASELINE, Axis
+
+LOG = FloatDistribution(1e-4, 1e-1, log=True)
+BEGAN = datetime(2026, 1, 1)
+
+
+def trial(value=None, how="complete", params=None, space=None, reports=(), **result):
+    states = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL, "running": TrialState.RUNNING}
+    made = create_trial(
+        state=states.get(how, TrialState.COMPLETE),
+        values=None if how in states else ([value] if isinstance(value, float) else value),
+        params=params or {"lr": 0.01},
+        distributions=space or {"lr": LOG},
+        intermediate_values=dict(enumerate(reports, 1)),
+        user_attrs={RESULT: {"outcome": how, **result}} if result else {},
+    )
+    made.datetime_start = BEGAN
+    made.datetime_complete = None if how == "running" else BEGAN + timedelta(seconds=3)
+    return made
+
+
+def study(*trials, direction="maximize", record=None):
+    made = optuna.create_study(
+        study_name="mine", **({"directions": direction} if isinstance(direction, list) else {"direction": direction})
+    )
+    made.add_trials(trials)
+    if record is not None:
+        made.set_user_attr(RECORD, record)
+    return made
+
+
+RECORDED = {
+    "identity": {
+        "space": {"lr": {"key": "optimizer.lr", "space": "tag(log,interval(1e-4,1e-1))", "mapping": None, "where": {}}},
+        "configuration": {"trainer.epochs": 10, "model.name": "mlp"},
+        "data": {"files": "abc"},
+        "code": {"src/": "def"},
+    },
+    "objectives": ["accuracy"],
+    "horizon": 10,
+    "seed": 7,
+    "sampler": {"_target_": "hypermap.search.numbered.Random"},
+    "pruner": {"_target_": "optuna.pruners.NopPruner"},
+    "program": "src/train.py",
+    "command": ["+sweep=quick", "optimizer.lr=tag(log,interval(1e-4,1e-1))"],
+    "hydra": ["hydra.sweeper.n_trials=40"],
+    "snapshot": {"commit": "0123456789", "tree": "t", "dirty": True},
+}
+
+
+def test_a_study_of_plain_optuna_is_read_as_it_is():
+    view = read(study(trial(0.5), trial(0.7, reports=(0.6, 0.7)), trial(how="failed"), trial(how="running")))
+    assert (view.objective, view.directions, view.maximizes) == ("objective", ("maximize",), True)
+    assert [tried.outcome for tried in view.trials] == ["complete", "complete", "failed", "running"]
+    assert view.best.number == 1
+    assert view.best.seconds == 3
+    assert view.best.epochs == 2
+    assert view.command({"lr": "0.1"}) is None
+    assert view.histories == {}
+
+
+def test_a_study_of_ours_says_where_it_comes_from():
+    ours = study(trial(0.5, seed=3, seconds=1.5, epochs=10, kept_epoch=8), record=RECORDED)
+    ours.set_user_attr(PURPOSE, {"goal": "the best", "scientific": ["lr"]})
+    view = read(ours, "studies/mine/journal.log")
+    assert (view.objectives, view.goal, view.scientific, view.horizon) == (("accuracy",), "the best", ("lr",), 10)
+    assert (view.origin.sampler, view.origin.pruner, view.origin.commit[:4]) == ("Random", "NopPruner", "0123")
+    assert view.origin.dirty
+    assert (view.best.seed, view.best.seconds, view.best.epochs, view.best.kept_epoch) == (3, 1.5, 10, 8)
+    assert view.axis("lr").key == "optimizer.lr"
+
+
+def test_a_command_is_the_sweeps_with_what_changes():
+    view = read(study(trial(0.5), record=RECORDED))
+    assert view.command({}) == (
+        "python src/train.py -m +sweep=quick 'optimizer.lr=tag(log,interval(1e-4,1e-1))' hydra.sweeper.n_trials=40"
+    )
+    assert view.command({"optimizer.lr": "interval(0.1,1)"}, "hydra.sweeper.n_trials=80") == (
+        "python src/train.py -m +sweep=quick 'optimizer.lr=interval(0.1,1)' hydra.sweeper.n_trials=80"
+    )
+    named = read(study(trial(0.5), record={**RECORDED, "hydra": ["hydra.sweeper.study_name=mine"]}))
+    assert "study_name=mine" in named.command({}, "hydra.sweeper.n_trials=80")
+    assert "study_name" not in named.command({"optimizer.lr": "interval(0.1,1)"}), "another space, another study"
+
+
+def test_a_pruned_trial_counts_with_what_it_had_reached():
+    pruned = trial(how="pruned", reports=(0.5, 0.8, 0.7))
+    assert read(study(pruned)).score(read(study(pruned)).trials[0]) == 0.8
+    view = read(study(pruned, direction="minimize"))
+    assert view.score(view.trials[0]) == 0.5
+    folds = replace(view, fixed={"validation.name": "kfold"})
+    assert folds.score(folds.trials[0]) == pytest.approx(2 / 3)
+    assert view.best is None
+
+
+def test_reports_of_another_figure_are_no_score():
+    view = replace(read(study(trial(how="pruned", reports=(0.5,)))), objectives=("f1",))
+    assert view.score(view.trials[0]) == 0.5
+    assert replace(view, fixed={"trainer.monitor": None}).score(view.trials[0]) is None
+    assert replace(view, fixed={"trainer.monitor": None}, objectives=("accuracy",)).score(view.trials[0]) == 0.5
+    assert replace(view, fixed={"trainer.monitor": "loss"}, objectives=("loss",)).score(view.trials[0]) == 0.5
+
+
+def test_complete_trials_rank_before_pruned_ones():
+    view = read(study(trial(how="pruned", reports=(0.9,)), trial(0.5), trial(0.7), trial(0.7), trial(how="failed")))
+    assert [tried.number for tried in view.ranking] == [2, 3, 1, 0]
+
+
+def test_values_that_are_no_number_are_divergence():
+    view = read(study(trial(math.inf), trial(0.5), direction="minimize"))
+    assert [tried.outcome for tried in view.trials] == ["diverged", "complete"]
+    assert view.trials[0].values == ()
+    assert [tried.number for tried in view.ranking] == [1]
+
+
+def test_several_objectives_have_no_one_best():
+    view = read(study(trial([0.5, 3.0]), direction=["maximize", "minimize"]))
+    assert view.best is None
+    assert view.objectives == ("objective 0", "objective 1")
+
+
+def test_positions_are_on_the_scale_of_the_search():
+    log = Axis("lr", "lr", LOG)
+    assert log.unit(1e-4) == 0
+    assert log.unit(1e-1) == 1
+    assert log.unit(math.sqrt(1e-5)) == pytest.approx(0.5)
+    assert Axis("x", "x", IntDistribution(0, 10)).unit(3) == pytest.approx(0.3)
+    assert Axis("c", "c", CategoricalDistribution(["a", "b", "c"])).unit("b") == 0.5
+    assert Axis("c", "c", CategoricalDistribution(["a"])).unit("a") == 0.5
+    space = {"mapping": "one_minus_log"}
+    record = {"identity": {"space": {"lr": space}}}
+    momentum = trial(0.5, params={"lr": 0.9}, space={"lr": FloatDistribution(0.0, 0.99)})
+    axis = read(study(momentum, record=record)).axis("lr")
+    assert axis.scale == "one_minus_log"
+    assert axis.unit(0.9) == pytest.approx(0.5)  # 1 - x: 1, 0.1, 0.01
+
+
+def test_a_range_that_changed_is_the_wider_one():
+    narrow, wide = {"lr": FloatDistribution(0.1, 0.2)}, {"lr": FloatDistribution(0.0, 0.15)}
+    view = read(study(trial(0.5, params={"lr": 0.1}, space=narrow), trial(0.5, params={"lr": 0.1}, space=wide)))
+    assert view.axis("lr").bounds == (0.0, 0.2)
+    log = {"lr": FloatDistribution(0.1, 1.0, log=True)}
+    view = read(study(trial(0.5, params={"lr": 0.1}, space=wide), trial(0.5, params={"lr": 0.1}, space=log)))
+    assert view.axis("lr").bounds == (0.1, 1.0), "two scales have no range that holds both"
+    steps = {"lr": FloatDistribution(0.0, 1.0, step=0.25)}
+    view = read(study(*[trial(0.5, params={"lr": 0.5}, space=steps)] * 2))
+    assert view.axis("lr").distribution.step == 0.25
+
+
+def test_what_was_trained_again_is_gathered_by_configuration():
+    again = {"trial": IntDistribution(-1, 9), "seed": IntDistribution(0, 9)}
+    rows = [(0.5, 0, 1), (0.6, 0, 2), (0.3, BASELINE, 1), (0.7, 1, 1)]
+    confirmation = study(*(trial(value, params={"trial": n, "seed": s}, space=again) for value, n, s in rows))
+    confirmation.add_trial(trial(how="failed", params={"trial": BASELINE, "seed": 2}, space=again))
+    view = read(study(trial(0.5), trial(0.7)), confirmation=confirmation)
+    assert [(c.label, c.scores, c.failed) for c in view.confirmed] == [
+        ("trial 1", (0.7,), 0),
+        ("trial 0", (0.5, 0.6), 0),
+        ("baseline", (0.3,), 1),
+    ]
+
+
+def test_thresholds_are_those_of_the_file_that_ships():
+    assert read_thresholds(Path(__file__).parents[1] / "conf/report.yaml") == Thresholds()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"egde": 0.1}, "did you mean 'edge'?"),
+        ({"edge": 2}, "a share between 0 and 1"),
+        ({"edge": "much"}, "it is a number"),
+        ({"best": 2.5}, "a whole number"),
+        ({"best": 0}, "at least 1"),
+        ({"uneven": 1}, "above 1"),
+    ],
+)
+def test_thresholds_that_are_none_are_refused(given, told):
+    with pytest.raises(UserError, match=told):
+        Thresholds.of(given)
