@@ -1,7 +1,7 @@
 """Clones of the working tree, in which tests run the real commands as a user would.
 
-A test marked ``concurrent`` takes nothing but `clone`. All of one file's run two at a time, from the first of them on:
-most of what a command takes is imports, which keep a single core busy.
+Tests run two at a time, each worker with clones of its own: most of what a command takes is imports, which keep a
+single core busy.
 """
 
 import itertools
@@ -13,8 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,9 @@ from typing import Any
 import pytest
 import yaml
 from ruamel.yaml import YAML
+
+# Torch's threads spin while they wait for one another, which slows down whatever runs beside them a hundredfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
@@ -248,45 +250,6 @@ def _commit_all(project: Project) -> None:
         ["commit", "--quiet", "--message", "As it is"],
     ):
         project.ok("git", *words)
-
-
-# Two at a time.
-
-FUTURES: pytest.StashKey[dict[str, Future[None]]] = pytest.StashKey()
-POOL: pytest.StashKey[ThreadPoolExecutor] = pytest.StashKey()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "concurrent: takes nothing but `clone`, and may run beside its neighbours")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Wait for a concurrent test; the first of a file begins them all."""
-    if pyfuncitem.get_closest_marker("concurrent") is None:
-        return None
-    session = pyfuncitem.session
-    futures = session.stash.setdefault(FUTURES, {})
-    if pyfuncitem.nodeid not in futures:
-        pool = session.stash.setdefault(POOL, ThreadPoolExecutor(2))
-        for item in _neighbours(pyfuncitem):
-            given = item.callspec.params if hasattr(item, "callspec") else {}
-            futures[item.nodeid] = pool.submit(item.obj, clone=pyfuncitem.funcargs["clone"], **given)
-    futures[pyfuncitem.nodeid].result()
-    return True
-
-
-def _neighbours(item: pytest.Function) -> Sequence[pytest.Function]:
-    return [
-        other
-        for other in item.session.items
-        if isinstance(other, pytest.Function) and other.path == item.path and other.get_closest_marker("concurrent")
-    ]
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if POOL in session.stash:
-        session.stash[POOL].shutdown(cancel_futures=True)
 
 
 @pytest.fixture

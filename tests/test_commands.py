@@ -25,7 +25,6 @@ def test_help_and_mistakes_are_answered_within_a_second(clone, word, code):
     assert min(took() for _ in range(5)) < 1
 
 
-@pytest.mark.concurrent
 def test_help_needs_no_torch_and_lists_the_menu(clone):
     out = clone.shared.ok(*TRAIN, "--help", **clone.no_torch).out
     for folder in sorted((ROOT / "conf").iterdir()):
@@ -35,7 +34,6 @@ def test_help_needs_no_torch_and_lists_the_menu(clone):
     assert "lr: 0.01" in out
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -59,7 +57,6 @@ def test_mistakes_are_told_without_torch(clone, words, told):
     assert list((clone.shared.path).glob("multirun")) == []
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize("words", [["--nonsense"], ["--config"]])
 def test_flags_that_do_not_exist(clone, words):
     outcome = clone.shared.run(*TRAIN, *words, **clone.no_torch)
@@ -68,7 +65,6 @@ def test_flags_that_do_not_exist(clone, words):
     assert "Traceback" not in outcome.err
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("words", "file"), [(["src/train.py", "optimizr=sgd"], "errors.py"), (["src/order.py", "mnist_mpl"], "order.py")]
 )
@@ -84,7 +80,6 @@ def test_a_variable_shows_the_traceback(clone, words, file):
 # The baseline, which the first line names. The mistake is found after that line, and before anything is trained.
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("experiment", "words", "says"),
     [
@@ -104,7 +99,6 @@ def test_the_first_line_names_the_baseline(clone, experiment, words, says):
     assert "data.root is '/nowhere'; no such folder" in outcome.err
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -130,7 +124,6 @@ def test_menu_then_order_then_command_line(clone, words, expected):
 # Mistakes that only the data or the machine shows.
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -142,7 +135,6 @@ def test_settings_that_do_not_suit_the_data_or_the_machine(clone, words, told):
     assert told in clone.shared.fails(*TRAIN, *words, f"hydra.run.dir=outputs/{words[0].split('=')[0]}")
 
 
-@pytest.mark.concurrent
 def test_a_loss_that_is_not_finite(clone):
     project = clone()
     results = project.content("models", "reports")
@@ -161,7 +153,6 @@ def test_a_loss_that_is_not_finite(clone):
 # Sweeps.
 
 
-@pytest.mark.concurrent
 def test_a_sweep_runs_each_value_once_in_order_and_tells_a_bad_one_first(clone):
     project = clone()
     sweep = ("hydra.sweeper.study_name=rates", "trainer.epochs=1")
@@ -199,7 +190,6 @@ class Halves(nn.Module):
 """
 
 
-@pytest.mark.concurrent
 def test_a_network_of_ones_own_is_a_choice(clone):
     project = clone()
     (project.path / "src/my_network.py").write_text(NETWORK)
@@ -214,7 +204,6 @@ def test_a_network_of_ones_own_is_a_choice(clone):
 # The stages' scripts.
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("script", "content"),
     [(script, content) for script in ("preprocess", "train") for content in (None, b"data: [", b"", b"\xff\xfe\x00")]
@@ -233,7 +222,6 @@ def test_a_slice_that_is_missing_or_damaged(clone, script, content):
     assert project.content("reports", "models", "data/prepared") == before
 
 
-@pytest.mark.concurrent
 def test_a_pipeline_with_a_mistake_in_the_order(clone):
     project = clone()
     results = project.content("models", "data/prepared", "reports/report.md", "reports/test.json")
@@ -256,7 +244,6 @@ def damaged(project, name, content):
     return path, kept
 
 
-@pytest.mark.concurrent
 def test_a_model_that_is_missing_or_damaged(clone):
     project = clone()
     reports = project.content("reports")
@@ -272,7 +259,6 @@ def test_a_model_that_is_missing_or_damaged(clone):
     assert project.content("reports") == reports
 
 
-@pytest.mark.concurrent
 def test_a_checkpoint_that_cannot_be_read(clone):
     project = clone()
     project.order(trainer={"name": "default", "epochs": 100, "batch_size": 64})
@@ -299,7 +285,6 @@ def leftovers(project):
     return [p for p in hidden if p.name != ".gitignore"]
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("script", "kib"), [("compose", 0), ("preprocess", 16), pytest.param("evaluate", 4, id="evaluate")]
 )
@@ -311,7 +296,6 @@ def test_a_full_disk_changes_nothing(clone, script, kib):
     assert leftovers(project) == []
 
 
-@pytest.mark.concurrent
 def test_a_training_goes_on_when_the_disk_has_room_again(clone):
     project = clone()
     project.order(trainer={"name": "default", "epochs": 180, "batch_size": 64})

@@ -261,7 +261,6 @@ def test_listed_rows_are_proposed_by_their_number():
 # Hypermap's own training, by make confirm.
 
 
-@pytest.mark.concurrent
 def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
     project = clone()
     sweep = ["optimizer=adam,sgd", "model.hidden=[6],[12]", "trainer.epochs=2", "hydra.sweeper.study_name=tune"]

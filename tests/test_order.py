@@ -28,7 +28,6 @@ from hypermap.order import order_text, rewrite
 ORDER = ("python", "src/order.py")
 EXPERIMENTS = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "conf" / "experiment").glob("*.yaml"))
 
-concurrent = pytest.mark.concurrent
 
 COMMENTED = """\
 # at the top
@@ -48,13 +47,11 @@ evaluation: {confidence: 0.9}  # beside the evaluation
 """
 
 
-@concurrent
 def test_experiments_are_found(clone):
     assert len(EXPERIMENTS) >= 3
     assert clone.shared.fails(*ORDER).splitlines()[0].endswith(f"There are: {', '.join(EXPERIMENTS)}.")
 
 
-@concurrent
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experiment):
     project = clone()
@@ -77,7 +74,6 @@ def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experime
     assert (project.path / "params.yaml").read_text() == after, "a second time changes nothing"
 
 
-@concurrent
 def test_comments_stay_where_they_are(clone):
     project = clone()
     (project.path / "params.yaml").write_text(COMMENTED)
@@ -94,7 +90,6 @@ def test_comments_stay_where_they_are(clone):
     assert list(order)[:5] == ["experiment", "data", "model", "optimizer", "trainer"]
 
 
-@concurrent
 def test_make_order(clone):
     project = clone()
     environment = project.path / "environment"  # in place of one that make would take minutes to install
@@ -111,7 +106,6 @@ def test_make_order(clone):
     assert "name an experiment: make order EXPERIMENT=NAME" in outcome.err
 
 
-@concurrent
 def test_a_choice_that_contradicts_the_experiment_is_an_error_that_says_so(clone):
     project = clone()
     project.ok(*ORDER, "mnist_mlp")
@@ -128,7 +122,6 @@ def test_a_choice_that_contradicts_the_experiment_is_an_error_that_says_so(clone
     assert project.yaml("reports/config/train.yaml")["model"]["name"] == "cnn"
 
 
-@concurrent
 @pytest.mark.parametrize(
     ("words", "text", "told"),
     [
@@ -148,7 +141,6 @@ def test_a_mistake_leaves_the_order_as_it_was(clone, words, text, told):
     assert (project.path / "params.yaml").read_bytes() == before
 
 
-@concurrent
 def test_a_full_disk_leaves_the_order_as_it_was(clone):
     project = clone()
     before = project.tracked()

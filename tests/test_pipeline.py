@@ -42,7 +42,6 @@ def accuracy_by_hand(project):
     return float(np.mean(values.argmax(1) == data.target[test]))
 
 
-@pytest.mark.concurrent
 def test_a_fresh_clone_runs_and_a_second_time_there_is_nothing_to_do(clone):
     project = clone("fresh")
     stages = project.ok("dvc", "repro").stages  # evaluate only where the model comes out otherwise than in dvc.lock
@@ -59,7 +58,6 @@ def test_a_fresh_clone_runs_and_a_second_time_there_is_nothing_to_do(clone):
     assert project.ok("git", "status", "--porcelain").out == changed
 
 
-@pytest.mark.concurrent
 def test_a_forced_rerun_changes_no_byte(clone):
     project = clone()
     before = project.tracked()
@@ -69,7 +67,6 @@ def test_a_forced_rerun_changes_no_byte(clone):
     assert project.ok("git", "status", "--porcelain").out == ""
 
 
-@pytest.mark.concurrent
 def test_folds_validate_and_the_model_of_the_holdout_is_tested(clone):
     project = clone()
     holdout, tested = project.content("models"), project.json("reports/test.json")
@@ -93,7 +90,6 @@ def test_folds_validate_and_the_model_of_the_holdout_is_tested(clone):
     assert project.json("outputs/run/validation.json") == validated
 
 
-@pytest.mark.concurrent
 def test_an_edit_reruns_what_it_touches(clone):
     project = clone()
     project.edit("conf/optimizer/rmsprop.yaml", "lr: 0.001", "lr: 0.002")
@@ -153,7 +149,6 @@ def figures(project):
     return project.json("reports/validation.json") | project.json("reports/test.json")
 
 
-@pytest.mark.concurrent
 def test_an_experiment_with_other_choices(clone):
     project = clone()
     before = (project.path / "params.yaml").read_text()
@@ -173,7 +168,6 @@ def test_an_experiment_with_other_choices(clone):
     assert figures(project)["test_accuracy"] == accuracy_by_hand(project)
 
 
-@pytest.mark.concurrent
 def test_an_experiment_with_another_value_is_the_run_by_hand(clone):
     project = clone()
     project.ok(*BY_HAND, "optimizer.lr=0.03")
@@ -185,7 +179,6 @@ def test_an_experiment_with_another_value_is_the_run_by_hand(clone):
     assert project.json("reports/validation.json") == project.json("outputs/run/validation.json")
 
 
-@pytest.mark.concurrent
 def test_a_queue_of_experiments(clone):
     project = clone()
     project.ok("dvc", "exp", "run", "--queue", "-S", "optimizer.lr=0.1,0.01", "--name", "rate")
@@ -228,7 +221,6 @@ def alive(process):
 # The test rows.
 
 
-@pytest.mark.concurrent
 def test_training_never_opens_the_test_rows(clone):
     project = clone()
     trained, reports = project.content("models", "reports/validation.json"), project.content("reports")
@@ -280,7 +272,6 @@ def forget_runs(project):
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-@pytest.mark.concurrent
 def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(clone):
     project = long_run(clone)
     forget_runs(project)
@@ -310,7 +301,6 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(clone):
     assert (project.path / "outputs/run/validation.json").read_bytes() == whole["reports/validation.json"]
 
 
-@pytest.mark.concurrent
 def test_two_of_the_same_run_at_once_end_alike(clone):
     project = long_run(clone)
     forget_runs(project)
@@ -330,7 +320,6 @@ def test_two_of_the_same_run_at_once_end_alike(clone):
         assert one == other
 
 
-@pytest.mark.concurrent
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(clone):
     project = clone()
     stage = {name: (project.path / "models" / name).read_bytes() for name in RESULTS}

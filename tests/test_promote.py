@@ -86,7 +86,6 @@ def test_a_study_that_is_not_there_leaves_the_order_as_it_was(promote, capsys):
     assert promote.project.tracked() == before
 
 
-@pytest.mark.concurrent
 def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
     project = clone("fresh")
     before = (project.path / "params.yaml").read_text()
@@ -106,6 +105,5 @@ def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
     assert project.ok("git", "status", "--porcelain").out == ""
 
 
-@pytest.mark.concurrent
 def test_make_help_tells_of_it(clone):
     assert re.search(r"make promote +write a study's best trial", clone.shared.ok("make", "help").out)

@@ -75,6 +75,13 @@ def study(made=(), directions=("maximize",), storage=None, name="mine"):
     return opened
 
 
+def with_nan(made):
+    """The same, but every report of every other trial is no number, as a plain Optuna program may tell it."""
+    for trial in made[::2]:
+        trial.intermediate_values = dict.fromkeys(trial.intermediate_values, math.nan)
+    return made
+
+
 WIDE = {f"p{k}": FloatDistribution(0.001, 1.0, log=True) for k in range(60)}
 STUDIES = {
     "no trial": study(),
@@ -86,6 +93,7 @@ STUDIES = {
     "some of each": study(trials(30, ("complete", "pruned", "failed"))),
     "all infinite": study(trials(6, value=math.inf)),
     "some infinite": study(trials(12) + trials(6, value=-math.inf, seed=1)),
+    "reports that are no numbers": study(with_nan(trials(20, ("complete", "complete", "pruned", "pruned")))),
     "constant": study(trials(15, value=0.5)),
     "one parameter": study(trials(15, space={"lr": SPACE["lr"]})),
     "no parameter": study(trials(5, space={}, value=0.5)),

@@ -28,7 +28,6 @@ def untouched(project):
     assert not list(project.path.glob("multirun"))
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -59,7 +58,6 @@ def test_one_message_and_no_trial(clone, words, parts):
     untouched(clone.shared)
 
 
-@pytest.mark.concurrent
 def test_a_study_of_another_shape_is_refused_and_unharmed(clone):
     project = clone()
     words = (*TRAIN, *PLAIN, "hydra.sweeper.study_name=mine", "hydra.sweeper.n_trials=1")
@@ -77,7 +75,6 @@ def test_a_study_of_another_shape_is_refused_and_unharmed(clone):
     project.ok(*words, LR)
 
 
-@pytest.mark.concurrent
 def test_a_file_that_is_no_study_is_left_as_it_is(clone):
     project = clone()
     before = project.content("README.md", "params.yaml")
@@ -88,7 +85,6 @@ def test_a_file_that_is_no_study_is_left_as_it_is(clone):
     untouched(project)
 
 
-@pytest.mark.concurrent
 @pytest.mark.parametrize(
     ("content", "parts"),
     [

@@ -23,7 +23,6 @@ def study_name(name):
     return f"hydra.sweeper.study_name={name}"
 
 
-@pytest.mark.concurrent
 def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
     project = clone()
     project.append("README.md", "An edit that is nobody's business.\n")
@@ -53,7 +52,6 @@ def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
     assert project.yaml("params.yaml")["seed"] == trials(project, "rates")[1].user_attrs["result"]["seed"]
 
 
-@pytest.mark.concurrent
 def test_a_half_trained_trial_goes_on_from_its_last_epoch(clone):
     project, whole = clone(), clone()
     words = (*TRAIN, "optimizer.lr=0.01", "model.dropout=0.2", "trainer.epochs=60", study_name("long"))
@@ -74,7 +72,6 @@ def test_a_half_trained_trial_goes_on_from_its_last_epoch(clone):
     assert project.content(*files) == whole.content(*files)
 
 
-@pytest.mark.concurrent
 def test_folds_and_repeats_are_kept_on_the_trial_and_may_end_it(clone):
     project = clone()
     words = ("validation=kfold", "validation.k=3", "trainer.epochs=2", "trainer.repeats=2", study_name("folds"))
@@ -89,7 +86,6 @@ def test_folds_and_repeats_are_kept_on_the_trial_and_may_end_it(clone):
     assert project.json("studies/folds/0/validation.json")["validation_accuracy"] == pytest.approx(done[0].value)
 
 
-@pytest.mark.concurrent
 def test_several_objectives_give_a_front_and_the_switch_leaves_dvc_alone(clone):
     project = clone()
     project.ok(
@@ -109,7 +105,6 @@ def test_several_objectives_give_a_front_and_the_switch_leaves_dvc_alone(clone):
     assert "several objectives" in project.fails("python", "src/promote.py", "front")
 
 
-@pytest.mark.concurrent
 def test_an_edit_of_the_menu_in_mid_sweep_reaches_no_trial(clone):
     project = clone()
     words = (*TRAIN, "optimizer.lr=0.01,0.02,0.03", "trainer.epochs=40", study_name("edited"))

@@ -14,8 +14,6 @@ from hypermap.errors import UserError
 from hypermap.order import rewrite
 from hypermap.versions import Snapshot, experiment_name, forget, keep, order_of, publish, snapshot
 
-concurrent = pytest.mark.concurrent
-
 PUBLISHER = """
 import json, sys, time
 from pathlib import Path
@@ -72,7 +70,6 @@ def shown(project):
     }
 
 
-@concurrent
 def test_a_trial_of_a_dirty_tree_is_shown_and_applied_and_comes_to_the_same_bits(clone):
     project = clone()
     make_dirty(project)
@@ -108,7 +105,6 @@ def test_a_trial_of_a_dirty_tree_is_shown_and_applied_and_comes_to_the_same_bits
     assert references == "tune-0000\n"
 
 
-@concurrent
 def test_a_worktree_of_a_bare_clone_in_which_nothing_has_run(clone):
     project = clone("fresh")
     shutil.rmtree(project.path)
@@ -130,7 +126,6 @@ def test_a_worktree_of_a_bare_clone_in_which_nothing_has_run(clone):
     assert (project.path / "reports" / "validation.json").read_text() == metrics
 
 
-@concurrent
 def test_a_project_in_a_folder_of_a_larger_repository(clone):
     project = clone()
     inner = project.path / "deep" / "er"
@@ -163,7 +158,6 @@ def order_reference(of, name):
     return f"refs/exps/{of.commit[:2]}/{of.commit[2:]}/{name}"
 
 
-@concurrent
 def test_eight_processes_publish_at_once_and_none_is_lost(clone):
     project = clone()
     project.ok("git", "config", "--unset", "user.name")
@@ -184,7 +178,6 @@ def test_eight_processes_publish_at_once_and_none_is_lost(clone):
     assert author == "Hypermap <hypermap@localhost>: Trial many-0042\n"
 
 
-@concurrent
 def test_gc_leaves_a_snapshot_that_is_kept(clone):
     project = clone()
     project.append("conf/optimizer/adam.yaml", "# edited\n")
@@ -204,7 +197,6 @@ def test_gc_leaves_a_snapshot_that_is_kept(clone):
         publish(project.path, of, "study-0001", "seed: 1\n", "{}")
 
 
-@concurrent
 def test_a_trial_is_replaced_quickly_and_past_a_lock(clone):
     project = clone()
     of = taken(project)

@@ -109,19 +109,19 @@ class Asked:
 
 def report(study: optuna.Study, place: str, reports: Path, thresholds: Thresholds) -> str:
     """Write the report of a study that is in the storage `place`; returns what it comes to, in a few lines."""
-    view = view_of(study, place, thresholds.best)
+    view = view_of(study, place, thresholds.best, reports.parent)
     verdicts = write_report(view, reports, thresholds)
     path = folder_of(view.name, reports) / "report.md"
     return f"{_count(verdicts)}\nReport: {path} (beside it report.html, to explore)"
 
 
-def view_of(study: optuna.Study, place: str, best: int = Thresholds.best) -> View:
-    """The study as its report sees it, with the trainings that confirm it, if there are any."""
+def view_of(study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None) -> View:
+    """The study as its report sees it, with the trainings that confirm it and the best one's test, if there are any."""
     confirmation = None
     name = study.study_name + CONFIRMATION
     if name in optuna.get_all_study_names(study._storage):
         confirmation = optuna.load_study(study_name=name, storage=study._storage)
-    return read(study, _near(place), confirmation, best)
+    return read(study, _near(place), confirmation, best, results)
 
 
 def _count(verdicts: Sequence[Verdict]) -> str:

@@ -1,8 +1,7 @@
 """The text of a study's report.md: the answer first, then what is behind it; plain Markdown, no HTML."""
 
-import math
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hypermap.report.wording import table
@@ -10,7 +9,7 @@ from hypermap.search.watch import figure, short
 from hypermap.study_report.checks import next_steps, report_command
 from hypermap.study_report.statistics import difference, estimate
 from hypermap.study_report.verdict import Thresholds, Verdict
-from hypermap.study_report.view import ENDED, Tried, View
+from hypermap.study_report.view import ENDED, Axis, Tried, View
 
 SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "The search": (("enough", "edge", "failures"), ("history", "best_of_n")),
@@ -65,7 +64,11 @@ def _headline(view: View) -> str:
         return f"**{aims[0].upper()}{aims[1:]}.** {trials}"
     if (best := view.best) is None:
         return f"**No trial was trained to its end.** {trials}"
-    return f"**Best {view.objective} {figure(best.values[0])}, trial {best.number}:** {_values(view, best)}. {trials}"
+    said = f"**Best {view.objective} {figure(best.values[0])}, trial {best.number}:** {_values(view, best)}. {trials}"
+    if view.objective in view.test:
+        value, low, high = map(figure, view.test[view.objective])
+        said += f" Tested after the search: **test {view.objective} {value}** (interval {low} to {high}, of the rows)."
+    return said
 
 
 def _values(view: View, trial: Tried) -> str:
@@ -152,24 +155,30 @@ def _confirmation_table(view: View, thresholds: Thresholds) -> str:
 def _searched(view: View, goal: Verdict) -> Iterator[str]:
     """What was varied and what was not."""
     yield _told(goal)
-    best = view.best
-    lines = []
-    for axis in view.axes:
-        low, high = axis.bounds
-        given = axis.expression or (
-            ", ".join(map(str, axis.choices)) if axis.choices else f"{short(low)} to {short(high)}"
-        )
-        at = short(best.params[axis.name]) if best is not None and axis.name in best.params else ""
-        role = "scientific" if {axis.name, axis.key} & set(view.scientific) else "nuisance"
-        where = "; ".join(f"{group}: {', '.join(choices)}" for group, choices in axis.where.items())
-        lines.append((f"`{axis.name}`", f"`{given}`", axis.scale, where, role, at))
-    if lines:
-        yield table(("parameter", "range", "scale", "only with", "role", "best"), lines)
+    columns: dict[str, Callable[[Axis], str]] = {
+        "parameter": lambda axis: f"`{axis.name}`",
+        "range": lambda axis: f"`{_range(axis)}`",
+        "scale": lambda axis: axis.scale,
+        "only with": lambda axis: "; ".join(f"{group} {', '.join(choices)}" for group, choices in axis.where.items()),
+        "role": lambda axis: "scientific" if {axis.name, axis.key} & set(view.scientific) else "nuisance",
+        "best": lambda axis: short(view.best.params[axis.name]) if view.best and axis.name in view.best.params else "",
+    }
+    if not any(axis.where for axis in view.axes):
+        del columns["only with"]
+    if view.axes:
+        yield table(tuple(columns), [tuple(told(axis) for told in columns.values()) for axis in view.axes])
     if view.fixed:
         told = ", ".join(
             f"`{key}={_plain(value)}`" for key, value in view.fixed.items() if not key.endswith("_target_")
         )
         yield f"Fixed in every trial: {told}."
+
+
+def _range(axis: Axis) -> str:
+    """As it was written; of a study of another program, what Optuna drew from."""
+    if axis.expression:
+        return axis.expression
+    return ", ".join(map(str, axis.choices)) if axis.choices else " to ".join(map(short, axis.bounds))
 
 
 def _plain(value: Any) -> str:
@@ -200,15 +209,4 @@ def _origin(view: View) -> Iterator[str]:
     if origin.storage:
         facts.append(f"storage `{origin.storage}`")
     if facts:
-        yield f"{'; '.join(facts)}.".replace("; ", ", ") if len(facts) < 3 else f"{'; '.join(facts)}."
-
-
-def finite(value: Any) -> Any:
-    """The same for JSON, which has no infinity and no NaN: they become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return value.item() if hasattr(value, "item") else value
+        yield f"{'; '.join(facts)}."

@@ -1,6 +1,7 @@
 """From Optuna's objects to a study as its report sees it."""
 
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +13,20 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.mapping import mapping
+from hypermap.search.storage import STUDIES
 from hypermap.search.study import PURPOSE, RECORD, RESULT, epochs, outcome
 from hypermap.study_report.view import BASELINE, Axis, Confirmed, Origin, Tried, View
 
+VALIDATION, TEST, INTERVALS = "validation.json", "test.json", "intervals.json"
 
-def read(study: optuna.Study, storage: str = "", confirmation: optuna.Study | None = None, best: int = 5) -> View:
+
+def read(
+    study: optuna.Study,
+    storage: str = "",
+    confirmation: optuna.Study | None = None,
+    best: int = 5,
+    results: Path | None = None,
+) -> View:
     """A study as its report sees it.
 
     Args:
@@ -24,6 +34,7 @@ def read(study: optuna.Study, storage: str = "", confirmation: optuna.Study | No
         storage: where it is, for the reader; shown as it is.
         confirmation: the study in which some of its configurations were trained again.
         best: how many of the best trials' histories to read from the study's folder.
+        results: the folder of the pipeline's figures; whose test they tell is seen from its validation.
     """
     record = dict(study.user_attrs.get(RECORD) or {})
     purpose = dict(study.user_attrs.get(PURPOSE) or {})
@@ -48,8 +59,11 @@ def read(study: optuna.Study, storage: str = "", confirmation: optuna.Study | No
     )
     if confirmation is not None:
         view = replace(view, confirmed=_confirmed(confirmation, view))
-    folder = view.origin.folder
-    return view if folder is None else replace(view, histories=_histories(folder, view.ranking[:best]))
+    if (folder := view.origin.folder) is not None:
+        view = replace(view, histories=_histories(folder, view.ranking[:best]))
+        if results is not None and view.best is not None:
+            view = replace(view, test=_tested(folder / str(view.best.number), results))
+    return view
 
 
 def _tried(trial: FrozenTrial) -> Tried:
@@ -124,10 +138,11 @@ def _wider(one: BaseDistribution | None, other: BaseDistribution) -> BaseDistrib
 def _origin(record: Mapping[str, Any], storage: str) -> Origin:
     taken = record.get("snapshot")
     snapshot = taken if isinstance(taken, dict) else {}
+    places = [Path(record["folder"]), STUDIES / Path(record["folder"]).name] if record.get("folder") else []
     identity = record.get("identity", {})
     return Origin(
         storage=storage,
-        folder=Path(record["folder"]) if record.get("folder") else None,
+        folder=next((place for place in places if place.is_dir()), None),  # the project may have been moved
         program=record.get("program", ""),
         command=tuple(record.get("command") or ()),
         hydra=tuple(record.get("hydra") or ()),
@@ -175,3 +190,16 @@ def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str
         except (OSError, ValueError, TypeError):  # pruned, tidied away, or of another program
             continue
     return histories
+
+
+def _tested(trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
+    """The pipeline's test figures with their intervals, if it trained what the trial was: the same to the last bit."""
+    try:
+        if (trial / VALIDATION).read_bytes() != (results / VALIDATION).read_bytes():
+            return {}
+        figures = json.loads((results / TEST).read_text(encoding="utf-8"))
+        intervals = json.loads((results / INTERVALS).read_text(encoding="utf-8"))["test"]
+        told = {name.removeprefix("test_"): value for name, value in figures.items()}
+        return {name: (value, *intervals[name]) for name, value in told.items() if name in intervals}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not run yet, or edited by hand
+        return {}

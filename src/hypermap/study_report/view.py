@@ -159,6 +159,7 @@ class View:
         scientific: the parameters that it was to tell something about.
         fixed: what every trial had in common, by dotted key.
         confirmed: configurations trained again, in the order of the study's ranking, the baseline last.
+        test: figures of the best trial's test, value and both ends of the interval by name, once there was one.
         histories: of complete trials, rows of their ``history.csv``, by number.
         study: the study itself, for Optuna's own analyses.
     """
@@ -174,6 +175,7 @@ class View:
     scientific: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     confirmed: tuple[Confirmed, ...] = ()
+    test: Mapping[str, Sequence[float]] = field(default_factory=dict)
     histories: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
 

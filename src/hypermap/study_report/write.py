@@ -1,7 +1,8 @@
 """A study's report as files: equal studies give equal bytes, but for the HTML, which Git does not keep."""
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypermap.study_report.checks import judge
 from hypermap.study_report.importance import Importances, importances
 from hypermap.study_report.isolation import isolate
 from hypermap.study_report.noise import noise
-from hypermap.study_report.page import finite, page
+from hypermap.study_report.page import page
 from hypermap.study_report.statistics import estimate
 from hypermap.study_report.trade_off import pareto_front
 from hypermap.study_report.verdict import Thresholds, Verdict
@@ -39,7 +40,7 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
     write_text(folder / "report.md", page(view, verdicts, drawn, thresholds))
     write_csv(folder / "trials.csv", *trials_table(view))
     write_text(folder / "best.yaml", best_text(view))
-    write_json(folder / "study.json", finite(summary(view, verdicts, thresholds)))
+    write_json(folder / "study.json", _finite(summary(view, verdicts, thresholds)))
     from hypermap.study_report.interactive import interactive  # brings plotly
 
     write_text(folder / "report.html", interactive(view, verdicts, found))
@@ -82,7 +83,7 @@ def best_text(view: View) -> str:
         return f"# No trial of {view.name} was trained to its end.\n"
     entries = [_best_entry(view, trial) for trial in best]
     head = f"# The best of {view.name}.\n" if len(best) == 1 else f"# The Pareto front of {view.name}.\n"
-    text = yaml.safe_dump(finite(entries if len(entries) > 1 else entries[0]), sort_keys=False, width=120)
+    text = yaml.safe_dump(_finite(entries if len(entries) > 1 else entries[0]), sort_keys=False, width=120)
     return head + text
 
 
@@ -115,6 +116,7 @@ def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> 
             | (vars(estimate(c.scores, thresholds.confidence)) if c.scores else {"n": 0})
             for c in view.confirmed
         ],
+        "test": {name: list(values) for name, values in view.test.items()},
         "thresholds": vars(thresholds),
     }
 
@@ -141,3 +143,14 @@ def _isolation(view: View, found: Importances | None) -> bytes | None:
     axes = named or ([view.axis(next(iter(found.shares)))] if found else [])
     noisy = noise(view)
     return space_pictures.isolation(view, [isolate(view, axis, noisy.sd if noisy else None) for axis in axes])
+
+
+def _finite(value: Any) -> Any:
+    """The same for JSON, which has no infinity and no NaN: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value.item() if hasattr(value, "item") else value
