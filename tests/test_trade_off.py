@@ -3,6 +3,8 @@
 import itertools
 import math
 import random
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import optuna
 import pytest
@@ -14,6 +16,7 @@ from hypermap.study_report.trade_off import cost_front, costs, hypervolume, knee
 from hypermap.study_report.view import Tried, View
 
 TWO = ("minimize", "minimize")
+SECOND = timedelta(seconds=1)
 
 
 def several(values, directions=TWO):
@@ -131,7 +134,7 @@ def one(*trials, direction="maximize"):
 TRIED = (
     Tried(0, "complete", (0.8,), epochs=10, seconds=9.0),
     Tried(1, "pruned", reports={1: 0.5, 2: 0.4}, epochs=2, seconds=2.0),
-    Tried(2, "complete", (0.7,), epochs=10, seconds=8.0),
+    Tried(2, "complete", (0.7,), epochs=10, seconds=4.0),
     Tried(3, "pruned", reports={3: 0.5}, epochs=3, seconds=3.0),
     Tried(4, "failed", epochs=1, seconds=1.0),
 )
@@ -139,7 +142,15 @@ TRIED = (
 
 def test_the_cost_is_in_epochs_and_in_seconds_if_all_trained_for_as_many():
     assert costs(one(*TRIED)) == ("epochs", {0: 10, 1: 2, 2: 10, 3: 3})
-    assert costs(one(TRIED[0], TRIED[2])) == ("seconds", {0: 9, 2: 8})
+    assert costs(one(TRIED[0], TRIED[2])) == ("seconds", {0: 9, 2: 4})
+    assert costs(one(TRIED[0], replace(TRIED[2], seconds=8.0)))[1] == {}, "too little to be the trials' own"
+    began = datetime(2026, 1, 1)
+    times = [(0, 9), (1, 5), (6, 10), (10, 12)]  # the first two are their workers' first
+    trials = [
+        replace(TRIED[2], number=k, seconds=float(b - a), began=began + a * SECOND, ended=began + b * SECOND)
+        for k, (a, b) in enumerate(times)
+    ]
+    assert costs(one(*trials)) == ("seconds", {2: 4, 3: 2})
     assert costs(one(TRIED[0]))[1] == {}
     assert costs(one())[1] == {}
 

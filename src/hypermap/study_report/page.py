@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypermap.report.wording import table
 from hypermap.search.watch import figure, short
-from hypermap.study_report.checks import next_steps, report_command
+from hypermap.study_report.checks import STEPS, next_steps, report_command
 from hypermap.study_report.statistics import difference, estimate
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import ENDED, Axis, Tried, View
@@ -25,7 +26,7 @@ CAPTIONS = {
     "best_of_n": "The best score that a smaller budget would have been expected to find.",
     "importance": "How much of the score's variation each parameter explains, with its uncertainty.",
     "slices": "The score against each parameter, on the scale on which it was searched; failures at the lower edge.",
-    "isolation": "The best score for each value, the other parameters tuned: how many trials it had is written there.",
+    "isolation": "The best score for each value, the other parameters tuned (of a pruned trial, what it had reached).",
     "contour": "The two parameters that mattered most, together.",
     "parallel": "Each line is a trial; the best ones bold.",
     "curves": "The best trials; pruned ones faint.",
@@ -38,7 +39,7 @@ def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresh
     """The text; `drawn` names the pictures that lie in ``pictures/``."""
     by_check = {verdict.check: verdict for verdict in verdicts}
     parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view), _verdict_table(verdicts)]
-    parts += ["## What to do next", _steps(verdicts), "## The best trials", *_best_trials(view, thresholds)]
+    parts += ["## What to do next", _steps(view, verdicts), "## The best trials", *_best_trials(view, thresholds)]
     for title, (checks, pictures) in SECTIONS.items():
         told = [_told(by_check[check]) for check in checks]
         if title == "Is the winner real?" and view.confirmed:
@@ -85,9 +86,12 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> str:
     return table(("", "question", "verdict", "figure"), lines)
 
 
-def _steps(verdicts: Sequence[Verdict]) -> str:
-    """A line for each step, with its command."""
+def _steps(view: View, verdicts: Sequence[Verdict]) -> str:
+    """A line for each step, with its command; at last, if there is room, to take what is found to be real."""
     steps = next_steps(verdicts)
+    real = next(verdict for verdict in verdicts if verdict.check == "winner")
+    if real.level == "ok" and real.command is not None and not view.test and len(steps) < STEPS:
+        steps.append(replace(real, command=f"{real.command} && dvc repro"))
     if not steps:
         return "Nothing: every check is `ok`."
     return "\n".join(

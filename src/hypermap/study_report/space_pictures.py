@@ -124,7 +124,7 @@ def _importance(view: View, found: Importances) -> Figure:
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(False, axis="y")
-    pruned = ", the pruned ones with what they had reached" if found.counts_pruned else ""
+    pruned = ", pruned ones among them" if found.counts_pruned else ""
     axes.set_title(f"Importance for {short(view.objective, 24)} ({found.evaluator}, {found.trials} trials{pruned})")
     axes.set_xlabel("share of the importance; lines: bootstrap intervals")
     return figure

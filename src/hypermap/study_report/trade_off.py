@@ -1,5 +1,7 @@
 """What is gained for what is given up: the Pareto front of several objectives, its knee, and score against cost."""
 
+from datetime import datetime
+
 import numpy as np
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume  # public only as a chart (plot_hypervolume_history)
@@ -8,6 +10,9 @@ from hypermap.study_report.view import Tried, View
 
 MEASURED = 4
 """Objectives up to which the hypervolume is computed: its cost grows exponentially with their number."""
+
+TELLING = 1.5
+"""Seconds of the longest trial over those of the shortest: less is the machine's mood rather than a trial's cost."""
 
 
 def pareto_front(view: View) -> list[Tried]:
@@ -56,13 +61,17 @@ def hypervolume(view: View) -> float | None:
 def costs(view: View) -> tuple[str, dict[int, float]]:
     """What each trial with a score cost, by number, and in which unit; nothing where that tells none from another.
 
-    Epochs, unless all trials have equally many; then seconds.
+    Epochs, unless all trials have equally many; then seconds, but for a worker's first trial: it began before any had
+    ended, and its seconds hold the worker's own start.
     """
     epochs = {trial.number: float(trial.epochs) for trial in view.ranking if trial.epochs}
-    seconds = {trial.number: trial.seconds for trial in view.ranking if trial.seconds is not None}
+    warm = min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
+    timed = [trial for trial in view.ranking if trial.began is None or trial.began >= warm]
+    seconds = {trial.number: trial.seconds for trial in timed if trial.seconds is not None}
     if len(set(epochs.values())) > 1:
         return "epochs", epochs
-    return ("seconds", seconds) if len(set(seconds.values())) > 1 else ("epochs", {})
+    least, most = min(seconds.values(), default=0), max(seconds.values(), default=0)
+    return ("seconds", seconds) if most > TELLING * least else ("epochs", {})
 
 
 def cost_front(view: View) -> list[Tried]:
