@@ -54,6 +54,7 @@ def sweep(folder: Path, name: str, seed: int, rows: int, *settings: str) -> list
         f"hydra.sweeper.seed={seed}",
         f"hydra.sweeper.study_name={name}",
         "hydra.sweeper.dvc=false",
+        "hydra.sweeper.report=false",
         "hydra/sweeper/sampler=random",
     ]
     done = subprocess.run(

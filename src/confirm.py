@@ -16,7 +16,11 @@ COUNTS = {"best": 3, "seeds": 5, "jobs": 1}
 
 
 def main() -> None:
-    """Give the sweep's own command once more, from the configuration that it began from, to confirm alone."""
+    """Give the sweep's own command once more, from the configuration that it began from, to confirm alone.
+
+    Raises:
+        UserError: no study is named, a word is not understood, or as `begun`.
+    """
     given = [word for word in sys.argv[1:] if word]
     if not given or "=" in given[0]:
         raise UserError("name a study: make confirm STUDY=NAME [BEST=3] [SEEDS=5] [JOBS=1]")
@@ -36,7 +40,11 @@ def main() -> None:
 
 
 def read_count(word: str) -> tuple[str, int]:
-    """One of `COUNTS` as it was given."""
+    """One of `COUNTS` as it was given.
+
+    Raises:
+        UserError: there is no such count, or it is below 1.
+    """
     key, _, count = word.partition("=")
     if key not in COUNTS:
         raise UserError(f"{word}: no such count{near(key, COUNTS)}. There are: best=3, seeds=5, jobs=1.")
@@ -46,7 +54,11 @@ def read_count(word: str) -> tuple[str, int]:
 
 
 def begun(name: str) -> tuple[dict[str, Any], Path]:
-    """The record of a study, and the folder of the configuration that it began from."""
+    """The record of a study, and the folder of the configuration that it began from.
+
+    Raises:
+        UserError: there is no such study, another program made it, or that folder is gone.
+    """
     from hypermap.search.storage import STUDIES
     from hypermap.search.study import RECORD, SNAPSHOT, find
 

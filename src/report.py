@@ -8,11 +8,8 @@ python src/report.py study=quick edge=0.1                               with ano
 """
 
 import sys
-from pathlib import Path
 
 from hypermap.errors import run
-
-THRESHOLDS = Path("conf/report.yaml")
 
 
 def main() -> None:
@@ -20,7 +17,7 @@ def main() -> None:
     from hypermap.search.storage import REPORTS
     from hypermap.study_report.command import Asked
 
-    print(Asked.of(sys.argv[1:], THRESHOLDS).answer(REPORTS))
+    print(Asked.of(sys.argv[1:]).answer(REPORTS))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,11 @@ def text_here(path: str) -> str | None:
 
 
 def git(*words: str) -> str | None:
-    """What a Git command prints; None where it fails."""
+    """What a Git command prints; None where it fails.
+
+    Raises:
+        UserError: Git is not installed.
+    """
     try:
         done = subprocess.run(["git", *words], capture_output=True, encoding="utf-8", errors="replace")
     except FileNotFoundError:

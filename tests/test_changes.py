@@ -391,8 +391,8 @@ def test_the_script_tells_what_was_edited(clone):
     for name, key, value in ((VALIDATION, "validation_accuracy", 0.5), (TEST, "test_accuracy", 0.4)):
         (project.path / name).write_text(json.dumps(project.json(name) | {key: value}))
     (project.path / "reports/pictures/confusion.png").write_bytes(b"\x89PNG")
-    (project.path / "reports/studies/quick").mkdir()
-    (project.path / "reports/studies/quick/study.json").write_text(json.dumps(STUDY))
+    (project.path / "reports/studies/tuned").mkdir()
+    (project.path / "reports/studies/tuned/study.json").write_text(json.dumps(STUDY))
     project.edit("reports/plots/history.csv", "\n3,", "\n4,")
     github = {"GITHUB_SERVER_URL": "https://hub", "GITHUB_REPOSITORY": "a/b", "GITHUB_SHA": "feed"}
     told = project.ok(*REVIEW, **(QUIET | github)).out
@@ -408,7 +408,7 @@ def test_the_script_tells_what_was_edited(clone):
     assert [re.findall(r"epoch \d", " ".join(line)) for line in rows(told, "Plots")] == [["epoch 3", "epoch 4"]] * 5
     picture = "reports/pictures/confusion.png"
     assert f"[confusion](https://hub/a/b/blob/feed/{picture}) ([base](https://hub/a/b/blob/{base}/{picture}))" in told
-    assert "- **`quick`** (new): maximize accuracy" in told
+    assert "- **`tuned`** (new): maximize accuracy" in told
     assert "no commit, branch or tag 'nowhere'. There are: m" in project.fails(*REVIEW, "nowhere")
 
 

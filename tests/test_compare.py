@@ -399,10 +399,14 @@ def test_two_comparisons_of_the_same_studies_are_the_same_bytes(tmp_path):
 # As the end of a sweep
 
 TASK = """
+import os, signal
+
 import hydra
 
 @hydra.main(config_path="conf", config_name="config")
 def task(config):
+    if os.path.exists("interrupt"):
+        os.kill(os.getpid(), signal.SIGINT)
     return config.x ** 2
 
 if __name__ == "__main__":
@@ -443,6 +447,23 @@ def test_a_sweep_searches_with_each_strategy_and_seed_and_compares_them(tmp_path
     }
     assert len({score for e in entries for score in e["scores"].values()}) == 4  # other seeds, other searches
     assert "over 2 seeds" in done.stdout
+
+
+def test_an_interrupt_ends_the_search_that_runs_and_all_that_would_follow(tmp_path):
+    (tmp_path / "interrupt").touch()
+    done = sweep(tmp_path, compare={"random": {"sampler": "random"}, "quasi": {"sampler": "quasi_random"}}, seeds=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 2 trials: 1 complete. Stopped: it was asked to." in done.stdout
+    assert done.stdout.endswith("1 of 4 searches are begun. The same command goes on.\n")
+    assert [folder.name for folder in (tmp_path / "studies").iterdir()] == ["sweep-random-s0"]
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_strategy_that_cannot_be_is_refused_before_any_search(tmp_path):
+    done = sweep(tmp_path, compare={"random": {"sampler": "random"}, "other": {"sampler": "randon"}})
+    assert done.returncode == 1
+    assert "hydra.sweeper.compare: no sampler 'randon'. There are: auto, " in done.stderr
+    assert not (tmp_path / "studies").exists()
 
 
 def test_repeats_of_no_comparison_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import runpy
 import shutil
 import signal
@@ -15,14 +16,18 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from optuna.distributions import IntDistribution
 
 from hydra_plugins.hypermap_sweeper._confirm import wanted
+from hydra_plugins.hypermap_sweeper._plan import OF_A_RUN, lasting
+from hydra_plugins.hypermap_sweeper._trials import snapshot_path
 from hypermap.errors import UserError
 from hypermap.files import write_json
 from hypermap.search.numbered import Listed
 from hypermap.search.storage import open_storage
 from hypermap.search.study import derived_seed
+from hypermap.sweeps import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIRM = ("python", "src/confirm.py")
@@ -167,6 +172,7 @@ def test_what_is_asked_for_later_counts_and_not_what_is_left_of_before(app):
     asks = [*RANDOM, "hydra.sweeper.n_trials=2", "pause_s=0.05"]
     process = app.start(*asks, "hydra.sweeper.confirm={best:2,seeds:500}")
     while len(app.ran()) < 2 + 4:
+        assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
@@ -232,6 +238,34 @@ def test_a_configuration_without_a_seed_is_refused_before_the_search(app):
     assert not app.ran()
 
 
+def test_what_was_asked_of_one_command_is_not_asked_again():
+    kept = ["hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2", "hydra.sweeper.study_name=a", "+hydra.x=1"]
+    once = ["hydra.mode=MULTIRUN", "hydra.sweeper.resume=force", "hydra.sweeper.report=false", "~hydra.sweeper.report",
+            "hydra.sweeper.confirm={best:3,seeds:5}", "++hydra.sweeper.confirm.best=3"]  # fmt: skip
+    assert lasting([*once, *kept]) == kept
+
+
+def test_the_settings_of_a_run_leave_a_sweep_its_name():
+    words = ["hydra.sweeper.confirm={best:3,seeds:5}", "+hydra.sweeper.confirm.best=3", "hydra.sweeper.seeds=2",
+             "hydra.sweeper.scientific=[x]", "hydra.sweeper.report=false"]  # fmt: skip
+    assert [word for word in words if not re.match(OF_A_RUN, word)] == []
+    others = ["hydra.sweeper.seed=2", "hydra.sweeper.compare.a.seeds=2", "++hydra.sweeper.sampler.x=1"]
+    assert [word for word in others if re.match(OF_A_RUN, word)] == []
+
+
+def test_a_configuration_above_its_trials_is_copied_without_them(tmp_path):
+    for name in ("config.yaml", "group/one.yaml", "data.bin", ".git/config.yaml", "studies/other/.conf/config.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    path, copied = ConfigSearchPathImpl(), tmp_path / "studies/study/.conf"
+    path.append("main", f"file://{tmp_path}")
+    copied.parent.mkdir()
+    [entry] = snapshot_path(path, copied).get_path()
+    assert entry.path == f"file://{copied}"
+    found = sorted(str(file.relative_to(copied)) for file in copied.rglob("*") if file.is_file())
+    assert found == ["config.yaml", "group/one.yaml"]
+
+
 def test_the_setting_is_read():
     assert wanted(None) is wanted(False) is None
     assert (wanted(True).best, wanted(True).seeds) == (3, 5)
@@ -278,7 +312,7 @@ def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
     project.edit("conf/optimizer/sgd.yaml", "momentum: ", "momentum: 0.123  # ")
     project.append("src/hypermap/losses.py", "# changed\n")
 
-    out = project.ok(*CONFIRM, "tune", "best=3", "seeds=1", "hydra.sweeper.report=true").out
+    out = project.ok(*CONFIRM, "tune", "best=3", "seeds=1").out
     assert "| baseline |" in (project.path / "reports/studies/tune/report.md").read_text()
     assert "Confirming the best 3 and the baseline with 1 seed each: 4 trainings" in out
     assert "The code is not that with which tune was searched" in out
@@ -306,6 +340,20 @@ def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
     by_hand = project.json("by-hand/validation.json")
     assert trial.value == by_hand["validation_accuracy"]
     assert project.json(f"studies/tune/confirmation/{trial.number}/validation.json") == by_hand
+
+
+def test_a_report_that_cannot_be_written_is_told_and_the_search_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    storage = str(tmp_path / "journal.log")
+    study = optuna.create_study(study_name="plain", storage=open_storage(storage))
+    report = Training(lambda configuration: tmp_path, "").report
+    Path("reports").touch()
+    assert re.fullmatch(
+        r"No report: .*Not a directory.*\nOnce that is mended: python src/report.py study=plain", report(study, storage)
+    )
+    Path("conf").mkdir()
+    Path("conf/report.yaml").write_text("edge: 2")
+    assert "No report: report: edge is 2.0; it is a share between 0 and 1." in report(study, storage)
 
 
 def test_make_gives_what_it_is_given():

@@ -208,3 +208,16 @@ def test_a_parameter_of_many_choices_does_not_take_for_ever():
     found = importances(read(study(trials)), USUAL)
     assert found is not None
     assert found.evaluator == "PED-ANOVA"
+
+
+def test_parameters_too_tiny_for_a_tree_are_assessed_by_ped_anova():
+    space = {"decay": FloatDistribution(1e-9, 1e-7, log=True), "x": FloatDistribution(0, 1)}
+    made = optuna.create_study()
+    for k in range(30):
+        values = {"decay": 10 ** (-9 + 2 * (k * 0.618 % 1)), "x": k * 0.37 % 1}
+        score = (math.log10(values["decay"]) + 8) ** 2  # decay is all that matters
+        made.add_trial(create_trial(params=values, distributions=space, value=score))
+    found = importances(read(made), USUAL)
+    assert found is not None
+    assert found.evaluator == "PED-ANOVA"
+    assert next(iter(found.shares)) == "decay"

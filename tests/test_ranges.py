@@ -50,6 +50,7 @@ def unwritten(found):
         ("optimizer.momentum", "tag(one_minus_log,interval(0.5,0.99))", "high",
          "tag(one_minus_log,interval(0.5,0.999))"),
         ("optimizer.betas.0", "tag(one_minus_log,interval(0.7,0.98))", "low", "tag(one_minus_log,interval(0,0.98))"),
+        ("optimizer.betas.0", "tag(one_minus_log,interval(0.9,0.999))", "low", "tag(one_minus_log,interval(0,0.999))"),
         ("x", "tag(logit,interval(0.1,0.9))", "high", "tag(logit,interval(0.1,0.99))"),
         ("x", "tag(sqrt,interval(1,100))", "high", "tag(sqrt,interval(1,200))"),
         ("x", "tag(identity,interval(2,4))", "high", "tag(identity,interval(2,5))"),

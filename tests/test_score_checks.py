@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from scipy import stats
 
@@ -75,9 +75,9 @@ def test_a_winner_that_beats_the_others_and_the_baseline_is_adopted():
     verdict = winner(scored(0.8, 0.95, confirmed=retrained), USUAL)
     assert (verdict.level, verdict.command) == ("ok", "make promote STUDY=quick")
     # 0.91 ± t(0.975, 2) * 0.01 / sqrt(3), t = 4.3027
-    assert verdict.figure.startswith("trial 1: 0.9100 ± 0.01 over 3 seeds, 95% interval 0.8852 to 0.9348")
+    assert verdict.figure.startswith("trial 1: 0.9100 ± 0.01 over 3 seeds, 95 % interval 0.8852 to 0.9348")
     assert verdict.figure.endswith(
-        "beats trial 0 with probability over 99%; beats the baseline with probability over 99%"
+        "beats trial 0 with probability over 99 %; beats the baseline with probability over 99 %"
     )
 
 
@@ -226,7 +226,7 @@ def test_an_equal_for_a_third_of_the_cost_is_named(noisy):
     verdict = trade_off(view_of(trials), USUAL)
     assert (verdict.level, verdict.command) == ("look", "make promote STUDY=quick TRIAL=2")
     assert verdict.figure == "trial 2: 0.8950 for 10 epochs; best, trial 1: 0.9000 for 30 epochs"
-    assert "33% of the cost" in verdict.advice
+    assert "33 % of the cost" in verdict.advice
 
 
 def test_nothing_is_to_trade_where_all_cost_alike(noisy):
@@ -359,3 +359,14 @@ def test_every_study_has_a_verdict(check, name):
     assert verdict.figure
     assert verdict.advice.endswith(".")
     json.dumps(verdict.numbers, allow_nan=False)
+
+
+def test_a_grid_that_was_run_does_not_go_on():
+    study = optuna.create_study(direction="maximize", study_name="quick")
+    for rate in (0.1, 0.2):
+        study.add_trial(
+            create_trial(params={"lr": rate}, distributions={"lr": CategoricalDistribution((0.1, 0.2))}, value=rate)
+        )
+    verdict = again(replace(read(study), origin=replace(ORIGIN, sampler="Grid")), USUAL)
+    assert "goes on" not in verdict.advice
+    assert verdict.command == "make promote STUDY=quick"

@@ -280,20 +280,20 @@ def test_failures_above_a_learning_rate_narrow_it():
     rates = spread(1e-4, 1e-1, 40)
     rows = [({"optimizer.lr": x}, "diverged" if k >= 28 else -abs(math.log(x / 1e-3))) for k, x in enumerate(rates)]
     found = failures(view_of({"optimizer.lr": LR}, rows), USUAL)
-    assert (found.level, found.figure) == ("act", "12 of 40 (30%): 12 diverged")
+    assert (found.level, found.figure) == ("act", "12 of 40 (30 %): 12 diverged")
     where = found.numbers["where"]
     assert (where["parameter"], where["side"], where["failed"], where["trials"]) == ("optimizer.lr", "high", 12, 12)
     assert rates[27] <= where["bound"] < rates[28]
     assert where["bound"] == 0.013
     assert found.command == "python src/train.py -m +space=default 'optimizer.lr=tag(log,interval(1e-4,0.013))'"
-    assert found.advice.endswith("; the commonest error (12) is: diverged: too much at step 3.")
+    assert found.advice.endswith("; the commonest error (12) is: `diverged: too much at step 3`.")
 
 
 def test_no_failure_is_ok_and_so_are_few_anywhere():
     assert failures(peaked(0.01), USUAL).figure == "none of 40"
     rows = [({"x": x}, "failed" if k in (5, 20, 33) else 1.0) for k, x in enumerate(spread(1e-4, 1e-1, 40))]
     found = failures(view_of({"x": LR}, rows), USUAL)
-    assert (found.level, found.figure) == ("ok", "3 of 40 (8%): 3 failed")
+    assert (found.level, found.figure) == ("ok", "3 of 40 (8 %): 3 failed")
     assert found.numbers["where"] is None
     assert "in no one part of the space: see why" in found.advice
 
@@ -324,7 +324,7 @@ def test_large_batches_that_do_not_fit_are_left_out():
     space = {"batch": CategoricalDistribution((32, 64, 128)), "n": IntDistribution(1, 100)}
     rows = [({"batch": 32 * 2 ** (k % 3), "n": k + 1}, "out_of_memory" if k % 3 == 2 else k) for k in range(30)]
     found = failures(view_of(space, rows), USUAL)
-    assert (found.level, found.figure) == ("act", "10 of 30 (33%): 10 out of memory")
+    assert (found.level, found.figure) == ("act", "10 of 30 (33 %): 10 out of memory")
     assert found.command == "python src/train.py -m +space=default batch=32,64"
 
 
@@ -373,7 +373,7 @@ def three():
 
 def test_what_surely_matters_little_can_be_fixed(three):
     found = importance(three, USUAL, importances((0.7, 0.9, 0.95), (0.02, 0.08, 0.2), (0.0, 0.02, 0.04)))
-    assert (found.level, found.figure) == ("ok", "optimizer.lr 90% (70% to 95%), model.dropout 8% (2% to 20%)")
+    assert (found.level, found.figure) == ("ok", "optimizer.lr 90 % (70 % to 95 %), model.dropout 8 % (2 % to 20 %)")
     width = three.best.params["model.width"]
     assert found.command == f"python src/train.py -m +space=default model.width={width}"
     assert f"fix model.width={width}" in found.advice
@@ -521,3 +521,12 @@ def test_many_trials_of_sixty_parameters_are_judged():
     found = {check.__name__: check(view, USUAL) for check in (goal, edge, enough, failures, scientific)}
     assert found["failures"].numbers["where"]["parameter"] == "x7"
     assert found["edge"].figure.startswith("x0 at its upper end")
+
+
+def test_scores_that_differ_by_chance_tell_no_importance(three, monkeypatch):
+    monkeypatch.setattr(space_checks, "chance", lambda view, scores: 0.8)
+    found = importance(three, USUAL, importances((0.7, 0.9, 0.95), (0.02, 0.08, 0.2), (0.0, 0.02, 0.04)))
+    assert (found.level, found.command) == ("look", None)
+    assert "80 % of the variance" in found.advice
+    monkeypatch.setattr(space_checks, "chance", lambda view, scores: 0.2)
+    assert importance(three, USUAL, importances((0.7, 0.9, 0.95), (0.02, 0.08, 0.2), (0.0, 0.02, 0.04))).level == "ok"

@@ -5,6 +5,7 @@ import math
 
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from PIL import Image
@@ -222,3 +223,22 @@ def test_ranges_are_broken_into_lines_where_they_would_overlap():
     assert beside(ranges, 14) == (["0\nto 0.25", "0.25\nto 1"], True)
     assert beside(ranges, 8) == (["0\nto\n0.25", "0.25\nto\n1"], True)
     assert beside(ranges, 7) == (ranges, False)
+
+
+def test_many_trials_at_a_lower_end_are_drawn_where_training_flushes_denormals():
+    space = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+    made = [
+        create_trial(params={"x": max(0, k - 12) / 8, "y": k * 0.37 % 1}, distributions=space, value=float(k))
+        for k in range(20)
+    ]
+    seen = view(made)
+    torch.set_flush_denormal(True)
+    try:
+        check(space_pictures.contour(seen, shares(seen)))
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_noise_as_large_as_a_float_can_be_is_drawn():
+    seen = view([trial(k, value=1e300 * (1 + k)) for k in range(12)])
+    check(space_pictures.isolation(seen, [isolate(seen, axis, 1e308) for axis in seen.axes]))

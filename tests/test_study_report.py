@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from hypermap.errors import UserError
 from hypermap.files import write_json
-from hypermap.search.study import PURPOSE, WHERE
+from hypermap.search.study import PURPOSE, RESULT, WHERE
 from hypermap.study_report.checks import CHECKS, STEPS, judge, next_steps
 from hypermap.study_report.command import Asked
 from hypermap.study_report.reading import read
@@ -268,3 +268,33 @@ def test_a_study_that_the_storage_does_not_hold(tmp_path):
         asked(f"storage={place}").answer(tmp_path)
     with pytest.raises(UserError, match="did not search"):
         asked("study=mine", f"storage={place}", "scientific=lr").answer(tmp_path)
+
+
+def test_names_and_errors_are_no_html(tmp_path):
+    """An error such as ``<class 'float'>`` would vanish, and a tag would do what it says."""
+    made = trials(12, ("complete", "failed"), space={"<b>x</b>": SPACE["lr"]})
+    for trial in made:
+        trial.user_attrs = {RESULT: {"outcome": "failed", "error": "`x` is <class 'int'>"}} if not trial.values else {}
+    write_report(read(study(made, name="<script>")), tmp_path, USUAL)
+    page = (tmp_path / "script" / "report.md").read_text(encoding="utf-8")
+    markdown = pytest.importorskip("markdown_it").MarkdownIt()
+    tokens = [part for token in markdown.enable("table").parse(page) for part in (token, *(token.children or ()))]
+    assert not [token.content for token in tokens if token.type in ("html_inline", "html_block")]
+    assert "'x' is <class 'int'>" in [token.content for token in tokens if token.type == "code_inline"]
+
+
+def test_trials_without_times_and_choices_of_many_kinds_are_reported(tmp_path):
+    opened = study(trials(9) + trials(9, value=0.5, space={"lr": CategoricalDistribution([None, 0.1, "auto"])}))
+    for trial in trials(3):
+        trial.datetime_start = trial.datetime_complete = None
+        opened._storage.create_new_trial(opened._study_id, template_trial=trial)
+    write_report(read(opened), tmp_path, USUAL)
+    assert {path.name for path in (tmp_path / "mine").iterdir() if path.is_file()} == FILES
+
+
+def test_a_study_without_a_direction_is_minimised_as_optuna_has_it(tmp_path):
+    storage = optuna.storages.InMemoryStorage()
+    storage.create_new_study([optuna.study.StudyDirection.NOT_SET], "mine")
+    view = read(optuna.load_study(study_name="mine", storage=storage))
+    assert view.directions == ("minimize",)
+    write_report(view, tmp_path, USUAL)

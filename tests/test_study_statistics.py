@@ -9,11 +9,10 @@ from optuna.trial import TrialState, create_trial
 from scipy import integrate, stats
 
 from hypermap.search.study import RESULT
-from hypermap.study_report.noise import noise
+from hypermap.study_report.noise import chance, noise
 from hypermap.study_report.reading import read
 from hypermap.study_report.statistics import (
     best_of_n,
-    bootstrap_interval,
     difference,
     estimate,
     optimism,
@@ -92,28 +91,6 @@ def test_of_one_score_no_more_than_the_difference_is_known():
     assert (found.low, found.high, found.probability) == (None, None, None)
 
 
-# Bootstrap
-
-
-@pytest.mark.parametrize("statistic", [np.mean, np.median, lambda values: sorted(values)[-2]])
-def test_a_bootstrap_interval_is_scipys(statistic):
-    values = np.random.default_rng(0).lognormal(size=30)
-    expected = stats.bootstrap((values,), statistic, n_resamples=500, rng=3).confidence_interval
-    assert bootstrap_interval(values, statistic, 0.95, 500, 3) == (expected.low, expected.high)
-
-
-def test_where_bca_is_not_defined_the_interval_is_the_percentiles(recwarn):
-    values = [1.0, 1.0, 1.0, 1.0, 2.0]  # without any one of them the median is the same
-    expected = stats.bootstrap((values,), np.median, n_resamples=500, rng=0, method="percentile").confidence_interval
-    assert bootstrap_interval(values, np.median, 0.95, 500, 0) == (expected.low, expected.high)
-    assert not recwarn.list
-
-
-@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5]])
-def test_a_bootstrap_of_constants_has_no_width(values):
-    assert bootstrap_interval(values, np.mean, 0.95, 100, 0) == (0.5, 0.5)
-
-
 # Best of n
 
 
@@ -128,11 +105,15 @@ def test_the_best_of_n_of_the_numbers_to_1000_is_known():
     assert [row.mean for row in rows] == pytest.approx([n * 1001 / (n + 1) for n in (1, 10, 250, 1000)])
 
 
-def test_the_band_of_the_best_of_one_is_that_of_the_mean():
-    scores = np.random.default_rng(0).normal(size=40)
-    (row,) = best_of_n(scores, [1], 1, 0.95, 4000, 0)
-    expected = stats.bootstrap((scores,), np.mean, n_resamples=4000, rng=1, method="percentile").confidence_interval
-    assert (row.low, row.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+def test_the_band_of_the_best_of_n_is_scipys_bootstrap():
+    scores = np.sort(np.random.default_rng(0).normal(size=12))
+
+    def best_of_three(resampled):
+        return np.mean([max(few) for few in itertools.combinations(resampled, 3)])
+
+    (row,) = best_of_n(scores, [3], 1, 0.95, 200, 5)
+    found = stats.bootstrap((scores,), best_of_three, n_resamples=200, rng=5, method="percentile", vectorized=False)
+    assert (row.low, row.high) == pytest.approx((found.confidence_interval.low, found.confidence_interval.high))
 
 
 def test_the_best_of_n_of_losses_is_the_mirror_image():
@@ -317,3 +298,16 @@ def test_a_study_as_optuna_keeps_it_tells_its_noise():
             )
         )
     assert noise(read(study)).sd == pytest.approx(math.sqrt(0.02))
+
+
+def test_the_share_of_chance_is_the_noises_of_the_variance():
+    seen = view(confirmed=[Confirmed(0, (0.0, 2.0)), Confirmed(1, (0.0, 2.0))])  # each pair has a variance of 2
+    assert chance(seen, [0.0, 4.0]) == pytest.approx(2 / 8)
+    assert chance(seen, [0.0, 1.0]) == 1  # no more than all of it
+    assert chance(seen, [3.0, 3.0]) is None
+    assert chance(view(), [0.5, 0.6]) is None
+
+
+def test_scores_whose_squares_are_no_numbers_tell_no_noise():
+    reports = {k: 1e300 * (2 + (-1) ** k) for k in range(1, 11)}
+    assert noise(view([tried(0, 1e300, reports=reports)])) is None

@@ -11,8 +11,10 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hypermap.search.study import RESULT
+from hypermap.study_report import course_pictures
 from hypermap.study_report.reading import read
 from hypermap.study_report.trade_off import cost_front, costs, hypervolume, knee, pareto_front
+from hypermap.study_report.verdict import Thresholds
 from hypermap.study_report.view import Tried, View
 
 TWO = ("minimize", "minimize")
@@ -168,3 +170,21 @@ def test_the_cost_front_is_optunas_front_of_score_and_cost():
     found = cost_front(one(*trials, direction="minimize"))
     assert sorted(numbers(found)) == numbers(expected)
     assert all(a.epochs < b.epochs for a, b in itertools.pairwise(found))
+
+
+def test_the_front_is_that_of_the_trials_that_were_read():
+    """A sweep goes on while its report is written, and an infinite value dominates what it is no rival of."""
+    view = several([(1, 2), (2, 1), (-math.inf, 0)])
+    view.study.add_trial(create_trial(values=[0, 0]))
+    assert numbers(pareto_front(view)) == [0, 1]
+
+
+def test_where_no_trial_keeps_the_constraints_there_is_no_front():
+    study = optuna.create_study(directions=TWO)
+    for _ in range(3):
+        trial = study.ask()
+        trial.set_constraint("most", 1.0)  # above 0: broken
+        study.tell(trial, [1.0, 2.0])
+    view = read(study)
+    assert study.best_trials == pareto_front(view) == []
+    assert course_pictures.trade_off(view, Thresholds()) is None

@@ -114,7 +114,7 @@ def test_without_curves_nothing_is_judged():
 def test_trials_that_all_still_improve_are_trained_too_short():
     verdict = length(view_of([trial(RISING)] * 6), USUAL)
     assert (verdict.level, verdict.command) == ("act", "python src/train.py -m +sweep=quick trainer.epochs=40")
-    assert verdict.figure == "best epoch at 100% of the training (median; 3 looked at); still improving: 3"
+    assert verdict.figure == "best epoch at 100 % of the training (median; 3 looked at); still improving: 3"
 
 
 def test_most_that_still_improve_are_worth_a_look():
@@ -214,7 +214,7 @@ def test_a_gradient_that_is_mostly_clipped_is_told():
 
     assert judge(0.75).level == "look"
     assert judge(0.75).command.endswith("regularizer.clip_norm=1")
-    assert "75% of the steps clipped" in judge(0.75).figure
+    assert "75 % of the steps clipped" in judge(0.75).figure
     assert judge(0.25).level == "ok"
     assert "clipped" not in judge(0.0).figure
 
@@ -230,7 +230,9 @@ def test_the_cost_is_added_up():
     later = replace(last, began=last.began + timedelta(hours=1), ended=last.ended + timedelta(hours=1))
     verdict = cost(replace(view, trials=(*view.trials[:2], later)), USUAL)
     assert verdict.level == "ok"
-    assert verdict.figure == ("3 trials; 15 s; 5 s each (median); 45 epochs, 3 a second; pruning saved 15 epochs (25%)")
+    assert verdict.figure == (
+        "3 trials; 15 s; 5 s each (median); 45 epochs, 3 a second; pruning saved 15 epochs (25 %)"
+    )
     assert verdict.numbers["trials_per_min"] == pytest.approx(12)
 
 
@@ -352,3 +354,21 @@ def test_every_study_has_a_verdict(check, name):
     assert verdict.figure
     assert verdict.advice.endswith(".")
     json.dumps(verdict.numbers, allow_nan=False)
+
+
+def test_reports_are_counted_whatever_their_steps():
+    reports = {0: 0.1, 1000: 0.2}
+    made = trial(RISING, how="pruned")
+    made.intermediate_values = reports
+    assert length(view_of([trial(RISING), made]), USUAL).numbers["pruned_at"] == 2
+
+
+def test_a_study_of_another_program_is_not_told_of_this_ones_settings():
+    falling, shaking = (
+        view_of([trial(FALLING_BACK)] * 3, origin=Origin()),
+        view_of([trial(WOBBLE)] * 3, origin=Origin()),
+    )
+    for found in (curves(falling, USUAL), stability(shaking, USUAL)):
+        assert found.level == "look"
+        assert "regularizer" not in found.advice
+        assert "trainer" not in found.advice

@@ -194,3 +194,15 @@ def test_thresholds_are_those_of_the_file_that_ships():
 def test_thresholds_that_are_none_are_refused(given, told):
     with pytest.raises(UserError, match=told):
         Thresholds.of(given)
+
+
+def test_a_clock_that_was_set_back_tells_no_duration():
+    made = trial(0.5)
+    made.datetime_complete = BEGAN - timedelta(hours=1)
+    assert read(study(made)).trials[0].seconds is None
+
+
+def test_a_goal_is_one_line():
+    made = study(trial(0.5))
+    made.set_user_attr(PURPOSE, {"goal": "what\n\n# it was for"})
+    assert read(made).goal == "what # it was for"

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from hypermap.search import watch as module
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.study import RESULT, Plan, connect, open_study
-from hypermap.search.watch import heading, line, status, summary, watching
+from hypermap.search.watch import figure, heading, line, status, summary, watching
 
 RATE = Parameter(
     "optimizer.lr", "optimizer.lr", "tag(log,interval(1e-5,1e-1))", FloatDistribution(1e-5, 1e-1, log=True)
@@ -172,7 +172,7 @@ def test_several_objectives_have_no_best(plan):
     plan = replace(plan, directions=("maximize", "minimize"), objectives=("accuracy", "parameters"))
     both = create_trial(values=[0.9, 12345.0], user_attrs={RESULT: {"outcome": "complete"}})
     assert "best" not in status(plan, [both], 0, plan.began)
-    assert line(plan, [both], both) == "[ 1/40] trial -1: accuracy 0.9000, parameters 1.234e+04  "
+    assert line(plan, [both], both) == "[ 1/40] trial -1: accuracy 0.9000, parameters 12345  "
 
 
 # Meanwhile, where the output is no terminal.
@@ -299,3 +299,12 @@ def test_on_a_terminal_a_line_changes_and_what_is_remarkable_stays_above_it(plan
     passing = re.findall(r"\r\033\[K([^\r\n]*)(?=\r)", err)
     assert passing[0] == "1/40 done | best 0.5000"
     assert all(len(text) < 80 for text in passing)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.97569, "0.9757"), (1.0, "1.0000"), (12.5, "12.5000"), (2410.0, "2410"), (0.0, "0.0000"), (2e-05, "2e-05"),
+     (123456.7, "1.235e+05"), (1e300, "1e+300"), (float("inf"), "inf")],
+)  # fmt: skip
+def test_a_value_has_the_digits_that_say_something(value, told):
+    assert figure(value) == told

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 
 from hypermap import versions
 from hypermap.data.prepare import read_manifest
@@ -15,7 +16,7 @@ from hypermap.files import write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
 from hypermap.search.application import About, Application, without
-from hypermap.search.storage import REPORTS
+from hypermap.search.storage import REPORTS, lock_folder
 from hypermap.search.trial import RunningTrial
 from hypermap.study_report.verdict import read_thresholds
 from hypermap.validate import validate
@@ -93,10 +94,15 @@ class Training(Application):
             self.snapshot = None if isinstance(own, str) else own
 
     def report(self, study: optuna.Study, storage: str) -> str:
-        """Write the study's report, and say what it comes to."""
+        """Write the study's report, and say what it comes to; where that fails the search counts all the same."""
         from hypermap.study_report.command import report  # brings matplotlib, which workers have no use for
 
-        return report(study, storage, REPORTS, read_thresholds(MENU / "report.yaml"))
+        try:
+            with FileLock(lock_folder(storage, study.study_name) / "report"):  # several commands may end it at once
+                return report(study, storage, REPORTS, read_thresholds())
+        except (UserError, OSError) as error:
+            again = f"python src/report.py study={study.study_name}"
+            return f"No report: {error}\nOnce that is mended: {again}"
 
     def before_tell(self, trial: RunningTrial) -> None:
         """Leave the trial's order in its folder, and make it a DVC experiment.

@@ -24,6 +24,7 @@ from hypermap.search.storage import STUDIES, lock_folder
 from hypermap.search.study import RECORD, SNAPSHOT, Plan, derived_seed, failure, find, finished, open_study
 from hypermap.search.watch import figure
 from hypermap.study_report.reading import read
+from hypermap.study_report.sentences import many
 from hypermap.study_report.view import BASELINE, CONFIRMATION, Confirmed
 
 from ._plan import NO_PRUNER, Planner
@@ -129,9 +130,13 @@ def again(sweep: "Sweep", asked: Wanted, arguments: Sequence[str]) -> None:
     """Confirm a study of before; `sweep` has the configuration that it began from.
 
     Raises:
-        UserError: there is no such study, or as `confirm`.
+        UserError: there is no such study, it was made by another program, or as `confirm`.
     """
     study, storage = find(str(asked.only))
+    if RECORD not in study.user_attrs:
+        raise UserError(
+            f"{asked.only} was made by another program, and does not tell what its trials were trained with."
+        )
     parsed = OverridesParser.create().parse_overrides(list(arguments))
     usual = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     fixed = study.user_attrs[RECORD].get("fixed", usual)
@@ -172,11 +177,12 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
     print(_heading(source, plan, numbers, asked.seeds, done), flush=True)
     if done < plan.n_trials:
         one.launch(plan, source.composer, source.fixed, Planner(sweep.settings, sweep.config).jobs())
+        sweep.stopped = one.stopped
     trials = study.get_trials(deepcopy=False)
     if (error := failure(plan, trials)) is not None:
         raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
     if (done := len(finished(trials, plan.n_trials))) < plan.n_trials:
-        print(f"{done} of {_trainings(plan.n_trials)}. The same command goes on.")
+        print(f"{done} of {many(plan.n_trials, 'training')}. The same command goes on.")
     confirmed = read(source.study, confirmation=study, best=0).confirmed
     print(_table([each for each in confirmed if each.trial in numbers], plan), flush=True)
 
@@ -300,12 +306,12 @@ def _heading(source: Source, plan: Plan, numbers: Sequence[int], seeds: int, don
     best = sum(number != BASELINE for number in numbers)
     told = f"the best {best}" if best > 1 else "the best"
     told += " and the baseline" if BASELINE in numbers else ""
-    each = f"{seeds} seed{'s' * (seeds > 1)}{' each' * (len(numbers) > 1)}"
-    first = f"Confirming {told} with {each}: {_trainings(seeds * len(numbers))}"
+    each = f"{many(seeds, 'seed')}{' each' * (len(numbers) > 1)}"
+    first = f"Confirming {told} with {each}: {many(seeds * len(numbers), 'training')}"
     names = ", ".join(Confirmed(number, ()).label for number in numbers)
     lines = [first, f"  study  {source.study.study_name}: {names}", f"  trials {_near(plan.folder)}/"]
     if done:
-        lines.append(f"  {done} of {_trainings(plan.n_trials)} are done.")
+        lines.append(f"  {done} of {many(plan.n_trials, 'training')} are done.")
     return "\n".join(lines)
 
 
@@ -322,10 +328,6 @@ def _table(confirmed: Sequence[Confirmed], plan: Plan) -> str:
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip() for row, cells in zip(rows, padded, strict=True)
     )
-
-
-def _trainings(count: int) -> str:
-    return f"{count} training{'s' * (count != 1)}"
 
 
 def _near(path: Path) -> Path:

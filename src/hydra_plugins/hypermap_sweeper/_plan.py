@@ -28,9 +28,11 @@ NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
 # Settings with which a sweep that ships is still that sweep.
 OF_A_RUN = (
-    r"hydra\.sweeper\.(n_trials|n_jobs|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal|scientific|confirm|report)"
-    r"(\.\w+)?="
+    r"[+~]*hydra\.sweeper\.(n_trials|n_jobs|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal|scientific"
+    r"|confirm|report)\b"
 )
+# What is asked of one command alone, and of none that the study's report proposes.
+ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report))\b"
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,7 @@ class Planner:
         shipped = self.config.hydra.runtime.choices.get("sweep")
         overrides = self.config.hydra.overrides
         others = [o for o in overrides.task if not re.match(r"\+?sweep=", o)]
-        others += [
-            o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper")) and not re.match(OF_A_RUN, o)
-        ]
+        others += [o for o in overrides.hydra if re.match(r"[+~]*hydra[./]sweeper", o) and not re.match(OF_A_RUN, o)]
         if shipped and not others:
             return str(shipped)
         keys = "-".join(dict.fromkeys(p.key.split(".")[:2][-1] for p in space.parameters))
@@ -187,6 +187,11 @@ def _choice(value: Any, usual: str) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not value.get("_target_"):
         raise UserError(f"hydra.sweeper: a sampler or a pruner is a mapping with a _target_; given {value!r}.")
     return {key: inner for key, inner in value.items() if key != "_partial_"}
+
+
+def lasting(overrides: Sequence[str]) -> list[str]:
+    """Hydra's own overrides, as a study's report may propose them again."""
+    return [override for override in overrides if not re.match(ONCE, override)]
 
 
 def as_list(value: Any) -> list[str] | None:

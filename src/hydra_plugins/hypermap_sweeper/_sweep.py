@@ -1,6 +1,5 @@
 """One sweep, from its command line to its results."""
 
-import copy
 import functools
 import os
 import platform
@@ -18,7 +17,6 @@ from typing import Any
 
 import optuna
 import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
@@ -30,7 +28,7 @@ from hypermap.errors import UserError, near
 from hypermap.files import write_text
 from hypermap.search.application import Application
 from hypermap.search.space import Parameter, Space
-from hypermap.search.storage import REPORTS, lock_folder, shown
+from hypermap.search.storage import lock_folder
 from hypermap.search.strategy import make_pruner, make_sampler
 from hypermap.search.study import (
     PURPOSE,
@@ -47,8 +45,9 @@ from hypermap.search.study import (
 )
 from hypermap.search.watch import heading, summary, watching
 
+from ._compare import search_each
 from ._confirm import Source, check_seed, confirm, wanted
-from ._plan import Planner, as_list
+from ._plan import Planner, as_list, lasting
 from ._space import Menu, read_space
 from ._trials import Composer, Worker, snapshot_path
 
@@ -68,15 +67,16 @@ class Sweep:
         self.task = task
         self.suffix = ""
         self.repeat = 0
+        self.stopped = False  # whether a person or a scheduler asked that it stop
         self.application: Application = getattr(task, "application", None) or Application()
 
     def run(self, arguments: list[str]) -> None:
-        """Search; or, where the sweep compares strategies, search with each, and draw them side by side.
+        """Search; or, where the sweep compares strategies, search with each.
 
-        Of several seeds, the k-th search of a strategy has the study's seed + k, and trials train with what follows
-        from it. All strategies are searched with one seed before any is with the next.
+        Raises:
+            UserError: the settings contradict each other, or as `search`.
         """
-        compared: dict[str, dict[str, Any]] = self.settings.pop("compare") or {}
+        compared = self.settings.pop("compare") or {}
         seeds = self.settings.pop("seeds")
         if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
             raise UserError(f"hydra.sweeper.seeds is {seeds!r}; it must be a whole number of at least 1.")
@@ -85,32 +85,14 @@ class Sweep:
                 raise UserError(f"hydra.sweeper.seeds is {seeds}; without hydra.sweeper.compare there is one search.")
             self.search(arguments)
             return
-        for name, changes in compared.items():
-            if odd := set(changes or {}) - set(self.settings):
-                raise UserError(
-                    f"hydra.sweeper.compare.{name} sets {', '.join(odd)}; a sweep has: {', '.join(self.settings)}."
-                )
-        plans = {}
-        for repeat in range(seeds):
-            for name, changes in compared.items():
-                one = copy.copy(self)
-                one.repeat, one.suffix = repeat, f"-{name}" + (f"-s{repeat}" if seeds > 1 else "")
-                one.settings = {**self.settings, "report": False} | {
-                    key: _named(key, value) for key, value in (changes or {}).items()
-                }
-                one.settings["params"] = {**(self.settings["params"] or {}), **((changes or {}).get("params") or {})}
-                plans[one.suffix] = one.search(arguments)
-        from hypermap.study_report.comparison import compare
-        from hypermap.study_report.reading import read
-        from hypermap.study_report.verdict import read_thresholds
-
-        suffix, first = next(iter(plans.items()))
-        views = [read(connect(plan), shown(plan.storage)) for plan in plans.values()]
-        thresholds = read_thresholds(Path("conf/report.yaml"))
-        print(compare(views, REPORTS, thresholds, first.name.removesuffix(suffix)), flush=True)
+        search_each(self, compared, seeds, arguments)
 
     def search(self, arguments: list[str]) -> Plan:
-        """Begin the study or take it up, launch the workers, and tell the results."""
+        """Begin the study or take it up, launch the workers, and tell the results.
+
+        Raises:
+            UserError: the space, the settings or the study do not fit; or the error that ended the search.
+        """
         composer = Composer(self.context.config_loader.get_search_path(), self.config.hydra.job.config_name, [])
         space, fixed = self.space(arguments, composer)
         composer.overrides = [*self.hydra_overrides, *fixed]
@@ -125,8 +107,33 @@ class Sweep:
         plan = replace(plan, seed=plan.seed + self.repeat)
         make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
 
-        record = {
-            "identity": planner.identity(plan, about),
+        resume = self.settings["resume"]
+        if resume not in ("auto", "force"):
+            raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
+        purpose = self.purpose(space)
+        record = self.record(plan, planner.identity(plan, about), arguments, fixed)
+        study, kept = open_study(plan, record, force=resume == "force")
+        if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
+            study.set_user_attr(PURPOSE, purpose)
+        composer.search_path = self.snapshot(plan, renew=kept == record)
+        self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
+        print(heading(plan, study), flush=True)
+        self.launch(plan, composer, fixed, jobs)
+        try:
+            if self.finish(plan) and to_confirm is not None:
+                confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
+        except UserError:
+            self.report(study, plan.storage)  # it says what failed, and where
+            raise
+        self.report(study, plan.storage)
+        return plan
+
+    def record(
+        self, plan: Plan, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
+    ) -> dict[str, Any]:
+        """What is kept in a study that begins: what must match when it is taken up, and how to get it back."""
+        return {
+            "identity": identity,
             "sampler": plan.sampler,
             "pruner": plan.pruner,
             "seed": plan.seed,
@@ -136,29 +143,11 @@ class Sweep:
             "program": os.path.relpath(sys.argv[0]),
             "command": arguments,
             "fixed": fixed,
-            "hydra": [override for override in self.hydra_overrides if not override.startswith("hydra.mode=")],
+            "hydra": lasting(self.hydra_overrides),
             "versions": versions(),
             "began": plan.began,  # so that whoever takes it up finds a record other than his own
+            **self.application.begin(plan.name, publish=bool(self.settings["dvc"])),
         }
-        resume = self.settings["resume"]
-        if resume not in ("auto", "force"):
-            raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
-        record |= self.application.begin(plan.name, publish=bool(self.settings["dvc"]))
-        purpose = self.purpose(space)
-        study, kept = open_study(plan, record, force=resume == "force")
-        if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
-            study.set_user_attr(PURPOSE, purpose)
-        composer.search_path = self.snapshot(plan, renew=kept == record)
-        self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
-        print(heading(plan, study), flush=True)
-        self.launch(plan, composer, fixed, jobs)
-        try:
-            self.finish(plan)
-            if to_confirm is not None and self.is_done(plan):
-                confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
-        finally:  # of a search that failed, too: the report says what did, and where
-            self.report(study, plan.storage)
-        return plan
 
     def report(self, study: optuna.Study, storage: str) -> None:
         """Have the application report on a study, unless the sweep is told not to."""
@@ -289,6 +278,7 @@ class Sweep:
                         "A worker was killed, perhaps for want of memory (fewer: hydra.sweeper.n_jobs=1), and the "
                         "others with it. The same command goes on."
                     ) from error
+            self.stopped = stop_file.exists()
         for job in returns:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 
@@ -311,13 +301,12 @@ class Sweep:
         path = self.settings["custom_search_space"]
         return None if path is None else locate(path)
 
-    def is_done(self, plan: Plan) -> bool:
-        """Whether the search came to its budget or its target, rather than being stopped."""
-        trials = connect(plan).get_trials(deepcopy=False)
-        return len(finished(trials, plan.n_trials)) >= plan.n_trials or reached(plan, trials) is not None
+    def finish(self, plan: Plan) -> bool:
+        """Write the results and tell them; returns whether the search came to its budget or its target.
 
-    def finish(self, plan: Plan) -> None:
-        """Write the results, tell them, and raise what ended the sweep if that was an error."""
+        Raises:
+            UserError: the error that ended it.
+        """
         study = connect(plan)
         trials = study.get_trials(deepcopy=False)
         ended = finished(trials, plan.n_trials)
@@ -333,8 +322,12 @@ class Sweep:
         write_text(plan.folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
         if (error := failure(plan, trials)) is not None:
             raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
-        reason = None if len(ended) >= plan.n_trials else why_stop(plan, trials, time.time()) or "it was asked to"
+        if len(ended) >= plan.n_trials:
+            reason = None
+        elif (reason := why_stop(plan, trials, time.time())) is None:
+            reason = "it was asked to" if self.stopped else "the rest is another command's, or its worker was stopped"
         print(summary(plan, trials, reason), flush=True)
+        return reason is None or reached(plan, trials) is not None
 
 
 @contextmanager
@@ -361,17 +354,6 @@ def _ends(parameter: Parameter) -> list[Any]:
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return list(distribution.choices)
     return [distribution.low, distribution.high]
-
-
-def _named(kind: str, value: Any) -> Any:
-    """A sampler or a pruner by the name of its choice, as ``hydra/sweeper/sampler=NAME`` has it."""
-    if kind not in ("sampler", "pruner") or not isinstance(value, str):
-        return value
-    store = ConfigStore.instance()
-    if f"{value}.yaml" not in (known := store.list(f"hydra/sweeper/{kind}")):
-        names = ", ".join(sorted(name.removesuffix(".yaml") for name in known))
-        raise UserError(f"hydra.sweeper.compare: no {kind} {value!r}. There are: {names}.")
-    return _plain(store.load(f"hydra/sweeper/{kind}/{value}.yaml").node)
 
 
 def _plain(value: Any) -> Any:

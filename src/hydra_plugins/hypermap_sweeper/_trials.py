@@ -117,7 +117,10 @@ def _no_key(config: DictConfig, key: str) -> str:
 
 
 def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPath:
-    """The search path with a copy of its main folder in the place of that folder, which `folder` becomes."""
+    """The search path with a copy of its main folder in the place of that folder, which `folder` becomes.
+
+    The copy has what Hydra reads: the main folder may be the application's, with all trials below it.
+    """
     path = ConfigSearchPathImpl()
     path.config_search_path = copy.deepcopy(search_path.get_path())
     for entry in path.get_path():
@@ -125,12 +128,19 @@ def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPa
         if entry.provider == "main" and source is not None and "://" not in str(source) and source.is_dir():
             if not folder.exists():
                 partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-                shutil.copytree(source, partial, dirs_exist_ok=True)
+                shutil.copytree(source, partial, ignore=_not_read, dirs_exist_ok=True)
                 with contextlib.suppress(OSError):  # another process was quicker
                     partial.rename(folder)
                 shutil.rmtree(partial, ignore_errors=True)
             entry.path = f"file://{folder}"
     return path
+
+
+def _not_read(folder: str, names: Sequence[str]) -> list[str]:
+    """Hidden folders, such as other studies' copies, and files that are no YAML."""
+    return [
+        name for name in names if (name.startswith(".") if Path(folder, name).is_dir() else not name.endswith(".yaml"))
+    ]
 
 
 @dataclass

@@ -88,7 +88,7 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     target: float | None = None  # the value at which the search is done
     seed: int | None = None  # of the search; null: the configuration's
     resume: str = "auto"  # force: take up a study that was begun otherwise
-    compare: Any = None  # name: {setting: value, …}; one study for each, and a picture of all of them
+    compare: Any = None  # name: {setting: value, …}; one study for each, and a page that compares them
     seeds: int = 1  # of a comparison: how often each strategy is searched, with other seeds
     goal: str | None = None  # what the study is for, in words, for its report
     scientific: Any = None  # the parameters that it is to tell something about; the others are tuned for fairness

@@ -153,18 +153,26 @@ def find(name: str) -> tuple[optuna.Study, str]:
     """A study that was made here, by its name, and its storage.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or what says where it is cannot be read.
     """
     path = STUDIES / name / WHERE
     try:
-        storage = json.loads(path.read_text(encoding="utf-8"))["storage"]
-        with _quiet():
-            return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
-    except (FileNotFoundError, KeyError):
+        storage = str(json.loads(path.read_text(encoding="utf-8"))["storage"])
+    except FileNotFoundError:
         known = sorted(other.parent.name for other in STUDIES.glob(f"*/{WHERE}"))
         raise UserError(
-            f"No study {name!r} here{near(name, known)}. There are: {', '.join(known) or 'none'}."
+            f"No study {name!r} here{near(name, known)}. There are: {', '.join(known) or 'none; a sweep makes one'}."
         ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is damaged, and does not say where the study is. Write it anew, as in: "
+            f'{{"name": "{name}", "storage": "{STUDIES / name / "journal.log"}"}}'
+        ) from None
+    try:
+        with _quiet():
+            return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
+    except KeyError:
+        raise UserError(f"{shown(storage)} holds no study {name!r}: another file was put in its place.") from None
 
 
 def _directions(study: optuna.Study) -> list[str]:

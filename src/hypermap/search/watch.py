@@ -85,7 +85,9 @@ def short(value: Any) -> str:
 
 
 def figure(value: float) -> str:
-    """An objective's value: four decimals, unless they would hide what it is."""
+    """An objective's value: four decimals, unless they would hide what it is, or it is a count."""
+    if abs(value) >= 10 and float(value).is_integer():
+        return f"{value:.0f}" if abs(value) < 1e15 else f"{value:.4g}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 

@@ -14,7 +14,7 @@ from hypermap.errors import UserError, near
 from hypermap.search.storage import STUDIES, file_of, open_storage, shown
 from hypermap.search.study import PURPOSE, WHERE, find
 from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import LEVELS, Thresholds, Verdict, read_thresholds
+from hypermap.study_report.verdict import LEVELS, THRESHOLDS, Thresholds, Verdict, read_thresholds
 from hypermap.study_report.view import CONFIRMATION, View
 from hypermap.study_report.write import folder_of, write_report
 
@@ -37,11 +37,11 @@ class Asked:
     thresholds: Thresholds
 
     @classmethod
-    def of(cls, words: Sequence[str], thresholds: Path) -> Self:
+    def of(cls, words: Sequence[str], thresholds: Path = THRESHOLDS) -> Self:
         """From the words of a command line, ``key=value``; the file has the thresholds that are not given.
 
         Raises:
-            UserError: a word that is not understood.
+            UserError: a word that is not understood, or a threshold that is none or out of range.
         """
         given: dict[str, Any] = {}
         known = [*KEYS, *(field.name for field in fields(Thresholds))]
@@ -69,7 +69,8 @@ class Asked:
         """Write the report, or the comparison, and say what it comes to and where it is.
 
         Raises:
-            UserError: no such study or storage, or several that cannot be compared.
+            UserError: no such study or storage, several that cannot be compared, or a scientific parameter that was
+                not searched.
         """
         if self.storage is None:
             found = [find(name) for name in self._names_here()]
@@ -117,10 +118,9 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
 
 def view_of(study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None) -> View:
     """The study as its report sees it, with the trainings that confirm it and the best one's test, if there are any."""
-    confirmation = None
-    name = study.study_name + CONFIRMATION
-    if name in optuna.get_all_study_names(study._storage):
-        confirmation = optuna.load_study(study_name=name, storage=study._storage)
+    storage, name, confirmation = open_storage(place), study.study_name + CONFIRMATION, None
+    if name in optuna.get_all_study_names(storage):
+        confirmation = optuna.load_study(study_name=name, storage=storage)
     return read(study, _near(place), confirmation, best, results)
 
 

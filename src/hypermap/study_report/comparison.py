@@ -9,6 +9,7 @@ from typing import Any
 
 from hypermap.files import write_bytes, write_csv, write_json, write_text
 from hypermap.report.wording import metric, significant, table
+from hypermap.study_report.sentences import both
 from hypermap.study_report.strategies import Comparison, Strategy, compared
 from hypermap.study_report.verdict import Thresholds
 from hypermap.study_report.view import View
@@ -103,7 +104,8 @@ def summary(comparison: Comparison) -> str:
 def page(comparison: Comparison) -> str:
     """The page: the answer first, then the table, the picture, how to read them, and where they come from."""
     first, *rest = answer(comparison)
-    parts = [f"# {comparison.name}: {_count(len(comparison.studies), 'study', 'studies')} compared"]
+    count = "1 study" if len(comparison.studies) == 1 else f"{len(comparison.studies)} studies"
+    parts = [f"# {comparison.name}: {count} compared"]
     parts.append(" ".join([f"**{first}**", *rest]))
     if comparison.caveats:
         parts.append(
@@ -131,12 +133,12 @@ def answer(comparison: Comparison) -> list[str]:
     if len(comparison.strategies) == 1:
         lines = [f"{best.name}: the best {comparison.objective} is {score}."]
     if alike := [other.name for other in others if other.apart is False]:
-        lines.append(f"It cannot be told apart from {_listed(alike)} over {len(best.scores)} seeds.")
+        lines.append(f"It cannot be told apart from {both(alike)} over {len(best.scores)} seeds.")
     if worse := [other.name for other in others if other.apart]:
-        lines.append(f"{_listed(worse)} {'is' if len(worse) == 1 else 'are'} worse beyond what seeds explain.")
+        lines.append(f"{both(worse)} {'is' if len(worse) == 1 else 'are'} worse beyond what seeds explain.")
     if unsaid := [other.name for other in others if other.apart is None]:
         lines.append(
-            f"One seed is an anecdote: whether {_listed(unsaid)} would be behind {best.name} with another is not known."
+            f"One seed is an anecdote: whether {both(unsaid)} would be behind {best.name} with another is not known."
         )
     elif len(best.scores) == 1:
         lines.append("One seed is an anecdote: another may end elsewhere.")
@@ -234,11 +236,3 @@ def _commands(comparison: Comparison) -> str:
 
 def _bullets(lines: Sequence[str]) -> list[str]:
     return [f"- {line}" for line in lines]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"

@@ -76,7 +76,7 @@ def timeline(view: View, thresholds: Thresholds) -> bytes | None:
 def trade_off(view: View, thresholds: Thresholds) -> bytes | None:
     """The Pareto front of several objectives with its knee; of one objective, score against a trial's cost."""
     if len(view.directions) > 1:
-        return _fronts(view) if view.completed else None
+        return _fronts(view) if pareto_front(view) else None
     return _score_against_cost(view) if cost_front(view) else None
 
 
@@ -240,7 +240,7 @@ def _timeline(view: View, times: Mapping[int, Span]) -> Figure:
     # A trial that was killed is told as running for ever: only what ended keeps a pause from being one.
     sure = [(times[t.number][0], times[t.number][0 if t.outcome == "running" else 1]) for t in trials]
     pauses = course.pauses(sure)
-    total = course.without(pauses, max(end for _, end in times.values()))
+    total = course.without(pauses, max(end for _, end in times.values())) or 1.0
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if total > 3 * s), ("seconds", 1))
     at = {number: [course.without(pauses, time) / seconds for time in span] for number, span in times.items()}
     workers = max(lane.values()) + 1

@@ -13,7 +13,7 @@ from scipy.stats import hypergeom
 
 from hypermap.study_report.isolation import place
 from hypermap.study_report.ranges import RATES, Side, between, moved, ordered, overrides, typed, without, written
-from hypermap.study_report.sentences import sentence, short
+from hypermap.study_report.sentences import percent, sentence, short
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import FAILURES, Axis, Tried, View
 
@@ -93,12 +93,12 @@ def failures(view: View, thresholds: Thresholds) -> Verdict:
         return _VERDICT("ok", f"none of {len(ended)}", "Every trial could be trained.", None, numbers)
     share, part, cliff = len(failed) / len(ended), likely(view), beyond_best(view)
     kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items() if count)
-    figure = f"{len(failed)} of {len(ended)} ({share:.0%}): {kinds}"
+    figure = f"{len(failed)} of {len(ended)} ({percent(share)}): {kinds}"
     numbers |= {"share": share, "where": _where(part), "beyond_best": _where(cliff)}
     error = _commonest_error(failed)
     if share > thresholds.failures:
         located = _located(view, part, failed)
-        return _VERDICT("act", figure, f"{share:.0%} failed, {located}{error}.", _narrowed(view, part), numbers)
+        return _VERDICT("act", figure, f"{percent(share)} failed, {located}{error}.", _narrowed(view, part), numbers)
     if cliff is not None and view.best is not None:
         best = short(view.best.params[cliff.axis.name])
         advice = (
@@ -203,8 +203,10 @@ def _where(part: Part | None) -> dict[str, Any] | None:
 
 def _commonest_error(failed: Iterable[Tried]) -> str:
     """The error with which most trials ended, its first 100 characters."""
-    texts = Counter(" ".join(str(trial.error).split())[:100].rstrip(" .") for trial in failed if trial.error)
+    texts = Counter(
+        " ".join(str(trial.error).replace("`", "'").split())[:100].rstrip(" .") for trial in failed if trial.error
+    )
     if not texts:
         return ""
     text, count = min(texts.items(), key=lambda item: (-item[1], item[0]))
-    return f"; the commonest error ({count}) is: {text}"
+    return f"; the commonest error ({count}) is: `{text}`"

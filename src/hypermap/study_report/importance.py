@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import (
     BaseImportanceEvaluator,
     FanovaImportanceEvaluator,
@@ -33,6 +33,9 @@ FANOVA_TRIALS = 100
 
 FANOVA_CHOICES = 6
 """Choices of one parameter up to which fANOVA is quick; its time doubles with each."""
+
+FINEST = 1e-6
+"""By how much values must differ for fANOVA: its trees have natural values, and scikit-learn's split none in 1e-7."""
 
 TREES = 16
 """Trees of a resampled forest; the importance itself has Optuna's 64."""
@@ -68,10 +71,10 @@ class Importances:
 def importances(view: View, thresholds: Thresholds) -> Importances | None:
     """Optuna's importance of each parameter for the first objective; None where there is too little to tell.
 
-    By fANOVA (Hutter et al., 2014) where all trials have the same parameters and are few enough for its time, else by
-    PED-ANOVA (Watanabe et al., 2023), which asks what it takes to be among the best tenth and also assesses
-    parameters that only some trials have. Where fewer than ten trials are complete and more were pruned, a pruned
-    one counts with what it had reached.
+    By fANOVA (Hutter et al., 2014) where all trials have the same parameters, of which none is tiny, and are few
+    enough for its time, else by PED-ANOVA (Watanabe et al., 2023), which asks what it takes to be among the best tenth
+    and also assesses parameters that only some trials have. Where fewer than ten trials are complete and more were
+    pruned, a pruned one counts with what it had reached.
 
     An interval is that of a bootstrap over the trials, 5 to 20 times as time allows; the forests of resampled trials
     have fewer trees than the one of the importance, so it is rather too wide. It always holds the share.
@@ -105,7 +108,13 @@ def _suits_fanova(trials: Sequence[FrozenTrial]) -> bool:
     spaces = [trial.distributions for trial in trials]
     choices = [len(d.choices) for d in spaces[0].values() if isinstance(d, CategoricalDistribution)]
     few = len(trials) <= FANOVA_TRIALS and max(choices, default=0) <= FANOVA_CHOICES
-    return few and all(space == spaces[0] for space in spaces)
+    return few and all(space == spaces[0] for space in spaces) and all(map(_can_be_split, spaces[0].values()))
+
+
+def _can_be_split(distribution: BaseDistribution) -> bool:
+    if not isinstance(distribution, FloatDistribution) or distribution.single():
+        return True
+    return (distribution.low if distribution.log else distribution.high - distribution.low) >= FINEST
 
 
 def _evaluate(trials: Sequence[FrozenTrial], direction: str, evaluator: BaseImportanceEvaluator) -> Assessed | None:
@@ -113,7 +122,7 @@ def _evaluate(trials: Sequence[FrozenTrial], direction: str, evaluator: BaseImpo
     try:
         with warnings.catch_warnings():  # of too few trials in some part of the space: the interval shows it
             warnings.simplefilter("ignore")
-            found = get_param_importances(_study(trials, direction), evaluator=evaluator)
+            found = get_param_importances(study_of(trials, [direction]), evaluator=evaluator)
     except (RuntimeError, ValueError, ArithmeticError, AssertionError):  # no variance in any tree, or an overflow
         return None
     if not np.isfinite(list(found.values())).all():  # scores whose squares overflow
@@ -151,12 +160,13 @@ def _complete(trial: FrozenTrial, place: int, value: float | None) -> FrozenTria
     )
 
 
-def _study(trials: Sequence[FrozenTrial], direction: str) -> optuna.Study:
-    """A study of one objective in memory, made without the line that Optuna logs for each."""
+def study_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> optuna.Study:
+    """A study in memory of just these trials, made without the line that Optuna logs for each."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(storage=_Given(trials), direction=StudyDirection[direction.upper()])
+        named = [StudyDirection[direction.upper()] for direction in directions]
+        return optuna.create_study(storage=_Given(trials), directions=named)
     finally:
         optuna.logging.set_verbosity(level)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna import visualization
+from optuna.study import StudyDirection
 
 from hypermap.study_report.importance import Importances
 from hypermap.study_report.verdict import Verdict
@@ -68,7 +69,8 @@ def _plots(view: View, found: Importances | None) -> Iterator[str]:
         yield from _drawn(visualization.plot_slice, study, params=names, **aim)
     if len(names) > 1:
         yield from _drawn(visualization.plot_contour, study, params=names[:2], **aim)
-    yield from _drawn(visualization.plot_timeline, study)
+    if all(trial.began is not None for trial in view.trials):
+        yield from _drawn(visualization.plot_timeline, study)
 
 
 def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
@@ -77,7 +79,8 @@ def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
     """
     shown = {trial.number for trial in view.ranking[:CURVES]}
     with quiet():
-        study = optuna.create_study(directions=view.study.directions, study_name=view.name)
+        directions = [StudyDirection[direction.upper()] for direction in view.directions]
+        study = optuna.create_study(directions=directions, study_name=view.name)
         for trial in view.study.get_trials(deepcopy=True):
             if trial.state == optuna.trial.TrialState.COMPLETE and not all(map(math.isfinite, trial.values)):
                 continue
@@ -86,7 +89,7 @@ def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
             trial.distributions = {name: d for name, d in trial.distributions.items() if name in names}
             trial.params = {name: value for name, value in trial.params.items() if name in names}
             trial.user_attrs = {}
-            study.add_trial(trial)
+            study._storage.create_new_trial(study._study_id, template_trial=trial)  # also one without a date
     return study
 
 
@@ -95,7 +98,7 @@ def _drawn(plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> It
     with quiet():
         try:
             figure = plot(study, **settings)
-        except (ValueError, RuntimeError, IndexError):  # Optuna's ways of saying that there is nothing to draw
+        except (ValueError, RuntimeError, IndexError, TypeError):  # too little to draw, or choices that have no order
             return
     yield figure.to_html(full_html=False, include_plotlyjs=False, div_id=plot.__name__)
 

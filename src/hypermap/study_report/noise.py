@@ -40,10 +40,19 @@ def noise(view: View) -> Noise | None:
     tell only how training moves the score on those rows, not how it would move on others.
     """
     for source in (_retrainings, _fits, _equals, _shaking):
-        found = source(view)
-        if found is not None:
+        with np.errstate(over="ignore", invalid="ignore"):  # squares of huge scores: then it is not known
+            found = source(view)
+        if found is not None and math.isfinite(found.sd):
             return found
     return None
+
+
+def chance(view: View, scores: Sequence[float]) -> float | None:
+    """The share of the variance of some trials' scores that noise alone explains; None where that is not known."""
+    known = noise(view)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+    return min(1.0, known.sd / spread) ** 2 if known is not None and 0 < spread < math.inf else None
 
 
 def _retrainings(view: View) -> Noise | None:

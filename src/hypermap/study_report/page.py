@@ -3,11 +3,12 @@
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from hypermap.report.wording import table
+from hypermap.report.wording import value as typed
 from hypermap.search.watch import figure, short
 from hypermap.study_report.checks import STEPS, next_steps, report_command
+from hypermap.study_report.sentences import many
 from hypermap.study_report.statistics import difference, estimate
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import ENDED, Axis, Tried, View
@@ -57,7 +58,7 @@ def _headline(view: View) -> str:
     """The best value, and how many trials it is the best of."""
     counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
     told = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
-    trials = f"{len(view.trials)} trial{'' if len(view.trials) == 1 else 's'}{told and f': {told}'}."
+    trials = f"{many(len(view.trials), 'trial')}{told and f': {told}'}."
     if len(view.directions) > 1:
         aims = ", ".join(
             f"{direction} {name}" for name, direction in zip(view.objectives, view.directions, strict=True)
@@ -124,7 +125,7 @@ def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
         yield "Every trial: [trials.csv](trials.csv); the best to use: [best.yaml](best.yaml)."
 
 
-def _row(view: View, trial: Tried, axes: Sequence[Any]) -> tuple[str, ...]:
+def _row(view: View, trial: Tried, axes: Sequence[Axis]) -> tuple[str, ...]:
     score = view.score(trial)
     values = trial.values or ((score,) if score is not None else ())
     shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
@@ -172,9 +173,7 @@ def _searched(view: View, goal: Verdict) -> Iterator[str]:
     if view.axes:
         yield table(tuple(columns), [tuple(told(axis) for told in columns.values()) for axis in view.axes])
     if view.fixed:
-        told = ", ".join(
-            f"`{key}={_plain(value)}`" for key, value in view.fixed.items() if not key.endswith("_target_")
-        )
+        told = ", ".join(f"`{key}={typed(value)}`" for key, value in view.fixed.items() if not key.endswith("_target_"))
         yield f"Fixed in every trial: {told}."
 
 
@@ -183,10 +182,6 @@ def _range(axis: Axis) -> str:
     if axis.expression:
         return axis.expression
     return ", ".join(map(str, axis.choices)) if axis.choices else " to ".join(map(short, axis.bounds))
-
-
-def _plain(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def _origin(view: View) -> Iterator[str]:

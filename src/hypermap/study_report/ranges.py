@@ -200,7 +200,7 @@ def _natural(axis: Axis, side: Side, target: float) -> float:
         return min(target, (1 + high) / 2) if high < 1 and _below_1(axis) and not bounded else target
     if isinstance(axis.distribution, IntDistribution) and low > 0:
         return max(target, 1)
-    if low < 0 or target > 0:
+    if low < 0 or target > 1e-9 * low:  # what is less is 0 but for rounding
         return target
     return 0.0 if _last(axis) in FROM_0 and axis.scale not in ("log", "logit") else low / 10
 

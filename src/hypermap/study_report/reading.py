@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.mapping import mapping
@@ -39,7 +40,7 @@ def read(
     record = dict(study.user_attrs.get(RECORD) or {})
     purpose = dict(study.user_attrs.get(PURPOSE) or {})
     frozen = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-    directions = tuple(direction.name.lower() for direction in study.directions)
+    directions = tuple("maximize" if d == StudyDirection.MAXIMIZE else "minimize" for d in study.directions)
     names = tuple(record.get("objectives") or study.metric_names or ())
     if len(names) != len(directions):
         names = ("objective",) if len(directions) == 1 else tuple(f"objective {k}" for k in range(len(directions)))
@@ -52,7 +53,7 @@ def read(
         trials=tuple(map(_tried, frozen)),
         study=study,
         horizon=record.get("horizon"),
-        goal=purpose.get("goal"),
+        goal=" ".join(str(purpose.get("goal") or "").split()) or None,
         scientific=tuple(purpose.get("scientific") or ()),
         fixed=_fixed(record.get("identity", {}).get("configuration") or {}, axes),
         origin=_origin(record, storage),
@@ -74,7 +75,8 @@ def _tried(trial: FrozenTrial) -> Tried:
         how = "diverged"
     seconds = result.get("seconds")
     if seconds is None and trial.datetime_start and trial.datetime_complete:
-        seconds = (trial.datetime_complete - trial.datetime_start).total_seconds()
+        passed = (trial.datetime_complete - trial.datetime_start).total_seconds()
+        seconds = passed if passed >= 0 else None  # the clock was set back meanwhile
     return Tried(
         number=trial.number,
         outcome=how,

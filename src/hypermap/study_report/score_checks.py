@@ -19,6 +19,7 @@ from hypermap.study_report.retraining import (
     is_ours,
     promote_command,
 )
+from hypermap.study_report.sentences import percent
 from hypermap.study_report.statistics import estimate, optimism
 from hypermap.study_report.trade_off import hypervolume, knee, pareto_front
 from hypermap.study_report.verdict import Level, Thresholds, Verdict
@@ -168,7 +169,7 @@ def trade_off(view: View, thresholds: Thresholds) -> Verdict:
             figure = f"trial {found.number}: {significant(found.values[0])} for {amount(less, unit)}; best, trial "
             figure += f"{best.number}: {significant(best.values[0])} for {amount(own, unit)}"
             within = "within the noise of the best" if found.values != best.values else "as good as the best"
-            advice = f"Consider trial {found.number}: it is {within}, for {less / own:.0%} of the cost."
+            advice = f"Consider trial {found.number}: it is {within}, for {percent(less / own)} of the cost."
             return Verdict("trade_off", question, "look", figure, advice, promote_command(view, found.number), numbers)
     if not spent:
         advice = "Nothing to weigh: the study tells neither epochs nor durations that can be compared."
@@ -248,13 +249,19 @@ def again(view: View, thresholds: Thresholds) -> Verdict:
         ways += ", then `dvc repro`"
         if origin.commit:
             ways += f", or `dvc exp apply {experiment_name(name, chosen.number)}` to have its code back as well"
-    advice = f"{ways}; `{on}` goes on with the study."
+    done = listed and 0 < _cells(view) <= len(view.ended)
+    advice = f"{ways}." if done else f"{ways}; `{on}` goes on with the study."
     if origin.dirty:
         advice = f"Its code was not committed (refs/hypermap/{name} keeps it): commit before the next sweep. {advice}"
     if not origin.commit:
         advice = f"Commit the code, so that the next study can be tied to it. {advice}"
     level: Level = "look" if origin.dirty or not origin.commit else "ok"
     return Verdict("again", question, level, _state(view), advice, command, numbers)
+
+
+def _cells(view: View) -> int:
+    """How many combinations of listed values there are; 0 where a parameter has a range."""
+    return math.prod(len(axis.choices or ()) for axis in view.axes)
 
 
 def _single(view: View, trial: Tried) -> str:
@@ -277,7 +284,7 @@ def _mean(scores: Sequence[float], thresholds: Thresholds, of: str = "seeds") ->
     found = estimate(scores, thresholds.confidence)
     if found.sd is None or found.low is None or found.high is None:
         return significant(found.mean)
-    span = f"{thresholds.confidence:.0%} interval {significant(found.low)} to {significant(found.high)}"
+    span = f"{100 * thresholds.confidence:g} % interval {significant(found.low)} to {significant(found.high)}"
     return f"{significant(found.mean)} ± {found.sd:.2g} over {found.n} {of}, {span}"
 
 
@@ -291,7 +298,7 @@ def _named(entry: Confirmed) -> str:
 
 
 def _sure(probability: float) -> str:
-    return "over 99%" if probability > 0.99 else "under 1%" if probability < 0.01 else f"{probability:.0%}"
+    return "over 99 %" if probability > 0.99 else "under 1 %" if probability < 0.01 else percent(probability)
 
 
 def _no_best(view: View) -> tuple[str, str]:

@@ -18,6 +18,11 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share as one writes it: 25 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def sentence(words: str) -> str:
     """Words with a capital letter and a full stop; they do not begin with a parameter's name."""
     return f"{words[:1].upper()}{words[1:]}."

@@ -16,9 +16,9 @@ from hypermap.report.wording import significant
 from hypermap.study_report.failing import failures
 from hypermap.study_report.importance import Importances, importances
 from hypermap.study_report.isolation import Isolated, isolate, place, unevenness
-from hypermap.study_report.noise import Noise, noise
+from hypermap.study_report.noise import Noise, chance, noise
 from hypermap.study_report.ranges import Side, extended, limit, ordered, overrides, typed
-from hypermap.study_report.sentences import both, many, sentence, short
+from hypermap.study_report.sentences import both, many, percent, sentence, short
 from hypermap.study_report.statistics import best_of_n
 from hypermap.study_report.trade_off import pareto_front
 from hypermap.study_report.verdict import Thresholds, Verdict
@@ -38,6 +38,9 @@ LEAST_TOP = 3
 
 MINOR = 0.05
 """A parameter whose share of the importance is surely below this can be fixed."""
+
+MOSTLY = 0.5
+"""Share of the scores' variance that chance explains, above which no importance is read from them."""
 
 NOTHING_ENDED = "no trial has ended"
 ALONE = "Nothing else was varied: what scores differ by is this parameter's, and chance."
@@ -229,19 +232,18 @@ def enough(view: View, thresholds: Thresholds) -> Verdict:
     spread = view.sign * (whole.mean - statistics.median(scores))
     share = gain / spread if spread > 0 else 0.0
     if not math.isfinite(gain) or not math.isfinite(spread):
-        return _ENOUGH(
-            "ok", "scores beyond what can be compared", "The scores are too large to compare.", None, numbers
-        )
+        figure, advice = "scores beyond what can be compared", "The scores are too large to compare."
+        return _ENOUGH("ok", figure, advice, None, numbers)
     numbers |= {"best_of": [asdict(point) for point in curve], "gain": gain, "spread": spread}
     figure = f"best of {half.n}: {significant(half.mean)}, of {n}: {significant(whole.mean)}"
     what = f"from {half.n} to {n} trials the expected best {_objective(view)} improved by {gain:.2g}"
     if share > thresholds.rising:
         advice = (
-            f"Still rising: {what}, {share:.0%} of its lead over the median (the limit is {thresholds.rising:.0%}), so "
-            "twice as many trials are likely to find better."
+            f"Still rising: {what}, {percent(share)} of its lead over the median (the limit is "
+            f"{percent(thresholds.rising)}), so twice as many trials are likely to find better."
         )
         return _ENOUGH("look", figure, advice, doubled, numbers)
-    told = f"{share:.1%} of its lead over the median" if spread > 0 else "since half of the trials equal it"
+    told = f"{percent(share, 1)} of its lead over the median" if spread > 0 else "since half of the trials equal it"
     advice = f"Levelled off: {what}, {told}, so more trials of the same space would bring little."
     return _ENOUGH("ok", figure, advice, None, numbers)
 
@@ -283,6 +285,11 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
             "intervals overlap: do not fix or drop a parameter by these shares."
         )
         return _IMPORTANCE("look", figure, advice, None, numbers)
+    assessed = view.ranking if found.counts_pruned else view.completed
+    lucky = chance(view, [score for trial in assessed if (score := view.score(trial)) is not None])
+    if lucky is not None and lucky > MOSTLY:
+        advice = f"Chance alone explains {percent(lucky)} of the variance of these scores, so the shares say little."
+        return _IMPORTANCE("look", figure, advice, None, numbers | {"chance": lucky})
     kept = set(view.scientific)
     minor = [a for a in view.axes if found.high.get(a.name, 1.0) < MINOR and not {a.name, a.key} & kept]
     best = view.best
@@ -292,7 +299,7 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
     if fixed:
         values = both([f"{name}={value}" for name, value in fixed.items()])
         each = "each surely explains" if len(fixed) > 1 else "it surely explains"
-        advice += f"; fix {values}, as the best trial has it, since {each} less than {MINOR:.0%}"
+        advice += f"; fix {values}, as the best trial has it, since {each} less than {percent(MINOR)}"
     plain = {axis.name for axis in minor if axis.name == axis.key and not axis.where}
     changes = {name: value for name, value in fixed.items() if name in plain}
     return _IMPORTANCE("ok", figure, f"{advice}.", view.command(changes) if changes else None, numbers)
@@ -317,7 +324,7 @@ def _no_importance(view: View) -> Verdict:
 
 
 def _share(found: Importances, name: str) -> str:
-    return f"{found.shares[name]:.0%} ({found.low[name]:.0%} to {found.high[name]:.0%})"
+    return f"{percent(found.shares[name])} ({percent(found.low[name])} to {percent(found.high[name])})"
 
 
 def _fixed(value: Any) -> str:

@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 from hypermap.report.pictures import BLUE, FAINT, GREY, ORANGE, SKY, VERMILLION, WIDTH, picture, short
 from hypermap.study_report.importance import Importances
 from hypermap.study_report.isolation import Isolated, Level, place
+from hypermap.study_report.sentences import percent
 from hypermap.study_report.ticks import beside, cells, clipped, mark, tail, ticks, wrapped
 from hypermap.study_report.verdict import Thresholds
 from hypermap.study_report.view import FAILURES, Axis, Tried, View
@@ -118,10 +119,10 @@ def _importance(view: View, found: Importances) -> Figure:
         shares, ends = [*shares, others], [*ends, others]
         names = [*names, f"{len(rest)} others"]
     axes.set_yticks(
-        range(len(names)), [f"{tail(name, 40)}  {share:.0%}" for name, share in zip(names, shares, strict=True)]
+        range(len(names)), [f"{tail(name, 40)}  {percent(share)}" for name, share in zip(names, shares, strict=True)]
     )
     axes.set(xlim=(0, 1.04 * max(ends)), ylim=(len(names) - 0.4, -0.6))
-    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.xaxis.set_major_formatter(lambda share, _: percent(share))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(False, axis="y")
     pruned = ", pruned ones among them" if found.counts_pruned else ""
@@ -145,7 +146,7 @@ def _slices(view: View, chosen: Sequence[Axis], found: Importances | None, edge:
         share = found.shares.get(axis.name) if found is not None else None
         size = 9.5 if columns > 2 else 10.5
         name = tail(axis.name, {1: 60, 2: 36, 3: 26, 4: 18}[columns])
-        axes.set_title(name if share is None else f"{name}  {share:.0%}", fontsize=size)
+        axes.set_title(name if share is None else f"{name}  {percent(share)}", fontsize=size)
     for axes in list(panels.flat)[len(chosen) :]:
         axes.set_visible(False)
     for axes in panels[:, 0]:
@@ -238,7 +239,7 @@ def _isolation(view: View, isolated: Sequence[Isolated]) -> Figure:
     levels = [level for one in isolated for level in one.levels if level.best is not None]
     window = _window(view)
     ends = [float(np.clip(level.best or 0.0, *window)) + k * (level.error or 0.0) for level in levels for k in (-1, 1)]
-    low, high = min(ends), max(ends)
+    low, high = np.clip([min(ends), max(ends)], -1e300, 1e300)  # room beyond must be a number, too
     spare = (high - low) or 0.05 * abs(high) or 1.0
     for axes, one in zip(panels.flat, isolated, strict=False):
         _draw_levels(axes, one.levels, window, 138 // columns, maximizes=view.maximizes)
@@ -365,9 +366,10 @@ def _plane(view: View, pair: tuple[Axis, Axis], trials: Sequence[Tried]) -> tupl
 
 def _smoothed(xy: Floats, scores: Floats, x: Floats, y: Floats) -> NDArray[np.float64]:
     """A smooth surface through the mean of equal points (y, x); masked where no trial is near."""
-    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    surface = RBFInterpolator(xy, scores, kernel="linear", degree=0, smoothing=0.05, neighbors=min(len(xy), 60))
-    far = cKDTree(xy).query(grid)[0] > NEAR
+    # Moved by 1: at 0 the k-d tree splits equal points at a denormal, which training flushes to 0, and never ends.
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) + 1
+    surface = RBFInterpolator(xy + 1, scores, kernel="linear", degree=0, smoothing=0.05, neighbors=min(len(xy), 60))
+    far = cKDTree(xy + 1).query(grid)[0] > NEAR
     return np.ma.masked_array(surface(grid), far).reshape(len(y), len(x))
 
 

@@ -1,8 +1,7 @@
 """What a few noisy scores say about the truth: intervals, differences, the best of n, and how lucky it is."""
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,38 +120,10 @@ def difference(one: Sequence[float], other: Sequence[float], sign: float, confid
     return Difference(mean, mean - half, mean + half, float(stats.t.cdf(sign * mean / error, freedom)))
 
 
-def bootstrap_interval(
-    values: Sequence[float], statistic: Callable[..., Any], confidence: float, repeats: int, seed: int
-) -> tuple[float, float]:
-    """The bootstrap interval of a statistic: scipy's BCa, or percentiles where that is not defined.
-
-    Args:
-        statistic: of an array along `axis`, as numpy's are; else of a sequence.
-
-    Raises:
-        ValueError: there are no values.
-    """
-    sample = np.asarray(values, dtype=float)
-    if len(sample) == 0:
-        raise ValueError("A bootstrap of no values.")
-    if np.ptp(sample) == 0:
-        point = float(statistic(sample))
-        return point, point
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():  # where BCa is not defined scipy warns, and has no interval
-            warnings.simplefilter("ignore")
-            found = stats.bootstrap(
-                (sample,), statistic, confidence_level=confidence, n_resamples=repeats, method=method, rng=seed
-            ).confidence_interval
-        if np.isfinite(found).all():
-            break
-    return float(found.low), float(found.high)
-
-
 def best_of_n(
     scores: Sequence[float], sizes: Sequence[int], sign: float, confidence: float, repeats: int, seed: int
 ) -> list[BestOfN]:
-    """The expected best of n of a study's trials, and its percentile band over resampled studies.
+    """The expected best of n of a study's trials, and its band over resampled studies: scipy's percentile bootstrap.
 
     Drawn without replacement, which makes it the unbiased estimate for n independent trials; with replacement, as in
     Dodge et al. (2019, "Show Your Work", https://arxiv.org/abs/1909.03004), it is too low, the more so the nearer n

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume  # public only as a chart (plot_hypervolume_history)
 
+from hypermap.study_report.importance import study_of
 from hypermap.study_report.view import Tried, View
 
 MEASURED = 4
@@ -22,7 +23,9 @@ def pareto_front(view: View) -> list[Tried]:
     """
     if not view.completed:
         return []
-    best = {trial.number for trial in view.study.best_trials}
+    known = {trial.number for trial in view.completed}  # the study itself may have grown meanwhile
+    trials = [trial for trial in view.study.get_trials(deepcopy=False) if trial.number in known]
+    best = {trial.number for trial in study_of(trials, view.directions).best_trials}
     return [trial for trial in view.completed if trial.number in best]
 
 

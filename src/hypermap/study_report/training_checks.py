@@ -11,7 +11,7 @@ import numpy as np
 from hypermap.report import diagnosis
 from hypermap.report.wording import significant
 from hypermap.study_report.course import pauses, reports_per_epoch, spans, without
-from hypermap.study_report.sentences import many
+from hypermap.study_report.sentences import many, percent
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import Tried, View
 
@@ -44,17 +44,16 @@ def curves(view: View, thresholds: Thresholds) -> Verdict:
         return Verdict("curves", question, "ok", "no curves are known", advice, None, numbers)
     if not worse:
         figure = f"of the best {len(judged)}, none gets worse after its best epoch"
-        advice = "No sign of overfitting: a larger model, rather than more regularization, is what is left to try."
+        advice = "No sign of overfitting, so there is nothing that more regularization would mend."
         return Verdict("curves", question, "ok", figure, advice, None, numbers)
     number, text = next(iter(worse.items()))
     figure = f"of the best {len(judged)}, {len(worse)} got worse after the best epoch; trial {number}: {text}"
     if len(worse) <= len(judged) / 2:
-        advice = "Most of the best trials do not overfit, and the best epoch's weights are kept: nothing to mend."
+        kept = ", and the best epoch's weights are kept: nothing to mend" if view.origin.program else ""
+        advice = f"At least half of the best trials do not overfit{kept}."
         return Verdict("curves", question, "ok", figure, advice, None, numbers)
-    advice = (
-        "Most of the best trials overfit: search a remedy as well, such as model.dropout, optimizer.weight_decay or "
-        "augment; regularizer=early_stopping saves the epochs that only make it worse."
-    )
+    advice = "Most of the best trials overfit: search a remedy as well, such as dropout or weight decay"
+    advice += "; regularizer=early_stopping saves the epochs that only make it worse." if view.origin.program else "."
     return Verdict("curves", question, "look", figure, advice, _remedy(view), numbers)
 
 
@@ -109,7 +108,7 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
     median = statistics.median(place for _, place in known)
     rising = [trial.number for trial, place in known if place > 1 - thresholds.late and _improves(view, trial)]
     numbers |= {"places": {str(t.number): place for t, place in known}, "median": median, "improving": rising}
-    figure = f"best epoch at {median:.0%} of the training (median; {cut}{len(known)} looked at)"
+    figure = f"best epoch at {percent(median)} of the training (median; {cut}{len(known)} looked at)"
     figure += f"; still improving: {len(rising)}{_cut(view, numbers)}"
     if cut:
         advice = "No trial was trained to its end, so nothing says how long is enough: let more trials pass the pruner."
@@ -128,8 +127,10 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
     if median > 1 - thresholds.late and 2 * len(rising) >= len(known):
         advice = "At least half of the best trials were still improving at their end: see what twice the epochs bring."
         return Verdict("length", question, "look", figure, advice, longer, numbers)
-    late = "early enough" if median <= 1 - thresholds.late else "late, but most gained no more there than they shake"
-    return Verdict("length", question, "ok", figure, f"Long enough: the best epoch lies {late}.", None, numbers)
+    advice = "Long enough: the best epoch lies early enough."
+    if median > 1 - thresholds.late:
+        advice = "No sign of too few epochs: the best lies late, but most gained no more there than they shake."
+    return Verdict("length", question, "ok", figure, advice, None, numbers)
 
 
 def _budget(view: View) -> int | None:
@@ -164,9 +165,9 @@ def _rises(goodness: diagnosis.Curve) -> bool:
 
 def _cut(view: View, numbers: dict[str, Any]) -> str:
     """Where pruning cut."""
-    if steps := [max(trial.reports) for trial in view.with_outcome("pruned") if trial.reports]:
-        numbers["pruned_at"] = statistics.median(steps)
-        return f"; {len(steps)} pruned, in the median after report {numbers['pruned_at']:g}"
+    if made := [len(trial.reports) for trial in view.with_outcome("pruned") if trial.reports]:
+        numbers["pruned_at"] = statistics.median(made)
+        return f"; {len(made)} pruned, in the median after report {numbers['pruned_at']:g}"
     return ""
 
 
@@ -194,11 +195,8 @@ def stability(view: View, thresholds: Thresholds) -> Verdict:
         advice = " ".join(finding.advice for finding in wrong)
         command = next((finding.command for finding in wrong if finding.command), None)
         return Verdict("stability", question, "look", figure, advice, command, numbers)
-    advice = (
-        "Stable enough: nothing to mend."
-        if known
-        else "Report every epoch to the study to see whether its scores shake."
-    )
+    unknown = "Report every epoch to the study to see whether its scores shake."
+    advice = "Stable enough: nothing to mend." if known else unknown
     return Verdict("stability", question, "ok", figure, advice, None, numbers)
 
 
@@ -227,9 +225,10 @@ def _shaking(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None
     retrained = {entry.trial for entry in view.confirmed if len(entry.scores) > 1}
     if moves <= gap or {best.number, second.number} <= retrained:
         return Finding(figure)
+    how = ", as trainer.repeats=3 takes" if view.origin.program else ""
     advice = (
         f"Trial {best.number} moves by more {source} than it leads trial {second.number}: the choice between them is "
-        "luck, so retrain both, or search by means over several trainings, as trainer.repeats=3 takes."
+        f"luck, so retrain both, or search by means over several trainings{how}."
     )
     repeats = view.fixed.get("trainer.repeats")
     more = {"trainer.repeats": str(3 if repeats == 1 else 2 * repeats)} if isinstance(repeats, int) else {}
@@ -266,7 +265,7 @@ def _clipping(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | Non
     if (share := 0.0 if columns is None else float(columns[0].mean())) == 0:
         return None
     numbers["clipped"] = share
-    figure = f"{share:.0%} of the steps clipped"
+    figure = f"{percent(share)} of the steps clipped"
     if share <= CLIPPED:
         return Finding(figure)
     norm = view.fixed.get("regularizer.clip_norm")
@@ -296,7 +295,7 @@ def cost(view: View, thresholds: Thresholds) -> Verdict:
         said.append(f"{epochs:,.0f} epochs" + (f", {epochs / wall:.3g} a second" if wall else ""))
     advice = "Nothing suggests that the same could have been found for much less."
     if saved:
-        said.append(f"pruning saved {saved:,.0f} epochs ({saved / (saved + epochs):.0%})")
+        said.append(f"pruning saved {saved:,.0f} epochs ({percent(saved / (saved + epochs))})")
         advice = f"Without pruning the same trials would have cost {1 + saved / max(epochs, 1):.1f} times as much."
     figure = "; ".join(said)
     loss = _prunable(view)
@@ -316,8 +315,8 @@ def cost(view: View, thresholds: Thresholds) -> Verdict:
         return Verdict("cost", question, "ok", figure, advice, None, numbers)
     how = "prune" if view.origin.program else "pass create_study a pruner, and ask trial.should_prune() each epoch"
     advice = (
-        f"{share:.0%} of the epochs went into trials that were behind at a third of their way and stayed so: {how}; "
-        f"a median pruner there would have saved {would:.0%} of all and kept the best."
+        f"{percent(share)} of the epochs went into trials that were behind at a third of their way and stayed so: "
+        f"{how}; a median pruner there would have saved {percent(would)} of all and kept the best."
     )
     return Verdict("cost", question, "look", figure, advice, view.command({}, "hydra/sweeper/pruner=auto"), numbers)
 

@@ -11,6 +11,7 @@ from hypermap.errors import UserError, near
 
 Level = Literal["ok", "look", "act"]
 LEVELS: tuple[Level, ...] = ("ok", "look", "act")
+THRESHOLDS = Path("conf/report.yaml")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where verdicts change; ``conf/report.yaml`` has them with these values.
+    """Where verdicts change; the file `THRESHOLDS` has them with these values.
 
     Attributes:
         edge: of a range on the scale on which it is searched; nearer to a bound is at the edge.
@@ -93,11 +94,11 @@ class Thresholds:
         return cls(**values)
 
 
-def read_thresholds(path: Path) -> Thresholds:
+def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
     """The thresholds of a YAML file; those it does not name, or all if it is not there, are the usual ones.
 
     Raises:
-        UserError: the file is damaged, or a threshold in it is none.
+        UserError: the file is damaged, a threshold in it is none, or it is out of range.
     """
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -37,7 +37,7 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
             stale.unlink()
     for name, content in drawn.items():
         write_bytes(folder / "pictures" / f"{name}.png", content)
-    write_text(folder / "report.md", page(view, verdicts, drawn, thresholds))
+    write_text(folder / "report.md", inert(page(view, verdicts, drawn, thresholds)))
     write_csv(folder / "trials.csv", *trials_table(view))
     write_text(folder / "best.yaml", best_text(view))
     write_json(folder / "study.json", _finite(summary(view, verdicts, thresholds)))
@@ -50,6 +50,15 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
 def folder_of(name: str, reports: Path) -> Path:
     """Where the report of a study of that name is; names of other programs may hold what a folder's cannot."""
     return reports / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
+
+
+def inert(markdown: str) -> str:
+    """Markdown without HTML: names, goals and errors of a study may hold what would be taken for some.
+
+    What is code stays as it is: there ``<`` is a letter like any other.
+    """
+    pieces = re.split(r"(^```$.*?^```$|`[^`\n]+`)", markdown, flags=re.MULTILINE | re.DOTALL)
+    return "".join(piece if k % 2 else piece.replace("<", "&lt;") for k, piece in enumerate(pieces))
 
 
 def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
