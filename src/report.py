@@ -17,6 +17,9 @@ def main() -> None:
     from hypermap.search.storage import REPORTS
     from hypermap.study_report.command import Asked
 
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        print(__doc__)
+        return
     print(Asked.of(sys.argv[1:]).answer(REPORTS))
 
 

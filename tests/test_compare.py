@@ -268,12 +268,18 @@ def test_other_objectives_and_directions_are_refused():
         compared([], 0.95)
 
 
-def test_other_data_and_settings_are_told_and_compared(tmp_path):
+def test_scores_of_other_data_are_not_compared():
+    views = [study("a", TRIALS, data={"files": "abc"}), study("b", TRIALS, data={"files": "xyz"})]
+    with pytest.raises(UserError, match="a and b cannot be compared: their scores are of other data"):
+        compared(views, 0.95)
+
+
+def test_other_code_and_settings_are_told_and_compared(tmp_path):
     same = {"configuration": {"trainer.epochs": 20, "seed": 0}, "data": {"files": "abc"}, "code": {"src/": "1"}}
-    other = {"configuration": {"trainer.epochs": 10, "seed": 1}, "data": {"files": "xyz"}, "code": {"src/": "1"}}
+    other = {"configuration": {"trainer.epochs": 10, "seed": 1}, "data": {"files": "abc"}, "code": {"src/": "2"}}
     views = [study("a", TRIALS, **same), study("b", TRIALS, **other), study("c", TRIALS, **same)]
     assert compared(views, 0.95).caveats == (
-        "the data differ: a, c against b",
+        "the code in src/ differs: a, c against b",
         "trainer.epochs is 20 in a, c, and 10 in b",
     )
     assert "Note: trainer.epochs is 20 in a, c, and 10 in b." in compare(views, tmp_path, Thresholds())

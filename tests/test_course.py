@@ -17,6 +17,7 @@ from hypermap.study_report.course import (
     reports_per_epoch,
     spans,
     spent,
+    trained,
     without,
 )
 from hypermap.study_report.reading import read
@@ -150,3 +151,17 @@ def test_what_was_reported_is_the_column_that_agrees_with_it(column):
     rows = [{"epoch": float(k), "validation_loss": 1 / k, "validation_score": 0.1 * k} for k in (1, 2, 3)]
     trial = Tried(0, "complete", (1.0,), reports={k: rows[k - 1][f"validation_{column}"] for k in (1, 2, 3)})
     assert reported_column(view(trial, histories={0: rows}), [trial], 1) == column
+
+
+def test_what_was_trained_is_in_epochs_whatever_is_reported():
+    fits = {"validation.name": "kfold", "trainer.epochs": 4}
+    three, one = (
+        Tried(0, "complete", (0.5,), scores=(0.4, 0.5, 0.6), epochs=4),
+        Tried(1, "pruned", reports={1: 0.3}, epochs=1),
+    )
+    assert trained(view(three, one, fixed=fits)) == {0: 12, 1: 4}
+    whole = Tried(0, "complete", (0.5,), reports=dict.fromkeys(range(1, 13), 0.5), epochs=3)
+    part = Tried(1, "pruned", reports=dict.fromkeys(range(1, 7), 0.5), epochs=6)
+    assert trained(view(whole, part)) == {0: 3, 1: 1.5}  # four reports an epoch
+    assert trained(view(part)) == {1: 6}
+    assert trained(view()) == {}

@@ -184,6 +184,12 @@ def test_a_best_score_far_above_the_noise_is_not(noisy):
         assert verdict.numbers["lead"] == pytest.approx(0.04)  # over the second of the best three
 
 
+def test_a_stand_in_for_the_noise_is_no_evidence_of_a_winner(monkeypatch):
+    monkeypatch.setattr(score_checks, "noise", lambda view: Noise(0.001, "a stand-in", 30, 20, stands_in=True))
+    found = luck(scored(0.9, 0.8, 0.7), USUAL)
+    assert (found.level, found.command) == ("look", "make confirm STUDY=quick")
+
+
 def test_noise_that_is_not_known_is_to_be_found_out(monkeypatch):
     monkeypatch.setattr(score_checks, "noise", lambda view: None)
     verdict = luck(scored(0.5, 0.6, 0.7), USUAL)
@@ -289,7 +295,7 @@ def test_a_committed_study_is_got_back_by_its_commands():
     for command in (
         "dvc repro",
         "dvc exp apply quick-0001",
-        "python src/train.py -m +sweep=quick hydra.sweeper.n_trials=4",
+        "python src/train.py -m +sweep=quick hydra.sweeper.n_trials=20",
     ):
         assert f"`{command}`" in verdict.advice
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from hypermap.errors import UserError
 from hypermap.files import write_json
-from hypermap.search.study import PURPOSE, RESULT, WHERE
+from hypermap.search.study import BUDGET, PURPOSE, RESULT, WHERE
 from hypermap.study_report.checks import CHECKS, STEPS, judge, next_steps
 from hypermap.study_report.command import Asked
 from hypermap.study_report.reading import read
@@ -151,6 +151,22 @@ def test_every_trial_is_in_the_table_the_best_first(tmp_path):
     assert [row["state"] for row in rows] == ["complete"] * 10 + ["pruned"] * 10 + ["failed"] * 10
     for row in rows:
         assert float(row["lr"]) == made[int(row["trial"])].params["lr"]
+
+
+def test_a_study_that_is_not_at_its_end_says_so_first(tmp_path):
+    made = study(trials(10))
+    made.set_user_attr(BUDGET, 40)
+    write_report(read(made), tmp_path, USUAL)
+    steps = (tmp_path / "mine/report.md").read_text().partition("## What to do next\n\n")[2]
+    assert steps.startswith("1. **Go on.** 10 of 40 trials have ended: the same command goes on.")
+    assert len([line for line in steps.partition("\n\n")[0].splitlines() if line]) <= STEPS
+
+
+def test_a_study_without_a_score_has_nothing_to_judge(tmp_path):
+    write_report(read(study(trials(5, "failed"))), tmp_path, USUAL)
+    text = (tmp_path / "mine/report.md").read_text()
+    assert "| 5 | Is the winner real? | – |" in text
+    assert "| 4 | How much failed? | **act** |" in text
 
 
 def test_the_best_is_the_best(tmp_path):

@@ -263,7 +263,14 @@ def test_late_curves_stand_in_where_nothing_was_trained_twice():
     found = noise(view([tried(0, 0.95, reports=reports, params={"x": 0.1})]))
     assert found.sd == pytest.approx(0.01, rel=0.2)
     assert "stand-in" in found.source
+    assert found.stands_in
     assert found.n == 200
+
+
+def test_a_curve_that_stands_still_moves_by_a_row_at_least():
+    """Of 288 rows, as under a schedule that ends at nothing."""
+    reports = dict(enumerate([0.5, 0.8, 0.9, *[280 / 288] * 4, 281 / 288, *[280 / 288] * 4], 1))
+    assert noise(view([tried(0, 0.95, reports=reports, params={"x": 0.1})])).sd >= 1 / 288 - 1e-9
 
 
 def test_reports_of_fits_are_no_curve():

@@ -273,9 +273,14 @@ def _best(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
     if not names or not is_number(value):
         return _plain(told)
-    earlier = f"{wording.metric(names[0], old)} → " if is_number(old) and old != value and names == old_names else ""
+    earlier = f"{_score(names[0], old)} → " if is_number(old) and old != value and names == old_names else ""
     trial = f" (trial {now['best']['trial']})" if "trial" in now["best"] else ""
-    return f"{_plain(told or names[0])}, best {earlier}{wording.metric(names[0], value)}{trial}"
+    return f"{_plain(told or names[0])}, best {earlier}{_score(names[0], value)}{trial}"
+
+
+def _score(name: str, value: float) -> str:
+    """As a metric is written, unless that would hide it."""
+    return wording.metric(name, value) if value == 0 or abs(value) >= 1e-3 else f"{value:.4g}"
 
 
 def _trials(now: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import lock_folder
 from hypermap.search.strategy import make_pruner, make_sampler
 from hypermap.search.study import (
+    BUDGET,
     PURPOSE,
     SNAPSHOT,
     Plan,
@@ -115,6 +116,8 @@ class Sweep:
         study, kept = open_study(plan, record, force=resume == "force")
         if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
             study.set_user_attr(PURPOSE, purpose)
+        if plan.target is None and study.user_attrs.get(BUDGET) != plan.n_trials:  # else it may well need fewer
+            study.set_user_attr(BUDGET, plan.n_trials)
         composer.search_path = self.snapshot(plan, renew=kept == record)
         self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
         print(heading(plan, study), flush=True)

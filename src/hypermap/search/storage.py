@@ -37,7 +37,9 @@ class Journal(JournalFileBackend):
         self.path = path
         self.kernel_lock = FileLock(f"{path}.lock")
         if path.exists() and not _is_journal(path):
-            raise UserError(f"hydra.sweeper.storage={path} is a file, and no journal of a study. Give another path.")
+            raise UserError(
+                f"storage={path} is a file, and no journal of a study. Give another path; of SQLite: sqlite:///{path}"
+            )
         super().__init__(str(path), _NoLock())
         with self.kernel_lock:
             self._repair()
@@ -115,7 +117,7 @@ def open_storage(place: str) -> BaseStorage:
     except Exception as error:  # a driver's own, and there are many
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise UserError(
-            f"hydra.sweeper.storage={shown(place)} cannot be opened ({reason[:300]}). It is null (a journal file "
+            f"storage={shown(place)} cannot be opened ({reason[:300]}). It is null (a journal file "
             "beside the trials), a path, sqlite:///PATH, or a database such as postgresql://USER:PASSWORD@HOST/NAME, "
             "whose driver must be installed."
         ) from error

@@ -24,7 +24,7 @@ from hypermap.search.storage import STUDIES, file_of, lock_folder, open_storage,
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
 SNAPSHOT = ".conf"  # in a study's folder: the configuration's folder as it was when the study began
-RECORD, PURPOSE = "hypermap", "purpose"  # user attributes of a study
+RECORD, PURPOSE, BUDGET = "hypermap", "purpose", "n_trials"  # user attributes of a study
 RESULT, WORKER = "result", "worker"  # of a trial
 SAME_ERRORS = 3  # in a row, and the sweep stops
 NEWBORN = timedelta(seconds=60)  # a trial of another machine has told its worker by then

@@ -30,6 +30,10 @@ FIRST = (
 and what it found is confirmed before more is asked of it."""
 
 
+OF_ANY_STUDY = ("goal", "failures", "cost", "again")
+"""What can be said of a study in which no trial has a score."""
+
+
 def judge(view: View, thresholds: Thresholds) -> list[Verdict]:
     """Every check's verdict, in the playbook's order."""
     return [check(view, thresholds) for check in CHECKS]
@@ -44,6 +48,11 @@ def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:
         if verdict.command is None or verdict.command not in {other.command for other in chosen}:
             chosen.append(verdict)
     return chosen[:STEPS]
+
+
+def is_answered(view: View, verdict: Verdict) -> bool:
+    """Whether the study has what the question is about, so that an ``ok`` says something."""
+    return bool(view.ranking) or verdict.level != "ok" or verdict.check in OF_ANY_STUDY
 
 
 def report_command(view: View) -> str:

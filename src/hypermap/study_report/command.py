@@ -13,6 +13,7 @@ import yaml
 from hypermap.errors import UserError, near
 from hypermap.search.storage import STUDIES, file_of, open_storage, shown
 from hypermap.search.study import PURPOSE, WHERE, find
+from hypermap.study_report.checks import is_answered
 from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import LEVELS, THRESHOLDS, Thresholds, Verdict, read_thresholds
 from hypermap.study_report.view import CONFIRMATION, View
@@ -113,7 +114,7 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
     view = view_of(study, place, thresholds.best, reports.parent)
     verdicts = write_report(view, reports, thresholds)
     path = folder_of(view.name, reports) / "report.md"
-    return f"{_count(verdicts)}\nReport: {path} (beside it report.html, to explore)"
+    return f"{_count(view, verdicts)}\nReport: {path} (beside it report.html, to explore)"
 
 
 def view_of(study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None) -> View:
@@ -124,12 +125,15 @@ def view_of(study: optuna.Study, place: str, best: int = Thresholds.best, result
     return read(study, _near(place), confirmation, best, results)
 
 
-def _count(verdicts: Sequence[Verdict]) -> str:
+def _count(view: View, verdicts: Sequence[Verdict]) -> str:
     """What is not as it should be, the gravest first."""
     asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
     told = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
-    ok = sum(verdict.level == "ok" for verdict in verdicts)
-    return "\n".join([*told, f"{ok} of {len(verdicts)} checks are ok."])
+    answered = [verdict for verdict in verdicts if is_answered(view, verdict)]
+    ok = f"{sum(verdict.level == 'ok' for verdict in answered)} of {len(verdicts)} checks are ok."
+    if len(answered) < len(verdicts):
+        ok = f"{ok[:-1]}; {len(verdicts) - len(answered)} have nothing to judge."
+    return "\n".join([*told, ok])
 
 
 def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:

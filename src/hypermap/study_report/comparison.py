@@ -130,6 +130,8 @@ def answer(comparison: Comparison) -> list[str]:
         score += f" ({told(best.estimate.low)} to {told(best.estimate.high)})"
     others = [strategy for strategy in comparison.scored if strategy is not best]
     lines = [f"{best.name} reaches the best {comparison.objective}: {score}."]
+    if len(comparison.scored) < len(comparison.strategies):
+        lines = [f"Of those that completed a trial, {best.name} has the best {comparison.objective}: {score}."]
     if len(comparison.strategies) == 1:
         lines = [f"{best.name}: the best {comparison.objective} is {score}."]
     if alike := [other.name for other in others if other.apart is False]:

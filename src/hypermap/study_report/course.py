@@ -16,13 +16,31 @@ PAUSE = 0.2
 PAUSE_S = 60.0
 
 
+def trained(view: View) -> dict[int, float]:
+    """The epochs that each trial was trained for, over all its trainings, as far as that is known.
+
+    A complete trial told its own. Another has reports, which may be of parts of an epoch, or of whole trainings.
+    """
+    budget = view.fixed.get("trainer.epochs")
+    usual = [trial.epochs for trial in view.completed] or [budget if isinstance(budget, int) else 0]
+    whole, portions = float(np.median(usual)), reports_per_epoch(view)
+    found = {}
+    for trial in view.ended:
+        if view.fits_several:
+            found[trial.number] = whole * max(len(trial.scores), len(trial.reports))
+        else:
+            found[trial.number] = trial.epochs if trial.outcome == "complete" else trial.epochs / portions
+    return found
+
+
 def spent(view: View) -> list[tuple[Tried, float]]:
     """The trials in the order in which they ended, each with what all until then cost.
 
     In epochs; in trials, where no epochs are known.
     """
     ended = sorted(view.ended, key=lambda trial: (trial.ended or datetime.max, trial.number))
-    costs = [float(trial.epochs) for trial in ended]
+    epochs = trained(view)
+    costs = [epochs[trial.number] for trial in ended]
     total = np.cumsum(costs if any(costs) else np.ones(len(ended)))
     return list(zip(ended, total.tolist(), strict=True))
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hypermap.report.pictures import BLUE, COLOURS, FAINT, GREEN, GREY, ORANGE, SKY, VERMILLION, WIDTH, picture
 from hypermap.study_report import course
-from hypermap.study_report.course import Span
+from hypermap.study_report.course import Span, trained
 from hypermap.study_report.drawing import dots, figure_of, label_point, legend, log_note, scale, star
 from hypermap.study_report.statistics import BestOfN
 from hypermap.study_report.statistics import best_of_n as expected_best
@@ -353,7 +353,7 @@ def _score_against_cost(view: View) -> Figure:
 def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidence: float) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.subplots()
-    many, spent = found[-1].n, sum(trial.epochs for trial in view.ended)
+    many, spent = found[-1].n, sum(trained(view).values())
     each = spent / many if spent else 1.0
     cost, low, high = zip(*((each * entry.n, entry.low, entry.high) for entry in found), strict=True)
     shown = [entry for entry in found if entry.n >= max(2, many / 10)]  # one trial alone may be far off

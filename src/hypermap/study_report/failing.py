@@ -1,6 +1,7 @@
 """Check 4: how many trials failed, how, and where in the space."""
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,9 +203,9 @@ def _where(part: Part | None) -> dict[str, Any] | None:
 
 
 def _commonest_error(failed: Iterable[Tried]) -> str:
-    """The error with which most trials ended, its first 100 characters."""
+    """The error with which most trials ended, in some hundred characters."""
     texts = Counter(
-        " ".join(str(trial.error).replace("`", "'").split())[:100].rstrip(" .") for trial in failed if trial.error
+        textwrap.shorten(str(trial.error).replace("`", "'"), 120, placeholder=" …") for trial in failed if trial.error
     )
     if not texts:
         return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hypermap.report.diagnosis import shake
 from hypermap.study_report.view import Tried, View
@@ -24,12 +25,14 @@ class Noise:
         source: what it was estimated from, in words.
         n: how many scores it was estimated from.
         freedom: degrees of freedom of the estimate.
+        stands_in: whether nothing was trained twice, so that seeds may well move a score by more.
     """
 
     sd: float
     source: str
     n: int
     freedom: float = math.inf
+    stands_in: bool = False
 
 
 def noise(view: View) -> Noise | None:
@@ -94,12 +97,23 @@ def _shaking(view: View) -> Noise | None:
     """What a curve moves about its own trend late in training, which is not quite what another seed does."""
     if view.fits_several:  # reports are of fits, not of epochs
         return None
-    curves = [[value for value in trial.reports.values() if math.isfinite(value)] for trial in _best(_complete(view))]
+    best = _best(_complete(view))
+    curves = [[value for value in trial.reports.values() if math.isfinite(value)] for trial in best]
     late = [np.array(curve[len(curve) // 2 :]) for curve in curves]
     late = [curve for curve in late if len(curve) >= 4]
-    sd = float(np.median([shake(curve) for curve in late])) if late else 0.0
+    if not late:
+        return None
+    # A decaying schedule stills the curve at its end, where another seed still moves a row or two of a share.
+    sd = max(float(np.median([shake(curve) for curve in late])), _grain(np.concatenate(late)))
     source = f"a stand-in: how the late curves of {_many(late, 'trial')} shake, without any retraining"
-    return Noise(sd, source, sum(map(len, late)), sum(len(curve) - 2 for curve in late)) if sd > 0 else None
+    freedom = sum(len(curve) - 2 for curve in late)
+    return Noise(sd, source, sum(map(len, late)), freedom, stands_in=True) if sd > 0 else None
+
+
+def _grain(values: NDArray[np.float64]) -> float:
+    """The step between scores: of an accuracy one row's share; next to nothing of a score that is no count."""
+    steps = np.diff(np.unique(values.round(12)))
+    return float(steps.min()) if len(steps) else 0.0
 
 
 def _complete(view: View) -> list[Tried]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from hypermap.report.wording import table
 from hypermap.report.wording import value as typed
 from hypermap.search.watch import figure, short
-from hypermap.study_report.checks import STEPS, next_steps, report_command
-from hypermap.study_report.sentences import many
+from hypermap.study_report.checks import STEPS, is_answered, next_steps, report_command
+from hypermap.study_report.course import trained
+from hypermap.study_report.sentences import many, percent
 from hypermap.study_report.statistics import difference, estimate
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import ENDED, Axis, Tried, View
@@ -21,6 +22,9 @@ SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "What it cost": (("cost", "trade_off"), ("trade_off", "timeline")),
 }
 """Headings, each with the checks that it answers and the pictures that it shows."""
+
+SEEDS = 3
+"""Retrainings from which an interval is shown: that of two is wider than what the scores can be."""
 
 CAPTIONS = {
     "history": "Every trial at the cost at which it ended, and the best so far.",
@@ -39,7 +43,7 @@ CAPTIONS = {
 def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresholds: Thresholds) -> str:
     """The text; `drawn` names the pictures that lie in ``pictures/``."""
     by_check = {verdict.check: verdict for verdict in verdicts}
-    parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view), _verdict_table(verdicts)]
+    parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view), _verdict_table(view, verdicts)]
     parts += ["## What to do next", _steps(view, verdicts), "## The best trials", *_best_trials(view, thresholds)]
     for title, (checks, pictures) in SECTIONS.items():
         told = [_told(by_check[check]) for check in checks]
@@ -67,6 +71,9 @@ def _headline(view: View) -> str:
     if (best := view.best) is None:
         return f"**No trial was trained to its end.** {trials}"
     said = f"**Best {view.objective} {figure(best.values[0])}, trial {best.number}:** {_values(view, best)}. {trials}"
+    if retrained := next((each for each in view.confirmed if each.trial == best.number and each.scores), None):
+        mean = figure(sum(retrained.scores) / len(retrained.scores))
+        said += f" Retrained with {many(len(retrained.scores), 'seed')}, its mean is **{mean}**."
     if view.objective in view.test:
         value, low, high = map(figure, view.test[view.objective])
         said += f" Tested after the search: **test {view.objective} {value}** (interval {low} to {high}, of the rows)."
@@ -79,17 +86,24 @@ def _values(view: View, trial: Tried) -> str:
     )
 
 
-def _verdict_table(verdicts: Sequence[Verdict]) -> str:
-    lines = [
-        (str(k), verdict.question, verdict.level if verdict.level == "ok" else f"**{verdict.level}**", verdict.figure)
-        for k, verdict in enumerate(verdicts, 1)
-    ]
+def _level(view: View, verdict: Verdict) -> str:
+    """The verdict; a dash, where the study has nothing to judge."""
+    if not is_answered(view, verdict):
+        return "–"
+    return verdict.level if verdict.level == "ok" else f"**{verdict.level}**"
+
+
+def _verdict_table(view: View, verdicts: Sequence[Verdict]) -> str:
+    lines = [(str(k), verdict.question, _level(view, verdict), verdict.figure) for k, verdict in enumerate(verdicts, 1)]
     return table(("", "question", "verdict", "figure"), lines)
 
 
 def _steps(view: View, verdicts: Sequence[Verdict]) -> str:
     """A line for each step, with its command; at last, if there is room, to take what is found to be real."""
     steps = next_steps(verdicts)
+    if view.n_trials is not None and len(view.ended) < view.n_trials:
+        told = f"{len(view.ended)} of {many(view.n_trials, 'trial')} have ended: the same command goes on."
+        steps = [Verdict("go on", "", "act", "", told, view.command({})), *steps][:STEPS]
     real = next(verdict for verdict in verdicts if verdict.check == "winner")
     if real.level == "ok" and real.command is not None and not view.test and len(steps) < STEPS:
         steps.append(replace(real, command=f"{real.command} && dvc repro"))
@@ -130,7 +144,8 @@ def _row(view: View, trial: Tried, axes: Sequence[Axis]) -> tuple[str, ...]:
     values = trial.values or ((score,) if score is not None else ())
     shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
     params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
-    return (str(trial.number), *shown, trial.outcome.replace("_", " "), str(trial.epochs or ""), *params)
+    epochs = f"{trained(view).get(trial.number, 0):.3g}".removesuffix("e+00")
+    return (str(trial.number), *shown, trial.outcome.replace("_", " "), epochs if epochs != "0" else "", *params)
 
 
 def _confirmation_table(view: View, thresholds: Thresholds) -> str:
@@ -146,12 +161,13 @@ def _confirmation_table(view: View, thresholds: Thresholds) -> str:
         if first is not None and confirmed is not first:
             surely = difference(first.scores, confirmed.scores, view.sign, thresholds.confidence).probability
             beaten = "" if surely is None else f"{surely:.3f}"
-        interval = "" if found.low is None or found.high is None else f"{figure(found.low)} to {figure(found.high)}"
+        known = found.low is not None and found.high is not None and found.n >= SEEDS
+        interval = f"{figure(found.low)} to {figure(found.high)}" if known else ""  # type: ignore[arg-type]
         deviation = "" if found.sd is None else figure(found.sd)
         lines.append((confirmed.label, figure(found.mean), deviation, interval, str(found.n), beaten))
     label = "" if first is None else first.label
     return table(
-        ("trained again", f"mean {view.objective}", "sd", f"{thresholds.confidence:.0%} interval", "seeds",
+        ("trained again", f"mean {view.objective}", "sd", f"{percent(thresholds.confidence)} interval", "seeds",
          f"probability that {label} is better"),
         lines,
     )  # fmt: skip
@@ -194,6 +210,9 @@ def _origin(view: View) -> Iterator[str]:
             )
         commands.insert(0, f"{view.command({})}    # the search: goes on where it stopped")
     yield "```\n" + "\n".join(commands) + "\n```"
+    if origin.program and not any(word.lstrip("+").startswith(("sweep=", "experiment=")) for word in origin.command):
+        back = f"`git checkout {origin.commit[:7]} -- params.yaml`" if origin.commit else "your version control"
+        yield f"The commands start from `params.yaml` as it was when the search began; {back} brings it back."
     facts = []
     if origin.commit:
         facts.append(f"commit `{origin.commit[:7]}`" + (" with edits that were not committed" if origin.dirty else ""))

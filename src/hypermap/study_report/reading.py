@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.mapping import mapping
 from hypermap.search.storage import STUDIES
-from hypermap.search.study import PURPOSE, RECORD, RESULT, epochs, outcome
+from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, epochs, outcome
 from hypermap.study_report.view import BASELINE, Axis, Confirmed, Origin, Tried, View
 
 VALIDATION, TEST, INTERVALS = "validation.json", "test.json", "intervals.json"
@@ -52,6 +52,7 @@ def read(
         axes=axes,
         trials=tuple(map(_tried, frozen)),
         study=study,
+        n_trials=study.user_attrs.get(BUDGET),
         horizon=record.get("horizon"),
         goal=" ".join(str(purpose.get("goal") or "").split()) or None,
         scientific=tuple(purpose.get("scientific") or ()),

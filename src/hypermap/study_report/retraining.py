@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from hypermap.study_report.course import trained
 from hypermap.study_report.statistics import difference
 from hypermap.study_report.verdict import Level, Thresholds
 from hypermap.study_report.view import BASELINE, Confirmed, View
@@ -109,8 +110,9 @@ def costs(view: View) -> dict[int, dict[str, float]]:
     """
     warm = min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
     found: dict[int, dict[str, float]] = {}
+    epochs = trained(view)
     for trial in view.ended:
-        known = {"weights": trial.figures.get("parameters"), "epochs": trial.epochs, "s": trial.seconds}
+        known = {"weights": trial.figures.get("parameters"), "epochs": epochs[trial.number], "s": trial.seconds}
         if trial.began is None or trial.began < warm:
             del known["s"]
         found[trial.number] = {unit: float(amount) for unit, amount in known.items() if amount and amount > 0}

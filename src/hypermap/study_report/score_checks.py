@@ -123,7 +123,8 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
     if confirmed is not None:
         mean = statistics.fmean(confirmed.scores)
         numbers["confirmed"] = _summary(confirmed, thresholds)
-        figure += f"; retrained {_mean(confirmed.scores, thresholds)}"
+        figure = f"best {significant(raw)}, retrained {_mean(confirmed.scores, thresholds)}: "
+        figure += f"luck {max(0.0, view.sign * (raw - mean)):.2g}"
         advice = f"Quote {significant(mean)}, the mean of the retrainings, which had no part in the choice."
         return Verdict("luck", question, "ok", figure, advice, None, numbers)
     if len(scores) < 2:
@@ -132,6 +133,12 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
     if known is None or found is None:
         advice = "Nothing was trained twice, so what the seed alone changes is not known: retrain the best trials."
         return Verdict("luck", question, "look", f"{figure}, noise not known", advice, confirm_command(view), numbers)
+    if known.stands_in:
+        advice = (
+            f"Expect {significant(found.corrected)} of trial {best.number} at best: seeds often move a score by more "
+            "than its curve shakes, so retrain the best trials."
+        )
+        return Verdict("luck", question, "look", figure, advice, confirm_command(view), numbers)
     expected = f"Expect {significant(found.corrected)} of trial {best.number}, not {significant(raw)}"
     if lucky and found.optimism > lead:
         advice = f"{expected}: it leads the other good ones by {lead:.2g}, which is no more than luck; retrain them."
@@ -240,7 +247,7 @@ def again(view: View, thresholds: Thresholds) -> Verdict:
         command = f"study.enqueue_trial({dict(chosen.params)!r})"
         return Verdict("again", question, "look", figure, advice, command, numbers)
     listed = origin.sampler in ("Grid", "RandomGrid")  # which has no more trials than that
-    on = view.command({}, *([] if listed else [f"hydra.sweeper.n_trials={2 * max(1, len(view.ended))}"]))
+    on = view.command({}, *([] if listed else [f"hydra.sweeper.n_trials={max(2 * len(view.trials), 20)}"]))
     if chosen is None:
         advice = "No trial is complete: the command goes on with the study."
         return Verdict("again", question, "look" if origin.dirty else "ok", _state(view), advice, on, numbers)

@@ -33,14 +33,13 @@ _SCIENTIFIC = partial(Verdict, "scientific", "Does the scientific parameter matt
 LEAST_SCORES = 8
 """Scored trials from which on half and a quarter of them tell something."""
 
-LEAST_TOP = 3
-"""Trials of which a median is taken."""
+LEAST_TOP = 3  # trials of which a median is taken
 
 MINOR = 0.05
-"""A parameter whose share of the importance is surely below this can be fixed."""
+"""A parameter whose share of the importance lies below this, interval and all, can be fixed."""
 
-MOSTLY = 0.5
-"""Share of the scores' variance that chance explains, above which no importance is read from them."""
+ENOUGH = 20  # trials that were trained to their end, before a parameter is said to be fixed
+MOSTLY = 0.5  # share of the scores' variance that chance explains, above which no importance is read from them
 
 NOTHING_ENDED = "no trial has ended"
 ALONE = "Nothing else was varied: what scores differ by is this parameter's, and chance."
@@ -279,7 +278,7 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
     if len(names) == 1:
         return _IMPORTANCE("ok", figure, ALONE, None, numbers)
     first, second = names[:2]
-    if found.low[first] < found.shares[second] and found.high[second] > found.shares[first]:
+    if found.low[first] < found.shares[second]:
         advice = (
             f"{many(found.trials, 'trial')} do not tell whether {first} or {second} matters more, since their "
             "intervals overlap: do not fix or drop a parameter by these shares."
@@ -291,14 +290,15 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
         advice = f"Chance alone explains {percent(lucky)} of the variance of these scores, so the shares say little."
         return _IMPORTANCE("look", figure, advice, None, numbers | {"chance": lucky})
     kept = set(view.scientific)
-    minor = [a for a in view.axes if found.high.get(a.name, 1.0) < MINOR and not {a.name, a.key} & kept]
+    known = found.trials >= ENOUGH and not found.counts_pruned
+    minor = [a for a in view.axes if found.high.get(a.name, 1.0) < MINOR and not {a.name, a.key} & kept and known]
     best = view.best
     fixed = {axis.name: _fixed(best.params[axis.name]) for axis in minor if best and axis.name in best.params}
     numbers["fix"] = fixed
     advice = f"Tune {first} first"
     if fixed:
         values = both([f"{name}={value}" for name, value in fixed.items()])
-        each = "each surely explains" if len(fixed) > 1 else "it surely explains"
+        each = "each explains" if len(fixed) > 1 else "it explains"
         advice += f"; fix {values}, as the best trial has it, since {each} less than {percent(MINOR)}"
     plain = {axis.name for axis in minor if axis.name == axis.key and not axis.where}
     changes = {name: value for name, value in fixed.items() if name in plain}

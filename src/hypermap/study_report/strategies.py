@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.errors import UserError
-from hypermap.files import fingerprint
 from hypermap.report.wording import value as typed
+from hypermap.study_report.course import trained
 from hypermap.study_report.statistics import Difference, Estimate, difference, estimate
 from hypermap.study_report.view import Tried, View
 
@@ -68,7 +68,7 @@ class Strategy:
     @property
     def epochs(self) -> float:
         """Epochs trained in one search on average, beyond the common budget too."""
-        return fmean(sum(trial.epochs for trial in view.ended) for view in self.views.values())
+        return fmean(sum(trained(view).values()) for view in self.views.values())
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,11 @@ def _refuse(views: Sequence[View]) -> None:
                     f"{first.name} and {view.name} cannot be compared: the {what} of the one are {', '.join(one)}, "
                     f"of the other {', '.join(other)}. Compare studies that search for the same."
                 )
+        if first.origin.data and view.origin.data and first.origin.data != view.origin.data:
+            raise UserError(
+                f"{first.name} and {view.name} cannot be compared: their scores are of other data. Compare studies of "
+                "the same."
+            )
 
 
 def grouped(views: Sequence[View]) -> dict[str, dict[int, View]]:
@@ -219,9 +224,9 @@ def curve(view: View, *, by_trial: bool = False) -> Curve:
     (`by_trial`). The last point is where the search ended: what is pruned costs too.
     """
     points: Curve = []
-    spent = 0
+    spent, epochs = 0.0, trained(view)
     for trial in sorted(view.ended, key=_end):
-        spent += 1 if by_trial else trial.epochs
+        spent += 1 if by_trial else epochs[trial.number]
         if trial.outcome == "complete":
             score = trial.values[0]
             if points:
@@ -306,12 +311,8 @@ def caveats(views: Sequence[View]) -> list[str]:
         lines.append(f"only the first of several objectives is compared: {views[0].objective}")
     searched = {axis.key for view in views for axis in view.axes}
     known = [view for view in views if view.fixed or view.origin.data]
-    for what, told in (
-        ("data", {view.name: fingerprint(dict(view.origin.data)) for view in known}),
-        ("code in src/", {view.name: view.origin.code for view in known}),
-    ):
-        if len(groups := _by_value(told)) > 1:
-            lines.append(f"the {what} differ: {' against '.join(_some(names) for names in groups.values())}")
+    if len(groups := _by_value({view.name: view.origin.code for view in known})) > 1:
+        lines.append(f"the code in src/ differs: {' against '.join(_some(names) for names in groups.values())}")
     for key in dict.fromkeys(key for view in known for key in view.fixed):
         if key != "seed" and not any(key == other or key.startswith(f"{other}.") for other in searched):
             told = {view.name: typed(view.fixed[key]) if key in view.fixed else "absent" for view in known}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume  # public only as a chart (plot_hypervolume_history)
 
+from hypermap.study_report.course import trained
 from hypermap.study_report.importance import study_of
 from hypermap.study_report.view import Tried, View
 
@@ -67,7 +68,8 @@ def costs(view: View) -> tuple[str, dict[int, float]]:
     Epochs, unless all trials have equally many; then seconds, but for a worker's first trial: it began before any had
     ended, and its seconds hold the worker's own start.
     """
-    epochs = {trial.number: float(trial.epochs) for trial in view.ranking if trial.epochs}
+    known = trained(view)
+    epochs = {trial.number: known[trial.number] for trial in view.ranking if known[trial.number]}
     warm = min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
     timed = [trial for trial in view.ranking if trial.began is None or trial.began >= warm]
     seconds = {trial.number: trial.seconds for trial in timed if trial.seconds is not None}

@@ -10,7 +10,7 @@ import numpy as np
 
 from hypermap.report import diagnosis
 from hypermap.report.wording import significant
-from hypermap.study_report.course import pauses, reports_per_epoch, spans, without
+from hypermap.study_report.course import pauses, reports_per_epoch, spans, trained, without
 from hypermap.study_report.sentences import many, percent
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import Tried, View
@@ -128,6 +128,9 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
         advice = "At least half of the best trials were still improving at their end: see what twice the epochs bring."
         return Verdict("length", question, "look", figure, advice, longer, numbers)
     advice = "Long enough: the best epoch lies early enough."
+    if median > 1 - thresholds.late and 0 < _full(view) <= LEAST_HORIZON:
+        advice = "So few epochs show no trend, and the best lies at their end: see what twice as many bring."
+        return Verdict("length", question, "look", figure, advice, longer, numbers)
     if median > 1 - thresholds.late:
         advice = "No sign of too few epochs: the best lies late, but most gained no more there than they shake."
     return Verdict("length", question, "ok", figure, advice, None, numbers)
@@ -280,7 +283,7 @@ def cost(view: View, thresholds: Thresholds) -> Verdict:
     question = "What did it cost?"
     if not view.ended:
         return Verdict("cost", question, "ok", "no trial has ended", "There is nothing to add up yet.")
-    epochs, saved, times = math.fsum(_trained(view).values()), _saved(view), list(spans(view).values())
+    epochs, saved, times = math.fsum(trained(view).values()), _saved(view), list(spans(view).values())
     wall = without(pauses(times), max(end for _, end in times)) or None if times else None  # between sessions it stops
     seconds = [trial.seconds for trial in view.ended if trial.seconds is not None]
     numbers: dict[str, Any] = {"trials": len(view.ended), "wall_s": wall, "epochs": epochs, "epochs_saved": saved}
@@ -321,19 +324,6 @@ def cost(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("cost", question, "look", figure, advice, view.command({}, "hydra/sweeper/pruner=auto"), numbers)
 
 
-def _trained(view: View) -> dict[int, float]:
-    """The epochs that each trial was trained for, over all its trainings, as far as that is known."""
-    whole = statistics.median([t.epochs for t in view.completed] or [_budget(view) or 0])
-    portions = reports_per_epoch(view)
-    found = {}
-    for trial in view.ended:
-        if view.fits_several:  # reports are of whole trainings
-            found[trial.number] = float(whole * max(len(trial.scores), len(trial.reports)))
-        else:
-            found[trial.number] = trial.epochs if trial.outcome == "complete" else trial.epochs / portions
-    return found
-
-
 def _full(view: View) -> int:
     """Reports of a full trial; 0 where that is not known."""
     return view.horizon or max((max(t.reports) for t in view.completed if t.reports), default=0)
@@ -362,7 +352,7 @@ def _prunable(view: View) -> tuple[float, float, bool] | None:
     ends = {t.number: view.sign * t.values[0] for t in view.completed if t.number in courses}
     then = {number: float((view.sign * reports[:third]).max()) for number, reports in courses.items()}
     behind, end = statistics.median(then.values()), statistics.median(ends.values())
-    spent, total = _trained(view), math.fsum(_trained(view).values())
+    spent, total = trained(view), math.fsum(trained(view).values())
     lost = math.fsum(spent[n] for n in courses if then[n] < behind and ends[n] < end)
     through: list[float] = []
     cut = []

@@ -154,6 +154,7 @@ class View:
         objectives: names; ``objective``, or ``objective 0`` and so on, where none are known.
         directions: ``minimize`` or ``maximize``, one an objective.
         trials: by number, those that wait left out.
+        n_trials: how many it is to have; None where it is not known.
         horizon: the last step that a full trial reports; None where it is not known.
         goal: what the study was for, as a person said it.
         scientific: the parameters that it was to tell something about.
@@ -170,6 +171,7 @@ class View:
     axes: tuple[Axis, ...]
     trials: tuple[Tried, ...]
     study: optuna.Study
+    n_trials: int | None = None
     horizon: int | None = None
     goal: str | None = None
     scientific: tuple[str, ...] = ()
@@ -257,7 +259,7 @@ class View:
     def command(self, changes: Mapping[str, str], *others: str) -> str | None:
         """The sweep's command with some overrides changed or added; None where the command is not known.
 
-        A space that changes is another study's: a name that the command gave is left out with it.
+        A space or a strategy that changes is another study's: a name that the command gave is left out with it.
 
         Args:
             changes: expressions by key of the configuration, such as ``{"optimizer.lr": "interval(0.1,1)"}``.
@@ -266,7 +268,8 @@ class View:
         if not self.origin.program:
             return None
         replaced = {*changes, *(other.partition("=")[0] for other in others)}
-        replaced |= {"hydra.sweeper.study_name"} if changes else set()
+        if changes or any(other.startswith("hydra/sweeper") for other in others):
+            replaced.add("hydra.sweeper.study_name")
         words = [
             w for w in (*self.origin.command, *self.origin.hydra) if w.partition("=")[0].lstrip("+") not in replaced
         ]

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from hypermap.files import write_bytes, write_csv, write_json, write_text
 from hypermap.study_report import course_pictures, space_pictures
 from hypermap.study_report.checks import judge
+from hypermap.study_report.course import trained
 from hypermap.study_report.importance import Importances, importances
 from hypermap.study_report.isolation import isolate
 from hypermap.study_report.noise import noise
@@ -64,8 +66,10 @@ def inert(markdown: str) -> str:
 def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
     own = ["trial", "state", *view.objectives, "reached", "epochs", "kept_epoch", "seconds", "seed", "error"]
+    own[-1:-1] = ["fits", "sd"] if view.fits_several else []
     columns = {axis.name: f"params_{axis.name}" if axis.name in own else axis.name for axis in view.axes}
     place = {trial.number: k for k, trial in enumerate(view.ranking)}
+    epochs = trained(view)
     trials = sorted(view.trials, key=lambda trial: (place.get(trial.number, len(place)), trial.number))
     rows = [
         {
@@ -73,16 +77,23 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
             "state": trial.outcome,
             **dict(zip(view.objectives, trial.values, strict=False)),
             "reached": view.score(trial),
-            "epochs": trial.epochs,
+            "epochs": round(epochs.get(trial.number, 0), 6),
             "kept_epoch": trial.kept_epoch,
             "seconds": trial.seconds,
             "seed": trial.seed,
+            **(_spread(trial) if view.fits_several else {}),
             "error": " ".join((trial.error or "").split())[:200],
             **{columns[name]: value for name, value in trial.params.items()},
         }
         for trial in trials
     ]
     return [*own[:-1], *columns.values(), own[-1]], rows
+
+
+def _spread(trial: Tried) -> dict[str, Any]:
+    """How many fits a trial is the mean of, and their standard deviation (of a sample)."""
+    several = len(trial.scores) > 1
+    return {"fits": len(trial.scores), "sd": statistics.stdev(trial.scores) if several else None}
 
 
 def best_text(view: View) -> str:
