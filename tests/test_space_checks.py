@@ -146,6 +146,9 @@ def test_it_is_told_whether_the_best_or_the_median_is_at_the_edge():
     median = edge(view_of(space, [({"x": 0.0}, 3.0), *[({"x": 9.9}, 2.0)] * 3, *inside]), USUAL)
     assert median.level == "act"
     assert median.advice.startswith("The median of the best 5 lies at the upper end of x: ")
+    pruned = edge(view_of(space, [({"x": 0.0}, 3.0), *[({"x": 9.9}, "pruned")] * 30]), USUAL)
+    assert pruned.level == "look", "what is ahead in its first epochs need not be in its last"
+    assert pruned.advice.startswith("Half of these at least were pruned")
 
 
 def test_a_tie_at_the_edge_is_no_best_at_the_edge():

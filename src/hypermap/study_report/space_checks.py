@@ -30,14 +30,10 @@ _ENOUGH = partial(Verdict, "enough", "Were there enough trials?")
 _IMPORTANCE = partial(Verdict, "importance", "What mattered?")
 _SCIENTIFIC = partial(Verdict, "scientific", "Does the scientific parameter matter?")
 
-LEAST_SCORES = 8
-"""Scored trials from which on half and a quarter of them tell something."""
-
+LEAST_SCORES = 8  # scored trials from which on half and a quarter of them tell something
 LEAST_TOP = 3  # trials of which a median is taken
 
-MINOR = 0.05
-"""A parameter whose share of the importance lies below this, interval and all, can be fixed."""
-
+MINOR = 0.05  # a parameter whose share of the importance lies below this, interval and all, can be fixed
 ENOUGH = 20  # trials that were trained to their end, before a parameter is said to be fixed
 MOSTLY = 0.5  # share of the scores' variance that chance explains, above which no importance is read from them
 
@@ -148,6 +144,10 @@ def edge(view: View, thresholds: Thresholds) -> Verdict:
     words = _row([end.words for end in found if new[end.axis.name] is not None])
     ranges = both([f"{axis.name}={expression}" for axis, expression in movable])
     advice = sentence(f"{words}: better values may lie beyond, so search {ranges}")
+    top = _best_first(view)[: max(LEAST_TOP, math.ceil(thresholds.top * len(view.ranking)))]
+    if 2 * sum(trial.outcome == "pruned" for trial in top) >= len(top) and all(end.best is None for end in found):
+        advice = f"Half of these at least were pruned, and are best in their first epochs. {advice}"
+        return _EDGE("look", figure, advice, view.command(overrides(movable)), numbers)
     return _EDGE("act", figure, advice, view.command(overrides(movable)), numbers)
 
 
