@@ -358,7 +358,7 @@ def test_a_report_that_cannot_be_written_is_told_and_the_search_counts(tmp_path,
 
 def test_make_gives_what_it_is_given():
     told = subprocess.run(
-        ["make", "--dry-run", "confirm", "STUDY=tune", "BEST=2", "JOBS=4"],
+        ["make", "--no-print-directory", "--dry-run", "confirm", "STUDY=tune", "BEST=2", "JOBS=4"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert told.splitlines()[-1].split() == ["python", "src/confirm.py", '"tune"', "best=2", "jobs=4"]

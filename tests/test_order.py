@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from ruamel.yaml import YAML
@@ -265,6 +265,8 @@ BASES = st.one_of(
 
 @settings(deadline=None, max_examples=100)
 @given(BASES, ORDERS, st.booleans())
+@example("two: 0o0\n", {"two": "0o0"}, False)
+@example("two: [{a: 0o7}]\n", {"two": [{"a": "0o7"}]}, False)
 def test_rewritten_text_reads_back_as_the_entries_it_was_given(base, order, alone):
     text = rewrite(base, order, alone=alone)
     before = {} if alone else (read(base) if base.strip() else {})

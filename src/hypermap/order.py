@@ -13,6 +13,7 @@ from hypermap.compose import menu_of
 from hypermap.menu import TUNED, VALUES, Configuration
 
 Edit = tuple[int, int, str]  # from where to where in the text, and what is to stand there
+OCTAL = re.compile(r"[-+]?0o[0-7_]+")
 PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*")  # strings that need no quotes, unless YAML reads them as something else
 
 
@@ -116,7 +117,7 @@ def _has_aliases(text: str) -> bool:
 
 def _edits(text: str, key: yaml.Node, node: yaml.Node, old: Any, new: Any) -> Iterator[Edit]:
     """What turns the entry `key: node`, which says `old`, into one that says `new`."""
-    if _same(old, new):
+    if _same(old, new) and not _two_faced(node):
         return
     stays = isinstance(old, dict) and isinstance(new, dict) and old.keys() <= new.keys()
     if stays and isinstance(node, yaml.MappingNode):
@@ -131,6 +132,14 @@ def _edits(text: str, key: yaml.Node, node: yaml.Node, old: Any, new: Any) -> It
     else:
         start = node.start_mark.index
         yield start, _end(text, node), _flow(new) if text[start - 1].isspace() else f" {_flow(new)}"
+
+
+def _two_faced(node: yaml.Node) -> bool:
+    """Whether a value holds a word that YAML 1.2, which DVC reads, takes for a number."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.style is None and OCTAL.fullmatch(node.value) is not None
+    inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    return any(map(_two_faced, inner))
 
 
 def _addition(text: str, node: yaml.MappingNode, added: Mapping[str, Any]) -> Edit:

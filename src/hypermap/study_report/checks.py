@@ -6,6 +6,7 @@ https://github.com/google-research/tuning_playbook
 import shlex
 from collections.abc import Callable, Sequence
 
+from hypermap.study_report.importance import Importances
 from hypermap.study_report.score_checks import again, luck, trade_off, winner
 from hypermap.study_report.space_checks import edge, enough, failures, goal, importance, scientific
 from hypermap.study_report.training_checks import cost, curves, length, stability
@@ -34,9 +35,9 @@ OF_ANY_STUDY = ("goal", "failures", "cost", "again")
 """What can be said of a study in which no trial has a score."""
 
 
-def judge(view: View, thresholds: Thresholds) -> list[Verdict]:
-    """Every check's verdict, in the playbook's order."""
-    return [check(view, thresholds) for check in CHECKS]
+def judge(view: View, thresholds: Thresholds, found: Importances | None = None) -> list[Verdict]:
+    """Every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters again."""
+    return [importance(view, thresholds, found) if check is importance else check(view, thresholds) for check in CHECKS]
 
 
 def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -32,7 +32,7 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
     """
     folder = folder_of(view.name, reports)
     found = importances(view, thresholds)
-    verdicts = judge(view, thresholds)
+    verdicts = judge(view, thresholds, found)
     drawn = {name: content for name, draw in _pictures(view, found, thresholds).items() if (content := draw())}
     for stale in (folder / "pictures").glob("*.png"):
         if stale.stem not in drawn:
