@@ -92,7 +92,7 @@ def derived_seed(seed: int, *words: object) -> int:
 
 def connect(plan: Plan, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
     """The study, which is there already."""
-    with _quiet():
+    with quiet():
         return optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage), pruner=pruner)
 
 
@@ -108,7 +108,7 @@ def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[o
         UserError: the study differs in what must match, or its storage cannot be opened.
     """
     storage = open_storage(plan.storage)
-    with FileLock(lock_folder(plan.storage, plan.name) / "study"), _quiet():
+    with FileLock(lock_folder(plan.storage, plan.name) / "study"), quiet():
         study = optuna.create_study(
             study_name=plan.name,
             storage=storage,
@@ -169,7 +169,7 @@ def find(name: str) -> tuple[optuna.Study, str]:
             f'{{"name": "{name}", "storage": "{STUDIES / name / "journal.log"}"}}'
         ) from None
     try:
-        with _quiet():
+        with quiet():
             return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
     except KeyError:
         raise UserError(f"{shown(storage)} holds no study {name!r}: another file was put in its place.") from None
@@ -368,7 +368,7 @@ def _kind(error: str | None) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Optuna tells of each study it creates and of each feature it calls experimental."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -2,15 +2,14 @@
 
 import html
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna import visualization
 from optuna.study import StudyDirection
 
+from hypermap.search.study import quiet
 from hypermap.study_report.importance import Importances
 from hypermap.study_report.verdict import Verdict
 from hypermap.study_report.view import View
@@ -101,16 +100,3 @@ def _drawn(plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> It
         except (ValueError, RuntimeError, IndexError, TypeError):  # too little to draw, or choices that have no order
             return
     yield figure.to_html(full_html=False, include_plotlyjs=False, div_id=plot.__name__)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna tells of each study it makes, and of each plot that has little to show."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)
