@@ -253,6 +253,20 @@ def _commit_all(project: Project) -> None:
 
 
 @pytest.fixture
+def is_whole() -> Callable[[Any, Callable[..., Any]], None]:
+    """Asserts that a verdict of a study's report is by this check, and says something."""
+
+    def assert_whole(verdict: Any, check: Callable[..., Any]) -> None:
+        assert verdict.check == check.__name__
+        assert verdict.question.endswith("?")
+        assert verdict.figure
+        assert verdict.advice.endswith(".")
+        json.dumps(verdict.numbers, allow_nan=False)
+
+    return assert_whole
+
+
+@pytest.fixture
 def a_place_of_its_own(monkeypatch, tmp_path):
     """Training writes to runs/ of the current folder and sets torch's threads, algorithms and rounding."""
     import torch

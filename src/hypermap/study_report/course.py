@@ -33,6 +33,11 @@ def trained(view: View) -> dict[int, float]:
     return found
 
 
+def warm(view: View) -> datetime:
+    """When the first trial ended: what began before was its worker's first, and its seconds hold the worker's start."""
+    return min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
+
+
 def spent(view: View) -> list[tuple[Tried, float]]:
     """The trials in the order in which they ended, each with what all until then cost.
 

@@ -11,6 +11,7 @@ from hypermap.study_report.checks import STEPS, is_answered, next_steps, report_
 from hypermap.study_report.course import trained
 from hypermap.study_report.sentences import many, percent
 from hypermap.study_report.statistics import difference, estimate
+from hypermap.study_report.trade_off import pareto_front
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import ENDED, Axis, Tried, View
 
@@ -121,31 +122,28 @@ def _told(verdict: Verdict) -> str:
 
 def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
     """The best of the ranking as a table; of several objectives, the Pareto front."""
-    if len(view.directions) > 1:
-        from hypermap.study_report.trade_off import pareto_front
-
-        best = pareto_front(view)[: 2 * thresholds.best]
-    else:
-        best = view.ranking[: thresholds.best]
+    several = len(view.directions) > 1
+    best = pareto_front(view)[: 2 * thresholds.best] if several else view.ranking[: thresholds.best]
     if not best:
         yield "None."
         return
     axes = [axis for axis in view.axes if any(axis.name in trial.params for trial in best)]
     header = ("trial", *view.objectives, "ended", "epochs", *(axis.key for axis in axes[:8]))
-    yield table(header, [_row(view, trial, axes[:8]) for trial in best])
+    epochs = trained(view)
+    yield table(header, [_row(view, trial, axes[:8], epochs[trial.number]) for trial in best])
     if len(axes) > 8:
         yield f"{len(axes) - 8} more parameters, and every trial: [trials.csv](trials.csv)."
     else:
         yield "Every trial: [trials.csv](trials.csv); the best to use: [best.yaml](best.yaml)."
 
 
-def _row(view: View, trial: Tried, axes: Sequence[Axis]) -> tuple[str, ...]:
+def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple[str, ...]:
     score = view.score(trial)
     values = trial.values or ((score,) if score is not None else ())
     shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
     params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
-    epochs = f"{trained(view).get(trial.number, 0):.3g}".removesuffix("e+00")
-    return (str(trial.number), *shown, trial.outcome.replace("_", " "), epochs if epochs != "0" else "", *params)
+    told = f"{round(epochs, 2):.10g}" if epochs else ""
+    return (str(trial.number), *shown, trial.outcome.replace("_", " "), told, *params)
 
 
 def _confirmation_table(view: View, thresholds: Thresholds) -> str:

@@ -1,10 +1,9 @@
 """What retraining says of a study's best trial, beside the others that were retrained and the baseline."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from hypermap.study_report.course import trained
+from hypermap.study_report.course import trained, warm
 from hypermap.study_report.statistics import difference
 from hypermap.study_report.verdict import Level, Thresholds
 from hypermap.study_report.view import BASELINE, Confirmed, View
@@ -108,12 +107,12 @@ def costs(view: View) -> dict[int, dict[str, float]]:
 
     A trial that began before any had ended was its worker's first: its seconds hold the worker's own start.
     """
-    warm = min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
+    started = warm(view)
     found: dict[int, dict[str, float]] = {}
     epochs = trained(view)
     for trial in view.ended:
         known = {"weights": trial.figures.get("parameters"), "epochs": epochs[trial.number], "s": trial.seconds}
-        if trial.began is None or trial.began < warm:
+        if trial.began is None or trial.began < started:
             del known["s"]
         found[trial.number] = {unit: float(amount) for unit, amount in known.items() if amount and amount > 0}
     return found

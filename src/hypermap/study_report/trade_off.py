@@ -1,12 +1,10 @@
 """What is gained for what is given up: the Pareto front of several objectives, its knee, and score against cost."""
 
-from datetime import datetime
-
 import numpy as np
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume  # public only as a chart (plot_hypervolume_history)
 
-from hypermap.study_report.course import trained
+from hypermap.study_report.course import trained, warm
 from hypermap.study_report.importance import study_of
 from hypermap.study_report.view import Tried, View
 
@@ -70,8 +68,8 @@ def costs(view: View) -> tuple[str, dict[int, float]]:
     """
     known = trained(view)
     epochs = {trial.number: known[trial.number] for trial in view.ranking if known[trial.number]}
-    warm = min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
-    timed = [trial for trial in view.ranking if trial.began is None or trial.began >= warm]
+    started = warm(view)
+    timed = [trial for trial in view.ranking if trial.began is None or trial.began >= started]
     seconds = {trial.number: trial.seconds for trial in timed if trial.seconds is not None}
     if len(set(epochs.values())) > 1:
         return "epochs", epochs
