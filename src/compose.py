@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from hypermap.compose import compose, slices
+from hypermap.data.prepare import file_checksum
 from hypermap.errors import run
 from hypermap.files import write_text
 from hypermap.menu import read_order
@@ -13,8 +14,11 @@ FOLDER = Path("reports/config")
 
 
 def main() -> None:
-    """Write reports/config/{preprocess,train,evaluate}.yaml."""
-    for stage, configuration in slices(compose(order=read_order())).items():
+    """Write a slice for each stage; that of preprocess says what the data's files hold, where that can change."""
+    parts = slices(compose(order=read_order()))
+    if checksum := file_checksum(parts["preprocess"]["data"]):
+        parts["preprocess"]["files_sha256"] = checksum
+    for stage, configuration in parts.items():
         text = yaml.safe_dump(configuration, sort_keys=False, default_flow_style=False)
         write_text(FOLDER / f"{stage}.yaml", f"# Composed from params.yaml and conf/: what {stage} needs.\n{text}")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypermap.data.prepare import prepare_settings
+from hypermap.data.prepare import prepare_settings, tell
 from hypermap.errors import run
 from hypermap.files import read_slice
 
@@ -13,8 +13,10 @@ PREPARED = Path("data/prepared")
 def main() -> None:
     """Write the three splits and their manifest."""
     choice = read_slice(CONFIG)["data"]
-    rows = prepare_settings(PREPARED, choice)["rows"]
-    print(f"{choice['name']}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows in {PREPARED}")
+    manifest = prepare_settings(PREPARED, choice)
+    rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
+    tell(manifest)
+    print(f"{choice['name']}: {rows} rows in {PREPARED}")
 
 
 if __name__ == "__main__":

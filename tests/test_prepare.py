@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import hypermap
-from hypermap.data import fetch, folder, prepare, sources
+from hypermap.data import fetch, folder, prepare, scale, sources
 from hypermap.data.sources import Raw
 from hypermap.errors import UserError
 
@@ -183,7 +183,7 @@ def test_statistics_over_several_blocks_are_those_over_all_rows(monkeypatch):
     inputs = np.random.default_rng(0).normal(50, 3, (1000, 4)).astype(np.float32)
     whole = StandardScaler().fit(inputs.astype(np.float64))
     monkeypatch.setattr("hypermap.data.scale.BLOCK_ROWS", 7)
-    found = prepare.statistics(inputs)
+    found = scale.statistics(inputs)
     np.testing.assert_allclose(found.mean, whole.mean_, rtol=1e-12)
     np.testing.assert_allclose(found.std, whole.scale_, rtol=1e-9)
 

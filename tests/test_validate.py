@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypermap.data.scale import SCALINGS
 from hypermap.errors import UserError
 from hypermap.menu import SEARCHES
 from hypermap.models import MLP
+from hypermap.tables.preparation import Categories, Missing, Scaling
 from hypermap.validate import RULES
 
 MENU = Path(__file__).resolve().parents[1] / "conf"
@@ -58,6 +60,15 @@ GOOD = {
     "data.root": [None, "/some/folder"],
     "data.batches": [[1], [1, 2, 3, 4, 5]],
     "data.rows": [None, 2],
+    "data.path": [None, "my.csv", ["one.csv", "two.csv"]],
+    "data.target": [None, "price", -1],
+    "data.classes": [None, {"yes.": "yes"}],
+    "data.kinds": [{}, {"zip": "category", "sold": "%d/%m/%Y"}],
+    "data.separator": [None, ";", "tab"],
+    "data.missing_values": [None, [], ["", "?"]],
+    "data.scaling": ["unit", "quantile"],
+    "data.pca": [None, 3, 0.95],
+    "data.fill": [-1.0, 0],
     "model.hidden": [[], [1], [512, 10]],
     "model.dropout": [0, 0.0, 0.5],
     "optimizer.lr": [1e-9, 0.1, 1],
@@ -71,6 +82,10 @@ GOOD = {
     "trainer.threads": [None, 1],
     "trainer.repeats": [1, 3],
     "validation.k": [2, 10],
+    "validation.max_train_rows": [None, 1000],
+    "model.blocks": [[2, 2], 3],
+    "model.max_features": [None, 0.5, 1],
+    "evaluation.baselines": [[], ["dummy"]],
 }
 BAD = {
     "seed": [-1, 1.5, True, None, "0", 2**32],
@@ -82,9 +97,33 @@ BAD = {
     "data.split_seed": [-1, 2**32, None],
     "data.scaling": ["Unit", None, 1],
     "data.rows": [1, 0, 10.0],
+    "data.path": ["", [], 3],
+    "data.target": ["", 1.5],
+    "data.task": ["classification", 2],
+    "data.classes": [{}, "yes"],
+    "data.kinds": [None, {"zip": None}, ["zip"]],
+    "data.header": ["yes", 1],
+    "data.quote": ["''", ""],
+    "data.decimal": [";"],
+    "data.missing_values": ["?", [0]],
+    "data.missing": ["zero", None],
+    "data.fill": [None, "0"],
+    "data.rare": [0, 0.1],
+    "data.max_categories": [1, 2.5],
+    "data.pca": [0, 1.5, -1],
+    "data.target_transform": ["sqrt"],
+    "data.oversample": [None, 1],
+    "evaluation.baselines": [None, "dummy"],
+    "evaluation.map": ["umap", None],
+    "model.class_weight": ["even"],
+    "model.max_features": [0, 1.5],
+    "model.kernel": ["gauss"],
+    "model.C": [0],
+    "validation.gap_rows": [-1],
+    "validation.max_train_rows": [0],
     "model.hidden": [128, [0], [1.5], ["a"], [True], None],
     "model.kernel_size": [0, 3.0],
-    "model.blocks": [[], [0]],
+    "model.blocks": [[], [0], 0],
     "model.dropout": [1, -0.1, math.nan, "0.1"],
     "model.activation": ["Relu", None],
     "model.batch_norm": [0, "false", None],
@@ -157,7 +196,9 @@ def test_the_table_refuses_what_torch_refuses(optimizer, key, values):
 
 
 def test_words_are_those_that_the_code_knows():
-    assert f"one of {', '.join(SCALINGS)}" == RULES["data.scaling"].words
+    for key, known in {"scaling": {*SCALINGS, *get_args(Scaling)}, "missing": get_args(Missing)}.items():
+        assert {*RULES[f"data.{key}"].words.removeprefix("one of ").split(", ")} == {*known}
+    assert f"one of {', '.join(get_args(Categories))}" == RULES["data.categories"].words
     for activation in validate.ACTIVATIONS:
         MLP((4,), 2, hidden=[3], activation=activation)
     for initialization in validate.INITIALIZATIONS:

@@ -64,6 +64,13 @@ def list_of(rule: Rule, least: int = 0) -> Rule:
     )
 
 
+def mapping_to(rule: Rule) -> Rule:
+    """A mapping, which may be empty, to values as `rule`."""
+    return Rule(
+        lambda value: isinstance(value, dict) and all(map(rule.holds, value.values())), f"a mapping to {rule.words}"
+    )
+
+
 def pair_of(rule: Rule) -> Rule:
     """A list of two values, each as `rule`."""
     return Rule(
@@ -79,6 +86,11 @@ RATE = number(0, above=True)
 FACTOR = number(0, 1)
 SEED = integer(0, 2**32 - 1)  # what every generator takes
 
+NUMBER = number(-math.inf)
+WHOLE = integer(-(2**31))
+CHARACTER = Rule(lambda value: isinstance(value, str) and len(value) == 1, 'one character, such as ";"')
+MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
+
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
 INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
 
@@ -89,21 +101,73 @@ RULES: dict[str, Rule] = {
     "data.root": optional(TEXT),
     "data.batches": list_of(Rule(lambda value: value in range(1, 6), "a number from 1 to 5"), least=1),
     "data.validation": SHARE,
-    "data.test": SHARE,
+    "data.test": optional(SHARE),
     "data.split_seed": SEED,
-    "data.scaling": one_of("unit", "standard", "none"),
+    "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "quantile"),
     "data.rows": optional(integer(2)),
+    "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
+    "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
+    "data.target": optional(either(TEXT, WHOLE)),
+    "data.task": optional(one_of("binary", "multiclass", "regression")),
+    "data.classes": optional(MAPPING),
+    "data.drop": list_of(TEXT),
+    "data.dataset": TEXT,
+    "data.kinds": mapping_to(Rule(TEXT.holds, "a kind of column, such as category")),  # or the form of a date
+    "data.group": optional(TEXT),
+    "data.time": optional(TEXT),
+    "data.columns": optional(list_of(TEXT, least=1)),
+    "data.separator": optional(TEXT),  # or its name, such as tab
+    "data.header": optional(BOOLEAN),
+    "data.quote": optional(CHARACTER),
+    "data.encoding": optional(TEXT),
+    "data.decimal": optional(one_of(".", ",")),
+    "data.comment": optional(TEXT),
+    "data.missing_values": optional(list_of(Rule(lambda value: isinstance(value, str), "a word in quotes"))),
+    "data.missing": one_of("mean", "median", "most_frequent", "constant", "drop"),
+    "data.fill": NUMBER,
+    "data.missing_indicator": BOOLEAN,
+    "data.missing_categories": one_of("own", "most_frequent"),
+    "data.categories": one_of("auto", "one_hot", "ordinal", "embedding"),
+    "data.rare": integer(1),
+    "data.max_categories": optional(integer(2)),
+    "data.pca": optional(either(integer(1), SHARE)),
+    "data.target_transform": optional(one_of("log", "log1p")),
+    "data.oversample": BOOLEAN,
+    "evaluation.baselines": list_of(TEXT),
+    "evaluation.map": one_of("tsne", "pca", "none"),
     "model.hidden": list_of(integer(1)),
     "model.channels": list_of(integer(1), least=1),
     "model.kernel_size": integer(1),
     "model.padding": one_of("auto", "valid", "same"),
     "model.dense": list_of(integer(1)),
     "model.width": integer(1),
-    "model.blocks": list_of(integer(1), least=1),
+    "model.blocks": either(list_of(integer(1), least=1), integer(1)),  # of a resnet's stages; of a tabular_resnet
     "model.activation": one_of(*ACTIVATIONS),
     "model.initialization": one_of(*INITIALIZATIONS),
     "model.dropout": number(0, 1, below=True),
     "model.batch_norm": BOOLEAN,
+    "model.category_width": integer(1),
+    "model.number_width": integer(1),
+    "model.frequencies": integer(1),
+    "model.frequency_scale": RATE,
+    "model.expansion": RATE,
+    "model.n_estimators": integer(1),
+    "model.max_depth": optional(integer(1)),
+    "model.min_samples_leaf": integer(1),
+    "model.max_features": optional(number(0, 1, above=True)),
+    "model.class_weight": optional(one_of("balanced")),
+    "model.learning_rate": RATE,
+    "model.max_iter": integer(1),
+    "model.max_leaf_nodes": optional(integer(2)),
+    "model.l2_regularization": number(0),
+    "model.n_iter_no_change": integer(1),
+    "model.C": RATE,
+    "model.kernel": one_of("rbf", "linear", "poly", "sigmoid"),
+    "model.gamma": optional(RATE),
+    "model.epsilon": number(0),
+    "model.n_neighbors": integer(1),
+    "model.weights": one_of("uniform", "distance"),
+    "model.p": number(1),
     "optimizer.lr": RATE,
     "optimizer.momentum": number(0, 1, below=True),
     "optimizer.nesterov": BOOLEAN,
@@ -146,6 +210,8 @@ RULES: dict[str, Rule] = {
     "validation.k": integer(2),
     "validation.stratified": BOOLEAN,
     "validation.repeats": integer(1),
+    "validation.gap_rows": integer(0),
+    "validation.max_train_rows": optional(integer(1)),
 }
 
 
@@ -209,7 +275,7 @@ def _ships(configuration: Mapping[str, Any], key: str) -> bool:
 def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
     """Sentences on settings that are each allowed and make no sense together."""
     flat = _flat(configuration)
-    found = []
+    found = _unnamed(flat) if str(flat.get("data._target_")).startswith("hypermap.tables.") else []
     if flat.get("optimizer.nesterov") and not flat.get("optimizer.momentum"):
         found.append("optimizer.nesterov is true and optimizer.momentum is 0: give a momentum, such as 0.9.")
     epochs = _number(flat, "trainer.epochs", math.inf)
@@ -227,6 +293,15 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
     if _number(flat, "optimizer.weight_decay") > 0 and _number(flat, "regularizer.l2") > 0:
         found.append("optimizer.weight_decay and regularizer.l2 both shrink the weights: set one of them to 0.")
     return found
+
+
+def _unnamed(flat: Mapping[str, Any]) -> list[str]:
+    """What a table cannot do without."""
+    wanted = {
+        "data.path": "name the file, as in data={name: table, path: my.csv, target: price}.",
+        "data.target": "name the column to predict, or give its place (-1: the last).",
+    }
+    return [f"{key} is null: {advice}" for key, advice in wanted.items() if key in flat and flat[key] is None]
 
 
 def _number(flat: Mapping[str, Any], key: str, default: float = 0.0) -> float:

@@ -25,9 +25,16 @@ MIRRORS: dict[str, tuple[str, ...]] = {
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     ),
     "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
+    "adult": ("https://archive.ics.uci.edu/ml/machine-learning-databases/adult/",),
+    "titanic": ("https://raw.githubusercontent.com/mwaskom/seaborn-data/master/",),
+    "german_credit": ("https://archive.ics.uci.edu/ml/machine-learning-databases/statlog/german/",),
+    "bank_marketing": ("https://raw.githubusercontent.com/sbpravallika/Data-science-group-project/master/bank/",),
+    "wine_quality": ("https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/",),
+    "california_housing": ("https://raw.githubusercontent.com/ageron/handson-ml/master/datasets/housing/",),
 }
 
-# As published: of the gzip files, of the archive, and of the uncompressed batches within it.
+# As published: of the gzip files, of the archive, and of the uncompressed batches within it. Those of titanic,
+# bank_marketing and california_housing, for which none are published, are of the files as they were in 2026.
 MD5: dict[str, dict[str, str]] = {
     "mnist": {
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -49,6 +56,18 @@ MD5: dict[str, dict[str, str]] = {
         "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
         "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
     },
+    "adult": {
+        "adult.data": "5d7c39d7b8804f071cdd1f2a7c460872",
+        "adult.test": "35238206dfdf7f1fe215bbb874adecdc",
+    },
+    "titanic": {"titanic.csv": "56f29cc0b807cb970a914ed075227f94"},
+    "german_credit": {"german.data": "6b94c2e35480e671545e52a808a8a549"},
+    "bank_marketing": {"bank.csv": "944f66cf13a6ca16b7d3dc6db12856eb"},
+    "wine_quality": {
+        "winequality-red.csv": "2daeecee174368f8a33b82c8cccae3a5",
+        "winequality-white.csv": "5d9ff0f7f716dace19e3ab4578775fd7",
+    },
+    "california_housing": {"housing.csv": "d1c47305887e2252bf1ccbd74ff159a6"},
 }
 
 

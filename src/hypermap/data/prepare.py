@@ -1,13 +1,16 @@
 """Preparation of a data set: from raw arrays to a folder of three splits and a manifest, and on to tensors.
 
 The folder holds ``train.safetensors``, ``validation.safetensors`` and ``test.safetensors``, each with `inputs` as
-published, `targets` and `rows` (int64: the index within the raw array), and ``manifest.json``. What a network sees
-is ``(inputs - shift) / scale`` with the manifest's `shift` and `scale`, one number a channel or feature.
+published, `targets` and `rows` (int64: the index within the raw array), and ``manifest.json``. What a model sees is
+made from `inputs` by the folder's transform (`hypermap.data.transform`); of a table it is stored beside them as
+`features`, and the transform's scikit-learn part is ``preparation.skops``.
 """
 
-import json
+import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,38 +19,33 @@ import numpy as np
 from hypermap import files
 from hypermap.build import LABELS, check_arguments, locate
 from hypermap.data import folder as folders
-from hypermap.data.scale import SCALINGS, fit, statistics
+from hypermap.data.scale import SCALINGS
 from hypermap.data.sources import Array, Raw
 from hypermap.data.split import Part, split
+from hypermap.data.transform import FORMAT, LOGS, Split, Transform, advice, read_manifest, read_transform
 from hypermap.errors import UserError, near
+from hypermap.tables.preparation import Settings, complete_rows
 
 if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
     import torch
 
 Reader = Callable[..., Raw]
 
-FORMAT = 2
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows ready for a network, or as published; `rows` are the indices within the raw array."""
-
-    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled; or of the published type
-    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or in their own unit
-    rows: "torch.Tensor"  # (rows,) int64
+OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
+"""Keys of a data group that only a table with a schema has."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a data set is split and scaled; construction checks the values."""
+    """How a data set is split and prepared; construction checks the values."""
 
     validation: float = 0.2  # share of the rows that are not test
     test: float | None = None  # share of all rows; None where a test set is published
     split_seed: int = 0
-    scaling: str = "unit"
+    scaling: str | None = None  # of images and plain tables ``unit`` if None; of tables with a schema ``standard``
     rows: int | None = None  # how many rows training and validation have together; None: all
+    target_transform: str | None = None  # ``log`` or ``log1p`` of the target, before it is standardised
+    oversample: bool = False  # whether each class has as many training rows as the largest, some of them repeated
 
     def __post_init__(self) -> None:
         _check_share("validation", self.validation)
@@ -56,22 +54,11 @@ class Choice:
         _check_whole("split_seed", self.split_seed, 0)
         if self.rows is not None:
             _check_whole("rows", self.rows, 2)
-        if self.scaling not in SCALINGS:
-            hint = near(str(self.scaling), SCALINGS)
-            raise UserError(f"data.scaling is {self.scaling!r}; it is one of {', '.join(SCALINGS)}{hint}.")
+        if self.target_transform not in (None, *LOGS):
+            raise UserError(f"data.target_transform is {self.target_transform!r}; it is {', '.join(LOGS)} or null.")
 
 
-def prepare(
-    folder: Path,
-    *,
-    reader: Reader,
-    validation: float = 0.2,
-    test: float | None = None,
-    split_seed: int = 0,
-    scaling: str = "unit",
-    rows: int | None = None,
-    **arguments: Any,
-) -> dict[str, Any]:
+def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
     """Read, split and write a data set; the folder appears whole, or not at all. Returns the manifest.
 
     Same settings and same raw files give the same bytes. Two processes may prepare the same folder at once.
@@ -79,26 +66,31 @@ def prepare(
     Args:
         folder: replaced if it is a prepared data set; any other folder with content is refused.
         reader: a function that returns the raw arrays, see `hypermap.data.sources`.
-        validation: share of the rows that are not test, held out stratified by class.
-        test: share of all rows, for sets that publish no test set.
-        split_seed: seed of the splits and of nothing else.
-        scaling: ``unit`` divides by the largest possible value (tables: the training rows' range becomes 0..1),
-            ``standard`` takes the training rows' mean to 0 and standard deviation to 1, ``none``.
-        rows: keep only so many rows, a stratified subset, for training and validation together.
-        **arguments: given to `reader`.
+        **settings: the fields of `Choice`; of a table those of `tables.preparation.Settings`, too; all others are
+            given to `reader`.
 
     Raises:
         UserError: a value out of range, a split that cannot be made, or whatever `reader` finds wrong.
         OSError: the disk is full, or the folder cannot be written to.
     """
-    choice = Choice(validation, test, split_seed, scaling, rows)
-    raw = reader(**arguments)
-    parts = split(raw, reader.__name__, validation=validation, test=test, seed=split_seed, row_limit=rows)
-    manifest = _describe(raw, parts, choice, _identity(reader, choice, arguments))
-    contents = {_file_name(name): _serialised(part) for name, part in parts.items()}
-    contents[MANIFEST] = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
-    folders.write(folder, contents)
-    return manifest
+    wanted = _Wanted.of(reader, settings)
+    raw = reader(**wanted.arguments)
+    raw = wanted.complete(raw) if raw.table else wanted.plain(raw)
+    choice = wanted.choice
+    parts = split(
+        raw,
+        reader.__name__,
+        validation=choice.validation,
+        test=choice.test,
+        seed=choice.split_seed,
+        row_limit=choice.rows,
+    )
+    _check_targets(raw, choice)
+    train = parts["train"]
+    transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted))
+    contents = {_file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
+    folders.write(folder, contents | transform.contents())
+    return transform.manifest
 
 
 def prepare_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,8 +99,8 @@ def prepare_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or as `prepare`.
     """
-    reader, choice, arguments = _understood(settings)
-    return prepare(folder, reader=reader, **asdict(choice), **arguments)
+    reader, values = _understood(settings)
+    return prepare(folder, reader=reader, **values)
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
@@ -117,7 +109,18 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
     """
-    return files.fingerprint(_identity(*_understood(settings)))
+    reader, values = _understood(settings)
+    return files.fingerprint(_Wanted.of(reader, values).identity)
+
+
+def file_checksum(settings: Mapping[str, Any]) -> str | None:
+    """What tells whether a table's files have changed; None for readers whose files have published checksums.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    reader, values = _understood(settings)
+    return _Wanted.of(reader, values).checksum
 
 
 def find_or_prepare(settings: Mapping[str, Any], candidates: Sequence[Path], cache: Path) -> Path:
@@ -131,22 +134,31 @@ def find_or_prepare(settings: Mapping[str, Any], candidates: Sequence[Path], cac
     for folder in [*candidates, cached]:
         if _fingerprint_of(folder) == fingerprint:
             return folder
-    prepare_settings(cached, settings)
+    tell(prepare_settings(cached, settings))
     return cached
 
 
+def tell(manifest: Mapping[str, Any]) -> None:
+    """Print to stderr what a person should know of a data set."""
+    for note in manifest["warnings"]:
+        print(f"Note: {note}", file=sys.stderr)
+
+
 def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
-    """One split as tensors on `device`, scaled; no other split's file is opened.
+    """One split as tensors on `device`, as a model learns from them; no other split's file is opened.
 
     Raises:
         UserError: the folder or the split's file is missing or unreadable.
     """
-    manifest = read_manifest(folder)
-    return scaled(load_published(folder, split, device), manifest)
+    return read_transform(folder)(load_published(folder, split, device))
 
 
 def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
-    """As `load`, but as published."""
+    """As `load`, but as published.
+
+    Raises:
+        UserError: the split's file is missing or unreadable.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -154,46 +166,87 @@ def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu
     try:
         stored = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"{path} is missing or unreadable ({error}). {_advice(folder)}") from error
+        raise UserError(f"{path} is missing or unreadable ({error}). {advice(folder)}") from error
     return Split(**stored)
 
 
-def scaled(published: Split, manifest: Mapping[str, Any]) -> Split:
-    """Rows as a network sees them, by the manifest's shift and scale."""
-    inputs, targets = _scaled(published.inputs, manifest["shift"], manifest["scale"]), published.targets
-    if manifest["task"] == "regression":
-        targets = _scaled(targets[:, None], [manifest["target_shift"]], [manifest["target_scale"]]).squeeze(1)
-    return Split(inputs, targets, published.rows)
+@dataclass(frozen=True)
+class _Wanted:
+    """The settings of a data set, sorted by whom they are for."""
+
+    reader: Reader
+    choice: Choice
+    preparing: dict[str, Any]  # what only a table with a schema has
+    arguments: dict[str, Any]
+
+    @classmethod
+    def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
+        choices = asdict(Choice()).keys()
+        of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own word comes first
+        return cls(
+            reader,
+            Choice(**{key: value for key, value in settings.items() if key in choices}),
+            {key: value for key, value in settings.items() if key in of_tables},
+            {key: value for key, value in settings.items() if key not in choices | of_tables},
+        )
+
+    @cached_property
+    def preparation(self) -> Settings:
+        """How a table with a schema is prepared."""
+        scaling: dict[str, Any] = {} if self.choice.scaling is None else {"scaling": self.choice.scaling}
+        return Settings(**self.preparing, **scaling)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names a prepared data set: all that decides its content, but not where the raw files lie."""
+        named = {key: value for key, value in self.arguments.items() if key != "root"}
+        dotted = f"{self.reader.__module__}.{self.reader.__qualname__}"
+        of_table = {"preparing": self.preparing, "files": self.checksum}
+        return {"format": FORMAT, "reader": dotted, **asdict(self.choice), "arguments": named, **of_table}
+
+    @cached_property
+    def checksum(self) -> str | None:
+        """Of the reader's files, where its module has a function ``fingerprint`` that is given the arguments."""
+        fingerprint = getattr(inspect.getmodule(self.reader), "fingerprint", None)
+        return None if fingerprint is None else str(fingerprint(self.arguments))
+
+    def complete(self, raw: Raw) -> Raw:
+        """A table without the rows that `missing` leaves out."""
+        if self.preparation.missing != "drop":
+            return raw
+        kept = complete_rows(raw.inputs)
+        tested = None if raw.test_inputs is None else complete_rows(raw.test_inputs)
+        dropped = int((~kept).sum()) + (0 if tested is None else int((~tested).sum()))
+        if not kept.any():
+            raise UserError("data.missing is drop, and every row lacks something: choose another, such as median.")
+        note = (
+            f"{dropped:,} rows lack something and are left out (data.missing=drop); they cannot be predicted, either."
+        )
+        return replace(
+            raw,
+            inputs=raw.inputs[kept],
+            targets=raw.targets[kept],
+            test_inputs=_rows(raw.test_inputs, tested),
+            test_targets=_rows(raw.test_targets, tested),
+            groups=_rows(raw.groups, kept),
+            times=_rows(raw.times, kept),
+            notes=(*raw.notes, *([note] if dropped else [])),
+        )
+
+    def plain(self, raw: Raw) -> Raw:
+        """The same arrays, once it is sure that nothing was asked for that only tables have."""
+        if self.preparing:
+            given = ", ".join(f"data.{key}" for key in self.preparing)
+            raise UserError(f"{given}: for tables that have a schema (data=table), which this data set has not.")
+        if self.choice.scaling not in (None, *SCALINGS):
+            hint = near(str(self.choice.scaling), SCALINGS)
+            raise UserError(f"data.scaling is {self.choice.scaling!r}; it is one of {', '.join(SCALINGS)}{hint}.")
+        return raw
 
 
-def fitted_on(train: Split, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with every shift and scale fitted anew, on these published rows."""
-    inputs, targets = train.inputs.cpu().numpy(), train.targets.cpu().numpy()
-    regression = manifest["task"] == "regression"
-    return {**manifest, **_fitted(inputs, targets, manifest["scaling"], manifest["maximum"], regression=regression)}
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What ``manifest.json`` of a prepared folder says.
-
-    Raises:
-        UserError: it is missing, unreadable, or of another version of the format.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder} holds no prepared data: no {MANIFEST}. {_advice(folder)}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is unreadable ({error}). {_advice(folder)}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} was written by another version. {_advice(folder)}")
-    return manifest
-
-
-def _describe(raw: Raw, parts: Mapping[str, Part], choice: Choice, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest. All that is fitted is fitted on the training rows."""
-    train = parts["train"]
+def _describe(raw: Raw, parts: Mapping[str, Part], wanted: _Wanted) -> dict[str, Any]:
+    """The manifest's entries that nothing was fitted for."""
+    identity, choice = wanted.identity, wanted.choice
     return {
         "format": FORMAT,
         "fingerprint": files.fingerprint(identity),
@@ -210,25 +263,20 @@ def _describe(raw: Raw, parts: Mapping[str, Part], choice: Choice, identity: Map
         "validation": choice.validation,
         "test": choice.test,
         "row_limit": choice.rows,
-        "scaling": choice.scaling,
+        "scaling": wanted.preparation.scaling if raw.table else choice.scaling or "unit",
         "maximum": None if raw.maximum is None else float(raw.maximum),
-        **_fitted(train.inputs, train.targets, choice.scaling, raw.maximum, regression=not raw.classes),
+        "target_transform": choice.target_transform,
+        "oversample": choice.oversample,
+        "warnings": list(raw.notes),
+        **_of_table(raw, wanted),
         "versions": _versions(),
     }
 
 
-def _fitted(inputs: Array, targets: Array, scaling: str, maximum: float | None, *, regression: bool) -> dict[str, Any]:
-    """The manifest's entries that follow from the training rows."""
-    train = statistics(inputs)
-    shift, scale = fit(scaling, train, maximum)
-    return {
-        "shift": shift.tolist(),
-        "scale": scale.tolist(),
-        **_target_scale(targets, regression=regression),
-        "fitted_on": {"split": "train", "rows": len(inputs)},
-        "input_mean": ((train.mean - shift) / scale).tolist(),
-        "input_std": (train.std / scale).tolist(),
-    }
+def _of_table(raw: Raw, wanted: _Wanted) -> dict[str, Any]:
+    if raw.table is None:
+        return {}
+    return {"table": raw.table.as_entry(), "roles": raw.table.roles, "preparation": asdict(wanted.preparation)}
 
 
 def _class_counts(raw: Raw, part: Part) -> list[int]:
@@ -236,11 +284,20 @@ def _class_counts(raw: Raw, part: Part) -> list[int]:
     return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
 
 
-def _target_scale(targets: Array, *, regression: bool) -> dict[str, float | None]:
-    if not regression:
-        return {"target_shift": None, "target_scale": None}
-    shift, scale = fit("standard", statistics(targets[:, np.newaxis]), None)
-    return {"target_shift": float(shift[0]), "target_scale": float(scale[0])}
+def _check_targets(raw: Raw, choice: Choice) -> None:
+    """Refuse a transform or an oversampling that the targets do not have."""
+    if choice.oversample and not raw.classes:
+        raise UserError("data.oversample is true; it evens out classes, and the target is a number: set it to false.")
+    if not choice.target_transform:
+        return
+    if raw.classes:
+        raise UserError(f"data.target_transform is {choice.target_transform}; the target is a class: set it to null.")
+    least = min(float(targets.min()) for targets in (raw.targets, raw.test_targets) if targets is not None)
+    if least <= (-1 if choice.target_transform == "log1p" else 0):
+        other = "log1p, or null" if choice.target_transform == "log" and least > -1 else "null"
+        raise UserError(
+            f"data.target_transform is {choice.target_transform}; the smallest target is {least:g}: take {other}."
+        )
 
 
 def _versions() -> dict[str, str]:
@@ -249,10 +306,15 @@ def _versions() -> dict[str, str]:
     return {"numpy": np.__version__, "scikit-learn": sklearn.__version__}
 
 
-def _serialised(part: Part) -> bytes:
+def _serialised(raw: Raw, name: str, part: Part, transform: Transform) -> bytes:
     from safetensors.numpy import save
 
-    content: bytes = save({name: np.ascontiguousarray(array) for name, array in part._asdict().items()})
+    arrays = part._asdict()
+    if transform.preparation is not None:
+        arrays["features"] = transform.preparation.transform(part.inputs)
+    if name != "test" or raw.test_inputs is None:
+        arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
+    content: bytes = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
     return content
 
 
@@ -260,20 +322,8 @@ def _file_name(split: str) -> str:
     return f"{split}.safetensors"
 
 
-def _scaled(stored: "torch.Tensor", shift: Sequence[float], scale: Sequence[float]) -> "torch.Tensor":
-    """``(stored - shift) * (1 / scale)`` in float32, along dimension 1."""
-    import torch
-
-    def along_channels(values: Sequence[float]) -> torch.Tensor:
-        tensor = torch.tensor(values, dtype=torch.float32, device=stored.device)
-        return tensor.view(1, -1, *[1] * (stored.ndim - 2))
-
-    factor = along_channels([1 / value for value in scale])
-    return (stored.to(torch.float32) - along_channels(shift)).mul_(factor)
-
-
-def _advice(folder: Path) -> str:
-    return f"Run `dvc repro` or `python src/preprocess.py`; if {folder} is damaged, delete it first."
+def _rows(array: Array | None, kept: Array | None) -> Array | None:
+    return None if array is None or kept is None else array[kept]
 
 
 def _fingerprint_of(folder: Path) -> str | None:
@@ -286,21 +336,14 @@ def _fingerprint_of(folder: Path) -> str | None:
         return None
 
 
-def _identity(reader: Reader, choice: Choice, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What names a prepared data set: all that decides its content, but not where the raw files lie."""
-    named = {key: value for key, value in arguments.items() if key != "root"}
-    dotted = f"{reader.__module__}.{reader.__qualname__}"
-    return {"format": FORMAT, "reader": dotted, **asdict(choice), "arguments": named}
-
-
-def _understood(settings: Mapping[str, Any]) -> tuple[Reader, Choice, dict[str, Any]]:
-    """The reader that `_target_` names, how to split and scale, and the reader's own arguments."""
-    own = asdict(Choice()).keys()
-    choice = Choice(**{key: value for key, value in settings.items() if key in own})
-    arguments = {key: value for key, value in settings.items() if key not in {*LABELS, *own}}
+def _understood(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
+    """The reader that `_target_` names, and all values, which are checked against its signature."""
     target = settings.get("_target_")
-    check_arguments({"_target_": target, **arguments})
-    return locate(target), choice, arguments
+    values = {key: value for key, value in settings.items() if key not in LABELS}
+    ours = asdict(Choice()).keys() | OF_TABLES
+    reader = locate(target)
+    check_arguments({"_target_": target, **{key: value for key, value in values.items() if key not in ours}})
+    return reader, values
 
 
 def _check_share(name: str, value: object) -> None:

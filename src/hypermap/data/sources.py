@@ -1,7 +1,7 @@
 """Readers of raw data sets: each returns whole arrays as they were published, neither split nor scaled.
 
 A reader of one's own is any function that returns a `Raw` (see `Raw.of`); a choice file names it by its dotted
-path.
+path. Where its module has a function ``fingerprint(arguments) -> str``, data is prepared anew when that changes.
 """
 
 import gzip
@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.data import fetch
 from hypermap.errors import UserError
+
+if TYPE_CHECKING:
+    from hypermap.tables.schema import Schema
 
 Array = NDArray[Any]
 
@@ -47,9 +50,9 @@ DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarEr
 class Raw:
     """A data set as published.
 
-    Images are channels first, ``(rows, channels, height, width)`` uint8; tables ``(rows, features)`` float32.
-    Targets are int64 class indices ``(rows,)``, or float32 for regression, which has no `classes`. Construction
-    checks all that.
+    Images are channels first, ``(rows, channels, height, width)`` uint8; plain tables ``(rows, features)`` float32.
+    Of a table that has a schema they are its matrix, float64 with NaN for what is missing. Targets are int64 class
+    indices ``(rows,)``, or float32 for regression, which has no `classes`. Construction checks all that.
     """
 
     inputs: Array
@@ -59,6 +62,10 @@ class Raw:
     checksum: str  # sha256 of the arrays: the same whatever container the files came in
     test_inputs: Array | None = None  # the published test set, where there is one
     test_targets: Array | None = None
+    table: "Schema | None" = None  # what the columns of `inputs` are
+    groups: Array | None = None  # (rows,) int64: rows of one group stay together in every split
+    times: Array | None = None  # (rows,) float64: the order in which splits are made
+    notes: tuple[str, ...] = ()  # what a person should know of the data, a sentence each
 
     def __post_init__(self) -> None:
         self._check("", self.inputs, self.targets)
@@ -71,14 +78,16 @@ class Raw:
                 )
 
     def _check(self, prefix: str, inputs: Array, targets: Array) -> None:
-        if inputs.ndim not in (2, 4) or inputs.dtype not in (np.uint8, np.float32) or not inputs.size:
+        allowed = (np.float64,) if self.table else (np.uint8, np.float32)
+        if inputs.ndim not in (2, 4) or inputs.dtype not in allowed or not inputs.size:
             raise UserError(
                 f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be uint8 or float32 and (rows, "
                 "features) or (rows, channels, height, width)."
             )
         if targets.shape != (len(inputs),):
             raise UserError(f"{len(inputs)} {prefix}inputs, but {prefix}targets of shape {targets.shape}.")
-        if not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
+        finite = not np.isinf(inputs).any() if self.table else np.isfinite(inputs).all()
+        if not (finite and np.isfinite(targets).all()):
             raise UserError(f"{prefix}inputs or {prefix}targets have values that are missing or infinite.")
         if self.classes and not (targets.min() >= 0 and targets.max() < len(self.classes)):
             raise UserError(
@@ -95,13 +104,14 @@ class Raw:
         maximum: float | None = None,
         test_inputs: Array | None = None,
         test_targets: Array | None = None,
+        **of_table: Any,
     ) -> "Raw":
-        """A `Raw` of these arrays, with the targets' dtype set and the checksum computed."""
+        """A `Raw` of these arrays: the targets' dtype is set, the checksum computed; `of_table` are its last fields."""
         dtype = np.int64 if classes else np.float32
         targets = np.asarray(targets, dtype)
         test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
         checksum = _sha256([inputs, targets, test_inputs, test_targets])
-        return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets)
+        return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets, **of_table)
 
 
 def digits() -> Raw:

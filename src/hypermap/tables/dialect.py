@@ -1,0 +1,312 @@
+"""How a text file spells a table: what it was said to be, and what is found from its first lines."""
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hypermap.errors import UserError
+
+# What pandas takes for missing, and the question mark of the UCI repository. An empty cell is always missing.
+MISSING_VALUES = (
+    "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "Null", "null",
+    "None", "none", "?", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+)  # fmt: skip
+
+SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order of trust: a comma may be a decimal one, a blank part of a cell
+SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
+NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}
+
+MOSTLY = 0.9  # of a column's cells are numbers, if it is to say how numbers are spelled
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+COMMA_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")  # 1,5 and 1.234,5
+GROUPED_NUMBER = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234.5
+DOTTED_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")  # 1.234: a thousand and more where decimals have commas
+
+Records = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a person says of a file; None is to be found. Construction checks the values.
+
+    Attributes:
+        separator: one character, or its name: tab, comma, semicolon, pipe, blank.
+        header: whether the first line holds the columns' names.
+        quote: the character around cells that hold a separator; None: there is none.
+        encoding: as Python names it, such as ``utf-8``, ``cp1252``, ``utf-16``.
+        decimal: ``.`` or ``,``.
+        comment: lines that begin with it are left out.
+        missing_values: the words that mean missing, beside an empty cell; None: `MISSING_VALUES`.
+        columns: names for all columns, in order.
+        prefix: how the settings are called in messages: ``data.`` in a configuration.
+    """
+
+    separator: str | None = None
+    header: bool | None = None
+    quote: str | None = '"'
+    encoding: str | None = None
+    decimal: str | None = None
+    comment: str | None = None
+    missing_values: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
+    prefix: str = "data."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "separator", SPELLED.get(str(self.separator), self.separator))
+        self._check_character("separator", "',', ';', 'tab', '|' or 'blank'")
+        self._check_character("quote", "'\"', or null where cells are not quoted")
+        if self.decimal not in (None, ".", ","):
+            raise UserError(f"{self.prefix}decimal is {self.decimal!r}; it is '.', ',' or null, to find it.")
+        if self.decimal == "," and self.separator == ",":
+            raise UserError(f"{self.prefix}decimal and {self.prefix}separator are both a comma; one must differ.")
+        if self.encoding is not None:
+            self._check_encoding()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The words that mean missing."""
+        if self.missing_values is None:
+            return MISSING_VALUES
+        words = [self.missing_values] if isinstance(self.missing_values, str) else self.missing_values
+        return tuple(str(word) for word in words)
+
+    def _check_character(self, name: str, allowed: str) -> None:
+        given = getattr(self, name)
+        if given is not None and (not isinstance(given, str) or len(given.encode()) != 1 or given in "\r\n"):
+            raise UserError(f"{self.prefix}{name} is {given!r}; it is one character, such as {allowed}.")
+
+    def _check_encoding(self) -> None:
+        try:
+            "".encode(str(self.encoding))
+        except LookupError:
+            raise UserError(
+                f"{self.prefix}encoding is {self.encoding!r}, which Python does not know; try utf-8, cp1252 "
+                "(Windows), latin-1, utf-16 or shift_jis, or null to find it."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file's columns beforehand.
+
+    Attributes:
+        header: names of which a header would have some.
+        orders: of a file without a header, the columns are called by the list that has as many names.
+    """
+
+    header: tuple[str, ...] = ()
+    orders: tuple[tuple[str, ...], ...] = ()
+
+
+NOTHING = Expected()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one file spells its table.
+
+    Attributes:
+        names: the columns' names, in order.
+        grouped: numbers have groups of thousands, ``1,234.5`` (or ``1.234,5`` where `decimal` is a comma).
+        notes: what was found and a person should know.
+    """
+
+    separator: str
+    quote: str | None
+    header: bool
+    names: tuple[str, ...]
+    decimal: str = "."
+    grouped: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Lines:
+    """The lines of a stream for `csv.reader`, less comments; `number` counts every line from 1."""
+
+    def __init__(self, stream: io.TextIOBase, comment: str | None) -> None:
+        self.stream, self.comment = stream, comment
+        self.number = 0
+        self.between = True  # whether a record may begin here; within a quoted cell there are no comments
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.stream:
+            self.number += 1
+            if self.comment and self.between and line.startswith(self.comment):
+                continue
+            self.between = False
+            yield line
+
+
+def records(lines: Lines, separator: str, quote: str | None) -> Iterator[list[str]]:
+    """The records of a text, as Python's csv module reads them; blank lines are none.
+
+    Raises:
+        csv.Error: a quote is not closed, or closed within a cell; a cell is longer than any should be.
+    """
+    quoting: Literal[0, 3] = 0 if quote else 3  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
+    # Blanks after a separator are skipped, so that `1, "a, b"` has two cells, and several blanks are one separator.
+    reader = csv.reader(
+        lines, delimiter=separator, quotechar=quote, quoting=quoting, skipinitialspace=True, strict=True
+    )
+    for record in reader:
+        lines.between = True
+        if separator == " " and len(record) > 1 and not record[-1]:
+            record.pop()  # blanks at the end of a line
+        if record and not (len(record) == 1 and not record[0].strip()):
+            yield record
+
+
+def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Expected = NOTHING) -> Dialect:
+    """The dialect of a file from its first lines.
+
+    Args:
+        text: the file's beginning.
+        whole: whether that is all of it; else its last record is left out of account.
+        asked: what is given is not searched for.
+        name: of the file, for messages.
+        expected: what is known of the columns.
+
+    Raises:
+        UserError: the file is empty, its header has a name twice, or its numbers can be read in two ways.
+    """
+
+    if text.lstrip()[:1] in ("{", "[", "<"):
+        raise UserError(
+            f"{name} begins with {text.lstrip()[:1]!r}, as JSON or HTML does. Export the table as CSV or Parquet."
+        )
+
+    def parsed(separator: str) -> Records:
+        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), asked.comment), separator, asked.quote)))
+        return found if whole or len(found) < 2 else found[:-1]
+
+    separator = asked.separator or _find_separator(parsed)
+    sample = parsed(separator)
+    if not sample:
+        what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
+        raise UserError(f"{name} {what}. Export the table as CSV or Parquet.")
+    missing = {"", *asked.missing}
+    cells = [[cell.strip() for cell in record] for record in sample]
+    header = _find_header(cells, asked, missing, expected)
+    names = _names(cells[0], header, asked, name, expected)
+    decimal, grouped = _find_decimal(cells[1:] if header else cells, names, asked, missing, name)
+    notes = _notes(name, header, decimal, grouped, asked, names)
+    return Dialect(separator, asked.quote, header, names, decimal, grouped, notes)
+
+
+def looks_like_number(cell: str) -> bool:
+    """Whether a cell could be a number in some country."""
+    return any(pattern.fullmatch(cell) for pattern in (NUMBER, COMMA_NUMBER, GROUPED_NUMBER))
+
+
+def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
+    """What comes before a record that cannot be read."""
+    try:
+        yield from found
+    except csv.Error:
+        return
+
+
+def _find_separator(parsed: Callable[[str], Records]) -> str:
+    """The first that gives every record as many cells, more than one; else what does so for the most."""
+    shares = {}
+    for separator in SEPARATORS:
+        widths = [len(record) for record in parsed(separator)]
+        usual = max(set(widths), key=widths.count, default=0)
+        shares[separator] = widths.count(usual) / len(widths) if usual > 1 else 0.0
+    best = max(SEPARATORS, key=lambda separator: shares[separator])  # the first of equals
+    return best if shares[best] > 0 else ","
+
+
+def _find_header(cells: Records, asked: Format, missing: set[str], expected: Expected) -> bool:
+    """Whether the first line names the columns: its cells are unlike those below."""
+    if asked.header is not None:
+        return asked.header
+    first, below = cells[0], cells[1:]
+    if set(first) & set(expected.header):
+        return True
+    if asked.columns is not None:
+        return False
+    if any(looks_like_number(cell) for cell in first) or not any(first):
+        return False
+    columns = [{row[k] for row in below if k < len(row)} - missing for k in range(len(first))]
+    if any(column and all(map(looks_like_number, column)) for column in columns):
+        return True  # a word above numbers
+    return not any(cell in column for cell, column in zip(first, columns, strict=True))
+
+
+def _names(first: list[str], header: bool, asked: Format, name: str, expected: Expected) -> tuple[str, ...]:
+    if asked.columns is not None:
+        names = [str(column) for column in asked.columns]
+        if len(names) != len(first):
+            raise UserError(f"{asked.prefix}columns has {len(names)} names; {name} has {len(first)} columns.")
+    elif header:
+        names = [cell or f"column_{k}" for k, cell in enumerate(first, 1)]
+    else:
+        numbered = [f"column_{k}" for k in range(1, len(first) + 1)]
+        names = next((list(known) for known in expected.orders if len(known) == len(first)), numbered)
+    if twice := sorted({column for column in names if names.count(column) > 1}):
+        places = " and ".join(str(k) for k, column in enumerate(names, 1) if column == twice[0])
+        raise UserError(
+            f"{name}: {', '.join(map(repr, twice))} is the name of more than one column (columns {places}). Rename one "
+            f"in the file, or name them all with {asked.prefix}columns=[...]"
+            + (f" and {asked.prefix}header=true." if header else ".")
+        )
+    return tuple(names)
+
+
+def _find_decimal(rows: Records, names: Sequence[str], asked: Format, missing: set[str], name: str) -> tuple[str, bool]:
+    """The decimal mark, and whether there are groups of thousands; from columns that are numbers in some country."""
+    seen: dict[str, dict[str, str]] = defaultdict(dict)
+    for k, column in enumerate(names):
+        cells = [row[k] for row in rows if k < len(row) and row[k] not in missing]
+        numbers = [cell for cell in cells if looks_like_number(cell)]
+        if len(numbers) >= MOSTLY * len(cells):
+            for cell in numbers:
+                seen[_sort_of_number(cell)].setdefault(column, cell)
+    commas = seen["comma"] | seen["grouped comma"]
+    points = seen["point"] | seen["grouped point"]
+    if asked.decimal is None and ((commas and points) or (seen["either"] and not commas and not points)):
+        raise _ambiguous(name, asked, {**seen["either"], **points, **commas})
+    decimal = asked.decimal or ("," if commas else ".")
+    groups = ("dotted", "grouped comma") if decimal == "," else ("either", "grouped point")
+    return decimal, any(seen[sort] for sort in groups)
+
+
+def _sort_of_number(cell: str) -> str:
+    """What a number says of its file: where commas are decimal, where points are; or it could be ``either``."""
+    if GROUPED_NUMBER.fullmatch(cell):
+        return "either" if COMMA_NUMBER.fullmatch(cell) else "grouped point"
+    if COMMA_NUMBER.fullmatch(cell):
+        return "grouped comma" if "." in cell else "comma"
+    if DOTTED_GROUPS.fullmatch(cell):
+        return "dotted"  # beside decimal commas these are thousands, and else decimals
+    return "point" if "." in cell else "whole"
+
+
+def _ambiguous(name: str, asked: Format, cells: dict[str, str]) -> UserError:
+    seen = ", ".join(f"{cell!r} in column {column!r}" for column, cell in list(cells.items())[:3])
+    return UserError(
+        f"{name}: the comma in numbers may be a decimal one or part thousands ({seen}). Say which: "
+        f"{asked.prefix}decimal=',' or {asked.prefix}decimal='.'."
+    )
+
+
+def _notes(
+    name: str, header: bool, decimal: str, grouped: bool, asked: Format, names: Sequence[str]
+) -> tuple[str, ...]:
+    notes = []
+    if not header and asked.header is None and asked.columns is None:
+        notes.append(
+            f"{name}: its first line reads as data, so there is no header, and the columns are called {names[0]} to "
+            f"{names[-1]} ({asked.prefix}header=true otherwise)."
+        )
+    if decimal == "," and asked.decimal is None:
+        notes.append(f"{name}: numbers have decimal commas.")
+    if grouped:
+        notes.append(f"{name}: numbers have groups of thousands.")
+    return tuple(notes)

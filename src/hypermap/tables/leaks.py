@@ -1,0 +1,140 @@
+"""What makes a table's test score better than the model is: columns that hold the target, rows that come twice."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hypermap.tables.schema import Matrix, Schema
+
+ROWS = 10_000  # looked at, at most
+LEAST_ROWS = 50
+BLOCK = 100_000  # rows at a time
+FOLDS = 3
+DEPTH = 6
+SCORE = 0.99  # balanced accuracy or R² of one column alone
+PROMISING = 0.9  # on the first fold; below this the others are not looked at
+MISSING = -2.0  # the code of a missing word
+
+
+def giveaways(schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0) -> list[str]:
+    """A sentence for each column that by itself gives the target away.
+
+    A shallow tree, or for words the most frequent class of each, is fitted to one column and scored on held-out rows:
+    balanced accuracy for classes, R² for numbers.
+
+    Args:
+        matrix: ``(rows, columns)`` of training and validation.
+        targets: ``(rows,)``, class indices or numbers.
+        seed: of the rows that are looked at, and of the folds.
+    """
+    if len(targets) < LEAST_ROWS:
+        return []
+    rows = np.random.default_rng(seed).permutation(len(targets))[:ROWS]
+    sentences, first = [], 0
+    for column in schema.columns:
+        part = matrix[rows, first : first + len(column.matrix_names)]
+        first += len(column.matrix_names)
+        words = column.kind in ("category", "boolean")
+        score = _score(part, targets[rows], words=words, classes=bool(schema.target.classes), seed=seed)
+        if score >= SCORE:
+            measure = "balanced accuracy" if schema.target.classes else "R²"
+            sentences.append(
+                f"Column {column.name!r} alone predicts {schema.target.name!r} with {measure} {score:.3f} on rows not "
+                "seen: it seems to give the target away. If it is not known when predictions are made, leave it out: "
+                f"data.drop=[{column.name}]."
+            )
+    return sentences
+
+
+def duplicate_rows(matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
+    """A sentence if rows are exact copies of others, target included."""
+    rows = _hashes(matrix, targets)
+    copies = len(rows) - rows.n_unique()
+    if not copies:
+        return []
+    return [
+        f"{copies:,} of {len(rows):,} rows are exact copies of others. One may be learned from and its copy tested on, "
+        "which flatters the score; if they are no measurements of their own, remove them, or keep copies together "
+        "with data.group."
+    ]
+
+
+def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
+    """A sentence if test rows are among those learned from, whatever their target."""
+    shared = int(_hashes(test_matrix).is_in(_hashes(matrix).unique().implode()).sum())
+    if not shared:
+        return []
+    return [f"{shared:,} of {len(test_matrix):,} test rows have the same values as rows that are learned from."]
+
+
+def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Series:
+    """A number for each row; equal rows, NaN among them, have the same."""
+    parts = []
+    for first in range(0, len(matrix), BLOCK):
+        rows = pl.from_numpy(matrix[first : first + BLOCK])
+        if targets is not None:
+            rows = rows.with_columns(target=pl.Series(targets[first : first + BLOCK]))
+        parts.append(rows.hash_rows(seed=0))
+    return pl.concat(parts)
+
+
+def _score(columns: Matrix, targets: NDArray[np.float64], *, words: bool, classes: bool, seed: int) -> float:
+    """Balanced accuracy, or R², of one column on rows not seen: the mean of folds, or a low first one."""
+    scores: list[float] = []
+    fold = np.arange(len(targets)) % FOLDS  # the rows are in random order
+    for k in range(FOLDS):
+        seen, held = fold != k, fold == k
+        predict = _most_frequent if words else _tree
+        guesses = predict(columns[seen], targets[seen], columns[held], classes, seed)
+        scores.append(_balanced_accuracy(guesses, targets[held]) if classes else _r2(guesses, targets[held]))
+        if scores[-1] < PROMISING:
+            break
+    return float(np.mean(scores))
+
+
+def _tree(
+    columns: Matrix, targets: NDArray[np.float64], others: Matrix, classes: bool, seed: int
+) -> NDArray[np.float64]:
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    weights = None
+    if classes:
+        _, which, counts = np.unique(targets, return_inverse=True, return_counts=True)
+        weights = len(targets) / counts[which]  # each class counts alike
+    tree = (DecisionTreeClassifier if classes else DecisionTreeRegressor)(max_depth=DEPTH, random_state=seed)
+    guesses: NDArray[np.float64] = tree.fit(columns, targets, weights).predict(others)
+    return guesses
+
+
+def _most_frequent(
+    columns: Matrix, targets: NDArray[np.float64], others: Matrix, classes: bool, seed: int
+) -> NDArray[np.float64]:
+    """The class that is the most frequent with a word, by its share of the class; or the mean of the numbers."""
+    known = pl.DataFrame({"word": columns[:, 0], "target": targets}).fill_nan(MISSING)
+    if classes:
+        shares = (
+            known.with_columns(weight=1 / pl.len().over("target"))
+            .group_by("word", "target")
+            .agg(pl.col("weight").sum())
+        )
+        best = shares.sort("weight", "target", descending=[True, False]).unique(
+            "word", keep="first", maintain_order=True
+        )
+        usual = float(np.unique_counts(targets).values[np.unique_counts(targets).counts.argmax()])
+    else:
+        best = known.group_by("word").agg(pl.col("target").mean())
+        usual = float(targets.mean())
+    asked = pl.DataFrame({"word": others[:, 0]}).fill_nan(MISSING)
+    guesses: NDArray[np.float64] = (
+        asked.join(best, on="word", how="left", maintain_order="left")["target"].fill_null(usual).to_numpy()
+    )
+    return guesses
+
+
+def _balanced_accuracy(guesses: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    return float(np.mean([(guesses[targets == c] == c).mean() for c in np.unique(targets)]))
+
+
+def _r2(guesses: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    spread = ((targets - targets.mean()) ** 2).sum()
+    return float(1 - ((guesses - targets) ** 2).sum() / spread) if spread else 0.0

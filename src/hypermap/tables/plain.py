@@ -1,0 +1,182 @@
+"""A text file as polars can scan it: UTF-8, not compressed, each record with as many cells.
+
+Most files are that already. Any other is written anew, in a temporary folder: from its encoding, its compression, or
+record by record by Python's csv module, which reads what is out of the ordinary.
+"""
+
+import bz2
+import codecs
+import csv
+import gzip
+import lzma
+import re
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypermap.errors import UserError
+from hypermap.tables.dialect import NAMED, Dialect, Format, Lines, records
+
+CHUNK = 1 << 22  # bytes; small enough for a processor's cache
+SHOWN = 60  # characters of a line that cannot be read
+SAMPLE = 1 << 18  # characters
+LONGEST_RECORD = 1 << 26  # bytes; beyond this a quote was not closed
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+UNICODE = ("utf-8", "utf-8-sig")
+
+
+def uncompressed(path: Path, folder: Path) -> Path:
+    """The file itself, or its content in `folder` if it is compressed with gzip, bzip2 or xz.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
+    if opener is None:
+        return path
+    unpacked = folder / f"{path.name}.unpacked"
+    try:
+        with opener(path, "rb") as source, unpacked.open("wb") as sink:
+            shutil.copyfileobj(source, sink, CHUNK)
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's matter, not the file's
+        raise UserError(f"{path}: truncated or damaged ({error}); get it again.") from error
+    return unpacked
+
+
+def find_encoding(path: Path, asked: Format, name: str) -> tuple[str, tuple[str, ...]]:
+    """A file's encoding, and what to tell of it. All of the file is read.
+
+    Raises:
+        UserError: it is in none that could be found, or not in the one that was asked for.
+    """
+    with path.open("rb") as file:
+        start = file.read(SAMPLE)
+    if asked.encoding:
+        encoding = codecs.lookup(asked.encoding).name
+        if not _decodes(path, encoding):
+            raise UserError(f"{name} is not all {asked.encoding}: set {asked.prefix}encoding to null to find it.")
+        return ("utf-8-sig" if encoding == "utf-8" and start.startswith(codecs.BOM_UTF8) else encoding), ()
+    if marked := next((encoding for mark, encoding in BOMS if start.startswith(mark)), None):
+        if not _decodes(path, marked):
+            raise UserError(f"{name} begins as {marked}, but is damaged further on; get it again.")
+        return marked, ()
+    if b"\0" in start:
+        raise UserError(
+            f"{name} holds bytes of zero, as no text in UTF-8 does. If it is UTF-16, say "
+            f"{asked.prefix}encoding=utf-16-le (or -be); if it is no text, export it as CSV or Parquet."
+        )
+    if _decodes(path, "utf-8"):
+        return "utf-8", ()
+    if _decodes(path, "cp1252"):
+        note = f"{name} is no UTF-8 and was read as Windows-1252 ({asked.prefix}encoding=... if that is wrong)."
+        return "cp1252", (note,)
+    raise UserError(f"{name} is in neither UTF-8 nor Windows-1252: give its encoding with {asked.prefix}encoding=...")
+
+
+def sample_of(path: Path, encoding: str) -> tuple[str, bool]:
+    """The beginning of a file's text, and whether that is all of it."""
+    with path.open(encoding=encoding, newline="") as file:
+        text = file.read(SAMPLE)
+        return text, not file.read(1)
+
+
+def count_regular(path: Path, dialect: Dialect) -> int | None:
+    """How many records a file of UTF-8 has, its header among them; None if polars would not read them all aright.
+
+    It would if each is on lines of its own with as many cells, and no line is blank.
+    """
+    quote = (dialect.quote or "").encode()
+    marks = f"{dialect.separator}\n".encode() + quote
+    others = bytes(set(range(256)) - set(marks))
+    record = marks[:1] * (len(dialect.names) - 1) + b"\n"  # all that is left of one, without what stands in quotes
+    count, rest = 0, b""
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(CHUNK)
+            text = rest + (chunk or b"\n" * bool(rest))  # the last line may lack its end
+            if not text:
+                return count
+            end = _end_of_records(text, quote)
+            left = text[:end].translate(None, others)
+            if quote:
+                left = re.sub(re.escape(quote) + b"[^" + re.escape(quote) + b"]*" + re.escape(quote), b"", left)
+            rows = left.count(b"\n")
+            if left != record * rows or _is_odd(text[:end], dialect) or (not end and len(text) > LONGEST_RECORD):
+                return None
+            if not (chunk or end):
+                return None  # a quote that nothing closes
+            count, rest = count + rows, text[end:]
+
+
+def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: str, target: Path) -> int:
+    """Write a file anew at `target`, as UTF-8 with commas; returns how many records it has, its header among them.
+
+    Raises:
+        UserError: a record has more or fewer cells than there are columns; names its line.
+    """
+    count, cells = 0, len(dialect.names)
+    with path.open(encoding=encoding, newline="") as source, target.open("w", encoding="utf-8", newline="") as sink:
+        lines, writer = Lines(source, asked.comment), csv.writer(sink, lineterminator="\n")
+        try:
+            for record in records(lines, dialect.separator, dialect.quote):
+                if len(record) != cells:
+                    raise UserError(_ragged(name, lines.number, record, dialect, asked))
+                writer.writerow(record)
+                count += 1
+        except csv.Error as error:
+            raise UserError(
+                f"{name}: line {lines.number} cannot be read ({error}); a quote that is opened must be closed. If "
+                f"cells are not quoted, say {asked.prefix}quote=null."
+            ) from None
+    return count
+
+
+def _end_of_records(text: bytes, quote: bytes) -> int:
+    """Where the last whole record ends: behind a line end that is not within quotes; 0 if there is none."""
+    end = text.rfind(b"\n") + 1
+    while end and quote and text.count(quote, 0, end) % 2:
+        end = text.rfind(b"\n", 0, text.rfind(quote, 0, end)) + 1  # the cell that this quote opens has not ended
+    return end
+
+
+def _is_odd(text: bytes, dialect: Dialect) -> bool:
+    """Whether records have what Python's csv module reads better than polars."""
+    blank_lines = text.startswith((b"\n", b"\r\n")) or b"\n\n" in text or b"\n\r\n" in text
+    blank_before_quote = bool(dialect.quote) and f"{dialect.separator} {dialect.quote}".encode() in text
+    return blank_lines or blank_before_quote or b"\0" in text or text.count(b"\r") != text.count(b"\r\n")
+
+
+def _ragged(name: str, line: int, record: list[str], dialect: Dialect, asked: Format) -> str:
+    start = dialect.separator.join(record)
+    start = start if len(start) <= SHOWN else f"{start[:SHOWN]}..."
+    return (
+        f"{name}: line {line} has {len(record)} cells where the first has {len(dialect.names)}, separated by "
+        f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Mend the line (a cell that holds a "
+        f"separator must be quoted), or say {asked.prefix}separator=... or {asked.prefix}comment=... if that is wrong."
+    )
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        return False
+    return True

@@ -1,0 +1,287 @@
+"""Tables in files, read by polars in batches, so that a file may be larger than memory.
+
+Polars and not pandas: it reads several times as fast, on all cores, in a stream of batches, and it lets a cell be
+text until its column is understood. CSV in any dialect and Parquet give the same: frames whose columns are text,
+float64 numbers or points in time, with null for what is missing.
+"""
+
+import itertools
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+import polars.selectors as cs
+
+from hypermap.errors import UserError, near
+from hypermap.tables import plain
+from hypermap.tables.dialect import NOTHING, Dialect, Expected, Format, find_dialect
+
+PARQUET = b"PAR1"
+EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
+CELLS = 4_000_000  # of a batch, unless its rows are said
+ROWS = (1_000, 200_000)  # of a batch, at least and at most
+FOREIGN = {
+    ".xlsx": "Excel's", ".xls": "Excel's", ".ods": "LibreOffice's", ".json": "JSON", ".jsonl": "JSON lines",
+    ".arff": "ARFF", ".zip": "a zip archive", ".feather": "Feather", ".sav": "SPSS's", ".dta": "Stata's",
+    ".pkl": "a pickle", ".pickle": "a pickle",
+}  # fmt: skip
+THOUSANDS = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$"
+COMMAS = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?$"
+DOTS = r"^[+-]?\d{1,3}(?:\.\d{3})+$"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in one or more files, not yet read.
+
+    Attributes:
+        name: for messages.
+        columns: their names, in order; those of `unsupported` are not in the batches.
+        size: rows.
+        headed: whether the columns' names stand in the file.
+        unsupported: columns of a kind that cannot be used, with what they hold.
+        notes: what was found in the files and a person should know.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    size: int
+    headed: bool
+    unsupported: dict[str, str]
+    notes: tuple[str, ...]
+    files: tuple[Path, ...]
+    lazy: pl.LazyFrame = field(repr=False)
+    stamps: tuple[tuple[int, int], ...] = field(repr=False)
+
+    def batches(self, rows: int | None = None) -> Iterator[pl.DataFrame]:
+        """The rows in order, so many at a time: as text (``String``), numbers or times (``Datetime``).
+
+        Raises:
+            UserError: a file changed since it was opened, or holds what cannot be read.
+        """
+        rows = rows or min(max(CELLS // len(self.columns), ROWS[0]), ROWS[1])
+        seen = 0
+        try:
+            for batch in self.lazy.collect_batches(chunk_size=rows, maintain_order=True):
+                for start in range(0, batch.height, rows):
+                    part = batch.slice(start, rows)
+                    if (seen := seen + part.height) > self.size:
+                        break
+                    yield part
+        except (pl.exceptions.PolarsError, OSError) as error:
+            self.check_unchanged()
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{self.name} cannot be read ({reason}). Mend the file, or export it again.") from error
+        self.check_unchanged()
+        if seen != self.size:
+            raise UserError(f"{self.name}: {seen:,} of {self.size:,} rows could be read. Export it again.")
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with a file that was written to while it was being read.
+
+        Raises:
+            UserError: it was, or is there no more.
+        """
+        for path, stamp in zip(self.files, self.stamps, strict=True):
+            if not path.is_file() or _stamp(path) != stamp:
+                raise UserError(f"{path} changed while it was being read. Run again when it is whole.")
+
+
+def open_table(paths: Sequence[str | Path], asked: Format | None = None, expected: Expected = NOTHING) -> Table:
+    """Understand the files of a table, all with the same columns; in the first one's order, whatever theirs.
+
+    Args:
+        paths: CSV with any separator, TSV, text with blanks (each also as .gz, .bz2, .xz), or Parquet.
+        asked: what is said of them; the rest is found, for each file by itself.
+        expected: what is known of the columns, for `find_dialect`.
+
+    Raises:
+        UserError: no such file, one that is empty or cannot be understood, or files that differ in their columns.
+    """
+    asked = asked or Format()
+    files = [checked(Path(path).expanduser(), f"{asked.prefix}path") for path in paths]
+    if not files:
+        raise UserError(f"{asked.prefix}path is empty; name a file, or a list of files with the same columns.")
+    stamps = tuple(_stamp(path) for path in files)
+    folder = Path(tempfile.mkdtemp(prefix="hypermap-"))
+    try:
+        parts = [_open(path, asked, expected, folder / str(k)) for k, path in enumerate(files)]
+        _check_same_columns(parts)
+        _check_names(parts[0], asked)
+        lazy = pl.concat([part.lazy.select(parts[0].lazy.collect_schema().names()) for part in parts])
+        lazy.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"{', '.join(map(str, files))} cannot be read ({error}).") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    table = Table(
+        name=str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
+        columns=parts[0].columns,
+        size=sum(part.size for part in parts),
+        headed=parts[0].headed,
+        unsupported=parts[0].unsupported,
+        notes=tuple(dict.fromkeys(itertools.chain.from_iterable(part.notes for part in parts))),
+        files=tuple(files),
+        lazy=lazy,
+        stamps=stamps,
+    )
+    weakref.finalize(table, shutil.rmtree, folder, ignore_errors=True)
+    return table
+
+
+def checked(path: Path, key: str) -> Path:
+    """The path of a file that is there and could be a table; `key` is the setting that names it, for messages.
+
+    Raises:
+        UserError: it is not there, empty, or of a format that is not read.
+    """
+    if not path.is_file():
+        what = "that is a folder" if path.is_dir() else "no such file"
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        where = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
+        raise UserError(f"{key} is '{path}'; {what}{near(path.name, beside)}.{where}")
+    if kind := FOREIGN.get(path.suffix.lower()):
+        raise UserError(f"{path} is {kind} file; export the table as CSV or Parquet and name that.")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty: it has neither a header nor rows. Export it again.")
+    return path
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file of a table."""
+
+    path: Path
+    columns: tuple[str, ...]
+    size: int
+    headed: bool
+    unsupported: dict[str, str]
+    notes: tuple[str, ...]
+    lazy: pl.LazyFrame
+
+
+def _open(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == PARQUET:
+        return _open_parquet(path, asked)
+    folder.mkdir()
+    return _open_text(path, asked, expected, folder)
+
+
+def _open_parquet(path: Path, asked: Format) -> _Part:
+    lazy = pl.scan_parquet(path, glob=False)
+    schema = lazy.collect_schema()
+    unsupported = {
+        name: f"values of type {kind}" for name, kind in schema.items() if kind.is_nested() or kind in OPAQUE
+    }
+    kept = [_plain_column(name, kind) for name, kind in schema.items() if name not in unsupported]
+    size = lazy.select(pl.len()).collect().item()
+    lazy = lazy.select(kept).with_columns(_words(asked.missing), *_numbers_that_mean_missing(asked.missing))
+    return _Part(path, tuple(schema.names()), size, True, unsupported, (), lazy)
+
+
+OPAQUE = (pl.Binary, pl.Object, pl.Unknown)
+
+
+def _plain_column(name: str, kind: pl.DataType) -> pl.Expr:
+    """A column of Parquet as text, a number or a point in time."""
+    column = pl.col(name)
+    if kind.is_integer():
+        return column  # float64 would not tell large ones apart
+    if kind.is_numeric():
+        return column.cast(pl.Float64).fill_nan(None)
+    if kind in (pl.Date, pl.Datetime):
+        return column.cast(pl.Datetime("us"))
+    if kind == pl.Duration:
+        return column.dt.total_microseconds().cast(pl.Float64) / 1e6  # seconds
+    if kind == pl.Time:
+        return column.cast(pl.Duration("us")).dt.total_microseconds().cast(pl.Float64) / 1e6  # seconds
+    return column.cast(pl.String)
+
+
+def _open_text(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
+    name = str(path)
+    source = plain.uncompressed(path, folder)
+    encoding, encoding_notes = plain.find_encoding(source, asked, name)
+    text, whole = plain.sample_of(source, encoding)
+    if excel := EXCEL.match(text):
+        asked = replace(asked, separator=asked.separator or excel[1], comment="sep=")
+    dialect = find_dialect(text, whole, asked, name, expected)
+    records = plain.count_regular(source, dialect) if encoding in plain.UNICODE and not asked.comment else None
+    separator, quote = dialect.separator, dialect.quote
+    if records is None:
+        target = folder / "plain.csv"
+        records = plain.rewrite(source, encoding, dialect, asked, name, target)
+        source, separator, quote = target, ",", '"'
+    lazy = pl.scan_csv(
+        source,
+        has_header=False,  # its names are looked up in the schema, and ours may differ by a blank
+        skip_rows=int(dialect.header),
+        separator=separator,
+        quote_char=quote,
+        schema=dict.fromkeys(dialect.names, pl.String()),
+        glob=False,
+    )
+    lazy = lazy.with_columns(_words(asked.missing)).with_columns(_numbers(dialect))
+    notes = (*encoding_notes, *dialect.notes)
+    return _Part(path, dialect.names, records - dialect.header, dialect.header, {}, notes, lazy)
+
+
+def _words(missing: Sequence[str]) -> pl.Expr:
+    """Text without blanks around it; null where it is empty or means missing."""
+    words = pl.col(pl.String).str.strip_chars()
+    return pl.when(words.is_in(["", *(word.strip() for word in missing)])).then(None).otherwise(words).name.keep()
+
+
+def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:
+    """Columns that are numbers by type, without such as -999."""
+    words = pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False)
+    numbers = words.filter(words.is_finite().fill_null(value=False)).to_list()
+    column = cs.numeric()
+    return [pl.when(column.cast(pl.Float64).is_in(numbers)).then(None).otherwise(column).name.keep()] if numbers else []
+
+
+def _numbers(dialect: Dialect) -> list[pl.Expr]:
+    """Numbers with a decimal point and no groups, whatever the file's way."""
+    text = pl.col(pl.String)
+    if dialect.decimal == ",":
+        digits = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        foreign = text.str.contains(COMMAS) | (text.str.contains(DOTS) if dialect.grouped else False)
+        return [pl.when(foreign).then(digits).otherwise(text).name.keep()]
+    if dialect.grouped:
+        digits = text.str.replace_all(",", "", literal=True)
+        return [pl.when(text.str.contains(THOUSANDS)).then(digits).otherwise(text).name.keep()]
+    return []
+
+
+def _check_same_columns(parts: Sequence[_Part]) -> None:
+    first = parts[0]
+    for part in parts[1:]:
+        lacks = [name for name in first.columns if name not in part.columns]
+        has = [name for name in part.columns if name not in first.columns]
+        if lacks or has:
+            differences = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(has)} besides"] * bool(has)
+            raise UserError(
+                f"{part.path} {' and '.join(differences)}, compared with {first.path}; files of one table have the "
+                "same columns. Name those that belong together, or name the columns alike."
+            )
+
+
+def _check_names(part: _Part, asked: Format) -> None:
+    """Refuse the names that polars takes for patterns of names."""
+    for name in part.columns:
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            raise UserError(f"{part.path} has a column called {name!r}; rename it, or use {asked.prefix}columns=[...].")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

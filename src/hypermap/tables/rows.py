@@ -1,0 +1,141 @@
+"""A table's rows as arrays, filled batch by batch, so that memory holds them and one batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hypermap.errors import UserError
+from hypermap.tables.columns import UNSEEN, Column, Target
+from hypermap.tables.reading import Table
+from hypermap.tables.schema import Matrix, Schema
+
+COPIES = 2.5  # of the matrix at a time, when it is split and prepared
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+USED = Path("/sys/fs/cgroup/memory.current")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table that have a target.
+
+    Attributes:
+        matrix: ``(rows, columns)`` float64, see `Schema`.
+        targets: ``(rows,)`` float64, class indices or numbers.
+        groups: ``(rows,)`` int64, or None.
+        times: ``(rows,)`` float64, or None.
+        notes: what a person should know.
+    """
+
+    matrix: Matrix
+    targets: NDArray[np.float64]
+    groups: NDArray[np.int64] | None
+    times: NDArray[np.float64] | None
+    notes: tuple[str, ...]
+
+
+def read_rows(table: Table, schema: Schema, order: Column | None = None) -> Rows:
+    """All rows of a table; those without a target are left out, and told.
+
+    Args:
+        order: the column in whose order splits are made.
+
+    Raises:
+        UserError: a cell is not of its column's kind, a target is no class, or the rows do not fit into memory.
+    """
+    _check_memory(table, len(schema.matrix_names))
+    matrix = np.empty((table.size, len(schema.matrix_names)))
+    targets, times = np.empty(table.size), np.empty(table.size if order else 0)
+    groups: list[pl.Series] = []
+    row = kept = 0
+    for batch in table.batches():
+        found = _targets(batch, schema, table.name, row)
+        there = ~np.isnan(found)
+        these: slice | NDArray[np.bool_] = slice(None) if there.all() else there  # a slice copies nothing
+        part = slice(kept, kept + int(there.sum()))
+        matrix[part], targets[part] = schema.encode(batch, row)[these], found[these]
+        if order is not None:
+            times[part] = _numbers(batch.select(order.encoded(batch.schema[order.name])).to_series())[these]
+        if schema.group is not None:
+            groups.append(_groups(batch, schema.group, row).filter(there))
+        row, kept = row + batch.height, part.stop
+    if not kept:
+        raise UserError(f"{table.name}: no row has a value of the target {schema.target.name!r}.")
+    notes = [] if kept == row else [f"{table.name}: {row - kept:,} of {row:,} rows have no target and were left out."]
+    codes = pl.concat(groups).rank("dense").cast(pl.Int64).to_numpy() - 1 if groups else None
+    return Rows(matrix[:kept], targets[:kept], codes, times[:kept] if order else None, tuple(notes))
+
+
+def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> NDArray[np.float64]:
+    """Class indices or numbers ``(rows,)``, NaN where there is none."""
+    target = schema.target
+    if target.name not in batch.columns:
+        raise UserError(
+            f"{name} has no column {target.name!r}, which is the target; it has {', '.join(batch.columns)}."
+        )
+    cells = batch[target.name]
+    found = batch.select(target.encoded(cells.dtype)).to_series()
+    wrong = (found == UNSEEN) if target.classes else (found.is_null() & cells.is_not_null())
+    if wrong.any():
+        at = int(wrong.arg_max() or 0)
+        raise UserError(
+            _no_target(
+                f"{name}: the target {target.name!r} is {cells[at]!r} in row {first_row + at + 1:,}", target, cells[at]
+            )
+        )
+    return _numbers(found)
+
+
+def _no_target(start: str, target: Target, cell: object) -> str:
+    if not target.classes:
+        return f"{start}, which is no number. Mend it, or add it to data.missing_values, which leaves such rows out."
+    return (
+        f"{start}, which is none of the classes {', '.join(target.classes)}. If it is another way to write one, say "
+        f"so: \"data.classes={{'{cell}': {target.classes[0]}}}\"."
+    )
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = column.fill_null(np.nan).to_numpy()
+    return numbers
+
+
+def _groups(batch: pl.DataFrame, name: str, first_row: int) -> pl.Series:
+    cells = batch[name]
+    if cells.null_count():
+        row = first_row + int(cells.is_null().arg_max() or 0) + 1
+        raise UserError(
+            f"data.group is {name!r}, which has no value in row {row:,}, and maybe in others, so that nobody knows "
+            "with which rows that one belongs. Fill in the value, or remove such rows."
+        )
+    return cells
+
+
+def _check_memory(table: Table, columns: int) -> None:
+    """Refuse a matrix that would not fit."""
+    needed, free = COPIES * 8 * table.size * columns, _free_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{table.name}: {table.size:,} rows of {columns} columns take about {needed / 1e9:.1f} GB to prepare, and "
+            f"{free / 1e9:.1f} GB of memory are free. Leave out columns with data.drop=[...], or name a file with a "
+            "sample of the rows. (data.rows is applied after reading, so it does not help here.)"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that this process could still take; None where nobody tells."""
+    free = list(_limits())
+    return min(free) if free else None
+
+
+def _limits() -> Iterator[int]:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        yield next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        if (limit := LIMIT.read_text(encoding="ascii").strip()) != "max":
+            yield int(limit) - int(USED.read_text(encoding="ascii"))
+    except (OSError, StopIteration, ValueError):
+        return

@@ -1,0 +1,230 @@
+"""The reader of tables: from files and what is said of them to the arrays of a data set."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypermap.data import fetch
+from hypermap.data.sources import Raw
+from hypermap.errors import UserError, near
+from hypermap.tables.columns import Column
+from hypermap.tables.dialect import Expected, Format
+from hypermap.tables.kinds import check_kinds, understand
+from hypermap.tables.leaks import duplicate_rows, giveaways, shared_rows
+from hypermap.tables.reading import Table, checked, open_table
+from hypermap.tables.rows import Rows, read_rows
+from hypermap.tables.schema import Schema
+from hypermap.tables.statistics import Statistics, gather
+from hypermap.tables.target import find_name, understand_target
+
+PREFIX = "data."
+HOW_TO_KEEP = f'To keep one, say what it is: "{PREFIX}kinds={{COLUMN: category}}".'
+
+Paths = str | Sequence[str]
+
+
+def table(
+    path: Paths | None = None,
+    target: str | int | None = None,
+    *,
+    test_path: Paths | None = None,
+    task: str | None = None,
+    drop: Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
+    classes: Mapping[Any, str] | None = None,
+    columns: Sequence[str] | None = None,
+    separator: str | None = None,
+    header: bool | None = None,
+    quote: str | None = '"',
+    encoding: str | None = None,
+    decimal: str | None = None,
+    comment: str | None = None,
+    missing_values: Sequence[str] | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    root: str | None = None,
+    dataset: str | None = None,
+) -> Raw:
+    """A table that a person has: CSV with any separator, TSV or Parquet.
+
+    Args:
+        path: a file, or a list of files with the same columns.
+        target: the column to predict: its name, or its position, where 1 is the first and -1 the last.
+        test_path: files with the test rows, where they stand apart.
+        task: ``binary``, ``multiclass`` or ``regression``; None: words and up to ten whole numbers are classes.
+        drop: columns to leave out.
+        kinds: what columns are, where that is found wrongly: number, category, boolean, date, text, identifier, or the
+            form of a date such as ``%d/%m/%Y``.
+        classes: class names for values of the target that are spelled in several ways.
+        columns: names for all columns, in order.
+        separator, header, quote, encoding, decimal, comment, missing_values: as in `Format`.
+        group: a column whose rows with one value stay together in every split; nothing is learned from it.
+        time: a column, date or number, in whose order the splits are made.
+        root: the folder that relative paths start from; of a `dataset` the folder that has its files, where None is
+            ``HYPERMAP_DATA``, else a download.
+        dataset: one that ships with a choice of its own; `path` then names files of it.
+
+    Raises:
+        UserError: whatever is wrong with the files or with what is said of them.
+    """
+    asked = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
+    check_kinds(dict(kinds or {}), PREFIX)
+    drop = [drop] if isinstance(drop, str) else drop
+    hints = [str(name) for name in (target, group, time, *drop, *(kinds or {})) if isinstance(name, str)]
+    train = open_table(_located(_paths(path), dataset, root), asked, Expected(tuple(hints)))
+    if not train.size:
+        raise UserError(f"{train.name} has a header and no rows. Export it again.")
+    roles = _Roles(
+        find_name(target, train.columns, PREFIX, headed=train.headed), group, time, tuple(drop), dict(kinds or {})
+    )
+    roles.check(train)
+    statistics = gather(train)
+    schema, notes = _understood(train, statistics, roles, task, classes)
+    rows = read_rows(train, schema, None if time is None else _order(statistics[time], roles.kinds.get(time)))
+    notes = [*train.notes, *notes, *rows.notes]
+    if test_path is None:
+        return _raw(schema, rows, None, notes)
+    test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
+    test = open_table(test_paths, asked, schema.expected)
+    notes += [*test.notes, *schema.check(test)]
+    test_rows = read_rows(test, schema)
+    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes])
+
+
+def fingerprint(arguments: Mapping[str, Any]) -> str:
+    """The sha256 of the files that `table` would read with these arguments: another one when a file has changed.
+
+    Files that ship with a published checksum are not opened for this.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for key in ("path", "test_path"):
+        if arguments.get(key) is not None:
+            if dataset := arguments.get("dataset"):
+                digest.update(f"{arguments[key]} {sorted(fetch.MD5[dataset].items())}".encode())
+                continue
+            for path in _located(arguments[key], None, arguments.get("root")):
+                checked(path, f"{PREFIX}{key}")
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """What a person says of columns."""
+
+    target: str
+    group: str | None
+    time: str | None
+    drop: tuple[str, ...]
+    kinds: Mapping[str, str]
+
+    def check(self, table: Table) -> None:
+        """Refuse columns that there are not, or that cannot be what they are said to be."""
+        problems = []
+        for key, names in (("drop", self.drop), ("kinds", self.kinds), ("group", [self.group]), ("time", [self.time])):
+            lacking = [name for name in names if name is not None and name not in table.columns]
+            problems += [f"{PREFIX}{key} names {name!r}{near(name, table.columns)}" for name in lacking]
+        if problems:
+            raise UserError(f"{'; '.join(problems)}; {table.name} has: {', '.join(table.columns)}.")
+        for key, name in (("target", self.target), ("group", self.group), ("time", self.time)):
+            if name in table.unsupported:
+                raise UserError(f"{PREFIX}{key} is {name!r}, which holds {table.unsupported[name]}: it cannot be used.")
+        for key, names in (("drop", self.drop), ("kinds", self.kinds), ("group", [self.group]), ("time", [self.time])):
+            if self.target in names:
+                remedy = f"use {PREFIX}task to say what it is" if key == "kinds" else "name another"
+                raise UserError(f"{PREFIX}{key} names {self.target!r}, which is the target: {remedy}.")
+
+
+def _understood(
+    table: Table,
+    statistics: Mapping[str, Statistics],
+    roles: _Roles,
+    task: str | None,
+    classes: Mapping[Any, str] | None,
+) -> tuple[Schema, list[str]]:
+    """The schema, and what to tell of how it came about."""
+    target, notes = understand_target(statistics[roles.target], task, classes, PREFIX)
+    dropped = {name: f"it holds {held}" for name, held in table.unsupported.items()}
+    dropped |= dict.fromkeys(roles.drop, f"{PREFIX}drop names it")
+    if roles.group is not None:
+        dropped[roles.group] = "it is the group"
+    columns = []
+    for name in table.columns:
+        if name != roles.target and name not in dropped:
+            column = understand(statistics[name], roles.kinds.get(name), PREFIX)
+            if isinstance(column, Column):
+                columns.append(column)
+            else:
+                dropped[name] = column
+    if not columns:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
+        raise UserError(f"{table.name} has no columns to learn from{': ' if reasons else ''}{reasons}. {HOW_TO_KEEP}")
+    found = {name: reason for name, reason in dropped.items() if name not in (*roles.drop, roles.group)}
+    if found:
+        reasons = "; ".join(f"{name!r} ({reason})" for name, reason in found.items())
+        notes.append(f"Nothing is learned from {reasons}. {HOW_TO_KEEP}")
+    notes += [
+        f"Column {column.name!r} has numbers that begin with zeros, which were taken for categories."
+        for column in columns
+        if column.kind == "category" and statistics[column.name].all_numbers and statistics[column.name].codes
+    ]
+    return Schema(tuple(columns), target, table.columns, table.headed, roles.group, roles.time, dropped), notes
+
+
+def _order(statistics: Statistics, kind: str | None) -> Column:
+    """The column in whose order the splits are made, as one number: itself, or the days since 1970."""
+    name = statistics.name
+    if statistics.missing:
+        raise UserError(
+            f"{PREFIX}time is {name!r}, which has no value in {statistics.missing:,} of {statistics.rows:,} rows: "
+            "these have no place in the order of time. Fill them in or remove them."
+        )
+    number = statistics.all_numbers and not (kind == "date" or "%" in str(kind))
+    column = understand(statistics, "number" if number else kind if "%" in str(kind) else "date", PREFIX)
+    if not isinstance(column, Column):
+        raise UserError(f"{PREFIX}time is {name!r}; {column}.")
+    return column if number else replace(column, parts=("days",))
+
+
+def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str]) -> Raw:
+    dtype = np.int64 if schema.target.classes else np.float32
+    warnings = [*giveaways(schema, train.matrix, train.targets), *duplicate_rows(train.matrix, train.targets)]
+    if test is not None:
+        warnings += shared_rows(train.matrix, test.matrix)
+    return Raw.of(
+        train.matrix,
+        train.targets.astype(dtype),
+        schema.target.classes,
+        None,
+        None if test is None else test.matrix,
+        None if test is None else test.targets.astype(dtype),
+        table=schema,
+        groups=train.groups,
+        times=train.times,
+        notes=tuple(dict.fromkeys([*notes, *warnings])),
+    )
+
+
+def _located(path: Paths, dataset: str | None, root: str | None) -> list[Path]:
+    names = [path] if isinstance(path, str) else list(path)
+    if dataset is not None:
+        if dataset not in fetch.MD5:
+            raise UserError(f"{PREFIX}dataset is {dataset!r}, which does not ship; it is null for a file of your own.")
+        return fetch.locate(dataset, names, root)
+    return [(Path(root or "").expanduser() / Path(name).expanduser()) for name in names]
+
+
+def _paths(path: Paths | None) -> Paths:
+    if path is None or path == "???":
+        raise UserError(
+            f"{PREFIX}path is not set: name a file, as in 'data={{name: table, path: my.csv, target: price}}'."
+        )
+    return path

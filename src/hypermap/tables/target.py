@@ -1,0 +1,140 @@
+"""What is to be predicted: a class or a number, from the target column's cells."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypermap.errors import UserError, near
+from hypermap.tables.columns import TRUE, Target
+from hypermap.tables.kinds import is_boolean
+from hypermap.tables.statistics import Statistics
+
+TASKS = ("binary", "multiclass", "regression")
+FEW = 10  # different whole numbers are classes
+MANY = 1000  # different words are no classes
+
+
+def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bool = True) -> str:
+    """The target column's name, from a name or a position: 1 is the first column, -1 the last.
+
+    Args:
+        headed: whether the columns' names stand in the file.
+
+    Raises:
+        UserError: there is no such column, or none was named.
+    """
+    if isinstance(target, str) and target in columns:
+        return target
+    if str(target) in columns:  # a column that is called 3
+        return str(target)
+    if isinstance(target, int) and not isinstance(target, bool) and 1 <= abs(target) <= len(columns):
+        return columns[target - 1 if target > 0 else target]
+    there = f"the table has: {', '.join(columns)}"
+    if not headed:
+        there += f". Its first line reads as data; if it names the columns, say {prefix}header=true"
+    if target is None:
+        raise UserError(f"{prefix}target is not set: name the column to predict; {there}.")
+    if isinstance(target, int) and not isinstance(target, bool):
+        raise UserError(
+            f"{prefix}target is {target}; positions go from 1 to {len(columns)}, or from -1, the last, down."
+        )
+    raise UserError(f"{prefix}target is {target!r}; there is no such column{near(target, columns)}; {there}.")
+
+
+def understand_target(
+    statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str
+) -> tuple[Target, list[str]]:
+    """The target, and what a person should be told of how it was understood.
+
+    Args:
+        task: one of `TASKS`; None: it is found.
+        classes: class names for values of the file, where those are spelled in several ways, or are numbers.
+
+    Raises:
+        UserError: there is nothing to learn, or the values do not suit the task.
+    """
+    if task is not None and task not in TASKS:
+        raise UserError(f"{prefix}task is {task!r}; it is one of {', '.join(TASKS)}, or null{near(task, TASKS)}.")
+    if not statistics.present:
+        raise UserError(f"column {statistics.name!r}, the target, has no values. Name another with {prefix}target.")
+    if statistics.typed == "date":
+        raise UserError(f"column {statistics.name!r}, the target, holds dates; predict a number or a class instead.")
+    found = task or ("multiclass" if _has_classes(statistics) or classes else "regression")
+    if found == "regression":
+        return _number(statistics, classes, prefix), []
+    target = _classified(statistics, task, classes, prefix)
+    if task is None and not classes and statistics.all_numbers:
+        return target, [
+            f"The target {target.name!r} has {len(target.classes)} different whole numbers, which were taken for "
+            f"classes; {prefix}task=regression takes them for numbers."
+        ]
+    return target, []
+
+
+def _has_classes(statistics: Statistics) -> bool:
+    if not statistics.all_numbers:
+        return True
+    different = len({float(word) for word in statistics.words()})
+    return statistics.whole == statistics.present and different <= min(FEW, statistics.present // 2)
+
+
+def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: str) -> Target:
+    if classes:
+        raise UserError(f"{prefix}classes is set, and {prefix}task is regression, which has none: leave one out.")
+    if not statistics.all_numbers:
+        odd, count = ", ".join(map(repr, statistics.odd_words())), statistics.present - statistics.numbers
+        raise UserError(
+            f"{prefix}task is regression; the target {statistics.name!r} has {count:,} values that are no finite "
+            f"numbers, such as {odd}. Add what means missing to {prefix}missing_values, or say {prefix}task=multiclass."
+        )
+    if statistics.lowest == statistics.highest:
+        raise _single(statistics, f"{statistics.lowest:g}", prefix)
+    return Target(statistics.name, "regression")
+
+
+def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str) -> Target:
+    words, numeric = statistics.words(), statistics.all_numbers and not statistics.codes
+    if numeric:
+        words = [f"{number:.17g}" for number in sorted({float(word) for word in words})]
+    spelled = {str(word): str(name) for word, name in (classes or {}).items()}
+    names = list(dict.fromkeys(spelled.get(word, word) for word in _in_order(words)))
+    _check_spelled(spelled, words, names, statistics.name, prefix)
+    if spelled and set(names) <= set(spelled.values()):
+        names = [name for name in dict.fromkeys(spelled.values()) if name in names]  # in the order a person gave
+    if len(names) == 1:
+        raise _single(statistics, names[0], prefix)
+    if not statistics.complete or len(names) > MANY or len(names) == statistics.present > 2:
+        raise UserError(
+            f"The target {statistics.name!r} has {len(names):,} different values in {statistics.present:,} rows, too "
+            f"many for classes. Name another column with {prefix}target"
+            + (f", or say {prefix}task=regression." if statistics.all_numbers else ".")
+        )
+    if task == "binary" and len(names) > 2:
+        raise UserError(
+            f"{prefix}task is binary; the target {statistics.name!r} has {len(names)} classes: "
+            f"{', '.join(names[:10])}. Say multiclass, or name two with {prefix}classes."
+        )
+    return Target(statistics.name, "binary" if len(names) == 2 else "multiclass", tuple(names), spelled, numeric)
+
+
+def _in_order(words: list[str]) -> list[str]:
+    """Sorted already, but of a yes and a no, the yes is second: the positive class."""
+    if len(words) == 2 and is_boolean(words):
+        return sorted(words, key=lambda word: word.lower() in TRUE)
+    return words
+
+
+def _check_spelled(spelled: Mapping[str, str], words: list[str], names: list[str], column: str, prefix: str) -> None:
+    """Refuse names for values that neither are there nor are another way to write a class that is."""
+    lost = [word for word, name in spelled.items() if word not in words and name not in names]
+    if lost:
+        raise UserError(
+            f"{prefix}classes names {', '.join(map(repr, lost))}, which column {column!r} has "
+            f"not{near(lost[0], words)}; it has {', '.join(words[:10])}. (YAML wants quotes around yes and no.)"
+        )
+
+
+def _single(statistics: Statistics, value: str, prefix: str) -> UserError:
+    return UserError(
+        f"The target {statistics.name!r} is {value!r} in every row that has one, so there is nothing to learn. Name "
+        f"another column with {prefix}target, or a file with rows of other values."
+    )

@@ -1,0 +1,82 @@
+"""No leakage: what is fitted is fitted on training rows, and targets that mean nothing cannot be predicted."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.ensemble import ExtraTreesClassifier
+
+from hypermap import stored
+from hypermap.data.prepare import load, load_published, prepare_settings
+from hypermap.data.transform import PREPARATION, read_transform
+from hypermap.tables.preparation import Preparation, Settings
+
+ROWS = 600
+CHOICES = [
+    {},
+    *({"missing": missing, "fill": -1.0} for missing in ("mean", "most_frequent", "constant", "drop")),
+    {"missing_indicator": False, "missing_categories": "most_frequent"},
+    *({"scaling": scaling} for scaling in ("standard", "min_max", "robust", "none")),
+    *({"categories": categories} for categories in ("one_hot", "ordinal", "embedding")),
+    {"rare": 1, "max_categories": 4},
+    {"pca": 2},
+    {"pca": 0.9, "scaling": "standard"},
+    {"oversample": True},
+]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """A table of four numbers, a date and two categories, of which one has many values, and a target by lot."""
+    generator = np.random.default_rng(11)
+    columns = {f"x{k}": generator.normal(size=ROWS).round(3).astype(str) for k in range(4)}
+    columns["x0"][generator.random(ROWS) < 0.1] = ""
+    columns["day"] = np.array([f"2024-{m:02d}-{d:02d}" for m, d in generator.integers(1, 28, (ROWS, 2)) % 12 + 1])
+    columns["few"] = generator.choice(["a", "b", "c", ""], ROWS)
+    columns["many"] = np.array([f"place {k}" for k in generator.integers(0, 60, ROWS)])
+    columns["target"] = generator.permutation(np.repeat(["no", "yes"], ROWS // 2))
+    path = tmp_path_factory.mktemp("lots") / "lots.csv"
+    rows = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(rows) + "\n")
+    return {"_target_": "hypermap.tables.source.table", "path": str(path), "target": "target", "test": 0.3, "rare": 5}
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
+    prepare_settings(tmp_path / "data", {**settings, **choice})
+    train, test = (load(tmp_path / "data", split) for split in ("train", "test"))
+    model = ExtraTreesClassifier(40, random_state=0).fit(train.inputs, train.targets)
+    assert model.score(train.inputs, train.targets) > 0.99  # it could tell, if there were anything to tell
+    right, rows = round(model.score(test.inputs, test.targets) * len(test.targets)), len(test.targets)
+    low, high = binom.interval(0.999, rows, 0.5)
+    assert low <= right <= high
+
+
+@pytest.mark.parametrize("choice", CHOICES[:-1], ids=str)
+def test_what_is_stored_is_fitted_on_the_training_rows_alone(settings, choice, tmp_path):
+    manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
+    rows = load_published(tmp_path / "data", "train").inputs.numpy()
+    alone = Preparation.fit(rows, manifest["roles"], Settings(**manifest["preparation"]))
+    assert stored.dumps(alone.transformer) == (tmp_path / "data" / PREPARATION).read_bytes()
+
+
+def test_stored_features_are_what_the_preparation_makes_of_each_split(settings, tmp_path):
+    prepare_settings(tmp_path / "data", settings)
+    transform = read_transform(tmp_path / "data")
+    for split in ("train", "validation", "test"):
+        published = load_published(tmp_path / "data", split)
+        expected = transform.preparation.transform(published.inputs.numpy())
+        np.testing.assert_array_equal(load(tmp_path / "data", split).inputs, expected)
+
+
+def test_test_rows_change_nothing_that_is_fitted(settings, tmp_path):
+    """The test rows' numbers are replaced by others: the preparation stays the same to the byte."""
+    from pathlib import Path
+
+    prepare_settings(tmp_path / "first", settings)
+    tested = set(load_published(tmp_path / "first", "test").rows.tolist())
+    header, *lines = Path(settings["path"]).read_text().splitlines()
+    other = [",".join(["99.5", *line.split(",")[1:]]) if k in tested else line for k, line in enumerate(lines)]
+    (tmp_path / "other.csv").write_text("\n".join([header, *other]) + "\n")
+    prepare_settings(tmp_path / "second", {**settings, "path": str(tmp_path / "other.csv")})
+    first, second = ((tmp_path / name / PREPARATION).read_bytes() for name in ("first", "second"))
+    assert first == second

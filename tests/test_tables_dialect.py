@@ -1,0 +1,184 @@
+"""What is found of a file from its first lines, and what is refused to be guessed."""
+
+import csv
+import io
+
+import pytest
+
+from hypermap.errors import UserError
+from hypermap.tables.dialect import Dialect, Expected, Format, Lines, find_dialect, looks_like_number, records
+
+
+def found(text: str, expected: Expected | None = None, **asked: object) -> Dialect:
+    return find_dialect(text, True, Format(**asked), "my.csv", expected or Expected())
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", " "])
+def test_every_separator_is_found(separator: str) -> None:
+    rows = [["price", "town", "size"], ["1.5", "A", "3"], ["2", "B", "4.25"]]
+    dialect = found("\n".join(separator.join(row) for row in rows) + "\n")
+    assert (dialect.separator, dialect.header, dialect.names) == (separator, True, ("price", "town", "size"))
+
+
+def test_separators_within_quotes_are_none() -> None:
+    dialect = found('name;where\n"a, b, c";x\n"d, e, f";y\n"g, h;i";z\n')
+    assert dialect.separator == ";"
+
+
+def test_a_semicolon_beside_decimal_commas() -> None:
+    dialect = found("1,5;2,5\n3,5;4,25\n")
+    assert (dialect.separator, dialect.decimal, dialect.header) == (";", ",", False)
+
+
+def test_comma_and_blank_is_the_comma() -> None:
+    dialect = found("39, State-gov, 77516\n50, Private, 83311\n")  # as in UCI's adult
+    assert (dialect.separator, len(dialect.names)) == (",", 3)
+
+
+def test_a_column_of_sentences_is_one_column() -> None:
+    assert found("text\na few words\nand some more of them\n").names == ("text",)
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("a,b\n1,2\n", True),
+        ("a,b\nx,y\n", True),
+        ("1,2\n3,4\n", False),
+        ("red,small\nblue,large\nred,large\n", False),  # the first line's words come again
+        ("x,1.5\ny,2.5\n", False),
+        ("a,b\n", True),
+        (",b\n0,x\n1,y\n", True),  # pandas' index has no name
+        ("name,?\nx,1\n", True),
+    ],
+)
+def test_header(text: str, header: bool) -> None:
+    assert found(text).header is header
+
+
+def test_a_known_name_makes_a_header_of_numbers() -> None:
+    text = "name,2019,2020\nx,1.5,2.5\n"
+    assert not found(text).header
+    assert found(text, Expected(("2019",))).header
+    assert found(text, header=True).names == ("name", "2019", "2020")
+
+
+def test_names_without_a_header() -> None:
+    dialect = found("1,x\n2,y\n")
+    assert dialect.names == ("column_1", "column_2")
+    assert "no header" in dialect.notes[0]
+    assert found("1,x\n2,y\n", columns=["n", "word"]).names == ("n", "word")
+    orders = Expected((), (("a", "b", "c"), ("a", "b")))
+    assert found("1,x\n2,y\n", orders).names == ("a", "b")
+
+
+def test_names_for_a_file_that_has_some() -> None:
+    dialect = found("a,b\n1,x\n", columns=["n", "word"], header=True)
+    assert (dialect.names, dialect.header) == (("n", "word"), True)
+
+
+def test_wrong_number_of_names() -> None:
+    with pytest.raises(UserError, match=r"data\.columns has 1 names; my\.csv has 2 columns"):
+        found("1,2\n", columns=["a"])
+
+
+def test_duplicate_names_are_told_with_their_places() -> None:
+    with pytest.raises(UserError, match=r"'a' is the name of more than one column \(columns 1 and 3\)"):
+        found("a,b,a\n1,2,3\n")
+    assert found("a,b,a\n1,2,3\n", columns=["a", "b", "c"], header=True).names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("cells", "decimal", "grouped"),
+    [
+        (["1.5", "2.25"], ".", False),
+        (["1,5", "2,25"], ",", False),
+        (["1.234,5", "2,25"], ",", True),
+        (["1,234.5", "2"], ".", True),
+        (["1,234,567", "2"], ".", True),
+        (["0,125", "2"], ",", False),  # no group begins with a zero
+        (["1.234", "2.345"], ".", False),
+        (["-1,5e3", "2"], ",", False),
+        (["a,b", "c"], ".", False),
+        (["1", "2"], ".", False),
+    ],
+)
+def test_decimals(cells: list[str], decimal: str, grouped: bool) -> None:
+    dialect = found("word;number\n" + "".join(f"w{k};{cell}\n" for k, cell in enumerate(cells)))
+    assert (dialect.decimal, dialect.grouped) == (decimal, grouped)
+    assert any("decimal commas" in note for note in dialect.notes) == (decimal == ",")
+
+
+def test_a_comma_that_may_be_either_is_asked_for() -> None:
+    text = "a;b\n1,234;x\n5,678;y\n"
+    with pytest.raises(UserError, match=r"'1,234' in column 'a'.*data\.decimal=',' or data\.decimal='\.'"):
+        found(text)
+    assert found(text, decimal=",").decimal == ","
+    assert found(text, decimal=".").grouped
+
+
+def test_other_columns_settle_it() -> None:
+    assert found("a;b\n1,234;0.5\n5,678;1.5\n").grouped
+    assert found("a;b\n1,234;0,5\n5,678;1,5\n").decimal == ","
+
+
+def test_contradicting_columns() -> None:
+    with pytest.raises(UserError, match=r"decimal=','"):
+        found("a;b\n1,5;0.5\n2,5;1.5\n")
+
+
+def test_empty_file() -> None:
+    with pytest.raises(UserError, match=r"my\.csv is empty"):
+        found("\n\n")
+
+
+def test_comments_are_left_out() -> None:
+    dialect = found("# made by\na,b\n# more\n1,2\n", comment="#")
+    assert (dialect.names, dialect.header) == (("a", "b"), True)
+
+
+def test_only_lines_between_records_are_comments() -> None:
+    lines = Lines(io.StringIO('a,b\n"x\n#y",1\n#z\nv,2\n', newline=""), "#")
+    assert list(records(lines, ",", '"')) == [["a", "b"], ["x\n#y", "1"], ["v", "2"]]
+
+
+def test_records_are_those_of_the_csv_module() -> None:
+    text = 'a,"b ""c""",d\r\n1,"2,\n3",4\r5,6,7'
+    mine = list(records(Lines(io.StringIO(text, newline=""), None), ",", '"'))
+    assert mine == list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_several_blanks_are_one_separator() -> None:
+    lines = Lines(io.StringIO(" 1   2 3  \n4 5   6\n", newline=""), None)
+    assert list(records(lines, " ", '"')) == [["1", "2", "3"], ["4", "5", "6"]]
+
+
+@pytest.mark.parametrize("cell", ["1", "-1.5", ".5", "1e-3", "+2,5", "1.234,5", "1,234.5"])
+def test_numbers(cell: str) -> None:
+    assert looks_like_number(cell)
+
+
+@pytest.mark.parametrize("cell", ["", "a", "1.2.3", "12,34,5", "2020-01-01", "1 2", "nan"])
+def test_no_numbers(cell: str) -> None:
+    assert not looks_like_number(cell)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"separator": "::"}, r"data\.separator is '::'; it is one character"),
+        ({"quote": ""}, r"data\.quote is ''"),
+        ({"decimal": ";"}, r"data\.decimal is ';'"),
+        ({"decimal": ",", "separator": ","}, "both a comma"),
+        ({"encoding": "utf-9"}, r"data\.encoding is 'utf-9'"),
+        ({"separator": "::", "prefix": ""}, r"^separator is '::'"),
+    ],
+)
+def test_settings_that_cannot_be(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Format(**asked)
+
+
+@pytest.mark.parametrize(("word", "separator"), [("tab", "\t"), ("\\t", "\t"), ("blank", " "), ("semicolon", ";")])
+def test_separators_have_names(word: str, separator: str) -> None:
+    assert Format(separator=word).separator == separator

@@ -1,0 +1,86 @@
+"""What flatters a score is told, and what is only a good column is not."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+
+from hypermap.tables.columns import Column, Target
+from hypermap.tables.leaks import duplicate_rows, giveaways, shared_rows
+from hypermap.tables.schema import Schema
+
+TASKS = {"classes": Target("y", "binary", ("a", "b")), "numbers": Target("y", "regression")}
+
+
+def schema(target: Target, **kinds: str) -> Schema:
+    columns = tuple(
+        Column(name, kind, parts=("year", "days") if kind == "date" else ())  # type: ignore[arg-type]
+        for name, kind in kinds.items()
+    )
+    return Schema(columns, target, (*kinds, "y"))
+
+
+def named(sentences: list[str]) -> list[str]:
+    return [sentence.split("'")[1] for sentence in sentences]
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_iris, load_diabetes])
+def test_good_columns_are_no_giveaways(load: object) -> None:
+    data = load()  # type: ignore[operator]
+    target = Target("y", "regression") if load is load_diabetes else Target("y", "multiclass", ("a", "b", "c"))
+    kinds = {f"x{k}": "number" for k in range(data.data.shape[1])}
+    assert giveaways(schema(target, **kinds), data.data.astype(float), data.target.astype(float)) == []
+
+
+def test_giveaways_of_classes() -> None:
+    generator = np.random.default_rng(1)
+    y = (np.arange(400) % 10 == 0).astype(float)  # one in ten
+    noise = generator.normal(size=400)
+    matrix = np.column_stack(
+        [
+            noise,
+            y * 3 + 0.1 * noise,  # a number
+            np.where(y > 0, 7, generator.integers(0, 5, 400)),  # a word that only the positive have
+            np.where(y > 0, np.nan, noise),  # missing where positive
+            generator.integers(0, 2, 400),
+            2000 + y,
+            noise,  # of a date; the year says it
+            np.where(generator.random(400) < 0.05, 1 - y, y),  # nearly
+        ]
+    )
+    kinds = {"noise": "number", "number": "number", "word": "category", "gap": "number", "yes": "boolean"}
+    found = giveaways(schema(TASKS["classes"], **kinds, date="date", nearly="category"), matrix, y)
+    assert named(found) == ["number", "word", "gap", "date"]
+    assert "balanced accuracy 1.000" in found[0]
+    assert "data.drop=[number]" in found[0]
+
+
+def test_giveaways_of_numbers() -> None:
+    generator = np.random.default_rng(1)
+    y = generator.normal(size=2000)
+    matrix = np.column_stack([np.exp(y), y + generator.normal(size=2000), np.round(4 * y)])
+    found = giveaways(schema(TASKS["numbers"], price="number", other="number", band="category"), matrix, y)
+    assert named(found) == ["price"]
+    assert "R²" in found[0]
+
+
+def test_few_rows_say_nothing() -> None:
+    y = np.arange(20) % 2.0
+    assert giveaways(schema(TASKS["classes"], x="number"), y[:, np.newaxis], y) == []
+
+
+def test_copies_are_counted_as_by_numpy() -> None:
+    generator = np.random.default_rng(0)
+    matrix = generator.integers(0, 4, (300, 3)).astype(float)
+    matrix[matrix == 3] = np.nan
+    y = generator.integers(0, 2, 300).astype(float)
+    unique = len(np.unique(np.nan_to_num(np.column_stack([matrix, y]), nan=9), axis=0))
+    (sentence,) = duplicate_rows(matrix, y)
+    assert sentence.startswith(f"{300 - unique} of 300 rows are exact copies")
+    assert duplicate_rows(generator.normal(size=(300, 3)), y) == []
+
+
+def test_test_rows_among_those_learnt_from() -> None:
+    matrix = np.array([[1.0, np.nan], [2.0, 3.0]])
+    (sentence,) = shared_rows(matrix, np.array([[1.0, np.nan], [2.0, 4.0], [1.0, np.nan]]))
+    assert sentence.startswith("2 of 3 test rows")
+    assert shared_rows(matrix, matrix + 10) == []
