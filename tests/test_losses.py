@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from hypermap.errors import UserError
-from hypermap.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 
 ROWS, CLASSES = 50, 4
 
@@ -129,6 +129,8 @@ def test_extreme_binary_predictions_keep_their_digits():
         (CrossEntropy(), 3, 3, (5, 3)),
         (BinaryCrossEntropy(), 2, 1, (5, 2)),
         (MeanSquaredError(), 0, 1, (5,)),
+        (Auto(), 3, 3, (5, 3)),
+        (Auto(), 2, 2, (5, 2)),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -190,3 +192,51 @@ def test_settings_out_of_range_are_refused(settings):
 def test_positive_weights_out_of_range_are_refused(weight):
     with pytest.raises(UserError, match="positive_weight"):
         BinaryCrossEntropy(positive_weight=weight)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"label_smoothing": 0.1}, {"class_weights": "balanced"}, {"class_weights": [1.0, 2.0, 0.5, 0.0]}],
+)
+def test_auto_is_cross_entropy_of_classes_bit_for_bit(logits, targets, settings):
+    assert_same(Auto(**settings), CrossEntropy(**settings), "classification", CLASSES, logits, targets)
+
+
+def test_auto_is_squared_error_of_numbers_bit_for_bit(logits):
+    assert_same(Auto(), MeanSquaredError(), "regression", 0, logits[:, :1], logits[:, 1])
+
+
+def assert_same(loss, other, task, classes, outputs, targets):
+    """Two losses with equal values, gradients and predictions."""
+    gradients = []
+    for each in (loss, other):
+        each.check(task, classes)
+        assert each.task == task
+        assert each.outputs(classes) == outputs.shape[1]
+        each.fit(targets, classes)
+        leaf = outputs.clone().requires_grad_()
+        each(leaf, targets).backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(loss(outputs, targets), other(outputs, targets))
+    assert torch.equal(*gradients)
+    assert torch.equal(loss.predictions(outputs), other.predictions(outputs))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"label_smoothing": 0.1}, "loss.label_smoothing is 0.1, for classes; the data's targets are numbers: leave"),
+        ({"class_weights": "balanced"}, "loss.class_weights is 'balanced', for classes"),
+        ({"class_weights": [1.0, 2.0]}, r"loss.class_weights is \[1.0, 2.0\], for classes"),
+    ],
+)
+def test_auto_refuses_for_numbers_what_is_for_classes(settings, told):
+    with pytest.raises(UserError, match=told):
+        Auto(**settings).check("regression", 0)
+
+
+def test_auto_refuses_what_cross_entropy_refuses():
+    with pytest.raises(UserError, match="label_smoothing is 2"):
+        Auto(label_smoothing=2)
+    with pytest.raises(UserError, match="has 2 weights; the data has 3"):
+        Auto(class_weights=[1.0, 2.0]).check("classification", 3)

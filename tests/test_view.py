@@ -106,6 +106,7 @@ def test_a_pruned_trial_counts_with_what_it_had_reached():
     assert view.score(view.trials[0]) == 0.5
     folds = replace(view, fixed={"validation.name": "kfold"})
     assert folds.score(folds.trials[0]) == pytest.approx(2 / 3)
+    assert replace(view, fixed={"validation.name": "time_series"}).score(view.trials[0]) == pytest.approx(2 / 3)
     assert view.best is None
 
 

@@ -180,6 +180,51 @@ class MeanSquaredError:
         return outputs.float().squeeze(1)
 
 
+class Auto:
+    """What suits the data's task: cross-entropy of classes, the mean squared error of numbers.
+
+    It is that loss, value for value: its arguments are those of `CrossEntropy`, which numbers have no use for.
+
+    Raises:
+        UserError: as `CrossEntropy`.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
+    ) -> None:
+        self._given = {"label_smoothing": label_smoothing, "class_weights": class_weights}
+        self._loss: Loss = CrossEntropy(label_smoothing, class_weights)
+
+    @property
+    def task(self) -> Task:
+        """What it is for; of numbers, once `check` has told it so."""
+        return self._loss.task
+
+    def check(self, task: str, classes: int) -> None:
+        """Take the loss for this task; refuse what that has no use for, and what it refuses itself."""
+        if task == MeanSquaredError.task:
+            if given := ", ".join(f"loss.{key} is {value!r}" for key, value in self._given.items() if value):
+                raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
+            self._loss = MeanSquaredError()
+        self._loss.check(task, classes)
+
+    def outputs(self, classes: int) -> int:
+        """One logit for each class, or one value."""
+        return self._loss.outputs(classes)
+
+    def fit(self, train_targets: Tensor, classes: int) -> None:
+        """As the loss that it stands for."""
+        self._loss.fit(train_targets, classes)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+        return self._loss(outputs, targets)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Probabilities (rows, classes), or values (rows,)."""
+        return self._loss.predictions(outputs)
+
+
 def _for_classes(loss: str) -> str:
     return f"loss is {loss}, for classes; the data's targets are numbers: use loss=mean_squared_error"
 

@@ -214,7 +214,7 @@ class View:
     def fits_several(self) -> bool:
         """Whether a trial is several trainings and reports their scores, or one, of which it reports epochs."""
         validation, repeats = self.fixed.get("validation.name", "holdout"), self.fixed.get("trainer.repeats", 1)
-        return validation == "kfold" or repeats > 1 or any(len(trial.scores) > 1 for trial in self.trials)
+        return validation != "holdout" or repeats > 1 or any(len(trial.scores) > 1 for trial in self.trials)
 
     @cached_property
     def reports_objective(self) -> bool:
