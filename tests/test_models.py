@@ -7,8 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hypermap.errors import UserError
-from hypermap.models import CNN, MLP, Logistic, ResNet
+from hypermap.models import CNN, MLP, Logistic, ResNet, TabularMLP, TabularResNet
 from hypermap.models.layers import Dropout, _sixteen_bits, activation, initialize
+from hypermap.models.tabular import CategoryEmbedding, PeriodicEmbedding
+from hypermap.tables.layout import Layout
 
 
 def seeded(model, *arguments, **keywords):
@@ -32,6 +34,9 @@ CONTRACT = [
     (ResNet, (1, 28, 28), {}),
     (ResNet, (3, 32, 32), {"width": 4, "blocks": [1, 1], "dropout": 0.1}),
     (ResNet, (1, 8, 8), {"blocks": [1, 1, 1]}),
+    (TabularMLP, (30,), {}),
+    (TabularMLP, (30,), {"layout": Layout(29, 1), "hidden": [], "members": 1, "number_width": 1}),
+    (TabularResNet, (30,), {"width": 16, "blocks": 1}),
 ]
 
 
@@ -268,3 +273,108 @@ class TestDropout:
     def test_rates_out_of_range_are_refused(self, rate):
         with pytest.raises(UserError, match="allowed: from 0 to less than 1"):
             Dropout(rate)
+
+
+LAYOUT = Layout(2, 1, (3, 5))
+TABULAR = [TabularMLP, TabularResNet]
+
+
+def table_rows(count: int) -> torch.Tensor:
+    """Rows of `LAYOUT`, every code of it among ten of them."""
+    generator = torch.Generator().manual_seed(0)
+    codes = [(torch.arange(count) % (size + 1)).float()[:, None] for size in LAYOUT.cardinalities]
+    plain = torch.randn(count, LAYOUT.plain, generator=generator)
+    return torch.cat([plain, *codes], 1)
+
+
+@pytest.mark.parametrize("model", TABULAR)
+class TestTabular:
+    def test_every_column_counts_and_every_parameter_learns(self, model):
+        network, rows = seeded(model, (5,), 3, LAYOUT), table_rows(24).requires_grad_()
+        F.cross_entropy(network(rows), torch.arange(24) % 3).backward()
+        assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+        assert (rows.grad[:, : LAYOUT.plain].abs().sum(0) > 0).all()
+        network.eval()
+        for column in range(LAYOUT.plain, LAYOUT.width):
+            other = rows.detach().clone()
+            other[:, column] = 1 + other[:, column] % 3  # another of the codes that both columns have
+            assert not torch.equal(network(rows), network(other))
+
+    def test_a_category_that_training_lacks_stays_zeros(self, model):
+        network, rows = seeded(model, (5,), 2, LAYOUT), table_rows(24)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(network(rows), torch.arange(24) % 2).backward()
+            optimizer.step()
+        embedded = network.embedding.categories(torch.tensor([[0, 0], [1, 5]]))
+        assert not embedded[0].any()
+        assert embedded[1].all()
+
+    def test_images_are_refused(self, model):
+        with pytest.raises(UserError, match=r"needs a table's rows .* shape \(1, 8, 8\): use model=cnn"):
+            model((1, 8, 8), 2)
+
+    @pytest.mark.parametrize("keywords", [{"category_width": 0}, {"number_width": 0}, {"frequencies": 0}])
+    def test_impossible_widths_are_refused(self, model, keywords):
+        with pytest.raises(UserError, match=f"{next(iter(keywords))} has 0"):
+            model((5,), 2, LAYOUT, **keywords)
+
+    def test_a_table_of_categories_alone(self, model):
+        rows = torch.tensor([[1.0, 0.0], [2.0, 3.0]])
+        assert seeded(model, (2,), 4, Layout(0, 0, (2, 3)))(rows).shape == (2, 4)
+
+
+def test_periodic_embedding_is_that_of_the_paper():
+    layer = seeded(PeriodicEmbedding, 3, 4, 5, 0.1)
+    numbers = torch.randn(7, 3)
+    embedded = layer(numbers).view(7, 3, 4)
+    for row, column in ((0, 0), (6, 2), (3, 1)):
+        x = numbers[row, column]
+        waves = torch.cos(2 * math.pi * (layer.frequency[column, 0] * x + layer.phase[column, 0]))
+        expected = torch.cat([x[None], waves @ layer.weight[column] + layer.bias[column, 0]])
+        torch.testing.assert_close(embedded[row, column], expected)
+
+
+def test_each_column_has_categories_of_its_own():
+    layer = seeded(CategoryEmbedding, [2, 3], 4)
+    assert layer.table.shape == (1 + 2 + 3, 4)
+    expected = torch.cat([layer.table[2], layer.table[3]])
+    assert torch.equal(layer(torch.tensor([[2, 1]]))[0], expected)
+
+
+def test_one_member_without_embeddings_is_a_perceptron():
+    network = seeded(TabularMLP, (6,), 3, hidden=[8], members=1, number_width=1, dropout=0.0, activation="relu")
+    first, last = network.hidden[0], network.output
+    rows = torch.randn(5, 6)
+    hidden = torch.relu(rows @ (first.shared.weight * first.before).T)  # biases start at 0, later factors at 1
+    expected = hidden @ (last.shared.weight * last.before).T
+    torch.testing.assert_close(network(rows), expected)
+    torch.testing.assert_close(network.eval()(rows), expected)
+
+
+@pytest.mark.parametrize("rows", [2, 8, 9])
+def test_in_training_a_row_is_one_members_and_else_the_mean_of_all(rows):
+    network = seeded(TabularMLP, (6,), 3, members=4, dropout=0.0)
+    inputs = torch.randn(rows, 6)
+    repeated = inputs.repeat_interleave(4, 0)  # row k of four is member k's
+    torch.testing.assert_close(network.train()(repeated).view(rows, 4, 3).mean(1), network.eval()(inputs))
+    alone = network.train()(inputs)
+    assert alone.shape == (rows, 3)
+    last = rows - 1
+    torch.testing.assert_close(alone[last], network(inputs[last].repeat(4, 1))[last % 4])
+
+
+def test_members_share_all_but_vectors():
+    network = TabularMLP((6,), 3, hidden=[8], members=4, number_width=1)
+    assert parameters(network) == (6 * 8 + 8 * 3) + 4 * (6 + 8 + 8) + 4 * (8 + 3 + 3)
+
+
+def test_tabular_resnet_adds_each_block_to_its_input():
+    network = seeded(TabularResNet, (6,), 2, width=8, blocks=2).eval()
+    stem = network.stem(network.embedding(rows := torch.randn(4, 6)))
+    with torch.no_grad():
+        for block in network.blocks:
+            block.residual[-1].weight.zero_()
+            block.residual[-1].bias.zero_()
+    torch.testing.assert_close(network(rows), network.output(torch.relu(network.norm(stem))))

@@ -1,20 +1,74 @@
 """From the choices of a configuration to the parts of a training run."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hypermap.build import build, check_arguments, locate
+from hypermap.errors import UserError
 from hypermap.losses import Loss
+from hypermap.tables.layout import Layout
 from hypermap.trainer import Parts
 
-# What the program adds to a choice's own values when it builds it.
+# What the program adds to a choice's own values when it builds it; a model that has a `layout` is given that, too.
 RUNTIME = {"model": ("input_shape", "outputs"), "optimizer": ("params",)}
 GROUPS = ("model", "optimizer", "scheduler", "loss", "regularizer", "augment")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How a model takes the rows of a data set.
+
+    Attributes:
+        shape: of a row, once encoded.
+        runtime: what to give to the model when it is built, beside the width of its output.
+        encode: features ``(rows, *manifest["shape"])`` to what the model takes, ``(rows, *shape)`` float32.
+    """
+
+    shape: tuple[int, ...]
+    runtime: Mapping[str, Any]
+    encode: Callable[[Tensor], Tensor]
+
+    @property
+    def layout(self) -> Layout | None:
+        """What stands where in a row; None for images, plain tables and models that need not know."""
+        return self.runtime.get("layout")
+
+
+def understand(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> Inputs:
+    """How the model of this choice takes the categories of a table: as ``data.categories`` says.
+
+    A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot.
+
+    Raises:
+        UserError: the model cannot embed what it is to embed.
+    """
+    takes_layout = "layout" in inspect.signature(locate(model.get("_target_"))).parameters
+    if "layout" not in manifest:
+        return _inputs(tuple(manifest["shape"]), None, takes_layout, lambda rows: rows)
+    layout, categories = Layout.of(manifest["layout"]), manifest["preparation"]["categories"]
+    if categories == "embedding" and not takes_layout:
+        raise UserError(
+            f"data.categories is embedding; model={model.get('name')} takes numbers alone: take model=tabular_mlp or "
+            "model=tabular_resnet, or data.categories=auto."
+        )
+    if categories == "ordinal":
+        plain = Layout(layout.numbers, layout.binary + len(layout.cardinalities))
+        return _inputs((layout.width,), plain, takes_layout, layout.shares)
+    if takes_layout and categories != "one_hot":
+        return _inputs((layout.width,), layout, takes_layout, lambda rows: rows)
+    return _inputs((layout.one_hot.width,), layout.one_hot, takes_layout, layout.spread)
+
+
+def _inputs(
+    shape: tuple[int, ...], layout: Layout | None, takes_layout: bool, encode: Callable[[Tensor], Tensor]
+) -> Inputs:
+    return Inputs(shape, {"input_shape": shape} | ({"layout": layout} if takes_layout else {}), encode)
 
 
 def make_parts(configuration: Mapping[str, Any], manifest: Mapping[str, Any], device: torch.device) -> Parts:
@@ -23,14 +77,14 @@ def make_parts(configuration: Mapping[str, Any], manifest: Mapping[str, Any], de
     Raises:
         UserError: a value that no signature takes, or a choice that does not suit the data.
     """
-    shape, classes = tuple(manifest["shape"]), len(manifest["classes"])
+    inputs, classes = understand(configuration["model"], manifest), len(manifest["classes"])
     for group in GROUPS:
-        check_arguments(configuration[group], *RUNTIME.get(group, ()))
+        check_arguments(configuration[group], *RUNTIME.get(group, ()), *(inputs.runtime if group == "model" else ()))
     loss: Loss = build(configuration["loss"])
     loss.check(manifest["task"], classes)
     augment = build(configuration["augment"])
-    augment.check(shape)
-    model = build(configuration["model"], input_shape=shape, outputs=loss.outputs(classes))
+    augment.check(inputs.shape)
+    model = build(configuration["model"], outputs=loss.outputs(classes), **inputs.runtime)
     return Parts(
         model=model.to(device),
         loss=loss,

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from hypermap import checkpoint, machine
 from hypermap.augment import Augment
 from hypermap.checkpoint import Checkpoint
-from hypermap.data.prepare import Split
+from hypermap.data.transform import Split
 from hypermap.errors import Diverged, UserError
 from hypermap.flat import FlatParameters
 from hypermap.losses import Loss

@@ -6,5 +6,6 @@ They take float32 (batch, *input_shape) and return logits or values (batch, outp
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
 from hypermap.models.resnet import ResNet
+from hypermap.models.tabular import TabularMLP, TabularResNet
 
-__all__ = ["CNN", "MLP", "Logistic", "ResNet"]
+__all__ = ["CNN", "MLP", "Logistic", "ResNet", "TabularMLP", "TabularResNet"]
