@@ -101,6 +101,23 @@ def test_a_choice_that_is_fixed_brings_its_own_parameters():
     assert found.parameters[0].expression == "tag(log,interval(1e-3,1.0))"
 
 
+# Choices under which another group has no part.
+
+IDLE = Menu(MENU.choices, MENU.has, MENU.chosen, lambda group, choice: ("optimizer",) * (choice == "logistic"))
+
+
+def test_a_group_without_a_part_brings_no_parameters():
+    menu = Menu(MENU.choices, MENU.has, {**MENU.chosen, "model": "logistic"}, IDLE.idle)
+    assert read_space([], {}, FILE, menu)[0].names == []
+    assert read_space(["optimizer.lr=0.1,0.2"], {}, FILE, menu)[0].names == ["optimizer.lr"]  # whoever asks for it
+
+
+def test_parameters_apply_where_their_group_has_a_part():
+    found = {p.name: p.condition for p in read_space(["model=mlp,logistic"], {}, FILE, IDLE)[0].parameters}
+    assert found["optimizer.lr"] == found["optimizer.betas.0"] == Condition("model", ("mlp",))
+    assert read_space([], {}, FILE, IDLE)[0].parameters[0].condition is None
+
+
 # Choices that are searched.
 
 

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from ruamel.yaml import YAML
 
 from hypermap import compose as module
-from hypermap.data.prepare import FORMAT
+from hypermap.data.transform import FORMAT
 from hypermap.errors import UserError
 
 # Told once by the module that asks for it; pytest resets the filters for each test.

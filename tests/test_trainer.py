@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from hypermap import checkpoint
 from hypermap.augment import Augment
-from hypermap.data.prepare import Split
+from hypermap.data.transform import Split
 from hypermap.errors import Diverged, Interrupted, UserError
 from hypermap.losses import CrossEntropy, MeanSquaredError
 from hypermap.models import CNN, MLP, Logistic

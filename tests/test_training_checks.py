@@ -136,6 +136,13 @@ def test_a_validation_loss_that_still_falls_counts_where_a_coarse_score_stands()
     assert length(replace(view, histories={}), USUAL).level == "ok"
 
 
+def test_models_that_are_fitted_in_one_go_have_no_best_epoch():
+    verdict = length(view_of([trial([], value=0.9, kept_epoch=0, epochs=0)] * 4), USUAL)
+    assert (verdict.level, verdict.figure) == ("ok", "best epochs are not known")
+    assert verdict.advice == "These models have none: they are fitted in one go."
+    assert "Report every epoch" in length(view_of([trial([], value=0.9)] * 4), USUAL).advice
+
+
 def test_a_best_epoch_at_the_beginning_asks_for_fewer_epochs():
     """Kept after 2 of 20; twice that is four."""
     verdict = length(view_of([trial(-LEVEL, kept_epoch=2, epochs=20)] * 4), USUAL)

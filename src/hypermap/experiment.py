@@ -1,4 +1,4 @@
-"""From a configuration and prepared data to a trained network and its figures on the validation rows."""
+"""From a configuration and prepared data to a trained model and its figures on the validation rows."""
 
 import hashlib
 import inspect
@@ -15,12 +15,13 @@ from hypermap.build import locate
 from hypermap.errors import Diverged, OutOfMemory, Pruned
 from hypermap.files import fingerprint
 from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
+from hypermap.learners import Learned
 from hypermap.parts import GROUPS
-from hypermap.trainer import Report, Trained, unheard
+from hypermap.trainer import Report, unheard
 
 RUNS = Path("runs")
 
-Kept = tuple[Fitted, Trained]
+Kept = tuple[Fitted, Learned]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Result:
     monitor: str
     figures: dict[str, float]  # by name: accuracy, loss, …
     scores: list[float]  # the objective of each fit
-    kept_epoch: int  # of the model that is kept; where none is, of the first fit
+    kept_epoch: int  # of the model that is kept; where none is, of the first fit; 0 where there are no epochs
     epochs: int  # likewise
     seconds: float  # of all trainings
-    parameters: int  # the weights' number
+    parameters: int | None  # the weights' number; None for a model without
     threads: int
-    latency_ms: float | None  # of a forward pass of one row; None where it was not asked for
+    latency_ms: float | None  # of a prediction for one row; None where it was not asked for
 
 
 def train(
@@ -54,9 +55,10 @@ def train(
 ) -> Result:
     """Train, going on from an interrupted run of the same settings, and write the outcome.
 
-    Writes ``model.safetensors`` (weights by name), ``model.json`` (what made them) and ``history.csv`` into
-    `output`, and the flat metrics of the validation rows as JSON to `validation`. The seconds of each epoch,
-    which differ from run to run, stay in ``runs/``. Where there are several fits, their figures stand in
+    Writes ``model.safetensors`` (weights by name; of a model of scikit-learn ``model.skops``), ``model.json`` (what
+    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into `output`, and the
+    flat metrics of the validation rows as JSON to `validation`. The seconds of each epoch, which differ from run to
+    run, stay in ``runs/``. Where there are several fits, their figures stand in
     ``scores.csv`` beside the model; the model is that of the prepared splits and the configuration's own seed.
 
     Args:
@@ -68,7 +70,7 @@ def train(
             the step being its number. What was reported before an interruption may be reported again.
         pause: called after each epoch; raises `Interrupted` where a person has asked to stop.
         refit: where no fit is on the prepared splits, train the model to keep on them; else none is kept.
-        measure_latency: time a forward pass of one row.
+        measure_latency: time the prediction for one row.
 
     Raises:
         Diverged: a loss that is not finite.
@@ -79,7 +81,7 @@ def train(
     """
     machine.make_repeatable()
     fitter = Fitter(configuration, prepared)
-    torch.set_num_threads(fitter.threads)
+    torch.set_num_threads(fitter.learner.threads)
     plan = fitter.plan()
     with checkpoint.own_folder(RUNS, _identity(fitter)) as state:
         try:
@@ -100,8 +102,8 @@ def train(
         kept_epoch=told.kept_epoch,
         epochs=told.epochs,
         seconds=sum(fit.seconds for fit in trained),
-        parameters=fitter.parameters,
-        threads=fitter.threads,
+        parameters=fitter.learner.parameters,
+        threads=fitter.learner.threads,
         latency_ms=fitter.latency_ms() if measure_latency else None,
     )
 
@@ -135,17 +137,16 @@ def _write(
     """Write what the training leaves behind, and remove what another left there; return the figures."""
     stale = set(outcome.FILES)
     if kept:
-        fitted, trained = kept
+        fitted, learned = kept
         record = outcome.Record(
             fitted.kept_epoch,
-            trained.stopped_early,
+            learned.stopped_early,
             fitter.monitor,
-            fitter.parameters,
-            fitter.environment,
+            fitter.learner.parameters,
+            fitter.learner.environment,
             dict(fitter.configuration),
         )
-        outcome.write_trained(output, trained.weights, record, trained.history)
-        stale -= {outcome.MODEL, outcome.RECORD, outcome.HISTORY}
+        stale -= outcome.write_trained(output, outcome.TrainedModel(record, learned.predict), learned.history)
     if plan == [fitter.holdout]:
         figures, spread = fits[0].figures, {}
     else:
@@ -180,4 +181,4 @@ def _identity(fitter: Fitter) -> str:
     settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
     settings["trainer"] = {**settings["trainer"], "reports_per_epoch": None}  # it changes no number
     data = [fitter.manifest["fingerprint"], fitter.manifest["raw_sha256"]]
-    return fingerprint([settings, *data, fitter.environment, code])
+    return fingerprint([settings, *data, fitter.learner.environment, code])

@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from hypermap import checkpoint, machine, outcome
+from hypermap import checkpoint, outcome
 from hypermap.build import build
-from hypermap.data.prepare import Split, fitted_on, load_published, read_manifest, scaled
+from hypermap.data.balance import oversample
+from hypermap.data.prepare import load_published
+from hypermap.data.transform import Split, read_transform
 from hypermap.errors import UserError
 from hypermap.files import write_csv, write_json
-from hypermap.parts import make_parts
-from hypermap.trainer import Report, Settings, Trained, Trainer, unheard
+from hypermap.learners import Learned, Rows, make_learner
+from hypermap.trainer import Report, Settings, unheard
 from hypermap.validation import Fold, Pool, Validation, derived_seed
 
 FINISHED = "finished.json"
@@ -35,16 +38,16 @@ class Fitted:
     """What a fit came to: the validation figures of its best epoch."""
 
     figures: dict[str, float]
-    kept_epoch: int  # from 1
+    kept_epoch: int  # from 1; 0 where there are no epochs
     epochs: int
     seconds: float
 
 
-class Rows:
-    """The rows that are not test, and those of each fold as a network sees them."""
+class Folds:
+    """The rows that are not test, and those of each fold as a model sees them."""
 
-    def __init__(self, prepared: Path, manifest: Mapping[str, Any]) -> None:
-        self.manifest = manifest
+    def __init__(self, prepared: Path) -> None:
+        self.transform = read_transform(prepared)
         self.train, self.validation = (load_published(prepared, name) for name in ("train", "validation"))
         self.order = torch.argsort(torch.cat([self.train.rows, self.validation.rows]))
 
@@ -53,35 +56,41 @@ class Rows:
         """What a validation has to know of them."""
         cut = len(self.train.rows)
         positions = np.argsort(self.order.numpy())  # where each row of the two splits stands in the pool
+        targets, groups, times = map(self._pooled, ("targets", "groups", "times"))
+        assert targets is not None
         return Pool(
-            targets=torch.cat([self.train.targets, self.validation.targets])[self.order].numpy(),
-            classes=tuple(self.manifest["classes"]),
+            targets=targets.numpy(),
+            classes=tuple(self.transform.manifest["classes"]),
             holdout=Fold(positions[:cut], positions[cut:]),
-            seed=self.manifest["split_seed"],
+            seed=self.transform.manifest["split_seed"],
+            groups=None if groups is None else groups.numpy(),
+            times=None if times is None else times.numpy(),
         )
 
-    def of(self, fold: Fold, device: torch.device) -> tuple[Split, Split, Mapping[str, Any]]:
-        """Training and validation rows, and the manifest by which both are scaled: that of these training rows."""
+    def of(self, fold: Fold) -> Rows:
+        """Training and validation rows, transformed by what is fitted on these training rows alone.
+
+        Where classes are to be evened out, training rows of the smaller ones are repeated, after the fit.
+        """
         if fold is self.pool.holdout:
-            train, validation, manifest = self.train, self.validation, self.manifest
+            train, validation, transform = self.train, self.validation, self.transform
         else:
-            train, validation = self._at(fold.train), self._at(fold.validation)
-            manifest = fitted_on(train, self.manifest)
-        return _on(scaled(train, manifest), device), _on(scaled(validation, manifest), device), manifest
+            train, validation = _at(self._published, fold.train), _at(self._published, fold.validation)
+            transform = self.transform.refit(train)
+        learned = transform(train)
+        if transform.manifest["oversample"]:
+            learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest["split_seed"]))
+        return Rows(learned, transform(validation), transform)
 
     @cached_property
     def _published(self) -> Split:
-        """The pool's rows, as published."""
-        first, second, order = self.train, self.validation, self.order
-        return Split(
-            torch.cat([first.inputs, second.inputs])[order],
-            torch.cat([first.targets, second.targets])[order],
-            torch.cat([first.rows, second.rows])[order],
-        )
+        """The pool's rows, as published, without the features that only the prepared splits have."""
+        return Split(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
 
-    def _at(self, positions: np.ndarray) -> Split:
-        wanted, pooled = torch.from_numpy(positions), self._published
-        return Split(pooled.inputs[wanted], pooled.targets[wanted], pooled.rows[wanted])
+    def _pooled(self, name: str) -> Tensor | None:
+        """A tensor of both splits, in the raw data's order; None where they have none of this name."""
+        parts = [getattr(split, name) for split in (self.train, self.validation)]
+        return None if parts[0] is None else torch.cat(parts)[self.order]
 
 
 class Fitter:
@@ -94,15 +103,11 @@ class Fitter:
     def __init__(self, configuration: Mapping[str, Any], prepared: Path) -> None:
         self.configuration = configuration
         self.settings: Settings = build(configuration["trainer"])
-        self.device = machine.choose_device(self.settings.device)
-        self.manifest = read_manifest(prepared)
+        transform = read_transform(prepared)
+        self.manifest = transform.manifest
         self.monitor = self.settings.monitored(self.manifest["task"])
-        with machine.told_out_of_memory(self.settings.batch_size):
-            model = make_parts(configuration, self.manifest, torch.device("cpu")).model
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.threads = self.settings.threads or machine.choose_threads(model, self.settings.batch_size)
-        self.environment = machine.environment(self.device, self.threads)
-        self.rows = Rows(prepared, self.manifest)
+        self.learner = make_learner(configuration, self.settings, self.manifest)
+        self.folds = Folds(prepared)
 
     def plan(self) -> list[Fit]:
         """Every fold with every seed. The first seed is the configuration's own; it has all folds before the next.
@@ -111,7 +116,7 @@ class Fitter:
             UserError: the folds cannot be made, or the monitored figure does not exist for so few rows.
         """
         validation: Validation = build(self.configuration["validation"])
-        folds = validation.folds(self.rows.pool)
+        folds = validation.folds(self.folds.pool)
         if self.monitor == "r2" and min(len(fold.validation) for fold in folds) < 2:
             raise UserError("r2 does not exist for one validation row: validate on more, or take trainer.monitor=loss.")
         seeds = [derived_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
@@ -120,36 +125,23 @@ class Fitter:
     @property
     def holdout(self) -> Fit:
         """The fit on the prepared splits."""
-        return Fit(self.rows.pool.holdout, self.configuration["seed"])
+        return Fit(self.folds.pool.holdout, self.configuration["seed"])
 
-    def fit(self, fit: Fit, state: Path, report: Report = unheard) -> tuple[Fitted, Trained]:
+    def fit(self, fit: Fit, state: Path, report: Report = unheard) -> tuple[Fitted, Learned]:
         """Train, going on from what `state` holds, and leave there the state and the history with its seconds.
 
         Raises:
             Diverged: a loss that is not finite.
             OutOfMemory: the network and its batches are too large.
-            UserError: a state that cannot be read.
+            UserError: a state that cannot be read, or rows or settings that the model refuses.
         """
-        with machine.told_out_of_memory(self.settings.batch_size):
-            torch.manual_seed(fit.seed)
-            parts = make_parts(self.configuration, self.manifest, self.device)
-            trainer = Trainer(parts, self.settings, self.manifest["task"], fit.seed, self.device)
-            train, validation, manifest = self.rows.of(fit.fold, self.device)
-            parts.loss.fit(train.targets, len(manifest["classes"]))
-            # Whoever is reported to shows how far it is.
-            trained = trainer.fit(train, validation, state, quiet=report is not unheard, report=report)
-            parts.model.load_state_dict(trained.weights)
-            predictions = outcome.predict(parts.model, parts.loss, validation, manifest, self.settings.precision)
-        history, kept = trained.history, trained.kept_epoch
-        figures = outcome.score(validation, predictions, manifest) | {"loss": history[kept - 1]["validation_loss"]}
-        write_csv(state / outcome.HISTORY, (*outcome.COLUMNS, "seconds"), history)
-        return Fitted(figures, kept, len(history), sum(row["seconds"] for row in history)), trained
+        learned = self.learner.learn(self.folds.of(fit.fold), fit.seed, state, report)
+        write_csv(state / outcome.HISTORY, (*outcome.COLUMNS, "seconds"), learned.history)
+        return Fitted(learned.figures, learned.kept_epoch, len(learned.history), learned.seconds), learned
 
     def latency_ms(self) -> float:
-        """The median time of a forward pass of one row, in milliseconds."""
-        model = make_parts(self.configuration, self.manifest, self.device).model
-        row = torch.zeros((1, *self.manifest["shape"]), device=self.device)
-        return machine.latency_ms(model, row, self.settings.precision)
+        """The median time of a prediction for one row, in milliseconds."""
+        return self.learner.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
 
 
 def write_finished(folder: Path, fitted: Fitted) -> None:
@@ -180,5 +172,7 @@ def forget(state: Path) -> None:
         (folder / FINISHED).unlink(missing_ok=True)
 
 
-def _on(split: Split, device: torch.device) -> Split:
-    return replace(split, inputs=split.inputs.to(device), targets=split.targets.to(device))
+def _at(split: Split, positions: np.ndarray) -> Split:
+    """The rows at these positions."""
+    wanted = torch.from_numpy(positions)
+    return Split(split.inputs[wanted], split.targets[wanted], split.rows[wanted])

@@ -1,4 +1,4 @@
-"""What a training leaves behind: weights, what made them, their history and figures; written and read here."""
+"""What a training leaves behind: a model, what made it, its history and figures; written and read here."""
 
 import csv
 import json
@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hypermap import checkpoint, metrics
-from hypermap.data.prepare import Split
+from hypermap import checkpoint, classical, machine, metrics
+from hypermap.build import build
+from hypermap.data.transform import MANIFEST, PREPARATION, Split, Transform, read_transform
 from hypermap.errors import UserError
 from hypermap.files import write_csv, write_json
 from hypermap.losses import Loss
-from hypermap.parts import make_parts
-from hypermap.trainer import forward_all
+from hypermap.parts import Inputs, make_parts, understand
+from hypermap.trainer import EVALUATION_ROWS, forward_all
 
-MODEL, RECORD, HISTORY, SCORES = "model.safetensors", "model.json", "history.csv", "scores.csv"
-FILES = (MODEL, RECORD, HISTORY, SCORES)
+MODEL, ESTIMATOR = "model.safetensors", classical.ESTIMATOR
+RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
+FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, SCORES)
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
@@ -30,38 +32,108 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Record:
-    """What made a network's weights; ``model.json``."""
+    """What made a model; ``model.json``."""
 
-    kept_epoch: int  # from 1
+    kept_epoch: int  # from 1; 0 where there are no epochs
     stopped_early: bool
     monitor: str  # what the epoch was picked by
-    parameters: int  # the weights' number
+    parameters: int | None  # the weights' number; None for a model without
     environment: dict[str, str]
     configuration: dict[str, Any]
 
 
-def write_trained(folder: Path, weights: Mapping[str, Tensor], record: Record, history: list[dict[str, Any]]) -> None:
-    """Write the three files into `folder`: equal trainings write equal bytes, so the seconds stay out."""
-    checkpoint.write_tensors(folder / MODEL, weights)
-    write_json(folder / RECORD, asdict(record))
+@dataclass(frozen=True)
+class Network:
+    """A trained network as a predictor of prepared features, which lie on its device."""
+
+    module: nn.Module
+    loss: Loss
+    transform: Transform
+    inputs: Inputs
+    precision: str
+
+    def __call__(self, features: Tensor) -> np.ndarray:
+        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
+        outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
+        predicted = self.loss.predictions(outputs).double().cpu().numpy()
+        if not self.transform.manifest["classes"]:
+            return self.transform.natural(predicted)
+        shares: np.ndarray = predicted / predicted.sum(axis=1, keepdims=True)
+        return shares
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that was trained: ``predict(features)`` asks it, features being as `hypermap.data.prepare.load` has them.
+
+    Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64.
+    """
+
+    record: Record
+    predict: Network | classical.Model
+
+    @property
+    def transform(self) -> Transform:
+        """From published rows to features, and back from standardised values."""
+        return self.predict.transform
+
+    @property
+    def inputs(self) -> Inputs:
+        """How the model takes features."""
+        return self.predict.inputs
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The network; None for a model of scikit-learn."""
+        return self.predict.module if isinstance(self.predict, Network) else None
+
+    @property
+    def loss(self) -> Loss | None:
+        """What the network was trained by; None for a model of scikit-learn."""
+        return self.predict.loss if isinstance(self.predict, Network) else None
+
+
+def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, Any]]) -> set[str]:
+    """Write a model into `folder` with all that it takes to predict, and return the files' names.
+
+    Equal trainings write equal bytes, so the seconds stay out.
+    """
+    if isinstance(trained.predict, Network):
+        model = MODEL
+        checkpoint.write_tensors(folder / MODEL, trained.predict.module.state_dict())
+    else:
+        model = ESTIMATOR
+        classical.save(folder / ESTIMATOR, trained.predict)
+    trained.transform.write(folder)
+    write_json(folder / RECORD, asdict(trained.record))
     write_csv(folder / HISTORY, COLUMNS, [{key: row[key] for key in COLUMNS} for row in history])
+    return {model, RECORD, HISTORY, *trained.transform.contents()}
 
 
-def read_trained(folder: Path, manifest: Mapping[str, Any]) -> tuple[nn.Module, Loss, Record]:
-    """The network and its loss, on the CPU, and the record of what made them.
+def read_trained(folder: Path) -> TrainedModel:
+    """What `write_trained` wrote, on the CPU.
 
     Raises:
         UserError: a file is missing or damaged, or the weights are not of this network.
     """
     try:
         record = Record(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        parts = make_parts(record.configuration, manifest, torch.device("cpu"))
+        if not (folder / MANIFEST).exists():
+            raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
+        transform = read_transform(folder)
+        choice = record.configuration["model"]
+        if classical.is_family(choice):
+            return TrainedModel(record, classical.load(folder / ESTIMATOR, choice, transform, REMEDY, machine.CORES))
+        parts = make_parts(record.configuration, transform.manifest, torch.device("cpu"))
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        precision = build(record.configuration["trainer"]).precision
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
-    return parts.model, parts.loss, record
+    network = Network(parts.model, parts.loss, transform, understand(choice, transform.manifest), precision)
+    return TrainedModel(record, network)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -101,28 +173,13 @@ def read_figures(path: Path, split: str) -> dict[str, float]:
         raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
 
 
-def predict(model: nn.Module, loss: Loss, split: Split, manifest: Mapping[str, Any], precision: str) -> np.ndarray:
-    """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
-    predicted = loss.predictions(forward_all(model, split.inputs, precision)).double().cpu().numpy()
-    if manifest["task"] == "regression":
-        return _natural(predicted, manifest)
-    shares: np.ndarray = predicted / predicted.sum(axis=1, keepdims=True)
-    return shares
-
-
-def targets(split: Split, manifest: Mapping[str, Any]) -> np.ndarray:
+def targets(split: Split, transform: Transform) -> np.ndarray:
     """The true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
     values = split.targets.cpu().numpy()
-    return values if manifest["task"] == "classification" else _natural(values.astype(np.float64), manifest)
+    return values if transform.manifest["classes"] else transform.natural(values.astype(np.float64))
 
 
-def score(split: Split, predictions: np.ndarray, manifest: Mapping[str, Any]) -> dict[str, float]:
+def score(split: Split, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
     """Every metric of the task."""
-    measure = metrics.classification if manifest["task"] == "classification" else metrics.regression
-    return measure(targets(split, manifest), predictions)
-
-
-def _natural(standardised: np.ndarray, manifest: Mapping[str, Any]) -> np.ndarray:
-    """From the training targets' mean and deviation back to the target's own unit."""
-    natural: np.ndarray = standardised * manifest["target_scale"] + manifest["target_shift"]
-    return natural
+    measure = metrics.classification if transform.manifest["classes"] else metrics.regression
+    return measure(targets(split, transform), predictions)

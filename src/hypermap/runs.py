@@ -38,5 +38,12 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
 def told(result: "Result") -> str:
     """How a training went, in one line."""
     fits = len(result.scores)
-    kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
-    return f"Validation {result.monitor} {result.objective:.4f} {kept}, trained in {result.seconds:.1f} s"
+    said = f"Validation {result.monitor} {result.objective:.4f}"
+    if result.epochs:
+        kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
+        return f"{said} {kept}, trained in {result.seconds:.1f} s"
+    mean = f", mean of {fits} trainings" if fits > 1 else ""
+    return (
+        f"{said}{mean}, fitted in {result.seconds:.1f} s\n"
+        "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment and trainer.epochs have no part in it)"
+    )

@@ -1,7 +1,7 @@
 """What Hypermap's own training tells a sweep: its objective, what a study must match, and each trial's version."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import optuna
 from filelock import FileLock
 
 from hypermap import versions
-from hypermap.data.prepare import read_manifest
+from hypermap.compose import menu_of
+from hypermap.data.transform import read_manifest
 from hypermap.errors import UserError
 from hypermap.files import write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
@@ -45,6 +46,14 @@ class Training(Application):
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Hold a configuration to the rules of a single run."""
         validate(configuration)
+
+    def idle(self, group: str, choice: str) -> Collection[str]:
+        """How a network is trained, where the model is none."""
+        if group != "model":
+            return ()
+        from hypermap.classical import IDLE, is_family  # brings torch
+
+        return IDLE if is_family(menu_of(f"model={choice}")["model"]) else ()
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
@@ -148,10 +157,10 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
     # The number of threads changes the last digits of a sum, so it belongs to what makes the figures.
     trainer = {**configuration["trainer"], "threads": result.threads}
     trial.configuration = {**configuration, "trainer": trainer}
-    figures = {**result.figures, "parameters": result.parameters, "latency_ms": result.latency_ms}
-    figures["seconds"] = result.seconds
+    told = result.figures | ({} if result.parameters is None else {"parameters": result.parameters})
+    figures = {**told, "latency_ms": result.latency_ms, "seconds": result.seconds}
     trial.record |= {
-        "figures": {**result.figures, "parameters": result.parameters},
+        "figures": told,
         "epochs": result.epochs,
         "kept_epoch": result.kept_epoch,
         **({"scores": result.scores} if len(result.scores) > 1 else {}),

@@ -1,6 +1,6 @@
 """From overrides, a space file and ``hydra.sweeper.params`` to a `Space`: the one reader of Hydra's sweep grammar."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ class Menu:
     choices: Callable[[str], Sequence[str]]  # of a group, empty where it is none
     has: Callable[[str, str, str], bool]  # whether a choice of a group has a key
     chosen: Mapping[str, str]  # the baseline's choice of each group
+    idle: Callable[[str, str], Collection[str]] = lambda group, choice: ()  # groups with no part under a choice
 
 
 def read_space(
@@ -60,7 +61,9 @@ def _add_file(
                 f"space: {group} must map choices to their parameters, as in {{adam: {{lr: interval(…)}}}}."
             )
         several = group in swept
-        in_use = set(swept[group].distribution.choices) if several else {menu.chosen.get(group)}  # type: ignore[attr-defined]
+        in_use, only = _choices(group, swept, menu), _only_under(group, swept, menu)
+        if any(not condition.choices for condition in only):
+            continue
         for choice, parameters in by_choice.items():
             if choice not in (known := menu.choices(group)):
                 raise UserError(
@@ -75,7 +78,25 @@ def _add_file(
                     name = f"{group}.{choice}.{key}"
                     swept[name] = replace(parameter, name=name, condition=Condition(group, (choice,)))
                 else:
-                    swept[path] = parameter
+                    swept[path] = replace(parameter, condition=next(iter(only), None))
+
+
+def _choices(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[str, ...]:
+    """The choices of a group that a trial may have."""
+    if group in swept:
+        return tuple(str(choice) for choice in swept[group].distribution.choices)  # type: ignore[attr-defined]
+    return (menu.chosen[group],) if group in menu.chosen else ()
+
+
+def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> list[Condition]:
+    """Where a group has no part under every choice of another: under which it has."""
+    conditions = []
+    for other in menu.chosen:
+        choices = _choices(other, swept, menu)
+        having = tuple(choice for choice in choices if group not in menu.idle(other, choice))
+        if having != choices:
+            conditions.append(Condition(other, having))
+    return conditions
 
 
 def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Menu) -> Parameter:
@@ -83,7 +104,7 @@ def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Men
     group, _, key = parameter.key.partition(".")
     if parameter.condition is not None or not key or group not in swept or not menu.choices(group):
         return parameter
-    choices = tuple(str(choice) for choice in swept[group].distribution.choices)  # type: ignore[attr-defined]
+    choices = _choices(group, swept, menu)
     having = tuple(choice for choice in choices if menu.has(group, choice, key))
     if not having:
         raise UserError(f"{parameter.key}: none of the choices {', '.join(choices)} has a key {key!r}.")

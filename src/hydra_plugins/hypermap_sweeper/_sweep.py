@@ -194,7 +194,7 @@ class Sweep:
         chosen = {str(k): str(v) for k, v in self.config.hydra.runtime.choices.items()}
         file = OmegaConf.select(self.config, "space")
         params = self.settings["params"] or {}
-        menu = Menu(self.choices, has, chosen)
+        menu = Menu(self.choices, has, chosen, self.application.idle)
         return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, menu)
 
     def purpose(self, space: Space) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a sweep asks of the program whose task it runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class Application:
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Refuse a configuration that no trial should begin with."""
+
+    def idle(self, group: str, choice: str) -> Collection[str]:
+        """The groups that have no part in the task where `group` has this choice: a space file's are not searched."""
+        return ()
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None

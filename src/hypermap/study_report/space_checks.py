@@ -63,7 +63,7 @@ def goal(view: View, thresholds: Thresholds) -> Verdict:
         hint = near(unknown[0], [axis.name for axis in view.axes])
         at = f" but fixed at {short(view.fixed[unknown[0]])}" if unknown[0] in view.fixed else hint
         was = "were" if len(unknown) > 1 else "was"
-        advice = f"{both(unknown)} {was} to be learnt about and {was} not searched{at}: sweep values of it to compare."
+        advice = f"{both(unknown)} {was} to be learned about and {was} not searched{at}: sweep values of it to compare."
         return _GOAL("look", f"{both(unknown)} not searched", advice, _purpose(view), numbers)
     if view.goal is None and not wanted:
         later = "; in the next sweep by hydra.sweeper.goal and hydra.sweeper.scientific" if view.origin.program else ""

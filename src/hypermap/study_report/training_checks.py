@@ -103,7 +103,9 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
     known = [(trial, place) for trial in trials if (place := _place(view, trial)) is not None]
     numbers: dict[str, Any] = {"early": thresholds.early, "late": thresholds.late, "best": thresholds.best}
     if not known:
+        fitted = trials and all(trial.kept_epoch == 0 for trial in trials)
         advice = "Report every epoch to the study to see where the best one lies."
+        advice = "These models have none: they are fitted in one go." if fitted else advice
         return Verdict("length", question, "ok", "best epochs are not known", advice, None, numbers)
     median = statistics.median(place for _, place in known)
     rising = [trial.number for trial, place in known if place > 1 - thresholds.late and _improves(view, trial)]

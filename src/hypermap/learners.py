@@ -1,0 +1,171 @@
+"""How a model is trained, given its rows: a network epoch by epoch, a model of scikit-learn in one go."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import sklearn
+import torch
+
+from hypermap import classical, machine, outcome
+from hypermap.data.transform import Split, Transform
+from hypermap.parts import Inputs, make_parts, understand
+from hypermap.trainer import Report, Settings, Trainer, unheard
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one training learns from and is judged by, as `transform` makes it, on the CPU."""
+
+    train: Split
+    validation: Split
+    transform: Transform
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained model, its validation figures, and its history: a row an epoch, none where there are no epochs."""
+
+    predict: outcome.Network | classical.Model
+    figures: dict[str, float]
+    history: list[dict[str, Any]]
+    kept_epoch: int  # from 1; 0 where there are no epochs
+    stopped_early: bool
+    seconds: float
+
+
+class Learner(Protocol):
+    """What can train the model of one configuration; construction checks its values."""
+
+    threads: int
+    parameters: int | None  # the weights' number
+    environment: dict[str, str]  # what the figures depend on beside the configuration
+
+    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:
+        """Train, going on from what `state` holds, and leave there the state."""
+        ...
+
+    def latency_ms(self, rows: Callable[[], Rows]) -> float:
+        """The median time of a prediction for one row, in milliseconds; `rows` are to be learned from if need be."""
+        ...
+
+
+def make_learner(configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> Learner:
+    """The learner for the model of a configuration.
+
+    Raises:
+        UserError: a value that does not suit the data, the machine or a signature.
+    """
+    if classical.is_family(configuration["model"]):
+        return Families(configuration, settings, manifest)
+    return Networks(configuration, settings, manifest)
+
+
+class Networks:
+    """Trains networks with `Trainer`, on the device of the settings."""
+
+    def __init__(self, configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> None:
+        self.configuration = configuration
+        self.settings = settings
+        self.manifest = manifest
+        self.device = machine.choose_device(settings.device)
+        self.inputs = understand(configuration["model"], manifest)
+        with machine.told_out_of_memory(settings.batch_size):
+            model = make_parts(configuration, manifest, torch.device("cpu")).model
+        self.parameters: int | None = sum(parameter.numel() for parameter in model.parameters())
+        self.threads = settings.threads or machine.choose_threads(model, settings.batch_size)
+        self.environment = machine.environment(self.device, self.threads)
+
+    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:
+        """Train, and load the best epoch's weights.
+
+        Raises:
+            Diverged: a loss that is not finite.
+            OutOfMemory: the network and its batches are too large.
+            UserError: a state that cannot be read.
+        """
+        manifest = rows.transform.manifest
+        with machine.told_out_of_memory(self.settings.batch_size):
+            torch.manual_seed(seed)
+            inputs = understand(self.configuration["model"], manifest)  # another fold may know other categories
+            parts = make_parts(self.configuration, manifest, self.device)
+            trainer = Trainer(parts, self.settings, manifest["task"], seed, self.device)
+            train, validation = (_on(self.device, split, inputs) for split in (rows.train, rows.validation))
+            parts.loss.fit(train.targets, len(manifest["classes"]))
+            # Whoever is reported to shows how far it is.
+            trained = trainer.fit(train, validation, state, quiet=report is not unheard, report=report)
+            parts.model.load_state_dict(trained.weights)
+            network = outcome.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
+            predictions = network(rows.validation.inputs.to(self.device))
+        history, kept = trained.history, trained.kept_epoch
+        loss = {"loss": history[kept - 1]["validation_loss"]}
+        return Learned(
+            network,
+            outcome.score(rows.validation, predictions, rows.transform) | loss,
+            history,
+            kept,
+            trained.stopped_early,
+            sum(row["seconds"] for row in history),
+        )
+
+    def latency_ms(self, rows: Callable[[], Rows]) -> float:
+        """The median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
+        model = make_parts(self.configuration, self.manifest, self.device).model
+        row = torch.zeros((1, *self.inputs.shape), device=self.device)
+        return machine.latency_ms(model, row, self.settings.precision)
+
+
+class Families:
+    """Fits the families of scikit-learn, on the CPU; how a network is trained has no part in it."""
+
+    parameters: int | None = None
+
+    def __init__(self, configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> None:
+        self.choice, self.seed = configuration["model"], configuration["seed"]
+        classical.make(self.choice, manifest)
+        self.threads = settings.threads or classical.choose_threads(self.choice, manifest)
+        self.environment = machine.environment(torch.device("cpu"), self.threads)
+        self.environment["scikit-learn"] = sklearn.__version__
+        self.last: classical.Model | None = None
+
+    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:
+        """Fit; `state` has nothing to go on from, and there is nothing to report before the end.
+
+        Raises:
+            UserError: values that the family refuses, or rows that do not suit it.
+        """
+        started = time.perf_counter()
+        self.last = model = self._fit(rows, seed)
+        seconds = time.perf_counter() - started
+        figures = outcome.score(rows.validation, model(rows.validation.inputs), rows.transform)
+        return Learned(model, figures | {"loss": _loss(model, rows.validation, figures)}, [], 0, False, seconds)
+
+    def latency_ms(self, rows: Callable[[], Rows]) -> float:
+        """The median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
+        if self.last is None:  # every fit was done before an interruption
+            self.last = self._fit(rows(), self.seed)
+        row, times = torch.zeros((1, *self.last.transform.manifest["shape"])), []
+        for _ in range(machine.LATENCY_CALLS + 5):  # the first few warm up
+            started = time.perf_counter()
+            self.last(row)
+            times.append(time.perf_counter() - started)
+        return 1000 * statistics.median(times[5:])
+
+    def _fit(self, rows: Rows, seed: int) -> classical.Model:
+        return classical.fit(self.choice, rows.train, rows.validation, rows.transform, seed, self.threads)
+
+
+def _loss(model: classical.Model, validation: Split, figures: Mapping[str, float]) -> float:
+    """What a network's usual loss would be: cross-entropy, or the squared error of the standardised target."""
+    if "log_loss" in figures:
+        return figures["log_loss"]
+    return float(np.square(model.standardised(validation.inputs) - validation.targets.double().numpy()).mean())
+
+
+def _on(device: torch.device, split: Split, inputs: Inputs) -> Split:
+    """Rows as the model takes them, on its device."""
+    return replace(split, inputs=inputs.encode(split.inputs.to(device)), targets=split.targets.to(device))
