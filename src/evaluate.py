@@ -11,8 +11,8 @@ REPORTS = Path("reports")
 
 
 def main() -> None:
-    """Write reports/test.json, reports/intervals.json and reports/report.md with its pictures and plots."""
-    metrics = evaluate(read_slice(CONFIG), Path("data/prepared"), Path("models"), REPORTS)
+    """Write test.json, intervals.json, baselines.json and report.md with its pictures and plots into reports/."""
+    metrics = evaluate(read_slice(CONFIG), Path("data/prepared"), Path("models"), Path("baselines"), REPORTS)
     print(f"Test {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
     print(f"Report: {REPORTS / 'report.md'}")
 

@@ -1,22 +1,29 @@
-"""Write the order of an experiment: python src/order.py NAME (or: make order EXPERIMENT=NAME)."""
+"""Write the order of an experiment: python src/order.py NAME [key=value …] (or: make order EXPERIMENT=NAME WITH=…)."""
 
 import sys
 
-from hypermap.compose import order_for
+from hypermap.compose import compose, order_for
 from hypermap.errors import UserError, run
 from hypermap.files import write_text
 from hypermap.menu import ORDER, groups, read_order
-from hypermap.order import rewrite
+from hypermap.order import order_of, rewrite
 
 
 def main() -> None:
-    """Replace the choices in params.yaml by the experiment's; comments stay where they are."""
+    """Replace the choices in params.yaml by the experiment's, with these choices and values; comments stay.
+
+    With a choice that is not the experiment's own, its values are spelled out and it is not named.
+    """
     names = ", ".join(groups()["experiment"])
-    if len(sys.argv) != 2 or not sys.argv[1]:
+    if len(sys.argv) < 2 or not sys.argv[1]:
         raise UserError(f"name an experiment: make order EXPERIMENT=NAME. There are: {names}.")
+    experiment, *overrides = sys.argv[1:]
     read_order()  # tells what is wrong with the present one
-    write_text(ORDER, rewrite(ORDER.read_text(encoding="utf-8"), order_for(sys.argv[1])))
-    print(f"{ORDER} now names experiment {sys.argv[1]}. Next: dvc repro")
+    order = order_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
+    if order["experiment"]:
+        order = order_for(experiment, overrides)
+    write_text(ORDER, rewrite(ORDER.read_text(encoding="utf-8"), order))
+    print(f"{ORDER} now {'names' if order['experiment'] else 'follows'} experiment {experiment}. Next: dvc repro")
 
 
 if __name__ == "__main__":

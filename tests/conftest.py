@@ -31,7 +31,7 @@ QUICK = {
     "model": {"name": "mlp", "hidden": [16]},
     "optimizer": {"name": "adam", "lr": 0.01},
     "trainer": {"name": "default", "epochs": 3, "batch_size": 64},
-    "evaluation": {"bootstrap_repeats": 100},
+    "evaluation": {"bootstrap_repeats": 100, "map": "pca"},
 }
 # Python imports this at its start. At the end of a stage it notes which of the package's modules were imported.
 WITNESS = """

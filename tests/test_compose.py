@@ -1,6 +1,7 @@
 """From choices to a configuration, compared with the choice files read as plain YAML."""
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import yaml
 from hypermap import compose as module
 from hypermap import menu as menu_module
 from hypermap.build import check_arguments, locate
+from hypermap.classical import is_family
 from hypermap.compose import compose, order_for, slices
-from hypermap.data.prepare import prepare
+from hypermap.data.prepare import OF_TABLES, Choice
 from hypermap.errors import UserError
 from hypermap.menu import SEARCHES, TUNED, groups, read_order
+from hypermap.tables.source import table
 from hypermap.validate import validate
 
 MENU = Path(__file__).resolve().parents[1] / "conf"
@@ -20,6 +23,12 @@ FILES = sorted(MENU.rglob("*.yaml"))
 CHOICES = [tuple(file.relative_to(MENU).with_suffix("").parts) for file in FILES if file.parent != MENU]
 RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
+TABLE = ["data.path=my.csv", "data.target=target"]
+
+
+def values(words):
+    """What ``data.key=value`` words set."""
+    return dict(word.removeprefix("data.").split("=") for word in words)
 
 
 def plain(group, choice):
@@ -31,15 +40,14 @@ def plain(group, choice):
 
 def binds(group, choice):
     """Bind a group's values, and what the program adds, to the signature of what they are for."""
-    given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
-    if group == "data":
-        own = {n for n, p in inspect.signature(prepare).parameters.items() if p.kind is p.KEYWORD_ONLY}
-        given = {key: value for key, value in given.items() if key not in own - {"reader"}}
-        check_arguments({"_target_": choice["_target_"], **given})
-    else:
-        check_arguments(choice, *RUNTIME.get(group, ()))
     target = locate(choice["_target_"])
-    inspect.signature(target).bind(**given, **dict.fromkeys(RUNTIME.get(group, ())))
+    given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
+    runtime = RUNTIME.get(group, ()) if not is_family(choice) else ()
+    if group == "data":
+        own = {field.name for field in fields(Choice)} | (OF_TABLES if target is table else set())
+        given = {key: value for key, value in given.items() if key not in own}
+    check_arguments({"_target_": choice["_target_"], **given}, *runtime)
+    inspect.signature(target).bind(**given, **dict.fromkeys(runtime))
 
 
 def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
@@ -53,23 +61,26 @@ def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
 
 @pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g in TUNED])
 def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
-    configuration = compose([f"{group}={choice}"])
-    assert configuration[group] == {"name": choice} | plain(group, choice)
+    given = TABLE if choice == "table" else []  # which no choice can know
+    configuration = compose([f"{group}={choice}", *given])
+    assert configuration[group] == {"name": choice} | plain(group, choice) | values(given)
     validate(configuration)
     binds(group, configuration[group])
 
 
 @pytest.mark.parametrize("experiment", [rest[0] for g, *rest in CHOICES if g == "experiment"])
 def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
-    configuration = compose([f"experiment={experiment}"])
     body = yaml.safe_load((MENU / "experiment" / f"{experiment}.yaml").read_text())
+    given = TABLE if {"override /data": "table"} in body["defaults"] else []  # which no experiment can know
+    configuration = compose([f"experiment={experiment}", *given])
     chosen = {k.split("/")[-1]: v for entry in body.pop("defaults") if entry != "_self_" for k, v in entry.items()}
     assert configuration["experiment"] == experiment
     for group in TUNED:
         name = chosen.get(group, configuration[group]["name"])
-        assert configuration[group] == {"name": name} | plain(group, name) | body.get(group, {})
+        own = {"name": name} | plain(group, name) | body.get(group, {})
+        assert configuration[group] == own | (values(given) if group == "data" else {})
         binds(group, configuration[group])
-    assert compose(order=order_for(experiment)) == configuration
+    assert compose(order=order_for(experiment, given)) == configuration
 
 
 @pytest.mark.parametrize("sweep", [rest[0] for g, *rest in CHOICES if g == "sweep"])
@@ -110,10 +121,8 @@ def test_an_order_without_values_is_the_menu():
 
 
 def test_evaluation_can_be_ordered_in_part():
-    assert compose(order={"evaluation": {"confidence": 0.9}})["evaluation"] == {
-        "bootstrap_repeats": 1000,
-        "confidence": 0.9,
-    }
+    ordered = compose(order={"evaluation": {"confidence": 0.9}})["evaluation"]
+    assert ordered == compose()["evaluation"] | {"confidence": 0.9}
 
 
 def test_composing_leaves_nothing_behind():
@@ -166,7 +175,10 @@ def test_an_unknown_experiment_cannot_be_ordered():
 def test_slices_hold_everything_and_training_only_what_trains():
     configuration = compose(order=ORDER)
     parts = slices(configuration)
-    assert set(parts) == {"preprocess", "train", "evaluate"}
+    assert set(parts) == {"preprocess", "train", "baselines", "evaluate"}
+    baselines = parts.pop("baselines")
+    assert [model["name"] for model in baselines["models"]] == configuration["evaluation"]["baselines"]
+    assert baselines["seed"] == configuration["seed"]
     assert not set(parts["preprocess"]) & set(parts["train"])
     assert set(parts["preprocess"]) | set(parts["train"]) | {"experiment", "evaluation"} == set(configuration)
     assert parts["evaluate"] == configuration

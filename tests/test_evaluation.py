@@ -9,8 +9,10 @@ import safetensors.numpy
 import torch
 from safetensors.torch import load_file
 from sklearn import metrics as sk
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression, Ridge
 
-from hypermap import evaluation
+from hypermap import baselines, evaluation
 from hypermap.data import prepare
 from hypermap.errors import UserError
 from hypermap.experiment import train
@@ -26,7 +28,11 @@ SOURCES = {
 }
 LOSSES = {"digits": "CrossEntropy", "diabetes": "MeanSquaredError", "breast_cancer": "BinaryCrossEntropy"}
 OUTPUTS = {"digits": 10, "diabetes": 1, "breast_cancer": 1}
-MODELS, REPORTS = Path("models"), Path("reports")
+MODELS, BASELINES, REPORTS = Path("models"), Path("baselines"), Path("reports")
+OTHERS = [
+    {"name": "dummy", "_target_": "hypermap.families.Dummy"},
+    {"name": "linear", "_target_": "hypermap.families.Linear"},
+]
 
 
 def order(data):
@@ -48,7 +54,7 @@ def order(data):
         },
         "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
         "seed": 0,
-        "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9},
+        "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9, "map": "pca"},
     }
 
 
@@ -64,11 +70,12 @@ def trained(data, **groups):
     folder = Path("prepared", data)
     prepare.prepare_settings(folder, SOURCES[data])
     train(order(data) | groups, folder, MODELS, REPORTS / "validation.json")
+    baselines.fit({"models": OTHERS, "seed": 0, "threads": 1}, folder, BASELINES)
     return folder
 
 
-def evaluate(data, folder):
-    return evaluation.evaluate(order(data), folder, MODELS, REPORTS)
+def evaluate(data, folder, **groups):
+    return evaluation.evaluate(order(data) | groups, folder, MODELS, BASELINES, REPORTS)
 
 
 def outputs_of_saved_weights(data, folder, split="test"):
@@ -236,3 +243,105 @@ def test_a_missing_test_set(runs):
     with pytest.raises(UserError, match=r"test.safetensors is missing"):
         evaluate("digits", folder)
     assert not (REPORTS / "test.json").exists()
+
+
+def test_a_model_of_other_data_is_refused(runs):
+    trained("diabetes")
+    told = r"models was trained on other data than prepared.other holds. Train again"
+    prepare.prepare_settings(Path("prepared/other"), {**SOURCES["diabetes"], "split_seed": 1})
+    with pytest.raises(UserError, match=told):
+        evaluate("diabetes", Path("prepared/other"))
+
+
+# Other models beside it.
+
+
+def test_another_model_is_scored_on_the_same_rows(runs):
+    folder = trained("breast_cancer")
+    figures = evaluate("breast_cancer", folder)
+    train, test = (prepare.load(folder, name) for name in ("train", "test"))
+    inputs, targets = test.inputs.numpy(), test.targets.numpy()
+    linear = LogisticRegression(max_iter=1000).fit(train.inputs.numpy(), train.targets.numpy())
+    written = json.loads((REPORTS / "baselines.json").read_text())
+    assert list(written) == ["dummy", "linear"]
+    assert written["linear"]["test"]["accuracy"] == linear.score(inputs, targets)
+    assert written["dummy"]["test"]["accuracy"] == max(np.mean(targets), 1 - np.mean(targets))
+    assert written["dummy"]["test"]["roc_auc"] == 0.5
+    difference, low, high = written["linear"]["differences"]["accuracy"]
+    assert difference == pytest.approx(figures["accuracy"] - linear.score(inputs, targets))
+    ((_, run),) = runs
+    assert [other.name for other in run.beside] == ["dummy", "linear"]
+    right = [run.predictions.argmax(1) == targets, linear.predict(inputs) == targets]
+    apart = right[0].astype(float) - right[1]  # what a paired test sees: the rows on which they differ
+    assert low <= difference <= high
+    deviation = apart.std() / len(apart) ** 0.5
+    assert high - low == pytest.approx(2 * 1.645 * deviation, rel=0.3, abs=1 / len(apart))
+
+
+def test_a_baseline_that_is_the_model_itself_is_left_out(runs):
+    folder = trained("diabetes", model=OTHERS[1])
+    evaluate("diabetes", folder, model=OTHERS[1])
+    ((_, run),) = runs
+    assert [other.name for other in run.beside] == ["dummy"]
+    evaluate("diabetes", folder, model={**OTHERS[1], "C": 0.1})
+    assert [other.name for other in runs[-1][1].beside] == ["dummy", "linear"]
+
+
+def test_images_have_none_and_the_same_reports(runs):
+    folder = trained("digits")
+    evaluate("digits", folder)
+    assert json.loads((REPORTS / "baselines.json").read_text()) == {}
+    assert runs[0][1].beside == []
+
+
+def test_missing_baselines_are_told(runs):
+    folder = trained("diabetes")
+    (BASELINES / "linear.skops").unlink()
+    with pytest.raises(UserError, match=r"linear.skops cannot be read .* dvc repro --force baselines"):
+        evaluate("diabetes", folder)
+    (BASELINES / "baselines.json").write_text("{")
+    with pytest.raises(UserError, match=r"baselines.json cannot be read .* dvc repro --force baselines"):
+        evaluate("diabetes", folder)
+    assert not (REPORTS / "test.json").exists()
+
+
+# A model without epochs.
+
+
+def test_a_model_of_scikit_learn_is_evaluated_as_a_network_is(runs):
+    folder = trained("diabetes", model=OTHERS[1])
+    figures = evaluate("diabetes", folder, model=OTHERS[1])
+    train, test = (prepare.load(folder, name) for name in ("train", "test"))
+    ridge = Ridge(alpha=0.5).fit(train.inputs.numpy(), train.targets.numpy())
+    assert figures["r2"] == pytest.approx(ridge.score(test.inputs.numpy(), test.targets.numpy()), rel=1e-4)
+    ((_, run),) = runs
+    assert (run.history, run.kept_epoch, run.parameters) == ([], 0, None)
+    assert run.train["r2"] == pytest.approx(ridge.score(train.inputs.numpy(), train.targets.numpy()), rel=1e-4)
+
+
+def test_of_many_training_rows_some_are_scored(runs, monkeypatch):
+    folder = trained("diabetes", model=OTHERS[1])
+    monkeypatch.setattr(evaluation, "LEARNED_ROWS", 20)
+    evaluate("diabetes", folder, model=OTHERS[1])
+    train = prepare.load(folder, "train")
+    chosen = np.linspace(0, len(train.rows) - 1, 20).round().astype(int)
+    ridge = Ridge(alpha=0.5).fit(train.inputs.numpy(), train.targets.numpy())
+    expected = ridge.score(train.inputs.numpy()[chosen], train.targets.numpy()[chosen])
+    assert runs[0][1].train["r2"] == pytest.approx(expected, rel=1e-4)
+
+
+# The map.
+
+
+@pytest.mark.parametrize("method", ["pca", "none"])
+def test_the_map_is_of_what_a_model_is_given(runs, method):
+    folder = trained("digits")
+    settings = {**order("digits")["evaluation"], "map": method}
+    evaluate("digits", folder, evaluation=settings)
+    ((_, run),) = runs
+    if method == "none":
+        assert run.map is None
+        return
+    inputs = prepare.load(folder, "test").inputs.flatten(1).numpy()
+    expected = PCA(2).fit_transform(inputs)
+    np.testing.assert_allclose(np.abs(run.map.places), np.abs(expected), atol=1e-3)

@@ -13,8 +13,10 @@ from hypermap.metrics import (
     classification_of,
     higher_is_better,
     intervals,
+    percentiles,
     regression,
     regression_of,
+    resamples,
 )
 
 NAMES = [
@@ -227,3 +229,27 @@ def test_every_metric_has_a_direction_and_an_unknown_one_is_refused():
         assert isinstance(higher_is_better(name), bool)
     with pytest.raises(UserError, match=r"no figure 'acuracy' \(did you mean 'accuracy'.*There are: accuracy, "):
         higher_is_better("acuracy")
+
+
+def test_equal_seeds_draw_equal_rows_so_that_differences_are_paired():
+    """One prediction is off by the number of rows: each resample's error is how often that row was drawn."""
+    generator = np.random.default_rng(0)
+    targets, rows = generator.normal(size=40), 40
+    model = targets + generator.normal(size=rows)
+    other = model + np.where(np.arange(rows) == 7, 1000.0 * rows * np.sign(model - targets), 0.0)
+    mine, others = (resamples(targets, values, task="regression", repeats=300) for values in (model, other))
+    drawn = (others["mae"] - mine["mae"]) / 1000
+    np.testing.assert_allclose(drawn, drawn.round(), atol=1e-9)
+    assert drawn.mean() == pytest.approx(1, abs=0.2)
+    assert drawn.min() == 0
+    assert resamples(targets, model, task="regression", repeats=300, seed=1)["mae"].tolist() != mine["mae"].tolist()
+
+
+def test_a_paired_interval_is_narrower_than_two_that_are_not():
+    targets, probabilities = predictions(rows=400, classes=3)
+    flipped = probabilities.copy()
+    flipped[:8] = np.roll(flipped[:8], 1, axis=1)  # two models that differ in eight rows
+    mine, others = (resamples(targets, values, task="classification") for values in (probabilities, flipped))
+    low, high = percentiles({"accuracy": mine["accuracy"] - others["accuracy"]}, 0.95)["accuracy"]
+    alone = intervals(targets, probabilities, task="classification")["accuracy"]
+    assert high - low < 0.5 * (alone[1] - alone[0])

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from hypermap.metrics import classification, intervals, regression
-from hypermap.report import Run, write_report
-from hypermap.report.page import PICTURES, data_paragraph, right_examples, worst_mistakes
+from hypermap.report import Beside, Run, place, write_report
+from hypermap.report.data import data_paragraph
+from hypermap.report.page import PICTURES, page, right_examples, worst_mistakes
 from hypermap.report.pictures import LIMIT
 from hypermap.report.plots import COLUMNS, ROC_POINTS, roc_curves
 
@@ -54,7 +55,56 @@ def run_of(task="classification", shape=(1, 8, 8), classes=("0", "1", "2", "3"),
         },
         environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "threads": "2"},
         parameters=9610,
+        map=place(generator.normal(size=(ROWS, 4)), "pca"),
     )
+
+
+TABLE = {
+    "columns": [
+        {"name": "age", "kind": "number", "categories": [], "parts": [], "missing": 3, "lowest": 17.0, "highest": 90.0},
+        {"name": "work", "kind": "category", "categories": ["a | b", "c", "d", "e"], "parts": [], "missing": 1200},
+        {"name": "sold", "kind": "date", "categories": [], "form": "%Y-%m", "parts": ["year", "month"], "missing": 0},
+        {"name": "old", "kind": "boolean", "categories": ["no", "yes"], "parts": [], "missing": 0},
+    ],
+    "target": {"name": "outcome", "classes": ["malignant", "benign"]},
+    "file_columns": ["age", "work", "sold", "id", "old", "outcome", "person"],
+    "group": "person",
+    "time": None,
+    "dropped": {"id": "an identifier:\na number of its own for each row"},
+}
+PREPARATION = {
+    "missing": "most_frequent",
+    "fill": 0.0,
+    "missing_categories": "own",
+    "scaling": "quantile",
+    "categories": "auto",
+    "rare": 10,
+    "pca": None,
+}
+
+
+def run_of_table(table=None, preparation=None, **changed):
+    """A run on a table of one's own, whose matrix lacks values."""
+    run = run_of(**CASES["binary"])
+    data = {"name": "table", "path": "some/where/people.csv", "test_path": None, "drop": [], "target": "outcome"}
+    manifest = {
+        **run.manifest,
+        "table": TABLE | (table or {}),
+        "preparation": PREPARATION | (preparation or {}),
+        "layout": {"numbers": 3, "binary": 1, "cardinalities": [5, 2]},
+        "warnings": ["column 'id' is left out.", "3 rows\nhave no target."],
+        "target_transform": None,
+        "oversample": False,
+    }
+    inputs = np.where(np.arange(ROWS * 5).reshape(ROWS, 5) % 7, 1.0, np.nan)
+    run = replace(run, inputs=inputs, manifest=manifest, config={**run.config, "data": data})
+    return replace(run, **changed)
+
+
+def without_epochs(run, target="hypermap.families.RandomForest"):
+    """The same run, of a model that is fitted in one go."""
+    config = {**run.config, "model": {"name": "forest", "_target_": target, "max_depth": None}}
+    return replace(run, config=config, history=[], kept_epoch=0, parameters=None, train=run.validation)
 
 
 def guesses(generator, classes):
@@ -145,6 +195,7 @@ def test_what_does_not_apply_goes_and_its_table_keeps_a_header(tmp_path):
     files = written(tmp_path, run_of(**CASES["regression"]))
     assert {name for name in files if name.startswith("pictures/")} == {
         "pictures/learning_curves.png",
+        "pictures/map.png",
         "pictures/residuals.png",
         "pictures/my own.png",
     }
@@ -256,12 +307,12 @@ def test_a_run_without_a_right_row_and_a_class_without_rows(tmp_path):
         ({"name": "holdout"}, 5, 5, "holdout over 5 seeds: "),
     ],
 )
-def test_several_fits_are_told_in_one_line(tmp_path, validation, seeds, fits, told):
+def test_several_fits_are_told_in_one_line(validation, seeds, fits, told):
     run = run_of()
-    before = written(tmp_path / "one", run)["report.md"].decode()
+    before = page(run, ())
     config = {**run.config, "validation": validation, "trainer": {**run.config["trainer"], "repeats": seeds}}
     figures = {"accuracy": 0.87654, "loss": 0.3, "accuracy_std": 0.01234, "fits": float(fits)}
-    after = written(tmp_path / "several", replace(run, config=config, fits=figures))["report.md"].decode()
+    after = page(replace(run, config=config, fits=figures), ())
     (line,) = (line for line in after.splitlines() if line.startswith("Validation was"))
     assert f"Validation was {told}accuracy 0.8765 ± 0.0123, mean and standard deviation of {fits} trainings." in line
     assert "Validation was" not in before
@@ -281,3 +332,109 @@ def test_the_test_set_is_told_for_what_it_is():
     assert "60 of the 10,000 published rows" in data_paragraph(published)
     own = replace(run, manifest={**published.manifest, "reader": "mine.reader"})
     assert "The test set is the published one." in data_paragraph(own)
+
+
+# Tables of one's own.
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tables_columns_are_listed_with_what_became_of_them(tmp_path):
+    text = written(tmp_path, run_of_table())["report.md"].decode()
+    assert text.startswith("# table (people.csv), mlp (hidden [128]), adam (lr 0.003)\n")
+    listed = text.split("| column | kind | missing | holds | became |\n")[1].split("\n\n")[0].splitlines()[1:]
+    assert listed == [
+        "| age | number | 3 | 17 to 90 | a number |",
+        "| work | category | 1,200 | a \\| b, c, d, … (4) | 5 codes |",
+        "| sold | date | 0 | %Y-%m | numbers: year, month |",
+        "| id |  |  |  | left out: an identifier: a number of its own for each row |",
+        "| old | boolean | 0 | no, yes | 2 codes |",
+        "| outcome |  |  | malignant, benign | **the target** |",
+        "| person |  |  |  | keeps rows together in the splits |",
+    ]
+    assert "- column 'id' is left out.\n- 3 rows have no target.\n" in text
+    assert "from 4 columns to the 2 classes of `outcome`." in text
+    assert "Split with seed 3, rows with one `person` together." in text
+    assert "Numbers: a missing one becomes the most frequent, and 1 column tells where; then brought to a" in text
+    assert "those of fewer than 10 rows share a code; a missing one is a category of its own; one-hot." in text
+    assert "| data | table | `path` some/where/people.csv, `target` outcome |" in text, "what is set"
+    assert "`row` counts the rows of the file from 0" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"table": {"time": "sold", "group": None}}, "Split in the order of `sold`: validation rows are later"),
+        ({"table": {"time": "sold", "group": None}}, "60 rows are the latest"),
+        ({"table": {"group": None}}, "Split with seed 3, stratified by class."),
+        ({"preparation": {"missing": "drop"}}, "rows that lack something are left out; brought to"),
+        ({"preparation": {"missing": "constant", "fill": -1.0}}, "a missing one becomes -1, and 1 column tells where"),
+        ({"preparation": {"pca": 0.9}}, "and then 3 principal components stand for all of them"),
+        ({"preparation": {"scaling": "none", "rare": 1}}, "Categories: a missing one is a category of its own"),
+        ({"encoding": "codes"}, "given to the model as codes"),
+        ({"encoding": "ordinal"}, "ordinal numbers"),
+    ],
+)
+def test_how_a_table_was_split_and_prepared_is_told(changed, said):
+    assert said in page(run_of_table(**changed), ())
+
+
+def test_a_test_file_a_log_and_repeated_rows_are_told():
+    run = run_of_table()
+    manifest = {**run.manifest, "test_published": True, "target_transform": "log1p", "oversample": True}
+    data = {**run.config["data"], "path": ["a.csv", "b.csv"], "test_path": "other/test.csv"}
+    text = page(replace(run, manifest=manifest, config={**run.config, "data": data}), ())
+    assert text.startswith("# table (a.csv, b.csv), ")
+    assert "The test rows are a file of their own, `test.csv`." in text
+    assert "learned as its log1p" in text
+    assert "Training rows of the smaller classes are repeated." in text
+    assert "`row` counts the rows of the test file from 0" in text
+
+
+def test_of_very_many_columns_the_first_are_listed():
+    many = [f"c{k}" for k in range(250)]
+    column = TABLE["columns"][0]
+    table = {"columns": [{**column, "name": name} for name in many], "file_columns": [*many, "outcome"]}
+    run = run_of_table(table=table)
+    run = replace(run, manifest={**run.manifest, "layout": {"numbers": 250, "binary": 0, "cardinalities": []}})
+    text = page(run, ())
+    assert "| c99 |" in text
+    assert "| c100 |" not in text
+    assert "And 151 more columns." in text
+
+
+# Models without epochs, and other models beside.
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", ["digits", "binary", "regression"])
+def test_a_model_without_epochs_has_no_curves_and_no_optimizer(tmp_path, case):
+    run = run_of(**CASES[case])
+    written(tmp_path, run)
+    files = written(tmp_path, without_epochs(run))
+    assert "pictures/learning_curves.png" not in files
+    assert files["plots/history.csv"].decode().strip() == ",".join(COLUMNS["history"])
+    text = files["report.md"].decode()
+    assert text.startswith("# digits, forest\n")
+    assert "epoch" not in text.replace("trainer.epochs", "")
+    assert "weights" not in text
+    assert "| optimizer |" not in text
+    assert "Seed 7; fitted in one go" in text
+
+
+def test_other_models_stand_beside_the_run():
+    run = run_of(**CASES["binary"])
+    assert "Beside other models" not in page(run, ())
+    apart = dict.fromkeys(run.test, (0.1, 0.05, 0.15))
+    forest = Beside("random_forest", run.validation, run.test, run.test_intervals, apart)
+    text = page(replace(run, beside=[forest]), ["learning_curves"])
+    assert "## Beside other models" in text
+    assert "**This run beats `random_forest`**" in text
+    assert text.index("## Beside other models") < text.index("## Learning curves")
+
+
+def test_without_a_map_its_picture_goes(tmp_path):
+    run = run_of()
+    assert "pictures/map.png" in written(tmp_path, run)
+    files = written(tmp_path, replace(run, map=None))
+    assert "pictures/map.png" not in files
+    assert "Map of the test rows" not in files["report.md"].decode()

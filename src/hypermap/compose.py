@@ -115,19 +115,30 @@ def menu_of(override: str, folder: Path | None = None) -> Configuration:
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
-    """One part of the configuration for each later stage of the pipeline."""
-    return {stage: {key: configuration[key] for key in keys} for stage, keys in SLICES.items()}
+    """One part of the configuration for each later stage of the pipeline.
+
+    Raises:
+        UserError: a baseline that the menu has not.
+    """
+    parts = {stage: {key: configuration[key] for key in keys} for stage, keys in SLICES.items()}
+    return parts | {"baselines": _baselines(configuration)}
 
 
-def order_for(experiment: str) -> dict[str, Any]:
-    """The order that names `experiment`, with its choices and the values it sets spelled out."""
+def order_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The order that names `experiment`, with its choices, the values it sets, and further ones such as ``seed=1``.
+
+    Raises:
+        UserError: as `compose`.
+    """
     check_choice("experiment", experiment, groups(), "make order EXPERIMENT=…")
-    configuration = compose([f"experiment={experiment}"])
+    configuration = compose([f"experiment={experiment}", *overrides])
     body = OmegaConf.to_container(OmegaConf.load(MENU / "experiment" / f"{experiment}.yaml"))
     assert isinstance(body, dict)
+    given = [override.key_or_group.split(".")[:2] for override in _parse(overrides)]
     order: dict[str, Any] = {"experiment": experiment}
     for group in TUNED:
-        name, values = configuration[group]["name"], body.get(group)
+        name, values = configuration[group]["name"], {**body.get(group, {})}
+        values |= {key: configuration[group][key] for top, *inner in given for key in inner if top == group}
         order[group] = {"name": name, **values} if values else name
     return {**order, "seed": configuration["seed"]}
 
@@ -295,6 +306,15 @@ def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
             raise UserError(f"{override.input_line}: a choice is made with {group}={override.value()}.")
         if group in MAPPINGS and key and not override.is_add():
             check_keys(group, menu, [key.split(".")[0]])
+
+
+def _baselines(configuration: Configuration) -> Configuration:
+    """The models fitted beside the one in use, with the menu's own values, and what their figures depend on."""
+    names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
+    for name in names:
+        check_choice("model", name, groups(), "evaluation.baselines")
+    models = [_compose("config", [f"model={name}"])["model"] for name in names]
+    return {"models": models, "seed": configuration["seed"], "threads": configuration["trainer"]["threads"]}
 
 
 def _parse(words: Sequence[str]) -> list[Override]:

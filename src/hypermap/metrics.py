@@ -6,7 +6,7 @@ confusion matrix, the bins of the confidence, the ranks of a score, or all rows)
 computed side by side from one matrix of counts. The tests hold both routes to the same numbers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -122,11 +122,26 @@ def intervals(
     resampling adds noise. A resample in which a metric does not exist is left out of that metric's interval, and the
     interval where no resample is left.
     """
+    return percentiles(resamples(targets, predictions, task=task, repeats=repeats, seed=seed), confidence)
+
+
+def resamples(
+    targets: NDArray[Any], predictions: NDArray[Any], *, task: str, repeats: int = 1000, seed: int = 0
+) -> dict[str, Floats]:
+    """Each metric in each bootstrap resample of the rows ``(repeats,)``, NaN where it does not exist.
+
+    Equal seeds draw equal rows, whatever the predictions: the difference of two models' resamples is that of a
+    *paired* bootstrap, free of the luck with rows that both share.
+    """
     resampled = (regression_of if task == "regression" else classification_of)(targets, predictions)
     parts = [resampled(counts) for counts in _counts(len(targets), repeats, np.random.default_rng(seed))]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def percentiles(resampled: Mapping[str, Floats], confidence: float) -> dict[str, tuple[float, float]]:
+    """The interval that holds this share of each metric's resamples, an equal share of them cut off on either side."""
     tail = 50 * (1 - confidence)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    existing = {name: values[np.isfinite(values)] for name, values in joined.items()}
+    existing = {name: values[np.isfinite(values)] for name, values in resampled.items()}
     return {name: _percentiles(values, tail) for name, values in existing.items() if len(values)}
 
 

@@ -83,16 +83,8 @@ class Curves:
 
     @property
     def score_error(self) -> float:
-        """One standard error of the kept epoch's validation score, from the number of validation rows.
-
-        Accuracy is a share: sqrt(p (1 - p) / n), the share taken to be half a row from 0 and 1 at least. R² is one
-        minus a mean of squares, whose relative error is sqrt(2 / n) when the residuals are normal.
-        """
-        score, rows = float(self.validation_score[self.kept]), self.validation_rows
-        if self.task == "regression":
-            return (1 - score) * math.sqrt(2 / rows)
-        share = min(max(score, 0.5 / rows), 1 - 0.5 / rows)
-        return math.sqrt(share * (1 - share) / rows)
+        """One standard error of the kept epoch's validation score."""
+        return standard_error(float(self.validation_score[self.kept]), self.validation_rows, self.task)
 
 
 def diagnose(
@@ -126,6 +118,18 @@ def diagnose(
     )
     found = [finding for check in CHECKS if (finding := check(curves))]
     return found or [healthy(curves)]
+
+
+def standard_error(score: float, rows: int, task: str) -> float:
+    """How far a score on so many rows may lie from the truth, one standard error.
+
+    Accuracy is a share: sqrt(p (1 - p) / n), the share taken to be half a row from 0 and 1 at least. R² is one
+    minus a mean of squares, whose relative error is sqrt(2 / n) when the residuals are normal.
+    """
+    if task == "regression":
+        return (1 - score) * math.sqrt(2 / rows)
+    share = min(max(score, 0.5 / rows), 1 - 0.5 / rows)
+    return math.sqrt(share * (1 - share) / rows)
 
 
 def overfitting(curves: Curves) -> Finding | None:

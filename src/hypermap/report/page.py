@@ -1,7 +1,6 @@
 """The report itself: `report.md`, its pictures, and the tables that `dvc plots` draws."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,23 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from hypermap.files import write_bytes, write_text
 from hypermap.metrics import LOWER_IS_BETTER
-from hypermap.report import pictures, plots, wording
+from hypermap.report import beside, data, maps, pictures, plots, wording
 from hypermap.report.diagnosis import diagnose
+from hypermap.report.run import Run
+from hypermap.report.scores import diagnose_scores
 
-PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals")
+PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals", "map")
 """Every picture a report can have; those that do not apply to a run are deleted."""
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
+WITHOUT_EPOCHS = ("data", "model", "validation")
+"""The groups that have a part in a model which is not trained by epochs."""
 
 TITLE_VALUES = ("hidden", "channels", "width", "blocks", "dropout", "lr", "momentum", "weight_decay")
 """Values that the title names, unless they are 0 or false."""
 
 NOT_SHOWN = ("_target_", "name", "root")
 """`name` is the choice, which has a column; `root` is where a user keeps the data, and changes no number."""
-
-PUBLISHED_TEST_ROWS = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 10_000}
-"""Rows of the test sets that are published, by reader, to tell when a folder holds less."""
 
 RIGHT, MISTAKES, LISTED = 6, 12, 10
 """Pictures of right predictions and of mistakes; rows of a table of mistakes."""
@@ -37,6 +37,7 @@ SECTIONS = {
     "roc_calibration": "ROC and calibration",
     "residuals": "Residuals",
     "predictions": "Predictions",
+    "map": "Map of the test rows",
 }
 
 
@@ -53,57 +54,12 @@ dvc plots diff HEAD~1         # and in curves
 ```"""
 
 
-@dataclass(frozen=True)
-class Run:
-    """All that a report says of one run: what was asked for, how training went, and the test set's predictions."""
-
-    task: str
-    """classification or regression."""
-    classes: tuple[str, ...]
-    """Names of the classes; empty for regression."""
-    config: Mapping[str, Any]
-    """The resolved configuration: a mapping with the choice's `name` for each of `GROUPS`, and `seed`."""
-    history: Sequence[dict[str, Any]]
-    """A row an epoch, with the columns of plots/history.csv."""
-    kept_epoch: int
-    """Epoch whose weights were kept, from 1."""
-    stopped_early: bool
-    monitor: str
-    """What the kept epoch was picked by: loss, accuracy or r2."""
-    validation: Mapping[str, float]
-    validation_intervals: Mapping[str, tuple[float, float]]
-    test: Mapping[str, float]
-    test_intervals: Mapping[str, tuple[float, float]]
-    targets: NDArray[Any]
-    """(rows,) of the test set: class indices, or values in the target's own unit."""
-    predictions: NDArray[Any]
-    """(rows, classes) probabilities, or (rows,) values in the target's own unit."""
-    inputs: NDArray[Any]
-    """(rows, *shape) as stored, not scaled; images are (rows, 1 or 3, height, width) uint8."""
-    rows: NDArray[Any]
-    """(rows,) where each test row stands in the raw data."""
-    manifest: Mapping[str, Any]
-    """manifest.json of the prepared data."""
-    environment: Mapping[str, str]
-    """Versions, device and threads."""
-    parameters: int
-    """Number of weights."""
-    fits: Mapping[str, float] = field(default_factory=dict)
-    """Where validation was several trainings: the means over them by name, `fits`, their number, and the deviation
-    of what the epoch was picked by, such as `accuracy_std`. `validation` is of the model that was kept."""
-
-    @property
-    def images(self) -> bool:
-        """Whether the inputs can be shown as pictures."""
-        return self.inputs.ndim == 4 and self.inputs.shape[1] in (1, 3)
-
-
 def write_report(folder: Path, run: Run) -> None:
     """Write folder/report.md, folder/pictures/*.png and folder/plots/*.csv; equal runs give equal bytes.
 
     Pictures of an earlier run that do not apply to this one are deleted; tables that do not apply keep their header.
     """
-    drawn = _classified(run) if run.task == "classification" else _regressed(run)
+    drawn = (_classified(run) if run.task == "classification" else _regressed(run)) | _mapped(run)
     for name in PICTURES:
         path = folder / "pictures" / f"{name}.png"
         if name in drawn:
@@ -117,7 +73,12 @@ def write_report(folder: Path, run: Run) -> None:
 def page(run: Run, drawn: Iterable[str]) -> str:
     """The text of report.md, in plain Markdown; `drawn` names the pictures that stand beside it."""
     shown = {name: title for name, title in SECTIONS.items() if name in drawn}
-    captions = {"confusion": _class_table, "predictions": _predictions_caption, "roc_calibration": _curves_caption}
+    captions = {
+        "confusion": _class_table,
+        "predictions": _predictions_caption,
+        "roc_calibration": _curves_caption,
+        "map": _map_caption,
+    }
     parts = [
         f"# {_title(run)}",
         _headline(run),
@@ -127,13 +88,14 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         _metrics_table(run),
         _metrics_note(run),
         *([_fits_line(run)] if run.fits else []),
+        *_beside(run),
     ]
     for name, title in shown.items():
         parts += [f"## {title}", f"![{title}](pictures/{name}.png)"]
         parts += [captions[name](run)] if name in captions else []
     if "predictions" not in shown:
-        parts += ["## The worst mistakes", _mistakes_table(run)]
-    parts += ["## What was run", _choices_table(run), _run_paragraph(run), "## Data", data_paragraph(run), AGAIN]
+        parts += ["## The worst mistakes", _mistakes_table(run), *([_mistakes_note(run)] if run.table else [])]
+    parts += ["## What was run", _choices_table(run), _run_paragraph(run), "## Data", *data.section(run), AGAIN]
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,7 +119,7 @@ def _classified(run: Run) -> dict[str, bytes]:
     counts = confusion_matrix(run.targets, run.predictions.argmax(axis=1), labels=labels)
     bins = plots.calibration_rows(run.targets, run.predictions)
     drawn = {
-        "learning_curves": pictures.learning_curves(run.history, run.kept_epoch, "accuracy"),
+        **_curves(run, "accuracy"),
         "confusion": pictures.confusion(counts, run.classes),
         "roc_calibration": pictures.roc_and_calibration(curves, bins),
     }
@@ -166,10 +128,22 @@ def _classified(run: Run) -> dict[str, bytes]:
 
 def _regressed(run: Run) -> dict[str, bytes]:
     """The pictures of a regression run by name."""
-    return {
-        "learning_curves": pictures.learning_curves(run.history, run.kept_epoch, "R²"),
-        "residuals": pictures.residuals(run.targets, run.predictions),
-    }
+    return {**_curves(run, "R²"), "residuals": pictures.residuals(run.targets, run.predictions)}
+
+
+def _curves(run: Run, score: str) -> dict[str, bytes]:
+    """The learning curves of a model that has epochs."""
+    if not run.history:
+        return {}
+    return {"learning_curves": pictures.learning_curves(run.history, run.kept_epoch, score)}
+
+
+def _mapped(run: Run) -> dict[str, bytes]:
+    if run.map is None:
+        return {}
+    if run.task == "regression":
+        return {"map": maps.values_map(run.map, run.targets, run.predictions)}
+    return {"map": maps.classes_map(run.map, run.targets, run.predictions.argmax(axis=1), run.classes)}
 
 
 def _tables(run: Run) -> dict[str, plots.Rows]:
@@ -201,11 +175,14 @@ def _caption(run: Run, row: int) -> tuple[str, str]:
 
 def _title(run: Run) -> str:
     """Data, model and optimizer in a line, with the values that matter most."""
-    parts = [f"{run.config[group]['name']}{_brief(run.config[group])}" for group in ("data", "model", "optimizer")]
-    return ", ".join(parts)
+    groups = ("data", "model", "optimizer") if run.history else ("data", "model")
+    return ", ".join(f"{run.config[group]['name']}{_brief(run.config[group])}" for group in groups)
 
 
 def _brief(values: Mapping[str, Any]) -> str:
+    if values["name"] == "table":  # a name that says little
+        files = [values["path"]] if isinstance(values["path"], str) else values["path"]
+        return f" ({', '.join(Path(file).name for file in files)})"
     said = [f"{key} {wording.value(values[key])}" for key in TITLE_VALUES if values.get(key)]
     return f" ({', '.join(said)})" if said else ""
 
@@ -214,8 +191,8 @@ def _headline(run: Run) -> str:
     """The number to remember, with its interval, and what costs nothing to reach."""
     names = ["accuracy"] if run.task == "classification" else ["r2", "rmse"]
     said = [
-        f"**Test {name} {wording.metric(name, run.test[name])}** ({_level(run)} interval "
-        f"{_interval(name, run.test_intervals, ' to ')})"
+        f"**Test {name} {wording.metric(name, run.test[name])}** ({run.level} interval "
+        f"{wording.interval(name, run.test_intervals, ' to ')})"
         for name in names
         if name in run.test
     ]
@@ -227,22 +204,24 @@ def _headline(run: Run) -> str:
 
 
 def _diagnosis(run: Run) -> list[str]:
-    found = diagnose(
-        run.history, run.kept_epoch, run.monitor, run.task, int(run.manifest["rows"]["validation"]), run.stopped_early
-    )
+    rows = int(run.manifest["rows"]["validation"])
+    if run.history:
+        found = diagnose(run.history, run.kept_epoch, run.monitor, run.task, rows, run.stopped_early)
+    else:
+        found = diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, run.task, rows)
     return [f"**{finding.kind.replace('_', ' ').capitalize()}.** {finding.sentence}" for finding in found]
 
 
 def _metrics_table(run: Run) -> str:
     """Test and validation beside each other, each with its interval."""
-    level = f"{_level(run)} interval"
+    level = f"{run.level} interval"
     lines = [
         (
             f"`{name}`" + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
             wording.metric(name, value),
-            _interval(name, run.test_intervals),
+            wording.interval(name, run.test_intervals),
             wording.metric(name, run.validation[name]) if name in run.validation else "",
-            _interval(name, run.validation_intervals),
+            wording.interval(name, run.validation_intervals),
         )
         for name, value in run.test.items()
     ]
@@ -250,9 +229,10 @@ def _metrics_table(run: Run) -> str:
 
 
 def _metrics_note(run: Run) -> str:
+    picked = "The epoch was picked" if run.history else "Settings are picked"
     note = (
         "Intervals are a bootstrap over rows: what another sample of as many rows would change, not another training "
-        "run. The epoch was picked on the validation rows, which flatters their numbers; the test rows picked nothing."
+        f"run. {picked} on the validation rows, which flatters their numbers; the test rows picked nothing."
     )
     if run.task == "regression":
         return note
@@ -275,6 +255,15 @@ def _fits_line(run: Run) -> str:
         f"Validation was {how}: {run.monitor} {mean} ± {deviation}, mean and standard deviation of "
         f"{run.fits['fits']:.0f} trainings. The table's validation figures are of the model that was kept."
     )
+
+
+def _beside(run: Run) -> list[str]:
+    """Whether the model earns its place, where others were fitted."""
+    if not run.beside:
+        return []
+    name = run.config["model"]["name"]
+    paragraphs = beside.section(name, run.task, run.test, run.test_intervals, run.beside, run.level)
+    return ["## Beside other models", *paragraphs]
 
 
 def _class_table(run: Run) -> str:
@@ -306,6 +295,17 @@ def _predictions_caption(run: Run) -> str:
     )
 
 
+def _map_caption(run: Run) -> str:
+    assert run.map is not None
+    return maps.caption(run.map, len(run.targets), run.task)
+
+
+def _mistakes_note(run: Run) -> str:
+    """What a row's number is, as one finds the row in the file by it."""
+    where = "the test file" if run.manifest["test_published"] else "the file"
+    return f"`row` counts the rows of {where} from 0, those that were left out aside."
+
+
 def _mistakes_table(run: Run) -> str:
     """For tables, which have no pictures: the rows furthest from the truth."""
     if run.task == "regression":
@@ -328,55 +328,29 @@ def _mistakes_table(run: Run) -> str:
 
 def _choices_table(run: Run) -> str:
     """Each group's choice and values, as one types them."""
-    lines = [(group, run.config[group]["name"], _values(run.config[group])) for group in GROUPS if group in run.config]
+    groups = [group for group in (GROUPS if run.history else WITHOUT_EPOCHS) if group in run.config]
+    lines = [(group, run.config[group]["name"], _values(run, group)) for group in groups]
     return wording.table(("group", "choice", "values"), lines)
 
 
-def _values(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"`{key}` {wording.value(value)}" for key, value in values.items() if key not in NOT_SHOWN)
+def _values(run: Run, group: str) -> str:
+    """A choice's values; of the many that a table's has, those that are set."""
+    values = {key: value for key, value in run.config[group].items() if key not in NOT_SHOWN}
+    if group == "data" and run.table:
+        values = {key: value for key, value in values.items() if value not in (None, [], {})}
+    return ", ".join(f"`{key}` {wording.value(value)}" for key, value in values.items())
 
 
 def _run_paragraph(run: Run) -> str:
     environment = ", ".join(f"{name} {value}" for name, value in run.environment.items())
     early = " (stopped early)" if run.stopped_early else ""
+    if not run.history:
+        return (
+            f"Seed {run.config['seed']}; fitted in one go: what is chosen for the training of networks (optimizer, "
+            f"scheduler, loss, regularizer, augment, trainer.epochs) has no part in it. Environment: {environment}."
+        )
+    weights = "" if run.parameters is None else f"{run.parameters:,} weights; "
     return (
-        f"Seed {run.config['seed']}; {run.parameters:,} weights; {len(run.history)} epochs trained{early}, epoch "
+        f"Seed {run.config['seed']}; {weights}{len(run.history)} epochs trained{early}, epoch "
         f"{run.kept_epoch} kept, the best by validation {run.monitor}. Environment: {environment}."
     )
-
-
-def data_paragraph(run: Run) -> str:
-    """Where the rows come from, how they were split and scaled, and what the test set is."""
-    manifest, rows = run.manifest, run.manifest["rows"]
-    sizes = manifest["shape"]
-    shape = " x ".join(map(str, sizes)) + (" pixels" if len(sizes) > 1 else " numbers")
-    kind = f"{len(run.classes)} classes" if run.classes else "a number to predict"
-    stratified = "stratified by class, " if run.classes else ""
-    return (
-        f"{rows['train']:,} training, {rows['validation']:,} validation and {rows['test']:,} test rows of "
-        f"{shape}, {kind}; {stratified}split seed {manifest['split_seed']}; raw data's sha256 "
-        f"`{manifest['raw_sha256'][:12]}`. Scaling: {manifest['scaling']}, with statistics of the "
-        f"{manifest['fitted_on']['rows']:,} training rows alone. {_test_set(run)}"
-    )
-
-
-def _test_set(run: Run) -> str:
-    """Whether the test figures may be held against published ones."""
-    rows = run.manifest["rows"]["test"]
-    if not run.manifest["test_published"]:
-        return (
-            f"There is no published test set: {rows:,} rows were held out by the split seed, and figures of another "
-            "split differ."
-        )
-    whole = PUBLISHED_TEST_ROWS.get(run.manifest["reader"].rpartition(".")[-1], rows)
-    if rows < whole:
-        return f"The test set is {rows:,} of the {whole:,} published rows: figures of the whole will differ."
-    return "The test set is the published one."
-
-
-def _interval(name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
-    return between.join(wording.metric(name, bound) for bound in intervals[name]) if name in intervals else ""
-
-
-def _level(run: Run) -> str:
-    return f"{100 * run.config.get('evaluation', {}).get('confidence', 0.95):.4g} %"

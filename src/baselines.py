@@ -1,0 +1,20 @@
+"""The stage beside training: other models on the same rows, which the report compares with the one in use."""
+
+from pathlib import Path
+
+from hypermap.baselines import fit
+from hypermap.errors import run
+from hypermap.files import read_slice
+
+CONFIG = Path("reports/config/baselines.yaml")
+BASELINES = Path("baselines")
+
+
+def main() -> None:
+    """Fit evaluation.baselines into baselines/; for images there are none."""
+    if not fit(read_slice(CONFIG), Path("data/prepared"), BASELINES):
+        print("No baselines: the data are images, or evaluation.baselines names none.")
+
+
+if __name__ == "__main__":
+    run(main)

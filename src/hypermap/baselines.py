@@ -1,0 +1,80 @@
+"""Baselines: models of scikit-learn beside the one in use, fitted once on the same training rows.
+
+They tell whether a network earns its place on a table. Images are not what they are good at, and have none.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hypermap import classical, machine
+from hypermap.data.transform import Transform, read_manifest
+from hypermap.errors import UserError
+from hypermap.files import write_json
+from hypermap.fits import Folds
+
+RECORD = "baselines.json"
+REMEDY = "Fit them again: dvc repro --force baselines"
+
+
+def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[str]:
+    """Fit each of ``configuration["models"]``, choices of the group `model`, telling which; return their names.
+
+    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices and the seed.
+
+    Raises:
+        UserError: a choice that is a network, or that refuses the data.
+    """
+    models = [_family(choice) for choice in configuration["models"]] if _suits(prepared) else []
+    threads = configuration["threads"] or machine.CORES
+    if models:
+        folds = Folds(prepared)
+        rows = folds.of(folds.pool.holdout)
+    for choice in models:
+        print(f"Baseline {choice['name']}: fitting on {len(rows.train.rows):,} rows", flush=True)
+        try:
+            model = classical.fit(
+                choice, rows.train, rows.validation, rows.transform, seed=configuration["seed"], threads=threads
+            )
+        except UserError as error:
+            raise UserError(f"{error} It is a baseline: it can be left out of evaluation.baselines.") from error
+        classical.save(folder / _file(choice), model)
+    write_json(folder / RECORD, {"models": models, "seed": configuration["seed"]})
+    return [choice["name"] for choice in models]
+
+
+def read(folder: Path, transform: Transform) -> list[tuple[dict[str, Any], classical.Model]]:
+    """Each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        choices = list(record["models"])
+        files = [folder / _file(choice) for choice in choices]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
+    return [
+        (choice, classical.load(file, choice, transform, REMEDY, machine.CORES))
+        for choice, file in zip(choices, files, strict=True)
+    ]
+
+
+def _suits(prepared: Path) -> bool:
+    """Whether the rows are those of a table, with a schema or plain."""
+    return len(read_manifest(prepared)["shape"]) == 1
+
+
+def _family(choice: dict[str, Any]) -> dict[str, Any]:
+    if not classical.is_family(choice):
+        raise UserError(
+            f"evaluation.baselines names {choice['name']}, a network; baselines are models of scikit-learn, such as "
+            "dummy, linear, random_forest or gradient_boosting."
+        )
+    return choice
+
+
+def _file(choice: Mapping[str, Any]) -> str:
+    return f"{choice['name']}.skops"

@@ -1,0 +1,135 @@
+"""Other models beside the one in use, and an honest word on which of them to take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hypermap.metrics import higher_is_better
+from hypermap.report import wording
+
+COMPARED = {"classification": ("accuracy", "roc_auc"), "regression": ("r2", "mae")}
+"""What a verdict goes by, and a second figure, which is told where it says otherwise."""
+
+IDLE = "dummy"
+"""The model that ignores its inputs: a floor, and nobody's choice."""
+
+NOTE = (
+    "The others are scikit-learn's with the values of `conf/model/`, untuned, fitted on the same training rows. "
+    "A difference is this run's figure less the other's, and its interval a paired bootstrap: both on the same "
+    "resampled test rows. It holds 0 where these rows do not tell the two apart."
+)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another model on the same rows."""
+
+    name: str
+    """The choice of the group `model`."""
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    """Of the test figures."""
+    differences: Mapping[str, tuple[float, float, float]]
+    """The test figure of the model in use less this one's, and the ends of the paired interval."""
+
+    def says(self, name: str) -> int:
+        """1 where the model in use is better by this figure, -1 where it is worse, 0 where they are not told apart."""
+        _, low, high = self.differences[name]
+        sign = 1 if higher_is_better(name) else -1
+        return sign * ((low > 0) - (high < 0))
+
+
+def section(
+    model: str,
+    task: str,
+    test: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    others: Sequence[Beside],
+    level: str,
+) -> list[str]:
+    """The paragraphs: a table of `model` and the `others`, a verdict, and how to read them."""
+    return [_table(model, task, test, intervals, others, level), verdict(task, others, level), NOTE]
+
+
+def verdict(task: str, others: Sequence[Beside], level: str) -> str:
+    """Whether the model in use earns its place beside the best of the others, by validation; and what to do."""
+    first, second = COMPARED[task]
+    known = [other for other in others if first in other.differences]
+    if not known:
+        return f"{first} does not exist for these test rows: nothing can be said."
+    best = max(known, key=lambda other: (other.name != IDLE, other.validation.get(first, float("-inf"))))
+    said, stands = [_stands(best, first, level)], best.says(first)
+    if second in best.differences and best.says(second) != stands:
+        said.append(f"By {second} it {_verb(best.says(second))} it: {_difference(best, second, level)}.")
+        stands = stands or best.says(second)
+    said.append(_advice(best.name, stands))
+    floor = next((other for other in known if other.name == IDLE and other is not best), None)
+    if floor is not None and floor.says(first) < 1:
+        even = "Nor can it be told apart from" if floor.says(first) == 0 else "It is worse even than"
+        said.append(
+            f"{even} `{IDLE}`, which does not look at the inputs: {_difference(floor, first, level)}. The test rows "
+            "are too few to tell, or the inputs say little of the target."
+        )
+    return " ".join(said)
+
+
+def _stands(best: Beside, name: str, level: str) -> str:
+    which = "which does not look at the inputs" if best.name == IDLE else "the best of them on validation rows"
+    return f"**This run {_verb(best.says(name))} `{best.name}`**, {which}: {_difference(best, name, level)}."
+
+
+def _advice(name: str, stands: int) -> str:
+    """What to do beside the best of the others, where the model in use stands so to it."""
+    take, search = f"`dvc exp run -S model={name}`", "`python src/train.py -m +space=default`"
+    if stands > 0:
+        return "Keep it."
+    if name == IDLE:
+        return f"Search for better values ({search}), or for inputs that say more."
+    if stands < 0:
+        return f"Take that ({take}), or search for better values ({search})."
+    return f"Either will do: take the one that is easier to keep ({take}), or search for better values ({search})."
+
+
+def _verb(says: int) -> str:
+    return {1: "beats", 0: "cannot be told apart from", -1: "is worse than"}[says]
+
+
+def _difference(other: Beside, name: str, level: str) -> str:
+    value, *bounds = other.differences[name]
+    return f"{name} {_signed(name, value)} ({level} interval {' to '.join(_signed(name, bound) for bound in bounds)})"
+
+
+def _table(
+    model: str,
+    task: str,
+    test: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    others: Sequence[Beside],
+    level: str,
+) -> str:
+    first, second = COMPARED[task]
+    header = ("model", f"test {first}", f"{level} interval", "difference", f"{level} interval", f"test {second}")
+    lines = [(f"**{model}** (this run)", *_figures(first, test, intervals), "", "", _figure(second, test))]
+    for other in sorted(others, key=lambda other: -other.test.get(first, float("-inf"))):
+        difference = other.differences.get(first)
+        told = ("", "") if difference is None else _told(first, difference)
+        lines.append((other.name, *_figures(first, other.test, other.intervals), *told, _figure(second, other.test)))
+    return wording.table(header, lines)
+
+
+def _figures(name: str, figures: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> tuple[str, str]:
+    return _figure(name, figures), wording.interval(name, intervals)
+
+
+def _figure(name: str, figures: Mapping[str, float]) -> str:
+    return wording.metric(name, figures[name]) if name in figures else ""
+
+
+def _told(name: str, difference: tuple[float, float, float]) -> tuple[str, str]:
+    value, *bounds = difference
+    return _signed(name, value), " to ".join(_signed(name, bound) for bound in bounds)
+
+
+def _signed(name: str, value: float) -> str:
+    """With its sign, as a difference needs it."""
+    return f"{'-' if value < 0 else '+'}{wording.metric(name, abs(value))}"

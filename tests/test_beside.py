@@ -1,0 +1,93 @@
+"""What the report says of other models: which of two is better, and by how much, on rows made so that one knows."""
+
+import pytest
+
+from hypermap.report.beside import Beside, section, verdict
+
+ALL = {"accuracy": 0.8, "roc_auc": 0.85}
+
+
+def other(name="gradient_boosting", accuracy=(0.0, -0.1, 0.1), roc_auc=None, validation=0.8):
+    """A model that the one in use is so much better than: the difference and the ends of its interval."""
+    differences = {"accuracy": accuracy, "roc_auc": roc_auc or accuracy}
+    return Beside(name, {"accuracy": validation}, ALL, dict.fromkeys(ALL, (0.7, 0.9)), differences)
+
+
+BETTER, SAME, WORSE = (0.03, 0.01, 0.05), (0.01, -0.01, 0.03), (-0.03, -0.05, -0.01)
+DUMMY = other("dummy", (0.3, 0.2, 0.4), validation=0.5)
+
+
+@pytest.mark.parametrize(
+    ("difference", "verb", "advice"),
+    [
+        (BETTER, "beats", "Keep it."),
+        (SAME, "cannot be told apart from", "Either will do"),
+        (WORSE, "is worse than", "Take that (`dvc exp run -S model=gradient_boosting`), or search"),
+    ],
+)
+def test_the_interval_decides(difference, verb, advice):
+    said = verdict("classification", [DUMMY, other(accuracy=difference)], "95 %")
+    value, low, high = difference
+    assert said.startswith(
+        f"**This run {verb} `gradient_boosting`**, the best of them on validation rows: accuracy {value:+.4f} "
+        f"(95 % interval {low:+.4f} to {high:+.4f})."
+    )
+    assert advice in said
+    assert "dummy" not in said
+
+
+def test_the_best_of_the_others_is_the_best_on_validation_rows_and_never_the_dummy():
+    others = [
+        other("linear", BETTER, validation=0.7),
+        other("random_forest", WORSE, validation=0.75),
+        other("dummy", SAME, validation=0.9),
+    ]
+    assert "is worse than `random_forest`" in verdict("classification", others, "95 %")
+
+
+def test_a_second_figure_is_told_where_it_says_otherwise():
+    said = verdict("classification", [other(accuracy=SAME, roc_auc=WORSE)], "95 %")
+    assert "By roc_auc it is worse than it: roc_auc -0.0300 (95 % interval -0.0500 to -0.0100)." in said
+    assert "Take that" in said
+    assert "Keep it." in verdict("classification", [other(accuracy=SAME, roc_auc=BETTER)], "95 %")
+    assert "Keep it." in verdict("classification", [other(accuracy=BETTER, roc_auc=WORSE)], "95 %")
+    assert "roc_auc" not in verdict("classification", [other(accuracy=SAME, roc_auc=SAME)], "95 %")
+
+
+def test_less_of_an_error_is_better():
+    apart = {"r2": (0.1, 0.05, 0.15), "mae": (-12.3456, -20.0, -5.0)}
+    forest = Beside("random_forest", {"r2": 0.5}, {"r2": 0.5, "mae": 60.0}, {}, apart)
+    assert (forest.says("r2"), forest.says("mae")) == (1, 1)
+    said = verdict("regression", [forest], "90 %")
+    assert said == (
+        "**This run beats `random_forest`**, the best of them on validation rows: r2 +0.1000 (90 % interval +0.0500 "
+        "to +0.1500). Keep it."
+    )
+
+
+def test_who_is_no_better_than_the_dummy_is_told_so():
+    said = verdict("classification", [other("dummy", SAME, validation=0.5), other(accuracy=WORSE)], "95 %")
+    assert "Nor can it be told apart from `dummy`, which does not look at the inputs: accuracy +0.0100" in said
+    worse = verdict("classification", [other("dummy", WORSE, validation=0.5), other(accuracy=WORSE)], "95 %")
+    assert "It is worse even than `dummy`" in worse
+    alone = verdict("classification", [other("dummy", SAME)], "95 %")
+    assert alone.startswith("**This run cannot be told apart from `dummy`**, which does not look at the inputs")
+    assert "search" in alone.lower()
+    assert "model=dummy" not in alone
+    assert "Keep it" in verdict("classification", [DUMMY], "95 %")
+
+
+def test_a_figure_that_does_not_exist_decides_nothing():
+    single_row = Beside("dummy", {"mae": 1.0}, {"mae": 1.0}, {"mae": (1.0, 1.0)}, {"mae": (0.0, 0.0, 0.0)})
+    assert verdict("regression", [single_row], "95 %").startswith("r2 does not exist")
+    table, *_ = section("linear", "regression", {"mae": 1.0}, {"mae": (1.0, 1.0)}, [single_row], "95 %")
+    assert "| **linear** (this run) |  |  |  |  | 1.000 |" in table
+
+
+def test_the_table_has_this_run_first_and_then_the_best():
+    others = [DUMMY, other("random_forest", WORSE), other(accuracy=BETTER)]
+    table, *_ = section("mlp", "classification", ALL, {"accuracy": (0.7, 0.9)}, others, "95 %")
+    lines = table.splitlines()
+    assert lines[2] == "| **mlp** (this run) | 0.8000 | 0.7000 – 0.9000 |  |  | 0.8500 |"
+    assert "| gradient_boosting | 0.8000 | 0.7000 – 0.9000 | +0.0300 | +0.0100 to +0.0500 | 0.8500 |" in lines
+    assert lines[1].count("---:") == 5
