@@ -8,7 +8,7 @@ BIN    := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := repro
-.PHONY: help repro order promote confirm review dashboard check format test bench lock clean
+.PHONY: help repro order promote confirm review dashboard export check format test bench lock clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -17,8 +17,8 @@ repro: $(VENV)/installed  ## run the experiment in params.yaml: whatever has cha
 	@dvc repro
 	@echo "Read reports/report.md; compare with: dvc exp show, dvc metrics diff, dvc plots diff"
 
-order: $(VENV)/installed  ## write an experiment's choices into params.yaml: make order EXPERIMENT=mnist_mlp
-	@python src/order.py $(EXPERIMENT)
+order: $(VENV)/installed  ## write an experiment into params.yaml: make order EXPERIMENT=mnist_mlp [WITH="key=value …"]
+	@python src/order.py $(EXPERIMENT) $(WITH)
 
 promote: $(VENV)/installed  ## write a study's best trial into params.yaml: make promote STUDY=name (another: TRIAL=42)
 	@python src/promote.py "$(STUDY)" $(TRIAL)
@@ -31,6 +31,9 @@ confirm: $(VENV)/installed  ## train a study's best trials and its baseline with
 
 dashboard: $(VENV)/installed  ## open a study in optuna-dashboard: make dashboard STUDY=name
 	@python src/dashboard.py "$(STUDY)"
+
+export: $(VENV)/installed  ## write the network and its preparation as one program of torch.export: make export [MODEL=models]
+	@python src/export.py $(if $(MODEL),model="$(MODEL)") $(if $(OUTPUT),output="$(OUTPUT)")
 
 check: $(VENV)/installed  ## ruff and mypy
 	@ruff check .

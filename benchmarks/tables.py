@@ -1,0 +1,198 @@
+"""The default network for tables beside scikit-learn's models, on seven tasks: test figures with their intervals.
+
+HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--output FILE]
+
+Every model learns from the same prepared training rows, as `python src/train.py experiment=table data=NAME` has them;
+the network's epoch and the boosting's number of trees are picked on the validation rows. scikit-learn's own network,
+`MLPClassifier` or `MLPRegressor` with its defaults, gets the categories one-hot. A figure is the mean over the seeds
+of its training; its interval resamples the test rows, and so does that of a difference, with the same rows for both.
+Nothing here was tuned on test rows.
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from hypermap import experiment, metrics, outcome
+from hypermap.compose import compose
+from hypermap.data.prepare import load, prepare_settings
+from hypermap.data.transform import read_transform
+from hypermap.parts import understand
+
+SETS = {
+    "adult": ["data=adult"],
+    "titanic": ["data=titanic"],
+    "german_credit": ["data=german_credit"],
+    "bank_marketing": ["data=bank_marketing"],
+    "wine_quality, classes": ["data=wine_quality"],
+    "wine_quality, number": ["data=wine_quality", "data.task=regression"],
+    "california_housing": ["data=california_housing"],
+}
+MODELS = ("random_forest", "gradient_boosting", "dummy")
+NETWORK, TEXTBOOK = "network", "scikit-learn's MLP"
+REPEATS = 1000
+
+Predictions = np.ndarray
+Found = dict[str, "Scores"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A metric of one model on the test rows, the mean over its seeds, and in each resample of the rows."""
+
+    value: float
+    resampled: np.ndarray
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The middle 95 %."""
+        low, high = np.percentile(self.resampled[np.isfinite(self.resampled)], [2.5, 97.5])
+        return float(low), float(high)
+
+    def minus(self, other: "Scores") -> "Scores":
+        """The difference, on the same rows."""
+        return Scores(self.value - other.value, self.resampled - other.resampled)
+
+
+def trained(configuration: dict, prepared: Path, folder: Path, seeds: int) -> list[Predictions]:
+    """Test predictions of a model of the menu, one for each seed."""
+    predictions = []
+    for seed in range(seeds):
+        with_seed = {**configuration, "seed": seed}
+        experiment.train(with_seed, prepared, folder, folder / "validation.json")
+        predictions.append(outcome.read_trained(folder).predict(load(prepared, "test").inputs))
+    return predictions
+
+
+def textbook(prepared: Path, seeds: int) -> list[Predictions]:
+    """Test predictions of scikit-learn's network, one for each seed."""
+    transform = read_transform(prepared)
+    inputs = understand({"_target_": "hypermap.models.MLP"}, transform.manifest)
+    train, test = load(prepared, "train"), load(prepared, "test")
+    rows, asked = (inputs.encode(split.inputs).numpy() for split in (train, test))
+    classes = bool(transform.manifest["classes"])
+    predictions = []
+    for seed in range(seeds):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its 200 epochs are not always enough for it
+            model = (MLPClassifier if classes else MLPRegressor)(random_state=seed).fit(rows, train.targets.numpy())
+        predictions.append(model.predict_proba(asked) if classes else transform.natural(model.predict(asked)))
+    return predictions
+
+
+def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: str) -> Found:
+    """Every metric of the task."""
+    measure = metrics.classification if task == "classification" else metrics.regression
+    values = [measure(targets, prediction) for prediction in predictions]
+    resampled = [metrics.resamples(targets, prediction, task=task, repeats=REPEATS) for prediction in predictions]
+    return {
+        name: Scores(float(np.mean([v[name] for v in values])), np.mean([r[name] for r in resampled], axis=0))
+        for name in values[0]
+    }
+
+
+def measure(
+    words: Sequence[str], seeds: int, folder: Path
+) -> tuple[str, dict[str, dict[str, Scores]], dict[str, float]]:
+    """The task, the scores of every model by name, and the seconds that preparing and each model's training took."""
+    network = compose(["experiment=table", *words])
+    started = time.perf_counter()
+    manifest = prepare_settings(folder / "prepared", network["data"])
+    seconds = {"preparing": time.perf_counter() - started}
+    prepared = folder / "prepared"
+    targets = outcome.targets(load(prepared, "test"), read_transform(prepared))
+    ways: dict[str, Callable[[], list[Predictions]]] = {
+        NETWORK: lambda: trained(network, prepared, folder / NETWORK, seeds),
+        TEXTBOOK: lambda: textbook(prepared, seeds),
+    }
+    for name in MODELS:
+        configuration = compose(["experiment=table", *words, f"model={name}"])
+        often = 1 if name == "dummy" else seeds
+        ways[name] = lambda c=configuration, name=name, often=often: trained(c, prepared, folder / name, often)
+    found = {}
+    for name, way in ways.items():
+        started = time.perf_counter()
+        found[name] = scores(targets, way(), manifest["task"])
+        seconds[name] = (time.perf_counter() - started) / (1 if name == "dummy" else seeds)
+    return manifest["task"], found, seconds
+
+
+def figure(name: str, value: float, *, signed: bool = False) -> str:
+    """A number as the tables show it."""
+    digits = ".3f" if name in ("accuracy", "roc_auc", "r2") or abs(value) < 100 else ",.0f"
+    return f"{value:{'+' if signed else ''}{digits}}"
+
+
+def told(name: str, score: Scores, *, signed: bool = False) -> str:
+    """A figure and its interval."""
+    value, low, high = (figure(name, number, signed=signed) for number in (score.value, *score.interval))
+    return f"{value} ({low} to {high})"
+
+
+def no_worse(name: str, difference: Scores) -> str:
+    """What the interval of a difference from the network's figure says."""
+    low, high = difference.interval
+    better, worse = (low > 0, high < 0) if metrics.higher_is_better(name) else (high < 0, low > 0)
+    return "better" if better else "worse" if worse else "cannot be told apart"
+
+
+def page(results: Mapping[str, tuple]) -> str:
+    """The tables, in Markdown."""
+    lines = [
+        "| set | metric | network | random forest | gradient boosting | scikit-learn's MLP | dummy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    beside = [
+        "",
+        "| set | metric | network less scikit-learn's MLP | so the network is | network less boosting | so it is |",
+        "|---|---|---|---|---|---|",
+    ]
+    times = ["", "| set | preparing | " + " | ".join((NETWORK, TEXTBOOK, *MODELS)) + " |", "|---|" + "--:|" * 6]
+    for set_name, (task, found, seconds) in results.items():
+        for metric in ("accuracy", "roc_auc") if task == "classification" else ("rmse", "r2"):
+            models = (NETWORK, "random_forest", "gradient_boosting", TEXTBOOK, "dummy")
+            cells = [told(metric, found[name][metric]) for name in models]
+            lines.append(f"| {set_name} | {metric} | {' | '.join(cells)} |")
+            others = [found[NETWORK][metric].minus(found[name][metric]) for name in (TEXTBOOK, "gradient_boosting")]
+            cells = [f"{told(metric, other, signed=True)} | {no_worse(metric, other)}" for other in others]
+            beside.append(f"| {set_name} | {metric} | {' | '.join(cells)} |")
+        times.append(f"| {set_name} | " + " | ".join(f"{value:.1f} s" for value in seconds.values()) + " |")
+    return "\n".join([*lines, *beside, *times]) + "\n"
+
+
+def main() -> None:
+    """Measure, and print the tables as they grow."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    results = {}
+    for name in arguments.sets:
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = measure(SETS[name], arguments.seeds, Path(folder))
+        print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in results[name][2].items())}", flush=True)
+    about = (
+        f"{arguments.seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
+        f"{sklearn.__version__}, numpy {np.__version__}\n"
+    )
+    print(text := f"{about}\n{page(results)}")
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

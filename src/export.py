@@ -1,0 +1,23 @@
+"""Write the trained network and its preparation as one program of torch.export: python src/export.py [model=models].
+
+make export                                              the model that dvc repro made, into exported/
+python src/export.py model=studies/NAME/NUMBER output=FOLDER    another one, elsewhere
+"""
+
+import sys
+
+from hypermap.errors import run
+
+
+def main() -> None:
+    """Read the command line, export, and say how near the program comes to the network."""
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        print(__doc__)
+        return
+    from hypermap.export import Asked
+
+    print(Asked.of(sys.argv[1:]).answer())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,25 @@
+"""What the trained model says of the rows of a table: a class and its probabilities, or a value, for each.
+
+python src/predict.py input=new.csv output=predictions.csv           with the model that dvc repro made
+python src/predict.py input=new.parquet output=predictions.parquet   Parquet in and out
+python src/predict.py … model=studies/NAME/NUMBER                    with another: a trial's, or a run's in outputs/
+python src/predict.py … separator=';' decimal=,                      how the file is to be read, where that is not found
+"""
+
+import sys
+
+from hypermap.errors import run
+
+
+def main() -> None:
+    """Read the command line, predict, and say what came of it."""
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        print(__doc__)
+        return
+    from hypermap.prediction import Asked
+
+    print(Asked.of(sys.argv[1:]).answer())
+
+
+if __name__ == "__main__":
+    run(main)

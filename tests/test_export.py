@@ -1,0 +1,202 @@
+"""An exported program is compared with what src/predict.py writes for the same rows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+import torch
+
+from hypermap import classical, outcome
+from hypermap import export as exporting
+from hypermap.data.prepare import load, load_published, prepare
+from hypermap.data.sources import diabetes, digits
+from hypermap.data.transform import read_transform
+from hypermap.errors import UserError
+from hypermap.export import Asked, export
+from hypermap.parts import make_parts, understand
+from hypermap.prediction import Predictor
+from hypermap.tables.reading import open_table
+from hypermap.tables.schema import Schema
+from hypermap.tables.source import table
+
+ROWS = 200
+
+
+def rows(seed: int, cities: int = 6) -> polars.DataFrame:
+    """Numbers and categories, some of them missing, in a skewed table with two targets."""
+    drawn = np.random.default_rng(seed)
+    area, gapped = drawn.lognormal(3, 1, ROWS), drawn.gamma(2, 2, ROWS)
+    gapped[drawn.random(ROWS) < 0.1] = np.nan
+    city = [f"city {k}" if k < cities else None for k in drawn.integers(0, cities + 1, ROWS)]
+    garden = np.where(drawn.random(ROWS) < 0.5, "yes", "no")
+    score = np.log(area) + (garden == "yes") + drawn.normal(0, 0.3, ROWS)
+    label = np.where(score < 3.5, "cheap", "dear")
+    columns = {"area": area, "gapped": gapped, "city": city, "garden": garden, "label": label, "price": np.exp(score)}
+    return polars.DataFrame(columns, nan_to_null=True)
+
+
+def network(model: dict[str, Any], loss: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "optimizer": {"_target_": "torch.optim.Adam"},
+        "scheduler": {"_target_": "hypermap.schedules.Constant"},
+        "loss": {"_target_": f"hypermap.losses.{loss}"},
+        "regularizer": {"_target_": "hypermap.regularizers.Regularizer"},
+        "augment": {"_target_": "hypermap.augment.Augment"},
+        "trainer": {"_target_": "hypermap.trainer.Settings", "epochs": 1, "batch_size": 32},
+    }
+
+
+EMBEDDING = network({"_target_": "hypermap.models.TabularMLP", "hidden": [8]}, "CrossEntropy")
+RESIDUAL = network({"_target_": "hypermap.models.TabularResNet", "width": 8}, "BinaryCrossEntropy")
+ONE_HOT = network(
+    {"_target_": "hypermap.models.MLP", "hidden": [8], "dropout": 0.5, "batch_norm": True}, "MeanSquaredError"
+)
+CONVOLUTIONS = network({"_target_": "hypermap.models.CNN", "channels": [4, 4], "padding": "same"}, "CrossEntropy")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder with training data in a file, where the commands are run."""
+    monkeypatch.chdir(tmp_path)
+    rows(0).write_csv("train.csv")
+    return tmp_path
+
+
+def untrained(configuration: dict[str, Any]) -> None:
+    """A network as it begins, with weights that are not near zero, where a trained one would be."""
+    transform = read_transform(Path("data/prepared"))
+    torch.manual_seed(0)
+    parts = make_parts(configuration, transform.manifest, torch.device("cpu"))
+    inputs = understand(configuration["model"], transform.manifest)
+    predict = outcome.Network(parts.model, parts.loss, transform, inputs, "fp32")
+    record = outcome.Record(1, False, "accuracy", 0, {}, configuration)
+    outcome.write_trained(Path("models"), outcome.TrainedModel(record, predict), [])
+
+
+def program(folder: str = "exported") -> torch.nn.Module:
+    return torch.export.load(Path(folder) / "model.pt2").module()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "settings"),
+    [
+        (EMBEDDING, {"target": "label", "scaling": "quantile", "rare": 10}),
+        (EMBEDDING, {"target": "label", "scaling": "robust", "categories": "ordinal", "missing": "mean", "pca": 2}),
+        (RESIDUAL, {"target": "label", "scaling": "min_max", "missing": "drop"}),
+        (ONE_HOT, {"target": "price", "scaling": "standard", "target_transform": "log1p"}),
+        (ONE_HOT, {"target": "price", "missing": "constant", "fill": -1.0, "missing_categories": "most_frequent"}),
+    ],
+)
+def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, configuration, settings):
+    other = "price" if settings["target"] == "label" else "label"
+    prepare(Path("data/prepared"), reader=table, path="train.csv", drop=[other], test=0.2, **settings)
+    untrained(configuration)
+    told = Asked.of([]).answer()
+    assert "exported/model.pt2 gives what models gives" in told
+
+    rows(1, cities=9).drop(other).write_csv("new.csv")  # three cities are unseen
+    Predictor(outcome.read_trained(Path("models"))).predict_files([Path("new.csv")], Path("p.csv"), {})
+    written = polars.read_csv("p.csv").select(polars.col(polars.Float64)).to_numpy()
+    opened = open_table(["new.csv"])
+    about = json.loads(Path("exported/program.json").read_text())
+    matrix = np.concatenate([Schema.of(about["table"]).encode(batch) for batch in opened.batches()])
+    answers = program()(torch.from_numpy(matrix)).numpy()
+    assert answers.dtype == np.float64
+    assert answers.ndim == (2 if about["classes"] else 1)
+    np.testing.assert_allclose(answers.reshape(ROWS, -1), written, rtol=1e-5, atol=1e-6)
+    assert np.isnan(written).any() == (settings.get("missing") == "drop")
+
+
+@pytest.mark.parametrize(("reader", "configuration"), [(digits, CONVOLUTIONS), (diabetes, ONE_HOT)])
+def test_images_and_plain_tables_go_in_as_published(place, reader, configuration):
+    prepare(Path("data/prepared"), reader=reader, test=0.2)
+    untrained(configuration)
+    count, difference = export(Path("models"), Path("elsewhere"))
+    assert count == len(load(Path("data/prepared"), "validation").rows)
+    assert difference <= 1e-5
+    published = load_published(Path("data/prepared"), "test").inputs
+    expected = outcome.read_trained(Path("models")).predict(load(Path("data/prepared"), "test").inputs)
+    np.testing.assert_allclose(program("elsewhere")(published).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_program_runs_where_hypermap_is_not(place):
+    prepare(Path("data/prepared"), reader=table, path="train.csv", target="label", drop=["price"], test=0.2)
+    untrained(EMBEDDING)
+    export(Path("models"), Path("exported"))
+    example = Path("exported/README.md").read_text().split("\n\n")[2]
+    assert "| 1 | gapped | gapped | a number |" in Path("exported/README.md").read_text()
+    lines = [line.strip() for line in example.splitlines()]
+    script = ["import sys, torch", "rows = torch.full((3, 4), torch.nan, dtype=torch.float64)", *lines]
+    script.append("print(*answers.shape, answers.dtype, 'hypermap' in sys.modules)")
+    command = [sys.executable, "-I", "-c", "\n".join(script)]
+    done = subprocess.run(command, cwd="exported", capture_output=True, text=True, check=True)
+    assert done.stdout == "3 2 torch.float64 False\n"
+
+
+def test_other_numbers_are_refused_and_nothing_is_written(place, monkeypatch):
+    prepare(Path("data/prepared"), reader=table, path="train.csv", target="label", drop=["price"], test=0.2)
+    untrained(EMBEDDING)
+    monkeypatch.setattr(exporting.Prepare, "forward", lambda self, matrix: matrix.float())
+    with pytest.raises(UserError, match=r"differs from the network by .* nothing was written"):
+        export(Path("models"), Path("exported"))
+    assert not Path("exported").exists()
+
+
+class Counting(torch.nn.Module):
+    """A network that torch.export cannot follow: what it does depends on the values."""
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.output = torch.nn.Linear(input_shape[0], outputs)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.output(rows) if rows.sum() > 0 else -self.output(rows)
+
+
+def test_a_network_that_cannot_be_followed_is_told(place, monkeypatch):
+    prepare(Path("data/prepared"), reader=diabetes, test=0.2)
+    monkeypatch.setitem(sys.modules, "own", sys.modules[__name__])
+    untrained(network({"_target_": "own.Counting"}, "MeanSquaredError"))
+    with pytest.raises(UserError, match=r"torch.export cannot follow this network: .*predict\.py"):
+        export(Path("models"), Path("exported"))
+
+
+def test_a_model_of_scikit_learn_is_its_own_file(place):
+    prepare(Path("data/prepared"), reader=diabetes, test=0.2)
+    transform, choice = (
+        read_transform(Path("data/prepared")),
+        {"name": "linear", "_target_": "hypermap.families.Linear"},
+    )
+    splits = [load(Path("data/prepared"), name) for name in ("train", "validation")]
+    record = outcome.Record(0, False, "r2", None, {}, {"model": choice})
+    model = outcome.TrainedModel(record, classical.fit(choice, *splits, transform, 0, 1))
+    outcome.write_trained(Path("models"), model, [])
+    with pytest.raises(UserError, match=r"models holds linear, a model of scikit-learn: its file is .*model\.skops"):
+        export(Path("models"), Path("exported"))
+
+
+def test_the_data_must_be_that_of_the_training(place):
+    prepare(Path("data/prepared"), reader=diabetes, test=0.2)
+    untrained(ONE_HOT)
+    prepare(Path("data/prepared"), reader=diabetes, test=0.3)
+    with pytest.raises(UserError, match=r"neither in data/prepared nor in data/cache/"):
+        export(Path("models"), Path("exported"))
+    fingerprint = read_transform(Path("models")).manifest["fingerprint"]
+    prepare(Path("data/cache") / fingerprint, reader=diabetes, test=0.2)
+    export(Path("models"), Path("exported"))
+
+
+def test_a_folder_with_other_files_is_left_alone(place):
+    prepare(Path("data/prepared"), reader=diabetes, test=0.2)
+    untrained(ONE_HOT)
+    export(Path("models"), Path("exported"))
+    export(Path("models"), Path("exported"))  # its own it replaces
+    Path("exported/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt"):
+        export(Path("models"), Path("exported"))
