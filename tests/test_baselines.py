@@ -23,12 +23,12 @@ DUMMY = {"name": "dummy", "_target_": "hypermap.families.Dummy"}
 
 @pytest.fixture
 def breast_cancer():
-    source = {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard"}
+    source = {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard", "split_seed": 3}
     prepare.prepare_settings(PREPARED, source)
 
 
-def fit(*models, seed=3):
-    return baselines.fit({"models": list(models), "seed": seed, "threads": 1}, PREPARED, FOLDER)
+def fit(*models):
+    return baselines.fit({"models": list(models)}, PREPARED, FOLDER)
 
 
 def test_each_is_fitted_on_the_training_rows_and_read_as_it_was(breast_cancer):
@@ -73,10 +73,10 @@ def test_one_that_refuses_the_data_can_be_left_out(breast_cancer):
 
 
 def test_the_slice_has_the_menus_own_values_and_nothing_of_the_model_in_use():
-    part = slices(compose(["seed=5", "trainer.threads=2"]))["baselines"]
+    part = slices(compose())["baselines"]
     assert [model["name"] for model in part["models"]] == ["dummy", "random_forest", "gradient_boosting"]
     assert part["models"][1] == compose(["model=random_forest"])["model"]
-    assert {key: part[key] for key in part if key != "models"} == {"seed": 5, "threads": 2}
+    assert [*part] == ["models"]
     other = ["seed=5", "trainer.threads=2", "model=cnn", "optimizer.lr=0.5", "evaluation.confidence=0.5"]
     assert slices(compose(other))["baselines"] == part
 

@@ -178,7 +178,7 @@ def test_slices_hold_everything_and_training_only_what_trains():
     assert set(parts) == {"preprocess", "train", "baselines", "evaluate"}
     baselines = parts.pop("baselines")
     assert [model["name"] for model in baselines["models"]] == configuration["evaluation"]["baselines"]
-    assert baselines["seed"] == configuration["seed"]
+    assert slices(configuration | {"seed": 9})["baselines"] == baselines, "another seed refits none of them"
     assert not set(parts["preprocess"]) & set(parts["train"])
     assert set(parts["preprocess"]) | set(parts["train"]) | {"experiment", "evaluation"} == set(configuration)
     assert parts["evaluate"] == configuration

@@ -8,6 +8,8 @@ from sklearn.ensemble import ExtraTreesClassifier
 from hypermap import stored
 from hypermap.data.prepare import load, load_published, prepare_settings
 from hypermap.data.transform import PREPARATION, read_transform
+from hypermap.fits import Folds
+from hypermap.parts import understand
 from hypermap.tables.preparation import Preparation, Settings
 
 ROWS = 600
@@ -15,7 +17,7 @@ CHOICES = [
     {},
     *({"missing": missing, "fill": -1.0} for missing in ("mean", "most_frequent", "constant", "drop")),
     {"missing_indicator": False, "missing_categories": "most_frequent"},
-    *({"scaling": scaling} for scaling in ("standard", "min_max", "robust", "none")),
+    *({"scaling": scaling} for scaling in ("quantile", "min_max", "robust", "none")),
     *({"categories": categories} for categories in ("one_hot", "ordinal", "embedding")),
     {"rare": 1, "max_categories": 4},
     {"pca": 2},
@@ -42,11 +44,15 @@ def settings(tmp_path_factory):
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
-    prepare_settings(tmp_path / "data", {**settings, **choice})
-    train, test = (load(tmp_path / "data", split) for split in ("train", "test"))
-    model = ExtraTreesClassifier(40, random_state=0).fit(train.inputs, train.targets)
-    assert model.score(train.inputs, train.targets) > 0.99  # it could tell, if there were anything to tell
-    right, rows = round(model.score(test.inputs, test.targets) * len(test.targets)), len(test.targets)
+    manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
+    network = "TabularMLP" if choice.get("categories") == "embedding" else "MLP"
+    inputs = understand({"_target_": f"hypermap.models.{network}"}, manifest)
+    folds, test = Folds(tmp_path / "data"), load(tmp_path / "data", "test")
+    train = folds.of(folds.pool.holdout).train
+    learned, asked = inputs.encode(train.inputs), inputs.encode(test.inputs)
+    model = ExtraTreesClassifier(40, random_state=0).fit(learned, train.targets)
+    assert model.score(learned, train.targets) > 0.99  # it could tell, if there were anything to tell
+    right, rows = round(model.score(asked, test.targets) * len(test.targets)), len(test.targets)
     low, high = binom.interval(0.999, rows, 0.5)
     assert low <= right <= high
 

@@ -52,11 +52,27 @@ def test_experiments_are_found(clone):
     assert clone.shared.fails(*ORDER).splitlines()[0].endswith(f"There are: {', '.join(EXPERIMENTS)}.")
 
 
+TABLES = ("csv_mlp", "table")  # which name no file of their own
+
+
+def test_another_choice_spells_the_experiment_out(clone):
+    project = clone()
+    project.ok(*ORDER, "table", "data=titanic", "seed=7")
+    order = project.yaml("params.yaml")
+    assert (order["experiment"], order["data"], order["seed"]) == (None, "titanic", 7)
+    own = project.yaml("conf/experiment/table.yaml")
+    assert order["optimizer"] == {"name": "adamw"} | own["optimizer"]
+    assert project.ok("dvc", "repro", "compose").stages == ["compose"]
+    assert project.yaml("reports/config/train.yaml")["trainer"]["epochs"] == own["trainer"]["epochs"]
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experiment):
     project = clone()
     before = (project.path / "params.yaml").read_text()
-    project.ok(*ORDER, experiment)
+    (project.path / "my.csv").write_text("x,target\n1,2\n")
+    words = [] if experiment not in TABLES else ["data.path=my.csv", "data.target=target"]
+    project.ok(*ORDER, experiment, *words)
     after = (project.path / "params.yaml").read_text()
     assert re.findall("#.*", after) == re.findall("#.*", before)
     assert yaml.safe_load(after)["experiment"] == experiment
@@ -68,9 +84,10 @@ def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experime
     assert len(choices) >= 3
     for group, choice in choices.items():
         expected = project.yaml(f"conf/{group}/{choice}.yaml") | body.get(group, {})
-        assert slices[group] == {"name": choice} | expected
+        given = {word.split("=")[0].removeprefix("data."): word.split("=")[1] for word in words if group == "data"}
+        assert slices[group] == {"name": choice} | expected | given
     assert slices["trainer"]["epochs"] == body["trainer"]["epochs"]
-    project.ok(*ORDER, experiment)
+    project.ok(*ORDER, experiment, *words)
     assert (project.path / "params.yaml").read_text() == after, "a second time changes nothing"
 
 
@@ -127,7 +144,9 @@ def test_a_choice_that_contradicts_the_experiment_is_an_error_that_says_so(clone
     [
         (("mnist_mpl",), None, "experiment has no choice 'mnist_mpl' (did you mean 'mnist_mlp'"),
         (("",), None, "name an experiment"),
-        (("mnist_mlp", "mnist_cnn"), None, "name an experiment"),
+        (("mnist_mlp", "mnist_cnn"), None, "mnist_cnn"),
+        (("mnist_mlp", "optimizer.lrr=1"), None, "did you mean 'lr'"),
+        (("table",), None, "data.path is null: name the file"),
         (("mnist_mlp",), "data: [", "params.yaml is not readable YAML"),
         (("mnist_mlp",), "optimizr: adam\n", "did you mean 'optimizer'"),
     ],

@@ -21,26 +21,27 @@ REMEDY = "Fit them again: dvc repro --force baselines"
 def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[str]:
     """Fit each of ``configuration["models"]``, choices of the group `model`, telling which; return their names.
 
-    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices and the seed.
+    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices and the seed, which is the split's, so
+    that they stay as they are when the model in use is trained with another.
 
     Raises:
         UserError: a choice that is a network, or that refuses the data.
     """
-    models = [_family(choice) for choice in configuration["models"]] if _suits(prepared) else []
-    threads = configuration["threads"] or machine.CORES
+    manifest = read_manifest(prepared)
+    tables = len(manifest["shape"]) == 1  # with a schema or plain
+    models, seed = [_family(choice) for choice in configuration["models"]] if tables else [], manifest["split_seed"]
     if models:
         folds = Folds(prepared)
         rows = folds.of(folds.pool.holdout)
     for choice in models:
         print(f"Baseline {choice['name']}: fitting on {len(rows.train.rows):,} rows", flush=True)
         try:
-            model = classical.fit(
-                choice, rows.train, rows.validation, rows.transform, seed=configuration["seed"], threads=threads
-            )
+            threads = classical.choose_threads(choice, manifest)
+            model = classical.fit(choice, rows.train, rows.validation, rows.transform, seed=seed, threads=threads)
         except UserError as error:
             raise UserError(f"{error} It is a baseline: it can be left out of evaluation.baselines.") from error
         classical.save(folder / _file(choice), model)
-    write_json(folder / RECORD, {"models": models, "seed": configuration["seed"]})
+    write_json(folder / RECORD, {"models": models, "seed": seed})
     return [choice["name"] for choice in models]
 
 
@@ -60,11 +61,6 @@ def read(folder: Path, transform: Transform) -> list[tuple[dict[str, Any], class
         (choice, classical.load(file, choice, transform, REMEDY, machine.CORES))
         for choice, file in zip(choices, files, strict=True)
     ]
-
-
-def _suits(prepared: Path) -> bool:
-    """Whether the rows are those of a table, with a schema or plain."""
-    return len(read_manifest(prepared)["shape"]) == 1
 
 
 def _family(choice: dict[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,8 @@ def order_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         name, values = configuration[group]["name"], {**body.get(group, {})}
         values |= {key: configuration[group][key] for top, *inner in given for key in inner if top == group}
         order[group] = {"name": name, **values} if values else name
-    return {**order, "seed": configuration["seed"]}
+    values = {top: {key: configuration[top][key] for key in inner} for top, *inner in given if top in VALUES and inner}
+    return {**order, "seed": configuration["seed"], **values}
 
 
 def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path]) -> None:
@@ -309,12 +310,11 @@ def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
 
 
 def _baselines(configuration: Configuration) -> Configuration:
-    """The models fitted beside the one in use, with the menu's own values, and what their figures depend on."""
+    """The models fitted beside the one in use, with the menu's own values: they depend on nothing else but the data."""
     names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
     for name in names:
         check_choice("model", name, groups(), "evaluation.baselines")
-    models = [_compose("config", [f"model={name}"])["model"] for name in names]
-    return {"models": models, "seed": configuration["seed"], "threads": configuration["trainer"]["threads"]}
+    return {"models": [_compose("config", [f"model={name}"])["model"] for name in names]}
 
 
 def _parse(words: Sequence[str]) -> list[Override]:

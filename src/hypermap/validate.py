@@ -146,6 +146,7 @@ RULES: dict[str, Rule] = {
     "model.initialization": one_of(*INITIALIZATIONS),
     "model.dropout": number(0, 1, below=True),
     "model.batch_norm": BOOLEAN,
+    "model.members": integer(1),
     "model.category_width": integer(1),
     "model.number_width": integer(1),
     "model.frequencies": integer(1),
