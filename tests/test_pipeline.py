@@ -153,8 +153,9 @@ def test_a_table_is_run_without_code_and_again_when_its_file_changes(clone):
     project = clone()
     (project.path / "people.csv").write_text(people())
     evaluation = {"bootstrap_repeats": 100, "baselines": ["dummy", "linear"], "map": "pca"}
-    project.order(data=TABLE, model="tabular_mlp", evaluation=evaluation)
-    assert project.ok("dvc", "repro").stages == STAGES
+    project.order(data="digits", model="tabular_mlp", evaluation=evaluation)
+    words = ", ".join(f"{key}: {value}" for key, value in TABLE.items())
+    assert project.ok("dvc", "exp", "run", "-S", f"data={{{words}}}").stages == STAGES
     report = (project.path / "reports/report.md").read_text()
     assert "## Beside other models" in report
     assert "cannot be told apart from `linear`" in report or "beats `linear`" in report or "worse than" in report

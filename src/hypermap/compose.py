@@ -322,7 +322,9 @@ def _parse(words: Sequence[str]) -> list[Override]:
     try:
         parsed = OverridesParser.create().parse_overrides(overrides=list(words))
     except HydraException as error:
-        raise UserError(f"The command line is not understood: {_first_paragraph(error)}") from error
+        odd = next((word.partition("=") for word in words if not word.isascii()), None)
+        quote = f""" Quote what has other letters than ASCII: '{odd[0]}="{odd[2]}"'.""" if odd else ""
+        raise UserError(f"The command line is not understood: {_first_paragraph(error)}{quote}") from error
     menu = groups()
     for override in parsed:
         top = re.split(r"[.@/]", override.key_or_group)[0]

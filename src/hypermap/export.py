@@ -49,6 +49,14 @@ if it is not there; of a boolean the first is 0, the second 1.
 |--:|---|---|---|
 """
 HELD = {"number": "a number", "boolean": "0 or 1", "category": "a category's place"}
+DATES = {
+    "year": "the year",
+    "month": "the month, 1 to 12",
+    "day": "the day of the month",
+    "weekday": "the weekday: 1 is Monday, 7 is Sunday",
+    "hour": "the hour with its fraction, 0 to 24",
+    "days": "days since 1970-01-01, with their fraction",
+}
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ def _readme(about: dict[str, Any]) -> str:
 def _columns(schema: Schema) -> str:
     """What the columns of a table's rows hold."""
     held = [
-        (name, column.name, name.removeprefix(f"{column.name}.") if column.kind == "date" else HELD[column.kind])
+        (name, column.name, DATES[name.removeprefix(f"{column.name}.")] if column.kind == "date" else HELD[column.kind])
         for column in schema.columns
         for name in column.matrix_names
     ]

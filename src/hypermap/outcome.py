@@ -128,6 +128,8 @@ def read_trained(folder: Path) -> TrainedModel:
         parts = make_parts(record.configuration, transform.manifest, torch.device("cpu"))
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
         precision = build(record.configuration["trainer"]).precision
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no trained model: no {RECORD}. {REMEDY}, or name another folder.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:

@@ -89,6 +89,7 @@ SEED = integer(0, 2**32 - 1)  # what every generator takes
 NUMBER = number(-math.inf)
 WHOLE = integer(-(2**31))
 CHARACTER = Rule(lambda value: isinstance(value, str) and len(value) == 1, 'one character, such as ";"')
+PAIR = Rule(lambda value: isinstance(value, list) and len(value) == 2, "a pair [value, class]")
 MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
 
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
@@ -109,10 +110,10 @@ RULES: dict[str, Rule] = {
     "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.target": optional(either(TEXT, WHOLE)),
     "data.task": optional(one_of("binary", "multiclass", "regression")),
-    "data.classes": optional(MAPPING),
+    "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote a mapping's keys
     "data.drop": list_of(TEXT),
     "data.dataset": TEXT,
-    "data.kinds": mapping_to(Rule(TEXT.holds, "a kind of column, such as category")),  # or the form of a date
+    "data.kinds": optional(mapping_to(Rule(TEXT.holds, "a kind of column, such as category"))),  # or a date's form
     "data.group": optional(TEXT),
     "data.time": optional(TEXT),
     "data.columns": optional(list_of(TEXT, least=1)),
@@ -168,7 +169,7 @@ RULES: dict[str, Rule] = {
     "model.epsilon": number(0),
     "model.n_neighbors": integer(1),
     "model.weights": one_of("uniform", "distance"),
-    "model.p": number(1),
+    "model.p": integer(1, 2),  # the distances whose stored estimators are read again
     "optimizer.lr": RATE,
     "optimizer.momentum": number(0, 1, below=True),
     "optimizer.nesterov": BOOLEAN,

@@ -60,9 +60,9 @@ class TabularMLP(nn.Module):
         activation: Activation = "silu",
         dropout: float = 0.1,
         category_width: int = 8,
-        number_width: int = 4,
+        number_width: int = 8,
         frequencies: int = 16,
-        frequency_scale: float = 0.1,
+        frequency_scale: float = 1.0,
     ) -> None:
         super().__init__()
         layout = table_layout("tabular_mlp", input_shape, layout)
@@ -145,9 +145,9 @@ class TabularResNet(nn.Module):
         expansion: float = 2.0,
         dropout: float = 0.1,
         category_width: int = 8,
-        number_width: int = 4,
+        number_width: int = 8,
         frequencies: int = 16,
-        frequency_scale: float = 0.1,
+        frequency_scale: float = 1.0,
     ) -> None:
         super().__init__()
         layout = table_layout("tabular_resnet", input_shape, layout)

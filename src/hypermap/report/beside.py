@@ -46,13 +46,21 @@ def section(
     intervals: Mapping[str, tuple[float, float]],
     others: Sequence[Beside],
     level: str,
+    experiment: str | None = None,
 ) -> list[str]:
-    """The paragraphs: a table of `model` and the `others`, a verdict, and how to read them."""
-    return [_table(model, task, test, intervals, others, level), verdict(task, others, level), NOTE]
+    """The paragraphs: a table of `model` and the `others`, a verdict, and how to read them.
+
+    The order names an `experiment`, or none; one that it names holds its model fast.
+    """
+    said = verdict(task, others, level, "-S experiment=null " if experiment else "")
+    return [_table(model, task, test, intervals, others, level), said, NOTE]
 
 
-def verdict(task: str, others: Sequence[Beside], level: str) -> str:
-    """Whether the model in use earns its place beside the best of the others, by validation; and what to do."""
+def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str = "") -> str:
+    """Whether the model in use earns its place beside the best of the others, by validation; and what to do.
+
+    `first_of_all` is what a command that takes another model has to say before that.
+    """
     first, second = COMPARED[task]
     known = [other for other in others if first in other.differences]
     if not known:
@@ -62,7 +70,7 @@ def verdict(task: str, others: Sequence[Beside], level: str) -> str:
     if second in best.differences and best.says(second) != stands:
         said.append(f"By {second} it {_verb(best.says(second))} it: {_difference(best, second, level)}.")
         stands = stands or best.says(second)
-    said.append(_advice(best.name, stands))
+    said.append(_advice(best.name, stands, first_of_all))
     floor = next((other for other in known if other.name == IDLE and other is not best), None)
     if floor is not None and floor.says(first) < 1:
         even = "Nor can it be told apart from" if floor.says(first) == 0 else "It is worse even than"
@@ -78,9 +86,9 @@ def _stands(best: Beside, name: str, level: str) -> str:
     return f"**This run {_verb(best.says(name))} `{best.name}`**, {which}: {_difference(best, name, level)}."
 
 
-def _advice(name: str, stands: int) -> str:
+def _advice(name: str, stands: int, first_of_all: str) -> str:
     """What to do beside the best of the others, where the model in use stands so to it."""
-    take, search = f"`dvc exp run -S model={name}`", "`python src/train.py -m +space=default`"
+    take, search = f"`dvc exp run {first_of_all}-S model={name}`", "`python src/train.py -m +space=default`"
     if stands > 0:
         return "Keep it."
     if name == IDLE:

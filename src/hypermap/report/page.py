@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r2_score
 
+from hypermap.data.transform import LOGS
 from hypermap.files import write_bytes, write_text
 from hypermap.metrics import LOWER_IS_BETTER
 from hypermap.report import beside, data, maps, pictures, plots, wording
@@ -198,9 +199,20 @@ def _headline(run: Run) -> str:
     ]
     text = " and ".join(said).replace(" and **Test", " and **test") + f" on {len(run.targets):,} rows."
     if run.task == "regression":
-        return f"{text} Always predicting the mean has r2 0."
+        return text + _constant(run)
     share = np.bincount(run.targets).max() / len(run.targets)
     return f"{text} Always naming the most frequent class would have accuracy {share:.4f}."
+
+
+def _constant(run: Run) -> str:
+    """What r2 the training rows' mean has, which need not be that of the test rows."""
+    shift, transform = run.manifest["target_shift"], run.manifest["target_transform"]
+    if "r2" not in run.test:
+        return ""
+    constant = LOGS[transform][1](shift) if transform else shift
+    usual = "geometric mean" if transform == "log" else "mean"
+    floor = r2_score(run.targets, np.full(len(run.targets), constant))
+    return f" Always predicting the training rows' {usual} would have r2 {floor:.4f}."
 
 
 def _diagnosis(run: Run) -> list[str]:
@@ -234,6 +246,8 @@ def _metrics_note(run: Run) -> str:
         "Intervals are a bootstrap over rows: what another sample of as many rows would change, not another training "
         f"run. {picked} on the validation rows, which flatters their numbers; the test rows picked nothing."
     )
+    if run.manifest["arguments"].get("group") or run.manifest["arguments"].get("time"):
+        note += " The bootstrap takes rows for independent; those of one group or time are alike, so it is too sure."
     if run.task == "regression":
         return note
     note += " Precision, recall and F1 are means over classes; noise adds to the calibration error and its interval."
@@ -262,7 +276,9 @@ def _beside(run: Run) -> list[str]:
     if not run.beside:
         return []
     name = run.config["model"]["name"]
-    paragraphs = beside.section(name, run.task, run.test, run.test_intervals, run.beside, run.level)
+    paragraphs = beside.section(
+        name, run.task, run.test, run.test_intervals, run.beside, run.level, run.config.get("experiment")
+    )
     return ["## Beside other models", *paragraphs]
 
 

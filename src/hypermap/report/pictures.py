@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -201,6 +201,10 @@ def residuals(targets: NDArray[Any], values: NDArray[Any]) -> Figure:
     right.scatter(predicted, actual - predicted, **dots)
     right.axhline(0, color=GREY, linestyle="--", linewidth=1.2)
     right.set(xlabel="predicted", ylabel="actual - predicted", title="Residuals")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if np.abs(axes.get_xlim()).max() >= 10_000:  # in full, they run into each other
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     return figure
 
 

@@ -47,6 +47,4 @@ def diagnose_scores(
         remedy = RICHER.get(family, "a model that can say more")
         return [Finding("underfitting", f"It has {figures}: unless the data hold no more, try {remedy}.")]
     memory = " Such a model keeps its training rows: the score on them says little." if family in MEMORIES else ""
-    others = " or ".join(ways[family] for ways in (SIMPLER, RICHER) if family in ways)
-    search = f"; for a better score try {others}" if others else ""
-    return [Finding("healthy", f"It has {figures}{search}.{memory}")]
+    return [Finding("healthy", f"It has {figures}: neither too simple nor too free, as far as these say.{memory}")]
