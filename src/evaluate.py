@@ -1,5 +1,6 @@
 """The last stage: the trained model on the test set, which nothing else opens, and the report."""
 
+import json
 from pathlib import Path
 
 from hypermap.errors import run
@@ -14,6 +15,10 @@ def main() -> None:
     """Write test.json, intervals.json, baselines.json and report.md with its pictures and plots into reports/."""
     metrics = evaluate(read_slice(CONFIG), Path("data/prepared"), Path("models"), Path("baselines"), REPORTS)
     print(f"Test {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
+    beside = json.loads((REPORTS / "baselines.json").read_text(encoding="utf-8"))
+    figure = "accuracy" if "accuracy" in metrics else "r2"
+    if told := [f"{name} {other['test'][figure]:.4f}" for name, other in beside.items() if figure in other["test"]]:
+        print(f"Beside, test {figure}: {', '.join(told)}; the report says which to take")
     print(f"Report: {REPORTS / 'report.md'}")
 
 

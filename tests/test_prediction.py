@@ -66,6 +66,11 @@ def train(folder: Path, choice: dict[str, Any] = FAMILY, target: str = "class", 
     rows().write_csv(folder / "train.csv")
     other = "price" if target == "class" else "class"
     given = {"path": str(folder / "train.csv"), "target": target, "drop": [other], "test": 0.2, **settings}
+    return fit(folder, choice, given)
+
+
+def fit(folder: Path, choice: dict[str, Any], given: dict[str, Any]) -> Path:
+    """As `train`, of any table."""
     prepare(folder / "prepared", reader=table, **given)
     transform = read_transform(folder / "prepared")
     splits = (load(folder / "prepared", name) for name in ("train", "validation"))
@@ -173,6 +178,66 @@ def test_the_file_is_read_as_it_is_said_to_be_written(folder, tmp_path):
     words = ["separator=;", "decimal=,", "header=false", "encoding=cp1252", "columns=[area,gapped,city,garden,sold]"]
     predict(folder, tmp_path / "new.csv", "said.csv", *words)
     assert (folder / "said.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+
+
+SAID = {"header": True, "columns": ["flat", "quality", "class"], "comment": "%", "quote": "'", "encoding": "cp1252"}
+UNLIKE = [  # the new file of one row, as text, and what it should give: a row of the training file, or an error
+    ("7.500;'gü;t'", 1),  # as the training file has it: seven thousand and more
+    ("7.500,0;'gü;t'", 1),
+    ("% made by hand\n7.500;'gü;t'", 1),
+    ("7500;'gü;t'", 1),
+    ("7.5;'gü;t'", "unlike those of the training table"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), UNLIKE)
+def test_a_new_file_is_read_as_the_training_file_was(commas, capsys, line, expected):
+    (commas / "new.csv").write_text(f"a;b\n{line}\n", encoding="cp1252")
+    predict(commas, commas / "new.csv", "new.csv_.csv")
+    _, (answer,) = written(commas / "new.csv_.csv")
+    told = capsys.readouterr().err
+    assert "unknown" not in told
+    if isinstance(expected, str):
+        assert expected in told
+    else:
+        assert "unlike" not in told
+        assert answer == written(commas / "train predictions.csv")[1][expected]
+
+
+def test_what_is_said_of_the_new_file_comes_first(commas, capsys):
+    (commas / "new.csv").write_text('flat,quality\n7.500,"gü;t"\n', encoding="utf-8")
+    predict(commas, commas / "new.csv", "said.csv", "decimal=.", 'quote="', "encoding=utf-8")
+    assert "as those of the training table" not in capsys.readouterr().err
+    (commas / "same.csv").write_text("a;b\n7,5;'gü;t'\n", encoding="cp1252")
+    predict(commas, commas / "same.csv", "same predictions.csv")
+    assert written(commas / "said.csv") == written(commas / "same predictions.csv")
+
+
+def test_parquet_needs_nothing_of_what_was_said_of_the_training_file(commas, tmp_path, capsys):
+    polars.DataFrame({"flat": [7500.0], "quality": ["gü;t"]}).write_parquet(tmp_path / "new.parquet")
+    predict(commas, tmp_path / "new.parquet", "of parquet.csv")
+    assert capsys.readouterr().err == ""
+    assert written(commas / "of parquet.csv")[1][0] == written(commas / "train predictions.csv")[1][1]
+    predict(commas, tmp_path / "new.parquet", "of parquet.csv", "separator=;")
+    assert "is Parquet, which is read as it is: nothing was done with separator." in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def commas(tmp_path_factory) -> Path:
+    """A model of a table with decimal commas, groups of thousands, and a header of its own."""
+    folder = tmp_path_factory.mktemp("commas")
+    drawn = np.random.default_rng(0)
+    flat, words = drawn.integers(5, 9, ROWS), drawn.choice(["gü;t", "naja"], ROWS)
+    words[1], flat[1] = "gü;t", 7
+    lines = [
+        f"{size}.500{',0' if k % 2 else ''};'{word}';{'ja' if size > 6 else 'nein'}"
+        for k, (size, word) in enumerate(zip(flat, words, strict=True))
+    ]
+    lines[::7] = [line.replace(".500", ",5", 1).replace(",5,0", ",5") for line in lines[::7]]
+    (folder / "train.csv").write_text("\n".join(["% of 2020", "a;b;c", *lines]) + "\n", encoding="cp1252")
+    fit(folder, FAMILY, {"path": str(folder / "train.csv"), "target": "class", "test": 0.2, **SAID})
+    predict(folder, folder / "train.csv", "train predictions.csv")
+    return folder
 
 
 def test_words_that_mean_missing_are_those_of_the_training_table(tmp_path, capsys):

@@ -79,3 +79,13 @@ def test_outputs_that_cannot_be_written_are_told_before(tmp_path):
     ]:
         with pytest.raises(UserError, match=words):
             check_output(path, here)
+
+
+def test_parquet_under_names_that_polars_could_mistake(tmp_path):
+    folder = tmp_path / "a[1]*"
+    folder.mkdir()
+    for name in ("0.parquet", "part 0.parquet", "[x]?.parquet"):
+        with writing(folder / name) as write:
+            for batch in batches(2):
+                write(batch)
+        assert polars.read_parquet(folder / name, glob=False).rows() == ROWS

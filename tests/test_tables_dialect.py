@@ -2,11 +2,13 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
 from hypermap.errors import UserError
-from hypermap.tables.dialect import Dialect, Expected, Format, Lines, find_dialect, looks_like_number, records
+from hypermap.tables.decimals import Decimals, looks_like_number, merged
+from hypermap.tables.dialect import Dialect, Expected, Format, Lines, Spelling, find_dialect, records
 
 
 def found(text: str, expected: Expected | None = None, **asked: object) -> Dialect:
@@ -27,7 +29,7 @@ def test_separators_within_quotes_are_none() -> None:
 
 def test_a_semicolon_beside_decimal_commas() -> None:
     dialect = found("1,5;2,5\n3,5;4,25\n")
-    assert (dialect.separator, dialect.decimal, dialect.header) == (";", ",", False)
+    assert (dialect.separator, dialect.decimals.mark, dialect.header) == (";", ",", False)
 
 
 def test_comma_and_blank_is_the_comma() -> None:
@@ -89,7 +91,7 @@ def test_duplicate_names_are_told_with_their_places() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "decimal", "grouped"),
+    ("cells", "mark", "grouped"),
     [
         (["1.5", "2.25"], ".", False),
         (["1,5", "2,25"], ",", False),
@@ -99,27 +101,27 @@ def test_duplicate_names_are_told_with_their_places() -> None:
         (["0,125", "2"], ",", False),  # no group begins with a zero
         (["1.234", "2.345"], ".", False),
         (["-1,5e3", "2"], ",", False),
-        (["a,b", "c"], ".", False),
-        (["1", "2"], ".", False),
+        (["a,b", "c"], None, False),
+        (["1", "2"], None, False),
     ],
 )
-def test_decimals(cells: list[str], decimal: str, grouped: bool) -> None:
+def test_decimals(cells: list[str], mark: str | None, grouped: bool) -> None:
     dialect = found("word;number\n" + "".join(f"w{k};{cell}\n" for k, cell in enumerate(cells)))
-    assert (dialect.decimal, dialect.grouped) == (decimal, grouped)
-    assert any("decimal commas" in note for note in dialect.notes) == (decimal == ",")
+    assert (dialect.decimals.mark, dialect.decimals.grouped) == (mark, grouped)
+    assert any("decimal commas" in note for note in dialect.notes) == (mark == ",")
 
 
 def test_a_comma_that_may_be_either_is_asked_for() -> None:
     text = "a;b\n1,234;x\n5,678;y\n"
     with pytest.raises(UserError, match=r"'1,234' in column 'a'.*data\.decimal=',' or data\.decimal='\.'"):
         found(text)
-    assert found(text, decimal=",").decimal == ","
-    assert found(text, decimal=".").grouped
+    assert found(text, decimal=",").decimals.mark == ","
+    assert found(text, decimal=".").decimals.grouped
 
 
 def test_other_columns_settle_it() -> None:
-    assert found("a;b\n1,234;0.5\n5,678;1.5\n").grouped
-    assert found("a;b\n1,234;0,5\n5,678;1,5\n").decimal == ","
+    assert found("a;b\n1,234;0.5\n5,678;1.5\n").decimals.grouped
+    assert found("a;b\n1,234;0,5\n5,678;1,5\n").decimals.mark == ","
 
 
 def test_contradicting_columns() -> None:
@@ -182,3 +184,97 @@ def test_settings_that_cannot_be(asked: dict[str, object], message: str) -> None
 @pytest.mark.parametrize(("word", "separator"), [("tab", "\t"), ("\\t", "\t"), ("blank", " "), ("semicolon", ";")])
 def test_separators_have_names(word: str, separator: str) -> None:
     assert Format(separator=word).separator == separator
+
+
+# What is known of the training table.
+
+COMMAS, GROUPED_COMMAS = Decimals(","), Decimals(",", grouped=True)
+POINTS, GROUPED_POINTS = Decimals("."), Decimals(".", grouped=True)
+SAID_COMMAS = Decimals(",", grouped=True, given=True)
+
+
+def like(decimals: Decimals) -> Expected:
+    return Expected(decimals=decimals)
+
+
+@pytest.mark.parametrize(
+    ("cells", "known", "mark"),
+    [
+        (["1.443", "5.392"], GROUPED_COMMAS, ","),
+        (["1.443", "5.392"], SAID_COMMAS, ","),
+        (["1.443", "5.392"], POINTS, "."),
+        (["1,443", "5,392"], GROUPED_POINTS, "."),
+        (["1,443", "5,392"], COMMAS, ","),
+        (["1", "2"], COMMAS, ","),
+        (["1.5", "2"], GROUPED_COMMAS, "."),
+        (["1,5", "2"], POINTS, ","),
+        (["1,5", "0.5"], SAID_COMMAS, ","),  # what was said of the training table holds where nothing else could
+    ],
+)
+def test_numbers_that_can_be_read_in_two_ways_are_read_as_in_training(
+    cells: list[str], known: Decimals, mark: str
+) -> None:
+    dialect = found("a;b\n" + "".join(f"{cell};7\n" for cell in cells), like(known))
+    assert dialect.decimals.mark == mark
+    differs = mark != known.mark
+    assert any("unlike those of the training table" in note for note in dialect.notes) == differs
+    unsure = not differs and mark == "," and cells[0] in ("1.443", "1,443")
+    assert any("as those of the training table" in note for note in dialect.notes) == unsure
+
+
+@pytest.mark.parametrize(
+    ("cells", "known", "message"),
+    [
+        (
+            ["1.443"],
+            COMMAS,
+            r"the point in numbers may be a decimal one or part thousands .*training table does not settle",
+        ),
+        (["1,443"], POINTS, r"the comma in numbers may be .*Say which: data\.decimal=',' or"),
+        (["0.5"], SAID_COMMAS, r"decimal points \('0\.5' in column 'a'\), and the training table was said to .*commas"),
+        (["1,5", "0.5"], GROUPED_COMMAS, "may be a decimal one"),
+    ],
+)
+def test_numbers_that_contradict_the_training_table(cells: list[str], known: Decimals, message: str) -> None:
+    text = "a;b\n" + "".join(f"{cell};7\n" for cell in cells)
+    with pytest.raises(UserError, match=message):
+        found(text, like(known))
+    assert found(text, like(known), decimal=".").decimals.mark == "."
+
+
+def test_a_comma_between_cells_makes_decimal_commas_doubtful() -> None:
+    semicolons, commas = (replace(GROUPED_COMMAS, separator=separator) for separator in ";,")
+    with pytest.raises(UserError, match="the point in numbers may be a decimal one"):
+        found("a,b\n1.443,5\n", like(semicolons))
+    assert found("a,b\n1.443,5\n", like(commas)).decimals.mark == ","
+    assert found("a;b\n1.443;5\n", like(semicolons)).decimals.mark == ","
+
+
+def test_what_files_have_in_common() -> None:
+    assert merged([POINTS, Decimals(), GROUPED_POINTS]) == GROUPED_POINTS
+    assert merged([replace(COMMAS, separator=";")] * 2) == replace(COMMAS, separator=";")
+    assert merged([POINTS, COMMAS]) == merged([Decimals()]) == Decimals()
+
+
+def test_columns_that_were_given_other_names() -> None:
+    expected = Expected(("x", "y", "z"), spelling=Spelling(first_line=("a", "b", "a")))
+    assert found("a,b,a\n1,2,3\n", expected).names == ("x", "y", "z")
+    assert found("b,c\n1,2\n", expected).names == ("y", "c")
+    assert found("a,b\n1,2\n", expected).names == ("a", "y")  # which of the two it is, nobody knows
+    assert found("a,b,a\n1,2,3\n", expected, columns=["u", "v", "w"]).names == ("u", "v", "w")
+    assert found("a,b\n1,2\n", columns=["u", "v"], header=True).first_line == ("a", "b")
+    assert found("a,b\n1,2\n").first_line == ()
+
+
+def test_a_first_line_of_words_is_a_row_where_training_had_no_header() -> None:
+    text = "red,small\nblue,1\n"
+    assert found(text).header
+    dialect = found(text, Expected(("color", "size"), (("color", "size"),)))
+    assert (dialect.header, dialect.names, dialect.notes) == (False, ("color", "size"), ())
+    assert found("size,color\n1,red\n", Expected(("color", "size"), (("color", "size"),))).header
+
+
+def test_a_separator_that_was_given() -> None:
+    expected = Expected(spelling=Spelling(separator="~"))
+    assert found("a~b\n1,5~2,5\n", expected).separator == "~"
+    assert found("a,b\n1,2\n", expected).separator == ","

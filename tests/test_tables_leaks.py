@@ -1,11 +1,14 @@
 """What flatters a score is told, and what is only a good column is not."""
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from hypermap.tables.columns import Column, Target
-from hypermap.tables.leaks import duplicate_rows, giveaways, shared_rows
+from hypermap.tables.leaks import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
 from hypermap.tables.schema import Schema
 
 TASKS = {"classes": Target("y", "binary", ("a", "b")), "numbers": Target("y", "regression")}
@@ -70,17 +73,52 @@ def test_few_rows_say_nothing() -> None:
 
 def test_copies_are_counted_as_by_numpy() -> None:
     generator = np.random.default_rng(0)
-    matrix = generator.integers(0, 4, (300, 3)).astype(float)
-    matrix[matrix == 3] = np.nan
+    matrix = generator.normal(size=(300, 3))
+    matrix[generator.random((300, 3)) < 0.1] = np.nan
     y = generator.integers(0, 2, 300).astype(float)
-    unique = len(np.unique(np.nan_to_num(np.column_stack([matrix, y]), nan=9), axis=0))
-    (sentence,) = duplicate_rows(matrix, y)
-    assert sentence.startswith(f"{300 - unique} of 300 rows are exact copies")
-    assert duplicate_rows(generator.normal(size=(300, 3)), y) == []
+    drawn = generator.integers(0, 300, 300)
+    unique = len(np.unique(np.nan_to_num(np.column_stack([matrix, y])[drawn], nan=9), axis=0))
+    columns = schema(TASKS["classes"], a="number", b="number", c="number")
+    (sentence,) = duplicate_rows(columns, matrix[drawn], y[drawn])
+    assert sentence.startswith(f"{300 - unique} of 300 rows have the same values as others in every column that is")
+    assert "and the same target." in sentence
+    assert "data.group" in sentence
+    (grouped,) = duplicate_rows(replace(columns, group="d"), matrix[drawn], y[drawn])
+    assert "data.group" not in grouped
+    assert duplicate_rows(columns, matrix, y) == []
+
+
+def test_rows_that_are_equal_by_coincidence_are_no_copies() -> None:
+    generator = np.random.default_rng(0)
+    words = generator.integers(0, 4, (300, 3)).astype(float)
+    y = generator.integers(0, 2, 300).astype(float)
+    columns = schema(TASKS["classes"], a="category", b="category", c="category")
+    assert duplicate_rows(columns, words, y) == []
+    assert shared_rows(words, words) == []
+    mixed = np.column_stack([words[:, :2], generator.integers(0, 200, 300)])  # 200 ages
+    assert 300 - len(np.unique(np.column_stack([mixed, y]), axis=0)) > 0
+    assert duplicate_rows(columns, mixed, y) == []
 
 
 def test_test_rows_among_those_learnt_from() -> None:
-    matrix = np.array([[1.0, np.nan], [2.0, 3.0]])
-    (sentence,) = shared_rows(matrix, np.array([[1.0, np.nan], [2.0, 4.0], [1.0, np.nan]]))
+    matrix = np.random.default_rng(0).normal(size=(100, 2))
+    matrix[0, 1] = np.nan
+    (sentence,) = shared_rows(matrix, np.array([matrix[0], matrix[1] + 1, matrix[0]]))
     assert sentence.startswith("2 of 3 test rows")
     assert shared_rows(matrix, matrix + 10) == []
+
+
+def test_test_rows_of_groups_that_are_learnt_from() -> None:
+    members = pl.Series(["1", "2", "2"])
+    (sentence,) = shared_groups("patient", members, pl.Series([2, None, 3, 1]), 4)
+    assert sentence.startswith("2 of 4 test rows are of groups that are learned from (data.group=patient)")
+    assert shared_groups("patient", members, pl.Series(["3"]), 1) == []
+    assert "no column 'patient'" in shared_groups("patient", members, None, 4)[0]
+
+
+def test_test_rows_that_are_not_later() -> None:
+    times = np.array([1.0, 5.0])
+    (sentence,) = earlier_rows("when", times, np.array([5.0, 6.0, np.nan]), 3)
+    assert sentence.startswith("2 of 3 test rows are not later than all rows that are learned from (data.time=when)")
+    assert earlier_rows("when", times, np.array([5.5]), 1) == []
+    assert "no column 'when'" in earlier_rows("when", times, None, 3)[0]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hypermap.errors import UserError
 from hypermap.tables import plain
-from hypermap.tables.dialect import Expected, Format
+from hypermap.tables.dialect import Expected, Format, Spelling
 from hypermap.tables.reading import Table, open_table
 
 ROWS = [("1.5", "A"), ("2", None), ("-3e2", "b c")]
@@ -207,6 +207,23 @@ def test_decimal_commas_and_thousands(tmp_path: Path) -> None:
     assert rows(table) == [("1.5", "x,y", "1234"), ("1234.5", "z", "5")]
     table = open_table([write(tmp_path, 'a,b\n"1,234.5",x\n"1,234",y\n')])
     assert rows(table) == [("1234.5", "x"), ("1234", "y")]
+
+
+def test_thousands_that_begin_behind_the_sample(tmp_path: Path) -> None:
+    table = open_table([write(tmp_path, "a;b\n" + "1,5;x\n" * 50_000 + "1.443;y\n0.125;z\n")])
+    assert not table.spelling.decimals.grouped
+    assert rows(table)[-2:] == [("1443", "y"), ("0.125", "z")]
+
+
+def test_an_encoding_that_the_training_table_had(tmp_path: Path) -> None:
+    usual = Expected(spelling=Spelling(encoding="shift_jis"))
+    for encoding, notes in (("shift_jis", 0), ("utf-8", 1), ("utf-16", 0)):
+        table = open_table([write(tmp_path, "town,n\n東京,1\n".encode(encoding))], expected=usual)
+        assert rows(table) == [("東京", "1")]
+        assert ["unlike the training table" in note for note in table.notes] == [True] * notes
+    assert open_table([write(tmp_path, PLAIN)], expected=usual).notes == ()
+    found = open_table([write(tmp_path, "town,n\nMünchen \xa0,1\n".encode("cp1252"))], expected=usual)
+    assert "Windows-1252" in found.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 
 from hypermap.errors import UserError
 from hypermap.tables.columns import Column, Target
+from hypermap.tables.decimals import Decimals
+from hypermap.tables.dialect import Spelling
 from hypermap.tables.reading import Table, open_table
 from hypermap.tables.schema import Schema
 
@@ -61,6 +63,10 @@ def test_json_and_back() -> None:
     assert Schema.of(json.loads(json.dumps(SCHEMA.as_entry(), allow_nan=False))) == SCHEMA
     spelled = Schema(COLUMNS, Target("price", "binary", ("a", "b"), {"x": "a"}), FILE, headed=False, group="id")
     assert Schema.of(json.loads(json.dumps(spelled.as_entry()))) == spelled
+    spelling = Spelling(Decimals(",", grouped=True), ("a", "b"), "~", "cp1252", None, "#", ("gone",))
+    spelled = Schema(COLUMNS, Target("price", "regression"), FILE, spelling=spelling)
+    assert Schema.of(json.loads(json.dumps(spelled.as_entry()))) == spelled
+    assert spelled.expected.spelling == spelling
 
 
 def test_the_order_of_columns_does_not_matter_nor_do_others(tmp_path: Path) -> None:
@@ -152,6 +158,14 @@ def test_a_file_without_a_header_is_named_by_its_width(tmp_path: Path) -> None:
     schema = Schema(columns, Target("column_1", "regression"), names, headed=False)
     for text in ("9,1,A\n8,2,B\n", "1,A\n2,B\n"):
         np.testing.assert_array_equal(matrix(opened(tmp_path, text, schema), schema), [[1, 0], [2, 1]])
+
+
+def test_columns_that_go_by_their_place_must_be_as_many(tmp_path: Path) -> None:
+    columns = (Column("column_1", "number"), Column("column_2", "number"))
+    schema = Schema(columns, Target("column_3", "regression"), ("column_1", "column_2", "column_3"), headed=False)
+    with pytest.raises(UserError, match=r"has 4 columns and no header; as in training it should have 2 or 3"):
+        schema.check(opened(tmp_path, "1,2,3,4\n5,6,7,8\n", schema))
+    assert schema.check(opened(tmp_path, "1,2\n5,6\n", schema)) == []
 
 
 def test_a_file_that_lacks_the_header_is_refused(tmp_path: Path) -> None:

@@ -2,17 +2,24 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from hypermap.data.sources import Raw
+from hypermap.data.split import split
 from hypermap.errors import UserError
 from hypermap.tables import rows
-from hypermap.tables.source import fingerprint, table
+from hypermap.tables.decimals import Decimals
+from hypermap.tables.dialect import Spelling
+from hypermap.tables.source import SHIPPED, fingerprint, table
+
+ROOT = Path(__file__).resolve().parents[1]
 
 WORDS = ("red", "green", "blue")
 
@@ -54,7 +61,7 @@ def test_what_is_read(read: Callable[..., Raw]) -> None:
 
 def test_regression(read: Callable[..., Raw]) -> None:
     raw = read(lines(y=lambda k: k + 0.25))
-    assert (raw.classes, raw.targets.dtype) == ((), np.float32)
+    assert (raw.classes, raw.targets.dtype) == ((), np.float64)
     np.testing.assert_array_equal(raw.targets, np.arange(12) + 0.25)
 
 
@@ -62,7 +69,9 @@ def test_parquet_gives_the_same(read: Callable[..., Raw], tmp_path: Path) -> Non
     raw = read(lines())
     pl.read_csv(tmp_path / "my.csv").write_parquet(tmp_path / "my.parquet")
     other = table(str(tmp_path / "my.parquet"), "y")
-    assert (other.checksum, other.table) == (raw.checksum, raw.table)
+    assert raw.table is not None
+    assert raw.table.spelling.decimals == Decimals(".", separator=",")  # which Parquet does not have
+    assert (other.checksum, other.table) == (raw.checksum, replace(raw.table, spelling=Spelling()))
 
 
 def test_numbers_of_parquet_that_are_infinite(tmp_path: Path) -> None:
@@ -94,6 +103,90 @@ def test_a_test_file_without_a_target(read: Callable[..., Raw], tmp_path: Path) 
         read(lines(), test_path=str(tmp_path / "test.csv"))
 
 
+def test_a_test_file_is_read_as_the_training_file_where_it_may_be_either(
+    read: Callable[..., Raw], tmp_path: Path
+) -> None:
+    (tmp_path / "test.csv").write_text("size;y\n1.443;no\n5.392;yes\n")
+    text = "size;y\n" + "".join(f"{k}.672,55;{'yes' if k % 2 else 'no'}\n" for k in range(1, 9))
+    raw = read(text, test_path=str(tmp_path / "test.csv"))
+    np.testing.assert_array_equal(raw.inputs[:1], [[1672.55]])
+    np.testing.assert_array_equal(raw.test_inputs, [[1443], [5392]])
+
+
+def test_several_files_are_read_as_the_first_where_they_may_be_either(tmp_path: Path) -> None:
+    first = "size;y\n" + "".join(f"{k}.672,55;{'yes' if k % 2 else 'no'}\n" for k in range(1, 9))
+    (tmp_path / "1.csv").write_text(first)
+    (tmp_path / "2.csv").write_text("size;y\n1.443;no\n5.392;yes\n")
+    raw = table([str(tmp_path / "1.csv"), str(tmp_path / "2.csv")], "y")
+    np.testing.assert_array_equal(raw.inputs[-2:, 0], [1443, 5392])
+    assert any("2.csv: numbers have decimal commas, as those of" in note and "1.csv" in note for note in raw.notes)
+    other = table([str(tmp_path / "2.csv"), str(tmp_path / "1.csv")], "y")
+    assert any("1.csv: numbers have decimal commas, unlike those of" in note for note in other.notes)
+
+
+def test_a_share_of_test_rows_beside_a_test_file(read: Callable[..., Raw], tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text(lines())
+    raw = read(lines(), test_path=str(tmp_path / "test.csv"))
+    with pytest.raises(UserError, match=r"is 0\.2: set data\.test=null, since data\.test_path gives the test rows"):
+        split(raw, "table", validation=0.2, test=0.2, seed=0, row_limit=None)
+
+
+def test_a_matrix_of_another_type(read: Callable[..., Raw]) -> None:
+    raw = read(lines())
+    with pytest.raises(UserError, match=r"inputs are float32 \(12, 2\); they must be float64 and \(rows, columns"):
+        replace(raw, inputs=raw.inputs.astype(np.float32))
+
+
+def test_groups_of_a_test_file(read: Callable[..., Raw], tmp_path: Path) -> None:
+    text = lines(patient=lambda k: f"p{k // 3}")
+
+    def told(test: str) -> list[str]:
+        (tmp_path / "test.csv").write_text(test)
+        notes = read(text, group="patient", test_path=str(tmp_path / "test.csv")).notes
+        return [note for note in notes if "data.group" in note]
+
+    (note,) = told("size,color,y,patient\n1,red,no,p1\n2,red,yes,p9\n3,red,yes,\n")
+    assert note.startswith("1 of 3 test rows are of groups that are learned from (data.group=patient)")
+    (note,) = told("size,color,y\n1,red,no\n")
+    assert note.startswith("The test rows have no column 'patient'")
+    assert told("size,color,y,patient\n1,red,no,p7\n") == []
+
+
+def test_times_of_a_test_file(read: Callable[..., Raw], tmp_path: Path) -> None:
+    text = lines(when=lambda k: f"2020-01-{k + 1:02}")
+
+    def told(test: str) -> list[str]:
+        (tmp_path / "test.csv").write_text(test)
+        notes = read(text, time="when", kinds={"when": "identifier"}, test_path=str(tmp_path / "test.csv")).notes
+        return [note for note in notes if "data.time" in note]
+
+    (note,) = told("size,color,y,when\n1,red,no,2020-01-12\n2,red,yes,2020-01-13\n3,red,yes,2020-01-02\n")
+    assert note.startswith("2 of 3 test rows are not later than all rows that are learned from (data.time=when)")
+    (note,) = told("size,color,y\n1,red,no\n")
+    assert note.startswith("The test rows have no column 'when'")
+    assert told("size,color,y,when\n1,red,no,2020-01-13\n") == []
+
+
+def test_what_is_said_of_text_does_nothing_for_parquet_and_is_told(read: Callable[..., Raw], tmp_path: Path) -> None:
+    read(lines())
+    pl.read_csv(tmp_path / "my.csv").write_parquet(path := tmp_path / "my.parquet")
+    (note,) = table(str(path), "y", separator=";", encoding="cp1252").notes
+    assert note.endswith("is Parquet, which is read as it is: nothing was done with data.separator, data.encoding.")
+    with pytest.raises(UserError, match=r"data\.columns gives names .* has its own: size, color, y\."):
+        table(str(path), "y", columns=["a", "b", "y"])
+    text = lines().split("\n", 1)[1].replace(",", ";")
+    raw = read(text, separator=";", columns=["size", "color", "y"], test_path=str(path))
+    assert not any("Parquet" in note for note in raw.notes)  # it was said of the other
+
+
+def test_datasets_that_ship() -> None:
+    choices = [yaml.safe_load(path.read_text()) for path in (ROOT / "conf/data").glob("*.yaml")]
+    assert {choice["dataset"] for choice in choices if choice.get("dataset")} == set(SHIPPED)
+    for use in (fingerprint, lambda arguments: table(target="y", **arguments)):
+        with pytest.raises(UserError, match=r"data\.dataset is 'titanics'.*did you mean 'titanic'.*There are: adult, "):
+            use({"path": "my.csv", "dataset": "titanics"})
+
+
 def test_groups(read: Callable[..., Raw]) -> None:
     raw = read(lines(patient=lambda k: f"p{k // 3}"), group="patient")
     np.testing.assert_array_equal(raw.groups, np.arange(12) // 3)
@@ -122,13 +215,20 @@ def test_columns_are_dropped_and_told(read: Callable[..., Raw]) -> None:
         "name": lambda k: f"the person of number {k}",
         "same": lambda _: 3,
         "none": lambda _: "",
+        "when": lambda k: "2020-01-01" if k % 2 else "",
     }
     raw = read(lines(**extra), drop=["color"])
     assert raw.table is not None
     assert raw.table.names == ["size"]
     assert list(raw.table.dropped) == ["color", *extra]
     (note,) = raw.notes
-    for word in ("'id' (an identifier", "'name' (free text", "'same' (it has the same", "'none' (it has no values)"):
+    for word in (
+        "'id' (an identifier",
+        "'name' (free text",
+        "'same' (it has the same",
+        "'none' (it has no values)",
+        "'when' (it has the same date",
+    ):
         assert word in note
     assert "data.kinds" in note
     kept = read(lines(**extra), drop=["color"], kinds={"id": "number", "name": "category"}).table
@@ -139,8 +239,8 @@ def test_columns_are_dropped_and_told(read: Callable[..., Raw]) -> None:
 def test_a_giveaway_and_copies_are_told(read: Callable[..., Raw]) -> None:
     (note,) = read(lines(60, alive=lambda k: "y" if k % 4 == 0 else "n")).notes
     assert note.startswith("Column 'alive' alone predicts 'y'")
-    (note,) = read(lines(72, size=lambda k: k % 60)).notes
-    assert note.startswith("12 of 72 rows are exact copies")
+    (note,) = read(lines(72, size=lambda k: k % 60, weight=lambda k: k % 60, height=lambda k: k % 60)).notes
+    assert note.startswith("12 of 72 rows have the same values as others in every column that is learned from")
 
 
 # Bad input: what the issue lists.
@@ -238,7 +338,9 @@ def test_a_large_file_is_read_in_batches(read: Callable[..., Raw], monkeypatch: 
 
 def test_a_file_too_large_for_memory(read: Callable[..., Raw], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "_free_memory", lambda: 400)
-    with pytest.raises(UserError, match=r"12 rows of 2 columns take about .* GB of memory are free.*data\.drop"):
+    with pytest.raises(
+        UserError, match=r"12 rows of 2 columns take about .* GB of memory are free.*data\.drop.* about 3 of the rows"
+    ):
         read(lines())
 
 

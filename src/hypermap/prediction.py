@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 FORMAT_KEYS = tuple(key.name for key in fields(Format) if key.name != "prefix")
 LISTS = ("missing_values", "columns")
-SAME_AS_IN_TRAINING = ("missing_values", "comment")  # unless given: what they mean cannot be found in a file
+SAME_AS_IN_TRAINING = ("quote", "missing_values", "comment")  # unless given: they cannot be found in a file
 PREDICTION = "prediction"
 
 
@@ -160,7 +160,7 @@ class Predictor:
         """
         from hypermap.tables.reading import open_table
 
-        usual = {key: self.manifest["arguments"].get(key) for key in SAME_AS_IN_TRAINING}
+        usual = {key: getattr(self.schema.spelling, key) for key in SAME_AS_IN_TRAINING}
         table = open_table(inputs, Format(**{**usual, **asked}, prefix=""), self.schema.expected)
         count = Count(notes=[*table.notes, *self.schema.check(table)])
         with writing(output) as write, tqdm(total=table.size, unit=" rows", unit_scale=True, disable=None) as bar:

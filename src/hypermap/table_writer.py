@@ -49,7 +49,7 @@ def writing(path: Path) -> Iterator[Write]:
     """
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        whole = folder / path.name
+        whole = folder / f"whole{path.suffix}"  # a name that is no part's
         with (_parquet if path.suffix.lower() == PARQUET else _csv)(whole) as write:
             yield write
         with whole.open("rb") as file:
@@ -79,8 +79,8 @@ def _parquet(path: Path) -> Iterator[Write]:
     parts: list[Path] = []
 
     def write(batch: "DataFrame") -> None:
-        parts.append(path.with_name(f"{len(parts)}{PARQUET}"))
+        parts.append(path.with_name(f"part {len(parts)}{PARQUET}"))
         batch.write_parquet(parts[-1])
 
     yield write
-    polars.scan_parquet(parts).sink_parquet(path)
+    polars.scan_parquet(parts, glob=False).sink_parquet(path)  # a folder's name may have brackets

@@ -94,6 +94,8 @@ def _published_test(raw: Raw, name: str, test: float | None) -> Part | None:
             raise UserError(f"{name} publishes no test set: give data.test, for instance 0.2.")
         return None
     if test is not None:
+        if raw.table is not None:
+            raise UserError(f"data.test is {test}: set data.test=null, since data.test_path gives the test rows.")
         raise UserError(f"data.test is {test}; {name} publishes its own test set: leave data.test out.")
     if raw.classes and len(unknown := np.setdiff1d(raw.test_targets, raw.targets)):
         listed = ", ".join(repr(raw.classes[index]) for index in unknown)

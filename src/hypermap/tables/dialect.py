@@ -2,13 +2,12 @@
 
 import csv
 import io
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from hypermap.errors import UserError
+from hypermap.tables.decimals import UNKNOWN, Decimals, Known, find_decimals, looks_like_number
 
 # What pandas takes for missing, and the question mark of the UCI repository. An empty cell is always missing.
 MISSING_VALUES = (
@@ -19,13 +18,6 @@ MISSING_VALUES = (
 SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order of trust: a comma may be a decimal one, a blank part of a cell
 SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
 NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}
-
-MOSTLY = 0.9  # of a column's cells are numbers, if it is to say how numbers are spelled
-
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-COMMA_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")  # 1,5 and 1.234,5
-GROUPED_NUMBER = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234.5
-DOTTED_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")  # 1.234: a thousand and more where decimals have commas
 
 Records = list[list[str]]
 
@@ -91,16 +83,62 @@ class Format:
 
 
 @dataclass(frozen=True)
+class Spelling:
+    """What a table's files were found, or said, to be like, where another file of the same may not show it.
+
+    Attributes:
+        decimals: how numbers are spelled.
+        first_line: its cells, where it names columns that were given other names.
+        separator, encoding: as given.
+        quote, comment, missing_values: as in `Format`.
+    """
+
+    decimals: Decimals = UNKNOWN
+    first_line: tuple[str, ...] = ()
+    separator: str | None = None
+    encoding: str | None = None
+    quote: str | None = '"'
+    comment: str | None = None
+    missing_values: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Spelling":
+        """What `as_entry` made."""
+        missing = entry["missing_values"]
+        return cls(
+            **{
+                **entry,
+                "decimals": Decimals(**entry["decimals"]),
+                "first_line": tuple(entry["first_line"]),
+                "missing_values": None if missing is None else tuple(missing),
+            }
+        )
+
+    def as_entry(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        missing = None if self.missing_values is None else list(self.missing_values)
+        return {**asdict(self), "first_line": list(self.first_line), "missing_values": missing}
+
+
+USUAL = Spelling()
+
+
+@dataclass(frozen=True)
 class Expected:
     """What is known of a file's columns beforehand.
 
     Attributes:
         header: names of which a header would have some.
         orders: of a file without a header, the columns are called by the list that has as many names.
+        spelling: of the table that was learned from.
+        decimals: how numbers are spelled in files that this one should be like, which messages call `whose`.
     """
 
     header: tuple[str, ...] = ()
     orders: tuple[tuple[str, ...], ...] = ()
+    spelling: Spelling = USUAL
+    decimals: Decimals = UNKNOWN
+    whose: str = "the training table"
 
 
 NOTHING = Expected()
@@ -112,17 +150,18 @@ class Dialect:
 
     Attributes:
         names: the columns' names, in order.
-        grouped: numbers have groups of thousands, ``1,234.5`` (or ``1.234,5`` where `decimal` is a comma).
+        decimals: how its numbers are spelled.
         notes: what was found and a person should know.
+        first_line: its cells, where it names columns that are called otherwise.
     """
 
     separator: str
     quote: str | None
     header: bool
     names: tuple[str, ...]
-    decimal: str = "."
-    grouped: bool = False
+    decimals: Decimals = UNKNOWN
     notes: tuple[str, ...] = ()
+    first_line: tuple[str, ...] = ()
 
 
 class Lines:
@@ -184,7 +223,7 @@ def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Exp
         found = list(_patiently(records(Lines(io.StringIO(text, newline=""), asked.comment), separator, asked.quote)))
         return found if whole or len(found) < 2 else found[:-1]
 
-    separator = asked.separator or _find_separator(parsed)
+    separator = asked.separator or _find_separator(parsed, expected.spelling.separator)
     sample = parsed(separator)
     if not sample:
         what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
@@ -193,14 +232,11 @@ def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Exp
     cells = [[cell.strip() for cell in record] for record in sample]
     header = _find_header(cells, asked, missing, expected)
     names = _names(cells[0], header, asked, name, expected)
-    decimal, grouped = _find_decimal(cells[1:] if header else cells, names, asked, missing, name)
-    notes = _notes(name, header, decimal, grouped, asked, names)
-    return Dialect(separator, asked.quote, header, names, decimal, grouped, notes)
-
-
-def looks_like_number(cell: str) -> bool:
-    """Whether a cell could be a number in some country."""
-    return any(pattern.fullmatch(cell) for pattern in (NUMBER, COMMA_NUMBER, GROUPED_NUMBER))
+    known = Known(asked.prefix, asked.decimal, expected.decimals, expected.whose)
+    decimals, notes = find_decimals(cells[1:] if header else cells, names, separator, missing, known, name)
+    notes = (*_notes(name, header, asked, expected, names), *notes)
+    renamed = tuple(cells[0]) if header and tuple(cells[0]) != names else ()
+    return Dialect(separator, asked.quote, header, names, decimals, notes, renamed)
 
 
 def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -211,14 +247,15 @@ def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
         return
 
 
-def _find_separator(parsed: Callable[[str], Records]) -> str:
+def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
     """The first that gives every record as many cells, more than one; else what does so for the most."""
     shares = {}
-    for separator in SEPARATORS:
+    candidates = dict.fromkeys([*([usual] if usual else []), *SEPARATORS])
+    for separator in candidates:
         widths = [len(record) for record in parsed(separator)]
-        usual = max(set(widths), key=widths.count, default=0)
-        shares[separator] = widths.count(usual) / len(widths) if usual > 1 else 0.0
-    best = max(SEPARATORS, key=lambda separator: shares[separator])  # the first of equals
+        width = max(set(widths), key=widths.count, default=0)
+        shares[separator] = widths.count(width) / len(widths) if width > 1 else 0.0
+    best = max(candidates, key=lambda separator: shares[separator])  # the first of equals
     return best if shares[best] > 0 else ","
 
 
@@ -227,9 +264,9 @@ def _find_header(cells: Records, asked: Format, missing: set[str], expected: Exp
     if asked.header is not None:
         return asked.header
     first, below = cells[0], cells[1:]
-    if set(first) & set(expected.header):
+    if set(first) & {*expected.header, *expected.spelling.first_line} - {""}:
         return True
-    if asked.columns is not None:
+    if asked.columns is not None or expected.orders:
         return False
     if any(looks_like_number(cell) for cell in first) or not any(first):
         return False
@@ -245,7 +282,7 @@ def _names(first: list[str], header: bool, asked: Format, name: str, expected: E
         if len(names) != len(first):
             raise UserError(f"{asked.prefix}columns has {len(names)} names; {name} has {len(first)} columns.")
     elif header:
-        names = [cell or f"column_{k}" for k, cell in enumerate(first, 1)]
+        names = [cell or f"column_{k}" for k, cell in enumerate(_renamed(first, expected), 1)]
     else:
         numbered = [f"column_{k}" for k in range(1, len(first) + 1)]
         names = next((list(known) for known in expected.orders if len(known) == len(first)), numbered)
@@ -259,54 +296,19 @@ def _names(first: list[str], header: bool, asked: Format, name: str, expected: E
     return tuple(names)
 
 
-def _find_decimal(rows: Records, names: Sequence[str], asked: Format, missing: set[str], name: str) -> tuple[str, bool]:
-    """The decimal mark, and whether there are groups of thousands; from columns that are numbers in some country."""
-    seen: dict[str, dict[str, str]] = defaultdict(dict)
-    for k, column in enumerate(names):
-        cells = [row[k] for row in rows if k < len(row) and row[k] not in missing]
-        numbers = [cell for cell in cells if looks_like_number(cell)]
-        if len(numbers) >= MOSTLY * len(cells):
-            for cell in numbers:
-                seen[_sort_of_number(cell)].setdefault(column, cell)
-    commas = seen["comma"] | seen["grouped comma"]
-    points = seen["point"] | seen["grouped point"]
-    if asked.decimal is None and ((commas and points) or (seen["either"] and not commas and not points)):
-        raise _ambiguous(name, asked, {**seen["either"], **points, **commas})
-    decimal = asked.decimal or ("," if commas else ".")
-    groups = ("dotted", "grouped comma") if decimal == "," else ("either", "grouped point")
-    return decimal, any(seen[sort] for sort in groups)
-
-
-def _sort_of_number(cell: str) -> str:
-    """What a number says of its file: where commas are decimal, where points are; or it could be ``either``."""
-    if GROUPED_NUMBER.fullmatch(cell):
-        return "either" if COMMA_NUMBER.fullmatch(cell) else "grouped point"
-    if COMMA_NUMBER.fullmatch(cell):
-        return "grouped comma" if "." in cell else "comma"
-    if DOTTED_GROUPS.fullmatch(cell):
-        return "dotted"  # beside decimal commas these are thousands, and else decimals
-    return "point" if "." in cell else "whole"
-
-
-def _ambiguous(name: str, asked: Format, cells: dict[str, str]) -> UserError:
-    seen = ", ".join(f"{cell!r} in column {column!r}" for column, cell in list(cells.items())[:3])
-    return UserError(
-        f"{name}: the comma in numbers may be a decimal one or part thousands ({seen}). Say which: "
-        f"{asked.prefix}decimal=',' or {asked.prefix}decimal='.'."
+def _notes(name: str, header: bool, asked: Format, expected: Expected, names: Sequence[str]) -> tuple[str, ...]:
+    if header or asked.header is not None or asked.columns is not None or expected.orders:
+        return ()
+    return (
+        f"{name}: its first line reads as data, so there is no header, and the columns are called {names[0]} to "
+        f"{names[-1]} ({asked.prefix}header=true otherwise).",
     )
 
 
-def _notes(
-    name: str, header: bool, decimal: str, grouped: bool, asked: Format, names: Sequence[str]
-) -> tuple[str, ...]:
-    notes = []
-    if not header and asked.header is None and asked.columns is None:
-        notes.append(
-            f"{name}: its first line reads as data, so there is no header, and the columns are called {names[0]} to "
-            f"{names[-1]} ({asked.prefix}header=true otherwise)."
-        )
-    if decimal == "," and asked.decimal is None:
-        notes.append(f"{name}: numbers have decimal commas.")
-    if grouped:
-        notes.append(f"{name}: numbers have groups of thousands.")
-    return tuple(notes)
+def _renamed(first: list[str], expected: Expected) -> list[str]:
+    """The names of a header; where columns of the training table were given others, those."""
+    usual = expected.spelling.first_line
+    if tuple(first) == usual:
+        return list(expected.header)
+    others = {cell: name for cell, name in zip(usual, expected.header, strict=False) if usual.count(cell) == 1}
+    return [others.get(cell, cell) for cell in first]

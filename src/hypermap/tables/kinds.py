@@ -127,7 +127,7 @@ def _category(statistics: Statistics, prefix: str) -> Column:
     return Column(statistics.name, "category", tuple(statistics.words()), missing=statistics.missing)
 
 
-def _date(statistics: Statistics, prefix: str, form: str | None) -> Column:
+def _date(statistics: Statistics, prefix: str, form: str | None) -> Column | str:
     name, words = statistics.name, statistics.words()
     if statistics.typed == "date":
         form = dates.OF_PARQUET
@@ -138,6 +138,8 @@ def _date(statistics: Statistics, prefix: str, form: str | None) -> Column:
             f"{prefix}kinds.{name} is {form}; the column has {_some(wrong)}. Give the form of all its dates."
         )
     parts = dates.varying_parts(statistics.values, form)
+    if not parts:
+        return f"it has the same date in every row that has one, {words[0]!r}"
     return Column(name, "date", form=form, parts=parts, missing=statistics.missing)
 
 

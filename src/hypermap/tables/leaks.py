@@ -14,18 +14,21 @@ DEPTH = 6
 SCORE = 0.99  # balanced accuracy or R² of one column alone
 PROMISING = 0.9  # on the first fold; below this the others are not looked at
 MISSING = -2.0  # the code of a missing word
+FEW = 50  # different values: where no column has more, rows are equal by coincidence
+TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
 
 
 def giveaways(schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0) -> list[str]:
-    """A sentence for each column that by itself gives the target away.
+    """A sentence for each column of the file that by itself gives the target away.
 
-    A shallow tree, or for words the most frequent class of each, is fitted to one column and scored on held-out rows:
-    balanced accuracy for classes, R² for numbers.
+    A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
+    word is largest, or their mean, is fitted and scored on held-out rows, over a few folds: balanced accuracy for
+    classes, R² for numbers. A column is named from `SCORE` on. Of fewer than `LEAST_ROWS` rows nothing is said.
 
     Args:
-        matrix: ``(rows, columns)`` of training and validation.
+        matrix: ``(rows, columns)`` before any split; test rows are among them unless they have a file of their own.
         targets: ``(rows,)``, class indices or numbers.
-        seed: of the rows that are looked at, and of the folds.
+        seed: of the `ROWS` rows that are looked at, which also makes the folds.
     """
     if len(targets) < LEAST_ROWS:
         return []
@@ -46,25 +49,87 @@ def giveaways(schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed
     return sentences
 
 
-def duplicate_rows(matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
-    """A sentence if rows are exact copies of others, target included."""
+def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
+    """A sentence if rows are copies of others in all that the model sees, and more of them than coincidence makes."""
     rows = _hashes(matrix, targets)
     copies = len(rows) - rows.n_unique()
-    if not copies:
+    if not copies or _coarse(matrix) or copies <= TIMES * _coincidences(matrix, targets):
         return []
+    together = "" if schema.group else ", or keep copies together with data.group"
     return [
-        f"{copies:,} of {len(rows):,} rows are exact copies of others. One may be learned from and its copy tested on, "
-        "which flatters the score; if they are no measurements of their own, remove them, or keep copies together "
-        "with data.group."
+        f"{copies:,} of {len(rows):,} rows have the same values as others in every column that is learned from, and "
+        "the same target. One may be learned from and its copy tested on, which flatters the score; if they are no "
+        f"measurements of their own, remove them{together}."
     ]
 
 
 def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
-    """A sentence if test rows are among those learned from, whatever their target."""
+    """A sentence if test rows are among those learned from, whatever their target, and not by coincidence."""
     shared = int(_hashes(test_matrix).is_in(_hashes(matrix).unique().implode()).sum())
-    if not shared:
+    if not shared or _coarse(matrix):
         return []
     return [f"{shared:,} of {len(test_matrix):,} test rows have the same values as rows that are learned from."]
+
+
+def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None, tested: int) -> list[str]:
+    """A sentence if any of so many test rows of their own file are of groups that are learned from, or may be.
+
+    Args:
+        group: the column that tells.
+        members: the groups of rows that are learned from.
+        test_members: those of the test rows; None: their file has no such column.
+    """
+    if test_members is None:
+        return [
+            f"The test rows have no column {group!r} (data.group), so that nobody knows whether they are of groups "
+            "that are learned from."
+        ]
+    known = members.cast(pl.String).unique().implode()
+    shared = int(test_members.cast(pl.String).is_in(known).sum())
+    if not shared:
+        return []
+    return [
+        f"{shared:,} of {tested:,} test rows are of groups that are learned from (data.group={group}), so that the "
+        "test score is not that of new groups. Remove such rows from one of the files, if it should be."
+    ]
+
+
+def earlier_rows(
+    time: str, times: NDArray[np.float64], test_times: NDArray[np.float64] | None, tested: int
+) -> list[str]:
+    """A sentence if any of so many test rows of their own file are not later than all that are learned from.
+
+    Args:
+        time: the column that tells.
+        times: of rows that are learned from.
+        test_times: of the test rows, NaN where they have none; None: their file has no such column.
+    """
+    if test_times is None:
+        return [
+            f"The test rows have no column {time!r} (data.time), so that nobody knows whether they are later than "
+            "those that are learned from."
+        ]
+    early = int((~(test_times > times.max())).sum())
+    if not early:
+        return []
+    return [
+        f"{early:,} of {tested:,} test rows are not later than all rows that are learned from (data.time={time}), or "
+        "have no time, so that the test score is not that of the future."
+    ]
+
+
+def _coarse(matrix: Matrix) -> bool:
+    """Whether no column has many different values, so that equal rows are to be expected."""
+    return all(len(np.unique(column[:ROWS])) <= FEW for column in matrix.T)
+
+
+def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
+    """How many pairs of rows would be equal if their columns had nothing to do with each other."""
+    share, seen = 1.0, min(len(targets), ROWS)
+    for column in (*matrix.T, targets):
+        counts = np.unique_counts(np.nan_to_num(column[:seen], nan=np.inf)).counts
+        share *= float((counts * (counts - 1)).sum()) / (seen * (seen - 1))
+    return share * len(targets) * (len(targets) - 1) / 2
 
 
 def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Series:

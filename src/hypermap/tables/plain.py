@@ -57,8 +57,11 @@ def uncompressed(path: Path, folder: Path) -> Path:
     return unpacked
 
 
-def find_encoding(path: Path, asked: Format, name: str) -> tuple[str, tuple[str, ...]]:
+def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:
     """A file's encoding, and what to tell of it. All of the file is read.
+
+    Args:
+        usual: the encoding that other files of the table were said to have; None: that was found.
 
     Raises:
         UserError: it is in none that could be found, or not in the one that was asked for.
@@ -74,13 +77,16 @@ def find_encoding(path: Path, asked: Format, name: str) -> tuple[str, tuple[str,
         if not _decodes(path, marked):
             raise UserError(f"{name} begins as {marked}, but is damaged further on; get it again.")
         return marked, ()
+    if usual and _is_in(usual, path, start):
+        return codecs.lookup(usual).name, ()
     if b"\0" in start:
         raise UserError(
             f"{name} holds bytes of zero, as no text in UTF-8 does. If it is UTF-16, say "
             f"{asked.prefix}encoding=utf-16-le (or -be); if it is no text, export it as CSV or Parquet."
         )
     if _decodes(path, "utf-8"):
-        return "utf-8", ()
+        note = f"{name} is UTF-8, unlike the training table ({asked.prefix}encoding={usual} if that is wrong)."
+        return "utf-8", (note,) if usual else ()
     if _decodes(path, "cp1252"):
         note = f"{name} is no UTF-8 and was read as Windows-1252 ({asked.prefix}encoding=... if that is wrong)."
         return "cp1252", (note,)
@@ -168,6 +174,14 @@ def _ragged(name: str, line: int, record: list[str], dialect: Dialect, asked: Fo
         f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Mend the line (a cell that holds a "
         f"separator must be quoted), or say {asked.prefix}separator=... or {asked.prefix}comment=... if that is wrong."
     )
+
+
+def _is_in(usual: str, path: Path, start: bytes) -> bool:
+    """Whether a file can be in this encoding and is not rather in UTF-8, with letters that only happen to be others."""
+    letters = b"\0" not in start and not _decodes(path, "ascii")
+    if codecs.lookup(usual).name != "utf-8" and letters and _decodes(path, "utf-8"):
+        return False
+    return _decodes(path, usual)
 
 
 def _decodes(path: Path, encoding: str) -> bool:

@@ -19,7 +19,8 @@ import polars.selectors as cs
 
 from hypermap.errors import UserError, near
 from hypermap.tables import plain
-from hypermap.tables.dialect import NOTHING, Dialect, Expected, Format, find_dialect
+from hypermap.tables.decimals import UNKNOWN, Decimals, merged
+from hypermap.tables.dialect import NOTHING, Dialect, Expected, Format, Spelling, find_dialect
 
 PARQUET = b"PAR1"
 EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
@@ -32,7 +33,7 @@ FOREIGN = {
 }  # fmt: skip
 THOUSANDS = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$"
 COMMAS = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?$"
-DOTS = r"^[+-]?\d{1,3}(?:\.\d{3})+$"
+DOTS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Table:
         headed: whether the columns' names stand in the file.
         unsupported: columns of a kind that cannot be used, with what they hold.
         notes: what was found in the files and a person should know.
+        spelling: what another file of this table will be like.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Table:
     headed: bool
     unsupported: dict[str, str]
     notes: tuple[str, ...]
+    spelling: Spelling
     files: tuple[Path, ...]
     lazy: pl.LazyFrame = field(repr=False)
     stamps: tuple[tuple[int, int], ...] = field(repr=False)
@@ -98,7 +101,7 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
     Args:
         paths: CSV with any separator, TSV, text with blanks (each also as .gz, .bz2, .xz), or Parquet.
         asked: what is said of them; the rest is found, for each file by itself.
-        expected: what is known of the columns, for `find_dialect`.
+        expected: what is known of the table, for `find_dialect`; where files differ from it, that is told.
 
     Raises:
         UserError: no such file, one that is empty or cannot be understood, or files that differ in their columns.
@@ -110,7 +113,9 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
     stamps = tuple(_stamp(path) for path in files)
     folder = Path(tempfile.mkdtemp(prefix="hypermap-"))
     try:
-        parts = [_open(path, asked, expected, folder / str(k)) for k, path in enumerate(files)]
+        parts: list[_Part] = []
+        for k, path in enumerate(files):
+            parts.append(_open(path, asked, _with_decimals_of(parts, expected), folder / str(k)))
         _check_same_columns(parts)
         _check_names(parts[0], asked)
         lazy = pl.concat([part.lazy.select(parts[0].lazy.collect_schema().names()) for part in parts])
@@ -128,6 +133,7 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
         headed=parts[0].headed,
         unsupported=parts[0].unsupported,
         notes=tuple(dict.fromkeys(itertools.chain.from_iterable(part.notes for part in parts))),
+        spelling=_spelling(parts, asked),
         files=tuple(files),
         lazy=lazy,
         stamps=stamps,
@@ -165,29 +171,72 @@ class _Part:
     unsupported: dict[str, str]
     notes: tuple[str, ...]
     lazy: pl.LazyFrame
+    decimals: Decimals = UNKNOWN
+    first_line: tuple[str, ...] = ()
+
+
+def _with_decimals_of(parts: Sequence[_Part], expected: Expected) -> Expected:
+    """What a file is expected to be like after these: as the training table, else as they are."""
+    if expected.decimals.mark or not parts:
+        return expected
+    return replace(expected, decimals=merged([part.decimals for part in parts]), whose=str(parts[0].path))
+
+
+def _spelling(parts: Sequence[_Part], asked: Format) -> Spelling:
+    return Spelling(
+        merged([part.decimals for part in parts]),
+        parts[0].first_line,
+        asked.separator,
+        asked.encoding,
+        asked.quote,
+        asked.comment,
+        None if asked.missing_values is None else asked.missing,
+    )
 
 
 def _open(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
     with path.open("rb") as file:
         start = file.read(4)
     if start == PARQUET:
-        return _open_parquet(path, asked)
+        return _open_parquet(path, asked, expected)
     folder.mkdir()
     return _open_text(path, asked, expected, folder)
 
 
-def _open_parquet(path: Path, asked: Format) -> _Part:
+def _open_parquet(path: Path, asked: Format, expected: Expected) -> _Part:
+    notes = _idle(path, asked, expected.spelling)
     lazy = pl.scan_parquet(path, glob=False)
     schema = lazy.collect_schema()
     unsupported = {
         name: f"values of type {kind}" for name, kind in schema.items() if kind.is_nested() or kind in OPAQUE
     }
     kept = [_plain_column(name, kind) for name, kind in schema.items() if name not in unsupported]
+    _check_columns(path, schema.names(), asked)
     size = lazy.select(pl.len()).collect().item()
     lazy = lazy.select(kept).with_columns(_words(asked.missing), *_numbers_that_mean_missing(asked.missing))
-    return _Part(path, tuple(schema.names()), size, True, unsupported, (), lazy)
+    return _Part(path, tuple(schema.names()), size, True, unsupported, notes, lazy)
 
 
+def _idle(path: Path, asked: Format, usual: Spelling) -> tuple[str, ...]:
+    """A sentence if something was said that a file of Parquet knows by itself; not of what is said of all files."""
+    given = {key: getattr(asked, key) for key in TEXT_ONLY}
+    unset = Format()
+    idle = [key for key, value in given.items() if value not in (getattr(unset, key), getattr(usual, key, None))]
+    if not idle:
+        return ()
+    keys = ", ".join(asked.prefix + key for key in idle)
+    return (f"{path} is Parquet, which is read as it is: nothing was done with {keys}.",)
+
+
+def _check_columns(path: Path, names: Sequence[str], asked: Format) -> None:
+    if asked.columns is not None and [str(name) for name in asked.columns] != list(names):
+        raise UserError(
+            f"{asked.prefix}columns gives names to columns of text; {path} is Parquet, which has its own: "
+            f"{', '.join(names)}. Set {asked.prefix}columns to null, and use these names."
+        )
+
+
+TEXT_ONLY = ("separator", "header", "quote", "encoding", "decimal", "comment")
 OPAQUE = (pl.Binary, pl.Object, pl.Unknown)
 
 
@@ -210,7 +259,7 @@ def _plain_column(name: str, kind: pl.DataType) -> pl.Expr:
 def _open_text(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
     name = str(path)
     source = plain.uncompressed(path, folder)
-    encoding, encoding_notes = plain.find_encoding(source, asked, name)
+    encoding, encoding_notes = plain.find_encoding(source, asked, name, expected.spelling.encoding)
     text, whole = plain.sample_of(source, encoding)
     if excel := EXCEL.match(text):
         asked = replace(asked, separator=asked.separator or excel[1], comment="sep=")
@@ -232,7 +281,17 @@ def _open_text(path: Path, asked: Format, expected: Expected, folder: Path) -> _
     )
     lazy = lazy.with_columns(_words(asked.missing)).with_columns(_numbers(dialect))
     notes = (*encoding_notes, *dialect.notes)
-    return _Part(path, dialect.names, records - dialect.header, dialect.header, {}, notes, lazy)
+    return _Part(
+        path,
+        dialect.names,
+        records - dialect.header,
+        dialect.header,
+        {},
+        notes,
+        lazy,
+        dialect.decimals,
+        dialect.first_line,
+    )
 
 
 def _words(missing: Sequence[str]) -> pl.Expr:
@@ -252,11 +311,11 @@ def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:
 def _numbers(dialect: Dialect) -> list[pl.Expr]:
     """Numbers with a decimal point and no groups, whatever the file's way."""
     text = pl.col(pl.String)
-    if dialect.decimal == ",":
+    if dialect.decimals.mark == ",":
         digits = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-        foreign = text.str.contains(COMMAS) | (text.str.contains(DOTS) if dialect.grouped else False)
+        foreign = text.str.contains(COMMAS) | text.str.contains(DOTS)  # groups may begin behind the sample
         return [pl.when(foreign).then(digits).otherwise(text).name.keep()]
-    if dialect.grouped:
+    if dialect.decimals.grouped:
         digits = text.str.replace_all(",", "", literal=True)
         return [pl.when(text.str.contains(THOUSANDS)).then(digits).otherwise(text).name.keep()]
     return []

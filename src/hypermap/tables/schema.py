@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hypermap.errors import UserError, near
 from hypermap.tables.columns import Column, Target
-from hypermap.tables.dialect import Expected
+from hypermap.tables.dialect import USUAL, Expected, Spelling
 from hypermap.tables.reading import Table
 
 Matrix = NDArray[np.float64]
@@ -35,6 +35,7 @@ class Schema:
         headed: whether the file names them.
         group, time: columns that rule the splits.
         dropped: the columns that nothing is learned from, and why.
+        spelling: how the file was written, for what another one does not show by itself.
     """
 
     columns: tuple[Column, ...]
@@ -44,6 +45,7 @@ class Schema:
     group: str | None = None
     time: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
+    spelling: Spelling = USUAL
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Schema":
@@ -52,7 +54,9 @@ class Schema:
             Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
         )
         target = Target(**{**entry["target"], "classes": tuple(entry["target"]["classes"])})
-        return cls(**{**entry, "columns": columns, "target": target, "file_columns": tuple(entry["file_columns"])})
+        spelling = Spelling.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
+        files = tuple(entry["file_columns"])
+        return cls(**{**entry, "columns": columns, "target": target, "file_columns": files, "spelling": spelling})
 
     def as_entry(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -62,7 +66,7 @@ class Schema:
             for column in entry["columns"]
         ]
         entry["target"]["classes"] = list(self.target.classes)
-        return {**entry, "file_columns": list(self.file_columns)}
+        return {**entry, "file_columns": list(self.file_columns), "spelling": self.spelling.as_entry()}
 
     @property
     def names(self) -> list[str]:
@@ -84,7 +88,7 @@ class Schema:
         """What a file with the same columns would have; it may lack the target, or all that nothing is learned from."""
         rest = tuple(name for name in self.file_columns if name != self.target.name)
         orders = () if self.headed else (self.file_columns, rest, tuple(self.names))
-        return Expected(self.file_columns, orders)
+        return Expected(self.file_columns, orders, self.spelling, self.spelling.decimals)
 
     def encode(self, frame: pl.DataFrame, first_row: int = 0) -> Matrix:
         """The matrix ``(rows, len(matrix_names))`` of a batch of a `Table`; NaN where there is no value.
@@ -113,6 +117,7 @@ class Schema:
         problems += [
             f"column {name!r} holds {table.unsupported[name]}." for name in self.names if name in table.unsupported
         ]
+        problems += self._misplaced(table)
         there = [column for column in self.columns if column.name in {*table.columns} - {*table.unsupported}]
         for batch in itertools.islice(table.batches(), 1):
             problems += _problems(batch, _encoded(batch, there), there, 0)
@@ -125,6 +130,18 @@ class Schema:
                 problems.append(f"column{_s(unknown)} that the training table lacks: {_listed(unknown)}.")
             raise UserError(INDENT.join([f"{table.name} does not suit the table that was learned from:", *problems]))
         return [f"{table.name}: the training table has no {_listed(unknown)}; left out."] if unknown else []
+
+    def _misplaced(self, table: Table) -> list[str]:
+        """What is wrong where columns go by their place and there are more or fewer of them."""
+        widths = {len(order) for order in self.expected.orders}
+        numbered = table.columns == tuple(f"column_{k}" for k in range(1, len(table.columns) + 1))
+        if self.headed or table.headed or not numbered or len(table.columns) in widths:
+            return []
+        allowed = " or ".join(map(str, sorted(widths)))
+        return [
+            f"it has {len(table.columns)} columns and no header; as in training it should have {allowed} of them (with "
+            "or without the target). Or name those there are with columns=[...]."
+        ]
 
 
 def _encoded(frame: pl.DataFrame, columns: Iterable[Column]) -> pl.DataFrame:

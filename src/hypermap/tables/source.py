@@ -14,7 +14,7 @@ from hypermap.errors import UserError, near
 from hypermap.tables.columns import Column
 from hypermap.tables.dialect import Expected, Format
 from hypermap.tables.kinds import check_kinds, understand
-from hypermap.tables.leaks import duplicate_rows, giveaways, shared_rows
+from hypermap.tables.leaks import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
 from hypermap.tables.reading import Table, checked, open_table
 from hypermap.tables.rows import Rows, read_rows
 from hypermap.tables.schema import Schema
@@ -23,6 +23,8 @@ from hypermap.tables.target import find_name, understand_target
 
 PREFIX = "data."
 HOW_TO_KEEP = f'To keep one, say what it is: "{PREFIX}kinds={{COLUMN: category}}".'
+
+SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
 
 Paths = str | Sequence[str]
 
@@ -84,14 +86,15 @@ def table(
     roles.check(train)
     statistics = gather(train)
     schema, notes = _understood(train, statistics, roles, task, classes)
-    rows = read_rows(train, schema, None if time is None else _order(statistics[time], roles.kinds.get(time)))
+    order = None if time is None else _order(statistics[time], roles.kinds.get(time))
+    rows = read_rows(train, schema, order)
     notes = [*train.notes, *notes, *rows.notes]
     if test_path is None:
         return _raw(schema, rows, None, notes)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
     test = open_table(test_paths, asked, schema.expected)
     notes += [*test.notes, *schema.check(test)]
-    test_rows = read_rows(test, schema)
+    test_rows = read_rows(test, schema, order, apart=True)
     return _raw(schema, rows, test_rows, [*notes, *test_rows.notes])
 
 
@@ -101,12 +104,13 @@ def fingerprint(arguments: Mapping[str, Any]) -> str:
     Files that ship with a published checksum are not opened for this.
 
     Raises:
-        UserError: a file is missing.
+        UserError: a file is missing, or there is no such dataset.
     """
     digest = hashlib.sha256()
     for key in ("path", "test_path"):
         if arguments.get(key) is not None:
             if dataset := arguments.get("dataset"):
+                _check_dataset(dataset)
                 digest.update(f"{arguments[key]} {sorted(fetch.MD5[dataset].items())}".encode())
                 continue
             for path in _located(arguments[key], None, arguments.get("root")):
@@ -176,7 +180,9 @@ def _understood(
         for column in columns
         if column.kind == "category" and statistics[column.name].all_numbers and statistics[column.name].codes
     ]
-    return Schema(tuple(columns), target, table.columns, table.headed, roles.group, roles.time, dropped), notes
+    return Schema(
+        tuple(columns), target, table.columns, table.headed, roles.group, roles.time, dropped, table.spelling
+    ), notes
 
 
 def _order(statistics: Statistics, kind: str | None) -> Column:
@@ -195,10 +201,14 @@ def _order(statistics: Statistics, kind: str | None) -> Column:
 
 
 def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str]) -> Raw:
-    dtype = np.int64 if schema.target.classes else np.float32
-    warnings = [*giveaways(schema, train.matrix, train.targets), *duplicate_rows(train.matrix, train.targets)]
+    dtype = np.int64 if schema.target.classes else np.float64
+    warnings = giveaways(schema, train.matrix, train.targets) + duplicate_rows(schema, train.matrix, train.targets)
     if test is not None:
         warnings += shared_rows(train.matrix, test.matrix)
+        if schema.group is not None and train.members is not None:
+            warnings += shared_groups(schema.group, train.members, test.members, len(test.targets))
+        if schema.time is not None and train.times is not None:
+            warnings += earlier_rows(schema.time, train.times, test.times, len(test.targets))
     return Raw.of(
         train.matrix,
         train.targets.astype(dtype),
@@ -216,10 +226,17 @@ def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str]) -
 def _located(path: Paths, dataset: str | None, root: str | None) -> list[Path]:
     names = [path] if isinstance(path, str) else list(path)
     if dataset is not None:
-        if dataset not in fetch.MD5:
-            raise UserError(f"{PREFIX}dataset is {dataset!r}, which does not ship; it is null for a file of your own.")
+        _check_dataset(dataset)
         return fetch.locate(dataset, names, root)
     return [(Path(root or "").expanduser() / Path(name).expanduser()) for name in names]
+
+
+def _check_dataset(dataset: str) -> None:
+    if dataset not in SHIPPED:
+        raise UserError(
+            f"{PREFIX}dataset is {dataset!r}; there is no such set{near(dataset, SHIPPED)}. There are: "
+            f"{', '.join(SHIPPED)}; or null for a file of your own, which {PREFIX}path names."
+        )
 
 
 def _paths(path: Paths | None) -> Paths:
