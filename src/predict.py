@@ -3,7 +3,8 @@
 python src/predict.py input=new.csv output=predictions.csv           with the model that dvc repro made
 python src/predict.py input=new.parquet output=predictions.parquet   Parquet in and out
 python src/predict.py … model=studies/NAME/NUMBER                    with another: a trial's, or a run's in outputs/
-python src/predict.py … separator=';' decimal=,                      how the file is to be read, where that is not found
+python src/predict.py … separator=';' decimal=,                      how the file is written, where that is neither
+                                                                     found nor as it was of the training file
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypermap.data.prepare import prepare_settings, tell
+from hypermap.data.prepare import Pinned, prepare_settings, tell
 from hypermap.errors import run
 from hypermap.files import read_slice
 
@@ -11,9 +11,11 @@ PREPARED = Path("data/prepared")
 
 
 def main() -> None:
-    """Write the three splits and their manifest."""
-    choice = read_slice(CONFIG)["data"]
-    manifest = prepare_settings(PREPARED, choice)
+    """Write the three splits and their manifest, of files that are still what the stage before found."""
+    part = read_slice(CONFIG)
+    choice, checksum = part["data"], part.get("files_sha256")
+    pinned = Pinned(checksum, "changed since python src/compose.py looked at it: run dvc repro again.")
+    manifest = prepare_settings(PREPARED, choice, pinned if checksum else None)
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
     tell(manifest)
     print(f"{choice['name']}: {rows} rows in {PREPARED}")

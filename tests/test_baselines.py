@@ -51,6 +51,14 @@ def test_the_test_rows_are_not_opened_and_again_gives_the_same_bytes(breast_canc
     assert first.keys() == {"baselines.json", "dummy.skops", "random_forest.skops"}
 
 
+def test_those_of_other_data_are_refused(breast_cancer):
+    fit(DUMMY)
+    source = {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard", "split_seed": 4}
+    prepare.prepare_settings(PREPARED, source)
+    with pytest.raises(UserError, match=r"baselines were fitted to other data than .* dvc repro --force baselines"):
+        baselines.read(FOLDER, read_transform(PREPARED))
+
+
 def test_images_have_none():
     prepare.prepare_settings(PREPARED, {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 200})
     assert fit(FOREST) == []

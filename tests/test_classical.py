@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
@@ -29,7 +31,8 @@ from hypermap import classical, experiment, outcome, stored
 from hypermap.data import prepare
 from hypermap.data.transform import FORMAT, Split, Transform, read_transform
 from hypermap.errors import UserError
-from hypermap.families import Calibrated
+from hypermap.families import Calibrated, Dummy
+from hypermap.parts import understand
 from hypermap.runs import told
 from hypermap.tables.preparation import Settings
 
@@ -255,9 +258,12 @@ def test_categories_as_numbers(name):
     assert fit(choice(name), rows).estimator.n_features_in_ == 3
 
 
-def test_a_family_cannot_embed():
-    rows, _ = table("embedding")
-    assert "data.categories is embedding; model=random_forest" in refusal(fit, choice("random_forest"), rows)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_network_would_embed_a_family_has_as_usual(name):
+    (own, asked), usual = (table(categories)[0] for categories in ("embedding", "auto")), choice(name)
+    assert (fit(usual, own)(own[1].inputs) == fit(usual, asked)(asked[1].inputs)).all()
+    network = {"name": "mlp", "_target_": "hypermap.models.MLP"}
+    assert "data.categories is embedding; model=mlp" in refusal(understand, network, own[2].manifest)
 
 
 # On the disk.
@@ -339,6 +345,22 @@ def test_a_fit_that_does_not_converge_is_told(rows, capsys):
     assert "model=linear did not converge: raise model.max_iter" in capsys.readouterr().out
 
 
+class Warns(Dummy):
+    """A family whose fit has something to say."""
+
+    def fit(self, problem):
+        warnings.warn("it did not converge", ConvergenceWarning, stacklevel=2)
+        warnings.warn("this will be gone in 2.0", FutureWarning, stacklevel=2)
+        return super().fit(problem)
+
+
+def test_other_warnings_of_a_fit_are_given(rows, capsys):
+    with pytest.warns(FutureWarning, match=r"gone in 2\.0") as given:
+        fit({"name": "warns", "_target_": f"{__name__}.Warns"}, rows("digits"))
+    assert len(given) == 1
+    assert "model=warns did not converge" in capsys.readouterr().out
+
+
 # As a training.
 
 
@@ -416,6 +438,17 @@ def test_folds_and_seeds(prepared):
     again = train(prepared, "breast_cancer", choice("random_forest"), **changes)
     assert again.scores == result.scores
     assert json.loads(Path("models/model.json").read_text())["configuration"]["model"]["name"] == "random_forest"
+
+
+@pytest.mark.usefixtures("a_place_of_its_own")
+@pytest.mark.parametrize("refit", [True, False])
+def test_each_seed_is_fitted_once(prepared, monkeypatch, refit):
+    seeds, fitted = [], classical.fit
+    monkeypatch.setattr(classical, "fit", lambda *given: seeds.append(given[4]) or fitted(*given))
+    result = train(prepared, "breast_cancer", choice("random_forest"), refit=refit, trainer={"repeats": 3})
+    assert len(seeds) == len(set(seeds)) == len(result.scores) == 3
+    alone = train(prepared, "breast_cancer", choice("random_forest"))
+    assert alone.objective == result.scores[0]
 
 
 @pytest.mark.usefixtures("a_place_of_its_own")

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from torch import nn
 
@@ -87,6 +88,7 @@ def test_environment_holds_versions_device_and_threads():
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
         "device": "cpu",
         "threads": "3",
     }

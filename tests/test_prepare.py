@@ -11,15 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.numpy import load_file
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import hypermap
+import preprocess
+from hypermap import outcome
 from hypermap.data import fetch, folder, prepare, scale, sources
 from hypermap.data.sources import Raw
 from hypermap.errors import UserError
+from hypermap.tables import source
 
 DIGITS = {"_target_": "hypermap.data.sources.digits", "test": 0.2}
 DIABETES = {"_target_": "hypermap.data.sources.diabetes", "test": 0.2}
@@ -313,6 +317,97 @@ def test_a_folder_that_is_not_whole_is_prepared_anew(digits, tmp_path):
     (made / "manifest.json").write_text("{")
     assert prepare.find_or_prepare(DIGITS, [made], tmp_path / "cache") == made
     assert content(made) == content(digits)
+
+
+# Tables of one's own, whose files may change at any time.
+
+
+def people(shift=0, rows=60):
+    """A table whose target needs more than a float32's digits."""
+    towns = ["here", "there", "elsewhere"]
+    lines = [f"{k % 7},{towns[k % 3]},{1_600_000_000 + (k * 7) % rows + shift}" for k in range(rows)]
+    return "\n".join(["age,town,seconds", *lines]) + "\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "people.csv").write_text(people())
+    path = str(tmp_path / "people.csv")
+    return {"_target_": "hypermap.tables.source.table", "path": path, "target": "seconds", "test": 0.2}
+
+
+def edit_once_read(monkeypatch, path):
+    """Have a person save the file when its rows have been read, and its checksum has not been taken again."""
+
+    def read_rows(*given):
+        rows = read(*given)
+        path.write_text(people(shift=5))
+        return rows
+
+    read = source.read_rows
+    monkeypatch.setattr(source, "read_rows", read_rows)
+
+
+def test_a_file_that_is_edited_while_it_is_read_is_refused(table, tmp_path, monkeypatch):
+    edit_once_read(monkeypatch, tmp_path / "people.csv")
+    with pytest.raises(UserError, match=r"people\.csv changed while it was being read: run it again"):
+        prepare.find_or_prepare(table, [], tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    made = prepare.find_or_prepare(table, [], tmp_path / "cache")
+    assert prepare.load_published(made, "train").targets.min() >= 1_600_000_005
+
+
+def test_files_are_held_to_what_they_are_pinned_to(table, tmp_path, digits):
+    checksum = prepare.file_checksum(table)
+    pinned = prepare.Pinned(checksum, "changed since noon.")
+    prepare.prepare_settings(tmp_path / "made", table, pinned)
+    before = content(tmp_path / "made")
+    (tmp_path / "people.csv").write_text(people(shift=1))
+    for prepared in (
+        lambda: prepare.prepare_settings(tmp_path / "made", table, pinned),
+        lambda: prepare.find_or_prepare(table, [tmp_path / "made"], tmp_path / "cache", pinned),
+    ):
+        with pytest.raises(UserError, match=r"people\.csv changed since noon\."):
+            prepared()
+    assert content(tmp_path / "made") == before
+    assert prepare.find_or_prepare(DIGITS, [digits], tmp_path / "cache", pinned) == digits  # published files
+
+
+def test_the_stage_refuses_a_file_that_changed_after_the_stage_before_it(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    part = {"data": {"name": "table", **table}, "files_sha256": prepare.file_checksum(table)}
+    Path("reports/config").mkdir(parents=True)
+    Path("reports/config/preprocess.yaml").write_text(yaml.safe_dump(part))
+    preprocess.main()
+    assert prepare.read_manifest(Path("data/prepared"))["rows"]["train"] == 38
+    (tmp_path / "people.csv").write_text(people(shift=1))
+    with pytest.raises(UserError, match=r"people\.csv changed since python src/compose\.py .* run dvc repro again"):
+        preprocess.main()
+
+
+def test_another_scikit_learn_prepares_tables_anew(table, monkeypatch):
+    before = [prepare.settings_fingerprint(settings) for settings in (table, DIGITS)]
+    monkeypatch.setattr("importlib.metadata.version", lambda package: f"{package} 99")
+    after = [prepare.settings_fingerprint(settings) for settings in (table, DIGITS)]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+@pytest.mark.parametrize("log", [None, "log"])
+def test_the_targets_of_a_table_keep_all_their_digits(table, tmp_path, log):
+    prepare.prepare_settings(tmp_path / "made", {**table, "target_transform": log})
+    expected = 1_600_000_000 + (np.arange(60) * 7) % 60
+    train = prepare.load_published(tmp_path / "made", "train")
+    assert train.targets.dtype == torch.float64
+    np.testing.assert_array_equal(train.targets, expected[train.rows])
+    known = (np.log(expected) if log else expected)[train.rows, None]
+    scaler = StandardScaler().fit(known)
+    learned = prepare.load(tmp_path / "made", "train")
+    assert learned.targets.dtype == torch.float32
+    np.testing.assert_allclose(learned.targets, scaler.transform(known)[:, 0], rtol=1e-5, atol=1e-6)
+    test = prepare.load(tmp_path / "made", "test")
+    transform = prepare.read_transform(tmp_path / "made")
+    np.testing.assert_allclose(outcome.targets(test, transform), expected[test.rows], rtol=0, atol=1e-4)
 
 
 # Whole or absent.

@@ -113,9 +113,36 @@ def test_a_group_without_a_part_brings_no_parameters():
 
 
 def test_parameters_apply_where_their_group_has_a_part():
-    found = {p.name: p.condition for p in read_space(["model=mlp,logistic"], {}, FILE, IDLE)[0].parameters}
-    assert found["optimizer.lr"] == found["optimizer.betas.0"] == Condition("model", ("mlp",))
-    assert read_space([], {}, FILE, IDLE)[0].parameters[0].condition is None
+    found = {p.name: p.conditions for p in read_space(["model=mlp,logistic"], {}, FILE, IDLE)[0].parameters}
+    assert found["optimizer.lr"] == found["optimizer.betas.0"] == (Condition("model", ("mlp",)),)
+    assert read_space([], {}, FILE, IDLE)[0].parameters[0].conditions == ()
+
+
+def test_a_searched_group_without_a_part_brings_no_parameters_either():
+    found, _ = read_space(["model=mlp,logistic", "optimizer=adam,sgd"], {}, FILE, IDLE)
+    assert {p.name: p.conditions for p in found.parameters}["optimizer.adam.lr"] == (
+        Condition("optimizer", ("adam",)),
+        Condition("model", ("mlp",)),
+    )
+    assert found.record()["optimizer.adam.lr"]["where"] == {"optimizer": ["adam"], "model": ["mlp"]}
+    drawn = draws(found)
+    assert {"mlp", "logistic"} == {values["model"] for values in drawn}
+    assert all(("optimizer.lr" in values) == (values["model"] == "mlp") for values in drawn)
+
+
+def test_parameters_apply_where_their_group_has_a_part_under_every_other():
+    choices = {**CHOICES, "head": ["deep", "flat"]}
+    menu = Menu(
+        choices=lambda group: choices.get(group, ()),
+        has=MENU.has,
+        chosen={**MENU.chosen, "head": "deep"},
+        idle=lambda group, choice: ("optimizer",) * (choice in ("logistic", "flat")),
+    )
+    found, _ = read_space(["model=mlp,logistic", "head=deep,flat"], {}, {"optimizer": FILE["optimizer"]}, menu)
+    rate = next(p for p in found.parameters if p.name == "optimizer.lr")
+    assert rate.conditions == (Condition("model", ("mlp",)), Condition("head", ("deep",)))
+    both = [values for values in draws(found) if "optimizer.lr" in values]
+    assert {(values["model"], values["head"]) for values in both} == {("mlp", "deep")}
 
 
 # Choices that are searched.
@@ -124,13 +151,13 @@ def test_parameters_apply_where_their_group_has_a_part():
 def test_a_choice_that_is_searched_brings_a_parameter_of_each_of_its_own():
     found = space("optimizer=adam,sgd", "model=mlp,logistic", file=FILE)
     assert found.names[:2] == ["optimizer", "model"]
-    assert {p.name: (p.key, p.condition) for p in found.parameters[2:]} == {
-        "optimizer.adam.lr": ("optimizer.lr", Condition("optimizer", ("adam",))),
-        "optimizer.adam.betas.0": ("optimizer.betas.0", Condition("optimizer", ("adam",))),
-        "optimizer.sgd.lr": ("optimizer.lr", Condition("optimizer", ("sgd",))),
-        "optimizer.sgd.momentum": ("optimizer.momentum", Condition("optimizer", ("sgd",))),
-        "model.mlp.dropout": ("model.dropout", Condition("model", ("mlp",))),
-        "model.mlp.hidden": ("model.hidden", Condition("model", ("mlp",))),
+    assert {p.name: (p.key, p.conditions) for p in found.parameters[2:]} == {
+        "optimizer.adam.lr": ("optimizer.lr", (Condition("optimizer", ("adam",)),)),
+        "optimizer.adam.betas.0": ("optimizer.betas.0", (Condition("optimizer", ("adam",)),)),
+        "optimizer.sgd.lr": ("optimizer.lr", (Condition("optimizer", ("sgd",)),)),
+        "optimizer.sgd.momentum": ("optimizer.momentum", (Condition("optimizer", ("sgd",)),)),
+        "model.mlp.dropout": ("model.dropout", (Condition("model", ("mlp",)),)),
+        "model.mlp.hidden": ("model.hidden", (Condition("model", ("mlp",)),)),
     }
     assert found.conditional
 
@@ -155,8 +182,8 @@ def test_a_trial_has_the_parameters_of_its_choice_and_no_others():
 def test_a_parameter_of_some_choices_only_is_drawn_for_those():
     found = space("optimizer=adam,sgd,rmsprop", "optimizer.momentum=0.1,0.2", "optimizer.lr=interval(0.1,0.2)")
     by_name = {p.name: p for p in found.parameters}
-    assert by_name["optimizer.momentum"].condition == Condition("optimizer", ("sgd", "rmsprop"))
-    assert by_name["optimizer.lr"].condition is None
+    assert by_name["optimizer.momentum"].conditions == (Condition("optimizer", ("sgd", "rmsprop")),)
+    assert by_name["optimizer.lr"].conditions == ()
     assert all(("optimizer.momentum" in v) == (v["optimizer"] != "adam") for v in draws(found))
 
 
@@ -317,7 +344,7 @@ def test_an_empty_space_draws_nothing():
 
 
 def test_a_condition_on_what_was_not_drawn_does_not_hold():
-    flag = Parameter("a", "a", "1,2", CategoricalDistribution(["1"]), condition=Condition("absent", ("x",)))
+    flag = Parameter("a", "a", "1,2", CategoricalDistribution(["1"]), conditions=(Condition("absent", ("x",)),))
     assert draws(Space((flag,)), 1) == [{}]
 
 

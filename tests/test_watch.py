@@ -25,7 +25,7 @@ MOMENTUM = Parameter(
     "optimizer.momentum",
     "interval(0.0,0.99)",
     FloatDistribution(0.0, 0.99),
-    condition=Condition("optimizer", ("sgd", "rmsprop")),
+    conditions=(Condition("optimizer", ("sgd", "rmsprop")),),
 )
 HIDDEN = Parameter("model.hidden", "model.hidden", "[64],[64,64]", CategoricalDistribution(("[64]", "[64,64]")))
 SPACE = Space((RATE, MOMENTUM, HIDDEN))

@@ -271,7 +271,7 @@ def test_a_trial_receives_no_parameter_that_its_choice_does_not_have(plan, tmp_p
                 "optimizer.momentum",
                 "interval(0.0,1.0)",
                 FloatDistribution(0.0, 1.0),
-                condition=Condition("optimizer", ("sgd",)),
+                conditions=(Condition("optimizer", ("sgd",)),),
             ),
             Parameter("optimizer", "optimizer", "adam,sgd", chooses),
         )

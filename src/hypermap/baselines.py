@@ -21,8 +21,8 @@ REMEDY = "Fit them again: dvc repro --force baselines"
 def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[str]:
     """Fit each of ``configuration["models"]``, choices of the group `model`, telling which; return their names.
 
-    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices and the seed, which is the split's, so
-    that they stay as they are when the model in use is trained with another.
+    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices, what names the data, and the seed, which
+    is the split's, so that they stay as they are when the model in use is trained with another.
 
     Raises:
         UserError: a choice that is a network, or that refuses the data.
@@ -41,7 +41,7 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
         except UserError as error:
             raise UserError(f"{error} It is a baseline: it can be left out of evaluation.baselines.") from error
         classical.save(folder / _file(choice), model)
-    write_json(folder / RECORD, {"models": models, "seed": seed})
+    write_json(folder / RECORD, {"models": models, "seed": seed, "data": _data(manifest)})
     return [choice["name"] for choice in models]
 
 
@@ -49,14 +49,16 @@ def read(folder: Path, transform: Transform) -> list[tuple[dict[str, Any], class
     """Each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or the models were fitted to other data.
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        choices = list(record["models"])
+        choices, data = list(record["models"]), record["data"]
         files = [folder / _file(choice) for choice in choices]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
+    if data != _data(transform.manifest):
+        raise UserError(f"The baselines in {folder} were fitted to other data than are prepared now. {REMEDY}")
     return [
         (choice, classical.load(file, choice, transform, REMEDY, machine.CORES))
         for choice, file in zip(choices, files, strict=True)
@@ -70,6 +72,10 @@ def _family(choice: dict[str, Any]) -> dict[str, Any]:
             "dummy, linear, random_forest or gradient_boosting."
         )
     return choice
+
+
+def _data(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {key: manifest[key] for key in ("fingerprint", "raw_sha256")}
 
 
 def _file(choice: Mapping[str, Any]) -> str:

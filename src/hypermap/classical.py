@@ -181,7 +181,10 @@ def _pools() -> Any:
 
 @contextmanager
 def _told(choice: Mapping[str, Any]) -> Iterator[None]:
-    """Tell what scikit-learn finds wrong with a setting, or a fit that did not converge, in one message."""
+    """Tell what scikit-learn finds wrong with a setting, or a fit that did not converge, in one message.
+
+    Other warnings are given as they would be without this.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     name = choice.get("name", choice["_target_"])
@@ -191,5 +194,8 @@ def _told(choice: Mapping[str, Any]) -> Iterator[None]:
             yield
         except ValueError as error:  # among others scikit-learn's own for a value out of range
             raise UserError(f"model={name} refuses its settings or the training rows: {error}") from error
-    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+    others = [warning for warning in caught if not issubclass(warning.category, ConvergenceWarning)]
+    for other in others:
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno, source=other.source)
+    if len(others) < len(caught):
         print(f"model={name} did not converge: raise model.max_iter, or scale the data (data.scaling=standard).")

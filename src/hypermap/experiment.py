@@ -113,21 +113,24 @@ def _fit_all(
 ) -> tuple[list[Fitted], Kept | None]:
     """Each fit of the plan, and the one whose model is kept."""
     if plan == [fitter.holdout]:
-        kept = fitter.fit(fitter.holdout, state, report)
-        return [kept[0]], kept
+        only = fitter.fit(fitter.holdout, state, report)
+        return [only[0]], only
     unheard_but_paused = (lambda step, value: pause()) if report is not unheard else unheard
     folders = [state / f"fit-{number}" for number in range(1, len(plan) + 1)]
-    fits = []
+    fits: list[Fitted] = []
+    kept: Kept | None = None
     for number, (fit, folder) in enumerate(zip(plan, folders, strict=True), 1):
         if (fitted := read_finished(folder)) is None:
-            fitted, _ = fitter.fit(fit, folder, unheard_but_paused)
+            fitted, learned = fitter.fit(fit, folder, unheard_but_paused)
             write_finished(folder, fitted)
-            if fit != fitter.holdout:
+            if fit == fitter.holdout:
+                kept = fitted, learned
+            else:
                 checkpoint.clear(folder)
         report(number, fitted.figures[fitter.monitor])
         fits.append(fitted)
-    if fitter.holdout in plan:  # its state is whole: nothing is trained again
-        return fits, fitter.fit(fitter.holdout, folders[plan.index(fitter.holdout)])
+    if fitter.holdout in plan:  # of a run that was interrupted, its state is whole, so that no epoch is trained again
+        return fits, kept or fitter.fit(fitter.holdout, folders[plan.index(fitter.holdout)])
     return fits, fitter.fit(fitter.holdout, state / "refit") if refit else None
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import sklearn
 import torch
 
 from hypermap import classical, machine, outcome
@@ -129,7 +128,6 @@ class Families:
         classical.make(self.choice, manifest)
         self.threads = settings.threads or classical.choose_threads(self.choice, manifest)
         self.environment = machine.environment(torch.device("cpu"), self.threads)
-        self.environment["scikit-learn"] = sklearn.__version__
         self.last: classical.Model | None = None
 
     def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:

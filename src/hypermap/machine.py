@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import metadata
 
 import numpy as np
 import torch
@@ -76,6 +77,7 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "scikit-learn": metadata.version("scikit-learn"),  # its metrics, its preparation of tables, its models
         "device": name,
         "threads": str(threads),
     }

@@ -129,7 +129,7 @@ def read_trained(folder: Path) -> TrainedModel:
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
         precision = build(record.configuration["trainer"]).precision
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no trained model: no {RECORD}. {REMEDY}, or name another folder.") from None
+        raise UserError(f"{folder / RECORD} cannot be read (no model was trained there). {REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:

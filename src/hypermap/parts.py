@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hypermap.build import build, check_arguments, locate
 from hypermap.errors import UserError
+from hypermap.families import Family
 from hypermap.losses import Loss
 from hypermap.tables.layout import Layout
 from hypermap.trainer import Parts
@@ -43,16 +44,19 @@ class Inputs:
 def understand(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> Inputs:
     """How the model of this choice takes the categories of a table: as ``data.categories`` says.
 
-    A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot.
+    A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot. An embedding is
+    learned by a network: to a model of scikit-learn, which stands beside one as a baseline, it is ``auto``.
 
     Raises:
-        UserError: the model cannot embed what it is to embed.
+        UserError: the network cannot embed what it is to embed.
     """
-    takes_layout = "layout" in inspect.signature(locate(model.get("_target_"))).parameters
+    target = locate(model.get("_target_"))
+    takes_layout = "layout" in inspect.signature(target).parameters
+    embeds = takes_layout or (isinstance(target, type) and issubclass(target, Family))
     if "layout" not in manifest:
         return _inputs(tuple(manifest["shape"]), None, takes_layout, lambda rows: rows)
     layout, categories = Layout.of(manifest["layout"]), manifest["preparation"]["categories"]
-    if categories == "embedding" and not takes_layout:
+    if categories == "embedding" and not embeds:
         raise UserError(
             f"data.categories is embedding; model={model.get('name')} takes numbers alone: take model=tabular_mlp or "
             "model=tabular_resnet, or data.categories=auto."

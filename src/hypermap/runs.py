@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch takes seconds
+    from hypermap.data.prepare import Pinned
     from hypermap.experiment import Result
     from hypermap.menu import Configuration
 
@@ -11,22 +12,32 @@ PREPARED = Path("data/prepared")
 CACHE = Path("data/cache")
 
 
-def prepare(configuration: "Configuration") -> Path:
-    """The folder of the data that the configuration asks for, prepared first where it is not."""
-    from hypermap.data.prepare import find_or_prepare
+def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> Path:
+    """The folder of the data that the configuration asks for, prepared first where it is not.
 
-    return find_or_prepare(configuration["data"], [PREPARED], CACHE)
+    What a person should know of the data is told, but for trials, whose files are `pinned`: a search told it before.
+
+    Raises:
+        UserError: the data cannot be prepared, or its files are no longer those `pinned`.
+    """
+    from hypermap.data.prepare import find_or_prepare, tell
+    from hypermap.data.transform import read_manifest
+
+    folder = find_or_prepare(configuration["data"], [PREPARED], CACHE, pinned)
+    if pinned is None:
+        tell(read_manifest(folder))
+    return folder
 
 
 def by_hand(configuration: "Configuration", output: Path) -> Any:
     """Train alone or as a trial of a sweep; results in `output`. Returns the objective(s)."""
-    prepared = prepare(configuration)
     from hypermap.search.trial import current
 
     if (trial := current()) is not None:
-        from hypermap.sweeps import train_trial
+        from hypermap.sweeps import files_of, train_trial
 
-        return train_trial(configuration, prepared, trial)
+        return train_trial(configuration, prepare(configuration, files_of(trial)), trial)
+    prepared = prepare(configuration)
     from hypermap.experiment import train
 
     result = train(configuration, prepared, output, output / "validation.json")

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from hypermap import versions
 from hypermap.compose import menu_of
+from hypermap.data.prepare import Pinned, file_checksum
 from hypermap.data.transform import read_manifest
 from hypermap.errors import UserError
 from hypermap.files import write_text
@@ -18,6 +19,7 @@ from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
 from hypermap.search.application import About, Application, without
 from hypermap.search.storage import REPORTS, lock_folder
+from hypermap.search.study import RECORD
 from hypermap.search.trial import RunningTrial
 from hypermap.study_report.verdict import read_thresholds
 from hypermap.validate import validate
@@ -25,6 +27,8 @@ from hypermap.validate import validate
 METRICS = "validation.json"
 NUMBERS = {"r2", "rmse", "mae"}  # figures that only a regression has; below, only a classification
 CLASSES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "calibration_error"}
+TABLE = "hypermap.tables.source.table"
+DECIDE_FILES = {"path", "test_path", "dataset", "root"}  # of a table's keys
 IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "data.root")
 
 
@@ -53,7 +57,7 @@ class Training(Application):
             return ()
         from hypermap.classical import IDLE, is_family  # brings torch
 
-        return IDLE if is_family(menu_of(f"model={choice}")["model"]) else ()
+        return IDLE if is_family(menu_of(f"model={choice}", self.menu)["model"]) else ()
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
@@ -75,7 +79,7 @@ class Training(Application):
                 f"{', '.join(sorted((HIGHER_IS_BETTER | LOWER_IS_BETTER) - others))}."
             )
         fixed = without(configuration, [*searched, *IRRELEVANT])
-        data = {} if any(key.partition(".")[0] == "data" for key in searched) else {"files": manifest["raw_sha256"]}
+        data = _data(configuration, searched, manifest)
         identity = {"configuration": fixed, "data": data, "code": {"src/": _fingerprint_of_code()}}
         seed = int(configuration["seed"])
         return About(names, directions, seed, _horizon(configuration, searched), identity)
@@ -131,6 +135,13 @@ class Training(Application):
                 print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
 
 
+def files_of(trial: RunningTrial) -> Pinned | None:
+    """What the files of the trial's table must hold: what they did when the study began, where that was noted."""
+    record = trial.trial.study.user_attrs.get(RECORD, {})
+    checksum = record.get("identity", {}).get("data", {}).get("files")
+    return checksum and Pinned(checksum, "changed during the sweep; put it back or begin another study.")
+
+
 def train_trial(configuration: Configuration, prepared: Path, trial: RunningTrial) -> list[float]:
     """Train as a trial of a sweep, into its folder, and return the objectives that the sweep asks for.
 
@@ -179,6 +190,16 @@ def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int |
         return None if deciding & set(searched) else int(fits)
     deciding |= {"trainer.epochs", "trainer.reports_per_epoch"}
     return None if deciding & set(searched) else int(trainer["epochs"] * trainer["reports_per_epoch"])
+
+
+def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What tells whether the data are those of before; nothing where what is searched changes what is read."""
+    choice = configuration["data"]
+    keys = {key.split(".")[1] if "." in key else "" for key in searched if key.partition(".")[0] == "data"}
+    checksum = file_checksum(choice)
+    if checksum is None or choice["_target_"] != TABLE:  # of another reader, nobody knows which keys those are
+        return {} if keys else {"files": checksum or manifest["raw_sha256"]}
+    return {} if keys & {"", "_target_", *DECIDE_FILES} else {"files": checksum}
 
 
 def _fingerprint_of_code() -> str:

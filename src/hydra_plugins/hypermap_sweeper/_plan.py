@@ -92,7 +92,7 @@ class Planner:
         on_grid = sampler["_target_"] in (GRID, RANDOM_GRID)
         if on_grid:
             if space.conditional:
-                names = ", ".join(p.name for p in space.parameters if p.condition)
+                names = ", ".join(p.name for p in space.parameters if p.conditions)
                 raise UserError(
                     f"A grid has no place for parameters that only some choices have: {names}. Take another "
                     "sampler, such as hydra/sweeper/sampler=random, or sweep each choice by itself."

@@ -62,7 +62,7 @@ def _add_file(
             )
         several = group in swept
         in_use, only = _choices(group, swept, menu), _only_under(group, swept, menu)
-        if any(not condition.choices for condition in only):
+        if not all(condition.choices for condition in only):
             continue
         for choice, parameters in by_choice.items():
             if choice not in (known := menu.choices(group)):
@@ -76,9 +76,9 @@ def _add_file(
                 parameter = _parameter(_parse(f"{path}={expression}"))
                 if several:
                     name = f"{group}.{choice}.{key}"
-                    swept[name] = replace(parameter, name=name, condition=Condition(group, (choice,)))
+                    swept[name] = replace(parameter, name=name, conditions=(Condition(group, (choice,)), *only))
                 else:
-                    swept[path] = replace(parameter, condition=next(iter(only), None))
+                    swept[path] = replace(parameter, conditions=only)
 
 
 def _choices(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def _choices(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[st
     return (menu.chosen[group],) if group in menu.chosen else ()
 
 
-def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> list[Condition]:
+def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[Condition, ...]:
     """Where a group has no part under every choice of another: under which it has."""
     conditions = []
     for other in menu.chosen:
@@ -96,19 +96,19 @@ def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> list[
         having = tuple(choice for choice in choices if group not in menu.idle(other, choice))
         if having != choices:
             conditions.append(Condition(other, having))
-    return conditions
+    return tuple(conditions)
 
 
 def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Menu) -> Parameter:
     """A parameter of a group whose choice is searched too applies to those choices that have it."""
     group, _, key = parameter.key.partition(".")
-    if parameter.condition is not None or not key or group not in swept or not menu.choices(group):
+    if parameter.conditions or not key or group not in swept or not menu.choices(group):
         return parameter
     choices = _choices(group, swept, menu)
     having = tuple(choice for choice in choices if menu.has(group, choice, key))
     if not having:
         raise UserError(f"{parameter.key}: none of the choices {', '.join(choices)} has a key {key!r}.")
-    return parameter if having == choices else replace(parameter, condition=Condition(group, having))
+    return parameter if having == choices else replace(parameter, conditions=(Condition(group, having),))
 
 
 def _parameter(override: Override) -> Parameter:

@@ -210,13 +210,13 @@ class Sweep:
 
     def baseline(self, space: Space, composer: Composer) -> dict[str, Any]:
         """The configuration at the lower end of the space; both ends of each parameter are checked."""
-        lows = {p.key: _ends(p)[0] for p in space.parameters if p.condition is None}
+        lows = {p.key: _ends(p)[0] for p in space.parameters if not p.conditions}
         self.check(lows, space, composer)
         for parameter in space.parameters:
             values = dict(lows)
-            if parameter.condition is not None:
-                chooser = next(p for p in space.parameters if p.name == parameter.condition.group)
-                values[chooser.key] = parameter.condition.choices[0]
+            for condition in parameter.conditions:
+                chooser = next(p for p in space.parameters if p.name == condition.group)
+                values[chooser.key] = condition.choices[0]
             for end in _ends(parameter):
                 self.check({**values, parameter.key: end}, space, composer)
         return resolve(*composer(lows))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,14 @@ class Choice:
             raise UserError(f"data.target_transform is {self.target_transform!r}; it is {', '.join(LOGS)} or null.")
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """What a table's files must still hold when they are read, and what is said where they do not."""
+
+    checksum: str  # as `file_checksum` gave it
+    told: str  # what comes after the files' names: ``changed during …; do …``
+
+
 def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
     """Read, split and write a data set; the folder appears whole, or not at all. Returns the manifest.
 
@@ -70,16 +79,20 @@ def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
             given to `reader`.
 
     Raises:
-        UserError: a value out of range, a split that cannot be made, or whatever `reader` finds wrong.
+        UserError: a value out of range, a split that cannot be made, files that change while they are read, or
+            whatever `reader` finds wrong.
         OSError: the disk is full, or the folder cannot be written to.
     """
-    wanted = _Wanted.of(reader, settings)
-    raw = reader(**wanted.arguments)
+    return _prepare(folder, _Wanted.of(reader, settings))
+
+
+def _prepare(folder: Path, wanted: "_Wanted") -> dict[str, Any]:
+    raw = wanted.read()
     raw = wanted.complete(raw) if raw.table else wanted.plain(raw)
     choice = wanted.choice
     parts = split(
         raw,
-        reader.__name__,
+        wanted.reader.__name__,
         validation=choice.validation,
         test=choice.test,
         seed=choice.split_seed,
@@ -93,14 +106,14 @@ def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
     return transform.manifest
 
 
-def prepare_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned | None = None) -> dict[str, Any]:
     """`prepare`, from the data group of a configuration: `_target_` is the reader's dotted path.
 
     Raises:
-        UserError: the reader cannot be imported, the keys do not fit it, or as `prepare`.
+        UserError: the reader cannot be imported, the keys do not fit it, the files are no longer those `pinned`, or as
+            `prepare`.
     """
-    reader, values = _understood(settings)
-    return prepare(folder, reader=reader, **values)
+    return _prepare(folder, _Wanted.understood(settings, pinned))
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
@@ -109,8 +122,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
     """
-    reader, values = _understood(settings)
-    return files.fingerprint(_Wanted.of(reader, values).identity)
+    return files.fingerprint(_Wanted.understood(settings).identity)
 
 
 def file_checksum(settings: Mapping[str, Any]) -> str | None:
@@ -119,22 +131,24 @@ def file_checksum(settings: Mapping[str, Any]) -> str | None:
     Raises:
         UserError: a file is missing.
     """
-    reader, values = _understood(settings)
-    return _Wanted.of(reader, values).checksum
+    return _Wanted.understood(settings).checksum
 
 
-def find_or_prepare(settings: Mapping[str, Any], candidates: Sequence[Path], cache: Path) -> Path:
+def find_or_prepare(
+    settings: Mapping[str, Any], candidates: Sequence[Path], cache: Path, pinned: Pinned | None = None
+) -> Path:
     """A folder prepared with these settings: a candidate, else ``cache/<fingerprint>``, made if it is not there.
 
     Raises:
         UserError: as `prepare_settings`.
     """
-    fingerprint = settings_fingerprint(settings)
+    wanted = _Wanted.understood(settings, pinned)
+    fingerprint = files.fingerprint(wanted.identity)
     cached = cache / fingerprint
     for folder in [*candidates, cached]:
         if _fingerprint_of(folder) == fingerprint:
             return folder
-    tell(prepare_settings(cached, settings))
+    _prepare(cached, wanted)
     return cached
 
 
@@ -190,6 +204,14 @@ class _Wanted:
             {key: value for key, value in settings.items() if key not in choices | of_tables},
         )
 
+    @classmethod
+    def understood(cls, settings: Mapping[str, Any], pinned: Pinned | None = None) -> "_Wanted":
+        """From the data group of a configuration; files that have a checksum are held to that `pinned`."""
+        wanted = cls.of(*_understood(settings))
+        if pinned is not None and wanted.checksum not in (None, pinned.checksum):
+            raise UserError(f"{wanted.names} {pinned.told}")
+        return wanted
+
     @cached_property
     def preparation(self) -> Settings:
         """How a table with a schema is prepared."""
@@ -202,25 +224,47 @@ class _Wanted:
         named = {key: value for key, value in self.arguments.items() if key != "root"}
         dotted = f"{self.reader.__module__}.{self.reader.__qualname__}"
         of_table = {"preparing": self.preparing, "files": self.checksum}
+        if self.checksum is not None:  # a table, whose preparation is scikit-learn's to the last digit
+            of_table["scikit-learn"] = metadata.version("scikit-learn")
         return {"format": FORMAT, "reader": dotted, **asdict(self.choice), "arguments": named, **of_table}
 
     @cached_property
     def checksum(self) -> str | None:
-        """Of the reader's files, where its module has a function ``fingerprint`` that is given the arguments."""
+        """Of the reader's files when it was first asked for; None where the reader has none."""
+        return self._checksum_now()
+
+    def _checksum_now(self) -> str | None:
         fingerprint = getattr(inspect.getmodule(self.reader), "fingerprint", None)
         return None if fingerprint is None else str(fingerprint(self.arguments))
 
+    @property
+    def names(self) -> str:
+        """The reader's files, as a message calls them."""
+        given = [self.arguments.get(key) or [] for key in ("path", "test_path")]
+        paths = [path for one in given for path in ([one] if isinstance(one, str) else one)]
+        return ", ".join(paths) or f"What {self.reader.__name__} reads"
+
+    def read(self) -> Raw:
+        """The raw arrays, of files that have the checksum."""
+        before = self.checksum
+        raw = self.reader(**self.arguments)
+        if self._checksum_now() != before:
+            raise UserError(f"{self.names} changed while it was being read: run it again.")
+        return raw
+
     def complete(self, raw: Raw) -> Raw:
         """A table without the rows that `missing` leaves out."""
-        if self.preparation.missing != "drop":
+        if self.preparation.missing != "drop" or raw.table is None:
             return raw
         kept = complete_rows(raw.inputs)
         tested = None if raw.test_inputs is None else complete_rows(raw.test_inputs)
         dropped = int((~kept).sum()) + (0 if tested is None else int((~tested).sum()))
         if not kept.any():
             raise UserError("data.missing is drop, and every row lacks something: choose another, such as median.")
+        lacking = np.isnan(raw.inputs).mean(axis=0)
         note = (
-            f"{dropped:,} rows lack something and are left out (data.missing=drop); they cannot be predicted, either."
+            f"{dropped:,} rows lack something and are left out (data.missing=drop); they cannot be predicted, either. "
+            f"Most often missing: {raw.table.matrix_names[lacking.argmax()]!r}, in {lacking.max():.0%} of the rows."
         )
         return replace(
             raw,

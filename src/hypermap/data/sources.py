@@ -43,6 +43,7 @@ CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
 CIFAR_FOLDER = "cifar-10-batches-bin"
 CIFAR_SHAPE = (3, 32, 32)
 COMPRESSIONS = ("", ".gz", ".xz")
+IMAGES_OR_NUMBERS = "uint8 or float32 and (rows, features) or (rows, channels, height, width)"
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
@@ -52,7 +53,8 @@ class Raw:
 
     Images are channels first, ``(rows, channels, height, width)`` uint8; plain tables ``(rows, features)`` float32.
     Of a table that has a schema they are its matrix, float64 with NaN for what is missing. Targets are int64 class
-    indices ``(rows,)``, or float32 for regression, which has no `classes`. Construction checks all that.
+    indices ``(rows,)``, or numbers for regression, which has no `classes`: float32, of such a table float64, since a
+    person's own may need all their digits. Construction checks all that.
     """
 
     inputs: Array
@@ -80,10 +82,8 @@ class Raw:
     def _check(self, prefix: str, inputs: Array, targets: Array) -> None:
         allowed = (np.float64,) if self.table else (np.uint8, np.float32)
         if inputs.ndim not in (2, 4) or inputs.dtype not in allowed or not inputs.size:
-            raise UserError(
-                f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be uint8 or float32 and (rows, "
-                "features) or (rows, channels, height, width)."
-            )
+            wanted = "float64 and (rows, columns of the table's matrix)" if self.table else IMAGES_OR_NUMBERS
+            raise UserError(f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be {wanted}.")
         if targets.shape != (len(inputs),):
             raise UserError(f"{len(inputs)} {prefix}inputs, but {prefix}targets of shape {targets.shape}.")
         finite = not np.isinf(inputs).any() if self.table else np.isfinite(inputs).all()
@@ -107,7 +107,7 @@ class Raw:
         **of_table: Any,
     ) -> "Raw":
         """A `Raw` of these arrays: the targets' dtype is set, the checksum computed; `of_table` are its last fields."""
-        dtype = np.int64 if classes else np.float32
+        dtype = np.int64 if classes else np.float64 if of_table.get("table") else np.float32
         targets = np.asarray(targets, dtype)
         test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
         checksum = _sha256([inputs, targets, test_inputs, test_targets])

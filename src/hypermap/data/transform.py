@@ -34,7 +34,7 @@ class Split:
     """Rows ready for a model, or as published; `rows` are the indices within the raw array."""
 
     inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or prepared; or of the published type
-    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or in their own unit
+    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or as published
     rows: "torch.Tensor"  # (rows,) int64
     features: "torch.Tensor | None" = (
         None  # published rows of a table: `inputs` as the whole training split prepares them
@@ -185,12 +185,14 @@ def _fit_targets(targets: Array, about: Mapping[str, Any]) -> dict[str, float | 
 
 
 def _scaled(stored: "torch.Tensor", shift: Sequence[float], scale: Sequence[float]) -> "torch.Tensor":
-    """``(stored - shift) * (1 / scale)`` in float32, along dimension 1."""
+    """``(stored - shift) * (1 / scale)`` along dimension 1, float32; of float64 it is computed in float64."""
     import torch
 
+    dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
+
     def along_channels(values: Sequence[float]) -> torch.Tensor:
-        tensor = torch.tensor(values, dtype=torch.float32, device=stored.device)
+        tensor = torch.tensor(values, dtype=dtype, device=stored.device)
         return tensor.view(1, -1, *[1] * (stored.ndim - 2))
 
     factor = along_channels([1 / value for value in scale])
-    return (stored.to(torch.float32) - along_channels(shift)).mul_(factor)
+    return (stored.to(dtype) - along_channels(shift)).mul_(factor).to(torch.float32)

@@ -30,6 +30,7 @@ class Parameter:
         expression: as written, for the study's record.
         listed: whether its values were given one by one, or by a range: what a grid is made of.
         mapping: the bijection to the space in which it is searched, if Optuna has none for it.
+        conditions: all of which have to hold for a trial to have it.
         added: whether the configuration does not have the key (``+key=…``).
     """
 
@@ -39,7 +40,7 @@ class Parameter:
     distribution: BaseDistribution
     listed: bool = True
     mapping: Bijection | None = None
-    condition: Condition | None = None
+    conditions: tuple[Condition, ...] = ()
     added: bool = False
 
 
@@ -57,7 +58,7 @@ class Space:
     mappings: dict[str, Bijection] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.parameters, key=lambda parameter: parameter.condition is not None)
+        ordered = sorted(self.parameters, key=lambda parameter: bool(parameter.conditions))
         object.__setattr__(self, "parameters", tuple(ordered))
         mappings = {p.name: p.mapping for p in self.parameters if p.mapping is not None}
         object.__setattr__(self, "mappings", mappings)
@@ -70,14 +71,14 @@ class Space:
     @property
     def conditional(self) -> bool:
         """Whether some parameters apply to some choices only."""
-        return any(parameter.condition for parameter in self.parameters)
+        return any(parameter.conditions for parameter in self.parameters)
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """A value for each parameter that applies, by its key in the configuration."""
         drawn: dict[str, Any] = {}
         values: dict[str, Any] = {}
         for parameter in self.parameters:
-            if _applies(parameter.condition, drawn):
+            if all(drawn.get(condition.group) in condition.choices for condition in parameter.conditions):
                 value = trial._suggest(parameter.name, parameter.distribution)
                 drawn[parameter.name] = values[parameter.key] = value
         return values
@@ -98,14 +99,10 @@ class Space:
                 "key": parameter.key,
                 "space": parameter.expression,
                 "mapping": None if parameter.mapping is None else parameter.mapping.name,
-                "where": {parameter.condition.group: list(parameter.condition.choices)} if parameter.condition else {},
+                "where": {condition.group: list(condition.choices) for condition in parameter.conditions},
             }
             for parameter in self.parameters
         }
-
-
-def _applies(condition: Condition | None, drawn: Mapping[str, Any]) -> bool:
-    return condition is None or drawn.get(condition.group) in condition.choices
 
 
 def interval(key: str, low: float, high: float, *, log: bool, bijection: Bijection | None) -> BaseDistribution:

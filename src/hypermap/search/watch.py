@@ -28,12 +28,8 @@ def heading(plan: Plan, study: optuna.Study) -> str:
     lines.append(f"  pruner  {_said(plan.pruner, plan)}")
     width = max((len(name) for name in plan.space.names), default=0)
     for parameter in plan.space.parameters:
-        where = (
-            f"  where {parameter.condition.group} is {' or '.join(parameter.condition.choices)}"
-            if parameter.condition
-            else ""
-        )
-        lines.append(f"  {parameter.name:{width}}  {parameter.expression}{where}")
+        where = " and ".join(f"{one.group} is {' or '.join(one.choices)}" for one in parameter.conditions)
+        lines.append(f"  {parameter.name:{width}}  {parameter.expression}{where and f'  where {where}'}")
     lines.append(f"  trials  {_near(plan.folder)}/   study  {shown(_near(plan.storage))}")
     trials = study.get_trials(deepcopy=False)
     if trials:

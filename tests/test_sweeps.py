@@ -1,0 +1,99 @@
+"""What Hypermap's own training tells a sweep, and what it asks of each trial: the same files as at the beginning."""
+
+import shutil
+from pathlib import Path
+
+import optuna
+import pytest
+
+from hypermap import runs
+from hypermap.compose import compose
+from hypermap.data.prepare import file_checksum
+from hypermap.errors import UserError
+from hypermap.menu import MENU
+from hypermap.search.study import RECORD
+from hypermap.search.trial import RunningTrial, running
+from hypermap.sweeps import Training
+
+FILE = Path("my.csv")
+
+
+def lines(houses=10):
+    """A table whose rows belong to so many houses."""
+    rows = [f"{k % 9},{'ab'[k % 5 > 1]},h{k % houses},{('no', 'yes')[k % 3 == 0]}" for k in range(90)]
+    return "\n".join(["x,word,house,y", *rows]) + "\n"
+
+
+def configuration(*overrides):
+    table = ["data=table", f"data.path={FILE}", "data.target=y", "data.group=house"]
+    return compose([*table, "model=dummy", "data.scaling=none", *overrides])
+
+
+def identity(*searched):
+    return Training(runs.prepare, "").about(configuration(), searched, None).identity["data"]
+
+
+@pytest.fixture(autouse=True)
+def table(a_place_of_its_own):
+    FILE.write_text(lines())
+
+
+@pytest.mark.parametrize("searched", ["optimizer.lr", "data.scaling", "data.drop"])
+def test_a_study_is_of_the_files_as_they_are_whatever_of_their_preparation_is_searched(searched):
+    before = identity(searched)
+    assert before == {"files": file_checksum(configuration()["data"])}
+    FILE.write_text(lines(houses=9))  # the groups alone are others
+    assert identity(searched) != before
+
+
+@pytest.mark.parametrize("searched", ["data", "data.path", "data.test_path", "data.root"])
+def test_a_study_that_searches_among_files_is_of_none_of_them(searched):
+    assert identity(searched, "data.scaling") == {}
+
+
+def test_a_study_of_published_data_is_of_what_was_read():
+    def about(*searched):
+        return Training(runs.prepare, "").about(compose(["data=digits", "data.rows=200"]), searched, None).identity
+
+    assert set(about("optimizer.lr")["data"]) == {"files"}
+    assert about("data.scaling")["data"] == {}
+
+
+def trial_of(data, tmp_path):
+    """A trial of a study that began with this identity of its data."""
+    study = optuna.create_study(direction="maximize")
+    study.set_user_attr(RECORD, {"identity": {"data": data}})
+    return RunningTrial(study.ask(), 0, seed=1, folder=tmp_path / "0", objectives=("accuracy",))
+
+
+def test_a_trial_is_refused_where_the_file_is_another_than_when_the_study_began(tmp_path):
+    with running(trial_of(identity(), tmp_path)) as trial:
+        (score,) = runs.by_hand(configuration("data.scaling=min_max"), trial.folder)
+    assert score == trial.record["figures"]["accuracy"]
+    prepared = {path.name for path in Path("data/cache").iterdir()}
+    data = identity()
+    FILE.write_text(lines(houses=9))
+    with (
+        running(trial_of(data, tmp_path)) as trial,
+        pytest.raises(UserError, match=r"^my\.csv changed during the sweep; put it back or begin another study\.$"),
+    ):
+        runs.by_hand(configuration(), trial.folder)
+    assert {path.name for path in Path("data/cache").iterdir()} == prepared
+    FILE.write_text(lines())
+    with running(trial_of(data, tmp_path)) as trial:
+        runs.by_hand(configuration(), trial.folder)
+
+
+def test_a_trial_whose_study_noted_no_files_is_trained(tmp_path):
+    with running(trial_of({}, tmp_path)) as trial:
+        assert len(runs.by_hand(configuration(), trial.folder)) == 1
+
+
+def test_what_has_no_part_is_asked_of_the_studys_own_menu(tmp_path):
+    training = Training(runs.prepare, "")
+    assert training.idle("model", "mlp") == ()
+    assert "optimizer" in training.idle("model", "dummy")
+    training.menu = tmp_path / "conf"
+    shutil.copytree(MENU, training.menu)
+    shutil.copy(MENU / "model/dummy.yaml", training.menu / "model/mlp.yaml")
+    assert "optimizer" in training.idle("model", "mlp")
