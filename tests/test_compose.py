@@ -169,6 +169,17 @@ def test_an_unknown_experiment_cannot_be_ordered():
         order_for("mnist_mpl")
 
 
+def test_a_mapping_on_the_command_line_is_a_choice_with_values_as_in_an_order():
+    words = ["seed=3", "data={name: table, path: 'my file.csv', target: -1, drop: [a, b], kinds: {zip: category}}"]
+    plain = module._spelled_out(words)
+    assert plain[:2] == ["seed=3", "data=table"]
+    data = compose(plain)["data"]
+    order = {"name": "table", "path": "my file.csv", "target": -1, "drop": ["a", "b"], "kinds": {"zip": "category"}}
+    assert data == compose(order={"data": order})["data"]
+    with pytest.raises(UserError, match="data is a mapping without a name"):
+        module._spelled_out(["data={path: my.csv}"])
+
+
 # Slices.
 
 

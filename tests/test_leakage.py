@@ -81,7 +81,7 @@ def test_test_rows_change_nothing_that_is_fitted(settings, tmp_path):
     prepare_settings(tmp_path / "first", settings)
     tested = set(load_published(tmp_path / "first", "test").rows.tolist())
     header, *lines = Path(settings["path"]).read_text().splitlines()
-    other = [",".join(["99.5", *line.split(",")[1:]]) if k in tested else line for k, line in enumerate(lines)]
+    other = [",".join(["99.5", *line.split(",")[1:]]) if k in tested else line for k, line in enumerate(lines, 1)]
     (tmp_path / "other.csv").write_text("\n".join([header, *other]) + "\n")
     prepare_settings(tmp_path / "second", {**settings, "path": str(tmp_path / "other.csv")})
     first, second = ((tmp_path / name / PREPARATION).read_bytes() for name in ("first", "second"))

@@ -360,7 +360,7 @@ def test_a_tables_columns_are_listed_with_what_became_of_them(tmp_path):
     assert "Numbers: a missing one becomes the most frequent, and 1 column tells where; then brought to a" in text
     assert "those of fewer than 10 rows share a code; a missing one is a category of its own; one-hot." in text
     assert "| data | table | `path` some/where/people.csv, `target` outcome |" in text, "what is set"
-    assert "`row` counts the rows of the file from 0" in text
+    assert "`row` counts the rows of the file from 1" in text
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_a_test_file_a_log_and_repeated_rows_are_told():
     assert "The test rows are a file of their own, `test.csv`." in text
     assert "learned as its log1p" in text
     assert "Training rows of the smaller classes are repeated." in text
-    assert "`row` counts the rows of the test file from 0" in text
+    assert "`row` counts the rows of the test file from 1" in text
 
 
 def test_of_very_many_columns_the_first_are_listed():

@@ -155,7 +155,7 @@ LATE = animals(50, 50, times=np.arange(100.0))  # all dogs come after all cats
         (
             animals(50, 50, 1),
             {},
-            "1 of the class 'okapi'. A class needs 3 rows at least, one for each part: leave it out.",
+            "1 of the class 'okapi'. A class needs 3 rows at least, one for each part: take it out of the file.",
         ),
         (animals(50, 50, 2), {}, "2 of the class 'okapi'. A class needs 3 rows at least"),
         (animals(50, 50, 4), {"test": 0.01}, "data.test=0.01: cannot give both parts rows of each of the 3 classes"),

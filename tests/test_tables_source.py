@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
+from hypermap.data.prepare import load_published, prepare_settings
 from hypermap.data.sources import Raw
 from hypermap.data.split import split
 from hypermap.errors import UserError
@@ -397,3 +398,28 @@ def test_names_that_begin_with_zeros(read: Callable[..., Raw]) -> None:
     assert raw.table is not None
     assert raw.table.columns[2].categories == ("00", "01", "02")
     assert any("'zip' has numbers that begin with zeros" in note for note in raw.notes)
+
+
+def test_rows_are_known_by_where_they_stand_in_the_file(read: Callable[..., Raw], tmp_path: Path) -> None:
+    raw = read(lines(20, y=lambda k: "" if k in (0, 7) else "no" if k % 2 else "yes"))
+    np.testing.assert_array_equal(raw.numbers, [k + 1 for k in range(20) if k not in (0, 7)])
+    settings = {"_target_": "hypermap.tables.source.table", "path": str(tmp_path / "my.csv"), "target": "y"}
+    prepare_settings(tmp_path / "data", {**settings, "test": 0.2, "missing": "drop"})
+    for part in ("train", "validation", "test"):
+        published = load_published(tmp_path / "data", part)
+        np.testing.assert_array_equal(published.inputs[:, 0], 10 * (published.rows - 1) + 0.5)
+
+
+def test_classes_may_be_pairs_and_one_that_never_is_is_told(read: Callable[..., Raw]) -> None:
+    raw = read(lines(), classes=[["yes", "good"], ["no", "bad"], ["gud", "good"]])
+    assert raw.classes == ("good", "bad")
+    assert "data.classes names 'gud', which the target 'y' never is." in raw.notes
+
+
+def test_a_target_of_numbers_with_a_few_words_is_neither(read: Callable[..., Raw]) -> None:
+    text = lines(40, y=lambda k: "low" if k == 3 else k / 7)
+    with pytest.raises(UserError, match=r"is a number in 39 of 40 rows, and 'low' in others\. Add what means missing"):
+        read(text)
+    raw = read(text, missing_values=["low"])
+    assert raw.classes == ()
+    assert len(raw.targets) == 39

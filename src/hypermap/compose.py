@@ -155,6 +155,7 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
     """
     arguments = get_args_parser().parse_args()
     asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    arguments.overrides = _spelled_out(arguments.overrides)
     parsed = _parse(arguments.overrides)
     baseline = _baseline(parsed)
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
@@ -317,15 +318,35 @@ def _baselines(configuration: Configuration) -> Configuration:
     return {"models": [_compose("config", [f"model={name}"])["model"] for name in names]}
 
 
-def _parse(words: Sequence[str]) -> list[Override]:
-    """The command line's overrides; unknown groups and choices are told here, with what there is."""
+def _spelled_out(words: Sequence[str]) -> list[str]:
+    """The words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it."""
+    plain: list[str] = []
+    for word in words:
+        group, _, value = word.partition("=")
+        if group not in TUNED or not value.startswith("{"):
+            plain.append(word)
+            continue
+        values: Any = _understood([word])[0].value()
+        if "name" not in values:
+            raise UserError(f"{word}: {group} is a mapping without a name. Write {group}={{name: choice, …}}.")
+        plain.append(f"{group}={values.pop('name')}")
+        plain += [f"{group}.{key}={Override._get_value_element_as_str(inner)}" for key, inner in values.items()]
+    return plain
+
+
+def _understood(words: Sequence[str]) -> list[Override]:
+    """The words as Hydra parses them."""
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides=list(words))
+        return OverridesParser.create().parse_overrides(overrides=list(words))
     except HydraException as error:
         odd = next((word.partition("=") for word in words if not word.isascii()), None)
         quote = f""" Quote what has other letters than ASCII: '{odd[0]}="{odd[2]}"'.""" if odd else ""
         raise UserError(f"The command line is not understood: {_first_paragraph(error)}{quote}") from error
-    menu = groups()
+
+
+def _parse(words: Sequence[str]) -> list[Override]:
+    """The command line's overrides; unknown groups and choices are told here, with what there is."""
+    parsed, menu = _understood(words), groups()
     for override in parsed:
         top = re.split(r"[.@/]", override.key_or_group)[0]
         if top not in (known := [*menu, *VALUES, "hydra"]):

@@ -274,6 +274,8 @@ class _Wanted:
             test_targets=_rows(raw.test_targets, tested),
             groups=_rows(raw.groups, kept),
             times=_rows(raw.times, kept),
+            numbers=_rows(raw.numbers, kept),
+            test_numbers=_rows(raw.test_numbers, tested),
             notes=(*raw.notes, *([note] if dropped else [])),
         )
 
@@ -358,6 +360,9 @@ def _serialised(raw: Raw, name: str, part: Part, transform: Transform) -> bytes:
         arrays["features"] = transform.preparation.transform(part.inputs)
     if name != "test" or raw.test_inputs is None:
         arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
+    numbers = raw.test_numbers if name == "test" and raw.test_inputs is not None else raw.numbers
+    if numbers is not None:
+        arrays["rows"] = numbers[part.rows]
     content: bytes = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
     return content
 

@@ -67,6 +67,8 @@ class Raw:
     table: "Schema | None" = None  # what the columns of `inputs` are
     groups: Array | None = None  # (rows,) int64: rows of one group stay together in every split
     times: Array | None = None  # (rows,) float64: the order in which splits are made
+    numbers: Array | None = None  # (rows,) int64: where each row stands in its file, from 1
+    test_numbers: Array | None = None  # likewise of the test file
     notes: tuple[str, ...] = ()  # what a person should know of the data, a sentence each
 
     def __post_init__(self) -> None:

@@ -257,7 +257,7 @@ def _advice(raw: Raw, size: _Size, least: int, rows: int) -> str:
         return "Give more data.rows, or leave the class out."
     if least < size.parts:
         joined = " or join it to another class (data.classes)" if raw.table else ""
-        return f"A class needs {size.parts} rows at least, one for each part: leave it out{joined}."
+        return f"A class needs {size.parts} rows at least, one for each part: take it out of the file{joined}."
     low, high = math.ceil(100 / least), math.floor(100 - 100 * (size.parts - 1) / least)
     wanted = f"from {low / 100} to {high / 100}" if low < high else f"near {1 / size.parts:.2f}"
     return f"Give {size.key} {wanted}, or leave the class out."

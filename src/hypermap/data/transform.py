@@ -31,7 +31,7 @@ LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
 
 @dataclass(frozen=True)
 class Split:
-    """Rows ready for a model, or as published; `rows` are the indices within the raw array."""
+    """Rows ready for a model, or as published; `rows` are the indices within the raw array, or of a file from 1."""
 
     inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or prepared; or of the published type
     targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or as published

@@ -319,7 +319,7 @@ def _map_caption(run: Run) -> str:
 def _mistakes_note(run: Run) -> str:
     """What a row's number is, as one finds the row in the file by it."""
     where = "the test file" if run.manifest["test_published"] else "the file"
-    return f"`row` counts the rows of {where} from 0, those that were left out aside."
+    return f"`row` counts the rows of {where} from 1, its header aside."
 
 
 def _mistakes_table(run: Run) -> str:

@@ -28,6 +28,7 @@ class Rows:
         groups: ``(rows,)`` int64, or None.
         members: the group of each row as the file has it, or None.
         times: ``(rows,)`` float64, NaN where a row has none, or None.
+        numbers: ``(rows,)`` int64, where each row stands in the file, from 1.
         notes: what a person should know.
     """
 
@@ -36,6 +37,7 @@ class Rows:
     groups: NDArray[np.int64] | None
     members: pl.Series | None
     times: NDArray[np.float64] | None
+    numbers: NDArray[np.int64]
     notes: tuple[str, ...]
 
 
@@ -56,6 +58,7 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     matrix = np.empty((table.size, len(schema.matrix_names)))
     targets, times = np.empty(table.size), np.empty(table.size if order else 0)
     groups: list[pl.Series] = []
+    numbers = np.empty(table.size, np.int64)
     row = kept = 0
     for batch in table.batches():
         found = _targets(batch, schema, table.name, row)
@@ -63,6 +66,7 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
         these: slice | NDArray[np.bool_] = slice(None) if there.all() else there  # a slice copies nothing
         part = slice(kept, kept + int(there.sum()))
         matrix[part], targets[part] = schema.encode(batch, row)[these], found[these]
+        numbers[part] = row + 1 + np.flatnonzero(there)
         if order is not None:
             times[part] = _numbers(batch.select(order.encoded(batch.schema[order.name])).to_series())[these]
         if group is not None:
@@ -75,7 +79,8 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     notes = [] if kept == row else [f"{table.name}: {row - kept:,} of {row:,} rows have no target and were left out."]
     members = pl.concat(groups) if groups else None
     codes = None if members is None or apart else members.rank("dense").cast(pl.Int64).to_numpy() - 1
-    return Rows(matrix[:kept], targets[:kept], codes, members, times[:kept] if order else None, tuple(notes))
+    in_order = times[:kept] if order else None
+    return Rows(matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes))
 
 
 def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> NDArray[np.float64]:

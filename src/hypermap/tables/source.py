@@ -19,7 +19,7 @@ from hypermap.tables.reading import Table, checked, open_table
 from hypermap.tables.rows import Rows, read_rows
 from hypermap.tables.schema import Schema
 from hypermap.tables.statistics import Statistics, gather
-from hypermap.tables.target import find_name, understand_target
+from hypermap.tables.target import find_name, spelled_in_vain, understand_target
 
 PREFIX = "data."
 HOW_TO_KEEP = f'To keep one, say what it is: "{PREFIX}kinds={{COLUMN: category}}".'
@@ -37,7 +37,7 @@ def table(
     task: str | None = None,
     drop: Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
-    classes: Mapping[Any, str] | None = None,
+    classes: Mapping[Any, str] | Sequence[Sequence[Any]] | None = None,
     columns: Sequence[str] | None = None,
     separator: str | None = None,
     header: bool | None = None,
@@ -61,7 +61,7 @@ def table(
         drop: columns to leave out.
         kinds: what columns are, where that is found wrongly: number, category, boolean, date, text, identifier, or the
             form of a date such as ``%d/%m/%Y``.
-        classes: class names for values of the target that are spelled in several ways.
+        classes: class names for values of the target that are spelled in several ways; a mapping, or pairs.
         columns: names for all columns, in order.
         separator, header, quote, encoding, decimal, comment, missing_values: as in `Format`.
         group: a column whose rows with one value stay together in every split; nothing is learned from it.
@@ -85,7 +85,10 @@ def table(
     )
     roles.check(train)
     statistics = gather(train)
-    schema, notes = _understood(train, statistics, roles, task, classes)
+    spelled = dict(classes or {})  # type: ignore[arg-type]  # of a mapping or of pairs
+    schema, notes = _understood(train, statistics, roles, task, spelled)
+    if test_path is None and (absent := spelled_in_vain(statistics[roles.target], spelled)):
+        notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {roles.target!r} never is."]
     order = None if time is None else _order(statistics[time], roles.kinds.get(time))
     rows = read_rows(train, schema, order)
     notes = [*train.notes, *notes, *rows.notes]
@@ -219,6 +222,8 @@ def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str]) -
         table=schema,
         groups=train.groups,
         times=train.times,
+        numbers=train.numbers,
+        test_numbers=None if test is None else test.numbers,
         notes=tuple(dict.fromkeys([*notes, *warnings])),
     )
 

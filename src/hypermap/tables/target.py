@@ -5,7 +5,7 @@ from typing import Any
 
 from hypermap.errors import UserError, near
 from hypermap.tables.columns import TRUE, Target
-from hypermap.tables.kinds import is_boolean
+from hypermap.tables.kinds import MOSTLY, is_boolean
 from hypermap.tables.statistics import Statistics
 
 TASKS = ("binary", "multiclass", "regression")
@@ -58,6 +58,8 @@ def understand_target(
         raise UserError(f"column {statistics.name!r}, the target, has no values. Name another with {prefix}target.")
     if statistics.typed == "date":
         raise UserError(f"column {statistics.name!r}, the target, holds dates; predict a number or a class instead.")
+    if task is None and not classes:
+        _refuse_mixed(statistics, prefix)
     found = task or ("multiclass" if _has_classes(statistics) or classes else "regression")
     if found == "regression":
         return _number(statistics, classes, prefix), []
@@ -68,6 +70,32 @@ def understand_target(
             f"classes; {prefix}task=regression takes them for numbers."
         ]
     return target, []
+
+
+def _refuse_mixed(statistics: Statistics, prefix: str) -> None:
+    """Refuse what is mostly numbers, of many values, with a few words among them: it is neither."""
+    share = statistics.numbers / statistics.present
+    if MOSTLY <= share < 1 and len(statistics.values) > FEW:
+        odd = ", ".join(map(repr, statistics.odd_words()))
+        raise UserError(
+            f"The target {statistics.name!r} is a number in {statistics.numbers:,} of {statistics.present:,} rows, and "
+            f"{odd} in others. Add what means missing to {prefix}missing_values, which leaves such rows out; if all of "
+            f"them are classes, say {prefix}task=multiclass."
+        )
+
+
+def spelled_in_vain(statistics: Statistics, classes: Mapping[Any, str]) -> list[str]:
+    """The values that `classes` names and the column has not, quoted."""
+    words = set(statistics.words())
+    numbers = {float(word) for word in words} if statistics.all_numbers else set()
+    return [repr(str(word)) for word in classes if str(word) not in words and not _is_among(str(word), numbers)]
+
+
+def _is_among(word: str, numbers: set[float]) -> bool:
+    try:
+        return float(word) in numbers
+    except ValueError:
+        return False
 
 
 def _has_classes(statistics: Statistics) -> bool:
@@ -106,7 +134,11 @@ def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, 
         raise UserError(
             f"The target {statistics.name!r} has {len(names):,} different values in {statistics.present:,} rows, too "
             f"many for classes. Name another column with {prefix}target"
-            + (f", or say {prefix}task=regression." if statistics.all_numbers else ".")
+            + (
+                f", or say {prefix}task=regression."
+                if statistics.all_numbers
+                else f". If these are numbers, such as {names[0]!r}, take out of them what belongs to none."
+            )
         )
     if task == "binary" and len(names) > 2:
         raise UserError(
