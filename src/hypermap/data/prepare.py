@@ -315,7 +315,7 @@ def _describe(raw: Raw, parts: Mapping[str, Part], wanted: _Wanted) -> dict[str,
         "oversample": choice.oversample,
         "warnings": list(raw.notes),
         **_of_table(raw, wanted),
-        "versions": _versions(),
+        "versions": {"numpy": np.__version__, "scikit-learn": metadata.version("scikit-learn")},
     }
 
 
@@ -344,12 +344,6 @@ def _check_targets(raw: Raw, choice: Choice) -> None:
         raise UserError(
             f"data.target_transform is {choice.target_transform}; the smallest target is {least:g}: take {other}."
         )
-
-
-def _versions() -> dict[str, str]:
-    import sklearn
-
-    return {"numpy": np.__version__, "scikit-learn": sklearn.__version__}
 
 
 def _serialised(raw: Raw, name: str, part: Part, transform: Transform) -> bytes:
