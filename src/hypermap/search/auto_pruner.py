@@ -1,6 +1,9 @@
 """The pruner of the default strategy: asynchronous successive halving at every step, not at rungs alone."""
 
 import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
 
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
@@ -39,6 +42,7 @@ class AutoPruner(BasePruner):
             raise ValueError(f"eta is {eta}; it must be at least 1")
         self.max_resource = max_resource
         self.eta = eta
+        self._courses: dict[int, _Course] = {}  # by trial id, as they were when last asked for
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial should end at its last reported step."""
@@ -49,20 +53,51 @@ class AutoPruner(BasePruner):
             return False
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         n = len(others) + 1
-        value = best_until(trial, step, sign)
-        rank = 1 + sum(best_until(other, step, sign) > value for other in others)
-        best = max(best_until(other, math.inf, sign) for other in others)
-        passed = sum((other.last_step or 0) > step for other in others)
+        own = _Course(trial, sign)
+        courses = [self._course(other, sign) for other in others]
+        value = own.until(step)
+        rank = 1 + sum(course.until(step) > value for course in courses)
+        passed = sum(course.last > step for course in courses)
         founded = n > STARTUP or all(other.state != TrialState.COMPLETE for other in others)
-        leads = value > best and founded
-        stagnates = step >= 4 and value <= best_until(trial, step // 2, sign)
-        start = beginning(trial)
+        leads = founded and value > max(course.best[-1] for course in courses)
+        stagnates = step >= 4 and value <= own.until(step // 2)
         return (
             rank > max(1.0, n / (self.eta * step))
             or (not leads and (stagnates or passed >= 1 + n / (2 * math.sqrt(step))))
             or (stagnates and passed >= n / 5)
-            or (start is not None and any(beginning(other) == start for other in others))
+            or (own.start is not None and any(course.start == own.start for course in courses))
         )
+
+    def _course(self, trial: FrozenTrial, sign: int) -> "_Course":
+        """A trial's course; a stack of trials is asked about at every step, and most of the others stay as they are."""
+        course = self._courses.get(trial._trial_id)
+        if course is None or not course.of(trial):
+            course = self._courses[trial._trial_id] = _Course(trial, sign)
+        return course
+
+
+class _Course:
+    """What a trial reported, such that its best value up to any step is found at once; `sign` as of `best_until`."""
+
+    def __init__(self, trial: FrozenTrial, sign: int) -> None:
+        self._values, self._count = trial.intermediate_values, len(trial.intermediate_values)
+        self._steps = sorted(self._values)
+        self.best = list(accumulate(_signed(self._values, self._steps, sign), max))
+        self.last = self._steps[-1] if self._steps else 0
+        self.start = beginning(trial)
+
+    def of(self, trial: FrozenTrial) -> bool:
+        """Whether the trial has reported nothing since: a storage replaces what it has when more comes."""
+        return trial.intermediate_values is self._values and len(self._values) == self._count
+
+    def until(self, step: float) -> float:
+        """`best_until`."""
+        count = bisect_right(self._steps, step)
+        return self.best[count - 1] if count else -math.inf
+
+
+def _signed(values: Mapping[int, float], steps: list[int], sign: int) -> list[float]:
+    return [sign * values[step] if math.isfinite(values[step]) else -math.inf for step in steps]
 
 
 def best_until(trial: FrozenTrial, step: float, sign: int) -> float:

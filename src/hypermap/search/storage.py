@@ -5,6 +5,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,14 @@ STUDIES = Path("studies")  # where studies are kept by name
 REPORTS = Path("reports/studies")  # and what is told of them
 BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
 BUSY_S = 60  # how long a writer waits for another's transaction
+
+
+@dataclass
+class _Batch:
+    """Lines that are not in the file yet, and which line of the journal the first will be, once that is known."""
+
+    lines: list[bytes] = field(default_factory=list)
+    first: int | None = None
 
 
 class Journal(JournalFileBackend):
@@ -36,6 +46,7 @@ class Journal(JournalFileBackend):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.kernel_lock = FileLock(f"{path}.lock")
+        self.batch: _Batch | None = None
         if path.exists() and not _is_journal(path):
             raise UserError(
                 f"storage={path} is a file, and no journal of a study. Give another path; of SQLite: sqlite:///{path}"
@@ -47,11 +58,53 @@ class Journal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add lines, each whole or absent."""
         with self.kernel_lock:
+            if self.batch is not None:
+                self.batch.lines += [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+                return
             self._repair()
             super().append_logs(logs)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The lines from a number on."""
+        if self.batch is None:
+            yield from self._written(log_number_from)
+            return
+        if self.batch.first is None:  # nobody else adds to the file meanwhile, so once is enough
+            written = list(self._written(log_number_from))
+            self.batch.first = log_number_from + len(written)
+            yield from written
+        for line in self.batch.lines[max(0, log_number_from - self.batch.first) :]:
+            yield json.loads(line)
+
+    @contextmanager
+    def batching(self) -> Iterator[None]:
+        """Keep what is appended, show it to this process's readers, and write it at the end, in one go.
+
+        Writing is what costs: it goes through to the disk. Other processes' appends wait until the end.
+        """
+        with self.kernel_lock:
+            if self.batch is not None:  # within another one
+                yield
+                return
+            self._repair()
+            self.batch = _Batch()
+            try:
+                yield
+            finally:  # an error undoes nothing of what readers have seen
+                batch, self.batch = self.batch, None
+                if batch.lines:
+                    self._write(batch)
+
+    def _write(self, batch: _Batch) -> None:
+        with self.path.open("ab") as file:
+            file.write(b"".join(batch.lines))
+            file.flush()
+            os.fsync(file.fileno())
+        for number, line in enumerate(batch.lines, batch.first or 0):  # where Optuna goes on reading
+            if batch.first is not None and number in self._log_number_offset:
+                self._log_number_offset[number + 1] = self._log_number_offset[number] + len(line)
+
+    def _written(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:
@@ -83,6 +136,17 @@ class _NoLock(JournalFileOpenLock):
 
     def release(self) -> None:
         pass
+
+
+@contextmanager
+def batching(storage: BaseStorage) -> Iterator[None]:
+    """Write what is stored in the block in one go, where the storage is a journal; else each by itself."""
+    backend = storage._backend if isinstance(storage, JournalStorage) else None
+    if not isinstance(backend, Journal):
+        yield
+        return
+    with backend.batching():
+        yield
 
 
 def _is_journal(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The trial that runs in this process, for whoever trains in it: report a value, and learn that it may stop."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -54,13 +54,18 @@ class RunningTrial:
             Pruned: others did better at this step.
             Interrupted: a person asked to stop; the trial goes on when the same command is given again.
         """
-        if len(self.trial.study.directions) == 1:
-            if step not in self.steps:
-                self.steps.add(step)
-                self.trial.report(value, step)
-            if max(self.steps) == step < self.horizon and self.trial.should_prune():
-                raise Pruned(f"pruned at step {step}")
-        self.pause()
+        if (pruned := report_all([(self, step, value)]).get(self.number)) is not None:
+            raise pruned
+
+    def tell(self, step: int, value: float) -> None:
+        """Tell the study a value, and ask nothing."""
+        if step not in self.steps:
+            self.steps.add(step)
+            self.trial.report(value, step)
+
+    def should_prune(self, step: int) -> bool:
+        """Whether others did better at `step`; asked at the last one told, and not at a full trial's last."""
+        return max(self.steps) == step < self.horizon and self.trial.should_prune()
 
     def pause(self) -> None:
         """Stop here if a person asked to.
@@ -73,6 +78,39 @@ class RunningTrial:
 
     def _frozen(self) -> "optuna.trial.FrozenTrial":
         return self.trial.study._storage.get_trial(self.trial._trial_id)
+
+
+def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, Pruned]:
+    """Tell the study how several of its trials do, each at a step; returns those that others did better than.
+
+    All values are told before a pruner is asked for the first trial, so that each is held against all others. Whether a
+    person asked to stop comes before that: a pruner may remember that it answered, and its answer would be lost.
+
+    Args:
+        reports: of each trial the step and its value, as of `RunningTrial.report`.
+
+    Returns:
+        by a trial's number, the exception with which it ends.
+
+    Raises:
+        Interrupted: a person asked to stop. What was reported is told.
+    """
+    if not reports:
+        return {}
+    from hypermap.search.storage import batching  # brings Optuna, which is here by now
+
+    first, study = reports[0][0], reports[0][0].trial.study
+    pruned = {}
+    with batching(study._storage):
+        if len(study.directions) == 1:
+            for trial, step, value in reports:
+                trial.tell(step, value)
+        first.pause()
+        if len(study.directions) == 1:
+            for trial, step, _ in reports:
+                if trial.should_prune(step):
+                    pruned[trial.number] = Pruned(f"pruned at step {step}")
+    return pruned
 
 
 _running: ContextVar[RunningTrial | None] = ContextVar("running trial", default=None)
