@@ -1,12 +1,13 @@
 """What a sweep asks of the program whose task it runs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 
+from hypermap.errors import UserError
 from hypermap.search.trial import RunningTrial
 
 
@@ -29,8 +30,32 @@ class About:
     identity: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A trial that is run together with others.
+
+    Attributes:
+        trial: its output goes to its folder.
+        configuration: composed for it; plain, each group with the ``name`` of its choice.
+    """
+
+    trial: RunningTrial
+    configuration: dict[str, Any]
+
+
+# Is told of a job as soon as it ended, with what returns the objective(s) or raises what a task would: Pruned,
+# Diverged, OutOfMemory, UserError or any error.
+End = Callable[[Job, Callable[[], Any]], None]
+
+
 class Application:
-    """Any Hydra application: a task that returns its objective. Whoever knows more of itself overrides this."""
+    """Any Hydra application: a task that returns its objective. Whoever knows more of itself overrides this.
+
+    Attributes:
+        stacks: whether it can run several trials at once, by `together`.
+    """
+
+    stacks = False
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Refuse a configuration that no trial should begin with."""
@@ -58,6 +83,20 @@ class Application:
     def report(self, study: optuna.Study, storage: str) -> str:
         """What is printed once a sweep's results are told; whoever reports on studies does so here."""
         return ""
+
+    def stack_size(self, configuration: Mapping[str, Any]) -> int:
+        """How many trials of this configuration, or of ones like it, it runs at once at most."""
+        return 1
+
+    def together(self, jobs: Sequence[Job], end: End) -> None:
+        """Run several trials at once, and call `end` once for each, in any order.
+
+        An error that it raises is that of each trial that has not ended.
+
+        Raises:
+            Interrupted: a person asked to stop. Trials that have not ended go on when the same command is given again.
+        """
+        raise UserError("this application runs one trial at a time. Leave hydra.sweeper.stack out.")
 
     def before_tell(self, trial: RunningTrial) -> None:
         """Called in a worker with each trial that completed, before the study counts it as such."""

@@ -68,6 +68,18 @@ def make_pruner(plan: Plan) -> BasePruner:
     return pruner
 
 
+def learns(sampler: Mapping[str, Any]) -> bool:
+    """Whether what a sampler draws depends on how the trials before went; of one that nobody knows here, it does."""
+    target = locate(sampler["_target_"])
+    return not (inspect.isclass(target) and issubclass(target, Numbered | _BLIND))
+
+
+_BLIND = (
+    optuna.samplers.RandomSampler
+    | optuna.samplers.GridSampler
+    | optuna.samplers.BruteForceSampler
+    | optuna.samplers.QMCSampler
+)
 _SEQUENCES = optuna.samplers.QMCSampler
 
 

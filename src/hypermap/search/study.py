@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Plan:
         target: a value of the objective at which the sweep is done.
         seed: the study's; every trial's follows from it.
         horizon: reports of a full trial, where that is known.
+        stack: how many trials a worker runs at once, at most.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Plan:
     target: float | None = None
     max_failure_rate: float = 1.0
     horizon: int | None = None
+    stack: int = 1
 
     @property
     def maximizes(self) -> bool:
@@ -209,10 +212,11 @@ def _said(value: Any) -> str:
 
 @dataclass
 class Claim:
-    """A trial that this process alone may run, until `lock` is released."""
+    """A trial that this process alone may run, until `lock` is released; and what draws its values."""
 
     trial: optuna.Trial
     lock: FileLock
+    sampler: optuna.samplers.BaseSampler
 
 
 @dataclass
@@ -238,8 +242,23 @@ class Claims:
         with FileLock(self.locks / "study"):
             yield self.study.get_trials(deepcopy=False)
 
+    def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[Claim]:
+        """Up to `most` trials, one at a time: what was left behind, then new ones.
+
+        The study's sampler is that of the last one, so its values are to be drawn before the next is asked for.
+        """
+        yield from islice(self._all(trials), most)
+
+    def _all(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
+        yield from self._all_left_behind(trials)
+        while (claim := self.next(self.study.get_trials(deepcopy=False))) is not None:
+            yield claim
+
     def left_behind(self, trials: Sequence[FrozenTrial]) -> Claim | None:
         """A trial whose process is gone, claimed; None where there is none."""
+        return next(self._all_left_behind(trials), None)
+
+    def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
         for trial in trials:
             if trial.state != TrialState.RUNNING or not self._may_be_ours(trial):
                 continue
@@ -248,9 +267,9 @@ class Claims:
             now = self.study._storage.get_trial(trial._trial_id)
             if now.state == TrialState.RUNNING:  # and not told in the meantime
                 self.study.sampler = self.sampler(trial.number)
-                return Claim(self._taken_up(now), lock)
-            lock.release()
-        return None
+                yield Claim(self._taken_up(now), lock, self.study.sampler)
+            else:
+                lock.release()
 
     def next(self, trials: Sequence[FrozenTrial]) -> Claim | None:
         """A new trial, claimed; None where the budget is used up."""
@@ -268,7 +287,7 @@ class Claims:
             self.study.tell(trial, state=TrialState.FAIL)
             lock.release()
             return None
-        return Claim(trial, lock)
+        return Claim(trial, lock, self.study.sampler)
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
         """A trial as its process left it; what was drawn is drawn again, so that the rest comes out as it would."""

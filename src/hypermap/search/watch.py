@@ -26,6 +26,8 @@ def heading(plan: Plan, study: optuna.Study) -> str:
     lines = [f"Study {plan.name}: {_trials(plan.n_trials)}; {aims}; seed {plan.seed}"]
     lines.append(f"  search  {_said(plan.sampler, plan)}")
     lines.append(f"  pruner  {_said(plan.pruner, plan)}")
+    if plan.stack > 1:
+        lines.append(f"  stack   up to {plan.stack} trials as one")
     width = max((len(name) for name in plan.space.names), default=0)
     for parameter in plan.space.parameters:
         where = " and ".join(f"{one.group} is {' or '.join(one.choices)}" for one in parameter.conditions)

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,18 @@ from optuna.trial import TrialState
 
 from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
 from hypermap.files import write_text
-from hypermap.search.strategy import make_pruner, make_sampler
+from hypermap.search.storage import batching
+from hypermap.search.strategy import learns, make_pruner, make_sampler
 from hypermap.search.study import RESULT, Claim, Claims, Plan, connect, why_stop
 from hypermap.search.trial import RunningTrial, running
 
 Values = Mapping[str, Any]
 # Runs a trial, given a value for each key of the configuration that is searched, and returns its objective(s).
 Task = Callable[[RunningTrial, Values], Any]
+# Is told of a trial that ended, with what returns its objective(s) or raises what a task would.
+End = Callable[[RunningTrial, Callable[[], Any]], None]
+# Runs several trials at once, given their values, and tells of each as soon as it ended.
+Together = Callable[[Sequence[tuple[RunningTrial, Values]], End], None]
 # May draw further values by Optuna's own means; returns them by key.
 Extend = Callable[[optuna.Trial], Values]
 
@@ -41,6 +46,7 @@ def work(
     plan: Plan,
     task: Task,
     *,
+    together: Together | None = None,
     extend: Extend = lambda trial: {},
     before_tell: Callable[[RunningTrial], None] = lambda trial: None,
     stop_file: Path | None = None,
@@ -50,6 +56,7 @@ def work(
     Args:
         plan: what the sweep is to do.
         task: runs one trial.
+        together: runs several at once, where the plan has a stack of more than one.
         extend: draws what a custom search space adds.
         before_tell: called with each trial that completed, before the study counts it as such.
         stop_file: whoever launched the workers asks them to stop by making it.
@@ -58,31 +65,50 @@ def work(
     claims = Claims(plan, study, lambda number: make_sampler(plan, number))
     with _asked_to_stop(stop_file) as stopping:
         while not stopping():
-            with claims.deciding() as trials:
-                if why_stop(plan, trials, time.time()) is not None:
-                    return
-                claim = claims.left_behind(trials) or claims.next(trials)
-                if claim is None:
-                    return
-                values = {**plan.space.suggest(claim.trial), **extend(claim.trial)}  # seen by whoever draws next
+            begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, stopping)
+            if not begun:
+                return
+            stack = _Stack(plan, begun, before_tell)
             try:
-                _run(plan, claim, values, task, before_tell, stopping)
+                if together is None or len(begun) == 1:
+                    stack.run_alone(task)
+                else:
+                    stack.run(together)
             except Interrupted:
                 return
             finally:
-                claim.lock.release()
+                stack.release()
 
 
-def _run(
-    plan: Plan,
-    claim: Claim,
-    values: Values,
-    task: Task,
-    before_tell: Callable[[RunningTrial], None],
-    stopping: Callable[[], bool],
-) -> None:
+@dataclass(frozen=True)
+class _Begun:
+    """A trial that this process has claimed, with its values."""
+
+    claim: Claim
+    trial: RunningTrial
+    values: Values
+
+
+def _begin(plan: Plan, claims: Claims, most: int, extend: Extend, stopping: Callable[[], bool]) -> list[_Begun]:
+    """Claim up to `most` trials and draw their values, each seen by whoever draws next; none where the work is done."""
+    storage = claims.study._storage
+    quick = nullcontext() if learns(plan.sampler) else batching(storage)
+    begun = []
+    with claims.deciding() as trials:
+        if why_stop(plan, trials, time.time()) is not None:
+            return []
+        with quick:
+            for claim in claims.several(trials, most):
+                claim.trial.relative_params  # a model may take its time, others write meanwhile  # noqa: B018
+                with batching(storage):
+                    values = {**plan.space.suggest(claim.trial), **extend(claim.trial)}
+                begun.append(_Begun(claim, _running_trial(plan, claim, stopping), values))
+    return begun
+
+
+def _running_trial(plan: Plan, claim: Claim, stopping: Callable[[], bool]) -> RunningTrial:
     number = claim.trial.number
-    trial = RunningTrial(
+    return RunningTrial(
         trial=claim.trial,
         number=number,
         seed=plan.seed_of(number),
@@ -91,20 +117,102 @@ def _run(
         horizon=plan.horizon or math.inf,
         stopping=stopping,
     )
-    started = time.perf_counter()
-    with running(trial):
-        ending = _ending(plan, lambda: task(trial, values), trial)
-    if ending.outcome == "complete":
-        before_tell(trial)
-    result = {
-        "outcome": ending.outcome,
-        "seed": trial.seed,
-        "seconds": round(time.perf_counter() - started, 3),
-        **({"error": ending.error} if ending.error else {}),
-        **trial.record,
-    }
-    claim.trial.set_user_attr(RESULT, result)
-    claim.trial.study.tell(claim.trial, ending.values, state=ending.state)
+
+
+class _Stack:
+    """Trials that began together, of which each is told as soon as it ended."""
+
+    def __init__(self, plan: Plan, begun: Sequence[_Begun], before_tell: Callable[[RunningTrial], None]) -> None:
+        self.plan = plan
+        self.before_tell = before_tell
+        self.open = {one.trial.number: one for one in begun}
+        self.size = len(begun)
+        self.untold: Exception | None = None  # why the end of a trial could not be told
+        self.share_s = 0.0  # of the time so far, for a trial that has not ended: at any moment it is shared by those
+        self.shared_until = time.perf_counter()
+
+    def run_alone(self, task: Task) -> None:
+        """Run the only trial.
+
+        Raises:
+            Interrupted: a person asked to stop.
+        """
+        [one] = self.open.values()
+        self.end(one.trial, lambda: task(one.trial, one.values))
+
+    def run(self, together: Together) -> None:
+        """Run all; those that `together` leaves without an end by an error, or by not telling it, have failed.
+
+        Raises:
+            Interrupted: a person asked to stop.
+        """
+        error: Exception = RuntimeError("the trials were run together, and the end of this one was never told")
+        try:
+            together([(one.trial, one.values) for one in self.open.values()], self.end)
+        except Exception as raised:
+            if isinstance(raised, Interrupted) or raised is self.untold:
+                raise
+            error = raised
+        for one in list(self.open.values()):
+            self.end(one.trial, raising(error))
+
+    def end(self, trial: RunningTrial, run: Callable[[], Any]) -> None:
+        """Tell how a trial ended, by what `run` returns or raises, and let go of it.
+
+        Raises:
+            Interrupted: `run` did; the trial has not ended.
+            ValueError: the trial was told before.
+        """
+        if trial.number not in self.open:
+            raise ValueError(f"the end of trial {trial.number} was told before, or it is none of these")
+        claim = self.open[trial.number].claim
+        with running(trial):
+            ending = _ending(self.plan, run, trial)
+        try:
+            if ending.outcome == "complete":
+                self.before_tell(trial)
+            self._tell(claim, ending, trial)
+        except Exception as error:  # which is none of the trial's
+            self.untold = error
+            raise
+        del self.open[trial.number]
+        claim.lock.release()
+
+    def _tell(self, claim: Claim, ending: Ending, trial: RunningTrial) -> None:
+        result = {
+            "outcome": ending.outcome,
+            "seed": trial.seed,
+            "seconds": round(self._seconds(), 3),
+            **({"stacked": self.size} if self.size > 1 else {}),
+            **({"error": ending.error} if ending.error else {}),
+            **trial.record,
+        }
+        study = claim.trial.study
+        study.sampler = claim.sampler  # the one that drew it
+        with batching(study._storage):
+            claim.trial.set_user_attr(RESULT, result)
+            study.tell(claim.trial, ending.values, state=ending.state)
+
+    def _seconds(self) -> float:
+        """A trial's part of the time: it is shared, at each moment, by those that have not ended."""
+        now = time.perf_counter()
+        self.share_s += (now - self.shared_until) / len(self.open)
+        self.shared_until = now
+        return self.share_s
+
+    def release(self) -> None:
+        """Let go of the trials that have not ended; whoever finds them goes on with them."""
+        for one in self.open.values():
+            one.claim.lock.release()
+
+
+def raising(error: Exception) -> Callable[[], Any]:
+    """What ends a trial by an error that was raised elsewhere."""
+
+    def raise_it() -> Any:
+        raise error
+
+    return raise_it
 
 
 def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
