@@ -176,7 +176,9 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
     done = len(finished(study.get_trials(deepcopy=False), plan.n_trials))
     print(_heading(source, plan, numbers, asked.seeds, done), flush=True)
     if done < plan.n_trials:
-        one.launch(plan, source.composer, source.fixed, Planner(sweep.settings, sweep.config).jobs())
+        planner, alike = Planner(sweep.settings, sweep.config), resolve(*source.composer(source.values(numbers[0])))
+        plan = replace(plan, stack=planner.stack(plan, sweep.application, alike))
+        one.launch(plan, source.composer, source.fixed, planner.jobs())
         sweep.stopped = one.stopped
     trials = study.get_trials(deepcopy=False)
     if (error := failure(plan, trials)) is not None:

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from hypermap.errors import UserError
 from hypermap.files import fingerprint
-from hypermap.search.application import About
+from hypermap.search.application import About, Application
 from hypermap.search.numbered import cells
 from hypermap.search.space import Space
 from hypermap.search.storage import absolute
-from hypermap.search.strategy import AUTO, AUTO_PRUNER
+from hypermap.search.strategy import AUTO, AUTO_PRUNER, learns
 from hypermap.search.study import Plan
 
 GRID, RANDOM_GRID = "hypermap.search.numbered.Grid", "hypermap.search.numbered.RandomGrid"
@@ -26,10 +26,11 @@ RANDOM = "hypermap.search.numbered.Random"
 NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler": RANDOM}
 NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
+ROUNDS = 8  # in which an automatic stack leaves a sampler that learns to see what came of the trials before
 # Settings with which a sweep that ships is still that sweep.
 OF_A_RUN = (
-    r"[+~]*hydra\.sweeper\.(n_trials|n_jobs|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal|scientific"
-    r"|confirm|report)\b"
+    r"[+~]*hydra\.sweeper\.(n_trials|n_jobs|stack|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
+    r"|scientific|confirm|report)\b"
 )
 # What is asked of one command alone, and of none that the study's report proposes.
 ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report))\b"
@@ -174,6 +175,23 @@ class Planner:
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
         return jobs
+
+    def stack(self, plan: Plan, application: Application, configuration: Mapping[str, Any]) -> int:
+        """How many trials a worker runs at once, at most; `configuration` is one such as they will have."""
+        stack = self.settings["stack"]
+        if stack == "auto":
+            most = application.stack_size(configuration)
+            if learns(plan.sampler):  # it has to see some trials' ends before it proposes the next
+                most = min(most, max(2, plan.n_trials // ROUNDS))
+            return max(1, min(most, math.ceil(plan.n_trials / self.jobs())))
+        if isinstance(stack, bool) or not isinstance(stack, int) or stack < 1:
+            raise UserError(f"hydra.sweeper.stack is {stack!r}; it must be a whole number of at least 1, or auto.")
+        if stack > 1 and not application.stacks:
+            raise UserError(
+                f"hydra.sweeper.stack is {stack}; this application runs one trial at a time. Leave it out, and run "
+                "several workers: hydra.sweeper.n_jobs=2"
+            )
+        return stack
 
 
 def _listed(space: Space) -> bool:

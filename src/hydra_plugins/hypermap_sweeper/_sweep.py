@@ -105,7 +105,7 @@ class Sweep:
             check_seed(baseline)
         planner = Planner(self.settings, self.config, self.suffix)
         plan, jobs = planner.plan(space, about), planner.jobs()
-        plan = replace(plan, seed=plan.seed + self.repeat)
+        plan = replace(plan, seed=plan.seed + self.repeat, stack=planner.stack(plan, self.application, baseline))
         make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
 
         resume = self.settings["resume"]
@@ -261,7 +261,7 @@ class Sweep:
             task=self.task,
             custom=self.custom(),
             fixed=dict(_key_value(override) for override in fixed),
-            before_tell=self.application.before_tell,
+            application=self.application,
             output_subdir=self.config.hydra.output_subdir,
             stop_file=stop_file,
         )

@@ -23,10 +23,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from hypermap.build import LABELS
+from hypermap.compose import resolve
 from hypermap.errors import UserError, near
+from hypermap.search.application import Application, Job
 from hypermap.search.study import Plan
 from hypermap.search.trial import RunningTrial
-from hypermap.search.worker import work
+from hypermap.search.worker import End, raising, work
 
 
 @dataclass
@@ -152,13 +154,20 @@ class Worker:
     task: Callable[[DictConfig], Any]
     custom: Callable[[DictConfig, optuna.Trial], None] | None
     fixed: dict[str, Any]
-    before_tell: Callable[[RunningTrial], None]
+    application: Application
     output_subdir: str | None
     stop_file: Path
 
     def __call__(self, config: DictConfig) -> None:
         """Run trials until the budget is used up."""
-        work(self.plan, self._run, extend=self._extend, before_tell=self.before_tell, stop_file=self.stop_file)
+        work(
+            self.plan,
+            self._run,
+            together=self._together if self.plan.stack > 1 else None,
+            extend=self._extend,
+            before_tell=self.application.before_tell,
+            stop_file=self.stop_file,
+        )
 
     def _extend(self, trial: optuna.Trial) -> dict[str, Any]:
         """What a custom search space draws, as in the official sweeper."""
@@ -176,23 +185,50 @@ class Worker:
         self.composer.groups |= {name.lstrip("+") for name in drawn if self.composer.chooses(name)}
         return drawn
 
-    def _run(self, trial: RunningTrial, values: Mapping[str, Any]) -> Any:
+    def _compose(self, trial: RunningTrial, values: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
+        """The trial's configuration and choices, after Hydra's files are in its folder."""
         config, choices = self.composer(values)
-        overrides = [f"{key}={value}" for key, value in values.items()]
         trial.folder.mkdir(parents=True, exist_ok=True)
         if self.output_subdir is not None:
-            _save(trial.folder / self.output_subdir, config, [*self.composer.overrides, *overrides])
+            _save(trial.folder / self.output_subdir, config, [*self.composer.overrides, *_overrides(values)])
         trial.values = dict(values)
+        return config, choices
+
+    def _together(self, trials: Sequence[tuple[RunningTrial, Mapping[str, Any]]], end: End) -> None:
+        """Hand the trials to the application; what is wrong with one configuration ends its trial alone."""
+        hydra = HydraConfig.get()
+        with read_write(hydra), open_dict(hydra):
+            hydra.runtime.output_dir = str(self.plan.folder)  # of no single trial
+        jobs = []
+        for trial, values in trials:
+            try:
+                jobs.append(self._job(trial, values))
+            except Exception as error:
+                end(trial, raising(error))
+        if jobs:
+            self.application.together(jobs, lambda job, run: end(job.trial, run))
+
+    def _job(self, trial: RunningTrial, values: Mapping[str, Any]) -> Job:
+        job = Job(trial, resolve(*self._compose(trial, values)))
+        self.application.check(job.configuration)
+        return job
+
+    def _run(self, trial: RunningTrial, values: Mapping[str, Any]) -> Any:
+        config, choices = self._compose(trial, values)
         hydra = HydraConfig.get()
         with read_write(hydra), open_dict(hydra):
             hydra.runtime.output_dir = str(trial.folder)
             hydra.job.num = trial.number
             hydra.job.id = str(trial.number)
-            hydra.overrides.task = overrides
+            hydra.overrides.task = _overrides(values)
             if hydra.runtime.choices != choices:  # to set them takes milliseconds
                 hydra.runtime.choices = choices
         with contextlib.chdir(trial.folder) if hydra.job.chdir else contextlib.nullcontext():
             return self.task(config)
+
+
+def _overrides(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
 
 
 def _save(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:

@@ -81,6 +81,7 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     direction: Any = None  # minimize, maximize or a list; null: what is better of the objective
     n_trials: int | None = None  # null: each cell of a grid once, else 20
     n_jobs: int = 1  # workers
+    stack: Any = 1  # trials that a worker runs at once, where the application can; auto: as many as pay
     max_failure_rate: float = 1.0  # of the finished trials; three equal errors in a row end a sweep in any case
     pruner: Any = MISSING
     objective: Any = None  # one or several of the validation figures, parameters, latency_ms; null: trainer.monitor
