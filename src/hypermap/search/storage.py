@@ -70,9 +70,10 @@ class Journal(JournalFileBackend):
             yield from self._written(log_number_from)
             return
         if self.batch.first is None:  # nobody else adds to the file meanwhile, so once is enough
-            written = list(self._written(log_number_from))
-            self.batch.first = log_number_from + len(written)
-            yield from written
+            known = min(log_number_from, next(reversed(self._log_number_offset)))
+            written = list(self._written(known))
+            self.batch.first = known + len(written)
+            yield from written[log_number_from - known :]
         for line in self.batch.lines[max(0, log_number_from - self.batch.first) :]:
             yield json.loads(line)
 
@@ -100,8 +101,8 @@ class Journal(JournalFileBackend):
             file.write(b"".join(batch.lines))
             file.flush()
             os.fsync(file.fileno())
-        for number, line in enumerate(batch.lines, batch.first or 0):  # where Optuna goes on reading
-            if batch.first is not None and number in self._log_number_offset:
+        if batch.first is not None:  # what was read in the batch is not read again
+            for number, line in enumerate(batch.lines, batch.first):
                 self._log_number_offset[number + 1] = self._log_number_offset[number] + len(line)
 
     def _written(self, log_number_from: int) -> Iterator[dict[str, Any]]:
