@@ -1,5 +1,6 @@
 """Where studies live: a journal that outlives whoever writes to it, and databases that are made once."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import pytest
 
 from hypermap.errors import UserError
 from hypermap.search import storage as module
-from hypermap.search.storage import Journal, absolute, file_of, lock_folder, open_storage, shown
+from hypermap.search.storage import Journal, absolute, batching, file_of, lock_folder, open_storage, shown
 
 fork = multiprocessing.get_context("fork")
 
@@ -113,6 +114,100 @@ def test_damage_before_the_last_line_is_told_and_left_alone(tmp_path):
     with pytest.raises(UserError, match=r"journal\.log is damaged before its last line .*[Rr]estore it from a backup"):
         list(Journal(path).read_logs(0))
     assert path.read_bytes() == damaged
+
+
+# Many lines in one write.
+
+
+def studied(place, *, in_one):
+    """The same operations on a study, in a batch or each by itself; what a reader then finds."""
+    study = optuna.create_study(study_name="study", storage=open_storage(str(place)), load_if_exists=True)
+    with batching(study._storage) if in_one else contextlib.nullcontext():
+        for number in range(3):
+            trial = study.ask()
+            x = trial.suggest_float("x", number, number)
+            trial.report(x / 3, 1)
+            trial.set_user_attr("words", {"é\n": [number, None]})
+            study.tell(trial, x)
+        seen = study.get_trials()
+    found = optuna.load_study(study_name="study", storage=open_storage(str(place))).trials
+    assert [trial.__dict__ for trial in seen] == [trial.__dict__ for trial in found]
+    assert study.get_trials() == found  # it goes on reading where it was
+    return [(t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.values) for t in found]
+
+
+@pytest.mark.parametrize("name", ["journal.log", "sqlite:///{}/study.db"])
+def test_a_batch_stores_what_each_by_itself_would(tmp_path, name):
+    places = [name.format(tmp_path) if "://" in name else tmp_path / name, tmp_path / "beside.log"]
+    for _ in range(2):  # the second time something is there
+        assert studied(places[0], in_one=True) == studied(places[1], in_one=False)
+
+
+def test_a_batch_is_written_once_and_then_whole(tmp_path, monkeypatch):
+    path, synced = tmp_path / "journal.log", []
+    journal, reader = Journal(path), Journal(path)
+    journal.append_logs([entry(0, 0)])
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(file) or fsync(file))
+    with journal.batching():
+        journal.append_logs([entry(0, 1), entry(0, 2)])
+        with journal.batching():
+            journal.append_logs([entry(0, 3)])
+        assert list(journal.read_logs(2)) == [entry(0, 2), entry(0, 3)]
+        assert list(journal.read_logs(4)) == []
+        assert list(reader.read_logs(0)) == [entry(0, 0)]
+    assert len(synced) == 1
+    assert list(reader.read_logs(1)) == list(journal.read_logs(1)) == [entry(0, number) for number in (1, 2, 3)]
+    assert lines(path) == [entry(0, number) for number in range(4)]
+    with journal.batching():
+        pass
+    assert len(synced) == 1
+
+
+def test_an_error_undoes_nothing_of_a_batch(tmp_path):
+    journal = Journal(tmp_path / "journal.log")
+    with contextlib.suppress(KeyboardInterrupt), journal.batching():
+        journal.append_logs([entry(0, 0)])
+        raise KeyboardInterrupt
+    assert lines(tmp_path / "journal.log") == [entry(0, 0)]
+
+
+def append_batches(path, who, count):
+    journal = Journal(path)
+    for number in range(0, count, 3):
+        with journal.batching():
+            for inner in range(number, number + 3):
+                journal.append_logs([entry(who, inner)])
+
+
+def test_batches_of_several_processes_are_not_mixed(tmp_path):
+    path = tmp_path / "journal.log"
+    batches = [fork.Process(target=append_batches, args=(path, who, 30)) for who in (1, 2)]
+    others = [*batches, fork.Process(target=append, args=(path, 3, 30))]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join(60)
+    read = lines(path)
+    assert [[one["number"] for one in read if one["who"] == who] for who in (1, 2, 3)] == [list(range(30))] * 3
+    for at, one in enumerate(read):
+        if one["who"] != 3 and one["number"] % 3 == 0:
+            assert [other["who"] for other in read[at : at + 3]] == [one["who"]] * 3
+
+
+def test_a_batch_follows_a_line_that_was_cut_short(tmp_path):
+    path = tmp_path / "journal.log"
+    path.write_bytes(json.dumps(entry(0, 0)).encode() + b"\n")
+    journal = Journal(path)
+    with path.open("ab") as file:
+        file.write(b'{"op_code": 99, "who"')
+    with journal.batching():
+        journal.append_logs([entry(0, 1)])
+        assert list(journal.read_logs(0)) == [entry(0, 0), entry(0, 1)]
+    assert lines(path) == [entry(0, 0), entry(0, 1)]
+
+
+# Where a study may be.
 
 
 @pytest.mark.parametrize("content", [b"# Notes\n", b"{}\n", b'{"op_cod', b'\n{"op_code"', b"\0"])

@@ -21,7 +21,7 @@ from hypermap.errors import UserError
 from hypermap.search.mapped import Mapped
 from hypermap.search.mapping import mapping
 from hypermap.search.space import Parameter, Space
-from hypermap.search.strategy import make_pruner, make_sampler
+from hypermap.search.strategy import learns, make_pruner, make_sampler
 from hypermap.search.study import Plan, derived_seed
 
 # Optuna says so of half of what ships; `hypermap.search.strategy` keeps it from users, and pytest undoes that.
@@ -246,3 +246,18 @@ def test_every_choice_that_ships_can_be_made_and_draws(plan):
         trial = study.ask()
         trial.report(0.5, 1)
         study.tell(trial, state=TrialState.PRUNED if trial.should_prune() else TrialState.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("target", "does"),
+    [
+        *((f"hypermap.search.numbered.{name}", False) for name in ("Grid", "RandomGrid", "Random", "QuasiRandom")),
+        *((f"optuna.samplers.{name}Sampler", False) for name in ("QMC", "BruteForce", "Random", "Grid")),
+        *((f"optuna.samplers.{name}Sampler", True) for name in ("TPE", "GP", "CmaEs", "NSGAII", "PartialFixed")),
+        ("hypermap.search.auto.Auto", True),
+        ("hypermap.search.gradient.Gradient", True),
+        ("optuna.create_study", True),  # a function that makes who knows what
+    ],
+)
+def test_who_learns_from_the_trials_before(target, does):
+    assert learns({"_target_": target, "seed": None}) is does

@@ -175,6 +175,8 @@ def sweep(tmp_path, monkeypatch):
         ([LR, "hydra.sweeper.n_trials=0"], ["n_trials is 0; it must be a whole number of at least 1"]),
         ([LR, "hydra.sweeper.n_trials=many"], ["hydra.sweeper.n_trials=many", "could not be converted to Integer"]),
         ([LR, "hydra.sweeper.n_jobs=0"], ["n_jobs is 0; it must be a whole number of at least 1"]),
+        ([LR, "hydra.sweeper.stack=0"], ["stack is 0; it must be a whole number of at least 1, or auto"]),
+        ([LR, "hydra.sweeper.stack=all"], ["stack is 'all'; it must be a whole number of at least 1, or auto"]),
         ([LR, "hydra.sweeper.timeout=-1"], ["timeout is -1.0; it must be a number of at least 0"]),
         ([LR, "hydra.sweeper.max_failure_rate=2"], ["max_failure_rate is 2.0; it must be", "at least 0 and at most 1"]),
         ([LR, "hydra.sweeper.resume=yes"], ["resume is 'yes'; it is auto, or force"]),

@@ -100,6 +100,13 @@ def test_the_heading(plan):
     ]
 
 
+def test_the_heading_says_how_many_trials_run_as_one(plan):
+    study = begun(plan)
+    told = heading(replace(plan, stack=16), study).splitlines()
+    assert told[3] == "  stack   up to 16 trials as one"
+    assert told[:3] + told[4:] == heading(plan, study).splitlines()
+
+
 def test_the_heading_says_what_is_there_already(plan):
     study = begun(plan, trial(0), trial(1, "pruned"), trial(2, "running"))
     assert heading(plan, study).splitlines()[-1] == "  2 trials finished and 1 begun; going on."
