@@ -66,15 +66,15 @@ class Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The lines from a number on."""
-        if self.batch is None:
+        if (batch := self.batch) is None:
             yield from self._written(log_number_from)
             return
-        if self.batch.first is None:  # nobody else adds to the file meanwhile, so once is enough
+        if batch.first is None:  # nobody else adds to the file meanwhile, so once is enough
             known = min(log_number_from, next(reversed(self._log_number_offset)))
             written = list(self._written(known))
-            self.batch.first = known + len(written)
+            batch.first = known + len(written)
             yield from written[log_number_from - known :]
-        for line in self.batch.lines[max(0, log_number_from - self.batch.first) :]:
+        for line in batch.lines[max(0, log_number_from - batch.first) :]:
             yield json.loads(line)
 
     @contextmanager
