@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -193,6 +194,27 @@ def test_batches_of_several_processes_are_not_mixed(tmp_path):
     for at, one in enumerate(read):
         if one["who"] != 3 and one["number"] % 3 == 0:
             assert [other["who"] for other in read[at : at + 3]] == [one["who"]] * 3
+
+
+def test_threads_that_share_a_storage_do_not_wait_for_each_other_for_ever(tmp_path):
+    study = optuna.create_study(storage=open_storage(str(tmp_path / "journal.log")))
+
+    def report(in_one):
+        for _ in range(20):
+            trial = study.ask()
+            for step in range(5):
+                with batching(study._storage) if in_one else contextlib.nullcontext():
+                    trial.report(step / 5, step)
+                    trial.set_user_attr("step", step)
+
+    threads = [threading.Thread(target=report, args=(in_one,), daemon=True) for in_one in (True, True, False, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    for trials in (study.trials, optuna.load_study(study_name=None, storage=study._storage).trials):
+        assert [trial.intermediate_values for trial in trials] == [{step: step / 5 for step in range(5)}] * 80
 
 
 def test_a_batch_follows_a_line_that_was_cut_short(tmp_path):

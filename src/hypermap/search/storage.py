@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +21,7 @@ from hypermap.errors import UserError
 STUDIES = Path("studies")  # where studies are kept by name
 REPORTS = Path("reports/studies")  # and what is told of them
 BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
+WAIT_S = 0.2  # after which whoever waits for a journal's lock looks whether it is needed yet
 BUSY_S = 60  # how long a writer waits for another's transaction
 
 
@@ -47,6 +49,7 @@ class Journal(JournalFileBackend):
         self.path = path
         self.kernel_lock = FileLock(f"{path}.lock")
         self.batch: _Batch | None = None
+        self.mutex = threading.Lock()  # of threads that share this object
         if path.exists() and not _is_journal(path):
             raise UserError(
                 f"storage={path} is a file, and no journal of a study. Give another path; of SQLite: sqlite:///{path}"
@@ -57,12 +60,25 @@ class Journal(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add lines, each whole or absent."""
-        with self.kernel_lock:
-            if self.batch is not None:
-                self.batch.lines += [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
-                return
-            self._repair()
-            super().append_logs(logs)
+        while not self._put_off(logs):
+            try:
+                self.kernel_lock.acquire(timeout=WAIT_S)
+            except Timeout:  # perhaps another thread's batch has begun, which waits for this one in Optuna's storage
+                continue
+            try:
+                self._repair()
+                super().append_logs(logs)
+            finally:
+                self.kernel_lock.release()
+            return
+
+    def _put_off(self, logs: list[dict[str, Any]]) -> bool:
+        """Add lines to the batch; False where there is none."""
+        with self.mutex:
+            if self.batch is None:
+                return False
+            self.batch.lines += [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+            return True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The lines from a number on."""
@@ -92,7 +108,8 @@ class Journal(JournalFileBackend):
             try:
                 yield
             finally:  # an error undoes nothing of what readers have seen
-                batch, self.batch = self.batch, None
+                with self.mutex:
+                    batch, self.batch = self.batch, None
                 if batch.lines:
                     self._write(batch)
 
