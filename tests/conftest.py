@@ -273,6 +273,7 @@ def a_place_of_its_own(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setenv("TORCHINDUCTOR_DETERMINISTIC", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

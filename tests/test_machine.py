@@ -1,5 +1,7 @@
 import os
 import platform
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,11 +14,20 @@ from hypermap import machine
 from hypermap.errors import OutOfMemory, UserError
 
 CPU = torch.device("cpu")
+LAZY = """
+import sys
+from hypermap import machine
+machine.make_repeatable()
+print("torch._inductor" in sys.modules)
+import torch._inductor.config
+print(torch._inductor.config.deterministic)
+"""
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # so that it is put back
+    monkeypatch.setenv("TORCHINDUCTOR_DETERMINISTIC", "1")
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
@@ -50,8 +61,15 @@ def test_repeatable_sets_deterministic_algorithms_and_flushes_denormals(monkeypa
     machine.make_repeatable()
     assert (torch.full((1,), 1e-30) * 1e-10).item() == 0  # 1e-40 otherwise
     assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.utils.deterministic.fill_uninitialized_memory
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_repeatable_leaves_the_compiler_alone_until_it_is_used_and_makes_that_repeatable_too(monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_DETERMINISTIC")
+    told = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=True).stdout.split()
+    assert told == ["False", "True"]
 
 
 def test_a_workspace_that_a_person_has_set_stays():

@@ -45,7 +45,9 @@ def make_repeatable() -> None:
     The number of threads is the other half: `choose_threads`, and ``torch.set_num_threads``.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # read when torch.compile is first used
+    # torch.use_deterministic_algorithms does no more, and loads the compiler for it, which takes a second.
+    torch.set_deterministic_debug_mode("warn")
     # Filling fresh memory is for finding bugs, and costs a pass over every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Moments of weights that rarely see a gradient sink below 1e-38, where a processor is many times slower. A thread
