@@ -51,6 +51,80 @@ def test_values_are_those_of_scikit_learn():
     assert values["log_loss"] == pytest.approx(-np.log(probabilities[np.arange(300), targets]).mean())
 
 
+def of_scikit_learn(targets, probabilities):
+    """What scikit-learn says, each class by itself where there are more than two."""
+    predicted = probabilities.argmax(axis=1)
+    macro = {"average": "macro", "zero_division": 0.0}
+    classes = probabilities.shape[1]
+    ranked = [1] if classes == 2 else np.unique(targets)
+    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
+    figures = {
+        "accuracy": sk.accuracy_score(targets, predicted),
+        "balanced_accuracy": sk.recall_score(targets, predicted, labels=np.unique(targets), **macro),
+        "precision": sk.precision_score(targets, predicted, **macro),
+        "recall": sk.recall_score(targets, predicted, **macro),
+        "f1": sk.f1_score(targets, predicted, **macro),
+        "log_loss": sk.log_loss(targets, shares, labels=np.arange(classes)),
+    }
+    if len(np.unique(targets)) > 1:
+        figures["roc_auc"] = np.mean([sk.roc_auc_score(targets == k, probabilities[:, k]) for k in ranked])
+    return figures
+
+
+def held_to_scikit_learn(targets, probabilities):
+    values, expected = classification(targets, probabilities), of_scikit_learn(targets, probabilities)
+    assert values.keys() - {"calibration_error"} == expected.keys()
+    assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("digits", [0, 1, 15])
+@pytest.mark.parametrize("rows", [1, 2, 7, 300])
+def test_every_value_is_that_of_scikit_learn_with_ties_and_classes_without_rows_too(classes, digits, rows):
+    for seed in range(3):
+        targets, probabilities = predictions(rows, classes, seed, hits=1.0)
+        probabilities = np.round(probabilities, digits)  # to 0 digits: certain, or a sum that is not 1
+        probabilities[probabilities.sum(axis=1) == 0] = 1 / classes
+        held_to_scikit_learn(targets, probabilities)
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_value_is_that_of_scikit_learn_where_classes_are_never_right_or_never_predicted():
+    targets, probabilities = predictions(90, 5)
+    held_to_scikit_learn(np.where(targets == 2, 3, targets), probabilities)  # predicted, and without a row
+    probabilities[:, 4] = 0.0
+    held_to_scikit_learn(targets, probabilities)  # with rows, and never predicted
+    held_to_scikit_learn(np.zeros(90, np.int64), probabilities)
+    held_to_scikit_learn(targets, np.full((90, 5), 0.2))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [2, 3, 500])
+def test_every_value_of_a_regression_is_that_of_scikit_learn(rows):
+    generator = np.random.default_rng(rows)
+    targets = generator.normal(1e4, 3, size=rows)
+    values = targets + generator.normal(size=rows)
+    constant = np.full(rows, 2.0)
+    for actual, predicted in [(targets, values), (targets, targets), (constant, values), (constant, constant)]:
+        expected = {
+            "rmse": sk.root_mean_squared_error(actual, predicted),
+            "mae": sk.mean_absolute_error(actual, predicted),
+            "r2": sk.r2_score(actual, predicted),
+        }
+        assert regression(actual, predicted) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_predictions_that_are_not_finite_are_refused(odd):
+    targets, probabilities = predictions(20, 3)
+    probabilities[3, 1] = odd
+    with pytest.raises(ValueError, match="not finite"):
+        classification(targets, probabilities)
+    with pytest.raises(ValueError, match="not finite"):
+        regression(targets * 1.0, probabilities[:, 1])
+
+
 def test_two_classes_have_the_area_of_class_1():
     targets, probabilities = predictions(80, 2, hits=0.5)
     expected = sk.roc_auc_score(targets, probabilities[:, 1])
