@@ -1,3 +1,4 @@
+import importlib
 import os
 import platform
 import subprocess
@@ -22,6 +23,31 @@ print("torch._inductor" in sys.modules)
 import torch._inductor.config
 print(torch._inductor.config.deterministic)
 """
+
+
+SPARED = """
+import sys, torch
+from hypermap import machine
+
+machine.spare_compiler()
+weights = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.Adam([weights], fused=True)
+weights.grad = torch.ones(3)
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+optimizer.zero_grad()
+loaded = ["torch._dynamo.eval_frame" in sys.modules]
+{use}
+optimizer.step()
+loaded += ["torch._dynamo.eval_frame" in sys.modules, torch._dynamo is sys.modules["torch._dynamo"]]
+print(*loaded, type(torch._dynamo).__name__)
+"""
+USES = [
+    "assert torch.compile(torch.sin, backend='eager')(torch.ones(2)).equal(torch.ones(2).sin())",
+    "import torch._dynamo.eval_frame",
+    "from torch._dynamo import config",
+    "torch._dynamo.reset()",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +96,19 @@ def test_repeatable_leaves_the_compiler_alone_until_it_is_used_and_makes_that_re
     monkeypatch.delenv("TORCHINDUCTOR_DETERMINISTIC")
     told = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=True).stdout.split()
     assert told == ["False", "True"]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_an_optimizer_does_without_the_compiler_which_is_there_when_it_is_wanted(use):
+    script = [sys.executable, "-c", SPARED.format(use=use)]
+    told = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split()
+    assert told == ["False", "True", "True", "module"]
+
+
+def test_a_compiler_that_is_loaded_stays():
+    compiler = importlib.import_module("torch._dynamo")
+    machine.spare_compiler()
+    assert sys.modules["torch._dynamo"] is compiler
 
 
 def test_a_workspace_that_a_person_has_set_stays():

@@ -80,6 +80,7 @@ def train(
         UserError: settings that do not fit the data or a signature.
     """
     machine.make_repeatable()
+    machine.spare_compiler()
     fitter = Fitter(configuration, prepared)
     torch.set_num_threads(fitter.learner.threads)
     plan = fitter.plan()

@@ -3,10 +3,13 @@
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib import metadata
+from importlib import import_module, metadata
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +56,36 @@ def make_repeatable() -> None:
     # Moments of weights that rarely see a gradient sink below 1e-38, where a processor is many times slower. A thread
     # inherits this from the one that starts it.
     torch.set_flush_denormal(True)
+
+
+def spare_compiler() -> None:
+    """Load torch's compiler when something is compiled, and not, for a second, when the first optimizer is made.
+
+    An optimizer marks its own methods as not to be compiled, which takes the compiler's module. Until that is asked
+    for anything else, another stands in its place. To be called before the first optimizer is made.
+    """
+    sys.modules.setdefault(_Uncompiled.NAME, _Uncompiled(_Uncompiled.NAME))
+
+
+class _Uncompiled(ModuleType):
+    """``torch._dynamo`` where nothing is compiled: its marks mean nothing, and all else is the module's own."""
+
+    NAME = "torch._dynamo"
+
+    def disable(self, function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+        """The function as it is."""
+        return function
+
+    def graph_break(self) -> None:
+        """Nothing: there is no graph."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # whoever goes through all modules wants nothing of this one
+            raise AttributeError(name)
+        if sys.modules.get(self.NAME) is self:
+            del sys.modules[self.NAME]
+            vars(torch).pop("_dynamo", None)
+        return getattr(import_module(self.NAME), name)
 
 
 def choose_threads(model: nn.Module, batch_size: int) -> int:
