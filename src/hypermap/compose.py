@@ -38,6 +38,7 @@ from hypermap.menu import (
     Configuration,
     check_choice,
     check_configuration,
+    check_experiment,
     check_keys,
     choice_of,
     groups,
@@ -71,14 +72,20 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
     """
     parsed = _parse(overrides)
     config_name = "config" if order is None else _store(order, parsed)
-    chosen = _compose(config_name, [str(o.input_line) for o in parsed if o.key_or_group in groups()])
+    refused = None
+    try:
+        configuration = _compose(config_name, overrides)
+    except UserError as error:  # perhaps over a key, of which the chosen groups can tell more
+        configuration = _compose(config_name, [str(o.input_line) for o in parsed if o.key_or_group in groups()])
+        refused = error
     if order is not None:
-        _check_experiment(order, parsed, chosen)
-    if odd := [group for group in TUNED if not isinstance(chosen.get(group), dict)]:
+        check_experiment(order, {override.key_or_group for override in parsed}, configuration)
+    if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
         raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
-    menu = _compose("config", [f"{group}={chosen[group]['name']}" for group in TUNED])
+    menu = _compose("config", [f"{group}={configuration[group]['name']}" for group in TUNED])
     _check_overrides(parsed, menu)
-    configuration = _compose(config_name, overrides)
+    if refused is not None:
+        raise refused
     check_configuration(configuration, menu, {o.key_or_group for o in parsed if o.is_add()})
     validate(configuration)
     return configuration
@@ -102,8 +109,8 @@ def resolve(config: DictConfig, choices: Mapping[str, str | None], *, resolved: 
 
 
 @cache
-def menu_of(override: str, folder: Path | None = None) -> Configuration:
-    """What the menu, or one in another folder, has with one override alone, such as ``model=cnn``.
+def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
+    """What the menu, or one in another folder, has with one override alone, such as ``model=cnn``, or with several.
 
     It is kept for the life of the process, and not to be changed. A value that refers to another (``${…}``) stands
     as it is written.
@@ -111,7 +118,7 @@ def menu_of(override: str, folder: Path | None = None) -> Configuration:
     Raises:
         UserError: the menu has no such choice, or its file is damaged.
     """
-    return _compose("config", [override], folder, resolved=False)
+    return _compose("config", [override] if isinstance(override, str) else override, folder, resolved=False)
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
@@ -285,27 +292,10 @@ def _told() -> Iterator[None]:
         raise UserError(_first_paragraph(error)) from error
 
 
-def _check_experiment(order: Mapping[str, Any], parsed: Sequence[Override], configuration: Configuration) -> None:
-    """Refuse an order whose choices are not those of the experiment it names."""
-    experiment = order.get("experiment")
-    rechosen = {override.key_or_group for override in parsed}
-    for group in groups() if experiment else ():
-        if group in order and group != "experiment" and group not in rechosen:
-            ordered, meant = choice_of(order, group), configuration[group]["name"]
-            if ordered != meant:
-                raise UserError(
-                    f"{ORDER} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "
-                    f"{ordered!r}. Set experiment to null to mix choices freely, or write the experiment's own "
-                    f"with: make order EXPERIMENT={experiment}"
-                )
-
-
 def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
     """Refuse keys on the command line that the chosen choices do not have; ``+`` adds one on purpose."""
     for override in parsed:
         group, _, key = override.key_or_group.partition(".")
-        if group in TUNED and key == "name":
-            raise UserError(f"{override.input_line}: a choice is made with {group}={override.value()}.")
         if group in MAPPINGS and key and not override.is_add():
             check_keys(group, menu, [key.split(".")[0]])
 
@@ -351,6 +341,9 @@ def _parse(words: Sequence[str]) -> list[Override]:
         top = re.split(r"[.@/]", override.key_or_group)[0]
         if top not in (known := [*menu, *VALUES, "hydra"]):
             raise UserError(f"command line: no group or key {top!r}{near(top, known)}. There are: {', '.join(known)}.")
+        if override.key_or_group in {f"{group}.name" for group in TUNED}:
+            given = str(override.input_line)
+            raise UserError(f"{given}: a choice is made with {top}={given.partition('=')[2]}.")
         if override.is_delete() and top != "hydra":
             raise UserError(f"command line: {override.key_or_group} cannot be left out; give it another value.")
         if override.key_or_group in menu:

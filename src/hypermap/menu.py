@@ -1,6 +1,6 @@
 """The menu and the order, as files: what conf/ offers, and what params.yaml asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,24 @@ def check_choice(group: str, choice: str | None, menu: Mapping[str, Sequence[str
         raise UserError(f"{where}: {group} names no choice. {there_are}")
     if choice is not None and choice not in menu[group]:
         raise UserError(f"{where}: {group} has no choice {choice!r}{near(choice, menu[group])}. {there_are}")
+
+
+def check_experiment(order: Mapping[str, Any], rechosen: Collection[str], configuration: Configuration) -> None:
+    """Refuse an order whose choices are not those of the experiment it names, but for groups chosen elsewhere since.
+
+    Raises:
+        UserError: says how to have the one or the other.
+    """
+    experiment = order.get("experiment")
+    for group in groups() if experiment else ():
+        if group in order and group != "experiment" and group not in rechosen:
+            ordered, meant = choice_of(order, group), configuration[group]["name"]
+            if ordered != meant:
+                raise UserError(
+                    f"{ORDER} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "
+                    f"{ordered!r}. Set experiment to null to mix choices freely, or write the experiment's own "
+                    f"with: make order EXPERIMENT={experiment}"
+                )
 
 
 def check_configuration(configuration: Configuration, menu: Configuration, added: set[str]) -> None:

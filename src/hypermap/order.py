@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,26 @@ def _menu(configuration: Configuration, folder: Path | None) -> tuple[str | None
         menu = menu_of(f"experiment={experiment}", folder)
         if all(menu[group]["name"] == configuration[group]["name"] for group in TUNED):
             return experiment, menu
-    choices = {group: configuration[group]["name"] for group in TUNED}
-    of_groups = {group: menu_of(f"{group}={choice}", folder) for group, choice in choices.items()}
-    return None, {**of_groups[TUNED[0]], **{group: menu[group] for group, menu in of_groups.items()}}
+    return None, _menu_with({group: configuration[group]["name"] for group in TUNED}, folder)
+
+
+def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:
+    """What the menu has with these choices; those that are new are composed together, for each takes as long as all.
+
+    A group's values are those of its own choice, whatever the others are.
+    """
+    known = _known(folder)
+    if new := {group: choice for group, choice in choices.items() if (group, choice) not in known}:
+        composed = menu_of(tuple(f"{group}={choice}" for group, choice in new.items()), folder)
+        known |= {(group, choice): composed[group] for group, choice in new.items()}
+        known |= {(key, None): composed[key] for key in VALUES}
+    return {key: known[key, choices.get(key)] for key in (*choices, *VALUES)}
+
+
+@cache
+def _known(folder: Path | None) -> dict[tuple[str, str | None], Any]:
+    """What is known of a menu, for the life of the process: by group and choice, or by a key that is no group."""
+    return {}
 
 
 def _ordered(chosen: Mapping[str, Any], menu: Mapping[str, Any], base: Any) -> Any:
