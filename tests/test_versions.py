@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -271,3 +272,22 @@ def test_names():
 def test_a_name_that_git_or_dvc_would_refuse(name):
     with pytest.raises(UserError, match="cannot name a study"):
         versions.check_study_name(name)
+
+
+def test_the_object_of_an_empty_folder_is_put_where_dvc_has_its_cache(tmp_path, monkeypatch):
+    """Once it is in the usual place nobody asks DVC, which takes long to import, unless a configuration moves it."""
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    autostage = false\n")
+    place = f"files/md5/{versions.EMPTY_MD5[:2]}/{versions.EMPTY_MD5[2:]}"
+    versions._cache_an_empty_folder(tmp_path)
+    assert (tmp_path / ".dvc" / "cache" / place).read_bytes() == b"[]"
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "dvc.repo", None)  # importing it fails
+        versions._cache_an_empty_folder(tmp_path)
+
+    (tmp_path / "global").mkdir()
+    (tmp_path / "global" / "config").write_text(f"[Cache]\n    dir = {tmp_path}/shared\n")
+    versions._cache_an_empty_folder(tmp_path)
+    assert (tmp_path / "shared" / place).read_bytes() == b"[]"
