@@ -2,7 +2,8 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from hypermap.errors import UserError, near
@@ -45,7 +46,7 @@ def check_arguments(choice: Mapping[str, Any], *runtime: str) -> None:
     Raises:
         UserError: an argument that the signature does not take, or one it needs and nobody gives.
     """
-    signature = inspect.signature(locate(choice.get("_target_")))
+    signature = _signature(locate(choice.get("_target_")))
     given = {key for key in choice if key not in LABELS} | set(runtime)
     taken: dict[str, Any] = dict(signature.parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
@@ -76,3 +77,12 @@ def build(choice: Mapping[str, Any], **runtime: Any) -> Any:
         return locate(choice["_target_"])(**values, **runtime)
     except (TypeError, ValueError, RuntimeError) as error:  # torch's for want of memory, among others
         raise UserError(f"{choice['_target_']} refuses its settings {values}: {error}") from error
+
+
+def _signature(found: Callable[..., Any]) -> inspect.Signature:
+    return _read_once(found) if isinstance(found, Hashable) else inspect.signature(found)
+
+
+@lru_cache(maxsize=256)
+def _read_once(found: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(found)  # a tenth of a millisecond, and a trial asks for a dozen

@@ -96,7 +96,9 @@ def resolve(config: DictConfig, choices: Mapping[str, str | None], *, resolved: 
 
     Not `resolved`, values that refer to others stay as they are written.
     """
-    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    ours = config
+    if "hydra" in config:  # as it is not in a trial's, of which there are many: to copy takes longer than all else
+        ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain = OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=True)
     assert isinstance(plain, dict)
     for key in SEARCHES:

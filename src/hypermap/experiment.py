@@ -1,6 +1,5 @@
 """From a configuration and prepared data to a trained model and its figures on the validation rows."""
 
-import hashlib
 import inspect
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import torch
 from hypermap import checkpoint, machine, outcome
 from hypermap.build import locate
 from hypermap.errors import Diverged, OutOfMemory, Pruned
-from hypermap.files import fingerprint
+from hypermap.files import fingerprint, fingerprint_of_code
 from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
 from hypermap.learners import Learned
 from hypermap.parts import GROUPS
@@ -180,8 +179,7 @@ def _identity(fitter: Fitter) -> str:
     """A name that two runs share if, and only if, they must come to the same numbers."""
     configuration, package = fitter.configuration, Path(__file__).parent
     own = (inspect.getsourcefile(locate(configuration[group]["_target_"])) for group in (*GROUPS, "validation"))
-    sources = {*package.rglob("*.py"), *(Path(file).resolve() for file in own if file)}
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
+    code = fingerprint_of_code(package, *(Path(file).resolve() for file in own if file))
     settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
     settings["trainer"] = {**settings["trainer"], "reports_per_epoch": None}  # it changes no number
     data = [fitter.manifest["fingerprint"], fitter.manifest["raw_sha256"]]

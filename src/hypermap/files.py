@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def read_slice(path: Path) -> dict[str, Any]:
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is ignored."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+@cache
+def fingerprint_of_code(folder: Path, *others: Path) -> str:
+    """The SHA-256 of the Python files below a folder, and of others: as they were at the first call, when imported."""
+    sources = {*folder.rglob("*.py"), *others}
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
 
 
 def _umask() -> int:

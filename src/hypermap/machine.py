@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
@@ -112,7 +113,7 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "scikit-learn": metadata.version("scikit-learn"),  # its metrics, its preparation of tables, its models
+        "scikit-learn": _version("scikit-learn"),  # its metrics, its preparation of tables, its models
         "device": name,
         "threads": str(threads),
     }
@@ -147,6 +148,11 @@ def latency_ms(model: nn.Module, row: Tensor, precision: str) -> float:
             model(row).cpu()  # which waits for the device
             times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[5:])
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)  # parses a file
 
 
 def _wants_memory(error: BaseException | None) -> bool:

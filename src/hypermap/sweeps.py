@@ -1,6 +1,5 @@
 """What Hypermap's own training tells a sweep: its objective, what a study must match, and each trial's version."""
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypermap.compose import menu_of
 from hypermap.data.prepare import Pinned, file_checksum
 from hypermap.data.transform import read_manifest
 from hypermap.errors import UserError
-from hypermap.files import write_text
+from hypermap.files import fingerprint_of_code, write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
 from hypermap.search.application import About, Application, without
@@ -80,7 +79,7 @@ class Training(Application):
             )
         fixed = without(configuration, [*searched, *IRRELEVANT])
         data = _data(configuration, searched, manifest)
-        identity = {"configuration": fixed, "data": data, "code": {"src/": _fingerprint_of_code()}}
+        identity = {"configuration": fixed, "data": data, "code": {"src/": fingerprint_of_code(ROOT / "src")[:16]}}
         seed = int(configuration["seed"])
         return About(names, directions, seed, _horizon(configuration, searched), identity)
 
@@ -200,8 +199,3 @@ def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: M
     if checksum is None or choice["_target_"] != TABLE:  # of another reader, nobody knows which keys those are
         return {} if keys else {"files": checksum or manifest["raw_sha256"]}
     return {} if keys & {"", "_target_", *DECIDE_FILES} else {"files": checksum}
-
-
-def _fingerprint_of_code() -> str:
-    files = sorted((ROOT / "src").rglob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
