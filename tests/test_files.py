@@ -51,6 +51,54 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert names(tmp_path) == ["file"]
 
 
+def inodes_brought_to_disk(monkeypatch):
+    """The inode of each file that is brought to the disk, as it happens."""
+    inodes, fsync = [], os.fsync
+
+    def noted(handle):
+        inodes.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return inodes
+
+
+def test_files_written_together_are_in_their_places_at_once_and_come_to_the_disk_at_the_end(tmp_path, monkeypatch):
+    inodes = inodes_brought_to_disk(monkeypatch)
+    with files.durable_together():
+        files.write_text(tmp_path / "one", "old")
+        with files.durable_together():
+            files.write_text(tmp_path / "one", "new")
+            files.write_text(tmp_path / "gone", "")
+        files.write_text(tmp_path / "two", "2")
+        (tmp_path / "gone").unlink()
+        assert names(tmp_path) == ["one", "two"]
+        assert (tmp_path / "one").read_text() == "new"
+        assert inodes == []
+    assert sorted(inodes) == sorted((tmp_path / name).stat().st_ino for name in ("one", "two"))
+    files.write_text(tmp_path / "three", "")
+    assert inodes[2:] == [(tmp_path / "three").stat().st_ino]
+
+
+def test_an_error_among_files_written_together_is_told_and_those_before_it_come_to_the_disk(tmp_path, monkeypatch):
+    inodes = inodes_brought_to_disk(monkeypatch)
+
+    def write():
+        files.write_text(tmp_path / "one", "")
+        files.write_json(tmp_path / "two", math.nan)
+
+    with pytest.raises(ValueError, match="JSON"), files.durable_together():
+        write()
+    assert inodes == [(tmp_path / "one").stat().st_ino]
+
+    def fail(handle):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"), files.durable_together():
+        files.write_text(tmp_path / "three", "")
+
+
 def test_a_value_that_json_cannot_hold_keeps_the_old_file(tmp_path):
     path = tmp_path / "file"
     files.write_json(path, [1])

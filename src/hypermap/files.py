@@ -6,7 +6,10 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,10 @@ from typing import Any
 import yaml
 
 from hypermap.errors import UserError
+
+SYNCING = 8  # files brought to the disk at a time
+
+_together: ContextVar[set[Path] | None] = ContextVar("files to bring to the disk together", default=None)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -31,12 +38,48 @@ def write_bytes(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if (together := _together.get()) is None:
+                os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; ours are as public as any other
         temporary.replace(path)
+        if together is not None:
+            together.add(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def durable_together() -> Iterator[None]:
+    """Bring to the disk at the end, side by side, what is written inside, which takes a quarter of the time.
+
+    Each file is in its place, whole, as soon as it is written, and stays so if the process is killed. Only a loss of
+    power before the end may take it; so what says that a file is there is to be written after the end. Inside of
+    another such context the end is that one's.
+
+    Raises:
+        OSError: a file may not have come to the disk.
+    """
+    if _together.get() is not None:
+        yield
+        return
+    written: set[Path] = set()
+    token = _together.set(written)
+    try:
+        yield
+    finally:
+        _together.reset(token)
+        with ThreadPoolExecutor(SYNCING) as threads:
+            list(threads.map(_bring_to_disk, sorted(written)))
+
+
+def _bring_to_disk(path: Path) -> None:
+    with suppress(FileNotFoundError):  # it was removed since
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from hypermap import checkpoint, classical, machine, metrics
 from hypermap.build import build
 from hypermap.data.transform import MANIFEST, PREPARATION, Split, Transform, read_transform
 from hypermap.errors import UserError
-from hypermap.files import write_csv, write_json
+from hypermap.files import durable_together, write_csv, write_json
 from hypermap.losses import Loss
 from hypermap.parts import Inputs, make_parts, understand
 from hypermap.trainer import EVALUATION_ROWS, forward_all
@@ -94,6 +94,7 @@ class TrainedModel:
         return self.predict.loss if isinstance(self.predict, Network) else None
 
 
+@durable_together()
 def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, Any]]) -> set[str]:
     """Write a model into `folder` with all that it takes to predict, and return the files' names.
 
