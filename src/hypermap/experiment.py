@@ -12,7 +12,7 @@ import torch
 from hypermap import checkpoint, machine, outcome
 from hypermap.build import locate
 from hypermap.errors import Diverged, OutOfMemory, Pruned
-from hypermap.files import fingerprint, fingerprint_of_code
+from hypermap.files import durable_together, fingerprint, fingerprint_of_code
 from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
 from hypermap.learners import Learned
 from hypermap.parts import GROUPS
@@ -134,6 +134,7 @@ def _fit_all(
     return fits, fitter.fit(fitter.holdout, state / "refit") if refit else None
 
 
+@durable_together()
 def _write(
     fitter: Fitter, plan: Sequence[Fit], fits: Sequence[Fitted], kept: Kept | None, output: Path, validation: Path
 ) -> dict[str, float]:
