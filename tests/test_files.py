@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import math
 import os
@@ -165,3 +166,15 @@ def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else():
 
 def test_a_fingerprint_is_the_same_in_every_process():
     assert files.fingerprint({"lr": 0.1, "hidden": [128]}) == "2aa495597c9b58e0"
+
+
+def test_code_is_read_once_for_it_is_imported_once(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "one.py").write_text("1\n")
+    (tmp_path / "its.py").write_text("2\n")
+    both = hashlib.sha256(b"2\n1\n").hexdigest()  # in the order of their paths
+    first = files.fingerprint_of_code(tmp_path / "package", tmp_path / "its.py")
+    assert first == both
+    (tmp_path / "package" / "one.py").write_text("3\n")
+    assert files.fingerprint_of_code(tmp_path / "package", tmp_path / "its.py") == first
+    assert files.fingerprint_of_code(tmp_path / "package") == hashlib.sha256(b"3\n").hexdigest()

@@ -23,7 +23,7 @@ from hypermap import menu
 from hypermap.compose import compose
 from hypermap.errors import UserError
 from hypermap.menu import TUNED, groups
-from hypermap.order import order_text, rewrite
+from hypermap.order import order_of, order_text, rewrite
 
 ORDER = ("python", "src/order.py")
 EXPERIMENTS = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "conf" / "experiment").glob("*.yaml"))
@@ -293,3 +293,18 @@ def test_rewritten_text_reads_back_as_the_entries_it_was_given(base, order, alon
     told = YAML(typ="safe").load(text) or {}
     assert {key: told[key] for key in order} == order, "DVC reads YAML 1.2"
     assert rewrite(text, order, alone=alone) == text
+
+
+def test_the_menu_is_composed_for_all_new_choices_at_once_and_for_a_known_one_never(monkeypatch, tmp_path):
+    asked = []
+
+    def counted(overrides, folder):
+        asked.append(overrides)
+        return composing.menu_of(overrides)
+
+    monkeypatch.setattr("hypermap.order.menu_of", counted)
+    first, second = compose(["model=mlp"]), compose(["model=cnn", "data=mnist"])
+    for configuration in (first, second, first):
+        assert order_of(configuration, {}, tmp_path)["model"] == configuration["model"]["name"]
+    assert [len(overrides) for overrides in asked] == [len(TUNED), 2]
+    assert set(asked[1]) == {"model=cnn", "data=mnist"}

@@ -113,7 +113,7 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "scikit-learn": _version("scikit-learn"),  # its metrics, its preparation of tables, its models
+        "scikit-learn": _version("scikit-learn"),  # its preparation of tables, its models
         "device": name,
         "threads": str(threads),
     }
