@@ -2,38 +2,39 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include "interface.h"
 #include "vectors.h"
 
 namespace {
 
-double cross_entropy(const Member& member, long rows, long classes, long padded, float* logits, const int64_t* targets) {
-    const float* weights = member.class_weights;
-    const float hit = 1.0f - (float)member.smoothing, all = (float)(member.smoothing / classes);
+// `present` is 1 for a class and 0 for padding, `weights` a class's weight and 0.
+double cross_entropy(double smoothing, long rows, long classes, long padded, const float* present, const float* weights,
+                     float* logits, const int64_t* targets) {
+    const float hit = 1.0f - (float)smoothing, all = (float)(smoothing / classes);
     double total = 0, norm = 0;
     float every = 0;
     for (long c = 0; c < classes; ++c) every += weights[c];
     for (long b = 0; b < rows; ++b) norm += weights[targets[b]];
     const float scale = (float)(1 / norm);
     for (long b = 0; b < rows; ++b, logits += padded) {
-        for (long c = classes; c < padded; ++c) logits[c] = -std::numeric_limits<float>::infinity();
-        Vector tops = load(logits), sums = {};
-        for (long c = WIDTH; c < padded; c += WIDTH) tops = load(logits + c) > tops ? load(logits + c) : tops;
-        const float top = largest(tops), target = hit * weights[targets[b]];
-        double wanted = (double)target * (logits[targets[b]] - top);
-        if (all > 0)
-            for (long c = 0; c < classes; ++c) wanted += (double)all * weights[c] * (logits[c] - top);
+        const float target = hit * weights[targets[b]], share = target + all * every;
+        Vector tops = {}, sums = {}, smoothed = {}, nothing = tops - 1e30f;
+        tops = nothing;
+        for (long c = 0; c < padded; c += WIDTH) tops = greater(load(present + c) > 0 ? load(logits + c) : nothing, tops);
+        const float top = largest(tops);
+        const double wanted = target * ((double)logits[targets[b]] - top);
         for (long c = 0; c < padded; c += WIDTH) {
-            Vector power = exponential(load(logits + c) - top);
+            Vector here = load(present + c), logit = here > 0 ? load(logits + c) - top : nothing;
+            smoothed += load(weights + c) * logit;
+            Vector power = exponential(logit) * here;
             sums += power;
             store(logits + c, power);
         }
-        const float powers = sum(sums), share = target + all * every;
-        total += share * std::log((double)powers) - wanted;
-        for (long c = 0; c < classes; ++c) logits[c] = (logits[c] / powers * share - all * weights[c]) * scale;
-        for (long c = classes; c < padded; ++c) logits[c] = 0;
+        const float powers = sum(sums), factor = share / powers * scale;
+        for (long c = 0; c < padded; c += WIDTH)
+            store(logits + c, load(logits + c) * factor - load(weights + c) * (all * scale));
         logits[targets[b]] -= target * scale;
+        total += share * std::log((double)powers) - wanted - (double)all * sum(smoothed);
     }
     return total / norm;
 }

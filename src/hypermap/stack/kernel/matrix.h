@@ -66,12 +66,45 @@ void multiply(long rows, long columns, long depth, Left a, const float* b, float
     }
 }
 
+// The transpose of a square of WIDTH rows: at each level halves change places between rows HALF apart.
+
+template <int HALF>
+struct Upper {
+    static constexpr int at(int i) { return i & HALF ? WIDTH + i - HALF : i; }
+};
+
+template <int HALF>
+struct Lower {
+    static constexpr int at(int i) { return i & HALF ? WIDTH + i : i + HALF; }
+};
+
+template <int HALF = WIDTH / 2>
+void turn(Vector (&rows)[WIDTH]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; ++i)
+        if (!(i & HALF)) {
+            Vector a = rows[i], b = rows[i + HALF];
+            rows[i] = shuffle(a, b, Upper<HALF>());
+            rows[i + HALF] = shuffle(a, b, Lower<HALF>());
+        }
+    if constexpr (HALF > 1) turn<HALF / 2>(rows);
+}
+
 void transpose(const float* from, long rows, long columns, long stride, float* to, long to_stride) {
-    constexpr long BLOCK = 16;
-    for (long r = 0; r < rows; r += BLOCK)
-        for (long c = 0; c < columns; c += BLOCK)
-            for (long j = c; j < std::min(c + BLOCK, columns); ++j)
-                for (long i = r; i < std::min(r + BLOCK, rows); ++i) to[j * to_stride + i] = from[i * stride + j];
+    for (long r = 0; r < rows; r += WIDTH)
+        for (long c = 0; c < columns; c += WIDTH) {
+            if (r + WIDTH <= rows && c + WIDTH <= columns) {
+                Vector square[WIDTH];
+#pragma GCC unroll 16
+                for (int i = 0; i < WIDTH; ++i) square[i] = load(from + (r + i) * stride + c);
+                turn(square);
+#pragma GCC unroll 16
+                for (int j = 0; j < WIDTH; ++j) store(to + (c + j) * to_stride + r, square[j]);
+                continue;
+            }
+            for (long j = c; j < std::min(c + WIDTH, columns); ++j)
+                for (long i = r; i < std::min(r + WIDTH, rows); ++i) to[j * to_stride + i] = from[i * stride + j];
+        }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512F__)
 constexpr int WIDTH = 16;  // floats in a vector
@@ -26,20 +27,40 @@ Vector load(const float* from) {
 
 void store(float* to, Vector vector) { std::memcpy(to, &vector, sizeof vector); }
 
-float sum(Vector vector) {
-    float parts[WIDTH];
-    store(parts, vector);
-    for (int half = WIDTH / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
-    return parts[0];
+// Of two vectors side by side, a[0] to b[WIDTH - 1], the elements at the places that PICK gives for 0, 1, 2 …
+template <typename PICK, int... I>
+Vector shuffle(Vector a, Vector b, PICK pick, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, PICK::at(I)...);
+#else
+    return __builtin_shuffle(a, b, Integers{pick.at(I)...});
+#endif
 }
 
+template <typename PICK>
+Vector shuffle(Vector a, Vector b, PICK pick) {
+    return shuffle(a, b, pick, std::make_integer_sequence<int, WIDTH>());
+}
+
+template <int HALF>
+struct Across {  // each element's partner HALF places away
+    static constexpr int at(int i) { return i ^ HALF; }
+};
+
+template <int HALF = WIDTH / 2>
+float sum(Vector vector) {
+    vector += shuffle(vector, vector, Across<HALF>());
+    if constexpr (HALF > 1) return sum<HALF / 2>(vector);
+    return vector[0];
+}
+
+Vector greater(Vector a, Vector b) { return a > b ? a : b; }
+
+template <int HALF = WIDTH / 2>
 float largest(Vector vector) {
-    float parts[WIDTH];
-    store(parts, vector);
-    for (int half = WIDTH / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) parts[i] = parts[i + half] > parts[i] ? parts[i + half] : parts[i];
-    return parts[0];
+    vector = greater(shuffle(vector, vector, Across<HALF>()), vector);
+    if constexpr (HALF > 1) return largest<HALF / 2>(vector);
+    return vector[0];
 }
 
 // Functions of a vector, to within a few units of the last digit; NaN stays NaN.

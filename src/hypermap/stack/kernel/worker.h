@@ -58,6 +58,7 @@ class Worker {
     const long size = layers.back().place + (layers.back().in + 1) * layers.back().padded, batch;
     Floats weights{size}, gradient, moments[2], rows, bits;
     std::vector<Floats> outputs, slopes, turned;  // `turned` is a layer's matrix as (out, its inputs, padded)
+    Floats present, class_weights;  // of the last layer's outputs and their padding
     std::vector<int64_t> classes;
     std::vector<float> values;
     Generator generator;
@@ -137,8 +138,15 @@ class Worker {
         const Layer& last = layers.back();
         const float* bias = weights + last.place + last.in * last.padded;
         float* y = outputs.back();
-        for (long b = 0; b < count; ++b, y += last.padded, seen += last.out)
-            for (long c = 0; c < last.out; ++c) seen[c] = y[c] += bias[c];
+        for (long b = 0; b < count; ++b, y += last.padded, seen += last.out) {
+            const bool over = (count - b) * last.out >= last.padded;  // there is room for padding, which the next row covers
+            for (long c = 0; c < last.padded; c += WIDTH) {
+                Vector value = load(y + c) + load(bias + c);
+                store(y + c, value);
+                if (over) store(seen + c, value);
+            }
+            if (!over) std::memcpy(seen, y, last.out * sizeof(float));
+        }
     }
 
     // From the gradient of the last outputs, which stands in their place, to that of all weights.
@@ -155,7 +163,7 @@ class Worker {
                 store(bias + c, column);
             }
             if (l == 0) return;
-            transpose(weights + layer.place, layer.in, layer.out, layer.padded, turned[l], layer.inputs);
+            transpose(weights + layer.place, layer.in, layer.padded, layer.padded, turned[l], layer.inputs);
             float* below = outputs[l - 1];  // its values are no longer needed
             multiply(count, layer.inputs, layer.out, {above, layer.padded, 1}, turned[l], below);
             const float* slope = slopes[l - 1];
@@ -166,7 +174,8 @@ class Worker {
     double lose(const Member& member, long count) {
         const Layer& last = layers.back();
         float* y = outputs.back();
-        if (member.loss == CROSS_ENTROPY) return cross_entropy(member, count, last.out, last.padded, y, classes.data());
+        if (member.loss == CROSS_ENTROPY)
+            return cross_entropy(member.smoothing, count, last.out, last.padded, present, class_weights, y, classes.data());
         if (member.loss == MEAN_SQUARED_ERROR) return mean_squared_error(count, last.padded, y, values.data());
         return binary_cross_entropy(member.positive_weight, count, last.padded, y, values.data());
     }
@@ -199,13 +208,15 @@ public:
     Worker(const Network& network, const Data& data, long batch, bool learns)
         : network(network), data(data), batch(batch), gradient(learns ? size : 0),
           moments{Floats(learns ? size : 0), Floats(learns ? size : 0)},
-          rows(learns ? batch * network.widths[0] : 0), classes(batch), values(batch) {
+          rows(learns ? batch * network.widths[0] : 0), present(layers.back().padded),
+          class_weights(layers.back().padded), classes(batch), values(batch) {
         long widest = 0;
+        std::fill_n((float*)present, layers.back().out, 1.0f);
         for (const Layer& layer : layers) {
             outputs.emplace_back(batch * layer.padded);
             slopes.emplace_back(learns ? batch * layer.padded : 0);
             widest = std::max(widest, layer.padded);
-            turned.emplace_back(learns ? layer.out * layer.inputs : 0);
+            turned.emplace_back(learns ? layer.padded * layer.inputs : 0);
         }
         if (learns) bits = Floats(batch * widest);
     }
@@ -215,6 +226,7 @@ public:
         for (int i = 0; i < 2; ++i)
             if (member.state[i]) read(member.state[i], moments[i]);
         if (member.generator) generator.read(member.generator);
+        std::copy_n(member.class_weights, layers.back().out, (float*)class_weights);
         const long width = layers.back().out;
         for (long first = 0, step = 0; first < count; first += batch, ++step) {
             const long rows_now = std::min(batch, count - first);
