@@ -65,7 +65,11 @@ class Worker {
 
     void gather(const int64_t* positions, long count) {
         const long width = network.widths[0];
-        for (long b = 0; b < count; ++b) std::memcpy(rows + b * width, data.inputs + positions[b] * width, 4 * width);
+        for (long b = 0; b < count; ++b) {
+            const float* later = data.inputs + positions[std::min(b + 2, count - 1)] * width;
+            for (long i = 0; i < width; i += 16) __builtin_prefetch(later + i);
+            std::memcpy(rows + b * width, data.inputs + positions[b] * width, width * sizeof(float));
+        }
         if (data.classes)
             for (long b = 0; b < count; ++b) classes[b] = data.classes[positions[b]];
         if (data.values)
