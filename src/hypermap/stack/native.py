@@ -148,6 +148,7 @@ class Native:
             raise ValueError("the members of a stack share the layers' widths and the activation")
         widths, self._activation = shapes[0]
         self._widths = torch.tensor(widths)
+        self._records = [_Record(member, widths[-1]) for member in members]
         self._inputs = inputs.reshape(len(inputs), -1).contiguous()
         if self._inputs.dtype != torch.float32 or self._inputs.shape[1] != widths[0]:
             raise ValueError(f"the inputs are {self._inputs.dtype}, {self._inputs.shape[1]} wide; needed: {widths[0]}")
@@ -179,18 +180,16 @@ class Native:
         return made
 
     def _train(self, made: Steps, rows: Tensor, batch: int, rates: Tensor) -> None:
-        calls = [_Call(member, int(self._widths[-1])) for member in self.members]
-        table = (_Member * len(calls))(*(call.record for call in calls))
-        for i, record in enumerate(table):
-            record.rows, record.rates = rows[i].data_ptr(), rates[i].data_ptr()
-            record.outputs, record.losses = made.outputs[i].data_ptr(), made.losses[i].data_ptr()
-            record.norms = made.norms[i].data_ptr()
+        table = (_Member * len(self._records))(*(record.begin() for record in self._records))
+        for name, tensor in {"rows": rows, "rates": rates, **vars(made)}.items():
+            for i, fields in enumerate(table):
+                setattr(fields, name, tensor.data_ptr() + i * tensor.stride(0) * tensor.element_size())
         data = _Data(self._inputs.data_ptr(), _address(self._classes), self._values.data_ptr())
         _checked(
             kernel().hypermap_train(self._network(), ctypes.byref(data), table, *rows.shape, batch, self.threads), batch
         )
-        for call in calls:
-            call.finish(rates.shape[1])
+        for record in self._records:
+            record.finish(rates.shape[1])
 
     def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
         """Those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32."""
@@ -211,36 +210,37 @@ class Native:
         return ctypes.byref(_Network(self._widths.data_ptr(), len(self._widths) - 1, self._activation))
 
 
-class _Call:
-    """A member's record for one call of the kernel, and the tensors that its addresses point to."""
+class _Record:
+    """What the kernel is told of a member, and the tensors that the addresses in it point to."""
 
     def __init__(self, member: Member, width: int) -> None:
         self.member = member
-        parts, vector = member.parts, member.weights.vector
-        settings = member.optimizer.param_groups[0]
-        self.state, taken = _state(member.optimizer, vector, settings)
-        self.kept = torch.tensor(_kept(parts.model))
-        drops = bool((self.kept < WHOLE).any())
-        self.generator = member.dropout.get_state() if drops else None
-        loss = _plain(parts.loss)
+        parts, loss = member.parts, _plain(member.parts.loss)
         weights = loss.weights if isinstance(loss, CrossEntropy) else None
         self.class_weights = torch.ones(width) if weights is None else weights.contiguous()
+        self.kept = torch.tensor(_kept(parts.model))
+        self.drops = bool((self.kept < WHOLE).any())
         clip = parts.regularizer.clip_norm
-        self.record = _Member(
-            weights=vector.data_ptr(),
-            state=(c_void_p * 2)(*(_address(tensor) for tensor in self.state)),
-            generator=_address(self.generator),
+        self.fields = _Member(
             kept=self.kept.data_ptr(),
             class_weights=self.class_weights.data_ptr(),
-            taken=taken,
             loss=LOSSES.index(type(loss)),
             smoothing=loss.label_smoothing if isinstance(loss, CrossEntropy) else 0,
             positive_weight=_positive_weight(loss),
             l1=parts.regularizer.l1,
             l2=parts.regularizer.l2,
             clip_norm=-1 if clip is None else clip,
-            **_settings(member.optimizer, settings),
+            **_settings(member.optimizer),
         )
+
+    def begin(self) -> _Member:
+        """The fields, with the addresses of what may have moved since the last call."""
+        fields, vector = self.fields, self.member.weights.vector
+        self.state, fields.taken = _state(self.member.optimizer, vector)
+        self.generator = self.member.dropout.get_state() if self.drops else None
+        fields.weights, fields.generator = vector.data_ptr(), _address(self.generator)
+        fields.state = (c_void_p * 2)(*(_address(tensor) for tensor in self.state))
+        return fields
 
     def finish(self, steps: int) -> None:
         """Take over what is not updated in place."""
@@ -251,8 +251,9 @@ class _Call:
             self.member.dropout.set_state(self.generator)
 
 
-def _settings(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
+def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """An optimizer's kind and settings, under the names of the kernel."""
+    group = optimizer.param_groups[0]
     if isinstance(optimizer, torch.optim.Adam):
         kind = ADAMW if group["decoupled_weight_decay"] else ADAM
         own = dict(zip(("momentum", "decay"), map(float, group["betas"]), strict=True))
@@ -265,13 +266,12 @@ def _settings(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> dict[s
     return {"optimizer": kind, "weight_decay": group["weight_decay"], "epsilon": group.get("eps", 0)} | own
 
 
-def _state(
-    optimizer: torch.optim.Optimizer, vector: nn.Parameter, group: dict[str, Any]
-) -> tuple[list[Tensor | None], int]:
+def _state(optimizer: torch.optim.Optimizer, vector: nn.Parameter) -> tuple[list[Tensor | None], int]:
     """What the optimizer keeps of each weight, made as torch makes it at the first step; and the steps taken before.
 
     SGD does not count its steps: 0 says that it has no momentum yet.
     """
+    group = optimizer.param_groups[0]
     if isinstance(optimizer, torch.optim.SGD):
         if group["momentum"] == 0:
             return [None, None], 0  # and no entry in its state
