@@ -122,7 +122,7 @@ def assert_as_by_torch(trained, data, **tolerance):
         steps = stack.steps(order, BATCH, rates)
         expected = by_torch(theirs, data, order[0], rates[0])
         for ours, peer in zip((steps.outputs, steps.losses, steps.norms), expected, strict=True):
-            torch.testing.assert_close(ours[0], peer, **{"rtol": 1e-4, "atol": 2e-5, **tolerance})
+            torch.testing.assert_close(ours[0], peer, **{"rtol": 1e-5, "atol": 5e-6, **tolerance})
         losses.append(steps.losses.mean().item())
     torch.testing.assert_close(trained.weights.vector, theirs.weights.vector, rtol=1e-3, atol=2e-5)
     assert torch.equal(trained.dropout.get_state(), theirs.dropout.get_state())
@@ -158,6 +158,36 @@ def test_activations_are_torchs(activation):
     data = digits()
     # Wide inputs, so that both tails are reached.
     assert_as_by_torch(member(activation=activation, hidden=[40, 17]), (4 * data[0] - 1, data[1]))
+
+
+@builds
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"])
+def test_activations_are_right_to_the_last_digits(activation):
+    model = MLP((1,), 1, hidden=[1], activation=activation)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float(parameter.ndim > 1))  # so the output is the activation of the input
+    inputs = torch.cat([torch.linspace(-120, 120, 2001), torch.linspace(-6, 6, 2001), torch.linspace(-1, 1, 2001) ** 5])
+    ours = Native([member(model=model, loss=MeanSquaredError())], inputs[:, None], inputs).outputs(
+        inputs[:, None], [0]
+    )[0]
+    torch.testing.assert_close(ours, model.double()(inputs[:, None].double()).float(), rtol=5e-7, atol=3e-7)
+
+
+@builds
+@pytest.mark.parametrize(("loss", "width"), [(CrossEntropy(0.1), 10), (BinaryCrossEntropy(3.0), 1)])
+def test_losses_of_extreme_outputs(loss, width):
+    inputs, targets = digits()
+    targets = targets if width > 1 else targets % 2
+    torch.manual_seed(0)
+    ours = member(model=MLP((64,), width), loss=loss)
+    with torch.no_grad():
+        ours.parts.model.output.weight.mul_(1000)
+    theirs = by_torch(copy.deepcopy(ours), (inputs, targets), torch.arange(ROWS), torch.zeros(5))
+    steps = Native([ours], inputs, targets).steps(torch.arange(ROWS)[None], BATCH, torch.zeros(1, 5))
+    assert theirs[1].min() > 100
+    torch.testing.assert_close(steps.losses[0], theirs[1])
+    assert steps.norms.isfinite().all()
 
 
 @builds
@@ -372,6 +402,8 @@ def test_mistakes_of_a_caller_are_told_before_the_kernel_sees_them():
         Native([member(), member(activation="tanh")], inputs, targets)
     with pytest.raises(ValueError, match="63 wide; needed: 64"):
         Native([member()], inputs[:, 1:], targets)
+    with pytest.raises(RuntimeError, match="fit the loss"):
+        Native([member(loss=CrossEntropy(class_weights="balanced"))], inputs, targets)
     with pytest.raises(ValueError, match="from 0 to 9"):
         Native([member()], inputs, targets + 1)
     stack = Native([member()], inputs, targets)

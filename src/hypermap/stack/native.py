@@ -217,6 +217,8 @@ class _Record:
         self.member = member
         parts, loss = member.parts, _plain(member.parts.loss)
         weights = loss.weights if isinstance(loss, CrossEntropy) else None
+        if isinstance(loss, CrossEntropy) and loss.balanced and weights is None:
+            raise RuntimeError("class_weights is 'balanced': fit the loss to the training targets first")
         self.class_weights = torch.ones(width) if weights is None else weights.contiguous()
         self.kept = torch.tensor(_kept(parts.model))
         self.drops = bool((self.kept < WHOLE).any())

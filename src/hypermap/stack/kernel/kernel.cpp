@@ -1,7 +1,8 @@
 // Trains and evaluates stacks of dense networks. Built and called by native.py, which documents the interface.
 //
 // A member is trained from the start of a call to its end by one thread, on numbers of its own and in an order of
-// operations that no other member has a part in: its bits are the same alone and in any stack, on any number of threads.
+// operations that no other member has a part in: its bits are the same alone and in any stack, on any number of
+// threads.
 // Within a call its weights, and what its optimizer keeps of them, are laid out anew: a layer's matrix as (in, padded),
 // then its bias as (padded,), where `padded` is the layer's width rounded up to whole vectors. The padding holds zeros.
 

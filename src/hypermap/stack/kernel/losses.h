@@ -18,13 +18,14 @@ double cross_entropy(double smoothing, long rows, long classes, long padded, con
     const float scale = (float)(1 / norm);
     for (long b = 0; b < rows; ++b, logits += padded) {
         const float target = hit * weights[targets[b]], share = target + all * every;
-        Vector tops = {}, sums = {}, smoothed = {}, nothing = tops - 1e30f;
-        tops = nothing;
-        for (long c = 0; c < padded; c += WIDTH) tops = greater(load(present + c) > 0 ? load(logits + c) : nothing, tops);
+        const Vector nothing = Vector{} - 1e30f;
+        Vector tops = nothing, sums = {}, smoothed = {};
+        for (long c = 0; c < padded; c += WIDTH)
+            tops = greater(load(present + c) > 0.0f ? load(logits + c) : nothing, tops);
         const float top = largest(tops);
         const double wanted = target * ((double)logits[targets[b]] - top);
         for (long c = 0; c < padded; c += WIDTH) {
-            Vector here = load(present + c), logit = here > 0 ? load(logits + c) - top : nothing;
+            Vector here = load(present + c), logit = here > 0.0f ? load(logits + c) - top : nothing;
             smoothed += load(weights + c) * logit;
             Vector power = exponential(logit) * here;
             sums += power;

@@ -1,4 +1,5 @@
-// A step of each optimizer on so many numbers, after torch.optim; `g` is the gradient, `cut` what clipping leaves of it.
+// A step of each optimizer on so many numbers, after torch.optim. `g` is the gradient, `cut` what clipping leaves of
+// it.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +30,8 @@ void adam(const Member& o, Pace pace, long count, float* __restrict w, const flo
     }
 }
 
-void sgd(const Member& o, Pace pace, long count, float* __restrict w, const float* __restrict g, float* __restrict buffer) {
+void sgd(const Member& o, Pace pace, long count, float* __restrict w, const float* __restrict g,
+         float* __restrict buffer) {
     const float rate = (float)pace.rate, penalty = (float)o.weight_decay, momentum = (float)o.momentum;
     const bool first = pace.taken == 1;  // the buffer then begins with the gradient itself
     const float kept = first ? 0 : momentum, added = first ? 1 : (float)(1 - o.dampening);
@@ -77,7 +79,7 @@ double penalize(float l1, float l2, long count, const float* w, float* g) {
             Vector gradient = load(g + j);
             if (l1 != 0 || l2 != 0) {
                 Vector weight = load(w + j), zero = {}, one = zero + 1.0f;
-                gradient += l1 * (weight > 0 ? one : (weight < 0 ? -one : zero)) + 2 * l2 * weight;
+                gradient += l1 * (weight > 0.0f ? one : (weight < 0.0f ? -one : zero)) + 2 * l2 * weight;
                 store(g + j, gradient);
             }
             squares[lane] += gradient * gradient;

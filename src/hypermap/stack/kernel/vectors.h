@@ -80,11 +80,11 @@ Vector exponential(Vector x) {
 Vector logistic(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
 
 Vector tangent(Vector x) {
-    Vector size = x < 0 ? -x : x, z = x * x;
+    Vector size = x < 0.0f ? -x : x, z = x * x;
     Vector far = 1.0f - 2.0f / (exponential(size + size) + 1.0f);
-    Vector near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z + 1.33314422036e-1f) * z -
-                   3.33332819422e-1f) * z * x + x;
-    return size < 0.625f ? near : (x < 0 ? -far : far);
+    Vector near = ((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z + 1.33314422036e-1f;
+    near = (near * z - 3.33332819422e-1f) * z * x + x;
+    return size < 0.625f ? near : (x < 0.0f ? -far : far);
 }
 
 // An activation's value and its derivative.
@@ -92,10 +92,10 @@ template <int ACTIVATION>
 void apply(Vector x, Vector& y, Vector& slope) {
     const Vector zero = {}, one = zero + 1.0f;
     if constexpr (ACTIVATION == RELU) {
-        y = x <= 0 ? zero : x;
-        slope = x <= 0 ? zero : one;
+        y = x <= 0.0f ? zero : x;
+        slope = x <= 0.0f ? zero : one;
     } else if constexpr (ACTIVATION == LEAKY_RELU) {
-        slope = x > 0 ? one : zero + 0.01f;
+        slope = x > 0.0f ? one : zero + 0.01f;
         y = x * slope;
     } else if constexpr (ACTIVATION == TANH) {
         y = tangent(x);
@@ -108,11 +108,11 @@ void apply(Vector x, Vector& y, Vector& slope) {
         y = x * share;
         slope = share * (1.0f + x * (1.0f - share));
     } else {  // GELU; the normal distribution after Abramowitz and Stegun, 7.1.26, to 1e-7
-        Vector size = (x < 0 ? -x : x) * 0.707106781f, density = exponential(-size * size);
+        Vector size = (x < 0.0f ? -x : x) * 0.707106781f, density = exponential(-size * size);
         Vector t = 1.0f / (1.0f + 0.3275911f * size);
         Vector tail = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) *
                       t * density * 0.5f;
-        Vector below = x < 0 ? tail : 1.0f - tail;
+        Vector below = x < 0.0f ? tail : 1.0f - tail;
         y = x * below;
         slope = below + x * density * 0.398942280f;
     }

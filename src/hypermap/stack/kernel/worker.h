@@ -143,7 +143,7 @@ class Worker {
         const float* bias = weights + last.place + last.in * last.padded;
         float* y = outputs.back();
         for (long b = 0; b < count; ++b, y += last.padded, seen += last.out) {
-            const bool over = (count - b) * last.out >= last.padded;  // there is room for padding, which the next row covers
+            const bool over = (count - b) * last.out >= last.padded;  // room for padding, which the next row covers
             for (long c = 0; c < last.padded; c += WIDTH) {
                 Vector value = load(y + c) + load(bias + c);
                 store(y + c, value);
@@ -179,7 +179,8 @@ class Worker {
         const Layer& last = layers.back();
         float* y = outputs.back();
         if (member.loss == CROSS_ENTROPY)
-            return cross_entropy(member.smoothing, count, last.out, last.padded, present, class_weights, y, classes.data());
+            return cross_entropy(member.smoothing, count, last.out, last.padded, present, class_weights, y,
+                                 classes.data());
         if (member.loss == MEAN_SQUARED_ERROR) return mean_squared_error(count, last.padded, y, values.data());
         return binary_cross_entropy(member.positive_weight, count, last.padded, y, values.data());
     }
@@ -187,8 +188,8 @@ class Worker {
     float regularize(const Member& member) {
         double squares = 0;
         for (const Layer& layer : layers) {
-            long matrix = layer.in * layer.padded, bias = layer.place + matrix;
-            squares += penalize((float)member.l1, (float)member.l2, matrix, weights + layer.place, gradient + layer.place);
+            const long matrix = layer.place, size = layer.in * layer.padded, bias = matrix + size;
+            squares += penalize((float)member.l1, (float)member.l2, size, weights + matrix, gradient + matrix);
             squares += penalize(0, 0, layer.padded, weights + bias, gradient + bias);
         }
         return (float)std::sqrt(squares);
