@@ -185,9 +185,8 @@ class Native:
             for i, fields in enumerate(table):
                 setattr(fields, name, tensor.data_ptr() + i * tensor.stride(0) * tensor.element_size())
         data = _Data(self._inputs.data_ptr(), _address(self._classes), self._values.data_ptr())
-        _checked(
-            kernel().hypermap_train(self._network(), ctypes.byref(data), table, *rows.shape, batch, self.threads), batch
-        )
+        train = kernel().hypermap_train
+        _checked(train(self._network(), ctypes.byref(data), table, *rows.shape, batch, self.threads), batch)
         for record in self._records:
             record.finish(rates.shape[1])
 
@@ -199,11 +198,11 @@ class Native:
         made = torch.empty(len(members), len(rows), int(self._widths[-1]))
         vectors = (c_void_p * len(members))(*(self.members[i].weights.vector.data_ptr() for i in members))
         data = _Data(rows.data_ptr(), None, None)
-        code = kernel().hypermap_evaluate(
-            self._network(), ctypes.byref(data), vectors, len(members), len(rows), c_void_p(made.data_ptr()),
-            self.threads,
-        )  # fmt: skip
-        _checked(code, len(rows))
+        sizes = (len(members), len(rows))
+        evaluate = kernel().hypermap_evaluate
+        _checked(
+            evaluate(self._network(), ctypes.byref(data), vectors, *sizes, made.data_ptr(), self.threads), sizes[1]
+        )
         return made
 
     def _network(self) -> Any:
@@ -328,5 +327,6 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def _checked(code: int, rows: int) -> None:
+    """Turn the kernel's only failure into an error; it has then done nothing."""
     if code:
         raise OutOfMemory(f"the buffers of the native kernel for {rows} rows do not fit into memory.")

@@ -7,6 +7,9 @@
 
 namespace {
 
+// Halves of 64-bit numbers, in place.
+typedef uint32_t __attribute__((may_alias)) Half;
+
 // torch's generator on the CPU: the Mersenne Twister of Matsumoto and Nishimura, 1998.
 class Generator {
     struct State {  // the head of what torch.Generator.get_state() returns
@@ -50,7 +53,7 @@ public:
 
     // As many 64-bit draws, whose higher half torch draws first.
     void draw(uint64_t* to, long count) {
-        auto halves = (uint32_t*)to;
+        auto halves = (Half*)to;
         for (long rest = 2 * count; rest > 0;) {
             if (left == 1) twist();
             long some = std::min(rest, left - 1);

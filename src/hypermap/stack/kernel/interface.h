@@ -28,7 +28,7 @@ struct Member {
     float* losses;               // (steps,)
     float* norms;                // (steps,)
     unsigned char* generator;    // the state of a torch.Generator; null without dropout
-    const int64_t* kept;         // (hidden layers,): how many of 65536 elements dropout keeps
+    const int64_t* kept;         // (layers,): of 65536 elements, how many the dropout behind a layer keeps
     const float* class_weights;  // (classes,)
     int64_t taken;               // steps that the optimizer has taken before
     int64_t optimizer, loss, nesterov;

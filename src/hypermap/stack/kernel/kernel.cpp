@@ -44,17 +44,15 @@ public:
 #endif
 };
 
-// Does tasks 0 to count - 1 on so many threads, this one among them: each takes the next that nobody has. 0, or 1 where
-// memory was wanting.
+// Does tasks 0 to count - 1 on so many threads, this one among them: each takes the next that nobody has. A thread that
+// wants for memory before it begins leaves them to the others. 0, or 1 where none could begin: then nothing was done.
 int share(long count, long threads, const std::function<void(std::atomic<long>&)>& work) {
     std::atomic<long> next{0};
-    std::atomic<int> failed{0};
     auto guarded = [&] {
         FlushedDenormals flushed;
         try {
             work(next);
         } catch (const std::bad_alloc&) {
-            failed = 1;
         }
     };
     std::vector<std::thread> others;
@@ -64,7 +62,7 @@ int share(long count, long threads, const std::function<void(std::atomic<long>&)
     }
     guarded();
     for (std::thread& other : others) other.join();
-    return failed;
+    return next < count ? 1 : 0;
 }
 }  // namespace
 
