@@ -18,9 +18,10 @@ def stage(config: Path) -> None:
     from hypermap.files import read_slice
 
     configuration = read_slice(config)
-    from hypermap.experiment import train  # brings torch, which takes seconds
+    from hypermap.experiment import Asked, train  # brings torch, which takes seconds
 
-    print(told(train(configuration, PREPARED, Path("models"), Path("reports/validation.json"))))
+    asked = Asked(configuration, PREPARED, Path("models"), Path("reports/validation.json"))
+    print(told(train(asked)))
 
 
 def main() -> None:

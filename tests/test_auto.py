@@ -234,6 +234,18 @@ def test_the_same_curve_again_is_stopped() -> None:
     assert train(study, ask(study, PLANE), curve) <= 3
 
 
+def test_of_two_equal_curves_side_by_side_one_goes_on() -> None:
+    study = study_of()
+    for _ in range(8):
+        train(study, ask(study, PLANE), [5.0, 4.0, 3.0, 2.0])
+    twins = [study.ask(PLANE) for _ in range(2)]
+    for epoch in (1, 2, 3):
+        for trial in twins:
+            trial.report(1 / epoch, epoch)
+        pruned = [trial.should_prune() for trial in twins]
+    assert pruned == [False, True]
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_trials", [10, 20])
 def test_a_small_sweep_has_complete_trials(seed: int, n_trials: int) -> None:

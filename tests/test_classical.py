@@ -365,7 +365,7 @@ def test_other_warnings_of_a_fit_are_given(rows, capsys):
 
 
 def configuration(data, chosen, **changes):
-    trainer = {"_target_": "hypermap.trainer.Settings", "epochs": 3, "batch_size": 64, "device": "cpu", "threads": 1}
+    trainer = {"_target_": "hypermap.member.Settings", "epochs": 3, "batch_size": 64, "device": "cpu", "threads": 1}
     made = {
         "data": {"name": data, **SOURCES[data]},
         "model": chosen,
@@ -384,9 +384,10 @@ def configuration(data, chosen, **changes):
 
 def train(prepared, data, chosen, latency=False, refit=True, **changes):
     order = configuration(data, chosen, **changes)
-    return experiment.train(
+    asked = experiment.Asked(
         order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, refit=refit
     )
+    return experiment.train(asked)
 
 
 @pytest.mark.usefixtures("a_place_of_its_own")

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from hypermap import baselines, evaluation
 from hypermap.data import prepare
 from hypermap.errors import UserError
-from hypermap.experiment import train
+from hypermap.experiment import Asked, train
 from hypermap.models import MLP
 from hypermap.outcome import COLUMNS
 
@@ -46,7 +46,7 @@ def order(data):
         "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
         "trainer": {
             "name": "quick",
-            "_target_": "hypermap.trainer.Settings",
+            "_target_": "hypermap.member.Settings",
             "epochs": 2,
             "batch_size": 64,
             "device": "cpu",
@@ -69,7 +69,7 @@ def runs(monkeypatch):
 def trained(data, **groups):
     folder = Path("prepared", data)
     prepare.prepare_settings(folder, SOURCES[data])
-    train(order(data) | groups, folder, MODELS, REPORTS / "validation.json")
+    train(Asked(order(data) | groups, folder, MODELS, REPORTS / "validation.json"))
     baselines.fit({"models": OTHERS, "seed": 0, "threads": 1}, folder, BASELINES)
     return folder
 

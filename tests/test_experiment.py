@@ -38,7 +38,7 @@ PARTS = {
     "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
     "trainer": {
         "name": "quick",
-        "_target_": "hypermap.trainer.Settings",
+        "_target_": "hypermap.member.Settings",
         "epochs": 3,
         "batch_size": 64,
         "device": "cpu",
@@ -65,7 +65,8 @@ def then_die(folder, epoch, state):
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.save = then_die
 configuration = json.loads(sys.argv[3])
-experiment.train(configuration, Path(sys.argv[1]), Path("models"), Path("reports/validation.json"))
+asked = experiment.Asked(configuration, Path(sys.argv[1]), Path("models"), Path("reports/validation.json"))
+experiment.train(asked)
 """
 
 
@@ -91,7 +92,7 @@ def order(data="digits", **changes):
 
 def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, **changes):
     folder = Path(folder)
-    return experiment.train(
+    asked = experiment.Asked(
         order(data, **changes),
         prepared / data,
         folder / "models",
@@ -100,6 +101,7 @@ def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=F
         refit=refit,
         measure_latency=latency,
     )
+    return experiment.train(asked)
 
 
 def content(folder="."):
@@ -586,15 +588,16 @@ def test_an_interrupted_training_goes_on_and_reports_all_there_is(prepared, chan
 
 @pytest.mark.parametrize("changes", [{}, *SEVERAL])
 def test_a_divergence_is_told_as_one_and_leaves_nothing(prepared, monkeypatch, changes):
-    validate, calls = Trainer.validate, []
+    measure, calls = Trainer.measure, []
 
-    def diverges(made, split):
+    def diverges(made):
         calls.append(1)
         if len(calls) == (2 if changes == {} else 5):
-            split.inputs[0] = torch.nan
-        return validate(made, split)
+            (sets,) = made.sets.values()
+            sets.validation.inputs[0] = torch.nan
+        return measure(made)
 
-    monkeypatch.setattr(Trainer, "validate", diverges)
+    monkeypatch.setattr(Trainer, "measure", diverges)
     with pytest.raises(Diverged, match="loss is nan in epoch 2, on the validation rows"):
         train(prepared, **changes)
     assert states() == []

@@ -48,7 +48,7 @@ def network(model: dict[str, Any], loss: str) -> dict[str, Any]:
         "loss": {"_target_": f"hypermap.losses.{loss}"},
         "regularizer": {"_target_": "hypermap.regularizers.Regularizer"},
         "augment": {"_target_": "hypermap.augment.Augment"},
-        "trainer": {"_target_": "hypermap.trainer.Settings", "epochs": 1, "batch_size": 32},
+        "trainer": {"_target_": "hypermap.member.Settings", "epochs": 1, "batch_size": 32},
     }
 
 

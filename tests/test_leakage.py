@@ -8,7 +8,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from hypermap import stored
 from hypermap.data.prepare import load, load_published, prepare_settings
 from hypermap.data.transform import PREPARATION, read_transform
-from hypermap.fits import Folds
+from hypermap.folds import Folds
 from hypermap.parts import understand
 from hypermap.tables.preparation import Preparation, Settings
 

@@ -47,6 +47,8 @@ USES = [
     "import torch._dynamo.eval_frame",
     "from torch._dynamo import config",
     "torch._dynamo.reset()",
+    "assert torch.compiler.disable(recursive=False)(len)([]) == 0",
+    "assert torch.compiler.disable(len)([]) == 0",
 ]
 
 

@@ -13,12 +13,11 @@ from hypermap.flat import FlatParameters
 from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from hypermap.models import CNN, MLP, Logistic
 from hypermap.models.layers import Dropout, _sixteen_bits
-from hypermap.parts import make_optimizer
+from hypermap.parts import Parts, make_optimizer
 from hypermap.regularizers import Regularizer
 from hypermap.schedules import Constant
 from hypermap.stack import native_build
 from hypermap.stack.native import Native, why_not
-from hypermap.trainer import Parts
 
 EPOCHS, ROWS, BATCH = 3, 150, 32  # the last batch has 22 rows
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.003}
@@ -43,7 +42,7 @@ class Member:
     parts: Parts
     weights: FlatParameters
     optimizer: torch.optim.Optimizer
-    dropout: torch.Generator
+    random: torch.Generator
 
 
 def choice(name):
@@ -96,7 +95,7 @@ def by_torch(trained, data, order, rates):
     outputs, losses, norms = [], [], []
     trained.parts.model.train()
     with torch.random.fork_rng([]):
-        torch.set_rng_state(trained.dropout.get_state())
+        torch.set_rng_state(trained.random.get_state())
         for rows, rate in zip(order.split(BATCH), rates.tolist(), strict=True):
             trained.optimizer.param_groups[0]["lr"] = rate
             trained.weights.gradient.zero_()
@@ -107,7 +106,7 @@ def by_torch(trained, data, order, rates):
             trained.optimizer.step()
             outputs.append(output.detach())
             losses.append(loss.detach())
-        trained.dropout.set_state(torch.get_rng_state())
+        trained.random.set_state(torch.get_rng_state())
     return torch.cat(outputs), torch.stack(losses), torch.stack(norms)
 
 
@@ -125,7 +124,7 @@ def assert_as_by_torch(trained, data, **tolerance):
             torch.testing.assert_close(ours[0], peer, **{"rtol": 1e-5, "atol": 5e-6, **tolerance})
         losses.append(steps.losses.mean().item())
     torch.testing.assert_close(trained.weights.vector, theirs.weights.vector, rtol=1e-3, atol=2e-5)
-    assert torch.equal(trained.dropout.get_state(), theirs.dropout.get_state())
+    assert torch.equal(trained.random.get_state(), theirs.random.get_state())
     ours, peer = (m.optimizer.state_dict()["state"].get(0, {}) for m in (trained, theirs))
     assert list(ours) == [key for key in peer if peer[key] is not None]
     for key, value in ours.items():
@@ -270,16 +269,16 @@ def test_logistic_regression():
 @pytest.mark.parametrize("widths", [[32], [31], [7, 40, 5]])
 def test_dropout_draws_what_torch_draws(widths):
     trained = member(hidden=widths, dropout=0.3, activation="tanh")
-    torch.rand(7, generator=trained.dropout)  # from the middle of a block of the generator's, and an odd place in it
+    torch.rand(7, generator=trained.random)  # from the middle of a block of the generator's, and an odd place in it
     assert_as_by_torch(trained, digits())
 
 
 @builds
 def test_dropout_that_keeps_everything_draws_nothing():
     trained = member(dropout=1e-6)
-    before = trained.dropout.get_state()
+    before = trained.random.get_state()
     assert_as_by_torch(trained, digits())
-    assert torch.equal(trained.dropout.get_state(), before)
+    assert torch.equal(trained.random.get_state(), before)
 
 
 @builds
@@ -289,13 +288,13 @@ def test_masks_are_those_of_dropout_bit_for_bit():
     with torch.no_grad():
         model.output.weight.copy_(torch.eye(width))  # so the outputs are what dropout lets through
     trained = member(model=model)
-    peer = torch.Generator().set_state(trained.dropout.get_state())
+    peer = torch.Generator().set_state(trained.random.get_state())
     stack = Native([trained], torch.zeros(70, width), torch.zeros(70, dtype=torch.int64))
     seen = stack.steps(torch.arange(70)[None], BATCH, torch.zeros(1, 3, dtype=torch.float64)).outputs[0]
     with torch.random.fork_rng([]):
         torch.set_rng_state(peer.get_state())
         masks = torch.cat([_sixteen_bits(torch.Size([rows, width])) for rows in (32, 32, 6)])
-    assert torch.equal(seen != 0, masks < Dropout(rate)._kept - 32768)
+    assert torch.equal(seen != 0, masks < Dropout(rate).kept - 32768)
 
 
 # Members among others.
@@ -320,7 +319,7 @@ def outcome(members, threads, seeds):
     evaluated = stack.outputs(digits()[0], range(len(members)))
     return [
         [each.clone() for steps in told for each in (steps.outputs[i], steps.losses[i], steps.norms[i])]
-        + [m.weights.vector.detach(), m.dropout.get_state(), evaluated[i]]
+        + [m.weights.vector.detach(), m.random.get_state(), evaluated[i]]
         + [value for value in m.optimizer.state[m.weights.vector].values() if value is not None]
         for i, m in enumerate(members)
     ]
@@ -375,7 +374,7 @@ def test_a_member_goes_on_by_torch_and_comes_back(name):
         else:
             Native([trained], *data).steps(order[epoch], BATCH, rates[epoch])
     torch.testing.assert_close(trained.weights.vector, theirs.weights.vector, rtol=1e-3, atol=2e-5)
-    assert torch.equal(trained.dropout.get_state(), theirs.dropout.get_state())
+    assert torch.equal(trained.random.get_state(), theirs.random.get_state())
 
 
 @builds
@@ -387,7 +386,7 @@ def test_portions_of_an_epoch_are_the_epoch():
     stack.steps(order[:, : 2 * BATCH], BATCH, rates[:, :2])
     stack.steps(order[:, 2 * BATCH :], BATCH, rates[:, 2:])
     assert torch.equal(whole.weights.vector, parts.weights.vector)
-    assert torch.equal(whole.dropout.get_state(), parts.dropout.get_state())
+    assert torch.equal(whole.random.get_state(), parts.random.get_state())
 
 
 # What it refuses.

@@ -34,7 +34,7 @@ NETWORK = {
     "loss": {"_target_": "hypermap.losses.CrossEntropy"},
     "regularizer": {"_target_": "hypermap.regularizers.Regularizer"},
     "augment": {"_target_": "hypermap.augment.Augment"},
-    "trainer": {"_target_": "hypermap.trainer.Settings", "epochs": 1, "batch_size": 32},
+    "trainer": {"_target_": "hypermap.member.Settings", "epochs": 1, "batch_size": 32},
 }
 
 

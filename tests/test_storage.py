@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from hypermap.errors import UserError
 from hypermap.search import storage as module
@@ -324,7 +325,7 @@ def test_a_server_whose_tables_another_process_is_making_is_tried_again(monkeypa
     def refuse_twice(place):
         tries.append(place)
         if len(tries) < 3:
-            raise module.SQLAlchemyError("relation already exists")
+            raise SQLAlchemyError("relation already exists")
         return "storage"
 
     monkeypatch.setattr(module, "RDBStorage", refuse_twice)

@@ -18,11 +18,13 @@ from hypermap.augment import Augment
 from hypermap.data.transform import Split
 from hypermap.errors import Diverged, Interrupted, UserError
 from hypermap.losses import CrossEntropy, MeanSquaredError
+from hypermap.member import Member, Settings, unheard
 from hypermap.models import CNN, MLP, Logistic
-from hypermap.parts import make_optimizer
+from hypermap.parts import Parts, make_optimizer
 from hypermap.regularizers import Regularizer
 from hypermap.schedules import Constant, Cosine, OneCycle, Plateau, Step
-from hypermap.trainer import Parts, Settings, Trainer, forward_all
+from hypermap.stack import backend, eager
+from hypermap.trainer import Sets, Trainer, r2, train_alone
 
 CPU = torch.device("cpu")
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.003}
@@ -97,7 +99,15 @@ def trainer(
         regularizer or Regularizer(),
         augment or Augment(),
     )
-    return Trainer(parts, Settings(**{"epochs": 3, "batch_size": 32, **settings}), task, seed, device)
+    return Alone(parts, Settings(**{"epochs": 3, "batch_size": 32, **settings}), task, seed, device)
+
+
+class Alone(Member):
+    """A member that is trained by itself."""
+
+    def fit(self, train, validation, state=None, quiet=False, report=unheard):
+        self.folder = state
+        return train_alone(self, Sets(train, validation), report, quiet)
 
 
 def plain_loop(model, make, train, *, epochs=3, batch=32, seed=3, criterion=F.cross_entropy, change=None, decay=None):
@@ -252,12 +262,22 @@ def test_learning_rates_are_those_of_the_last_step_of_each_epoch():
     np.testing.assert_allclose(column(trained, "learning_rate"), rates[7::8], rtol=1e-6)
 
 
+def rates_used(monkeypatch):
+    """The learning rate of each step that is taken from here on."""
+    used, original = [], eager.stepper
+
+    def watched(optimizer):
+        step = original(optimizer)
+        return lambda rate: used.append(rate) or step(rate)
+
+    monkeypatch.setattr(eager, "stepper", watched)
+    return used
+
+
 def test_warm_up_climbs_step_by_step(monkeypatch):
     train, validation = digits(250)
     made = trainer(network(), schedule=Step(every_epochs=2, gamma=0.5, warmup_epochs=1.5), epochs=5)
-    used = []
-    step = made.step
-    monkeypatch.setattr(made, "step", lambda: used.append(made.optimizer.param_groups[0]["lr"]) or step())
+    used = rates_used(monkeypatch)
     trained = made.fit(train, validation)
     expected = [0.003 * (i + 1) / 12 for i in range(12)] + [0.003] * 16 + [0.0015] * 12
     np.testing.assert_allclose(used, expected, rtol=1e-9)
@@ -279,9 +299,7 @@ def test_train_loss_and_score_are_means_over_rows_and_the_last_batch_is_a_short_
 def test_steps_of_an_epoch(monkeypatch, rows, batch, steps):
     train, validation = digits(rows)
     made = trainer(network(), epochs=2, batch_size=batch)
-    taken = []
-    step = made.step
-    monkeypatch.setattr(made, "step", lambda: taken.append(1) or step())
+    taken = rates_used(monkeypatch)
     made.fit(train, validation)
     assert len(taken) == 2 * steps
 
@@ -329,9 +347,8 @@ def test_r2_and_the_squared_error_are_scikit_learns():
 
 @pytest.mark.parametrize("predicted", [[1.0, 1.0, 1.0], [1.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
 def test_r2_of_equal_targets_is_finite_and_scikit_learns(predicted):
-    made = trainer(Logistic((10,), 1), loss=MeanSquaredError(), task="regression")
-    outputs, targets = torch.tensor(predicted)[:, None], torch.ones(3)
-    assert made.score(outputs, targets) == r2_score(targets, predicted)
+    targets = torch.ones(3)
+    assert r2(torch.tensor(predicted), targets.double()) == r2_score(targets, predicted)
 
 
 def test_rows_come_in_another_order_each_epoch_and_each_once():
@@ -380,11 +397,11 @@ def scripted(monkeypatch, scores, losses=None, epochs=None, **settings):
     told = ({"validation_loss": loss, "validation_score": score} for loss, score in zip(losses, scores, strict=True))
     after = []
 
-    def validate(rows):
+    def measure(self):
         after.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return next(told)
+        return [next(told)]
 
-    monkeypatch.setattr(made, "validate", validate)
+    monkeypatch.setattr(Trainer, "measure", measure)
     trained = made.fit(train, validation)
     assert_same_weights(trained.weights, after[trained.kept_epoch - 1], rtol=0, atol=0)
     return trained
@@ -409,7 +426,7 @@ def test_the_epoch_kept_by_r2(monkeypatch):
     train, validation = diabetes()
     made = trainer(Logistic((10,), 1), loss=MeanSquaredError(), task="regression", monitor="r2")
     told = iter([-3.0, 0.4, 0.2])
-    monkeypatch.setattr(made, "validate", lambda rows: {"validation_loss": 1.0, "validation_score": next(told)})
+    monkeypatch.setattr(Trainer, "measure", lambda self: [{"validation_loss": 1.0, "validation_score": next(told)}])
     assert made.fit(train, validation).kept_epoch == 2
 
 
@@ -716,23 +733,18 @@ def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
     heard = []
     made = trainer(network(), epochs=1, reports_per_epoch=2, monitor="loss")
     made.fit(train, validation, report=lambda *told: heard.append(told))
-    other, halfway = trainer(network(), epochs=1), []
-    rates = other.parts.schedule.rates(other.base_rate, 1, 4)
-
-    def look(step):
-        if step == 2:
-            halfway.append(other.glance(validation))
-
-    other.settings = replace(other.settings, monitor="loss")
-    other.epoch(train, 32, rates, look)
-    assert heard[0] == (1, halfway[0])
+    other = trainer(network(), epochs=1, monitor="loss")
+    again = Trainer([other], [Sets(train, validation)])
+    first = torch.randperm(128, generator=other.order)[None, :64]
+    again.backend.steps(first, 32, torch.tensor([other.rates(4)[:2]]))
+    assert heard[0] == (1, again.measure()[0]["validation_loss"])
     assert heard[1][0] == 2
     assert heard[0][1] != heard[1][1]
 
 
 def test_a_figure_that_is_not_finite_within_an_epoch_is_left_to_its_end(monkeypatch):
     made = trainer(network(), epochs=2, reports_per_epoch=3)
-    monkeypatch.setattr(made, "glance", lambda rows: math.nan)
+    monkeypatch.setattr(Trainer, "glance", lambda self: {})
     assert [step for step, _ in heard_by(made)[0]] == [3, 6]
 
 
@@ -774,11 +786,11 @@ def test_bf16_trains_close_to_fp32_and_in_sixteen_bits():
 def test_compile_hands_the_network_to_torch_compile(monkeypatch):
     handed = []
     monkeypatch.setattr(torch, "compile", lambda model: handed.append(model) or model)
-    model = network()
-    trainer(model)
+    model, data = network(), digits(40)
+    trainer(model).fit(*data)
     assert handed == []
-    trainer(model, compile=True)
-    assert handed == [model]
+    trainer(model, compile=True).fit(*data)
+    assert handed[0] is model
 
 
 @pytest.mark.parametrize(
@@ -851,9 +863,9 @@ def test_forward_all_takes_portions_and_changes_no_figure(monkeypatch):
     model = network(batch_norm=True, dropout=0.5)
     sizes = []
     model.flatten.register_forward_hook(lambda layer, args, output: sizes.append(len(output)))
-    whole = forward_all(model, validation.inputs)
-    monkeypatch.setattr("hypermap.trainer.EVALUATION_ROWS", 40)
-    parts = forward_all(model, validation.inputs)
+    whole = backend.forward_all(model, validation.inputs)
+    monkeypatch.setattr(backend, "EVALUATION_ROWS", 40)
+    parts = backend.forward_all(model, validation.inputs)
     assert sizes == [150, 40, 40, 40, 30]
     torch.testing.assert_close(parts, whole)
     assert not whole.requires_grad

@@ -14,7 +14,7 @@ from hypermap.data import prepare
 from hypermap.data.sources import Raw
 from hypermap.data.transform import read_manifest, read_transform
 from hypermap.errors import UserError
-from hypermap.fits import Folds
+from hypermap.folds import Folds
 from hypermap.validation import Fold, GroupKFold, Holdout, KFold, Pool, TimeSeries, derived_seed
 
 SOURCES = {

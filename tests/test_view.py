@@ -11,7 +11,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from hypermap.errors import UserError
+from hypermap.files import write_json
 from hypermap.search.study import PURPOSE, RECORD, RESULT
+from hypermap.study_report import noise
 from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import Thresholds, read_thresholds
 from hypermap.study_report.view import BASELINE, Axis
@@ -207,3 +209,33 @@ def test_a_goal_is_one_line():
     made = study(trial(0.5))
     made.set_user_attr(PURPOSE, {"goal": "what\n\n# it was for"})
     assert read(made).goal == "what # it was for"
+
+
+@pytest.mark.parametrize(
+    ("backend", "again", "order", "known"),
+    [
+        ("eager", 0.5, "seed: 1", True),
+        ("eager", 0.51, "seed: 1", False),
+        ("vmap", 0.51, "seed: 1  # a comment", True),
+        ("vmap", 0.53, "seed: 1", False),
+        ("vmap", 0.51, "seed: 2", False),
+        ("vmap", 0.51, "seed: [", False),  # edited by hand
+    ],
+)
+def test_the_pipelines_test_is_the_best_trials_where_it_came_to_its_score_again(
+    tmp_path, monkeypatch, backend, again, order, known
+):
+    monkeypatch.setattr(noise, "tolerance", lambda view: 0.02)
+    files = {
+        "study/0/validation.json": {"validation_accuracy": 0.5},
+        "reports/validation.json": {"validation_accuracy": again},
+        "reports/test.json": {"test_accuracy": 0.4},
+        "reports/intervals.json": {"test": {"accuracy": [0.3, 0.5]}},
+    }
+    for name, content in files.items():
+        write_json(tmp_path / name, content)
+    (tmp_path / "study/0/params.yaml").write_text("seed: 1\n")
+    (tmp_path / "params.yaml").write_text(f"{order}\n")
+    record = {"objectives": ["accuracy"], "folder": str(tmp_path / "study")}
+    view = read(study(trial(0.5, backend=backend), record=record), results=tmp_path / "reports")
+    assert view.test == ({"accuracy": (0.4, 0.3, 0.5)} if known else {})

@@ -12,7 +12,7 @@ from hypermap import classical, machine
 from hypermap.data.transform import Transform, read_manifest
 from hypermap.errors import UserError
 from hypermap.files import write_json
-from hypermap.fits import Folds
+from hypermap.folds import Folds
 
 RECORD = "baselines.json"
 REMEDY = "Fit them again: dvc repro --force baselines"

@@ -5,19 +5,20 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
 from hypermap.errors import UserError
 
+CODE = (".py", ".cpp", ".h")
 SYNCING = 8  # files brought to the disk at a time
 
 _together: ContextVar[set[Path] | None] = ContextVar("files to bring to the disk together", default=None)
@@ -31,22 +32,28 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written to; the old file is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _created(temporary) as file:
             file.write(content)
             file.flush()
             if (together := _together.get()) is None:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; ours are as public as any other
         temporary.replace(path)
         if together is not None:
             together.add(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _created(path: Path) -> BinaryIO:
+    """A new file, its folder made where there is none: to look for that first takes as long as to write."""
+    try:
+        return path.open("xb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
 
 
 @contextmanager
@@ -126,12 +133,6 @@ def fingerprint(value: Any) -> str:
 
 @cache
 def fingerprint_of_code(folder: Path, *others: Path) -> str:
-    """The SHA-256 of the Python files below a folder, and of others: as they were at the first call, when imported."""
-    sources = {*folder.rglob("*.py"), *others}
+    """The SHA-256 of the code below a folder, Python's and C++, and of others: as it was at the first call."""
+    sources = {path for path in folder.rglob("*") if path.suffix in CODE} | {*others}
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,18 +12,14 @@ import numpy as np
 import torch
 
 from hypermap import classical, machine, outcome
-from hypermap.data.transform import Split, Transform
+from hypermap.data.transform import Split
+from hypermap.errors import UserError
+from hypermap.folds import Rows
+from hypermap.member import Member, Report, Settings, Trained, unheard
 from hypermap.parts import Inputs, make_parts, understand
-from hypermap.trainer import Report, Settings, Trainer, unheard
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What one training learns from and is judged by, as `transform` makes it, on the CPU."""
-
-    train: Split
-    validation: Split
-    transform: Transform
+from hypermap.stack import choice, native
+from hypermap.stack.fitting import kind
+from hypermap.trainer import Sets, train_alone
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,9 @@ class Learner(Protocol):
     threads: int
     parameters: int | None  # the weights' number
     environment: dict[str, str]  # what the figures depend on beside the configuration
+    backend: str  # what carries out the steps, of `hypermap.stack.choice.BACKENDS`
 
-    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:
+    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard, quiet: bool = True) -> Learned:
         """Train, going on from what `state` holds, and leave there the state."""
         ...
 
@@ -74,12 +72,15 @@ class Networks:
         self.device = machine.choose_device(settings.device)
         self.inputs = understand(configuration["model"], manifest)
         with machine.told_out_of_memory(settings.batch_size):
-            model = make_parts(configuration, manifest, torch.device("cpu")).model
-        self.parameters: int | None = sum(parameter.numel() for parameter in model.parameters())
-        self.threads = settings.threads or machine.choose_threads(model, settings.batch_size)
+            self.parts = make_parts(configuration, manifest, torch.device("cpu"))
+        self.model = self.parts.model
+        self.parameters: int | None = sum(parameter.numel() for parameter in self.model.parameters())
+        self.threads = settings.threads or machine.choose_threads(self.model, settings.batch_size)
+        choice.check_name(settings.backend)
+        self.backend = "eager" if settings.backend == "auto" else settings.backend
         self.environment = machine.environment(self.device, self.threads)
 
-    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:
+    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard, quiet: bool = True) -> Learned:
         """Train, and load the best epoch's weights.
 
         Raises:
@@ -87,20 +88,73 @@ class Networks:
             OutOfMemory: the network and its batches are too large.
             UserError: a state that cannot be read.
         """
-        manifest = rows.transform.manifest
         with machine.told_out_of_memory(self.settings.batch_size):
-            torch.manual_seed(seed)
-            inputs = understand(self.configuration["model"], manifest)  # another fold may know other categories
-            parts = make_parts(self.configuration, manifest, self.device)
-            trainer = Trainer(parts, self.settings, manifest["task"], seed, self.device)
-            train, validation = (_on(self.device, split, inputs) for split in (rows.train, rows.validation))
-            parts.loss.fit(train.targets, len(manifest["classes"]))
-            # Whoever is reported to shows how far it is.
-            trained = trainer.fit(train, validation, state, quiet=report is not unheard, report=report)
-            parts.model.load_state_dict(trained.weights)
-            network = outcome.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
-            predictions = network(rows.validation.inputs.to(self.device))
-        history, kept = trained.history, trained.kept_epoch
+            member = self.begin(rows, seed, state)
+            backend = partial(choice.make, self.backend, threads=self.threads)
+            trained = train_alone(member, self.sets(rows, member), report, quiet, backend)
+            return self.end(rows, member, trained)
+
+    def begin(self, rows: Rows, seed: int, state: Path | None = None, own: bool = False) -> Member:
+        """What trains on these rows, made from its seed.
+
+        Args:
+            rows: see `Rows`.
+            seed: of torch's global generator, from which the weights are drawn, and of the member's own.
+            state: see `Member`.
+            own: whether its dropout goes on from a copy of the global generator, which others use as well.
+        """
+        torch.manual_seed(seed)
+        manifest = rows.transform.manifest
+        parts = make_parts(self.configuration, manifest, self.device)
+        random = torch.Generator(self.device).manual_seed(seed) if own else None
+        if random is not None and self.device.type == "cpu":
+            random.set_state(torch.get_rng_state())  # on another device, making the weights draws nothing
+        return Member(parts, self.settings, manifest["task"], seed, self.device, random, state)
+
+    def kind(self, rows: Rows | None = None) -> str:
+        """What this has in common with those that it may be stacked with.
+
+        Args:
+            rows: that it learns from, whose number and categories count as well; None where they are not known yet.
+        """
+        backends = "native too" if self.suits_kernel else "torch's"
+        if rows is None:
+            return f"{kind(self.configuration, self.model, 0)} {backends}"
+        inputs = understand(self.configuration["model"], rows.transform.manifest)
+        own = kind(self.configuration, self.model, len(rows.train.targets))
+        return f"{own} {inputs.shape} {inputs.runtime} {backends}"
+
+    @cached_property
+    def suits_kernel(self) -> bool:
+        """Whether the native kernel may be what trains this, and can: else it would end a stack that others are in."""
+        if self.settings.backend not in ("auto", "native") or self.device.type != "cpu":
+            return False
+        try:
+            optimizer = self.parts.make_optimizer(list(self.model.parameters()))
+        except UserError:  # it is told when it trains
+            return False
+        return native.why_not(self.parts, optimizer, self.settings.precision) is None
+
+    def example(self, rows: Rows) -> tuple[torch.nn.Module, torch.Tensor]:
+        """A network for these rows, and the inputs that it learns from, on the CPU."""
+        manifest = rows.transform.manifest
+        inputs = understand(self.configuration["model"], manifest).encode(rows.train.inputs)
+        return make_parts(self.configuration, manifest, torch.device("cpu")).model, inputs
+
+    def sets(self, rows: Rows, member: Member) -> Sets:
+        """The rows as the network takes them, on its device; the loss is fitted to their targets."""
+        inputs = understand(self.configuration["model"], rows.transform.manifest)  # a fold may know other categories
+        sets = Sets(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
+        member.parts.loss.fit(sets.train.targets, len(rows.transform.manifest["classes"]))
+        return sets
+
+    def end(self, rows: Rows, member: Member, trained: Trained) -> Learned:
+        """The network with its best epoch's weights, and what that comes to."""
+        parts, history, kept = member.parts, trained.history, trained.kept_epoch
+        inputs = understand(self.configuration["model"], rows.transform.manifest)
+        parts.model.load_state_dict(trained.weights)
+        network = outcome.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
+        predictions = network(rows.validation.inputs.to(self.device))
         loss = {"loss": history[kept - 1]["validation_loss"]}
         return Learned(
             network,
@@ -122,6 +176,7 @@ class Families:
     """Fits the families of scikit-learn, on the CPU; how a network is trained has no part in it."""
 
     parameters: int | None = None
+    backend = "eager"
 
     def __init__(self, configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> None:
         self.choice, self.seed = configuration["model"], configuration["seed"]
@@ -130,7 +185,7 @@ class Families:
         self.environment = machine.environment(torch.device("cpu"), self.threads)
         self.last: classical.Model | None = None
 
-    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard) -> Learned:
+    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard, quiet: bool = True) -> Learned:
         """Fit; `state` has nothing to go on from, and there is nothing to report before the end.
 
         Raises:

@@ -185,6 +185,9 @@ class Auto:
 
     It is that loss, value for value: its arguments are those of `CrossEntropy`, which numbers have no use for.
 
+    Attributes:
+        stands_for: that loss, once `check` has told it of the task.
+
     Raises:
         UserError: as `CrossEntropy`.
     """
@@ -193,36 +196,36 @@ class Auto:
         self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
     ) -> None:
         self._given = {"label_smoothing": label_smoothing, "class_weights": class_weights}
-        self._loss: Loss = CrossEntropy(label_smoothing, class_weights)
+        self.stands_for: Loss = CrossEntropy(label_smoothing, class_weights)
 
     @property
     def task(self) -> Task:
         """What it is for; of numbers, once `check` has told it so."""
-        return self._loss.task
+        return self.stands_for.task
 
     def check(self, task: str, classes: int) -> None:
         """Take the loss for this task; refuse what that has no use for, and what it refuses itself."""
         if task == MeanSquaredError.task:
             if given := ", ".join(f"loss.{key} is {value!r}" for key, value in self._given.items() if value):
                 raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
-            self._loss = MeanSquaredError()
-        self._loss.check(task, classes)
+            self.stands_for = MeanSquaredError()
+        self.stands_for.check(task, classes)
 
     def outputs(self, classes: int) -> int:
         """One logit for each class, or one value."""
-        return self._loss.outputs(classes)
+        return self.stands_for.outputs(classes)
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
         """As the loss that it stands for."""
-        self._loss.fit(train_targets, classes)
+        self.stands_for.fit(train_targets, classes)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch."""
-        return self._loss(outputs, targets)
+        return self.stands_for(outputs, targets)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities (rows, classes), or values (rows,)."""
-        return self._loss.predictions(outputs)
+        return self.stands_for.predictions(outputs)
 
 
 def _for_classes(loss: str) -> str:

@@ -73,8 +73,13 @@ class _Uncompiled(ModuleType):
 
     NAME = "torch._dynamo"
 
-    def disable(self, function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
-        """The function as it is."""
+    def disable(
+        self, function: Callable[..., Any] | None = None, recursive: bool = True, **given: Any
+    ) -> Callable[..., Any]:
+        """The function as it is, of torch's own (``wrapping=False``); a person's mark is the compiler's to make."""
+        if function is None or given.get("wrapping", True):
+            marked: Callable[..., Any] = self.__getattr__("disable")(function, recursive, **given)
+            return marked
         return function
 
     def graph_break(self) -> None:
@@ -99,6 +104,17 @@ def choose_threads(model: nn.Module, batch_size: int) -> int:
     convolves = any(parameter.ndim > 2 for parameter in parameters)
     multiplications = batch_size * sum(parameter.numel() for parameter in parameters)
     return 1 if multiplications < SMALL_STEP and not convolves else CORES
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Let torch use so many CPU threads, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -129,7 +145,7 @@ def told_out_of_memory(batch_size: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError, UserError) as error:
-        if not (_wants_memory(error) or _wants_memory(error.__cause__)):  # as the cause, where a network is built
+        if not (wants_memory(error) or wants_memory(error.__cause__)):  # as the cause, where a network is built
             raise
         half = f"trainer.batch_size={batch_size // 2} (it is {batch_size})" if batch_size > 1 else "smaller inputs"
         raise OutOfMemory(
@@ -155,7 +171,8 @@ def _version(package: str) -> str:
     return metadata.version(package)  # parses a file
 
 
-def _wants_memory(error: BaseException | None) -> bool:
+def wants_memory(error: BaseException | None) -> bool:
+    """Whether an error is for want of memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WANT_OF_MEMORY)

@@ -18,7 +18,7 @@ from hypermap.errors import UserError
 from hypermap.files import durable_together, write_csv, write_json
 from hypermap.losses import Loss
 from hypermap.parts import Inputs, make_parts, understand
-from hypermap.trainer import EVALUATION_ROWS, forward_all
+from hypermap.stack.backend import EVALUATION_ROWS, forward_all
 
 MODEL, ESTIMATOR = "model.safetensors", classical.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"

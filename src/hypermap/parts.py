@@ -9,16 +9,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hypermap.augment import Augment
 from hypermap.build import build, check_arguments, locate
 from hypermap.errors import UserError
 from hypermap.families import Family
 from hypermap.losses import Loss
+from hypermap.regularizers import Regularizer
+from hypermap.schedules import Schedule
 from hypermap.tables.layout import Layout
-from hypermap.trainer import Parts
 
 # What the program adds to a choice's own values when it builds it; a model that has a `layout` is given that, too.
 RUNTIME = {"model": ("input_shape", "outputs"), "optimizer": ("params",)}
 GROUPS = ("model", "optimizer", "scheduler", "loss", "regularizer", "augment")
+
+
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training run is made of, built and ready."""
+
+    model: nn.Module
+    loss: Loss
+    make_optimizer: MakeOptimizer
+    schedule: Schedule
+    regularizer: Regularizer
+    augment: Augment
 
 
 @dataclass(frozen=True)

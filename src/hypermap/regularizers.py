@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hypermap.flat import FlatParameters
@@ -35,9 +37,9 @@ class Regularizer:
             gradient.mul_(torch.clamp(self.clip_norm / (norm + 1e-6), max=1.0))
         return norm
 
-    def clipped(self, norms: Tensor) -> float:
+    def clipped(self, norms: NDArray[np.float64]) -> float:
         """The share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
-        return 0.0 if self.clip_norm is None else (norms > self.clip_norm).float().mean().item()
+        return 0.0 if self.clip_norm is None else float((norms > self.clip_norm).mean())
 
     def stops(self, epochs_done: int, best_epoch: int) -> bool:
         """Whether the patience is at its end; epochs count from 1."""

@@ -38,9 +38,9 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
 
         return train_trial(configuration, prepare(configuration, files_of(trial)), trial)
     prepared = prepare(configuration)
-    from hypermap.experiment import train
+    from hypermap.experiment import Asked, train
 
-    result = train(configuration, prepared, output, output / "validation.json")
+    result = train(Asked(configuration, prepared, output, output / "validation.json"))
     print(told(result))
     print(f"Model and history: {output}")
     return result.objective

@@ -1,9 +1,10 @@
 """What Hypermap's own training tells a sweep: its objective, what a study must match, and each trial's version."""
 
+import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from filelock import FileLock
@@ -16,30 +17,37 @@ from hypermap.errors import UserError
 from hypermap.files import fingerprint_of_code, write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
-from hypermap.search.application import About, Application, without
+from hypermap.search.application import About, Application, End, Job, without
 from hypermap.search.storage import REPORTS, lock_folder
 from hypermap.search.study import RECORD
-from hypermap.search.trial import RunningTrial
+from hypermap.search.trial import RunningTrial, report_all
+from hypermap.search.worker import raising
 from hypermap.study_report.verdict import read_thresholds
 from hypermap.validate import validate
+
+if TYPE_CHECKING:  # torch takes seconds
+    from hypermap.experiment import Asked, Result
 
 METRICS = "validation.json"
 NUMBERS = {"r2", "rmse", "mae"}  # figures that only a regression has; below, only a classification
 CLASSES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "calibration_error"}
 TABLE = "hypermap.tables.source.table"
 DECIDE_FILES = {"path", "test_path", "dataset", "root"}  # of a table's keys
-IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "data.root")
+IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "trainer.backend", "data.root")
 
 
 class Training(Application):
     """Sweeps of `hypermap.experiment.train`.
 
     Args:
-        prepare: from a configuration to the folder of its prepared data, made first where it is not there.
+        prepare: from a configuration, and what its files are to be, to the folder of its prepared data, made first
+            where it is not there (`hypermap.runs.prepare`).
         base: the text of the order that trials' own start from.
     """
 
-    def __init__(self, prepare: Callable[[Configuration], Path], base: str) -> None:
+    stacks = True
+
+    def __init__(self, prepare: Callable[..., Path], base: str) -> None:
         self.prepare = prepare
         self.base = base
         self.study = ""
@@ -82,6 +90,45 @@ class Training(Application):
         identity = {"configuration": fixed, "data": data, "code": {"src/": fingerprint_of_code(ROOT / "src")[:16]}}
         seed = int(configuration["seed"])
         return About(names, directions, seed, _horizon(configuration, searched), identity)
+
+    def stack_size(self, configuration: Mapping[str, Any]) -> int:
+        """How many trainings like this are best done at once, by a measurement of a moment; 1 where a stack is slow."""
+        from hypermap import machine
+        from hypermap.fits import Fitter
+        from hypermap.together import stack_size
+
+        machine.make_repeatable()
+        return stack_size(Fitter(configuration, self.prepare(dict(configuration))))
+
+    def together(self, jobs: Sequence[Job], end: End) -> None:
+        """Train trials, those that fit together as stacks."""
+        from hypermap.experiment import Asked, Result, train_together
+
+        if (
+            not gc.get_freeze_count()
+        ):  # what is imported is never garbage: to look for some in it takes a tenth of a sweep
+            gc.freeze()
+        jobs[0].trial.pause()
+        of: dict[Asked, Job] = {}
+        for job in jobs:
+            try:
+                prepared = self.prepare(job.configuration, files_of(job.trial))
+            except UserError as error:
+                end(job, raising(error))
+            else:
+                of[_asked(job.configuration, prepared, job.trial)] = job
+
+        def tell(told: Mapping[Asked, tuple[int, float]]) -> dict[Asked, Exception]:
+            pruned = report_all([(of[asked].trial, *value) for asked, value in told.items()])
+            return {asked: pruned[of[asked].trial.number] for asked in told if of[asked].trial.number in pruned}
+
+        def ended(asked: Asked, run: Callable[[], Result]) -> None:
+            end(of[asked], lambda: _objectives(asked.configuration, run(), of[asked].trial))
+
+        def say(asked: Asked, reason: str) -> None:
+            print(f"Trial {of[asked].trial.number} trains by itself: {reason}", flush=True)
+
+        train_together(list(of), tell, ended, say)
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
         """Keep the code and the menu as they are now, as a Git tree."""
@@ -152,10 +199,16 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
     from hypermap.experiment import train  # seconds, in which a person may have asked to stop
 
     trial.pause()
-    if "seed" not in trial.values:
-        configuration = {**configuration, "seed": trial.seed}
-    result = train(
-        configuration,
+    asked = _asked(configuration, prepared, trial)
+    return _objectives(asked.configuration, train(asked), trial)
+
+
+def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "Asked":
+    """A trial's training: with its own seed, unless that is searched."""
+    from hypermap.experiment import Asked
+
+    return Asked(
+        configuration if "seed" in trial.values else {**configuration, "seed": trial.seed},
         prepared,
         trial.folder,
         trial.folder / METRICS,
@@ -164,15 +217,24 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
         refit=False,
         measure_latency="latency_ms" in trial.objectives,
     )
-    # The number of threads changes the last digits of a sum, so it belongs to what makes the figures.
-    trainer = {**configuration["trainer"], "threads": result.threads}
-    trial.configuration = {**configuration, "trainer": trainer}
+
+
+def _objectives(configuration: Mapping[str, Any], result: "Result", trial: RunningTrial) -> list[float]:
+    """What the sweep asks for, of a trial's result, which is noted in the trial.
+
+    Raises:
+        UserError: an objective that validation does not give.
+    """
+    # The number of threads and the kernel change the last digits of a sum, so they belong to what makes the figures.
+    own = {"threads": result.threads} | ({"backend": "native"} if result.backend == "native" else {})
+    trial.configuration = {**configuration, "trainer": {**configuration["trainer"], **own}}
     told = result.figures | ({} if result.parameters is None else {"parameters": result.parameters})
     figures = {**told, "latency_ms": result.latency_ms, "seconds": result.seconds}
     trial.record |= {
         "figures": told,
         "epochs": result.epochs,
         "kept_epoch": result.kept_epoch,
+        "backend": result.backend,
         **({"scores": result.scores} if len(result.scores) > 1 else {}),
     }
     if missing := [name for name in trial.objectives if figures.get(name) is None]:

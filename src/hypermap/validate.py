@@ -209,6 +209,7 @@ RULES: dict[str, Rule] = {
     "trainer.threads": optional(integer(1)),
     "trainer.repeats": integer(1),
     "trainer.reports_per_epoch": integer(1),
+    "trainer.backend": one_of("auto", "eager", "batched", "vmap", "compiled", "native"),
     "validation.k": integer(2),
     "validation.stratified": BOOLEAN,
     "validation.repeats": integer(1),

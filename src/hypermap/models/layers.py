@@ -1,6 +1,6 @@
 """What the networks share: activations, initialisations and a dropout that is cheap on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, TypeVar, get_args
 
@@ -90,7 +90,10 @@ class Dropout(nn.Module):
 
     One 64-bit draw decides four elements, 16 bits for each. So the probability of keeping an element is a
     whole number of 65536ths; kept elements are divided by that very number, so the mean is exactly the input.
-    As in torch, the draws come from the device's global generator. Off the CPU, torch's own does the work.
+
+    Attributes:
+        generator: what the draws come from, on the inputs' device; None, as in torch, for the device's global one.
+        masks: where set, the masks to multiply by, one for each call, which somebody has drawn before.
 
     Raises:
         UserError: `rate`, the share of elements set to zero, lies outside [0, 1).
@@ -101,25 +104,39 @@ class Dropout(nn.Module):
         if not 0 <= rate < 1:
             raise UserError(f"dropout is {rate}; allowed: from 0 to less than 1")
         self.rate = rate
-        self._kept = max(round((1 - rate) * 65536), 1)  # of 65536 elements
+        self.kept = max(round((1 - rate) * 65536), 1)  # of 65536 elements
+        self.generator: torch.Generator | None = None
+        self.masks: Iterator[Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Any shape and float dtype in, the same out."""
-        if not self.training or self._kept == 65536:
+        if not self.training:
             return inputs
-        if inputs.device.type != "cpu" or torch.compiler.is_compiling():  # which fuses its own draws
+        if self.masks is not None:
+            return inputs * next(self.masks)
+        if self.kept == 65536:
+            return inputs
+        if torch.compiler.is_compiling():  # which fuses its own draws
             return F.dropout(inputs, self.rate)
-        mask = torch.empty_like(inputs, requires_grad=False)
-        torch.lt(_sixteen_bits(inputs.shape), self._kept - 32768, out=mask)
-        return inputs * mask.mul_(65536 / self._kept)
+        return inputs * self.draw(torch.empty_like(inputs, requires_grad=False))
+
+    def draw(self, mask: Tensor) -> Tensor:
+        """Fill a tensor with what to multiply an input of its shape by: 0, or the inverse of the share kept."""
+        if self.kept == 65536:  # nothing is drawn, as when alone
+            return mask.fill_(1)
+        if mask.device.type == "cpu":
+            torch.lt(_sixteen_bits(mask.shape, self.generator), self.kept - 32768, out=mask)
+        else:
+            mask.bernoulli_(self.kept / 65536, generator=self.generator)
+        return mask.mul_(65536 / self.kept)
 
     def extra_repr(self) -> str:
         """What ``print(model)`` shows between the brackets."""
         return f"rate={self.rate}"
 
 
-def _sixteen_bits(shape: torch.Size) -> Tensor:
+def _sixteen_bits(shape: torch.Size, generator: torch.Generator | None = None) -> Tensor:
     """Independent int16 numbers, each of the 65536 equally probable."""
     count = shape.numel()
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     return draws.view(torch.int16)[:count].view(shape)

@@ -253,8 +253,10 @@ class CategoryEmbedding(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """(batch, columns) int64, 0 for a category that the training rows lack, to (batch, columns x width)."""
-        rows = torch.where(codes > 0, codes + self.offsets, 0)
-        return F.embedding(rows, self.table, padding_idx=0).flatten(1)
+        known = codes > 0
+        rows = torch.where(known, codes + self.offsets, 0)
+        # Not by padding_idx, whose gradient torch.func.vmap (2.13) leaves out for the first of the members alone.
+        return (F.embedding(rows, self.table) * known.unsqueeze(2)).flatten(1)
 
 
 def table_layout(model: str, input_shape: tuple[int, ...], layout: Layout | None) -> Layout:

@@ -30,7 +30,7 @@ class AutoPruner(BasePruner):
     than all others were at any of their steps: what a search has found is trained to its end. But a leader among few
     is nothing found, so the first `STARTUP` trials have no such privilege once one of them is complete; nor has one
     that no longer improves where a fifth of all trials went further. A trial whose first three reports are another's
-    value for value is the same one again, and is stopped.
+    value for value is the same one again, and is stopped; of two that are equally far, the later one.
 
     Args:
         max_resource: steps of a full trial, where that is known; its last step is not compared.
@@ -65,7 +65,13 @@ class AutoPruner(BasePruner):
             rank > max(1.0, n / (self.eta * step))
             or (not leads and (stagnates or passed >= 1 + n / (2 * math.sqrt(step))))
             or (stagnates and passed >= n / 5)
-            or (own.start is not None and any(course.start == own.start for course in courses))
+            or (
+                own.start is not None
+                and any(
+                    course.start == own.start and (course.last > step or other.number < trial.number)
+                    for course, other in zip(courses, others, strict=True)
+                )
+            )
         )
 
     def _course(self, trial: FrozenTrial, sign: int) -> "_Course":

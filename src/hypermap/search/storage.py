@@ -14,7 +14,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy.exc import SQLAlchemyError
 
 from hypermap.errors import UserError
 
@@ -207,6 +206,8 @@ def open_storage(place: str) -> BaseStorage:
 
 def _served(place: str) -> BaseStorage:
     """A database with a server of its own; where two processes make its tables at once, one of them tries again."""
+    from sqlalchemy.exc import SQLAlchemyError  # a search without a database need not wait for it
+
     for patience_s in (0.5, 2.0):
         try:
             return RDBStorage(place)

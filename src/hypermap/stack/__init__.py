@@ -1,1 +1,1 @@
-"""The ways to train several networks of one shape as a stack, each behind the same interface."""
+"""What carries out the steps of one training, or of many as one: a backend, its choice, and what may be stacked."""

@@ -7,19 +7,19 @@ by the rounding of sums; the random draws of dropout are torch's own.
 import ctypes
 from collections.abc import Sequence
 from ctypes import Structure, c_double, c_int64, c_void_p
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hypermap.errors import OutOfMemory
-from hypermap.flat import FlatParameters
 from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from hypermap.member import Member
 from hypermap.models import MLP, Logistic
 from hypermap.models.layers import Dropout
+from hypermap.parts import Parts
+from hypermap.stack.backend import Steps
 from hypermap.stack.native_build import kernel
-from hypermap.trainer import Parts
 
 # In the order of the kernel's enumerations.
 ACTIVATIONS: list[type[nn.Module]] = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.LeakyReLU]
@@ -29,30 +29,6 @@ ADAM, ADAMW, SGD, RMSPROP, ADAGRAD = range(5)
 OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad)
 NOT_OFFERED = ("amsgrad", "maximize", "centered", "capturable", "differentiable")  # settings of those optimizers
 WHOLE = 65536  # what dropout's shares are counted in
-
-
-class Member(Protocol):
-    """One configuration in training: see `hypermap.trainer`."""
-
-    parts: Parts
-    weights: FlatParameters
-    optimizer: torch.optim.Optimizer
-    dropout: torch.Generator
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What some steps of M members came to.
-
-    Attributes:
-        outputs: (M, rows, width) float32: each step's outputs, as learned from, in the order of the rows.
-        losses: (M, steps) float32.
-        norms: (M, steps) float32: the gradient's, penalties included, before it is cut.
-    """
-
-    outputs: Tensor
-    losses: Tensor
-    norms: Tensor
 
 
 class _Network(Structure):
@@ -238,7 +214,7 @@ class _Record:
         """The fields, with the addresses of what may have moved since the last call."""
         fields, vector = self.fields, self.member.weights.vector
         self.state, fields.taken = _state(self.member.optimizer, vector)
-        self.generator = self.member.dropout.get_state() if self.drops else None
+        self.generator = self.member.random.get_state() if self.drops else None
         fields.weights, fields.generator = vector.data_ptr(), _address(self.generator)
         fields.state = (c_void_p * 2)(*(_address(tensor) for tensor in self.state))
         return fields
@@ -249,7 +225,7 @@ class _Record:
         if "step" in state:
             state["step"] += steps
         if self.generator is not None:
-            self.member.dropout.set_state(self.generator)
+            self.member.random.set_state(self.generator)
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -308,13 +284,13 @@ def _kept(model: nn.Module) -> list[int]:
         if isinstance(module, nn.Linear):
             kept.append(WHOLE)
         elif isinstance(module, Dropout):
-            kept[-1] = module._kept
+            kept[-1] = module.kept
     return kept
 
 
 def _plain(loss: Loss) -> Loss:
     """The loss that one stands for."""
-    return loss._loss if isinstance(loss, Auto) else loss
+    return loss.stands_for if isinstance(loss, Auto) else loss
 
 
 def _positive_weight(loss: Loss) -> float:

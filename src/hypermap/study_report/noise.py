@@ -16,6 +16,10 @@ TOP = 20
 """No more of the best trials are asked: bad configurations often shake far more than those that can win."""
 
 
+TOLERANCE_SD = 3.0
+"""Deviations of the noise within which such a trial's score is repeated."""
+
+
 @dataclass(frozen=True)
 class Noise:
     """How far the objective of one trial moves when nothing but the seed, or the fold, changes.
@@ -48,6 +52,15 @@ def noise(view: View) -> Noise | None:
         if found is not None and math.isfinite(found.sd):
             return found
     return None
+
+
+def tolerance(view: View) -> float | None:
+    """How far a trial of a `ROUNDING` backend may come from its score when trained again; None where not known.
+
+    It differs by the rounding of sums at first, which training enlarges, but not beyond what another seed would do.
+    """
+    known = noise(view)
+    return None if known is None else TOLERANCE_SD * known.sd
 
 
 def chance(view: View, scores: Sequence[float]) -> float | None:

@@ -9,11 +9,12 @@ from hypermap.report.wording import value as typed
 from hypermap.search.watch import figure, short
 from hypermap.study_report.checks import STEPS, is_answered, next_steps, report_command
 from hypermap.study_report.course import trained
+from hypermap.study_report.noise import tolerance
 from hypermap.study_report.sentences import many, percent
 from hypermap.study_report.statistics import difference, estimate
 from hypermap.study_report.trade_off import pareto_front
 from hypermap.study_report.verdict import Thresholds, Verdict
-from hypermap.study_report.view import ENDED, Axis, Tried, View
+from hypermap.study_report.view import ENDED, ROUNDING, Axis, Tried, View
 
 SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "The search": (("enough", "edge", "failures"), ("history", "best_of_n")),
@@ -211,6 +212,8 @@ def _origin(view: View) -> Iterator[str]:
     if origin.program and not any(word.lstrip("+").startswith(("sweep=", "experiment=")) for word in origin.command):
         back = f"`git checkout {origin.commit[:7]} -- params.yaml`" if origin.commit else "your version control"
         yield f"The commands start from `params.yaml` as it was when the search began; {back} brings it back."
+    if repeated := _repeated(view):
+        yield repeated
     facts = []
     if origin.commit:
         facts.append(f"commit `{origin.commit[:7]}`" + (" with edits that were not committed" if origin.dirty else ""))
@@ -226,3 +229,25 @@ def _origin(view: View) -> Iterator[str]:
         facts.append(f"storage `{origin.storage}`")
     if facts:
         yield f"{'; '.join(facts)}."
+
+
+def _repeated(view: View) -> str:
+    """How exactly a trial's score comes again when it is trained by itself, as it was recorded."""
+    ended = [trial for trial in view.ended if trial.backend is not None]
+    rounding = [trial for trial in ended if trial.backend in ROUNDING]
+    exact = len(ended) - len(rounding)
+    told = []
+    if exact:
+        kernel = any(trial.backend == "native" for trial in ended)
+        needs = " (of the native kernel: with a C++ compiler, on a processor of this kind)" if kernel else ""
+        told.append(f"{many(exact, 'trial')} can be trained again to the same bits{needs}.")
+    if rounding:
+        known = tolerance(view)
+        within = "its noise, which is not known here" if known is None else f"{figure(known)} of {view.objective}"
+        backends = ", ".join(sorted({str(trial.backend) for trial in rounding}))
+        told.append(
+            f"{many(len(rounding), 'trial')} trained in stacks by torch ({backends}), whose sums round otherwise than "
+            f"those of one training: trained again, a score agrees within {within}"
+            + ("." if known is None else ", three times what chance moves it.")
+        )
+    return " ".join(told)

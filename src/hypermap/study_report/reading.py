@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.menu import ORDER
 from hypermap.search.mapping import mapping
 from hypermap.search.storage import STUDIES
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, epochs, outcome
-from hypermap.study_report.view import BASELINE, Axis, Confirmed, Origin, Tried, View
+from hypermap.study_report.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
 
 VALIDATION, TEST, INTERVALS = "validation.json", "test.json", "intervals.json"
 
@@ -64,7 +66,7 @@ def read(
     if (folder := view.origin.folder) is not None:
         view = replace(view, histories=_histories(folder, view.ranking[:best]))
         if results is not None and view.best is not None:
-            view = replace(view, test=_tested(folder / str(view.best.number), results))
+            view = replace(view, test=_tested(view, view.best, folder / str(view.best.number), results))
     return view
 
 
@@ -89,6 +91,7 @@ def _tried(trial: FrozenTrial) -> Tried:
         epochs=epochs(trial),
         seconds=seconds,
         kept_epoch=result.get("kept_epoch"),
+        backend=result.get("backend"),
         seed=result.get("seed"),
         error=result.get("error"),
         began=trial.datetime_start,
@@ -195,14 +198,29 @@ def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str
     return histories
 
 
-def _tested(trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
-    """The pipeline's test figures with their intervals, if it trained what the trial was: the same to the last bit."""
+def _tested(view: View, best: Tried, trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
+    """The pipeline's test figures with their intervals, if it trained what the trial was.
+
+    Its validation figures are then the same to the last bit; of a trial that no training by itself repeats so, the
+    objective is as close as `tolerance` says.
+    """
     try:
-        if (trial / VALIDATION).read_bytes() != (results / VALIDATION).read_bytes():
+        same = (trial / VALIDATION).read_bytes() == (results / VALIDATION).read_bytes()
+        if not same and (best.backend not in ROUNDING or not _close(view, trial, results)):
             return {}
         figures = json.loads((results / TEST).read_text(encoding="utf-8"))
         intervals = json.loads((results / INTERVALS).read_text(encoding="utf-8"))["test"]
         told = {name.removeprefix("test_"): value for name, value in figures.items()}
         return {name: (value, *intervals[name]) for name, value in told.items() if name in intervals}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not run yet, or edited by hand
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # not run yet, or edited by hand
         return {}
+
+
+def _close(view: View, trial: Path, results: Path) -> bool:
+    """Whether the pipeline's order is the trial's, and its objective as near as it is to be."""
+    from hypermap.study_report.noise import tolerance  # brings matplotlib, which a search has no use for
+
+    name, known = f"validation_{view.objective}", tolerance(view)
+    recorded, repeated = (json.loads((folder / VALIDATION).read_text(encoding="utf-8")) for folder in (trial, results))
+    orders = [yaml.safe_load((folder / ORDER).read_text(encoding="utf-8")) for folder in (trial, results.parent)]
+    return orders[0] == orders[1] and known is not None and abs(recorded[name] - repeated[name]) <= known

@@ -20,6 +20,10 @@ ENDED = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 FAILURES = ENDED[2:]
 
 
+ROUNDING = frozenset({"batched", "vmap", "compiled"})
+"""Backends whose sums round otherwise than those of a training by itself."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One searched parameter.
@@ -88,6 +92,7 @@ class Tried:
         epochs: trained for, as far as it is known.
         seconds: from its beginning to its end; None where it is not known.
         kept_epoch: the best epoch, from 1; None where it is not known.
+        backend: what carried out its training's steps, of `hypermap.stack.choice.BACKENDS`; None where it is not known.
     """
 
     number: int
@@ -100,6 +105,7 @@ class Tried:
     epochs: int = 0
     seconds: float | None = None
     kept_epoch: int | None = None
+    backend: str | None = None
     seed: int | None = None
     error: str | None = None
     began: datetime | None = None

@@ -1,21 +1,18 @@
 """A table's rows as arrays, filled batch by batch, so that memory holds them and one batch."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from hypermap.errors import UserError
+from hypermap.memory import free_memory
 from hypermap.tables.columns import UNSEEN, Column, Target
 from hypermap.tables.reading import Table
 from hypermap.tables.schema import Matrix, Schema
 
 COPIES = 7  # of the matrix, at the peak of reading, splitting and preparing it (measured: 5.9 to 7.0)
-LIMIT = Path("/sys/fs/cgroup/memory.max")
-USED = Path("/sys/fs/cgroup/memory.current")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def _check_groups(batch: pl.DataFrame, name: str, first_row: int) -> None:
 
 def _check_memory(table: Table, columns: int) -> None:
     """Refuse a matrix that would not fit."""
-    needed, free = COPIES * 8 * table.size * columns, _free_memory()
+    needed, free = COPIES * 8 * table.size * columns, free_memory()
     if free is not None and needed > free:
         raise UserError(
             f"{table.name}: {table.size:,} rows of {columns} columns take about {needed / 1e9:.1f} GB to prepare, and "
@@ -138,19 +135,3 @@ def _check_memory(table: Table, columns: int) -> None:
             f"{int(table.size * free / needed):,} of the rows, or take a machine with more memory. (data.rows is "
             "applied after reading, so it does not help here.)"
         )
-
-
-def _free_memory() -> int | None:
-    """Bytes that this process could still take; None where nobody tells."""
-    free = list(_limits())
-    return min(free) if free else None
-
-
-def _limits() -> Iterator[int]:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        yield next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-        if (limit := LIMIT.read_text(encoding="ascii").strip()) != "max":
-            yield int(limit) - int(USED.read_text(encoding="ascii"))
-    except (OSError, StopIteration, ValueError):
-        return
