@@ -43,7 +43,7 @@ check: $(VENV)/installed  ## ruff and mypy
 test: $(VENV)/installed  ## the whole test suite
 	@pytest
 
-bench: $(VENV)/installed  ## samples per second beside other trainers, which get an environment of their own
+bench: $(VENV)/installed  ## speed of a training and of a stack beside other trainers, which get an environment of their own
 	@$(MAKE) -C benchmarks PYTHON=$(abspath $(VENV))/bin/python
 
 format: $(VENV)/installed  ## let ruff mend what it can
