@@ -19,6 +19,7 @@ from hypermap.files import write_json
 from hypermap.search.study import BUDGET, PURPOSE, RESULT, WHERE
 from hypermap.study_report.checks import CHECKS, STEPS, judge, next_steps
 from hypermap.study_report.command import Asked
+from hypermap.study_report.noise import noise
 from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.write import folder_of, write_report
@@ -121,6 +122,30 @@ def test_every_kind_of_study_has_a_sensible_page(kind, tmp_path):
     told = json.loads((folder / "study.json").read_text())
     assert [entry["level"] for entry in told["verdicts"]] == [verdict.level for verdict in verdicts]
     assert sum(told["trials"].values()) == len(view.trials)
+
+
+@pytest.mark.parametrize(
+    ("backends", "told", "untold"),
+    [
+        (["eager"], ["8 trials can be trained again to the same bits."], ["kernel", "in stacks"]),
+        (["native"], ["8 trials can be trained again to the same bits (of the native kernel"], ["in stacks"]),
+        (["native", "vmap"], ["4 trials can be", "4 trials trained in stacks by torch (vmap)"], []),
+        ([None], [], ["same bits", "in stacks"]),  # plain Optuna's
+    ],
+)
+def test_how_exactly_trials_repeat_is_said(tmp_path, backends, told, untold):
+    made = trials(8, steps=12)
+    for number, trial in enumerate(made):
+        if backend := backends[number % len(backends)]:
+            trial.set_user_attr(RESULT, {"outcome": "complete", "backend": backend})
+    view = read(study(made))
+    write_report(view, tmp_path, USUAL)
+    text = (tmp_path / "mine" / "report.md").read_text()
+    assert all(words in text for words in told)
+    assert not any(words in text for words in untold)
+    if "vmap" in backends:
+        within = 3 * noise(view).sd
+        assert f"agrees within {within:.4f} of {view.objective}, three times what chance moves it" in text
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path):
