@@ -30,10 +30,9 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
     rows = hypermap_rows(work)
     learners = [learner(work, rows, number, members) for number in range(members)]
     first = learners[0]
-    begun = [own.begin(rows, own.configuration["seed"], own=members > 1) for own in learners]
-    sets = [first.sets(rows, member) for member in begun[:1]] * members
-    for member in begun[1:]:
-        member.parts.loss.fit(sets[0].train.targets, len(rows.transform.manifest["classes"]))
+    shared = first.sets(rows)
+    begun = [own.begin(rows, shared, own.configuration["seed"], own=members > 1) for own in learners]
+    sets = [shared] * members
     chosen = backend
     if backend == "auto":
         chosen = fastest(first, rows, members)
@@ -89,13 +88,10 @@ def fastest(first: Any, rows: Any, members: int) -> str:
     from hypermap import machine
     from hypermap.stack import choice
 
-    sets = first.sets(rows, first.begin(rows, 0))
+    sets = first.sets(rows)
 
     def probe(count: int) -> list[Any]:
-        begun = [first.begin(rows, 0, own=True) for _ in range(count)]
-        for member in begun:
-            member.parts.loss.fit(sets.train.targets, len(rows.transform.manifest["classes"]))
-        return begun
+        return [first.begin(rows, sets, 0, own=True) for _ in range(count)]
 
     train = sets.train
     alone, threads = first.threads, machine.CORES

@@ -89,16 +89,18 @@ class Networks:
             UserError: a state that cannot be read.
         """
         with machine.told_out_of_memory(self.settings.batch_size):
-            member = self.begin(rows, seed, state)
+            sets = self.sets(rows)
+            member = self.begin(rows, sets, seed, state)
             backend = partial(choice.make, self.backend, threads=self.threads)
-            trained = train_alone(member, self.sets(rows, member), report, quiet, backend)
+            trained = train_alone(member, sets, report, quiet, backend)
             return self.end(rows, member, trained)
 
-    def begin(self, rows: Rows, seed: int, state: Path | None = None, own: bool = False) -> Member:
-        """What trains on these rows, made from its seed.
+    def begin(self, rows: Rows, sets: Sets, seed: int, state: Path | None = None, own: bool = False) -> Member:
+        """What trains on these rows, made from its seed; its loss is fitted to their targets.
 
         Args:
             rows: see `Rows`.
+            sets: the same, as `sets` has them.
             seed: of torch's global generator, from which the weights are drawn, and of the member's own.
             state: see `Member`.
             own: whether its dropout goes on from a copy of the global generator, which others use as well.
@@ -106,6 +108,7 @@ class Networks:
         torch.manual_seed(seed)
         manifest = rows.transform.manifest
         parts = make_parts(self.configuration, manifest, self.device)
+        parts.loss.fit(sets.train.targets, len(manifest["classes"]))
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, making the weights draws nothing
@@ -141,12 +144,10 @@ class Networks:
         inputs = understand(self.configuration["model"], manifest).encode(rows.train.inputs)
         return make_parts(self.configuration, manifest, torch.device("cpu")).model, inputs
 
-    def sets(self, rows: Rows, member: Member) -> Sets:
-        """The rows as the network takes them, on its device; the loss is fitted to their targets."""
+    def sets(self, rows: Rows) -> Sets:
+        """The rows as the network takes them, on its device."""
         inputs = understand(self.configuration["model"], rows.transform.manifest)  # a fold may know other categories
-        sets = Sets(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
-        member.parts.loss.fit(sets.train.targets, len(rows.transform.manifest["classes"]))
-        return sets
+        return Sets(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
 
     def end(self, rows: Rows, member: Member, trained: Trained) -> Learned:
         """The network with its best epoch's weights, and what that comes to."""

@@ -116,17 +116,14 @@ def _choose(fitter: Fitter, size: int) -> tuple[str, str | None]:
     assert isinstance(learner, Networks)
     if size == 1:
         return "eager", "no other of these has its network, data and batch size, or can be trained by the same backend"
-    rows, seed = fitter.folds.of(fitter.holdout.fold), fitter.configuration["seed"]
-    sets = learner.sets(rows, learner.begin(rows, seed))
     threads = learner.settings.threads or machine.CORES
     key = (learner.kind(), min(size, choice.PROBES), threads)
     if key not in _measured:
+        rows, seed = fitter.folds.of(fitter.holdout.fold), fitter.configuration["seed"]
+        sets = learner.sets(rows)
 
         def probe(count: int) -> list[Member]:
-            members = [learner.begin(rows, seed, own=True) for _ in range(count)]
-            for member in members:
-                member.parts.loss.fit(sets.train.targets, len(rows.transform.manifest["classes"]))
-            return members
+            return [learner.begin(rows, sets, seed, own=True) for _ in range(count)]
 
         _measured[key] = choice.measure(
             probe, size, sets.train.inputs, sets.train.targets, alone=learner.threads, threads=threads
@@ -244,12 +241,9 @@ def _begun(task: Task, rows: Rows, shared: dict[int, Sets]) -> Member:
     """
     learner = _network(task)
     with machine.told_out_of_memory(learner.settings.batch_size):
-        member = learner.begin(rows, task.fit.seed, task.folder, own=True)
         if id(rows) not in shared:
-            shared[id(rows)] = learner.sets(rows, member)
-        else:
-            member.parts.loss.fit(shared[id(rows)].train.targets, len(rows.transform.manifest["classes"]))
-    return member
+            shared[id(rows)] = learner.sets(rows)
+        return learner.begin(rows, shared[id(rows)], task.fit.seed, task.folder, own=True)
 
 
 def _finished(

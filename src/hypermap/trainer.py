@@ -71,11 +71,10 @@ class Trainer:
         splits = {id(self.sets[member].train): self.sets[member].train for member in members}
         starts = {split: number * self.length for number, split in enumerate(splits)}
         self.starts = torch.tensor([starts[id(self.sets[member].train)] for member in members])[:, None]
-        inputs, targets = (
+        inputs, self.targets = (
             _joined([getattr(split, name) for split in splits.values()]) for name in ("inputs", "targets")
         )
-        self.inputs, self.targets = inputs, targets
-        self.backend = self.make_backend(members, inputs, targets)
+        self.backend = self.make_backend(members, inputs, self.targets)
 
     def run(self, tell: Tell, quiet: bool = True) -> Iterator[Ended]:
         """Train until every member has ended; yields those that do, at once.

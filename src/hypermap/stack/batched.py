@@ -49,7 +49,7 @@ class Batched:
             member.weights.move(vector, gradient)
         self.forward = make_forward(members, self.matrix)
         self.regularize = _Regularizers([m.parts.regularizer for m in members], members[0].weights.penalized)
-        self.losses = together([member.parts.loss for member in members])
+        self.losses = together([member.parts.loss for member in members], inputs.device)
         self.steppers = [stepper(member.optimizer) for member in members]
         self.precision = members[0].settings.precision
 

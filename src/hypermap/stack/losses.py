@@ -12,7 +12,7 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 """The loss of each member ``(members,)``, from outputs ``(members, batch, width)`` and targets ``(members, batch)``."""
 
 
-def together(losses: Sequence[Loss]) -> Losses:
+def together(losses: Sequence[Loss], device: torch.device) -> Losses:
     """One function for the losses of all members; of one that this project does not know, one call for each."""
     plain = [loss.stands_for if isinstance(loss, Auto) else loss for loss in losses]
     if len(plain) > 1 and len({type(loss) for loss in plain}) == 1:
@@ -22,15 +22,14 @@ def together(losses: Sequence[Loss]) -> Losses:
         if type(first) is BinaryCrossEntropy:
             return _binary_cross_entropy([loss for loss in plain if isinstance(loss, BinaryCrossEntropy)])
         if type(first) is CrossEntropy:
-            return _cross_entropy([loss for loss in plain if isinstance(loss, CrossEntropy)])
+            return _cross_entropy([loss for loss in plain if isinstance(loss, CrossEntropy)], device)
     return lambda outputs, targets: torch.stack(
         [loss(output, target) for loss, output, target in zip(plain, outputs, targets, strict=True)]
     )
 
 
-def _cross_entropy(losses: Sequence[CrossEntropy]) -> Losses:
-    smoothing = torch.tensor([loss.label_smoothing for loss in losses])
-    on_device: dict[torch.device, Tensor] = {}
+def _cross_entropy(losses: Sequence[CrossEntropy], device: torch.device) -> Losses:
+    smoothing = torch.tensor([loss.label_smoothing for loss in losses], device=device)
     smooths = bool(smoothing.any())
     weighted = any(loss.weights is not None for loss in losses)
     weights = _stacked([loss.weights for loss in losses]) if weighted else None  # (members, classes)
@@ -47,10 +46,7 @@ def _cross_entropy(losses: Sequence[CrossEntropy]) -> Losses:
             spread = (surprise * weights.unsqueeze(1)).mean(2).sum(1) / total if smooths else None
         if spread is None:
             return plain
-        shares = on_device.get(outputs.device)
-        if shares is None:
-            shares = on_device[outputs.device] = smoothing.to(outputs.device)
-        return (1 - shares) * plain + shares * spread
+        return (1 - smoothing) * plain + smoothing * spread
 
     return losses_of
 
