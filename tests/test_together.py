@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from hydra_plugins.hypermap_sweeper._plan import OF_A_RUN, Planner
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, raising
 from hypermap.search import worker as module
 from hypermap.search.application import Application
 from hypermap.search.space import Parameter, Space
@@ -27,7 +27,7 @@ from hypermap.search.storage import open_storage
 from hypermap.search.strategy import make_pruner, make_sampler
 from hypermap.search.study import RESULT, Claims, Plan, connect, open_study, outcome
 from hypermap.search.trial import RunningTrial, current, report_all
-from hypermap.search.worker import raising, work
+from hypermap.search.worker import work
 
 ROOT = Path(__file__).resolve().parents[1]
 fork = multiprocessing.get_context("fork")

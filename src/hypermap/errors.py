@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -35,6 +35,15 @@ def near(word: object, known: Iterable[object]) -> str:
     """A hint such as `` (did you mean 'momentum'?)``, or nothing when no known word is near."""
     matches = get_close_matches(str(word), [str(k) for k in known], n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
+
+
+def raising(error: Exception) -> Callable[[], Any]:
+    """What, when called, raises an error that came up elsewhere."""
+
+    def raise_it() -> Any:
+        raise error
+
+    return raise_it
 
 
 def run(command: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypermap import checkpoint, machine, outcome
 from hypermap.build import locate
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, raising
 from hypermap.files import durable_together, fingerprint, fingerprint_of_code
 from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
 from hypermap.folds import Folds
@@ -131,7 +131,7 @@ def train_together(
         try:
             runs.append(Run(asked, folders[asked.prepared]))
         except Exception as error:
-            end(asked, partial(_raise, error))
+            end(asked, raising(error))
     for run, reason in settle({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
         say(run.asked, reason)
     with ExitStack() as open_runs:
@@ -156,7 +156,7 @@ def _carry_out(
         except Exception as error:  # what was done before an interruption is told again, and may be pruned
             going.discard(run)
             run.forget()
-            end(run.asked, partial(_raise, error))
+            end(run.asked, raising(error))
 
     def heard(told: Mapping[Task, tuple[int, float]]) -> dict[Task, Exception]:
         for run in {of[task] for task in told if not of[task].single}:
@@ -183,7 +183,7 @@ def _carry_out(
                     interrupted = error
                 except Exception as error:
                     run.forget()
-                    come_to_an_end[run] = partial(_raise, error)
+                    come_to_an_end[run] = raising(error)
                 going -= come_to_an_end.keys()
         for run, told in come_to_an_end.items():
             end(run.asked, told)
@@ -348,10 +348,6 @@ def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
     if backend != "native":
         return dict(configuration)
     return {**configuration, "trainer": {**configuration["trainer"], "backend": backend}}
-
-
-def _raise(error: Exception) -> Result:
-    raise error
 
 
 def _identical(result: Result) -> Result:

@@ -13,7 +13,7 @@ from hypermap import versions
 from hypermap.compose import menu_of
 from hypermap.data.prepare import Pinned, file_checksum
 from hypermap.data.transform import read_manifest
-from hypermap.errors import UserError
+from hypermap.errors import UserError, raising
 from hypermap.files import fingerprint_of_code, write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
@@ -21,7 +21,6 @@ from hypermap.search.application import About, Application, End, Job, without
 from hypermap.search.storage import REPORTS, lock_folder
 from hypermap.search.study import RECORD
 from hypermap.search.trial import RunningTrial, report_all
-from hypermap.search.worker import raising
 from hypermap.study_report.verdict import read_thresholds
 from hypermap.validate import validate
 

@@ -24,11 +24,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from hypermap.build import LABELS
 from hypermap.compose import resolve
-from hypermap.errors import UserError, near
+from hypermap.errors import UserError, near, raising
 from hypermap.search.application import Application, Job
 from hypermap.search.study import Plan
 from hypermap.search.trial import RunningTrial
-from hypermap.search.worker import End, raising, work
+from hypermap.search.worker import End, work
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, raising
 from hypermap.files import write_text
 from hypermap.search.storage import batching
 from hypermap.search.strategy import learns, make_pruner, make_sampler
@@ -204,15 +204,6 @@ class _Stack:
         """Let go of the trials that have not ended; whoever finds them goes on with them."""
         for one in self.open.values():
             one.claim.lock.release()
-
-
-def raising(error: Exception) -> Callable[[], Any]:
-    """What ends a trial by an error that was raised elsewhere."""
-
-    def raise_it() -> Any:
-        raise error
-
-    return raise_it
 
 
 def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
