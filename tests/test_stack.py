@@ -9,6 +9,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 from torch.nn import functional as F
 
+from hypermap import machine
 from hypermap.augment import Augment
 from hypermap.data.transform import Split
 from hypermap.errors import Diverged, Interrupted, Pruned, UserError
@@ -51,10 +52,8 @@ dense = pytest.mark.parametrize("backend", ["batched", "vmap", "native"])
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with machine.on_threads(1):
+        yield
 
 
 @pytest.fixture(autouse=True)

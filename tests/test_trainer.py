@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_sco
 from torch import nn
 from torch.nn import functional as F
 
-from hypermap import checkpoint
+from hypermap import checkpoint, machine
 from hypermap.augment import Augment
 from hypermap.data.transform import Split
 from hypermap.errors import Diverged, Interrupted, UserError
@@ -43,10 +43,8 @@ optimizers = pytest.mark.parametrize("name", OPTIMIZERS)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with machine.on_threads(1):
+        yield
 
 
 def split(inputs, targets, device=CPU):
