@@ -27,6 +27,10 @@ class Pruned(Exception):  # noqa: N818
     """Others did better at this point, so this training was stopped; raised by whoever it reports to."""
 
 
+class Paused(Exception):  # noqa: N818
+    """Others are to go on first; what was trained stays, to be taken up again. Raised by whoever it reports to."""
+
+
 class Interrupted(Exception):  # noqa: N818
     """A person asked that training stop after the running epoch; raised by whoever it reports to."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypermap import checkpoint, machine, outcome
 from hypermap.build import locate
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, raising
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, raising
 from hypermap.files import durable_together, fingerprint, fingerprint_of_code
 from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
 from hypermap.folds import Folds
@@ -21,7 +21,7 @@ from hypermap.parts import GROUPS
 from hypermap.stack.native_build import why_no_compiler
 from hypermap.together import Task, learn, settle
 
-RUNS = Path("runs")
+RUNS = Path("runs")  # where states are kept, unless somebody says otherwise
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Asked:
         pause: called after each epoch; raises `Interrupted` where a person has asked to stop.
         refit: where no fit is on the prepared splits, train the model to keep on them; else none is kept.
         measure_latency: time the prediction for one row.
+        states: the folder below which its state is kept while it trains, by a name that its settings have.
     """
 
     configuration: Mapping[str, Any]
@@ -68,6 +69,7 @@ class Asked:
     pause: Callable[[], None] = lambda: None
     refit: bool = True
     measure_latency: bool = False
+    states: Path = RUNS
 
 
 def train(asked: Asked) -> Result:
@@ -83,7 +85,8 @@ def train(asked: Asked) -> Result:
         Diverged: a loss that is not finite.
         OutOfMemory: the network and its batches are too large.
         Pruned: as `Asked.report` raised it. After these three the run starts over.
-        Interrupted: as `Asked.report` or `Asked.pause` raised it; the run will go on from here.
+        Paused: as `Asked.report` raised it; the run will go on from here.
+        Interrupted: as `Asked.report` or `Asked.pause` raised it; likewise.
         UserError: settings that do not fit the data or a signature.
     """
     machine.make_repeatable()
@@ -146,7 +149,7 @@ def _carry_out(
     end: Callable[[Asked, Callable[[], Result]], None],
 ) -> None:
     """Train runs whose states are open, and end each."""
-    going = set(runs)
+    going, paused = set(runs), set[Run]()
     of: dict[Task, Run] = {}
     for run in runs:
         try:
@@ -155,7 +158,8 @@ def _carry_out(
             raise
         except Exception as error:  # what was done before an interruption is told again, and may be pruned
             going.discard(run)
-            run.forget()
+            if not isinstance(error, Paused):
+                run.forget()
             end(run.asked, raising(error))
 
     def heard(told: Mapping[Task, tuple[int, float]]) -> dict[Task, Exception]:
@@ -172,6 +176,9 @@ def _carry_out(
         with durable_together():  # before anybody is told that it is there
             for task, came_to in ended.items():
                 run = of[task]
+                if run in paused:
+                    run.keep(task, came_to)
+                    continue
                 if run not in going:
                     run.forget()  # what this fit left since
                     continue
@@ -181,6 +188,9 @@ def _carry_out(
                         come_to_an_end[run] = partial(_identical, run.result())
                 except Interrupted as error:  # whoever has ended with it is told all the same
                     interrupted = error
+                except Paused as error:
+                    paused.add(run)
+                    come_to_an_end[run] = raising(error)
                 except Exception as error:
                     run.forget()
                     come_to_an_end[run] = raising(error)
@@ -220,7 +230,7 @@ class Run:
     def opened(self, backend: str) -> Iterator[None]:
         """Hold the folder of its state, in which what is done by this backend is found again."""
         self.backend = backend
-        with checkpoint.own_folder(RUNS, _identity(self.fitter, backend)) as self.state:
+        with checkpoint.own_folder(self.asked.states, _identity(self.fitter, backend)) as self.state:
             try:
                 yield
             except (Diverged, OutOfMemory, Pruned):
@@ -235,7 +245,7 @@ class Run:
     @property
     def begun_by(self) -> str | None:
         """The kernel, where an interrupted run of these settings was trained by it."""
-        state = RUNS / _identity(self.fitter, "native")
+        state = self.asked.states / _identity(self.fitter, "native")
         return "native" if any(state.rglob(checkpoint.PROGRESS)) and why_no_compiler() is None else None
 
     def forget(self) -> None:
@@ -258,14 +268,18 @@ class Run:
         if isinstance(came_to, Exception):
             raise came_to
         fitted, learned = came_to
-        if not self.single:
-            write_finished(task.folder, fitted)
+        self.keep(task, came_to)
         self.fits[task.number] = fitted
         if task.fit == self.fitter.holdout:
             self.kept = fitted, learned
         else:
             checkpoint.clear(task.folder)
         self._report()
+
+    def keep(self, task: Task, came_to: tuple[Fitted, Learned] | Exception) -> None:
+        """Note on the disk that a fit is done, where it is one of several."""
+        if not self.single and not isinstance(came_to, Exception):
+            write_finished(task.folder, came_to[0])
 
     def result(self) -> Result:
         """Train the model to keep, where no fit has; write everything, and say what it comes to."""

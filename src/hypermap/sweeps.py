@@ -18,8 +18,9 @@ from hypermap.files import fingerprint_of_code, write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
 from hypermap.search.application import About, Application, End, Job, without
+from hypermap.search.schedule import Size
 from hypermap.search.storage import REPORTS, lock_folder
-from hypermap.search.study import RECORD
+from hypermap.search.study import RECORD, STATE
 from hypermap.search.trial import RunningTrial, report_all
 from hypermap.study_report.verdict import read_thresholds
 from hypermap.validate import validate
@@ -32,6 +33,11 @@ NUMBERS = {"r2", "rmse", "mae"}  # figures that only a regression has; below, on
 CLASSES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "calibration_error"}
 TABLE = "hypermap.tables.source.table"
 DECIDE_FILES = {"path", "test_path", "dataset", "root"}  # of a table's keys
+# What is searched of these makes some trials longer than others.
+SIZES = {
+    "model", "trainer", "trainer.epochs", "trainer.reports_per_epoch", "trainer.repeats", "validation", "validation.k",
+    "validation.repeats",
+}  # fmt: skip
 IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "trainer.backend", "data.root")
 
 
@@ -45,6 +51,7 @@ class Training(Application):
     """
 
     stacks = True
+    pauses = True
 
     def __init__(self, prepare: Callable[..., Path], base: str) -> None:
         self.prepare = prepare
@@ -88,7 +95,27 @@ class Training(Application):
         data = _data(configuration, searched, manifest)
         identity = {"configuration": fixed, "data": data, "code": {"src/": fingerprint_of_code(ROOT / "src")[:16]}}
         seed = int(configuration["seed"])
-        return About(names, directions, seed, _horizon(configuration, searched), identity)
+        return About(
+            names,
+            directions,
+            seed,
+            _horizon(configuration, searched),
+            minimizes_reports=usual == "loss",
+            reports_fits=_fits(configuration) > 1,
+            sizes_differ=bool(SIZES & set(searched)),
+            identity=identity,
+        )
+
+    def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
+        """A network's epochs beside the baseline's; a fold or a repeat is a part of a training, whatever the model."""
+        from hypermap.classical import is_family
+
+        if (fits := _fits(configuration)) > 1:
+            return Size(fits)
+        if is_family(configuration["model"]):
+            return Size()
+        own, usual = (int(one["trainer"]["epochs"]) for one in (configuration, baseline))
+        return Size(own * int(configuration["trainer"]["reports_per_epoch"]), own / usual)
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
         """How many trainings like this are best done at once, by a measurement of a moment; 1 where a stack is slow."""
@@ -215,6 +242,7 @@ def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) ->
         pause=trial.pause,
         refit=False,
         measure_latency="latency_ms" in trial.objectives,
+        states=trial.folder / STATE,
     )
 
 
@@ -243,13 +271,18 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
 
 def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int | None:
     """How often a full trial reports: once a fit where there are several, else as often as the trainer is told to."""
-    trainer, validation = configuration["trainer"], configuration["validation"]
+    trainer = configuration["trainer"]
     deciding = {"validation", "trainer", "validation.k", "validation.repeats", "trainer.repeats"}
-    fits = validation.get("k", 1) * validation.get("repeats", 1) * trainer["repeats"]
-    if fits > 1:
-        return None if deciding & set(searched) else int(fits)
+    if (fits := _fits(configuration)) > 1:
+        return None if deciding & set(searched) else fits
     deciding |= {"trainer.epochs", "trainer.reports_per_epoch"}
     return None if deciding & set(searched) else int(trainer["epochs"] * trainer["reports_per_epoch"])
+
+
+def _fits(configuration: Mapping[str, Any]) -> int:
+    """How many trainings a trial is."""
+    trainer, validation = configuration["trainer"], configuration["validation"]
+    return int(validation.get("k", 1) * validation.get("repeats", 1) * trainer["repeats"])
 
 
 def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hypermap.data.transform import Split
-from hypermap.errors import Diverged, Interrupted, UserError
+from hypermap.errors import Diverged, Interrupted, Paused, UserError
 from hypermap.member import Member, Report, Row, Trained, unheard
 from hypermap.stack.backend import Backend, Steps
 from hypermap.stack.eager import Eager
@@ -142,11 +142,15 @@ class Trainer:
         going = [member for member in members if member not in ended]
         saved = self.save(going)
         try:
-            return ended | dict(tell({member: self.last(member) for member in going}) if going else {})
+            stopped = dict(tell({member: self.last(member) for member in going}) if going else {})
         except Interrupted:
             if not saved:
                 self.save(going, at_once=True)
             raise
+        for member, reason in stopped.items():
+            if isinstance(reason, Paused) and not saved:
+                member.save()
+        return ended | stopped
 
     def learn(self, orders: Tensor, rates: Tensor, tell: Tell) -> tuple[Steps, Ended]:
         """The steps of an epoch, with the reports that are due before its end."""

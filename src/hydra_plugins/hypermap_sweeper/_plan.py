@@ -26,10 +26,12 @@ RANDOM = "hypermap.search.numbered.Random"
 NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler": RANDOM}
 NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
+LEAST_BUDGET = 0.01  # of a training; what is asked for is at least a step
+BEGUN = 4  # trials that begin, at least, for a full training's worth of budget
 ROUNDS = 8  # in which an automatic stack leaves a sampler that learns to see what came of the trials before
 # Settings with which a sweep that ships is still that sweep.
 OF_A_RUN = (
-    r"[+~]*hydra\.sweeper\.(n_trials|n_jobs|stack|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
+    r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
     r"|scientific|confirm|report)\b"
 )
 # What is asked of one command alone, and of none that the study's report proposes.
@@ -65,19 +67,23 @@ class Planner:
             sampler=sampler,
             pruner=pruner,
             n_trials=n_trials,
+            budget=self.number("budget", LEAST_BUDGET),
             seed=about.seed if seed is None else int(seed),
             began=time.time(),
             target=self.number("target", -math.inf),
             max_failure_rate=self.number("max_failure_rate", 0.0, 1.0) or 0.0,
             horizon=about.horizon,
+            minimizes_reports=about.minimizes_reports,
+            reports_fits=about.reports_fits,
+            sizes_differ=about.sizes_differ,
         )
         timeout = self.number("timeout", 0.0)
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
 
-    def strategy(self, space: Space, about: About) -> tuple[dict[str, Any], dict[str, Any], int]:
-        """The sampler, the pruner and the budget.
+    def strategy(self, space: Space, about: About) -> tuple[dict[str, Any], dict[str, Any], int | None]:
+        """The sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
 
-        Values listed one by one, and no number of trials, are the grid that a Hydra user expects.
+        Values listed one by one, and no number of trials and no budget, are the grid that a Hydra user expects.
         """
         sampler, pruner = _choice(self.settings["sampler"], AUTO), _choice(self.settings["pruner"], AUTO_PRUNER)
         n_trials = self.settings["n_trials"]
@@ -88,7 +94,7 @@ class Planner:
             sampler = {**sampler, "_target_": NUMBERED[sampler["_target_"]]}
         if automatic and not space.parameters and self.settings["custom_search_space"] is None:
             sampler, n_trials = {"_target_": RANDOM}, n_trials or 1
-        elif automatic and n_trials is None and space.parameters and _listed(space):
+        elif automatic and n_trials is None and not self.settings["budget"] and space.parameters and _listed(space):
             sampler = {"_target_": GRID}
         on_grid = sampler["_target_"] in (GRID, RANDOM_GRID)
         if on_grid:
@@ -102,7 +108,7 @@ class Planner:
             n_trials = min(n_trials or size, size)
         if pruner["_target_"] == AUTO_PRUNER and (on_grid or len(self.directions(about)) > 1):
             pruner = {"_target_": NO_PRUNER}
-        return sampler, pruner, n_trials or USUAL_TRIALS
+        return sampler, pruner, n_trials or (None if self.settings["budget"] else USUAL_TRIALS)
 
     def directions(self, about: About) -> tuple[str, ...]:
         """The direction of each objective: as given, else what is better of it."""
@@ -181,9 +187,10 @@ class Planner:
         stack = self.settings["stack"]
         if stack == "auto":
             most = application.stack_size(configuration)
+            expected = plan.n_trials or math.ceil(BEGUN * (plan.budget or 1))
             if learns(plan.sampler):  # it has to see some trials' ends before it proposes the next
-                most = min(most, max(2, plan.n_trials // ROUNDS))
-            return max(1, min(most, math.ceil(plan.n_trials / self.jobs())))
+                most = min(most, max(2, expected // ROUNDS))
+            return max(1, min(most, math.ceil(expected / self.jobs())))
         if isinstance(stack, bool) or not isinstance(stack, int) or stack < 1:
             raise UserError(f"hydra.sweeper.stack is {stack!r}; it must be a whole number of at least 1, or auto.")
         if stack > 1 and not application.stacks:

@@ -7,12 +7,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -27,21 +29,26 @@ from hypermap.compose import resolve
 from hypermap.errors import UserError, near
 from hypermap.files import write_text
 from hypermap.search.application import Application
+from hypermap.search.schedule import Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import lock_folder
-from hypermap.search.strategy import make_pruner, make_sampler
+from hypermap.search.strategy import Samplers, make_pruner, make_sampler
 from hypermap.search.study import (
     BUDGET,
     PURPOSE,
     SNAPSHOT,
+    TRAININGS,
+    Claims,
     Plan,
     best,
     connect,
     failure,
     finished,
+    measurements,
     open_study,
     outcome,
     reached,
+    used_up,
     why_stop,
 )
 from hypermap.search.watch import heading, summary, watching
@@ -50,6 +57,7 @@ from ._compare import search_each
 from ._confirm import Source, check_seed, confirm, wanted
 from ._plan import Planner, as_list, lasting
 from ._space import Menu, read_space
+from ._start import Start, earlier
 from ._trials import Composer, Worker, snapshot_path
 
 PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
@@ -105,23 +113,34 @@ class Sweep:
             check_seed(baseline)
         planner = Planner(self.settings, self.config, self.suffix)
         plan, jobs = planner.plan(space, about), planner.jobs()
-        plan = replace(plan, seed=plan.seed + self.repeat, stack=planner.stack(plan, self.application, baseline))
+        start = self.start(space, composer)
+        plan = replace(
+            plan,
+            seed=plan.seed + self.repeat,
+            stack=planner.stack(plan, self.application, baseline),
+            pauses=self.application.pauses,
+            baseline=start.params or None,
+            prior=tuple(earlier(as_list(self.settings["prior"]) or [], space, plan.name)),
+        )
         make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
 
         resume = self.settings["resume"]
         if resume not in ("auto", "force"):
             raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
         purpose = self.purpose(space)
-        record = self.record(plan, planner.identity(plan, about), arguments, fixed)
+        record = self.record(plan, planner.identity(plan, about), arguments, fixed) | {"baseline": start.record()}
         study, kept = open_study(plan, record, force=resume == "force")
         if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
             study.set_user_attr(PURPOSE, purpose)
-        if plan.target is None and study.user_attrs.get(BUDGET) != plan.n_trials:  # else it may well need fewer
-            study.set_user_attr(BUDGET, plan.n_trials)
+        if plan.target is None:  # else it may well need less
+            for name, amount in ((BUDGET, plan.n_trials), (TRAININGS, plan.budget)):
+                if study.user_attrs.get(name) != amount:
+                    study.set_user_attr(name, amount)
         composer.search_path = self.snapshot(plan, renew=kept == record)
         self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
         print(heading(plan, study), flush=True)
-        self.launch(plan, composer, fixed, jobs)
+        sizes = partial(self.application.size, baseline=start.configuration) if about.sizes_differ else None
+        self.launch(plan, composer, fixed, jobs, sizes)
         try:
             if self.finish(plan) and to_confirm is not None:
                 confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
@@ -221,6 +240,11 @@ class Sweep:
                 self.check({**values, parameter.key: end}, space, composer)
         return resolve(*composer(lows))
 
+    def start(self, space: Space, composer: Composer) -> Start:
+        """Return what the search begins with: the configuration as it is where nothing is searched."""
+        config, choices = composer({})
+        return Start.of(space, resolve(config, choices), choices, composer.understood)
+
     def check(self, values: Mapping[str, Any], space: Space, composer: Composer) -> None:
         """Refuse values that the application does; an interval of what it wants whole is a likely reason."""
         if (complaint := self.complaint(values, composer)) is None:
@@ -252,7 +276,14 @@ class Sweep:
         plan.folder.mkdir(parents=True, exist_ok=True)
         return snapshot_path(self.context.config_loader.get_search_path(), folder)
 
-    def launch(self, plan: Plan, composer: Composer, fixed: Sequence[str], jobs: int) -> None:
+    def launch(
+        self,
+        plan: Plan,
+        composer: Composer,
+        fixed: Sequence[str],
+        jobs: int,
+        sizes: Callable[[Mapping[str, Any]], Size] | None = None,
+    ) -> None:
         """Give Hydra's launcher as many workers as there are jobs, and wait for them."""
         stop_file = lock_folder(plan.storage, plan.name) / f"stop-{time.time_ns()}"
         worker = Worker(
@@ -262,6 +293,7 @@ class Sweep:
             custom=self.custom(),
             fixed=dict(_key_value(override) for override in fixed),
             application=self.application,
+            sizes=sizes,
             output_subdir=self.config.hydra.output_subdir,
             stop_file=stop_file,
         )
@@ -311,12 +343,15 @@ class Sweep:
             UserError: the error that ended it.
         """
         study = connect(plan)
+        if not self.stopped:
+            Claims(plan, study, Samplers(plan), ToTheEnd()).settle()
         trials = study.get_trials(deepcopy=False)
         ended = finished(trials, plan.n_trials)
         results: dict[str, Any] = {"name": "optuna"}
         if len(plan.directions) == 1:
             if (top := best(ended, maximizes=plan.maximizes)) is not None:
-                results |= {"best_params": plan.space.values_of(top.params), "best_value": top.value}
+                value = fmean(measurements(ended)[top.number])
+                results |= {"best_params": plan.space.values_of(top.params), "best_value": value}
         else:
             front = [trial for trial in study.best_trials if outcome(trial) == "complete"]
             results["solutions"] = [
@@ -325,7 +360,7 @@ class Sweep:
         write_text(plan.folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
         if (error := failure(plan, trials)) is not None:
             raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
-        if len(ended) >= plan.n_trials:
+        if used_up(plan, trials):
             reason = None
         elif (reason := why_stop(plan, trials, time.time())) is None:
             reason = "it was asked to" if self.stopped else "the rest is another command's, or its worker was stopped"

@@ -26,6 +26,7 @@ from hypermap.build import LABELS
 from hypermap.compose import resolve
 from hypermap.errors import UserError, near, raising
 from hypermap.search.application import Application, Job
+from hypermap.search.schedule import Size
 from hypermap.search.study import Plan
 from hypermap.search.trial import RunningTrial
 from hypermap.search.worker import End, work
@@ -75,7 +76,7 @@ class Composer:
             if key in self.groups:
                 continue
             try:
-                OmegaConf.update(config, key, self._understood(value), force_add=key in added)
+                OmegaConf.update(config, key, self.understood(value), force_add=key in added)
             except (ConfigKeyError, ConfigAttributeError):
                 raise UserError(_no_key(config, key)) from None
             except OmegaConfBaseException as error:
@@ -98,8 +99,8 @@ class Composer:
             del config["hydra"]
         return pickle.dumps(config), choices
 
-    def _understood(self, value: Any) -> Any:
-        """A categorical value is in Hydra's grammar, such as ``[64,64]``; a number is itself."""
+    def understood(self, value: Any) -> Any:
+        """Return what a value stands for: words are in Hydra's grammar, such as ``[64,64]``; a number is itself."""
         if not isinstance(value, str):
             return value
         if value not in self.parsed:
@@ -157,6 +158,7 @@ class Worker:
     application: Application
     output_subdir: str | None
     stop_file: Path
+    sizes: Callable[[Mapping[str, Any]], Size] | None = None
 
     def __call__(self, config: DictConfig) -> None:
         """Run trials until the budget is used up."""
@@ -165,6 +167,7 @@ class Worker:
             self._run,
             together=self._together if self.plan.stack > 1 else None,
             extend=self._extend,
+            size=None if self.sizes is None else self._size,
             before_tell=self.application.before_tell,
             stop_file=self.stop_file,
         )
@@ -184,6 +187,14 @@ class Worker:
         drawn = {name: value for name, value in trial.params.items() if name not in self.plan.space.names}
         self.composer.groups |= {name.lstrip("+") for name in drawn if self.composer.chooses(name)}
         return drawn
+
+    def _size(self, values: Mapping[str, Any]) -> Size:
+        """How much a trial with these values is; one whose configuration is wrong ends before that matters."""
+        assert self.sizes is not None
+        try:
+            return self.sizes(resolve(*self.composer(values)))
+        except UserError:
+            return Size()
 
     def _compose(self, trial: RunningTrial, values: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
         """The trial's configuration and choices, after Hydra's files are in its folder."""

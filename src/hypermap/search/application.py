@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 
 from hypermap.errors import UserError
+from hypermap.search.schedule import Size
 from hypermap.search.trial import RunningTrial
 
 
@@ -20,6 +21,9 @@ class About:
         directions: of each objective, ``minimize`` or ``maximize``.
         seed: the study's, unless the sweep is given one.
         horizon: reports of a full trial, where that is known.
+        minimizes_reports: whether less is better of what trials report; None: as of the first objective.
+        reports_fits: whether trials report folds or repeats, and not epochs.
+        sizes_differ: whether some trials are more than others (`Application.size`).
         identity: what must be the same when the study is taken up again.
     """
 
@@ -27,6 +31,9 @@ class About:
     directions: tuple[str, ...] = ("minimize",)
     seed: int = 0
     horizon: int | None = None
+    minimizes_reports: bool | None = None
+    reports_fits: bool = False
+    sizes_differ: bool = False
     identity: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,9 +60,12 @@ class Application:
 
     Attributes:
         stacks: whether it can run several trials at once, by `together`.
+        pauses: whether a trial that reports (`RunningTrial.report`) may be paused there: it raises `Paused`, and the
+            same trial is run again later, from where it was.
     """
 
     stacks = False
+    pauses = False
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Refuse a configuration that no trial should begin with."""
@@ -69,6 +79,10 @@ class Application:
     ) -> About:
         """What a sweep from this baseline over these keys is about; `objectives` are those that were asked for."""
         return About(identity={"configuration": without(configuration, searched)})
+
+    def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
+        """Return how much a trial of this configuration is; the baseline counts as one training."""
+        return Size()
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
         """What is kept in a study that begins, for `resume`."""

@@ -1,309 +1,322 @@
-"""The default strategy: a sampler that learns from trials at every stage of training, pruned ones included."""
+"""The default search: a portfolio of ways to propose, whose shares follow what each has brought."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.search_space import intersection_search_space
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.search.auto_pruner import STARTUP, beginning, best_until
-from hypermap.search.numbered import count, from_unit, sobol, to_unit
+from hypermap.search.curves import CurveReader
+from hypermap.search.gaussian_process import GaussianProcess, expected_improvement
+from hypermap.search.mapping import Mapping as Bijection
+from hypermap.search.numbered import Random, from_unit, sobol
+from hypermap.search.schedule import PROPOSED, REPEATS
+from hypermap.search.unit_cube import Array, Cube
 
-Array = NDArray[np.float64]
+BASELINE, PRIOR, SPACE, MODEL, NEAR, TPE = "baseline", "prior", "space-filling", "model", "neighbours", "tpe"
+SHARES = {SPACE: 0.2, MODEL: 0.42, NEAR: 0.33, TPE: 0.05}  # of the proposals, before any has brought anything
+PRIOR_SHARE = 0.2  # likewise of earlier studies, where there are some
+FLOOR = 0.05  # the least share of a member: one that fails now may be the one that helps later
+GOOD = 0.25  # the share of trials that count as having brought something
+DOUBT = 8.0  # proposals after which a member's own record counts half
+STARTUP = 6  # trials that have shown something before any member but the first proposes
+MOST = 80  # trials that the model is fitted to; its cost grows with their cube
+CANDIDATES = 300  # points of which the model proposes the best
 
-EXPLORE = 0.3  # the share of later trials that ignore it
-ROWS = 150  # observations that the model is given at most; its cost grows with their cube
-FITS = 25  # hyperparameters that are tried for the model
-CANDIDATES = 400  # points of which the best is proposed
+
+@dataclass(frozen=True)
+class Shown:
+    """Trials that have shown something: points ``(n, d)``, expected scores and their variances ``(n,)``; and the rest.
+
+    Attributes:
+        by: who proposed each.
+        pending: the points of trials that have shown nothing yet ``(m, d)``.
+    """
+
+    points: Array
+    scores: Array
+    variances: Array
+    by: tuple[str, ...]
+    pending: Array
+
+    def best(self, count: int) -> NDArray[np.intp]:
+        """Return the places of the best, the best first."""
+        return np.argsort(-self.scores, kind="stable")[:count]
 
 
 class Auto(BaseSampler):
-    """Proposes where a Gaussian process over parameters and training steps expects most improvement.
+    """Proposes by one of several members, drawn by shares that follow what each has brought.
 
-    - The first trial is the middle of the space, the next are a scrambled Sobol sequence indexed by the trial's number.
-    - Then one Gaussian process is fitted to the best values that trials had after 1, 2, 4, 8, ... steps (Swersky et al.
-      2014, "Freeze-Thaw Bayesian Optimization"; Wistuba et al. 2022, "Dynamic and Efficient Gray-Box Hyperparameter
-      Optimization"), so that pruned trials count for what they showed. Values are replaced by normal scores of their
-      ranks: a loss over orders of magnitude, an accuracy and a diverged trial are all the same to it.
-    - The improvement is that at one of the observed numbers of steps, drawn anew for each trial (Rakotoarison et al.
-      2024, "In-Context Freeze-Thaw Bayesian Optimization"): no guess about a late step can hold the search for long.
-    - Candidates are uniform points and perturbations of the best trials. Trials that are still running without a
-      value are believed to get what is predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize
-      optimization").
-    - Three trials in ten are the sequence's point of their number, whatever the model says.
+    - The first trial is the baseline, as far as it lies in the space; the next are the best of earlier studies, if any.
+    - ``space-filling``: the point of a scrambled Sobol sequence that belongs to the trial's number.
+    - ``model``: the point with the largest expected improvement, by a Gaussian process over what each trial is expected
+      to come to when it is trained to its end, with the uncertainty of that (`Table.expected`): so a trial that was
+      paused early counts for as much as early scores have proved to say. Trials that have shown nothing yet are
+      believed to get what is predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization").
+    - ``neighbours``: one of the best with a few parameters moved a little.
+    - ``tpe``: the ratio of two kernel density estimates (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
+      Optimization"), of all parameters together as in BOHB (Falkner et al. 2018).
 
-    Parameters that not all trials have, and studies with several objectives, are left to Optuna's TPE. All state comes
-    from the study, so an object may serve one trial or all.
+    Several objectives are made one by weights drawn for each trial (Knowles 2006, "ParEGO").
+    A proposal follows from the study's trials, its seed and the trial's number alone, so one object may serve many.
 
     Args:
-        seed: of this object's random draws; another one for each trial where each has its own object.
-        study_seed: of the quasi-random sequence, the same in all of a study.
+        study_seed: of all draws.
+        distributions: the whole space by name, where it is known; else it is what trials had.
+        mappings: bijections by name, to where parameters are searched.
+        baseline: values that the search begins with, by name; what is missing is the middle of its range.
+        prior: likewise of earlier studies' best, the best first.
+        curves: how trials' reports are read; None: higher is better where the study maximizes.
     """
 
-    def __init__(self, seed: int | None = None, study_seed: int = 0) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._study_seed = study_seed
-        tpe_seed = None if seed is None else seed % 2**32
-        self._tpe = TPESampler(seed=tpe_seed, multivariate=True, group=True, constant_liar=True)
+    natural = True  # it maps by itself
+
+    def __init__(
+        self,
+        study_seed: int = 0,
+        distributions: Mapping[str, BaseDistribution] | None = None,
+        mappings: Mapping[str, Bijection] | None = None,
+        baseline: Mapping[str, Any] | None = None,
+        prior: Sequence[Mapping[str, Any]] = (),
+        curves: CurveReader | None = None,
+    ) -> None:
+        self._seed = study_seed
+        self._distributions = dict(distributions or {})
+        self._mappings = dict(mappings or {})
+        self._baseline = baseline
+        self._prior = list(prior)
+        self._curves = curves
+        self._cube: Cube | None = None
 
     def reseed_rng(self) -> None:
-        """Draw differently from now on, as Optuna asks of samplers that are copied to other processes."""
-        self._rng = np.random.default_rng()
-        self._tpe.reseed_rng()
+        """Do nothing: draws follow from the trial's number."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that all finished trials have."""
-        if len(study.directions) > 1:
-            return self._tpe.infer_relative_search_space(study, trial)
-        space = intersection_search_space(study.get_trials(deepcopy=False), include_pruned=True)
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
+        """Return every parameter that is known."""
+        space = dict(self._distributions)
+        if not space:
+            for other in study.get_trials(deepcopy=False):
+                space.update(other.distributions)
+        return space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A point of the Sobol sequence or the model's proposal."""
-        if len(study.directions) > 1:
-            return self._tpe.sample_relative(study, trial, search_space)
+        """Return the proposal, and note who made it."""
         if not search_space:
             return {}
-        cube = _Cube(search_space)
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        others = [other for other in others if cube.holds(other) and other.state != TrialState.FAIL]
-        if len(others) < STARTUP or self._rng.random() < EXPLORE:
-            return cube.params(np.array(sobol(len(search_space), self._study_seed, trial.number)))
-        return cube.params(self._propose(cube, others, 1 if study.direction == StudyDirection.MAXIMIZE else -1))
+        if trial.params or REPEATS in trial.user_attrs:  # it is taken up again, or has another's values
+            return dict(trial.params)
+        cube = self._cube_of(search_space)
+        by, point = self._propose(study, trial, cube)
+        study._storage.set_trial_user_attr(trial._trial_id, PROPOSED, by)
+        return cube.params(point)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The middle in the first trial, else TPE's proposal for this parameter alone."""
-        if trial.number == 0 and len(study.directions) == 1:
+        """Return the middle in the first trial, else a random draw: of a parameter that nobody knew of before."""
+        if trial.number == 0:
             return from_unit(
                 param_distribution, 0.0 if isinstance(param_distribution, CategoricalDistribution) else 0.5
             )
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+        return Random(self._seed).propose(trial.number, param_name, param_distribution)
 
-    def _propose(self, cube: "_Cube", trials: Sequence[FrozenTrial], sign: int) -> Array:
-        """The point of the cube with the largest expected improvement."""
+    def _cube_of(self, space: Mapping[str, BaseDistribution]) -> Cube:
+        if self._cube is None or {n: c.natural for n, c in self._cube.coordinates.items()} != dict(space):
+            self._cube = Cube(space, self._mappings)
+        return self._cube
+
+    def _propose(self, study: Study, trial: FrozenTrial, cube: Cube) -> tuple[str, Array]:
+        number = trial.number
+        if number == 0:
+            return BASELINE if self._baseline else SPACE, _start(cube, self._baseline or {})
+        if number <= len(self._prior):
+            return PRIOR, _start(cube, self._prior[number - 1])
+        rng = np.random.default_rng([self._seed, number])
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != number and t.state != TrialState.FAIL]
+        shown = self._shown(study, others, cube, rng)
+        if len(shown.scores) < STARTUP:
+            return SPACE, self._space_filling(cube, number)
+        shares = portfolio(shown.by, shown.scores, prior=bool(self._prior))
+        member = str(rng.choice(list(shares), p=list(shares.values())))
+        if member == SPACE:
+            return SPACE, self._space_filling(cube, number)
+        if member == PRIOR:
+            return PRIOR, _neighbours(cube, np.array([_start(cube, p) for p in self._prior]), rng, 1)[0]
+        if member == NEAR:
+            return NEAR, _fresh(_near(cube, shown, rng), shown)[0]
+        return member, (_by_model if member == MODEL else _by_density)(cube, shown, rng)
+
+    def _space_filling(self, cube: Cube, number: int) -> Array:
+        return np.array(sobol(len(cube), self._seed, number))
+
+    def _shown(self, study: Study, trials: Sequence[FrozenTrial], cube: Cube, rng: np.random.Generator) -> Shown:
+        trials = [t for t in trials if t.params or t.state != TrialState.WAITING]
         points = cube.points(trials)
-        index, steps, values = _observations(trials, sign)
-        if not len(index):
-            return np.asarray(self._rng.random(points.shape[1]))
-        order = np.argsort(-np.array([values[index == i].max(initial=-math.inf) for i in range(len(trials))]))
-        candidates = cube.snapped(self._candidates(points[order[: max(5, len(order) // 20)]]))
-        scores = _normal_scores(values)
-        times = np.log2(steps) / max(1.0, math.log2(steps.max()))
-        goal = self._rng.choice(np.unique(times))
-        kept = self._subset(scores)
-        index, times, scores = index[kept], times[kept], scores[kept]
-        model = _Model(cube.features(points[index]), times, scores, cube.groups, self._rng)
-        pending = np.setdiff1d(np.arange(len(trials)), index) if len(kept) < ROWS else np.array([], dtype=int)
-        if len(pending):
-            model.believe(cube.features(points[pending]), np.zeros(len(pending)))
-        candidates = _unrepeated(cube.features(candidates), candidates, cube.features(points), trials)
-        mean, deviation = model.predict(cube.features(candidates), goal)
-        best = scores[times <= goal].max(initial=scores.min())
-        return np.asarray(candidates[np.argmax(_expected_improvement(mean, deviation, best))])
-
-    def _candidates(self, elite: Array) -> Array:
-        """Uniform points, and as many points around the elite, in few coordinates or many, near or further away."""
-        shape = (CANDIDATES // 2, elite.shape[1])
-        width = self._rng.choice([0.03, 0.1, 0.3], (shape[0], 1))
-        moved = self._rng.random(shape) < self._rng.choice([0.2, 0.5, 1.0], (shape[0], 1))
-        parents = elite[self._rng.integers(len(elite), size=shape[0])]
-        near = parents + moved * width * self._rng.standard_normal(shape)
-        return np.asarray(np.clip(np.concatenate([self._rng.random(shape), near]), 0.0, 1.0))
-
-    def _subset(self, scores: Array) -> NDArray[np.intp]:
-        """The best observations and a random part of the others."""
-        order = np.argsort(-scores)
-        best, others = order[: ROWS // 2], order[ROWS // 2 :]
-        return np.concatenate([best, self._rng.permutation(others)[: ROWS - len(best)]])
+        by = [str(t.user_attrs.get(PROPOSED, SPACE)) for t in trials]
+        if len(study.directions) > 1:
+            signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
+            seen = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
+            values = np.array([t.values for t, s in zip(trials, seen, strict=True) if s]).reshape(-1, len(signs))
+            scores = _scalarized(values * signs, rng)
+            variances = np.zeros(len(scores))
+        else:
+            sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+            self._curves = self._curves or CurveReader(sign, sign)
+            table = self._curves.read(trials)
+            seen = table.complete | (table.last > 0) | np.array([t.state == TrialState.PRUNED for t in trials], bool)
+            mean, variance = table.expected()
+            scores, variances = mean[seen], variance[seen]
+        return Shown(
+            points[seen], scores, variances, tuple(b for b, s in zip(by, seen, strict=True) if s), points[~seen]
+        )
 
 
-class _Cube:
-    """The unit cube that stands for a search space: a coordinate a parameter."""
+def portfolio(by: Sequence[str], scores: Array, *, prior: bool = False) -> dict[str, float]:
+    """Return each member's share of the proposals: its first share times how much oftener than others it was good.
 
-    def __init__(self, space: dict[str, BaseDistribution]) -> None:
-        self.space = space
-        sizes = [len(d.choices) if isinstance(d, CategoricalDistribution) else 1 for d in space.values()]
-        self.groups = np.repeat(np.arange(len(sizes)), sizes)  # which parameter a feature belongs to
-
-    def holds(self, trial: FrozenTrial) -> bool:
-        return all(trial.distributions.get(name) == distribution for name, distribution in self.space.items())
-
-    def params(self, point: Array) -> dict[str, Any]:
-        return {name: from_unit(d, float(u)) for (name, d), u in zip(self.space.items(), point, strict=True)}
-
-    def points(self, trials: Sequence[FrozenTrial]) -> Array:
-        rows = [[_coordinate(d, trial.params[name]) for name, d in self.space.items()] for trial in trials]
-        return np.array(rows).reshape(len(trials), len(self.space))
-
-    def snapped(self, points: Array) -> Array:
-        """The points that the parameters' values stand for: whatever has few members has few coordinates."""
-        points = points.copy()
-        for column, d in enumerate(self.space.values()):
-            if isinstance(d, CategoricalDistribution):
-                points[:, column] = _shares(points[:, column], len(d.choices))
-            elif isinstance(d, IntDistribution | FloatDistribution) and d.step is not None and count(d) <= 64:
-                members = np.unique([to_unit(d, from_unit(d, (i + 0.5) / 256)) for i in range(256)])
-                points[:, column] = members[np.abs(points[:, column, None] - members).argmin(1)]
-        return points
-
-    def features(self, points: Array) -> Array:
-        """What the model measures distances in: choices are all equally far from each other."""
-        columns = []
-        for column, d in enumerate(self.space.values()):
-            u = points[:, column, None]
-            if isinstance(d, CategoricalDistribution):
-                u = (np.floor(u * len(d.choices)) == np.arange(len(d.choices))) / math.sqrt(2)
-            columns.append(u)
-        return np.concatenate(columns, axis=1)
-
-
-class _Model:
-    """A Gaussian process over features and training time (0 for one step, 1 for the most); standard normal scores.
-
-    The kernel is a Matern 5/2 in the features times (a constant and a Gaussian in time), plus a trend in time. The
-    hyperparameters are those of the highest posterior density that a random search from the middle of their prior
-    finds; the prior's length scale grows with the root of the dimension (Hvarfner et al. 2024, "Vanilla Bayesian
-    Optimization Performs Great in High Dimensions").
+    Args:
+        by: who proposed each trial.
+        scores: what each is expected to come to.
+        prior: whether earlier studies are a member.
     """
-
-    def __init__(
-        self, features: Array, times: Array, scores: Array, groups: NDArray[np.intp], rng: np.random.Generator
-    ) -> None:
-        self._x, self._t, self._z, self._groups = features, times, scores, groups
-        d = int(groups.max()) + 1
-        prior = np.append(np.full(d, math.log(0.5) + 0.5 * math.log(max(d, 2) / 4)), [math.log(0.5), math.log(0.02)])
-        widths = np.append(np.ones(d), [0.5, 1.0])
-        self._theta, best, reach = prior, -math.inf, 0.0
-        for _ in range(FITS):
-            moved = rng.random(d + 2) < 0.4
-            theta = self._theta + reach * moved * widths * rng.standard_normal(d + 2)
-            density = self._log_likelihood(theta) - 0.5 * float((((theta - prior) / widths) ** 2).sum())
-            better = density > best
-            reach = max(0.05, reach * (1.3 if better else 0.95)) if reach else 0.7
-            if better:
-                self._theta, best = theta, density
-        self._factor = self._cholesky(self._theta)
-
-    def believe(self, features: Array, times: Array) -> None:
-        """Add points with the scores that are predicted for them."""
-        means = np.array([self.predict(row[None], t)[0][0] for row, t in zip(features, times, strict=True)])
-        self._x, self._t = np.concatenate([self._x, features]), np.concatenate([self._t, times])
-        self._z = np.concatenate([self._z, means])
-        self._factor = self._cholesky(self._theta)
-
-    def predict(self, features: Array, time: float) -> tuple[Array, Array]:
-        """Means and standard deviations of the scores at one time."""
-        times = np.full(len(features), time)
-        cross = self._kernel(self._x, self._t, features, times, self._theta)
-        solved = np.linalg.solve(self._factor, np.column_stack([self._z, cross]))
-        mean = solved[:, 1:].T @ solved[:, 0]
-        variance = 1.5 + (time - 0.5) ** 2 - (solved[:, 1:] ** 2).sum(0)
-        return mean, np.sqrt(np.maximum(variance, 1e-9))
-
-    def _kernel(self, x1: Array, t1: Array, x2: Array, t2: Array, theta: Array) -> Array:
-        scale = np.exp(-theta[self._groups])
-        a, b = x1 * scale, x2 * scale
-        r = np.sqrt(5 * np.maximum(_squares(a, b), 1e-12))
-        apart = (t1[:, None] - t2[None]) ** 2
-        steady = 0.5 + 0.5 * np.exp(-0.5 * apart * math.exp(-2 * theta[-2]))
-        trend = np.outer(t1 - 0.5, t2 - 0.5) + 0.5 * np.exp(-2 * apart)
-        return np.asarray((1 + r + r * r / 3) * np.exp(-r) * steady + trend)
-
-    def _cholesky(self, theta: Array) -> Array:
-        kernel = self._kernel(self._x, self._t, self._x, self._t, theta)
-        return np.asarray(np.linalg.cholesky(kernel + (math.exp(theta[-1]) + 1e-6) * np.eye(len(kernel))), dtype=float)
-
-    def _log_likelihood(self, theta: Array) -> float:
-        try:
-            factor = self._cholesky(theta)
-        except np.linalg.LinAlgError:
-            return -math.inf
-        return -0.5 * float((np.linalg.solve(factor, self._z) ** 2).sum()) - float(np.log(np.diag(factor)).sum())
+    members = SHARES | ({PRIOR: PRIOR_SHARE} if prior else {})
+    good = scores >= np.quantile(scores, 1 - GOOD)
+    weights = {}
+    for member, share in members.items():
+        own = np.array([b == member for b in by], dtype=bool)
+        rate = (good[own].sum() + GOOD * DOUBT) / (own.sum() + DOUBT)
+        weights[member] = share * rate / GOOD
+    whole = sum(weights.values())
+    floored = {member: max(FLOOR, weight / whole) for member, weight in weights.items()}
+    whole = sum(floored.values())
+    return {member: share / whole for member, share in floored.items()}
 
 
-def _observations(trials: Sequence[FrozenTrial], sign: int) -> tuple[NDArray[np.intp], Array, Array]:
-    """Trial, step and best value so far at each power of two that a trial reached, and at the most steps of all.
-
-    A trial without reports is observed once, after one step; one that diverged is worse than all others.
-    """
-    most = max((trial.last_step or 1 for trial in trials), default=1)
-    rungs = sorted({min(2**k, most) for k in range(most.bit_length() + 1)})
-    rows: list[tuple[int, float, float]] = []
-    for i, trial in enumerate(trials):
-        diverged = trial.state == TrialState.COMPLETE and not math.isfinite(trial.value or 0.0)
-        if trial.intermediate_values:
-            reached = [rung for rung in rungs if min(trial.intermediate_values) <= rung <= (trial.last_step or 0)]
-            rows += [(i, rung, -math.inf if diverged else best_until(trial, rung, sign)) for rung in reached or [1]]
-        elif trial.state == TrialState.COMPLETE:
-            rows.append((i, 1, -math.inf if diverged else sign * (trial.value or 0.0)))
-    table = np.array(rows, dtype=float).reshape(-1, 3)
-    return table[:, 0].astype(np.intp), table[:, 1], table[:, 2]
+def _start(cube: Cube, params: Mapping[str, Any]) -> Array:
+    """Return the point of these values; of those that are not given the middle, or the first choice."""
+    middle = {
+        name: c.natural.choices[0] if isinstance(c.natural, CategoricalDistribution) else c.value(0.5)
+        for name, c in cube.coordinates.items()
+    }
+    return cube.point(middle | dict(params))
 
 
-def _unrepeated(features: Array, candidates: Array, tried: Array, trials: Sequence[FrozenTrial]) -> Array:
-    """The candidates whose nearest trial is not one that reported just what its own nearest did; all, if none is left.
-
-    Around such trials the objective is constant, whatever the model believes: by rounding, by a clipped value, by a
-    parameter without effect.
-    """
-    apart = _squares(tried, tried)
-    np.fill_diagonal(apart, math.inf)
-    curves = [trial.intermediate_values for trial in trials]
-    repeated = np.array(
-        [_agree(curve, curves[nearest]) for curve, nearest in zip(curves, apart.argmin(1), strict=True)]
-    )
-    away = _squares(features, tried)
-    fresh = ~repeated[away.argmin(1)]
-    starts = [beginning(trial) for trial in trials]
-    for start in {start for start in starts if start is not None and starts.count(start) > 1}:
-        same = np.flatnonzero([other == start for other in starts])
-        width = apart[np.ix_(same, same)][~np.eye(len(same), dtype=bool)].max()
-        fresh &= away[:, same].min(1) > width
-    return candidates[fresh] if fresh.any() else candidates
+def _near(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
+    """Return some points around one of the best tenth, more often around the very best."""
+    best = shown.best(max(3, len(shown.scores) // 10))
+    parent = best[min(int(rng.geometric(0.4)) - 1, len(best) - 1)]
+    return _neighbours(cube, shown.points[[parent]], rng, 8)
 
 
-def _agree(curve: Mapping[int, float], other: Mapping[int, float]) -> bool:
-    """Whether two curves have steps in common and are equal at each."""
-    common = curve.keys() & other.keys()
-    return bool(common) and all(curve[step] == other[step] for step in common)
+def _neighbours(cube: Cube, parents: Array, rng: np.random.Generator, count: int) -> Array:
+    """Return points ``(count, d)`` around some of these, in few coordinates or many, near or further away."""
+    shape = (count, len(cube))
+    width = rng.choice([0.03, 0.1, 0.2], (count, 1))
+    moved = rng.random(shape) < rng.choice([0.2, 0.5, 1.0], (count, 1))
+    moved[np.arange(count), rng.integers(len(cube), size=count)] = True
+    points = parents[rng.integers(len(parents), size=count)]
+    points = _reflected(points + moved * width * rng.standard_normal(shape))
+    anew = rng.random(shape)
+    for column, coordinate in enumerate(cube.coordinates.values()):
+        if coordinate.choices is not None:  # a choice has no neighbours: it is drawn anew, now and then
+            own = parents[rng.integers(len(parents), size=count), column]
+            points[:, column] = np.where(moved[:, column] & (anew[:, column] < 0.5), anew[:, column] * 2, own)
+    return cube.snapped(points)
 
 
-def _squares(a: Array, b: Array) -> Array:
-    """Squared distances of all rows."""
-    return np.asarray((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T)
+def _reflected(points: Array) -> Array:
+    points = np.abs(points)
+    return np.asarray(np.clip(np.where(points > 1, 2 - points, points), 0.0, 1.0))
 
 
-def _normal_scores(values: Array) -> Array:
-    """Blom's normal scores of the ranks; ties share their mean rank."""
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    return np.asarray(ndtri((rankdata(values) - 0.5) / len(values)))
-
-
-def _expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
-    from scipy.special import ndtr
-
-    u = (mean - best) / deviation
-    return np.asarray(deviation * (u * ndtr(u) + np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)))
+def _fresh(candidates: Array, shown: Shown) -> Array:
+    """Return the candidates that are no trial's point; all, if none is left."""
+    tried = {row.tobytes() for row in np.round(np.concatenate([shown.points, shown.pending]), 6)}
+    new = np.array([row.tobytes() not in tried for row in np.round(candidates, 6)], dtype=bool)
+    return candidates[new] if new.any() else candidates
 
 
-def _coordinate(distribution: BaseDistribution, value: Any) -> float:
-    if isinstance(distribution, CategoricalDistribution):
-        return (distribution.to_internal_repr(value) + 0.5) / len(distribution.choices)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return to_unit(distribution, value)
+def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
+    """Return the point with the largest expected improvement over what the best is believed to come to."""
+    order = shown.best(len(shown.scores))
+    if len(order) > MOST:  # the best, and a random part of the others
+        order = np.concatenate([order[: MOST // 2], rng.permutation(order[MOST // 2 :])[: MOST - MOST // 2]])
+    scores = shown.scores
+    spread = max(float(scores.std()), 0.1)
+    values, variances = (scores[order] - scores.mean()) / spread, shown.variances[order] / spread**2
+    points = shown.points[order]
+    model = GaussianProcess(cube.features(points), values, variances, cube.groups, rng)
+    if len(shown.pending):
+        features = cube.features(shown.pending)
+        model = model.believing(features, model.predict(features)[0])
+    uniform = cube.snapped(rng.random((CANDIDATES // 2, len(cube))))
+    elite = points[: max(4, len(scores) // 20)]
+    candidates = _fresh(np.concatenate([uniform, _neighbours(cube, elite, rng, CANDIDATES // 2)]), shown)
+    best = float(model.predict(cube.features(points[:10]))[0].max())
+    mean, deviation = model.predict(cube.features(candidates))
+    return np.asarray(candidates[np.argmax(expected_improvement(mean, deviation, best))])
 
 
-def _shares(u: Array, parts: int) -> Array:
-    return np.asarray((np.minimum(np.floor(u * parts), parts - 1) + 0.5) / parts)
+def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
+    """Return, of points drawn where good trials are dense, the one where they are densest beside the others."""
+    n = len(shown.scores)
+    count = max(3, min(25, math.ceil(0.15 * n)))
+    order = shown.best(n)
+    good, others = _Density(cube, shown.points[order[:count]]), _Density(cube, shown.points[order[count:]])
+    candidates = _fresh(good.sample(rng, 64), shown)
+    return np.asarray(candidates[np.argmax(good.log(candidates) - others.log(candidates))])
+
+
+class _Density:
+    """A kernel density estimate on the cube, with a uniform component that weighs as much as one point."""
+
+    def __init__(self, cube: Cube, points: Array) -> None:
+        self._cube, self._points = cube, points
+        n, d = points.shape
+        spread = points.std(0) if n else np.zeros(d)
+        self._width = np.clip(max(n, 1) ** (-1 / (d + 4)) * np.maximum(spread, 0.08), 0.03, 0.5)
+
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Return points of the density, the uniform component left out."""
+        parents = self._points[rng.integers(len(self._points), size=count)]
+        points = _reflected(parents + self._width * rng.standard_normal(parents.shape))
+        for column, coordinate in enumerate(self._cube.coordinates.values()):
+            if coordinate.choices is not None:
+                anew = rng.random(count) < 1 / (len(self._points) + 1)
+                points[:, column] = np.where(anew, rng.random(count), parents[:, column])
+        return self._cube.snapped(points)
+
+    def log(self, points: Array) -> Array:
+        """Return the logarithm of the density at points ``(m, d)``."""
+        n = len(self._points)
+        exponents = np.zeros((len(points), n))
+        for column, coordinate in enumerate(self._cube.coordinates.values()):
+            apart = points[:, column, None] - self._points[None, :, column]
+            if (choices := coordinate.choices) is not None:
+                same = np.abs(apart) < 0.5 / choices
+                other = 1 / (n + 1)
+                exponents += np.log(np.where(same, 1 - other * (choices - 1) / choices, other / choices) * choices)
+            else:
+                width = float(self._width[column])
+                exponents += -0.5 * (apart / width) ** 2 - math.log(width * math.sqrt(2 * math.pi))
+        most = exponents.max(1, initial=0.0)
+        kernels = np.exp(exponents - most[:, None]).sum(1) + np.exp(-most)
+        return np.asarray(most + np.log(kernels / (n + 1)))
+
+
+def _scalarized(values: Array, rng: np.random.Generator) -> Array:
+    """Return one score for several objectives ``(n, k)``, higher being better, by random weights (Chebyshev's)."""
+    n, k = values.shape
+    if n == 0:
+        return np.zeros(0)
+    ranks = np.argsort(np.argsort(np.where(np.isfinite(values), values, -math.inf), axis=0), axis=0) / max(1, n - 1)
+    weights = rng.dirichlet(np.ones(k))
+    return cast(Array, -(weights * (1 - ranks)).max(1) + 0.05 * (weights * ranks).sum(1))

@@ -1,121 +1,330 @@
-"""The pruner of the default strategy: asynchronous successive halving at every step, not at rungs alone."""
+"""The pruner of the default strategy: it pauses trials that others are ahead of, and takes them up again."""
 
 import math
-from bisect import bisect_right
-from collections.abc import Mapping
-from itertools import accumulate
+from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-STARTUP = 8  # trials before there is a model
+from hypermap.search.curves import PRIOR_TAU, CurveReader, Table
+from hypermap.search.schedule import REPEATS, Allowed, Decision, Ledger, Size
+
+LEAST_COMPLETE = 3  # trials that a search trains to their end, at least
+LAST_SHARE = 0.1  # of the budget that is kept for the leaders
+UNPRUNED_SHARE = 0.1  # of what was spent that goes to trials which are trained to their end whatever they show
+MEASURED_AGAIN = 2  # trials that are trained once more before one of them is called the best
+TOLD_APART = 4.0  # times what curves shake by: a lead that is no matter of chance
+INFORMATIVE = 0.45  # Kendall's tau with the last score from which on a step may stop trials
 
 
 class AutoPruner(BasePruner):
-    """Stops a trial whose best value so far has too low a rank among all trials at the same step.
+    """Asynchronous successive halving with promotion, from the first step whose ranking has proved to say something.
 
-    A trial stands for its best value up to a step, for that is the checkpoint one keeps; a trial that ended before
-    counts with what it had. Of n trials begun, step s lets pass
+    Trials are compared at the rungs 1, 2, 4, 8, … and a trial is paused at each. The best ``1 / eta`` of all that
+    reached a rung may go on to the next, also later, when more have reached it (Li et al. 2020, "A System for Massively
+    Parallel Hyperparameter Tuning"). What goes on highest up comes first; where nobody may go on, a new trial begins.
 
-    - those of the best ``max(1, n / (eta s))``: the share that successive halving with this eta leaves at s, but
-      compared at each step (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", with Golovin et
-      al. 2017, "Google Vizier", where every step is a rung), so that a leader is never stopped for its rank; and
-    - no more than ``1 + n / (2 sqrt(s))`` in all: a search that improves would else pay for each of its leaders in
-      full (progressive halving: Bohdal et al. 2023, "PASHA"); and
-    - of those whose second half of steps brought nothing, as with patience in early stopping (Prechelt 1998, "Early
-      Stopping - But When?"), none from the fourth step on.
+    - *Early scores earn their say.* The worse a rung has proved to rank the trials of this study that were trained to
+      their end, the more of them it lets pass; and the first rung is the first that ranks them well
+      (`Agreement.believed`). So a study in which early scores mislead soon trains its trials longer before it judges
+      them (as Hyper-Tune does: Li et al. 2022, "Hyper-Tune: Towards Efficient Hyper-parameter Tuning at Scale"). A
+      tenth of what is spent goes to trials that are never paused, which go on testing it.
+    - *The leaders are finished.* What is left of the budget when it is just enough to have three complete trials, and
+      its last tenth in any case, goes to the paused trials that are expected to come to most.
+    - *The winner is measured again.* Where a tenth of the budget is worth two trainings, the two best complete trials
+      are trained once more with another seed, unless their lead is larger than what their curves shake by; the mean
+      decides.
+    - *State is bounded.* At most `paused` trials are kept; those that are expected to come to least are given up.
 
-    The first trial is never stopped for want of others. Nor are the last two held against a leader, one that is better
-    than all others were at any of their steps: what a search has found is trained to its end. But a leader among few
-    is nothing found, so the first `STARTUP` trials have no such privilege once one of them is complete; nor has one
-    that no longer improves where a fifth of all trials went further. A trial whose first three reports are another's
-    value for value is the same one again, and is stopped; of two that are equally far, the later one.
+    For a study that cannot pause (`prune`, as Optuna calls it) a trial that may not go on at its rung is stopped.
 
     Args:
-        max_resource: steps of a full trial, where that is known; its last step is not compared.
-        eta: how much harder the selection becomes from step to step, as the reduction factor of successive halving.
+        max_resource: steps of a full trial, where that is known.
+        eta: one in so many goes on from each rung.
+        paused: how many paused trials keep their state.
+        baseline: whether the first trial is a baseline, which is trained to its end.
+        pauses: whether trials can be paused; else one that may not go on at its rung has ended, so the best of those
+            before it always may, and the first three are trained to their end.
+        curves: how reports are read; None: higher is better where the study maximizes.
     """
 
-    def __init__(self, max_resource: int | None = None, eta: float = 4.0) -> None:
+    def __init__(
+        self,
+        max_resource: int | None = None,
+        eta: float = 4.0,
+        paused: int = 64,
+        baseline: bool = False,
+        pauses: bool = True,
+        curves: CurveReader | None = None,
+    ) -> None:
         if eta < 1:
             raise ValueError(f"eta is {eta}; it must be at least 1")
+        if paused < 1:
+            raise ValueError(f"paused is {paused}; it must be at least 1")
         self.max_resource = max_resource
         self.eta = eta
-        self._courses: dict[int, _Course] = {}  # by trial id, as they were when last asked for
+        self.paused = paused
+        self.baseline = baseline
+        self.pauses = pauses
+        self.curves = curves
+        self._charged: dict[
+            int, tuple[Allowed, float]
+        ] = {}  # by the id of a trial that has ended, which stays as it is
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial should end at its last reported step."""
+        """Return whether the trial should end at its last reported step, in a study that pauses none."""
         step = trial.last_step
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        others = [other for other in others if other.intermediate_values]
-        if step is None or not others or (self.max_resource is not None and step >= self.max_resource):
+        if step is None or (self.max_resource is not None and step >= self.max_resource):
             return False
-        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-        n = len(others) + 1
-        own = _Course(trial, sign)
-        courses = [self._course(other, sign) for other in others]
-        value = own.until(step)
-        rank = 1 + sum(course.until(step) > value for course in courses)
-        passed = sum(course.last > step for course in courses)
-        founded = n > STARTUP or all(other.state != TrialState.COMPLETE for other in others)
-        leads = founded and value > max(course.best[-1] for course in courses)
-        stagnates = step >= 4 and value <= own.until(step // 2)
-        return (
-            rank > max(1.0, n / (self.eta * step))
-            or (not leads and (stagnates or passed >= 1 + n / (2 * math.sqrt(step))))
-            or (stagnates and passed >= n / 5)
-            or (
-                own.start is not None
-                and any(
-                    course.start == own.start and (course.last > step or other.number < trial.number)
-                    for course, other in zip(courses, others, strict=True)
-                )
-            )
+        table = self._read(study, [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL])
+        if step not in table.rungs:
+            return False
+        k = table.rungs.index(step)
+        if k < self.first_rung(table) or trial.number < LEAST_COMPLETE:
+            return False
+        own = int(np.flatnonzero(table.numbers == trial.number)[0])
+        return own not in self._ahead(table, k, least=1)
+
+    def decide(self, trials: Sequence[FrozenTrial], ledger: Ledger) -> Decision | None:
+        """Return what to do next; see `hypermap.search.schedule.Scheduler`."""
+        seen = [trial for trial in trials if trial.state not in (TrialState.FAIL, TrialState.WAITING)]
+        state = _State(self, seen, trials, ledger)
+        decision = None if state.finishing else state.promote() or state.begin()
+        return decision or state.finish() or state.measure_again()
+
+    def first_rung(self, table: Table) -> int:
+        """Return the place of the first rung at which trials may be stopped."""
+        for k, agreement in enumerate(table.agreement()):
+            if agreement.believed >= INFORMATIVE:
+                return k
+        return len(table.rungs) - 1
+
+    def charged(self, trial: FrozenTrial, ledger: Ledger) -> tuple[Allowed, float]:
+        """Return how far a trial may train, and what it is charged for."""
+        if (found := self._charged.get(trial._trial_id)) is not None:
+            return found
+        charged = Allowed.of(trial), ledger.taken(trial)
+        if trial.state not in (TrialState.RUNNING, TrialState.WAITING):
+            self._charged[trial._trial_id] = charged
+        return charged
+
+    def _reduction(self, table: Table, k: int) -> float:
+        """Return one in how many goes on from a rung: `eta`, or fewer where it has proved to say less than is usual."""
+        return 1 + (self.eta - 1) * min(1.0, max(0.0, table.agreement()[k].believed / PRIOR_TAU))
+
+    def _read(self, study: Study, trials: Sequence[FrozenTrial]) -> Table:
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        self.curves = self.curves or CurveReader(sign, sign, self.max_resource)
+        return self.curves.read(trials)
+
+    def _ahead(self, table: Table, k: int, least: int = 0) -> list[int]:
+        """Return the places of the trials that may go on from a rung, the best first."""
+        ended = table.complete & (table.last > 0)  # what reports nothing has no score that is like these
+        reached = (table.last >= table.rungs[k]) | ended
+        quota = max(least, int(reached.sum() / self._reduction(table, k)))
+        usable = reached & ~table.diverged & ~np.isnan(table.scores[:, k])
+        scores = np.where(usable, table.scores[:, k], -math.inf)
+        order = np.argsort(-scores, kind="stable")[:quota]
+        return [int(i) for i in order if scores[i] > -math.inf]
+
+
+class _State:
+    """A study at the moment of a decision."""
+
+    def __init__(
+        self, pruner: AutoPruner, trials: Sequence[FrozenTrial], every: Sequence[FrozenTrial], ledger: Ledger
+    ) -> None:
+        assert pruner.curves is not None
+        self.pruner, self.trials, self.every, self.ledger = pruner, trials, every, ledger
+        self.table = pruner.curves.read(trials)
+        charged = {trial.number: pruner.charged(trial, ledger) for trial in every if trial.state != TrialState.WAITING}
+        self.allowed = [charged[trial.number][0] for trial in trials]
+        self.spent = math.fsum(taken for _, taken in charged.values())
+        self.first = pruner.first_rung(self.table)
+        self.again = self._to_measure_again()
+        self.whole = max(0.0, ledger.budget - self.spent)  # what is left
+        self.left = max(0.0, self.whole - len(self.again))  # beside what is kept
+        running = np.array([trial.state == TrialState.RUNNING for trial in trials], dtype=bool)
+        self.paused: NDArray[np.bool_] = running & np.array([a.paused for a in self.allowed], dtype=bool)
+        whole_way = np.array([*map(self._to_its_end, trials, self.allowed)], dtype=bool)
+        self.to_the_end: NDArray[np.bool_] = running & ~self.paused & whole_way
+        self.part_way: NDArray[np.bool_] = running & ~self.paused & ~whole_way
+        self.expected = self.table.expected()[0]
+
+    @property
+    def lacking(self) -> int:
+        """How many more trials have to be trained to their end, beside those that are on their way there."""
+        done = int((self.table.complete & ~self.table.diverged).sum() + self.to_the_end.sum())
+        least = LEAST_COMPLETE
+        if self.ledger.n_trials is not None and math.isinf(self.ledger.budget):
+            least = max(least, math.ceil(LAST_SHARE * self.ledger.n_trials))
+        return max(0, least - done)
+
+    def _to_its_end(self, trial: FrozenTrial, allowed: Allowed) -> bool:
+        steps = Size.of(trial, self.ledger.horizon).steps
+        return allowed.until is None or (steps is not None and allowed.until >= steps)
+
+    @property
+    def finishing(self) -> bool:
+        """Whether what is left should go to the leaders."""
+        if not self.paused.any():
+            return False
+        if self.ledger.hurry:
+            return True
+        if math.isinf(self.left):
+            return False
+        leader = self._cost_to_end(self._leaders(self.paused | self.part_way)[0])
+        return self.left <= max(math.fsum(self._needed()), LAST_SHARE * self.ledger.budget, leader) + 1e-9
+
+    def _needed(self) -> list[float]:
+        """Return what each of the trials costs that are still to be complete: the leaders, and others if those are few.
+
+        Who is trained part of the way by somebody just now may lead as well.
+        """
+        leaders = self._leaders(self.paused | self.part_way)[: self.lacking]
+        return [self._cost_to_end(i) for i in leaders] + [1.0] * (self.lacking - len(leaders))
+
+    def _leaves_enough(self, cost: float, saves: float = 0.0) -> bool:
+        """Return whether enough is left after this for what is needed; where nobody has begun, nothing else helps."""
+        if math.isinf(self.left) or not (self.paused | self.part_way).any():
+            return True
+        return self.left - cost >= math.fsum(self._needed()) - saves - 1e-9
+
+    def _leaders(self, among: NDArray[np.bool_] | None = None) -> list[int]:
+        """Return the places of the paused trials, or of others, those that are expected to come to most first."""
+        among = self.paused if among is None else among
+        return [int(i) for i in np.argsort(-self.expected, kind="stable") if among[i]]
+
+    def _cost_to_end(self, i: int) -> float:
+        size, until = Size.of(self.trials[i], self.ledger.horizon), self.allowed[i].until
+        promised = until or 0 if self.part_way[i] else 0
+        return size.trainings - size.cost(max(int(self.table.last[i]), promised))
+
+    def finish(self) -> Decision | None:
+        """Go on with the leader that can still be trained to its end, or else as far as the budget goes.
+
+        Where some more must be complete, it leaves as much as the cheapest of the others cost.
+        """
+        enough = math.isinf(self.left) and not self.lacking
+        if enough or not self.paused.any():
+            return None
+        leaders, others = self._leaders(), max(0, self.lacking - 1)
+        costs = {i: self._cost_to_end(i) for i in self._leaders(self.paused | self.part_way)}
+        kept = {i: math.fsum(sorted(c for j, c in costs.items() if j != i)[:others]) if others else 0 for i in leaders}
+        fits = [i for i in leaders if costs[i] + kept[i] <= self.left + 1e-9]
+        fits = fits or [i for i in leaders if costs[i] <= self.left + 1e-9]
+        if not fits and self.part_way.any():  # it may be just enough for one of these
+            return None
+        return self._go_on((fits or leaders)[0], None)
+
+    def promote(self) -> Decision | None:
+        """Go on with a trial that is among the best at its rung, the highest rung first."""
+        steps = self.table.rungs
+        for k in range(len(steps) - 1, self.first - 1, -1):
+            beyond = steps[k + 1] if k + 1 < len(steps) else None
+            for i in self.pruner._ahead(self.table, k, least=0 if self.pruner.pauses else 1):
+                if self.paused[i] and self._rung(i) == k:
+                    if beyond is None and self.pruner.max_resource is None:
+                        beyond = 2 * steps[k]
+                    return self._go_on(i, beyond) if self._leaves_enough(*self._detour(i, beyond)) else None
+        for i in self._leaders():  # what was paused before a later rung became the first catches up, if it leads
+            if self._rung(i) < self.first and self.expected[i] >= np.max(self.expected):
+                return self._go_on(i, steps[self.first])
+        return None
+
+    def _detour(self, i: int, until: int | None) -> tuple[float, float]:
+        """Return what it costs to train up to a step, and how much less the others then need."""
+        size, needed = Size.of(self.trials[i], self.ledger.horizon), self._needed()
+        end = until is None or (size.steps is not None and until >= size.steps)
+        cost = self._cost_to_end(i) if end else size.cost(until or 0) - size.cost(int(self.table.last[i]))
+        if i in self._leaders(self.paused | self.part_way)[: self.lacking]:
+            return cost, cost
+        return cost, needed[-1] if end and needed else 0.0
+
+    def _to_measure_again(self) -> list[int]:
+        """Return the numbers of the trials for whose second measurement some of the budget is kept, the best first."""
+        if math.isinf(self.ledger.budget) or LAST_SHARE * self.ledger.budget < MEASURED_AGAIN:
+            return []
+        if not self.ledger.may_begin(self.every):
+            return []
+        repeats = [trial.user_attrs.get(REPEATS) for trial in self.trials]
+        usable = self.table.complete & ~self.table.diverged & np.array([r is None for r in repeats], dtype=bool)
+        order = np.argsort(-np.where(usable, np.nan_to_num(self.table.finals, nan=-math.inf), -math.inf), kind="stable")
+        best = [int(i) for i in order if usable[i]][:MEASURED_AGAIN]
+        if any(repeat is not None for repeat in repeats):  # it has been settled who is measured again
+            if sum(repeat is not None for repeat in repeats) >= MEASURED_AGAIN:
+                return []
+            begun = {int(repeat) for repeat in repeats if repeat is not None}
+            return [self.trials[i].number for i in best if self.trials[i].number not in begun][:1]
+        if len(best) < MEASURED_AGAIN:
+            return []
+        lead = float(self.table.finals[best[0]] - self.table.finals[best[1]])
+        if lead > TOLD_APART * max(_shake(self.trials[i]) for i in best):
+            return []
+        return [self.trials[i].number for i in best]
+
+    def measure_again(self) -> Decision | None:
+        """Train one of the best once more, where all else is done."""
+        at_work = any(
+            trial.state == TrialState.RUNNING and not allowed.paused and REPEATS not in trial.user_attrs
+            for trial, allowed in zip(self.trials, self.allowed, strict=True)
         )
+        if at_work or not self.again or self.ledger.hurry:
+            return None
+        until = self.ledger.within(Size(self.ledger.horizon), 0, None, self.whole)
+        return None if until == 0 else Decision(None, Allowed(until), repeats=self.again[0])
 
-    def _course(self, trial: FrozenTrial, sign: int) -> "_Course":
-        """A trial's course; a stack of trials is asked about at every step, and most of the others stay as they are."""
-        course = self._courses.get(trial._trial_id)
-        if course is None or not course.of(trial):
-            course = self._courses[trial._trial_id] = _Course(trial, sign)
-        return course
+    def _rung(self, i: int) -> int:
+        """Return the place of the last rung that a trial has reached; -1 before the first."""
+        return int(np.searchsorted(self.table.rungs, self.table.last[i], side="right")) - 1
+
+    def _go_on(self, i: int, until: int | None) -> Decision | None:
+        trial, size = self.trials[i], Size.of(self.trials[i], self.ledger.horizon)
+        if until is not None and size.steps is not None and until >= size.steps:
+            until = None
+        affordable = self.ledger.within(size, int(self.table.last[i]), until, self.left)
+        if affordable == 0:
+            return None
+        return Decision(trial.number, Allowed(affordable, unpruned=self.allowed[i].unpruned))
+
+    def begin(self) -> Decision | None:
+        """Begin a trial, where one may begin."""
+        if not self.ledger.may_begin(self.every):
+            return None
+        if self.ledger.sizes_differ and self.left < 1 - 1e-9:  # nobody knows yet how much it will be
+            return None
+        first = len(self.trials) < (self.pruner.baseline if self.pruner.pauses else LEAST_COMPLETE)
+        unpruned = not first and self._another_unpruned()
+        until = None if first or unpruned else self.table.rungs[self.first]
+        if until is not None and self.ledger.horizon is not None and until >= self.ledger.horizon:
+            until = None
+        size = Size(self.ledger.horizon)
+        surplus = self._leaders()[self.pruner.paused - 1 :] if self.paused.sum() >= self.pruner.paused else []
+        needed, begun = self._needed(), (self.paused | self.part_way).sum()
+        cost, fills = size.cost(until or math.inf), until is None or (not surplus and begun < self.lacking)
+        saves = 0.0 if not needed or not fills else needed[-1] if until is None else cost
+        if not self._leaves_enough(cost, saves):
+            return None
+        affordable = self.ledger.within(size, 0, until, self.left)
+        if affordable == 0:
+            return None
+        released = tuple(self.trials[i].number for i in surplus)
+        return Decision(None, Allowed(affordable, unpruned=unpruned), release=released)
+
+    def _another_unpruned(self) -> bool:
+        """Return whether it is time for another trial that is trained to its end whatever it shows."""
+        so_far = math.fsum(
+            Size.of(trial, self.ledger.horizon).trainings
+            for trial, allowed in zip(self.trials, self.allowed, strict=True)
+            if allowed.unpruned
+        )
+        return so_far + 1 <= UNPRUNED_SHARE * self.spent and self.ledger.horizon is not None
 
 
-class _Course:
-    """What a trial reported, such that its best value up to any step is found at once; `sign` as of `best_until`."""
-
-    def __init__(self, trial: FrozenTrial, sign: int) -> None:
-        self._values, self._count = trial.intermediate_values, len(trial.intermediate_values)
-        self._steps = sorted(self._values)
-        self.best = list(accumulate(_signed(self._values, self._steps, sign), max))
-        self.last = self._steps[-1] if self._steps else 0
-        self.start = beginning(trial)
-
-    def of(self, trial: FrozenTrial) -> bool:
-        """Whether the trial has reported nothing since: a storage replaces what it has when more comes."""
-        return trial.intermediate_values is self._values and len(self._values) == self._count
-
-    def until(self, step: float) -> float:
-        """`best_until`."""
-        count = bisect_right(self._steps, step)
-        return self.best[count - 1] if count else -math.inf
-
-
-def _signed(values: Mapping[int, float], steps: list[int], sign: int) -> list[float]:
-    return [sign * values[step] if math.isfinite(values[step]) else -math.inf for step in steps]
-
-
-def best_until(trial: FrozenTrial, step: float, sign: int) -> float:
-    """The best value reported up to a step times `sign`, -inf where there is none; NaN and infinities are none."""
-    values = trial.intermediate_values.items()
-    return max((sign * v for s, v in values if s <= step and math.isfinite(v)), default=-math.inf)
-
-
-def beginning(trial: FrozenTrial) -> tuple[tuple[int, float], ...] | None:
-    """The first three reports: trials that share them are the same one; None for fewer or constant ones.
-
-    Until learning sets in all trials may be equal, and on a small validation set two values may agree by chance.
-    """
-    first = tuple(sorted(trial.intermediate_values.items())[:3])
-    return first if len(first) == 3 and len({value for _, value in first}) > 1 else None
+def _shake(trial: FrozenTrial) -> float:
+    """Return by how much a trial's reports differ in the second half of its training; infinite for too few."""
+    last = [value for step, value in trial.intermediate_values.items() if 2 * step > (trial.last_step or 0)]
+    return float(np.std(last)) if len(last) >= 4 else math.inf

@@ -108,10 +108,10 @@ class Mapped(BaseSampler):
         if name not in self._mappings or isinstance(natural, CategoricalDistribution):
             return natural
         known = self._images.setdefault(name, [])
-        for before, image in known:
+        for before, seen in known:
             if before == natural:
-                return image
-        known.append((cast(Numerical, natural), _image(self._mappings[name], cast(Numerical, natural))))
+                return seen
+        known.append((cast(Numerical, natural), image(self._mappings[name], cast(Numerical, natural))))
         return known[-1][1]
 
     def _natural(self, name: str, image: BaseDistribution) -> BaseDistribution:
@@ -169,7 +169,8 @@ def nearest(distribution: Numerical, value: float) -> float:
     return member(distribution, min(round((value - distribution.low) / distribution.step), count(distribution) - 1))
 
 
-def _image(through: mapping.Mapping, natural: Numerical) -> Numerical:
+def image(through: mapping.Mapping, natural: Numerical) -> Numerical:
+    """Return the distribution that a sampler sees in the place of a natural one."""
     if through.name == "pow2" and isinstance(natural, IntDistribution):
         return _exponents(natural)
     low, high = through.forward(natural.low), through.forward(natural.high)

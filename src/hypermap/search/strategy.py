@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -11,8 +12,11 @@ from optuna.samplers import BaseSampler
 
 from hypermap.build import LABELS, build, locate
 from hypermap.errors import UserError
+from hypermap.search.auto import Auto
+from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.mapped import Mapped
 from hypermap.search.numbered import Numbered, cells
+from hypermap.search.schedule import Scheduler, ToTheEnd
 from hypermap.search.study import Plan, derived_seed
 
 AUTO, AUTO_PRUNER = "hypermap.search.auto.Auto", "hypermap.search.auto_pruner.AutoPruner"
@@ -38,12 +42,35 @@ def make_sampler(plan: Plan, number: int) -> BaseSampler:
         "seed": plan.seed if by_study and "study_seed" not in taken else derived_seed(plan.seed, "sampler", number),
         "study_seed": plan.seed,
         "names": plan.space.names,
-        "n_trials": plan.n_trials,
+        "distributions": plan.space.distributions(),
+        "mappings": plan.space.mappings,
+        "baseline": plan.baseline,
+        "prior": plan.prior,
+        "curves": plan.curves(),
     }
+    if plan.n_trials is not None:
+        runtime["n_trials"] = plan.n_trials
     if "space" in taken:
         runtime["space"] = cells(plan.space.distributions())
     sampler: BaseSampler = build(choice, **{k: v for k, v in runtime.items() if k in taken and k not in choice})
     return Mapped(sampler, plan.space.mappings) if plan.space.mappings else sampler
+
+
+@dataclass
+class Samplers:
+    """The sampler of each trial: one object for all, where it draws by the trial's number."""
+
+    plan: Plan
+    shared: BaseSampler | None = None
+
+    def __call__(self, number: int) -> BaseSampler:
+        """Return the sampler that draws trial `number`."""
+        if self.shared is not None:
+            return self.shared
+        sampler = make_sampler(self.plan, number)
+        if locate(self.plan.sampler["_target_"]) is Auto:
+            self.shared = sampler
+        return sampler
 
 
 def make_pruner(plan: Plan) -> BasePruner:
@@ -60,12 +87,23 @@ def make_pruner(plan: Plan) -> BasePruner:
             "take hydra/sweeper/pruner=none."
         )
     taken = inspect.signature(target).parameters
-    runtime: dict[str, Any] = {"max_resource": plan.horizon, "n_trials": plan.n_trials}
+    runtime: dict[str, Any] = {
+        "max_resource": plan.horizon,
+        "n_trials": plan.n_trials,
+        "baseline": plan.baseline is not None,
+        "pauses": plan.pauses,
+        "curves": plan.curves(),
+    }
     if isinstance(inner := choice.get("wrapped_pruner"), Mapping):
         choice["wrapped_pruner"] = build(_given(inner))
     known = {k: v for k, v in runtime.items() if k in taken and k not in choice and v is not None}
     pruner: BasePruner = build(choice, **known)
     return pruner
+
+
+def make_scheduler(plan: Plan, pruner: BasePruner) -> Scheduler:
+    """What decides which trial goes on: the pruner itself, where it pauses trials and the application can."""
+    return pruner if isinstance(pruner, AutoPruner) else ToTheEnd()
 
 
 def learns(sampler: Mapping[str, Any]) -> bool:

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
+import shutil
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -20,13 +24,28 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError, near
 from hypermap.files import write_json
+from hypermap.search.curves import CurveReader
+from hypermap.search.schedule import (
+    PROPOSED,
+    REPEATS,
+    REPETITION,
+    SCHEDULE,
+    Allowed,
+    Decision,
+    Ledger,
+    Scheduler,
+    ToTheEnd,
+)
 from hypermap.search.space import Space
-from hypermap.search.storage import STUDIES, file_of, lock_folder, open_storage, shown
+from hypermap.search.storage import STUDIES, batching, file_of, lock_folder, open_storage, shown
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
 SNAPSHOT = ".conf"  # in a study's folder: the configuration's folder as it was when the study began
-RECORD, PURPOSE, BUDGET = "hypermap", "purpose", "n_trials"  # user attributes of a study
+RECORD, PURPOSE, BUDGET, TRAININGS = "hypermap", "purpose", "n_trials", "budget"  # user attributes of a study
 RESULT, WORKER = "result", "worker"  # of a trial
+STATE = "state"  # in a trial's folder: what its training goes on from
+LOCK_S = 30.0  # how long a paused trial's last worker may take to leave its state
+HURRY = 0.8  # the share of the time that is given after which the leaders are finished
 SAME_ERRORS = 3  # in a row, and the sweep stops
 NEWBORN = timedelta(seconds=60)  # a trial of another machine has told its worker by then
 
@@ -42,13 +61,20 @@ class Plan:
         objectives: figures by name; empty: what the task returns by itself.
         sampler: ``{_target_: …}``; `hypermap.search.strategy` makes it.
         pruner: likewise.
-        n_trials: finished trials, whatever their end.
+        n_trials: trials, whatever their end; None: as many as the budget is good for.
+        budget: full trainings; None: as many as the trials take.
         began: seconds since 1970 at which the command was given; errors of before it do not stop it.
         deadline: seconds since 1970 after which no trial begins.
         target: a value of the objective at which the sweep is done.
         seed: the study's; every trial's follows from it.
         horizon: reports of a full trial, where that is known.
         stack: how many trials a worker runs at once, at most.
+        minimizes_reports: whether less is better of what trials report; None: as of the first objective.
+        reports_fits: whether a report is of a fold or a repeat, and not of an epoch.
+        sizes_differ: whether some trials count for more than others in the budget.
+        pauses: whether a trial can be paused, and taken up again to the same end.
+        baseline: values of the configuration that the sweep began from, by name, as far as they lie in the space.
+        prior: likewise of earlier studies' best trials, the best first.
     """
 
     name: str
@@ -59,14 +85,33 @@ class Plan:
     objectives: tuple[str, ...]
     sampler: dict[str, Any]
     pruner: dict[str, Any]
-    n_trials: int
+    n_trials: int | None
     seed: int
+    budget: float | None = None
     began: float = 0.0
     deadline: float | None = None
     target: float | None = None
     max_failure_rate: float = 1.0
     horizon: int | None = None
     stack: int = 1
+    minimizes_reports: bool | None = None
+    reports_fits: bool = False
+    sizes_differ: bool = False
+    pauses: bool = False
+    baseline: dict[str, Any] | None = None
+    prior: tuple[dict[str, Any], ...] = ()
+
+    def curves(self) -> CurveReader:
+        """Return what reads trials' reports."""
+        final = 1.0 if self.maximizes else -1.0
+        sign = final if self.minimizes_reports is None else -1.0 if self.minimizes_reports else 1.0
+        return CurveReader(sign, final, self.horizon, self.reports_fits)
+
+    def ledger(self, now: float = 0.0) -> Ledger:
+        """Return what trials are charged to."""
+        hurry = self.deadline is not None and now >= self.began + HURRY * (self.deadline - self.began)
+        budget = math.inf if self.budget is None else self.budget
+        return Ledger(budget, self.n_trials, self.horizon, self.sizes_differ, hurry)
 
     @property
     def maximizes(self) -> bool:
@@ -223,13 +268,14 @@ class Claim:
 class Claims:
     """Hands out the trials of a study: each to one process, and no more than the budget.
 
-    A trial's lock is held for as long as its process lives, so one that is running and whose lock is free was
-    left behind, and is taken up where it stopped: same number, same values.
+    A trial's lock is held for as long as its process lives, so one that is running, is not paused and whose lock is
+    free was left behind, and is taken up where it stopped: same number, same values.
     """
 
     plan: Plan
     study: optuna.Study
     sampler: Callable[[int], optuna.samplers.BaseSampler]  # of a trial, by its number
+    scheduler: Scheduler = field(default_factory=ToTheEnd)
     locks: Path = field(init=False)
     host: str = field(default_factory=platform.node)
 
@@ -243,7 +289,7 @@ class Claims:
             yield self.study.get_trials(deepcopy=False)
 
     def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[Claim]:
-        """Up to `most` trials, one at a time: what was left behind, then new ones.
+        """Up to `most` trials, one at a time: what was left behind, then what is decided.
 
         The study's sampler is that of the last one, so its values are to be drawn before the next is asked for.
         """
@@ -260,21 +306,91 @@ class Claims:
 
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
         for trial in trials:
-            if trial.state != TrialState.RUNNING or not self._may_be_ours(trial):
+            if trial.state != TrialState.RUNNING or Allowed.of(trial).paused or not self._may_be_ours(trial):
                 continue
             if (lock := self._lock(trial.number)) is None:
                 continue
             now = self.study._storage.get_trial(trial._trial_id)
-            if now.state == TrialState.RUNNING:  # and not told in the meantime
+            if now.state == TrialState.RUNNING and not Allowed.of(now).paused:  # and not told in the meantime
                 self.study.sampler = self.sampler(trial.number)
                 yield Claim(self._taken_up(now), lock, self.study.sampler)
             else:
                 lock.release()
 
     def next(self, trials: Sequence[FrozenTrial]) -> Claim | None:
-        """A new trial, claimed; None where the budget is used up."""
-        if len(trials) >= self.plan.n_trials:
+        """What the scheduler decides, claimed; None where there is nothing to do."""
+        out_of_reach: set[int] = set()  # paused trials whose lock is held by a process that hangs, or by a backup
+        while True:
+            known = [trial for trial in trials if trial.number not in out_of_reach]
+            decision = self.scheduler.decide(known, self.plan.ledger(time.time()))
+            if decision is None:
+                return None
+            self.release(decision.release)
+            if decision.number is None:
+                return self._new(trials, decision)
+            if (claim := self._resumed(trials[decision.number], decision.allowed)) is not None:
+                return claim
+            out_of_reach.add(decision.number)
+
+    def go_on(self, numbers: Collection[int]) -> dict[int, int | None]:
+        """Decide about trials that have come as far as they may.
+
+        Returns:
+            by number, how far those may train that go on at once; the others are paused.
+        """
+        going: dict[int, int | None] = {}
+        with self.deciding() as trials, batching(self.study._storage):
+            for number in numbers:  # none is at work until it is decided upon
+                self._allow(trials[number], replace(Allowed.of(trials[number]), paused=True))
+            while len(going) < len(numbers):
+                trials = self.study.get_trials(deepcopy=False)
+                decision = self.scheduler.decide(trials, self.plan.ledger(time.time()))
+                if decision is None or decision.number is None or decision.number not in numbers:
+                    break
+                self._allow(trials[decision.number], decision.allowed)
+                going[decision.number] = decision.allowed.until
+            for number in set() if self.plan.pauses else set(numbers) - going.keys():  # those have ended
+                self._allow(trials[number], replace(Allowed.of(trials[number]), paused=False))
+        return going
+
+    def settle(self) -> None:
+        """Tell paused trials as pruned, since nobody will take them up again; but for those that another may."""
+        with self.deciding() as trials:
+            running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+            if all(Allowed.of(trial).paused for trial in running):
+                self.release([trial.number for trial in running], LOCK_S)
+
+    def release(self, numbers: Iterable[int], timeout_s: float = 0) -> None:
+        """Tell paused trials as pruned, and remove what they would have gone on from.
+
+        One whose last worker has not let go of it in time is left as it is.
+        """
+        locks = {number: lock for number in numbers if (lock := self._lock(number, timeout_s)) is not None}
+        with batching(self.study._storage):
+            for number in locks:
+                trial = self.study.get_trials(deepcopy=False)[number]
+                result = {**trial.user_attrs.get(RESULT, {}), "outcome": "pruned"}
+                self.study._storage.set_trial_user_attr(trial._trial_id, RESULT, result)
+                self.study.tell(number, state=TrialState.PRUNED)
+        for number, lock in locks.items():
+            shutil.rmtree(self.plan.folder_of(number) / STATE, ignore_errors=True)
+            lock.release()
+
+    def _allow(self, trial: FrozenTrial, allowed: Allowed) -> None:
+        self.study._storage.set_trial_user_attr(trial._trial_id, SCHEDULE, allowed.record())
+
+    def _resumed(self, paused: FrozenTrial, allowed: Allowed) -> Claim | None:
+        """A paused trial, to go on; None where its last worker does not let go of it."""
+        if (lock := self._lock(paused.number, LOCK_S)) is None:
             return None
+        self._allow(paused, allowed)
+        self.study.sampler = self.sampler(paused.number)
+        return Claim(self._taken_up(self.study._storage.get_trial(paused._trial_id)), lock, self.study.sampler)
+
+    def _new(self, trials: Sequence[FrozenTrial], decision: Decision) -> Claim | None:
+        allowed = decision.allowed
+        if decision.repeats is not None:
+            self.study.enqueue_trial(trials[decision.repeats].params, {REPEATS: decision.repeats, PROPOSED: REPETITION})
         self.study.sampler = self.sampler(len(trials))
         trial = self.study.ask()
         if trial.number != len(trials):  # another machine, which shares no lock with this one, asked at the same time
@@ -283,10 +399,12 @@ class Claims:
         assert lock is not None, "a new trial's lock is held by another"
         if file_of(self.plan.storage) is None:  # else its lock says whether its process lives
             trial.set_user_attr(WORKER, f"{self.host}:{os.getpid()}")
-        if trial.number >= self.plan.n_trials:  # it was quicker
+        if self.plan.n_trials is not None and trial.number >= self.plan.n_trials:  # it was quicker
             self.study.tell(trial, state=TrialState.FAIL)
             lock.release()
             return None
+        if allowed != Allowed():
+            trial.set_user_attr(SCHEDULE, allowed.record())
         return Claim(trial, lock, self.study.sampler)
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
@@ -307,8 +425,8 @@ class Claims:
             return trial.datetime_start is None or datetime.now() - trial.datetime_start > NEWBORN
         return str(worker).rpartition(":")[0] == self.host
 
-    def _lock(self, number: int) -> FileLock | None:
-        lock = FileLock(self.locks / f"trial-{number}", timeout=0)
+    def _lock(self, number: int, timeout_s: float = 0) -> FileLock | None:
+        lock = FileLock(self.locks / f"trial-{number}", timeout=timeout_s)
         try:
             lock.acquire()
         except Timeout:
@@ -322,7 +440,9 @@ def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """How a trial ended: ``complete``, ``pruned``, ``diverged``, ``out_of_memory`` or ``failed``."""
+    """Return ``complete``, ``pruned``, ``diverged``, ``out_of_memory``, ``failed``; or ``paused`` or ``running``."""
+    if trial.state == TrialState.RUNNING:
+        return "paused" if Allowed.of(trial).paused else "running"
     told = trial.user_attrs.get(RESULT, {}).get("outcome")
     return str(told) if told else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
@@ -338,9 +458,40 @@ def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
-    """The best of the completed trials of one objective; the first of equals."""
+    """Return the best of the completed trials of one objective; the first of equals.
+
+    Where some were measured again it is the one of those whose mean is best.
+    """
     sign = 1.0 if maximizes else -1.0
-    return max(completed(trials), key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
+    measured = measurements(trials)
+    again = {number for number, values in measured.items() if len(values) > 1}
+    return max(
+        (trial for trial in completed(trials) if (trial.number in again if again else trial.number in measured)),
+        key=lambda trial: (sign * fmean(measured[trial.number]), -trial.number),
+        default=None,
+    )
+
+
+def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[float]]:
+    """Return the values of each completed trial of one objective, its repetitions' among them, by its number."""
+    own = {trial.number: [trial.values[0]] for trial in completed(trials) if REPEATS not in trial.user_attrs}
+    for trial in completed(trials):
+        if (of := trial.user_attrs.get(REPEATS)) in own:
+            own[of].append(trial.values[0])
+    return own
+
+
+def used_up(plan: Plan, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a search has come to its budget: its number of trials, or its trainings."""
+    if any(trial.state == TrialState.RUNNING for trial in trials):
+        return False
+    if plan.n_trials is not None and len(finished(trials, plan.n_trials)) >= plan.n_trials:
+        return True
+    if plan.budget is None:
+        return False
+    ledger = plan.ledger()
+    least = 1.0 if plan.horizon is None or plan.sizes_differ else 1 / plan.horizon
+    return ledger.left(trials) < least - 1e-9
 
 
 def why_stop(plan: Plan, trials: Sequence[FrozenTrial], now: float) -> str | None:

@@ -1,14 +1,14 @@
 """The trial that runs in this process, for whoever trains in it: report a value, and learn that it may stop."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypermap.errors import Interrupted, Pruned
+from hypermap.errors import Interrupted, Paused, Pruned
 
 if TYPE_CHECKING:  # a single run asks whether it is a trial, and should not wait for Optuna
     import optuna
@@ -25,6 +25,10 @@ class RunningTrial:
         objectives: what the study asks for, by name; empty: what the task returns by itself.
         horizon: the step of a full trial's last report, where it is known; nothing is saved by pruning there.
         stopping: whether a person has asked to stop after the epochs that run.
+        until: the step up to which it may train before it is decided upon again; None: to its end.
+        go_on: decides about trials that have come so far, given their numbers: how far those may train that go on.
+        pauses: whether what it was trained for can be kept and taken up again.
+        scheduled: whether `go_on` says when it stops, and no pruner is asked at other steps.
         values: what is searched, by key of the configuration.
         configuration: what it was trained with; set by the task.
         record: what is kept of it beside its values; added to by the task.
@@ -37,6 +41,10 @@ class RunningTrial:
     objectives: tuple[str, ...] = ()
     horizon: float = math.inf
     stopping: Callable[[], bool] = lambda: False
+    until: int | None = None
+    go_on: Callable[[Collection[int]], dict[int, int | None]] = lambda numbers: dict.fromkeys(numbers)
+    pauses: bool = False
+    scheduled: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     configuration: dict[str, Any] | None = None
     record: dict[str, Any] = field(default_factory=dict)
@@ -52,10 +60,11 @@ class RunningTrial:
 
         Raises:
             Pruned: others did better at this step.
+            Paused: others are to go on first.
             Interrupted: a person asked to stop; the trial goes on when the same command is given again.
         """
-        if (pruned := report_all([(self, step, value)]).get(self.number)) is not None:
-            raise pruned
+        if (stopped := report_all([(self, step, value)]).get(self.number)) is not None:
+            raise stopped
 
     def tell(self, step: int, value: float) -> None:
         """Tell the study a value, and ask nothing."""
@@ -65,7 +74,11 @@ class RunningTrial:
 
     def should_prune(self, step: int) -> bool:
         """Whether others did better at `step`; asked at the last one told, and not at a full trial's last."""
-        return max(self.steps) == step < self.horizon and self.trial.should_prune()
+        return not self.scheduled and max(self.steps) == step < self.horizon and self.trial.should_prune()
+
+    def came_so_far(self, step: int) -> bool:
+        """Whether it is to be decided upon at `step`: it is the last one told, as far as it may train, and no end."""
+        return self.until is not None and self.until <= step < self.horizon and max(self.steps) == step
 
     def pause(self) -> None:
         """Stop here if a person asked to.
@@ -80,17 +93,17 @@ class RunningTrial:
         return self.trial.study._storage.get_trial(self.trial._trial_id)
 
 
-def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, Pruned]:
-    """Tell the study how several of its trials do, each at a step; returns those that others did better than.
+def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, Pruned | Paused]:
+    """Tell the study how several of its trials do, each at a step; returns what stops some of them here.
 
-    All values are told before a pruner is asked for the first trial, so that each is held against all others. Whether a
-    person asked to stop comes before that: a pruner may remember that it answered, and its answer would be lost.
+    All values are told before anything is decided, so that each trial is held against all others. Whether a person
+    asked to stop comes before that: a pruner may remember that it answered, and its answer would be lost.
 
     Args:
         reports: of each trial the step and its value, as of `RunningTrial.report`.
 
     Returns:
-        by a trial's number, the exception with which it ends.
+        by a trial's number, the exception with which it ends, or is paused.
 
     Raises:
         Interrupted: a person asked to stop. What was reported is told.
@@ -100,17 +113,26 @@ def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, 
     from hypermap.search.storage import batching  # brings Optuna, which is here by now
 
     first, study = reports[0][0], reports[0][0].trial.study
-    pruned = {}
+    stopped: dict[int, Pruned | Paused] = {}
+    alone = len(study.directions) == 1
     with batching(study._storage):
-        if len(study.directions) == 1:
+        if alone:
             for trial, step, value in reports:
                 trial.tell(step, value)
         first.pause()
-        if len(study.directions) == 1:
+        if alone:
             for trial, step, _ in reports:
                 if trial.should_prune(step):
-                    pruned[trial.number] = Pruned(f"pruned at step {step}")
-    return pruned
+                    stopped[trial.number] = Pruned(f"pruned at step {step}")
+    come = {t.number: (t, step) for t, step, _ in reports if alone and t.number not in stopped and t.came_so_far(step)}
+    if come:  # outside of the batch: whoever decides may wait for others, who wait to write
+        going = first.go_on(list(come))
+        for number, (trial, step) in come.items():
+            if number in going:
+                trial.until = going[number]
+            else:
+                stopped[number] = Paused(f"paused at step {step}") if trial.pauses else Pruned(f"pruned at step {step}")
+    return stopped
 
 
 _running: ContextVar[RunningTrial | None] = ContextVar("running trial", default=None)

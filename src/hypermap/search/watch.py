@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.search.schedule import Allowed
 from hypermap.search.storage import shown
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
-from hypermap.search.study import RESULT, Plan, best, connect, finished, outcome, reached
+from hypermap.search.study import RESULT, Plan, best, connect, finished, measurements, outcome, reached, used_up
 
 EVERY_S = 1.0
 OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
@@ -23,7 +25,7 @@ OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 def heading(plan: Plan, study: optuna.Study) -> str:
     """What is about to be searched, and how."""
     aims = ", ".join(f"{direction} {name}" for name, direction in zip(_names(plan), plan.directions, strict=True))
-    lines = [f"Study {plan.name}: {_trials(plan.n_trials)}; {aims}; seed {plan.seed}"]
+    lines = [f"Study {plan.name}: {_aim(plan)}; {aims}; seed {plan.seed}"]
     lines.append(f"  search  {_said(plan.sampler, plan)}")
     lines.append(f"  pruner  {_said(plan.pruner, plan)}")
     if plan.stack > 1:
@@ -36,10 +38,11 @@ def heading(plan: Plan, study: optuna.Study) -> str:
     trials = study.get_trials(deepcopy=False)
     if trials:
         done, begun = len(finished(trials)), sum(trial.state == TrialState.RUNNING for trial in trials)
+        spent = "" if plan.budget is None else f", {_spent(plan, trials)}"
         lines.append(
-            f"  {_trials(done)} finished and {begun} begun; going on."
-            if done < plan.n_trials
-            else f"  All {_trials(done)} are finished."
+            f"  {_trials(done)} finished and {begun} begun{spent}; going on."
+            if not used_up(plan, trials)
+            else f"  All {_trials(done)} are finished{spent}."
             if done > 1
             else "  Its trial is finished."
         )
@@ -52,9 +55,10 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     saved = _saved(plan, ended)
-    lines = [
-        f"{len(ended)} of {_trials(plan.n_trials)}: {told or 'none finished'}{saved and f'; {saved} of all epochs'}."
-    ]
+    of = _trials(len(ended)) if plan.n_trials is None else f"{len(ended)} of {_trials(plan.n_trials)}"
+    if plan.budget is not None:
+        of += f", {_spent(plan, trials)}"
+    lines = [f"{of}: {told or 'none finished'}{saved and f'; {saved} of all epochs'}."]
     if stopped:
         goes_on = "" if reached(plan, ended) else " The same command goes on."
         lines[0] += f" Stopped: {stopped}.{goes_on}"
@@ -64,7 +68,9 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     top = best(ended, maximizes=plan.maximizes)
     if top is None:
         return "\n".join([*lines, "No trial was trained to its end."])
-    lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {figure(top.values[0])}: {values(plan, top)}")
+    measured = measurements(ended)[top.number]
+    again = f" (mean of {len(measured)} trainings)" if len(measured) > 1 else ""
+    lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {figure(fmean(measured))}{again}: {values(plan, top)}")
     if (plan.folder / str(top.number) / "params.yaml").exists():
         lines.append(f"Take it up: make promote STUDY={plan.name}, then dvc repro")
     lines.append(f"Results: {_near(plan.folder)}/")
@@ -101,30 +107,62 @@ def line(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
         told = f"pruned at {step} with {figure(value)}"
     elif result.get("error"):
         told += f": {str(result['error']).splitlines()[0][:120]}"
-    count = len(finished(trials, plan.n_trials))
-    width = len(str(plan.n_trials))
+    if plan.budget is not None:
+        width = len(f"{plan.budget:.1f}")
+        where = f"{plan.ledger().spent(trials):{width}.1f}/{plan.budget:g}"
+    else:
+        where = f"{len(finished(trials, plan.n_trials)):{len(str(plan.n_trials))}}/{plan.n_trials}"
     is_best = "  (best so far)" if _is_best(plan, trials, trial) else ""
-    return f"[{count:{width}}/{plan.n_trials}] trial {trial.number}: {told}{is_best}  {values(plan, trial)}"
+    return f"[{where}] trial {trial.number}: {told}{is_best}  {values(plan, trial)}"
 
 
-def status(plan: Plan, trials: Sequence[FrozenTrial], began_with: int, now: float) -> str:
-    """The line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule."""
+def status(plan: Plan, trials: Sequence[FrozenTrial], began_with: float, now: float) -> str:
+    """The line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule.
+
+    `began_with` is the share of the budget that was used when the command began (`_share`).
+    """
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES[1:]}
-    parts = [f"{len(ended)}/{plan.n_trials} done"]
+    parts = [f"{len(ended)}/{plan.n_trials} done"] if plan.budget is None else [_spent(plan, trials)]
+    if plan.budget is not None:
+        parts.append(f"{sum(outcome(trial) == OUTCOMES[0] for trial in ended)} complete")
     parts += [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
-    if running := sum(trial.state == TrialState.RUNNING for trial in trials):
-        parts.append(f"{running} running")
+    where = [outcome(trial) for trial in trials if trial.state == TrialState.RUNNING]
+    parts += [f"{where.count(name)} {name}" for name in ("paused", "running") if name in where]
     told = ", ".join(parts) if trials else "starting the workers"
     top = best(ended, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
     if top is not None:
         told += f" | best {figure(top.values[0])}"
-    done = len(ended) - began_with
-    if done > 0 and len(ended) < plan.n_trials:
-        left = (now - plan.began) / done * (plan.n_trials - len(ended))
+    share = _share(plan, trials) - began_with
+    if share > 0 and began_with + share < 1:
+        left = (now - plan.began) / share * (1 - began_with - share)
         told += f" | {_clock(left if plan.deadline is None else max(0.0, min(left, plan.deadline - now)))} left"
     saved = _saved(plan, ended)
     return f"{told} | {saved}" if saved else told
+
+
+def _share(plan: Plan, trials: Sequence[FrozenTrial]) -> float:
+    """The share of the budget that is used: of the trainings or, if there are only trials, of those."""
+    shares = [0.0]
+    if plan.budget is not None:
+        shares.append(plan.ledger().spent(trials) / plan.budget)
+    if plan.n_trials is not None:
+        shares.append(len(finished(trials, plan.n_trials)) / plan.n_trials)
+    return max(shares)
+
+
+def _spent(plan: Plan, trials: Sequence[FrozenTrial]) -> str:
+    """What is used of the budget."""
+    spent = plan.ledger().spent(trials)
+    return f"{spent:.4g} of {plan.budget:g} training{'' if plan.budget == 1 else 's'}"
+
+
+def _aim(plan: Plan) -> str:
+    """How much is to be done, in words."""
+    parts = [] if plan.n_trials is None else [_trials(plan.n_trials)]
+    if plan.budget is not None:
+        parts.insert(0, f"as much training as {plan.budget:g} full one{'' if plan.budget == 1 else 's'}")
+    return " in at most ".join(parts)
 
 
 def _saved(plan: Plan, ended: Sequence[FrozenTrial]) -> str:
@@ -155,7 +193,7 @@ def watching(plan: Plan) -> Iterator[None]:
 def _watch(plan: Plan, stop: threading.Event) -> None:
     study = connect(plan)
     told = {trial.number for trial in finished(study.get_trials(deepcopy=False))}
-    began_with, live = len(told), sys.stderr.isatty() and sys.stdout.isatty()
+    began_with, live = _share(plan, study.get_trials(deepcopy=False)), sys.stderr.isatty() and sys.stdout.isatty()
     last = False
     while not last:
         last = stop.wait(EVERY_S)
@@ -164,6 +202,8 @@ def _watch(plan: Plan, stop: threading.Event) -> None:
         for trial in sorted(new, key=lambda t: (t.datetime_complete or 0, t.number)):
             told.add(trial.number)
             known = [t for t in trials if t.number in told]
+            if outcome(trial) == "pruned" and Allowed.of(trial).paused:
+                continue  # it was paused long ago, and nobody took it up
             if not live:
                 print(line(plan, known, trial), flush=True)
             elif _is_best(plan, known, trial) or outcome(trial) in OUTCOMES[2:]:  # these stay, above the other
@@ -194,11 +234,11 @@ def _said(choice: Mapping[str, Any], plan: Plan) -> str:
     """A sampler or a pruner in words; of the automatic ones, the rule."""
     if choice["_target_"] == AUTO:
         if len(plan.directions) > 1:
-            return "auto: Optuna's TPE, as there are several objectives"
-        then = "; TPE for what only some choices have" if plan.space.conditional else ""
-        return f"auto: quasi-random points, then a Gaussian process over parameters and epochs as well{then}"
+            return "auto: a portfolio, by random weights of the objectives"
+        first = "the baseline first, then" if plan.baseline else "first"
+        return f"auto: {first} space-filling points, then a model, neighbours of the best and TPE as well"
     if choice["_target_"] == AUTO_PRUNER:
-        return "auto: asynchronous halving at every step"
+        return "auto: pauses what others are ahead of, from the first epoch that has proved to tell; finishes the best"
     name = str(choice["_target_"]).rpartition(".")[2]
     settings = ", ".join(f"{key}={value}" for key, value in choice.items() if key != "_target_" and value is not None)
     return f"{name}({settings})" if settings else name

@@ -1,24 +1,26 @@
 """A worker: claims a trial, runs it, tells how it went, until the budget is used up."""
 
 import math
+import shutil
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, raising
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError, raising
 from hypermap.files import write_text
+from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
-from hypermap.search.strategy import learns, make_pruner, make_sampler
-from hypermap.search.study import RESULT, Claim, Claims, Plan, connect, why_stop
+from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
+from hypermap.search.study import RESULT, STATE, Claim, Claims, Plan, connect, why_stop
 from hypermap.search.trial import RunningTrial, running
 
 Values = Mapping[str, Any]
@@ -34,10 +36,10 @@ Extend = Callable[[optuna.Trial], Values]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended, and what the study is told."""
+    """How a trial ended, and what the study is told; no state: it is paused, and the study hears of no end."""
 
     outcome: str
-    state: TrialState
+    state: TrialState | None
     values: Sequence[float] | None = None
     error: str | None = None
 
@@ -48,6 +50,7 @@ def work(
     *,
     together: Together | None = None,
     extend: Extend = lambda trial: {},
+    size: Callable[[Values], Size] | None = None,
     before_tell: Callable[[RunningTrial], None] = lambda trial: None,
     stop_file: Path | None = None,
 ) -> None:
@@ -58,14 +61,16 @@ def work(
         task: runs one trial.
         together: runs several at once, where the plan has a stack of more than one.
         extend: draws what a custom search space adds.
+        size: of a trial with these values, where trials differ in it.
         before_tell: called with each trial that completed, before the study counts it as such.
         stop_file: whoever launched the workers asks them to stop by making it.
     """
-    study = connect(plan, make_pruner(plan))
-    claims = Claims(plan, study, lambda number: make_sampler(plan, number))
+    pruner = make_pruner(plan)
+    study = connect(plan, pruner)
+    claims = Claims(plan, study, Samplers(plan), make_scheduler(plan, pruner))
     with _asked_to_stop(stop_file) as stopping:
         while not stopping():
-            begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, stopping)
+            begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, size, stopping)
             if not begun:
                 return
             stack = _Stack(plan, begun, before_tell)
@@ -89,7 +94,14 @@ class _Begun:
     values: Values
 
 
-def _begin(plan: Plan, claims: Claims, most: int, extend: Extend, stopping: Callable[[], bool]) -> list[_Begun]:
+def _begin(
+    plan: Plan,
+    claims: Claims,
+    most: int,
+    extend: Extend,
+    size: Callable[[Values], Size] | None,
+    stopping: Callable[[], bool],
+) -> list[_Begun]:
     """Claim up to `most` trials and draw their values, each seen by whoever draws next; none where the work is done."""
     storage = claims.study._storage
     quick = nullcontext() if learns(plan.sampler) else batching(storage)
@@ -102,20 +114,27 @@ def _begin(plan: Plan, claims: Claims, most: int, extend: Extend, stopping: Call
                 claim.trial.relative_params  # a model may take its time, others write meanwhile  # noqa: B018
                 with batching(storage):
                     values = {**plan.space.suggest(claim.trial), **extend(claim.trial)}
-                begun.append(_Begun(claim, _running_trial(plan, claim, stopping), values))
+                    if size is not None and SIZE not in claim.trial.user_attrs:
+                        claim.trial.set_user_attr(SIZE, asdict(size(values)))
+                begun.append(_Begun(claim, _running_trial(plan, claims, claim, stopping), values))
     return begun
 
 
-def _running_trial(plan: Plan, claim: Claim, stopping: Callable[[], bool]) -> RunningTrial:
+def _running_trial(plan: Plan, claims: Claims, claim: Claim, stopping: Callable[[], bool]) -> RunningTrial:
     number = claim.trial.number
+    frozen = claims.study._storage.get_trial(claim.trial._trial_id)
     return RunningTrial(
         trial=claim.trial,
         number=number,
         seed=plan.seed_of(number),
         folder=plan.folder_of(number),
         objectives=plan.objectives,
-        horizon=plan.horizon or math.inf,
+        horizon=Size.of(frozen, plan.horizon).steps or math.inf,
         stopping=stopping,
+        until=Allowed.of(frozen).until,
+        go_on=claims.go_on,
+        pauses=plan.pauses,
+        scheduled=not isinstance(claims.scheduler, ToTheEnd),
     )
 
 
@@ -179,10 +198,11 @@ class _Stack:
         claim.lock.release()
 
     def _tell(self, claim: Claim, ending: Ending, trial: RunningTrial) -> None:
+        before = float(claim.trial.user_attrs.get(RESULT, {}).get("seconds", 0.0))  # until it was paused
         result = {
             "outcome": ending.outcome,
             "seed": trial.seed,
-            "seconds": round(self._seconds(), 3),
+            "seconds": round(before + self._seconds(), 3),
             **({"stacked": self.size} if self.size > 1 else {}),
             **({"error": ending.error} if ending.error else {}),
             **trial.record,
@@ -191,7 +211,10 @@ class _Stack:
         study.sampler = claim.sampler  # the one that drew it
         with batching(study._storage):
             claim.trial.set_user_attr(RESULT, result)
-            study.tell(claim.trial, ending.values, state=ending.state)
+            if ending.state is not None:
+                study.tell(claim.trial, ending.values, state=ending.state)
+        if ending.state is not None:
+            shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
     def _seconds(self) -> float:
         """A trial's part of the time: it is shared, at each moment, by those that have not ended."""
@@ -216,6 +239,8 @@ def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
         values = _values(run(), plan)
     except (Pruned, optuna.TrialPruned):
         return Ending("pruned", TrialState.PRUNED)
+    except Paused:
+        return Ending("paused", None)
     except Interrupted:
         raise
     except Diverged as error:

@@ -41,14 +41,20 @@ def judge(view: View, thresholds: Thresholds, found: Importances | None = None) 
 
 
 def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts that ask for something, the most valuable first, at most `STEPS`; no two with one command."""
+    """The verdicts that ask for something, the most valuable first, at most `STEPS`; no two that ask for the same."""
     asking = [verdict for verdict in verdicts if verdict.level != "ok"]
-    asking.sort(key=lambda verdict: (-LEVELS.index(verdict.level), FIRST.index(verdict.check)))
-    chosen: list[Verdict] = []
+    longer = {verdict.advice for verdict in asking if verdict.check == "enough"}
+
+    def place(verdict: Verdict) -> float:  # a check that asks for what `enough` asks for comes after it
+        behind = verdict.check != "enough" and verdict.advice in longer
+        return FIRST.index("enough") + 0.5 if behind else FIRST.index(verdict.check)
+
+    asking.sort(key=lambda verdict: (-LEVELS.index(verdict.level), place(verdict)))
+    chosen: dict[str, Verdict] = {}
     for verdict in asking:
-        if verdict.command is None or verdict.command not in {other.command for other in chosen}:
-            chosen.append(verdict)
-    return chosen[:STEPS]
+        same = verdict.command or (verdict.advice if verdict.advice in longer else verdict.check)
+        chosen.setdefault(same, verdict)
+    return list(chosen.values())[:STEPS]
 
 
 def is_answered(view: View, verdict: Verdict) -> bool:

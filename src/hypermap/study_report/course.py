@@ -63,20 +63,33 @@ def best_so_far(view: View, objective: int = 0) -> list[tuple[float, float]]:
 
 
 def spans(view: View) -> dict[int, Span]:
-    """When each trial ran, by number; one that still runs, until the last time that the study knows of."""
-    began = {trial.number: trial.began for trial in view.trials if trial.began is not None}
-    if not began:
+    """When each trial ran, by number; one that still runs, until the last time that the study knows of.
+
+    A study does not tell when trials were paused. What was, is taken to have run in one piece: up to its end, where it
+    was taken up again and came to one, since most of its epochs are its last, and from its beginning, where it was not.
+    """
+    first = min((trial.began for trial in view.trials if trial.began is not None), default=None)
+    if first is None:
         return {}
-    first = min(began.values())
     found = {}
     for trial in view.trials:
-        if (begin := began.get(trial.number)) is not None:
-            end = trial.ended or begin + timedelta(seconds=trial.seconds or 0)
-            end = max(begin, end)  # a clock may have been set back
-            found[trial.number] = ((begin - first).total_seconds(), (end - first).total_seconds())
+        if (run := when(trial)) is not None:
+            found[trial.number] = ((run[0] - first).total_seconds(), (run[1] - first).total_seconds())
     last = max(end for _, end in found.values())
-    running = {trial.number for trial in view.with_outcome("running")}
+    running = {trial.number for trial in view.with_outcome("running") if trial.busy_s is None}
     return {number: (begin, last if number in running else end) for number, (begin, end) in found.items()}
+
+
+def when(trial: Tried) -> tuple[datetime, datetime] | None:
+    """Return when a trial ran, as of `spans`; None where its beginning is not known."""
+    if trial.began is None:
+        return None
+    if trial.ended is None:
+        return trial.began, trial.began + timedelta(seconds=trial.busy_s or trial.seconds or 0)
+    ended = max(trial.began, trial.ended)  # a clock may have been set back
+    if trial.busy_s is None:
+        return trial.began, ended
+    return max(trial.began, ended - timedelta(seconds=trial.busy_s)), ended
 
 
 def lanes(times: Sequence[Span]) -> list[int]:

@@ -13,12 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from hypermap.report.pictures import BLUE, COLOURS, FAINT, GREEN, GREY, ORANGE, SKY, VERMILLION, WIDTH, picture
+from hypermap.search.auto_pruner import INFORMATIVE
 from hypermap.study_report import course
+from hypermap.study_report.budget import lacking
 from hypermap.study_report.course import Span, trained
 from hypermap.study_report.drawing import dots, figure_of, label_point, legend, log_note, scale, star
+from hypermap.study_report.early_scores import LEAST, EarlyScores
+from hypermap.study_report.early_scores import early_scores as found_early
+from hypermap.study_report.sentences import many as counted
 from hypermap.study_report.statistics import BestOfN
 from hypermap.study_report.statistics import best_of_n as expected_best
 from hypermap.study_report.trade_off import cost_front, costs, knee, pareto_front
@@ -44,6 +49,7 @@ COLOUR = {
 }
 MARKER = {"diverged": "x", "out_of_memory": "s", "failed": "|"}
 DASHED: Any = (0, (4, 2))
+BY_WORKER = "Trials by worker, inferred from their times"
 
 Line = tuple[list[float], list[float]]
 
@@ -68,7 +74,10 @@ def curves(view: View, thresholds: Thresholds) -> bytes | None:
 
 
 def timeline(view: View, thresholds: Thresholds) -> bytes | None:
-    """A lane a worker, a bar a trial, coloured by how it ended; workers are inferred from the times."""
+    """A lane a worker, a bar a trial, coloured by how it ended; workers are inferred from the times.
+
+    A study does not tell when trials were paused: those are drawn as `course.spans` has them, and lanes are no workers.
+    """
     times = course.spans(view)
     return _timeline(view, times) if any(end > 0 for _, end in times.values()) else None
 
@@ -83,16 +92,47 @@ def trade_off(view: View, thresholds: Thresholds) -> bytes | None:
 def best_of_n(view: View, thresholds: Thresholds) -> bytes | None:
     """The expected best of n trials against what n trials cost; None for several objectives, and for less than two.
 
-    Trials are those with a score, pruned ones with what they had reached; the cost of the others is shared by them.
+    Trials are the complete ones; the cost of the others is shared by them.
     """
-    scores = [score for trial in view.ranking if (score := view.score(trial)) is not None]
-    if len(view.directions) > 1 or len(scores) < 2:
+    scores = [trial.values[0] for trial in view.completed]
+    if len(view.directions) > 1 or len(scores) < 2 or lacking(view) is not None:
         return None
     many = len(scores)
     marked = {max(1, many // 4), max(1, many // 2), many}
     sizes = sorted({*np.linspace(1, many, min(many, POINTS)).round().astype(int).tolist(), *marked})
     found = expected_best(scores, sizes, view.sign, thresholds.confidence, thresholds.repeats, seed=0)
     return _best_of_n(view, found, marked, thresholds.confidence)
+
+
+def early_scores(view: View, thresholds: Thresholds) -> bytes | None:
+    """How well each rung ranks trials as the last does; None where that is not asked, or not known."""
+    found = found_early(view)
+    return _early_scores(found) if found is not None and found.n >= LEAST else None
+
+
+@picture
+def _early_scores(found: EarlyScores) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3.0))
+    axes = figure.subplots()
+    early, at = found.rungs[:-1], [found.place(rung) for rung in found.rungs]
+    reach = [[rung.tau - rung.low for rung in early], [rung.high - rung.tau for rung in early]]
+    axes.axhline(INFORMATIVE, color=GREEN, linestyle=DASHED, linewidth=1.2, label=f"enough ({INFORMATIVE:g})")
+    axes.axhline(0, color=GREY, linewidth=0.8, zorder=0.9)
+    axes.errorbar(
+        at[:-1], [rung.tau for rung in early], yerr=reach, fmt="o-", color=BLUE, markersize=6, linewidth=1.4,
+        elinewidth=1.3, capsize=4, label="Kendall's tau with the last, 95 % interval",
+    )  # fmt: skip
+    if found.automatic and found.first < len(early):
+        look: dict[str, Any] = {"color": ORANGE, "edgecolors": "#222222", "linewidths": 0.8, "marker": "v"}
+        axes.scatter(at[found.first], 1.1, s=60, zorder=5, label="trials are stopped from here", clip_on=False, **look)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(at, [f"{place:g}" for place in at])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlim=(at[0] / 1.25, at[-1]), ylim=(min(-0.1, min(rung.low for rung in early) - 0.08), 1.17))
+    axes.set(xlabel=f"{found.unit}, log scale", ylabel="Kendall's tau")
+    axes.set_title(f"How early scores rank {counted(found.n, 'complete trial')}")
+    legend(figure, axes, columns=3)
+    return figure
 
 
 @picture
@@ -237,7 +277,7 @@ def _name_curves(figure: Figure, view: View, chosen: Sequence[Tried]) -> None:
 def _timeline(view: View, times: Mapping[int, Span]) -> Figure:
     trials = [trial for trial in view.trials if trial.number in times]
     lane = dict(zip((t.number for t in trials), course.lanes([times[t.number] for t in trials]), strict=True))
-    # A trial that was killed is told as running for ever: only what ended keeps a pause from being one.
+    # A trial that was killed is told as running for ever: only what ended keeps a break from being one.
     sure = [(times[t.number][0], times[t.number][0 if t.outcome == "running" else 1]) for t in trials]
     pauses = course.pauses(sure)
     total = course.without(pauses, max(end for _, end in times.values())) or 1.0
@@ -247,7 +287,9 @@ def _timeline(view: View, times: Mapping[int, Span]) -> Figure:
     figure = Figure(figsize=(WIDTH, min(1.5 + 0.38 * workers, 6.5)))
     axes = figure.subplots()
     axes.set_xlim(-0.005 * total / seconds, 1.01 * total / seconds)
-    axes.set(ylim=(workers + 0.6, 0.4), ylabel="worker", title="Trials by worker, inferred from their times")
+    paused = any(trial.busy_s is not None for trial in trials)
+    title = "Trials as they were trained; what was paused is in one piece" if paused else BY_WORKER
+    axes.set(ylim=(workers + 0.6, 0.4), ylabel="" if paused else "worker", title=title)
     for how in COLOUR:
         drawn = [trial.number for trial in trials if trial.outcome == how]
         _draw_bars(axes, how, [at[n] for n in drawn], [lane[n] + 1 for n in drawn], crowded=len(trials) > 80 * workers)
@@ -258,7 +300,7 @@ def _timeline(view: View, times: Mapping[int, Span]) -> Figure:
         place = course.without(pauses, begin) / seconds
         axes.axvline(place, color="#222222", linestyle=DASHED, linewidth=1.2, zorder=3)
     axes.set_xlabel(f"{unit} since the first trial began{_pause_note(pauses)}")
-    axes.yaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(NullLocator() if paused else MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.grid(False, axis="y")
     legend(figure, axes)
     return figure
@@ -354,6 +396,7 @@ def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidenc
     figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.subplots()
     many, spent = found[-1].n, sum(trained(view).values())
+    what = "complete trials" if view.with_outcome("pruned") else "trials"
     each = spent / many if spent else 1.0
     cost, low, high = zip(*((each * entry.n, entry.low, entry.high) for entry in found), strict=True)
     shown = [entry for entry in found if entry.n >= max(2, many / 10)]  # one trial alone may be far off
@@ -361,18 +404,19 @@ def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidenc
     scale(axes, [end for entry in shown for end in (entry.low, entry.mean, entry.high)], view.sign, percentile=100)
     band = f"{100 * confidence:g} % of resampled studies"
     axes.fill_between(cost, low, high, color=SKY, alpha=0.3, linewidth=0, label=band)
-    axes.plot(cost, [entry.mean for entry in found], color=BLUE, label="expected best of n trials")
+    axes.plot(cost, [entry.mean for entry in found], color=BLUE, label=f"expected best of n {what}")
     if view.best is not None:
         axes.axhline(view.best.values[0], color=GREY, linestyle=DASHED, linewidth=1.2, label="best of this study")
     for entry in (entry for entry in found if entry.n in marked):
         axes.plot([each * entry.n], [entry.mean], "o", color=BLUE, markersize=7)
         told = f"n = {entry.n}: {figure_of(entry.mean)}"
         label_point(axes, told, each * entry.n, entry.mean, below=view.maximizes)
-    axes.set_title(f"Expected best {view.objective} of n trials" + log_note(axes))
-    axes.set_xlabel(f"{_unit(view)} trained: n trials of {each:,.3g} on average" if spent else "n trials")
+    axes.set_title(f"Expected best {view.objective} of n {what}" + log_note(axes))
+    share = f"{each:,.3g} each{', with what was pruned beside them' if view.with_outcome('pruned') else ' on average'}"
+    axes.set_xlabel(f"{_unit(view)} trained: n {what}, {share}" if spent else f"n {what}")
     if spent:
         top = axes.secondary_xaxis("top", functions=(lambda x: np.asarray(x) / each, lambda n: np.asarray(n) * each))
-        top.set_xlabel("n trials")
+        top.set_xlabel(f"n {what}")
         top.grid(False)
         top.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     legend(figure, axes)

@@ -23,10 +23,10 @@ from hypermap.study_report.verdict import Thresholds
 from hypermap.study_report.view import View
 
 LEAST = 4
-"""Scored trials with which an importance is told at all."""
+"""Complete trials with which an importance is told at all."""
 
-FEW = 10
-"""Complete trials from which on they alone are assessed, however many were pruned."""
+LEAST_OF_BEST = 8
+"""The same where others were pruned: those that came to their end are the good ones, which differ by less."""
 
 FANOVA_TRIALS = 100
 """Trials up to which fANOVA is quick; its time grows with their square."""
@@ -54,8 +54,7 @@ class Importances:
         evaluator: ``fANOVA`` or ``PED-ANOVA``.
         shares: by the parameter's name, the largest first; their sum is 1.
         low: the lower end of each share's bootstrap interval, and `high` the upper end.
-        trials: how many were assessed.
-        counts_pruned: whether pruned trials are among them, with what they had reached.
+        trials: how many were assessed, all of them complete.
         pair: the two most important parameters that were varied together; None where there are no two.
     """
 
@@ -64,7 +63,6 @@ class Importances:
     low: dict[str, float]
     high: dict[str, float]
     trials: int
-    counts_pruned: bool = False
     pair: tuple[str, str] | None = None
 
 
@@ -73,26 +71,25 @@ def importances(view: View, thresholds: Thresholds) -> Importances | None:
 
     By fANOVA (Hutter et al., 2014) where all trials have the same parameters, of which none is tiny, and are few
     enough for its time, else by PED-ANOVA (Watanabe et al., 2023), which asks what it takes to be among the best tenth
-    and also assesses parameters that only some trials have. Where fewer than ten trials are complete and more were
-    pruned, a pruned one counts with what it had reached.
+    and also assesses parameters that only some trials have. Complete trials alone are assessed: what a pruned one had
+    reached is the score of a shorter training.
 
     An interval is that of a bootstrap over the trials, 5 to 20 times as time allows; the forests of resampled trials
     have fewer trees than the one of the importance, so it is rather too wide. It always holds the share.
     """
-    complete, scored = view.completed, view.ranking
-    counts_pruned = len(complete) < min(FEW, len(scored) - len(complete))
-    chosen = sorted(scored, key=lambda t: t.number) if counts_pruned else complete
+    chosen = view.completed
     frozen = {trial.number: trial for trial in view.study.get_trials(deepcopy=False)}
-    values = [view.score(trial) for trial in chosen]
-    trials = [
-        _complete(frozen[trial.number], place, value)
-        for place, (trial, value) in enumerate(zip(chosen, values, strict=True))
-    ]
-    if len(trials) < LEAST or len(set(values)) == 1 or not _varying(trials):
+    trials = [_complete(frozen[trial.number], place, trial.values[0]) for place, trial in enumerate(chosen)]
+    if len(trials) < least(view) or len({trial.value for trial in trials}) == 1 or not _varying(trials):
         return None
     name, shares = _assessed(trials, view.directions[0])
     low, high = _interval(trials, view.directions[0], name, shares, thresholds.confidence)
-    return Importances(name, shares, low, high, len(trials), counts_pruned, _pair(shares, trials))
+    return Importances(name, shares, low, high, len(trials), _pair(shares, trials))
+
+
+def least(view: View) -> int:
+    """Return how many complete trials it takes to tell an importance."""
+    return LEAST_OF_BEST if view.with_outcome("pruned") else LEAST
 
 
 def _assessed(trials: Sequence[FrozenTrial], direction: str) -> tuple[str, Assessed]:
@@ -143,7 +140,7 @@ class _Given(InMemoryStorage):
         return [trial for trial in self._given if states is None or trial.state in states]
 
 
-def _complete(trial: FrozenTrial, place: int, value: float | None) -> FrozenTrial:
+def _complete(trial: FrozenTrial, place: int, value: float) -> FrozenTrial:
     """A complete trial of one objective with the parameters of another."""
     return FrozenTrial(
         number=place,

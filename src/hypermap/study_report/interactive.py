@@ -10,8 +10,11 @@ from optuna import visualization
 from optuna.study import StudyDirection
 
 from hypermap.search.study import quiet
+from hypermap.study_report.course import when
+from hypermap.study_report.early_scores import early_scores, judged
 from hypermap.study_report.importance import Importances
-from hypermap.study_report.verdict import Verdict
+from hypermap.study_report.over_baseline import described, over_baseline
+from hypermap.study_report.verdict import Thresholds, Verdict
 from hypermap.study_report.view import View
 
 PARAMETERS = 8
@@ -27,6 +30,7 @@ table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: le
 .act {{color: #a33c00; font-weight: bold}} .look {{color: #8a5a00; font-weight: bold}}</style>
 <script>{library}</script>
 <h1>{title}</h1>
+{gain}
 <table><tr><th>question<th>verdict<th>figure<th>advice</tr>
 {rows}
 </table>
@@ -35,17 +39,23 @@ table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: le
 """
 
 
-def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | None) -> str:
-    """The page: the verdicts, and those of Optuna's plots that apply to the study; some 5 MB, most of it plotly.js."""
+def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | None, thresholds: Thresholds) -> str:
+    """The page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it plotly.js."""
     from plotly.offline import get_plotlyjs
 
+    early, gain = early_scores(view), over_baseline(view, thresholds)
     rows = "\n".join(
         f'<tr><td>{html.escape(v.question)}<td class="{v.level}">{v.level}<td>{html.escape(v.figure)}'
         f"<td>{html.escape(v.advice)}</tr>"
-        for v in verdicts
+        for v in (*verdicts, *([judged(early)] if early is not None else []))
     )
+    plain = "" if gain is None else described(view, gain, thresholds).replace("**", "").replace("`", "")
     return PAGE.format(
-        title=html.escape(view.name), library=get_plotlyjs(), rows=rows, plots="\n".join(_plots(view, found))
+        title=html.escape(view.name),
+        library=get_plotlyjs(),
+        gain=f"<p>{html.escape(plain)}</p>" if plain else "",
+        rows=rows,
+        plots="\n".join(_plots(view, found)),
     )
 
 
@@ -77,12 +87,18 @@ def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
     but for those of these names, attributes, and all but the best trials' curves.
     """
     shown = {trial.number for trial in view.ranking[:CURVES]}
+    tried = {trial.number: trial for trial in view.trials}
     with quiet():
         directions = [StudyDirection[direction.upper()] for direction in view.directions]
         study = optuna.create_study(directions=directions, study_name=view.name)
         for trial in view.study.get_trials(deepcopy=True):
             if trial.state == optuna.trial.TrialState.COMPLETE and not all(map(math.isfinite, trial.values)):
                 continue
+            known = tried.get(trial.number)
+            if known is not None and known.paused:
+                trial.state = optuna.trial.TrialState.PRUNED
+            if known is not None and known.busy_s is not None and known.outcome != "running" and (run := when(known)):
+                trial.datetime_start, trial.datetime_complete = run
             if trial.number not in shown:
                 trial.intermediate_values = {}
             trial.distributions = {name: d for name, d in trial.distributions.items() if name in names}

@@ -24,15 +24,17 @@ class Level:
     """One value of a parameter, or one part of its range.
 
     Attributes:
-        best: the score of its best trial, complete ones before pruned ones; None where it has none.
+        best: the score of its best complete trial; None where it has none.
         error: the standard deviation that the noise of training gives to a score; None where it is not known.
-        trials: how many of its trials have a score.
+        trials: how many of its trials have a score, what pruned ones had reached among them.
+        reached: where no trial is complete, the best that a pruned one had reached.
     """
 
     label: str
     best: float | None
     error: float | None
     trials: int
+    reached: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ def isolate(view: View, axis: Axis, sd: float | None) -> Isolated:
             groups[max(bisect.bisect_right(starts, at) - 1, 0)].append(trial)
     levels = []
     for label, group in zip(labels, groups, strict=True):
-        best = view.score(group[0]) if group else None
-        levels.append(Level(label, best, sd if group else None, len(group)))
+        top = view.score(group[0]) if group else None
+        ended = bool(group) and group[0].outcome == "complete"  # these come first
+        best, reached = (top, None) if ended else (None, top)
+        levels.append(Level(label, best, sd if ended else None, len(group), reached))
     return Isolated(axis.name, tuple(levels))
 
 

@@ -3,13 +3,18 @@
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from hypermap.report.wording import table
 from hypermap.report.wording import value as typed
 from hypermap.search.watch import figure, short
+from hypermap.study_report.budget import progress, trainings
 from hypermap.study_report.checks import STEPS, is_answered, next_steps, report_command
 from hypermap.study_report.course import trained
+from hypermap.study_report.early_scores import early_scores, judged
 from hypermap.study_report.noise import tolerance
+from hypermap.study_report.over_baseline import described, over_baseline
+from hypermap.study_report.proposers import IN_WORDS, proposers
 from hypermap.study_report.sentences import many, percent
 from hypermap.study_report.statistics import difference, estimate
 from hypermap.study_report.trade_off import pareto_front
@@ -18,26 +23,29 @@ from hypermap.study_report.view import ENDED, ROUNDING, Axis, Tried, View
 
 SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "The search": (("enough", "edge", "failures"), ("history", "best_of_n")),
+    "Who proposed what": ((), ()),
     "Is the winner real?": (("winner", "luck"), ()),
     "What mattered": (("importance", "scientific"), ("importance", "slices", "isolation", "contour", "parallel")),
     "How training went": (("curves", "length", "stability"), ("curves",)),
+    "Do early scores tell?": ((), ("early_scores",)),
     "What it cost": (("cost", "trade_off"), ("trade_off", "timeline")),
 }
-"""Headings, each with the checks that it answers and the pictures that it shows."""
+"""Headings, each with the checks that it answers and the pictures that it shows; one without any text is left out."""
 
 SEEDS = 3
 """Retrainings from which an interval is shown: that of two is wider than what the scores can be."""
 
 CAPTIONS = {
     "history": "Every trial at the cost at which it ended, and the best so far.",
-    "best_of_n": "The best score that a smaller budget would have been expected to find.",
+    "best_of_n": "The best score that a smaller budget would have been expected to find, of complete trials.",
     "importance": "How much of the score's variation each parameter explains, with its uncertainty.",
     "slices": "The score against each parameter, on the scale on which it was searched; failures at the lower edge.",
-    "isolation": "The best score for each value, the other parameters tuned (of a pruned trial, what it had reached).",
+    "isolation": "The best score for each value, the other parameters tuned (hollow: what a pruned trial had reached).",
     "contour": "The two parameters that mattered most, together.",
     "parallel": "Each line is a trial; the best ones bold.",
     "curves": "The best trials; pruned ones faint.",
-    "timeline": "Who ran when: a lane for each worker.",
+    "early_scores": "How well a trial's score so far ranks it as its last one does.",
+    "timeline": "What was trained when: a lane for each worker, where no trial was paused.",
     "trade_off": "What a better score costs.",
 }
 
@@ -45,16 +53,24 @@ CAPTIONS = {
 def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresholds: Thresholds) -> str:
     """The text; `drawn` names the pictures that lie in ``pictures/``."""
     by_check = {verdict.check: verdict for verdict in verdicts}
-    parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view), _verdict_table(view, verdicts)]
+    parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view)]
+    if (gain := over_baseline(view, thresholds)) is not None:
+        parts.append(described(view, gain, thresholds))
+    parts += [_verdict_table(view, verdicts)]
     parts += ["## What to do next", _steps(view, verdicts), "## The best trials", *_best_trials(view, thresholds)]
     for title, (checks, pictures) in SECTIONS.items():
-        told = [_told(by_check[check]) for check in checks]
+        text = [_told(by_check[check]) for check in checks]
         if title == "Is the winner real?" and view.confirmed:
-            told.insert(1, _confirmation_table(view, thresholds))
+            text.insert(1, _confirmation_table(view, thresholds))
+        elif title == "Who proposed what":
+            text += _proposed(view)
+        elif title == "Do early scores tell?" and (early := early_scores(view)) is not None:
+            answer = judged(early)
+            text.append(f"*{answer.level}:* {answer.figure}. {answer.advice}")
         shown = [
             f"![{CAPTIONS[name]}](pictures/{name}.png)\n\n*{CAPTIONS[name]}*" for name in pictures if name in drawn
         ]
-        parts += [f"## {title}", *told, *shown]
+        parts += [f"## {title}", *text, *shown] if text else []
     parts += ["## What was searched", *_searched(view, by_check["goal"])]
     parts += ["## How to get it again", _told(by_check["again"]), *_origin(view)]
     return "\n\n".join(parts) + "\n"
@@ -65,6 +81,8 @@ def _headline(view: View) -> str:
     counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
     told = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
     trials = f"{many(len(view.trials), 'trial')}{told and f': {told}'}."
+    if view.budget is not None:
+        trials += f" {view.spent:.4g} of {trainings(view.budget)}."
     if len(view.directions) > 1:
         aims = ", ".join(
             f"{direction} {name}" for name, direction in zip(view.objectives, view.directions, strict=True)
@@ -72,7 +90,9 @@ def _headline(view: View) -> str:
         return f"**{aims[0].upper()}{aims[1:]}.** {trials}"
     if (best := view.best) is None:
         return f"**No trial was trained to its end.** {trials}"
-    said = f"**Best {view.objective} {figure(best.values[0])}, trial {best.number}:** {_values(view, best)}. {trials}"
+    measured = view.measured(best)
+    score = figure(fmean(measured)) + (f" (mean of {len(measured)} trainings)" if len(measured) > 1 else "")
+    said = f"**Best {view.objective} {score}, trial {best.number}:** {_values(view, best)}. {trials}"
     if retrained := next((each for each in view.confirmed if each.trial == best.number and each.scores), None):
         mean = figure(sum(retrained.scores) / len(retrained.scores))
         said += f" Retrained with {many(len(retrained.scores), 'seed')}, its mean is **{mean}**."
@@ -103,9 +123,9 @@ def _verdict_table(view: View, verdicts: Sequence[Verdict]) -> str:
 def _steps(view: View, verdicts: Sequence[Verdict]) -> str:
     """A line for each step, with its command; at last, if there is room, to take what is found to be real."""
     steps = next_steps(verdicts)
-    if view.n_trials is not None and len(view.ended) < view.n_trials:
-        told = f"{len(view.ended)} of {many(view.n_trials, 'trial')} have ended: the same command goes on."
-        steps = [Verdict("go on", "", "act", "", told, view.command({})), *steps][:STEPS]
+    if view.goes_on:
+        on = Verdict("go on", "", "act", "", f"{progress(view)}: the same command goes on.", view.command({}))
+        steps = [on, *(step for step in steps if step.command is None or step.command != on.command)][:STEPS]
     real = next(verdict for verdict in verdicts if verdict.check == "winner")
     if real.level == "ok" and real.command is not None and not view.test and len(steps) < STEPS:
         steps.append(replace(real, command=f"{real.command} && dvc repro"))
@@ -122,9 +142,10 @@ def _told(verdict: Verdict) -> str:
 
 
 def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
-    """The best of the ranking as a table; of several objectives, the Pareto front."""
+    """The best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto front."""
     several = len(view.directions) > 1
-    best = pareto_front(view)[: 2 * thresholds.best] if several else view.ranking[: thresholds.best]
+    ranked = [trial for trial in view.ranking if trial.outcome == "complete"] or view.ranking
+    best = pareto_front(view)[: 2 * thresholds.best] if several else ranked[: thresholds.best]
     if not best:
         yield "None."
         return
@@ -145,6 +166,24 @@ def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple
     params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
     told = f"{round(epochs, 2):.10g}" if epochs else ""
     return (str(trial.number), *shown, trial.outcome.replace("_", " "), told, *params)
+
+
+def _proposed(view: View) -> Iterator[str]:
+    """What each member of the search has brought, where the study tells who proposed what."""
+    if not (found := proposers(view)):
+        return
+    columns: dict[str, list[str]] = {
+        "proposed by": [one.name for one in found],
+        "trials": [str(one.proposals) for one in found],
+        "complete": [str(one.complete) for one in found],
+        f"best {view.objective}": ["" if one.best is None else figure(one.best) for one in found],
+        "share of the training": ["" if one.share is None else percent(one.share) for one in found],
+    }
+    if len(view.directions) > 1:
+        del columns[f"best {view.objective}"]
+    yield table(tuple(columns), list(zip(*columns.values(), strict=True)))
+    if (best := view.best) is not None and best.proposed:
+        yield f"The best trial, {best.number}, {IN_WORDS.get(best.proposed, f'was proposed by {best.proposed}')}."
 
 
 def _confirmation_table(view: View, thresholds: Thresholds) -> str:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.menu import ORDER
 from hypermap.search.mapping import mapping
+from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger
 from hypermap.search.storage import STUDIES
-from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, epochs, outcome
+from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, epochs, outcome
 from hypermap.study_report.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
 
 VALIDATION, TEST, INTERVALS = "validation.json", "test.json", "intervals.json"
@@ -47,6 +49,7 @@ def read(
     if len(names) != len(directions):
         names = ("objective",) if len(directions) == 1 else tuple(f"objective {k}" for k in range(len(directions)))
     axes = _axes(frozen, record.get("identity", {}).get("space", {}))
+    budget, horizon = study.user_attrs.get(TRAININGS), record.get("horizon")
     view = View(
         name=study.study_name,
         objectives=names,
@@ -55,10 +58,13 @@ def read(
         trials=tuple(map(_tried, frozen)),
         study=study,
         n_trials=study.user_attrs.get(BUDGET),
-        horizon=record.get("horizon"),
+        budget=budget,
+        spent=0.0 if budget is None else Ledger(budget, horizon=horizon).spent(frozen),
+        horizon=horizon,
         goal=" ".join(str(purpose.get("goal") or "").split()) or None,
         scientific=tuple(purpose.get("scientific") or ()),
         fixed=_fixed(record.get("identity", {}).get("configuration") or {}, axes),
+        moved=tuple((record.get("baseline") or {}).get("moved") or ()),
         origin=_origin(record, storage),
     )
     if confirmation is not None:
@@ -72,7 +78,7 @@ def read(
 
 def _tried(trial: FrozenTrial) -> Tried:
     result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
-    how = outcome(trial)
+    how = "pruned" if (paused := outcome(trial) == "paused") else outcome(trial)
     values = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values is not None else ()
     if how == "complete" and not all(map(math.isfinite, values)):
         how = "diverged"
@@ -80,6 +86,7 @@ def _tried(trial: FrozenTrial) -> Tried:
     if seconds is None and trial.datetime_start and trial.datetime_complete:
         passed = (trial.datetime_complete - trial.datetime_start).total_seconds()
         seconds = passed if passed >= 0 else None  # the clock was set back meanwhile
+    busy = _busy(trial, result)
     return Tried(
         number=trial.number,
         outcome=how,
@@ -95,8 +102,31 @@ def _tried(trial: FrozenTrial) -> Tried:
         seed=result.get("seed"),
         error=result.get("error"),
         began=trial.datetime_start,
-        ended=trial.datetime_complete,
+        ended=_ended(trial, busy),
+        busy_s=busy,
+        paused=paused,
+        steps=trial.user_attrs.get(SIZE, {}).get("steps"),
+        proposed=str(trial.user_attrs.get(PROPOSED, "")),
+        repeats=trial.user_attrs.get(REPEATS),
     )
+
+
+def _busy(trial: FrozenTrial, result: Mapping[str, Any]) -> float | None:
+    """Return for how long a trial that may have been paused was trained, as one waits for it; None of any other.
+
+    Trials of a stack share the time, so each was at work for about as many times its own part as there are of them.
+    """
+    if SCHEDULE not in trial.user_attrs or result.get("seconds") is None:
+        return None
+    return float(result["seconds"]) * int(result.get("stacked", 1))
+
+
+def _ended(trial: FrozenTrial, busy: float | None) -> datetime | None:
+    """Return when a trial ended; of one that was paused to the last, not when it was told as pruned, much later."""
+    if not Allowed.of(trial).paused or trial.datetime_start is None:
+        return trial.datetime_complete
+    ended = trial.datetime_start + timedelta(seconds=busy or 0.0)
+    return min(ended, trial.datetime_complete or ended)
 
 
 def _fixed(configuration: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, Any]:

@@ -53,6 +53,9 @@ class Retrained:
         """The level, what to do in one sentence, and the command."""
         lead = self.gain(self.own, self.rival)
         taken = self.rival if self.rival is not None and lead is not None and lead.high < 0 else self.own
+        if taken is self.baseline:
+            beyond = "no other is better by more than the noise" if self.rival is not None else "no other was retrained"
+            return "act", f"Keep the baseline: it is the best trial, and {beyond}.", None
         command = promote_command(self.view, taken.trial)
         gain = self.gain(taken, self.baseline)
         if gain is not None and gain.low <= 0:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hypermap.report.wording import significant
+from hypermap.study_report.budget import lacking, more
 from hypermap.study_report.noise import noise
 from hypermap.study_report.ranges import typed
 from hypermap.study_report.retraining import (
@@ -26,7 +27,6 @@ from hypermap.study_report.verdict import Level, Thresholds, Verdict
 from hypermap.study_report.view import BASELINE, Confirmed, Tried, View
 from hypermap.versions import experiment_name
 
-FEW = 10  # complete trials below which what pruned ones had reached counts as a score too
 LEAST_TOP = 3  # trials over which the best one's lead is measured, at least
 HARDLY = 0.01  # of the noise: less luck than that is none
 CHEAPER = 0.5  # share of the best trial's cost below which an equally good one is worth a person's attention
@@ -47,20 +47,22 @@ def winner(view: View, thresholds: Thresholds) -> Verdict:
         "confirmed": [_summary(entry, thresholds) for entry in view.confirmed],
     }
     own = entries.get(best.number)
+    baseline = next((entry for entry in reversed(view.confirmed) if view.is_baseline(entry.trial)), None)
     if own is None or len(own.scores) + own.failed < 2:
         return _unconfirmed(question, view, best, thresholds, numbers)
-    others = [entry for entry in view.confirmed if entry.trial not in (BASELINE, own.trial) and len(entry.scores) > 1]
+    apart = (BASELINE, own.trial, *([baseline.trial] if baseline is not None else []))
+    others = [entry for entry in view.confirmed if entry.trial not in apart and len(entry.scores) > 1]
     rival = max(others, key=lambda entry: view.sign * statistics.fmean(entry.scores), default=None)
     if len(own.scores) < 2:
         return _unreliable(question, view, own, rival, numbers)
-    retrained = Retrained(view, thresholds, own, rival, entries.get(BASELINE))
+    retrained = Retrained(view, thresholds, own, rival, baseline)
     level, advice, command = retrained.judged()
-    said = [f"{own.label}: {_mean(own.scores, thresholds)}"]
+    said = [f"{own.label}{_as_baseline(view, own.trial)}: {_mean(own.scores, thresholds)}"]
     for other in (rival, retrained.baseline):
-        if other is not None and (gain := retrained.gain(own, other)) is not None:
-            said.append(f"beats {_named(other)} with probability {_sure(gain.probability)}")
+        if other is not None and other is not own and (gain := retrained.gain(own, other)) is not None:
+            said.append(f"beats {_named(view, other)} with probability {_sure(gain.probability)}")
             numbers.setdefault("gains", {})[other.label] = asdict(gain)
-    failed = [f"{e.failed} of {e.failed + len(e.scores)} of {_named(e)}" for e in view.confirmed if e.failed]
+    failed = [f"{e.failed} of {e.failed + len(e.scores)} of {_named(view, e)}" for e in view.confirmed if e.failed]
     if failed:
         level = "look" if level == "ok" else level
         said.append(f"failed: {', '.join(failed)}")
@@ -70,10 +72,13 @@ def winner(view: View, thresholds: Thresholds) -> Verdict:
 
 def _unconfirmed(question: str, view: View, best: Tried, thresholds: Thresholds, numbers: dict[str, Any]) -> Verdict:
     if len(best.scores) > 1:
-        figure = f"trial {best.number}: {_mean(best.scores, thresholds, 'fits')}, not retrained"
+        figure = f"{_mean(best.scores, thresholds, 'fits')}, not retrained"
     else:
-        figure = f"trial {best.number}: {significant(best.values[0])}, trained once"
+        figure = f"{significant(best.values[0])}, trained once"
+    figure = f"trial {best.number}{_as_baseline(view, best.number)}: {figure}"
     why = "One score is partly luck, the more so as the best of many"
+    if view.is_baseline(best.number):
+        why = "Nothing better than the baseline was found, by one score each, which is partly luck"
     if any(entry.trial == best.number for entry in view.confirmed):
         why = "One retraining says nothing of the spread"
     elif view.confirmed:
@@ -102,9 +107,7 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
     if (best := view.best) is None:
         return Verdict("luck", question, "ok", *_no_best(view))
     raw = best.values[0]
-    pool = view.completed if len(view.completed) >= FEW else view.ranking
-    scores = [score for trial in pool if (score := view.score(trial)) is not None and view.sign * (raw - score) >= 0]
-    scores.sort(key=lambda score: -view.sign * score)  # without pruned ones that had been better: they were not picked
+    scores = sorted((trial.values[0] for trial in view.completed), key=lambda score: -view.sign * score)
     top = scores[: max(LEAST_TOP, math.ceil(thresholds.top * len(scores)))]
     lead = abs(raw - statistics.median(top))
     numbers: dict[str, Any] = {"trial": best.number, "raw": raw, "n": len(scores), "lead": lead}
@@ -127,6 +130,8 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
         figure += f"luck {max(0.0, view.sign * (raw - mean)):.2g}"
         advice = f"Quote {significant(mean)}, the mean of the retrainings, which had no part in the choice."
         return Verdict("luck", question, "ok", figure, advice, None, numbers)
+    if (few := lacking(view)) is not None:
+        return Verdict("luck", question, "look", few.figure, few.advice, few.command, numbers)
     if len(scores) < 2:
         advice = "It was not picked among several, so it is no luckier than any score."
         return Verdict("luck", question, "ok", f"{figure}, the only score", advice, None, numbers)
@@ -247,7 +252,7 @@ def again(view: View, thresholds: Thresholds) -> Verdict:
         command = f"study.enqueue_trial({dict(chosen.params)!r})"
         return Verdict("again", question, "look", figure, advice, command, numbers)
     listed = origin.sampler in ("Grid", "RandomGrid")  # which has no more trials than that
-    on = view.command({}, *([] if listed else [f"hydra.sweeper.n_trials={max(2 * len(view.trials), 20)}"]))
+    on = view.command({}) if listed else more(view).command
     if chosen is None:
         advice = "No trial is complete: the command goes on with the study."
         return Verdict("again", question, "look" if origin.dirty else "ok", _state(view), advice, on, numbers)
@@ -300,8 +305,12 @@ def _summary(entry: Confirmed, thresholds: Thresholds) -> dict[str, Any]:
     return told | (asdict(estimate(entry.scores, thresholds.confidence)) if entry.scores else {})
 
 
-def _named(entry: Confirmed) -> str:
-    return "the baseline" if entry.trial == BASELINE else entry.label
+def _named(view: View, entry: Confirmed) -> str:
+    return "the baseline" if view.is_baseline(entry.trial) else entry.label
+
+
+def _as_baseline(view: View, number: int) -> str:
+    return ", the baseline" if view.is_baseline(number) else ""
 
 
 def _sure(probability: float) -> str:

@@ -13,8 +13,9 @@ from scipy import stats
 
 from hypermap.errors import near
 from hypermap.report.wording import significant
+from hypermap.study_report.budget import lacking, more, trainings
 from hypermap.study_report.failing import failures
-from hypermap.study_report.importance import Importances, importances
+from hypermap.study_report.importance import Importances, importances, least
 from hypermap.study_report.isolation import Isolated, isolate, place, unevenness
 from hypermap.study_report.noise import Noise, chance, noise
 from hypermap.study_report.ranges import Side, extended, limit, ordered, overrides, typed
@@ -30,7 +31,7 @@ _ENOUGH = partial(Verdict, "enough", "Were there enough trials?")
 _IMPORTANCE = partial(Verdict, "importance", "What mattered?")
 _SCIENTIFIC = partial(Verdict, "scientific", "Does the scientific parameter matter?")
 
-LEAST_SCORES = 8  # scored trials from which on half and a quarter of them tell something
+LEAST_SCORES = 8  # complete trials from which on half and a quarter of them tell something
 LEAST_TOP = 3  # trials of which a median is taken
 
 MINOR = 0.05  # a parameter whose share of the importance lies below this, interval and all, can be fixed
@@ -122,8 +123,9 @@ def edge(view: View, thresholds: Thresholds) -> Verdict:
     """Check 2: whether the best trial, or the median of the best, is at a bound of a range."""
     numbers: dict[str, Any] = {"edge": thresholds.edge, "top": thresholds.top, "parameters": {}}
     axes = [axis for axis in view.axes if axis.choices is None or ordered(axis)]
-    scores = {score for trial in view.ranking if (score := view.score(trial)) is not None}
-    if not axes or len(scores) < 2:
+    if axes and (few := lacking(view)) is not None:
+        return _EDGE("look", few.figure, few.advice, few.command, numbers | {"complete": len(view.completed)})
+    if not axes or len({trial.values[0] for trial in view.completed}) < 2:
         figure = NOTHING_ENDED if not view.ended else "no range was searched" if not axes else "no two scores differ"
         return _EDGE("ok", figure, "There is no best value of which to ask this.", None, numbers)
     found = [end for axis in axes if (end := _edge(view, axis, thresholds)) is not None]
@@ -144,10 +146,6 @@ def edge(view: View, thresholds: Thresholds) -> Verdict:
     words = _row([end.words for end in found if new[end.axis.name] is not None])
     ranges = both([f"{axis.name}={expression}" for axis, expression in movable])
     advice = sentence(f"{words}: better values may lie beyond, so search {ranges}")
-    top = _best_first(view)[: max(LEAST_TOP, math.ceil(thresholds.top * len(view.ranking)))]
-    if 2 * sum(trial.outcome == "pruned" for trial in top) >= len(top) and all(end.best is None for end in found):
-        advice = f"Half of these at least were pruned, and are best in their first epochs. {advice}"
-        return _EDGE("look", figure, advice, view.command(overrides(movable)), numbers)
     return _EDGE("act", figure, advice, view.command(overrides(movable)), numbers)
 
 
@@ -170,7 +168,7 @@ def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
     count = len(trials) if len(view.directions) > 1 else math.ceil(thresholds.top * len(trials))
     units = [_rising(axis, trial) for trial in trials[:count]]
     middle = statistics.median(units) if count >= LEAST_TOP else None
-    leading = [t for t in trials if t.outcome == "complete" and view.score(t) == view.score(trials[0])]
+    leading = [trial for trial in trials if trial.values[0] == trials[0].values[0]]
     sides: tuple[Side, Side] = ("low", "high")
     for side in sides:
 
@@ -189,8 +187,8 @@ def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
 
 
 def _best_first(view: View) -> list[Tried]:
-    """The ranking; of several objectives, the trials on the front."""
-    return view.ranking if len(view.directions) == 1 else pareto_front(view)
+    """The complete trials, the best first; of several objectives, those on the front."""
+    return [t for t in view.ranking if t.outcome == "complete"] if len(view.directions) == 1 else pareto_front(view)
 
 
 def _rising(axis: Axis, trial: Tried) -> float:
@@ -211,20 +209,22 @@ def _margin(axis: Axis, side: Side, share: float) -> float:
 
 
 def enough(view: View, thresholds: Thresholds) -> Verdict:
-    """Check 3: what the best of a quarter, a half and all of the trials is expected to be."""
-    scores = [score for trial in view.ranking if (score := view.score(trial)) is not None]
+    """Check 3: what the best of a quarter, a half and all of the complete trials is expected to be."""
+    scores = [trial.values[0] for trial in view.completed]
     n, ended = len(scores), len(view.ended)
     numbers: dict[str, Any] = {"rising": thresholds.rising, "scored": n, "ended": ended, "best_of": []}
     cells = math.prod(len(axis.choices or ()) for axis in view.axes)
     if view.axes and cells and ((view.origin.sampler == "Grid" and ended) or _each_once(view, cells)):
         return _grid(view, cells, numbers)
+    if (few := lacking(view)) is not None:
+        return _ENOUGH("look", few.figure, few.advice, few.command, numbers)
     if not n:
         figure = "no trial has a score" if ended else NOTHING_ENDED
         return _ENOUGH("ok", figure, "There is no best score of which to ask this.", None, numbers)
-    doubled = view.command({}, f"hydra.sweeper.n_trials={max(2 * len(view.trials), 20)}")
+    twice, what = more(view), "complete trial" if view.with_outcome("pruned") else "score"
     if n < LEAST_SCORES:
-        advice = f"{many(n, 'score')} cannot tell whether more trials would help: run {max(2 * len(view.trials), 20)}."
-        return _ENOUGH("look", f"{many(n, 'score')}, too few to tell", advice, doubled, numbers)
+        advice = f"{many(n, what)} cannot tell whether a longer search would help: {twice.words}."
+        return _ENOUGH("look", f"{many(n, what)}, too few to tell", advice, twice.command, numbers)
     curve = best_of_n(scores, [n // 4, n // 2, n], view.sign, thresholds.confidence, thresholds.repeats, seed=0)
     _, half, whole = curve
     gain = view.sign * (whole.mean - half.mean)
@@ -235,15 +235,19 @@ def enough(view: View, thresholds: Thresholds) -> Verdict:
         return _ENOUGH("ok", figure, advice, None, numbers)
     numbers |= {"best_of": [asdict(point) for point in curve], "gain": gain, "spread": spread}
     figure = f"best of {half.n}: {significant(half.mean)}, of {n}: {significant(whole.mean)}"
-    what = f"from {half.n} to {n} trials the expected best {_objective(view)} improved by {gain:.2g}"
+    of = f"{n} complete trials" if view.with_outcome("pruned") else f"{n} trials"
+    what = f"from {half.n} to {of} the expected best {_objective(view)} improved by {gain:.2g}"
     if share > thresholds.rising:
+        likely = "twice as many trials are" if view.budget is None else f"{trainings(2 * view.budget)} are"
+        likely = "the rest of the search is" if view.goes_on else likely
         advice = (
             f"Still rising: {what}, {percent(share)} of its lead over the median (the limit is "
-            f"{percent(thresholds.rising)}), so twice as many trials are likely to find better."
+            f"{percent(thresholds.rising)}), so {likely} likely to find better."
         )
-        return _ENOUGH("look", figure, advice, doubled, numbers)
+        return _ENOUGH("look", figure, advice, twice.command, numbers)
     told = f"{percent(share, 1)} of its lead over the median" if spread > 0 else "since half of the trials equal it"
-    advice = f"Levelled off: {what}, {told}, so more trials of the same space would bring little."
+    unit = "trials" if view.budget is None else "trainings"
+    advice = f"Levelled off: {what}, {told}, so more {unit} in the same space would bring little."
     return _ENOUGH("ok", figure, advice, None, numbers)
 
 
@@ -258,7 +262,8 @@ def _grid(view: View, cells: int, numbers: dict[str, Any]) -> Verdict:
     if ended >= cells:
         advice = "Every combination was tried once, so only other values, or repeats with other seeds, can tell more."
         return _ENOUGH("ok", f"all {cells} cells of the grid", advice, None, numbers)
-    command = view.command({}, f"hydra.sweeper.n_trials={cells}")
+    limits = ["n_trials"] * (view.budget is None or view.n_trials is not None) + ["budget"] * (view.budget is not None)
+    command = view.command({}, *(f"hydra.sweeper.{limit}={cells}" for limit in limits))
     advice = f"{many(cells - ended, 'cell')} of the grid {'is' if cells - ended == 1 else 'are'} missing: run the rest."
     return _ENOUGH("look", f"{ended} of {cells} cells", advice, command, numbers)
 
@@ -284,13 +289,12 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
             "intervals overlap: do not fix or drop a parameter by these shares."
         )
         return _IMPORTANCE("look", figure, advice, None, numbers)
-    assessed = view.ranking if found.counts_pruned else view.completed
-    lucky = chance(view, [score for trial in assessed if (score := view.score(trial)) is not None])
+    lucky = chance(view, [trial.values[0] for trial in view.completed])
     if lucky is not None and lucky > MOSTLY:
         advice = f"Chance alone explains {percent(lucky)} of the variance of these scores, so the shares say little."
         return _IMPORTANCE("look", figure, advice, None, numbers | {"chance": lucky})
     kept = set(view.scientific)
-    known = found.trials >= ENOUGH and not found.counts_pruned
+    known = found.trials >= ENOUGH
     minor = [a for a in view.axes if found.high.get(a.name, 1.0) < MINOR and not {a.name, a.key} & kept and known]
     best = view.best
     fixed = {axis.name: _fixed(best.params[axis.name]) for axis in minor if best and axis.name in best.params}
@@ -307,20 +311,20 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
 
 def _no_importance(view: View) -> Verdict:
     """What there is to say where no importance can be told."""
-    scores = {view.score(trial) for trial in view.ranking}
-    numbers: dict[str, Any] = {"scored": len(view.ranking), "minor": MINOR}
-    if len(scores) == 1 and len(view.ranking) > LEAST_TOP:
+    n, scores = len(view.completed), {trial.values[0] for trial in view.completed}
+    numbers: dict[str, Any] = {"scored": n, "least": least(view), "minor": MINOR}
+    if len(scores) == 1 and n > LEAST_TOP:
         advice = "Every trial has the same score, so no parameter mattered within these ranges: take wider ones."
         return _IMPORTANCE("look", "all scores are equal", advice, None, numbers)
-    if not view.ended or not view.axes or not scores:
-        figure = NOTHING_ENDED if not view.ended else "no trial has a score" if not scores else "nothing was searched"
+    if not view.ended or not view.axes or not view.ranking:
+        figure = NOTHING_ENDED if not view.ended else "nothing was searched" if view.ranking else "no trial has a score"
         return _IMPORTANCE("ok", figure, "There is nothing to compare yet.", None, numbers)
     if len(view.axes) == 1:
         return _IMPORTANCE("ok", f"{view.axes[0].name} alone", ALONE, None, numbers)
-    command = view.command({}, f"hydra.sweeper.n_trials={max(2 * len(view.trials), 20)}")
-    figure = f"{many(len(view.ranking), 'score')}, too few to tell"
+    if (few := lacking(view, least(view))) is not None:
+        return _IMPORTANCE("look", few.figure, few.advice, few.command, numbers)
     advice = "Too few scores, or too few values, to tell parameters apart: more trials would."
-    return _IMPORTANCE("look", figure, advice, command, numbers)
+    return _IMPORTANCE("look", f"{many(n, 'score')}, too few to tell", advice, more(view).command, numbers)
 
 
 def _share(found: Importances, name: str) -> str:
@@ -338,6 +342,8 @@ def scientific(view: View, thresholds: Thresholds) -> Verdict:
     if not wanted:
         figure = f"{both(unknown)} not searched" if unknown else "none named"
         return _SCIENTIFIC("ok", figure, "There is no scientific parameter to compare.", None, numbers)
+    if (few := lacking(view)) is not None:
+        return _SCIENTIFIC("look", few.figure, few.advice, few.command, numbers)
     known = noise(view)
     moved = known if known is not None and math.isfinite(known.sd) else None
     levels, told, figures = [], [], []
@@ -393,6 +399,8 @@ def _balanced(view: View) -> tuple[str | None, str]:
     if view.origin.sampler == "Grid":
         return None, "find out why some values have no score"
     if view.origin.sampler in ("Random", "RandomGrid", "QuasiRandom"):
+        if view.budget is not None or view.goes_on:
+            return more(view).command, more(view).words
         command = view.command({}, f"hydra.sweeper.n_trials={2 * len(view.trials)}")
         return command, "run twice as many trials"
     grid = all(axis.choices is not None and not axis.where for axis in view.axes)

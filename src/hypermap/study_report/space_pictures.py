@@ -74,16 +74,19 @@ def slices(view: View, found: Importances | None, thresholds: Thresholds) -> byt
 
 
 def contour(view: View, found: Importances) -> bytes | None:
-    """The trials in the plane of the two most important parameters, over a smooth guess at what lies between them."""
+    """The trials in the plane of the two most important parameters, over a smooth guess at what lies between them.
+
+    The guess is from complete trials alone.
+    """
     if found.pair is None:
         return None
     pair = view.axis(found.pair[0]), view.axis(found.pair[1])
-    return _contour(view, *pair) if len(_plane(view, pair, view.ranking)[0]) >= 3 else None
+    return _contour(view, *pair) if len(_plane(view, pair, _complete(view))[0]) >= 3 else None
 
 
 def isolation(view: View, isolated: Sequence[Isolated]) -> bytes | None:
     """The best score for each value of a parameter, with the noise of a score and the number of trials."""
-    drawn = [one for one in isolated if any(level.best is not None for level in one.levels)]
+    drawn = [one for one in isolated if any(_top(level) is not None for level in one.levels)]
     return _isolation(view, drawn[:ISOLATED]) if drawn else None
 
 
@@ -125,8 +128,8 @@ def _importance(view: View, found: Importances) -> Figure:
     axes.xaxis.set_major_formatter(lambda share, _: percent(share))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(False, axis="y")
-    pruned = ", pruned ones among them" if found.counts_pruned else ""
-    axes.set_title(f"Importance for {short(view.objective, 24)} ({found.evaluator}, {found.trials} trials{pruned})")
+    of = f"{found.trials}{' complete' if view.with_outcome('pruned') else ''} trials"
+    axes.set_title(f"Importance for {short(view.objective, 24)} ({found.evaluator}, {of})")
     axes.set_xlabel("share of the importance; lines: bootstrap intervals")
     return figure
 
@@ -167,10 +170,13 @@ def _draw_slice(axes: Axes, view: View, axis: Axis, shown: Sequence[Tried], wind
     off, lane = (low, low - 0.09 * (high - low)) if view.maximizes else (high, high + 0.09 * (high - low))
     dot: dict[str, Any] = {"s": 22 if len(shown) <= 150 else 9, "alpha": 0.75 if len(shown) <= 150 else 1}
     hollow = {"facecolors": "none", "edgecolors": BLUE, "linewidths": 0.9}
-    for how, style in (("pruned", hollow), ("complete", {"color": BLUE, "linewidths": 0})):
+    filled: dict[str, Any] = {"color": BLUE, "linewidths": 0}
+    if len(view.completed) <= 150:  # they stand out of many pruned ones
+        filled["s"] = 22
+    for how, style in (("pruned", hollow), ("complete", filled)):
         trials = [(x, view.score(trial)) for trial, x in _placed(axis, shown) if trial.outcome == how]
         points = [(x, score) for x, score in trials if score is not None]
-        _scatter(axes, [(x, y) for x, y in points if low <= y <= high], label=how, **dot, **style)
+        _scatter(axes, [(x, y) for x, y in points if low <= y <= high], label=how, **{**dot, **style})
         far = [(x, off) for x, y in points if not low <= y <= high]
         _scatter(axes, far, label="far off", marker="v" if view.maximizes else "^", color=GREY, linewidths=0, **dot)
     failures = [(x, lane) for trial, x in _placed(axis, shown) if trial.outcome in FAILURES]
@@ -184,11 +190,17 @@ def _draw_slice(axes: Axes, view: View, axis: Axis, shown: Sequence[Tried], wind
     axes.yaxis.set_major_locator(MaxNLocator(5) if view.ranking else NullLocator())
 
 
+def _complete(view: View) -> list[Tried]:
+    """The complete trials, the best first."""
+    return [trial for trial in view.ranking if trial.outcome == "complete"]
+
+
 @picture
 def _contour(view: View, across: Axis, up: Axis) -> Figure:
-    xy, scored = _plane(view, (across, up), view.ranking)
+    xy, scored = _plane(view, (across, up), _complete(view))
+    _, pruned = _plane(view, (across, up), [trial for trial in view.ranking if trial.outcome == "pruned"])
     low, high = _window(view)
-    scores = np.clip([view.score(trial) or 0.0 for trial in scored], low, high)
+    scores = np.clip([trial.values[0] for trial in scored], low, high)
     norm, shades = Normalize(low, high), SHADES if view.maximizes else SHADES.reversed()
     figure = Figure(figsize=(0.8 * WIDTH, 4.6))
     axes = figure.subplots()
@@ -196,9 +208,14 @@ def _contour(view: View, across: Axis, up: Axis) -> Figure:
     guess = _smoothed(xy, scores, _snapped(across, x), _snapped(up, y))
     axes.pcolormesh(x, y, guess, cmap=shades, norm=norm, alpha=0.55, linewidth=0, rasterized=True)
     size = 34 if len(scored) <= 150 else 16
-    spread = np.column_stack(
-        [[_jittered(axis, trial, place(axis, trial) or 0.0) for trial in scored] for axis in (across, up)]
+    spread, aside = (
+        np.array([[_jittered(axis, one, place(axis, one) or 0.0) for axis in (across, up)] for one in trials])
+        for trials in (scored, pruned)
     )
+    if pruned:
+        reached = shades(norm(np.clip([view.score(trial) or 0.0 for trial in pruned], low, high)))
+        look = {"facecolors": "none", "edgecolors": reached, "linewidths": 1.3, "s": 0.6 * size}
+        axes.scatter(aside[:, 0], aside[:, 1], label="pruned, at what it had reached", **look)
     dots = axes.scatter(
         spread[:, 0],
         spread[:, 1],
@@ -208,7 +225,7 @@ def _contour(view: View, across: Axis, up: Axis) -> Figure:
         s=size,
         edgecolors="#222222",
         linewidths=0.7,
-        label="trial",
+        label="complete" if pruned else "trial",
     )
     both = [trial for trial in view.with_outcome(*FAILURES) if place(up, trial) is not None]
     failures = [(at, _jittered(up, trial, place(up, trial) or 0.0)) for trial, at in _placed(across, both)]
@@ -221,7 +238,7 @@ def _contour(view: View, across: Axis, up: Axis) -> Figure:
     axes.set_title(f"{short(view.objective, 24)} between the two most important parameters")
     axes.grid(False)
     extend = "min" if view.maximizes else "max"
-    far = min(view.sign * (view.score(trial) or 0.0) for trial in scored) < view.sign * (
+    far = min(view.sign * (view.score(trial) or 0.0) for trial in (*scored, *pruned)) < view.sign * (
         low if view.maximizes else high
     )
     bar = figure.colorbar(dots, ax=axes, label=view.objective, extend=extend if far else "neither", shrink=0.85)
@@ -236,9 +253,9 @@ def _isolation(view: View, isolated: Sequence[Isolated]) -> Figure:
     rows = -(-len(isolated) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + 2.6 * rows))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    levels = [level for one in isolated for level in one.levels if level.best is not None]
+    levels = [level for one in isolated for level in one.levels if _top(level) is not None]
     window = _window(view)
-    ends = [float(np.clip(level.best or 0.0, *window)) + k * (level.error or 0.0) for level in levels for k in (-1, 1)]
+    ends = [float(np.clip(_top(level) or 0.0, *window)) + k * (level.error or 0.0) for level in levels for k in (-1, 1)]
     low, high = np.clip([min(ends), max(ends)], -1e300, 1e300)  # room beyond must be a number, too
     spare = (high - low) or 0.05 * abs(high) or 1.0
     for axes, one in zip(panels.flat, isolated, strict=False):
@@ -250,23 +267,31 @@ def _isolation(view: View, isolated: Sequence[Isolated]) -> Figure:
     for axes in panels[:, 0]:
         axes.set_ylabel(f"best {short(view.objective, 24)}")
     noise = "; lines: ± one standard deviation of the noise" if any(level.error for level in levels) else ""
-    off = "; grey: far off" if any(not window[0] <= (level.best or 0.0) <= window[1] for level in levels) else ""
+    off = "; grey: far off" if any(not window[0] <= (_top(level) or 0.0) <= window[1] for level in levels) else ""
+    hollow = "; hollow: pruned" if any(level.best is None for level in levels) else ""
     figure.suptitle(
-        f"Best trial for each value, whatever the others were; n: trials{noise}{off}", fontsize=9.5, x=0.01, ha="left"
-    )
+        f"Best trial for each value, whatever the others were; n: trials{noise}{off}{hollow}",
+        fontsize=9.5, x=0.01, ha="left",
+    )  # fmt: skip
     return figure
+
+
+def _top(level: Level) -> float | None:
+    """What is drawn of a level: its best complete trial or, where it has none, what a pruned one had reached."""
+    return level.reached if level.best is None else level.best
 
 
 def _draw_levels(
     axes: Axes, levels: Sequence[Level], window: tuple[float, float], letters: int, *, maximizes: bool
 ) -> None:
     """A point a level, the best one in colour, those far off at the edge; the numbers of trials below."""
-    known = [(k, level.best, level.error or 0.0) for k, level in enumerate(levels) if level.best is not None]
-    best = (max if maximizes else min)((score for _, score, _ in known), default=None)
-    for k, score, error in known:
+    known = [(k, level, top) for k, level in enumerate(levels) if (top := _top(level)) is not None]
+    best = (max if maximizes else min)((level.best for level in levels if level.best is not None), default=None)
+    for k, level, score in known:
         if window[0] <= score <= window[1]:
-            colour = VERMILLION if score == best else BLUE
-            axes.errorbar(k, score, yerr=error or None, fmt="o", color=colour, markersize=6, elinewidth=1.3, capsize=4)
+            colour = VERMILLION if level.best is not None and score == best else BLUE
+            look: dict[str, Any] = {"color": colour, "markerfacecolor": "none" if level.best is None else colour}
+            axes.errorbar(k, score, yerr=level.error or None, fmt="o", markersize=6, elinewidth=1.3, capsize=4, **look)
         else:
             axes.plot(k, window[0 if maximizes else 1], "v" if maximizes else "^", color=GREY, markersize=6)
     every = -(-len(levels) // 12)
@@ -283,15 +308,18 @@ def _draw_levels(
 
 @picture
 def _parallel_coordinates(view: View, chosen: Sequence[Axis], best: int) -> Figure:
-    top = view.ranking[:best][::-1]  # the best is drawn last, over the others
-    others = _evenly(view.ranking[best:], max(min(LINES, SEGMENTS // len(chosen)) - len(top), 0))
+    top = (_complete(view)[:best] or view.ranking[:best])[::-1]  # the best is drawn last, over the others
+    others = _evenly(view.ranking[len(top) :], max(min(LINES, SEGMENTS // len(chosen)) - len(top), 0))
+    stopped, ended = ([t for t in others[::-1] if (t.outcome == "pruned") == pruned] for pruned in (True, False))
     low, high = _window(view)
     norm, shades = Normalize(low, high), SHADES if view.maximizes else SHADES.reversed()
     figure = Figure(figsize=(WIDTH, 4.4))
     axes = figure.subplots()
     axes.set_xlim(-0.35, len(chosen) + 0.45)
+    thin = {"linewidths": 0.8, "antialiased": len(others) * len(chosen) <= SMOOTH}
     for trials, style in (
-        (others[::-1], {"linewidths": 0.8, "antialiased": len(others) * len(chosen) <= SMOOTH}),
+        (stopped, {**thin, "linestyles": [(0, (2, 3))]}),
+        (ended, thin),
         (top, {"linewidths": 2.4, "zorder": 3}),
     ):
         scores = np.clip([view.score(trial) or 0.0 for trial in trials], low, high)
@@ -319,7 +347,8 @@ def _parallel_coordinates(view: View, chosen: Sequence[Axis], best: int) -> Figu
     shown = len(top) + len(others)
     of = "" if shown == len(view.ranking) else f"{shown} of {len(view.ranking)} trials, "
     bold = f", bold: the best {len(top)}{', orange: the best' if view.best is not None else ''}"
-    axes.set_xlabel(f"{of}darker is better{bold}" if len(view.ranking) > 1 else "one trial")
+    dashed = ", dashed: pruned" if stopped else ""
+    axes.set_xlabel(f"{of}darker is better{bold}{dashed}" if len(view.ranking) > 1 else "one trial")
     return figure
 
 

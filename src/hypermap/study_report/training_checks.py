@@ -333,7 +333,7 @@ def _full(view: View) -> int:
 
 def _saved(view: View) -> float:
     """The epochs that pruned trials were not trained for."""
-    left = sum(max(0, _full(view) - max(t.reports, default=0)) for t in view.with_outcome("pruned"))
+    left = sum(max(0, (t.steps or _full(view)) - max(t.reports, default=0)) for t in view.with_outcome("pruned"))
     whole = statistics.median([t.epochs for t in view.completed] or [0])
     return float(left * whole) if view.fits_several else left / reports_per_epoch(view)
 

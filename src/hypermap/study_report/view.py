@@ -12,13 +12,14 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from hypermap.search.auto import BASELINE as PROPOSED_FIRST
 from hypermap.search.mapping import Mapping as Bijection
 
 CONFIRMATION = "-confirmation"  # ends the name of the study in which configurations of another were trained again
 BASELINE = -1  # in the place of a trial's number: the configuration that the sweep began from
 ENDED = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 FAILURES = ENDED[2:]
-
+ROUND_OFF = 1e-9  # of a training
 
 ROUNDING = frozenset({"batched", "vmap", "compiled"})
 """Backends whose sums round otherwise than those of a training by itself."""
@@ -84,15 +85,21 @@ class Tried:
     """One trial.
 
     Attributes:
-        outcome: as `hypermap.search.study.outcome` has it, or ``running``.
+        outcome: how it ended (`ENDED`), or ``running``. One that is paused counts as pruned.
         values: of each objective; empty unless the trial is complete.
         params: natural values by the parameter's name.
         reports: what it told of the first objective, by step from 1: epochs, parts of one, or fits.
         scores: the objective of each fit, where there were several.
         epochs: trained for, as far as it is known.
-        seconds: from its beginning to its end; None where it is not known.
+        seconds: it was trained for, pauses left out; None where it is not known.
         kept_epoch: the best epoch, from 1; None where it is not known.
         backend: what carried out its training's steps, of `hypermap.stack.choice.BACKENDS`; None where it is not known.
+        ended: when; of one that was paused and never taken up again, when its training would have, without a pause.
+        busy_s: seconds from the beginning to the end of its training, pauses left out, where there may have been some.
+        paused: whether the search may still take it up again.
+        steps: reports of this trial in full, where trials differ.
+        repeats: the trial whose values it has, and which it measures once more; None of one with values of its own.
+        proposed: by whom, of `hypermap.search.auto`; empty where it is not known.
     """
 
     number: int
@@ -110,6 +117,11 @@ class Tried:
     error: str | None = None
     began: datetime | None = None
     ended: datetime | None = None
+    busy_s: float | None = None
+    paused: bool = False
+    steps: int | None = None
+    proposed: str = ""
+    repeats: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,10 +173,13 @@ class View:
         directions: ``minimize`` or ``maximize``, one an objective.
         trials: by number, those that wait left out.
         n_trials: how many it is to have; None where it is not known.
+        budget: full trainings that it may take; None where it has no such budget.
+        spent: of the budget so far.
         horizon: the last step that a full trial reports; None where it is not known.
         goal: what the study was for, as a person said it.
         scientific: the parameters that it was to tell something about.
         fixed: what every trial had in common, by dotted key.
+        moved: parameters whose value in the configuration that the sweep began from lies outside of the space.
         confirmed: configurations trained again, in the order of the study's ranking, the baseline last.
         test: figures of the best trial's test, value and both ends of the interval by name, once there was one.
         histories: of complete trials, rows of their ``history.csv``, by number.
@@ -178,10 +193,13 @@ class View:
     trials: tuple[Tried, ...]
     study: optuna.Study
     n_trials: int | None = None
+    budget: float | None = None
+    spent: float = 0.0
     horizon: int | None = None
     goal: str | None = None
     scientific: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
     confirmed: tuple[Confirmed, ...] = ()
     test: Mapping[str, Sequence[float]] = field(default_factory=dict)
     histories: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
@@ -202,6 +220,16 @@ class View:
         """The first objective's name."""
         return self.objectives[0]
 
+    @property
+    def goes_on(self) -> bool:
+        """Return whether the search is short of its budget, as far as the study has one."""
+        if self.n_trials is not None and sum(not trial.paused for trial in self.ended) >= self.n_trials:
+            return False
+        if self.budget is None:
+            return self.n_trials is not None
+        at_work = any(trial.paused or trial.outcome == "running" for trial in self.trials)
+        return at_work or self.budget - self.spent > 1 / (self.horizon or 1) - ROUND_OFF
+
     def with_outcome(self, *outcomes: str) -> list[Tried]:
         """The trials that ended in one of these ways."""
         return [trial for trial in self.trials if trial.outcome in outcomes]
@@ -215,6 +243,16 @@ class View:
     def completed(self) -> list[Tried]:
         """The trials that were trained to their end."""
         return self.with_outcome("complete")
+
+    @property
+    def first(self) -> Tried | None:
+        """Return the trial with which the search began, where that is the baseline, or the baseline moved."""
+        first = self.trials[0] if self.trials else None
+        return first if first is not None and first.number == 0 and first.proposed == PROPOSED_FIRST else None
+
+    def is_baseline(self, number: int) -> bool:
+        """Return whether a trial, or what was confirmed, has the very configuration that the sweep began from."""
+        return number == BASELINE or (number == 0 and self.first is not None and not self.moved)
 
     @cached_property
     def fits_several(self) -> bool:
@@ -247,10 +285,26 @@ class View:
 
     @cached_property
     def ranking(self) -> list[Tried]:
-        """The trials that have a score, the best first: complete ones before pruned ones, and equals by number."""
-        scored = [(trial, score) for trial in self.ended if (score := self.score(trial)) is not None]
-        scored.sort(key=lambda pair: (pair[0].outcome != "complete", -self.sign * pair[1], pair[0].number))
-        return [trial for trial, _ in scored]
+        """The trials that have a score, the best first: complete ones before pruned ones, and equals by number.
+
+        Where some were measured again, those come first, by their mean; what measures them again is left out.
+        """
+        own = [trial for trial in self.ended if trial.repeats is None]
+        scored = [(trial, score) for trial in own if (score := self.score(trial)) is not None]
+
+        def place(pair: tuple[Tried, float]) -> tuple[bool, bool, float, int]:
+            trial, score = pair
+            values = self.measured(trial)
+            mean = math.fsum(values) / len(values) if values else score
+            return trial.outcome != "complete", len(values) < 2, -self.sign * mean, trial.number
+
+        return [trial for trial, _ in sorted(scored, key=place)]
+
+    def measured(self, trial: Tried) -> tuple[float, ...]:
+        """Return a complete trial's first objective, and what those came to that measured it again."""
+        return trial.values[:1] + tuple(
+            other.values[0] for other in self.completed if other.repeats == trial.number and len(self.directions) == 1
+        )
 
     @property
     def best(self) -> Tried | None:

@@ -13,10 +13,13 @@ from hypermap.files import write_bytes, write_csv, write_json, write_text
 from hypermap.study_report import course_pictures, space_pictures
 from hypermap.study_report.checks import judge
 from hypermap.study_report.course import trained
+from hypermap.study_report.early_scores import early_scores, judged
 from hypermap.study_report.importance import Importances, importances
 from hypermap.study_report.isolation import isolate
 from hypermap.study_report.noise import noise
+from hypermap.study_report.over_baseline import over_baseline
 from hypermap.study_report.page import page
+from hypermap.study_report.proposers import proposers
 from hypermap.study_report.statistics import estimate
 from hypermap.study_report.trade_off import pareto_front
 from hypermap.study_report.verdict import Thresholds, Verdict
@@ -45,7 +48,7 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
     write_json(folder / "study.json", _finite(summary(view, verdicts, thresholds)))
     from hypermap.study_report.interactive import interactive  # brings plotly
 
-    write_text(folder / "report.html", interactive(view, verdicts, found))
+    write_text(folder / "report.html", interactive(view, verdicts, found, thresholds))
     return verdicts
 
 
@@ -67,6 +70,8 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
     own = ["trial", "state", *view.objectives, "reached", "epochs", "kept_epoch", "seconds", "seed", "error"]
     own[-1:-1] = ["fits", "sd"] if view.fits_several else []
+    by = any(trial.proposed for trial in view.trials)
+    own[-1:-1] = ["proposed"] if by else []
     columns = {axis.name: f"params_{axis.name}" if axis.name in own else axis.name for axis in view.axes}
     place = {trial.number: k for k, trial in enumerate(view.ranking)}
     epochs = trained(view)
@@ -82,6 +87,7 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
             "seconds": trial.seconds,
             "seed": trial.seed,
             **(_spread(trial) if view.fits_several else {}),
+            **({"proposed": trial.proposed} if by else {}),
             "error": " ".join((trial.error or "").split())[:200],
             **{columns[name]: value for name, value in trial.params.items()},
         }
@@ -119,18 +125,23 @@ def _best_entry(view: View, trial: Tried) -> dict[str, Any]:
 
 def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> dict[str, Any]:
     """The verdicts with their figures and thresholds, for machines."""
-    best = view.best
+    best, gain, early = view.best, over_baseline(view, thresholds), early_scores(view)
+    answer = None if early is None else judged(early)
     return {
         "study": view.name,
         "goal": view.goal,
         "objectives": list(view.objectives),
         "directions": list(view.directions),
         "trials": {how: count for how in (*ENDED, "running") if (count := len(view.with_outcome(how)))},
+        "trainings": None if view.budget is None else {"spent": view.spent, "budget": view.budget},
         "best": None if best is None else _best_entry(view, best) | {"value": best.values[0]},
         "verdicts": [
             {key: getattr(v, key) for key in ("check", "question", "level", "figure", "advice", "command", "numbers")}
             for v in verdicts
         ],
+        "baseline": None if gain is None else gain.record() | {"moved": list(view.moved)},
+        "early_scores": None if answer is None else {"level": answer.level, "figure": answer.figure, **answer.numbers},
+        "proposers": [vars(one) for one in proposers(view)],
         "confirmed": [
             {"label": c.label, "trial": c.trial, "scores": list(c.scores), "failed": c.failed}
             | (vars(estimate(c.scores, thresholds.confidence)) if c.scores else {"n": 0})
@@ -152,6 +163,7 @@ def _pictures(view: View, found: Importances | None, thresholds: Thresholds) -> 
         "contour": lambda: space_pictures.contour(view, found) if found else None,
         "parallel": lambda: space_pictures.parallel_coordinates(view, found, thresholds),
         "curves": lambda: course_pictures.curves(view, thresholds),
+        "early_scores": lambda: course_pictures.early_scores(view, thresholds),
         "timeline": lambda: course_pictures.timeline(view, thresholds),
         "trade_off": lambda: course_pictures.trade_off(view, thresholds),
     }

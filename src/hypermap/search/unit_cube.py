@@ -1,0 +1,124 @@
+"""A search space as the unit cube: a coordinate a parameter, through its mapping where it has one."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from hypermap.search.mapped import image, nearest
+from hypermap.search.mapping import Mapping as Bijection
+from hypermap.search.numbered import count, from_unit, member, to_unit
+
+Array = NDArray[np.float64]
+Numerical = FloatDistribution | IntDistribution
+
+FEW = 4096  # an interval with at most so many members is searched member by member
+ABSENT = 0.5  # the coordinate of a parameter that a trial does not have
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A parameter's values as numbers from 0 to 1, on the scale on which it is searched."""
+
+    natural: BaseDistribution
+    bijection: Bijection | None = None
+
+    @cached_property
+    def image(self) -> BaseDistribution:
+        """The distribution that the bijection makes of the natural one."""
+        if self.bijection is None or self.choices is not None:
+            return self.natural
+        return image(self.bijection, cast(Numerical, self.natural))
+
+    @property
+    def choices(self) -> int | None:
+        """The number of choices; None of an interval."""
+        return len(self.natural.choices) if isinstance(self.natural, CategoricalDistribution) else None
+
+    @cached_property
+    def members(self) -> Array | None:
+        """The coordinates of the values, where there are few of them."""
+        if self.choices is not None:
+            return (np.arange(self.choices) + 0.5) / self.choices
+        searched, natural = cast(Numerical, self.image), cast(Numerical, self.natural)
+        d = natural if searched.step is None else searched  # powers of two have an image with members of its own
+        if d.step is None or count(d) > FEW:
+            return None
+        values = [member(d, i) for i in range(count(d))]
+        return np.unique([to_unit(d, value) if d is searched else self.unit(value) for value in values])
+
+    def value(self, u: float) -> Any:
+        """Return the natural value at a coordinate."""
+        value = from_unit(self.image, u)
+        if self.image is self.natural:
+            return value
+        assert self.bijection is not None
+        return nearest(cast(Numerical, self.natural), self.bijection.inverse(value))
+
+    def unit(self, value: Any) -> float:
+        """Return the coordinate of a natural value."""
+        if isinstance(self.natural, CategoricalDistribution):
+            return (self.natural.to_internal_repr(value) + 0.5) / len(self.natural.choices)
+        mapped = value if self.image is self.natural else cast(Bijection, self.bijection).forward(value)
+        return min(max(to_unit(cast(Numerical, self.image), mapped), 0.0), 1.0)
+
+
+class Cube:
+    """The cube of a space; parameters that only some choices have are coordinates as well, which others leave idle.
+
+    Args:
+        distributions: natural ones, by name, in the order of the coordinates.
+        mappings: bijections by name.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], mappings: Mapping[str, Bijection]) -> None:
+        self.coordinates = {name: Coordinate(d, mappings.get(name)) for name, d in distributions.items()}
+        self._points: dict[int, tuple[int, Array]] = {}  # by trial id, and how many parameters it had then
+        sizes = [coordinate.choices or 1 for coordinate in self.coordinates.values()]
+        self.groups: NDArray[np.intp] = np.repeat(np.arange(len(sizes)), sizes)
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def params(self, point: Array) -> dict[str, Any]:
+        """Return natural values at a point ``(d,)``, by name."""
+        return {name: c.value(float(u)) for (name, c), u in zip(self.coordinates.items(), point, strict=True)}
+
+    def point(self, params: Mapping[str, Any]) -> Array:
+        """Return the point of natural values ``(d,)``."""
+        return np.array([c.unit(params[n]) if n in params else ABSENT for n, c in self.coordinates.items()])
+
+    def points(self, trials: Sequence[FrozenTrial]) -> Array:
+        """Return the trials' points ``(n, d)``."""
+        rows = []
+        for trial in trials:
+            found = self._points.get(trial._trial_id)
+            if found is None or found[0] != len(trial.params):
+                found = self._points[trial._trial_id] = (len(trial.params), self.point(trial.params))
+            rows.append(found[1])
+        return np.array(rows, dtype=float).reshape(len(trials), len(self))
+
+    def snapped(self, points: Array) -> Array:
+        """Return the points that values stand for: whatever has few members has few coordinates."""
+        points = points.copy()
+        for column, coordinate in enumerate(self.coordinates.values()):
+            if (members := coordinate.members) is not None:
+                edges = (members[1:] + members[:-1]) / 2
+                points[:, column] = members[np.searchsorted(edges, points[:, column])]
+        return points
+
+    def features(self, points: Array) -> Array:
+        """Return what a model measures distances in ``(n, f)``: choices are all equally far from each other."""
+        columns = []
+        for column, coordinate in enumerate(self.coordinates.values()):
+            u = points[:, column, None]
+            if (choices := coordinate.choices) is not None:
+                u = (np.minimum(np.floor(u * choices), choices - 1) == np.arange(choices)) / math.sqrt(2)
+            columns.append(u)
+        return np.concatenate(columns, axis=1)
