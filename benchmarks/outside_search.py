@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -32,7 +33,9 @@ class Outside:
         command = [python, str(Path(__file__).with_name("outside.py"))]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         try:
-            self.process = subprocess.Popen(command, text=True, cwd=self.folder.name, **pipes)  # type: ignore[call-overload]
+            self.process = subprocess.Popen(
+                command, text=True, cwd=self.folder.name, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes
+            )  # type: ignore[call-overload]
         except OSError as error:
             raise UserError(f"{python} cannot be started ({error}). Give --python another one.") from error
         self.searches = 0

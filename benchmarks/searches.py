@@ -16,18 +16,20 @@ which no search sees, at the epoch that the project would keep.
 The design of the default strategy was chosen on the tasks in `DESIGN`; the others are the report's, and `auto` was not
 run on them before it was settled. Only `auto` and NePS' PriorBand know the baseline.
 
-All searches of a task by one seed go on together, those that ask for trainings of one kind as stacks, and what two of them ask for
-alike is trained once. With ``--output`` what is in the file is not run again, so a long run can be done in pieces.
+All searches of a task by one seed go on together, those that ask for trainings of one kind as stacks, and what two of
+them ask for alike is trained once. With ``--output`` what is in the file is not run again, so a long run can be done in
+pieces.
 """
 
 import argparse
+import copy
 import json
 import math
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -43,7 +45,6 @@ import torch
 
 from hypermap.errors import UserError, run
 from hypermap.files import write_json, write_text
-from hypermap.learners import Networks
 from hypermap.search.study import derived_seed
 from outside import TOOLS
 from outside_search import Outside, outside_strategies
@@ -54,8 +55,7 @@ DESIGN = ("digits", "wine_quality", "california_housing")
 BUDGETS = (5, 10, 20, 40)  # in full trainings
 RETRAININGS = 5  # of a pick
 NOISE = 20  # retrainings of the baseline, whose standard deviation is the unit of a gain
-MOST_BYTES = 1 << 31  # of trainings that wait to be carried on; one that is let go is begun anew if need be
-BYTES_A_WEIGHT = 32  # of a waiting training: weights, gradient, the optimizer's two averages, the best epoch's and more
+MOST_BYTES = 1 << 30  # of trainings that wait to be carried on; one that is let go is begun anew if need be
 RESAMPLES = 10_000  # of the bootstrap
 AUTO, RANDOM = "auto", "random"
 
@@ -108,7 +108,8 @@ class Trainings:
 
 
 def _bytes(job: Job) -> int:
-    return BYTES_A_WEIGHT * (job.learner.parameters or 0) if isinstance(job.learner, Networks) else 0
+    """Return what a waiting training holds: eight numbers a weight, such as the optimizer's, and the planned rates."""
+    return 0 if job.member is None else 32 * (job.member.weights.vector.numel() + len(job.member.planned_rates))
 
 
 # Searches.
@@ -476,36 +477,43 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="each of a task and a seed at a time")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON: what is there is kept, and not run again")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
-    return parser.parse_args()
+    given = parser.parse_args()
+    tasks = [name for name in TASKS if (name in DESIGN) == (given.set == "design")]
+    if others := [name for name in given.tasks or () if name not in tasks]:
+        parser.error(f"{', '.join(others)}: not of the tasks of --set {given.set}, which are {', '.join(tasks)}.")
+    given.tasks = [name for name in tasks if name in (given.tasks or tasks)]
+    return given
+
+
+def search_tasks(every: dict[str, Measured], strategies: Sequence[str], given: argparse.Namespace) -> None:
+    """Carry out what is lacking of these strategies, and add it to what is known of every task, and to the file."""
+    with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
+        waiting = {}
+        for seed in range(given.seeds):  # tasks inside, so that a run which is stopped has done as much of each
+            for name in given.tasks:
+                if any(every[name].lacking(strategy, given.budgets, seed) for strategy in strategies):
+                    asked = (name, seed, strategies, given.budgets, given.python, copy.deepcopy(every[name]))
+                    waiting[pool.submit(work, *asked)] = name, seed
+        for done in as_completed(waiting):
+            (name, seed), own = waiting[done], done.result()
+            every[name].add(own)
+            print(f"{name}, seed {seed}: {sum(own.seconds.values()):.0f} s", file=sys.stderr, flush=True)
+            if given.output:
+                write_json(given.output, {name: asdict(own) for name, own in every.items()})
 
 
 def main() -> None:
     """Search, print, and write where asked."""
     given = arguments()
-    tasks = [name for name in TASKS if (name in DESIGN) == (given.set == "design")]
-    tasks = [name for name in tasks if given.tasks is None or name in given.tasks]
     releases = installed(given.python)
-    strategies = [name for name in given.strategies if name not in TOOLS or name in releases]
-    lines = [f"- {name} is not installed: left out" for name in given.strategies if name not in strategies]
-    lines += [f"- {name}: {release}" for name, release in releases.items() if name in strategies]
-    every = read(given.output)
+    absent = [name for name in given.strategies if name in TOOLS and name not in releases]
+    lines = [f"- {name} is not installed: what FILE has of it counts, and no more" for name in absent]
+    lines += [f"- {name}: {release}" for name, release in releases.items() if name in given.strategies]
+    every = {name: Measured() for name in given.tasks} | read(given.output)
     for own in every.values():
         own.found = [one for one in own.found if one.strategy not in given.again]
-    every |= {name: Measured() for name in tasks if name not in every}
-    with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(work, name, seed, strategies, given.budgets, given.python, every[name]): f"{name}, seed {seed}"
-            for seed in range(given.seeds)  # so that what was done when a run is stopped is of all tasks alike
-            for name in tasks
-            if any(every[name].lacking(strategy, given.budgets, seed) for strategy in strategies)
-        }
-        for done in as_completed(waiting):
-            name, own = waiting[done].split(",")[0], done.result()
-            every[name].add(own)
-            print(f"{waiting[done]}: {sum(own.seconds.values()):.0f} s", file=sys.stderr, flush=True)
-            if given.output:
-                write_json(given.output, {name: asdict(own) for name, own in every.items()})
-    measured = {name: every[name] for name in tasks}
+    search_tasks(every, [name for name in given.strategies if name not in absent], given)
+    measured = {name: every[name] for name in given.tasks}
     gains = Gains.of(measured, given.strategies, given.budgets, given.seeds)
     lines += ["", *tables(gains), *costs(measured, given.strategies)]
     print("\n".join(lines))

@@ -128,8 +128,9 @@ class Project:
             time.sleep(pause_s)
 
     def progress(self) -> dict[str, Any]:
-        """The state of the one run in progress, empty where there is none."""
-        records = [json.loads(path.read_text()) for path in self.path.glob("runs/*/progress.json")]
+        """The state of the one run, or of the one trial, in progress; empty where there is none."""
+        places = [*self.path.glob("runs/*/progress.json"), *self.path.glob("studies/*/*/state/*/progress.json")]
+        records = [json.loads(path.read_text()) for path in places]
         return records[0] if records else {}
 
     def tracked(self) -> dict[str, bytes]:

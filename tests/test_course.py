@@ -93,6 +93,18 @@ def test_spans_count_from_the_first_beginning_and_a_running_trial_is_open_to_the
     assert spans(view(Tried(0, "failed"))) == {}
 
 
+def test_a_trial_that_was_paused_ran_for_as_long_as_it_was_trained():
+    study = view(
+        Tried(0, "complete", (1.0,), began=at(0), ended=at(10)),
+        Tried(1, "complete", (1.0,), began=at(10), ended=at(100), busy_s=30.0),  # taken up again at last
+        Tried(2, "pruned", began=at(12), ended=at(14), busy_s=2.0),  # it was not
+        Tried(3, "running", began=at(20), busy_s=5.0),  # taken up again, and trains
+        Tried(4, "running", began=at(30)),
+        Tried(5, "complete", (1.0,), began=at(95), ended=at(99), busy_s=8.0),  # of a stack, by a guess
+    )
+    assert spans(study) == {0: (0, 10), 1: (70, 100), 2: (12, 14), 3: (20, 25), 4: (30, 100), 5: (95, 99)}
+
+
 def test_lanes_never_overlap_and_are_as_many_as_run_at_once():
     rng = random.Random(0)
     for _ in range(20):

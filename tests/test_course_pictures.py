@@ -108,7 +108,7 @@ FEW = {
     "two": ([("complete", [0.5], {1: 0.5}), ("failed", None, {})], {"history", "curves", "timeline"}),
     "failed": ([("failed", None, {1: 0.5})] * 3, {"timeline"}),
     "running": ([("running", None, {1: 0.5}, 0), ("running", None, {}, 9)], {"timeline"}),
-    "pruned": ([("pruned", None, {k + 1: 0.1 * k}, k, k + 1) for k in range(5)], set(PICTURES)),
+    "pruned": ([("pruned", None, {k + 1: 0.1 * k}, k, k + 1) for k in range(5)], set(PICTURES) - {"best_of_n"}),
     "constant": ([("complete", [0.0], {1: 0.0}, k, k + 1) for k in range(4)], set(PICTURES) - {"trade_off"}),
     "infinite": (
         [
@@ -117,7 +117,7 @@ FEW = {
             ("complete", [-1e308], {1: -math.inf, 2: -1e308, 3: 0.0}),
             ("pruned", None, {1: -math.inf}),
         ],
-        set(PICTURES),
+        set(PICTURES) - {"best_of_n"},
     ),
 }
 

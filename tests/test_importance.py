@@ -1,4 +1,4 @@
-"""Importances are Optuna's own on the same study; intervals hold them; pruned trials count where few are complete."""
+"""Importances are Optuna's own on the same study; intervals hold them; of pruned trials nothing is told."""
 
 import math
 import warnings
@@ -10,7 +10,7 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from optuna.trial import TrialState, create_trial
 
 from hypermap.study_report import importance
-from hypermap.study_report.importance import FEW, importances
+from hypermap.study_report.importance import LEAST_OF_BEST, importances
 from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import Thresholds
 
@@ -66,7 +66,7 @@ def test_shares_are_those_of_optunas_fanova_where_all_trials_have_every_paramete
     made = study([complete(k) for k in range(25)], direction)
     found = importances(read(made), USUAL)
     assert found is not None
-    assert (found.evaluator, found.trials, found.counts_pruned) == ("fANOVA", 25, False)
+    assert (found.evaluator, found.trials) == ("fANOVA", 25)
     assert found.shares == get_param_importances(made, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
@@ -126,21 +126,18 @@ def test_the_same_study_gives_the_same_importances():
     assert importances(view, USUAL) == importances(view, USUAL)
 
 
-def test_where_most_trials_were_pruned_they_count_with_what_they_had_reached():
-    made = study([complete(k) if k < 3 else pruned(k, loss(params(k))) for k in range(20)])
+def test_what_pruned_trials_had_reached_counts_for_nothing():
+    made = study([complete(k) for k in range(LEAST_OF_BEST)] + [pruned(k, 0.0) for k in range(LEAST_OF_BEST, 40)])
     found = importances(read(made), USUAL)
     assert found is not None
-    assert (found.counts_pruned, found.trials) == (True, 20)
-    unpruned = study([complete(k) for k in range(20)])
-    assert found.shares == get_param_importances(unpruned, evaluator=FanovaImportanceEvaluator(seed=0))
-
-
-def test_where_enough_trials_are_complete_pruned_ones_do_not_count():
-    made = study([complete(k) for k in range(FEW)] + [pruned(k, 0.0) for k in range(FEW, 40)])
-    found = importances(read(made), USUAL)
-    assert found is not None
-    assert (found.counts_pruned, found.trials) == (False, FEW)
+    assert found.trials == LEAST_OF_BEST == 8
     assert found.shares == get_param_importances(made, evaluator=FanovaImportanceEvaluator(seed=0))
+
+
+@pytest.mark.parametrize(("others", "told"), [(0, True), (1, False)])
+def test_few_complete_trials_beside_pruned_ones_are_too_few(others, told):
+    made = study([complete(k) for k in range(LEAST_OF_BEST - 1)] + [pruned(20 + k, 0.0) for k in range(others)])
+    assert (importances(read(made), USUAL) is not None) == told
 
 
 def test_the_pair_is_the_two_most_important_parameters_that_trials_have_together():

@@ -78,7 +78,7 @@ def test_a_range_of_one_value_is_one_level():
     assert levels(FloatDistribution(2, 2), [(2.0, 0.5), (2.0, 0.7)]) == [("2", 0.7, 2)]
 
 
-def test_a_complete_trial_stands_before_a_pruned_one():
+def test_what_a_pruned_trial_had_reached_is_no_best_score():
     study = optuna.create_study(direction="maximize")
     choices = {"x": CategoricalDistribution(("a", "b"))}
     study.add_trial(create_trial(params={"x": "a"}, distributions=choices, value=0.5))
@@ -92,7 +92,10 @@ def test_a_complete_trial_stands_before_a_pruned_one():
             )
         )
     seen = read(study)
-    assert isolate(seen, seen.axis("x"), None).levels == (Level("a", 0.5, None, 2), Level("b", 0.7, None, 1))
+    assert isolate(seen, seen.axis("x"), 0.1).levels == (
+        Level("a", 0.5, 0.1, 2),
+        Level("b", None, None, 1, reached=0.7),
+    )
 
 
 def test_the_noise_is_given_to_each_level_that_has_a_score():

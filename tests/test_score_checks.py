@@ -150,6 +150,38 @@ def test_without_a_baseline_nothing_shows_a_gain():
     assert "baseline" in verdict.advice
 
 
+def begun_with_baseline(view, moved=()):
+    """The same, where the first trial is the baseline."""
+    first, *others = view.trials
+    return replace(view, trials=(replace(first, proposed="baseline"), *others), moved=moved)
+
+
+def test_a_best_that_is_the_baseline_is_no_gain():
+    view = begun_with_baseline(scored(0.9, 0.8))
+    verdict = winner(view, USUAL)
+    assert (verdict.level, verdict.figure) == ("look", "trial 0, the baseline: 0.9000, trained once")
+    assert verdict.advice.startswith("Nothing better than the baseline was found")
+    moved = winner(begun_with_baseline(scored(0.9, 0.8), moved=("optimizer.lr",)), USUAL)
+    assert moved.figure == "trial 0: 0.9000, trained once"
+
+
+def test_the_first_trial_is_retrained_as_the_baseline():
+    """What is retrained of one configuration counts for both."""
+    better = scored(0.8, 0.95, confirmed={1: [0.90, 0.91, 0.92], 0: [0.80, 0.81, 0.82]})
+    assert winner(better, USUAL).level == "look"
+    verdict = winner(begun_with_baseline(better), USUAL)
+    assert (verdict.level, verdict.command) == ("ok", "make promote STUDY=quick")
+    assert verdict.figure.endswith("beats the baseline with probability over 99 %")
+    moved = winner(begun_with_baseline(better, moved=("optimizer.lr",)), USUAL)
+    assert moved.level == "look", "the baseline itself was not retrained"
+    kept = begun_with_baseline(scored(0.95, 0.8, confirmed={0: [0.90, 0.91], 1: [0.905, 0.9]}))
+    verdict = winner(kept, USUAL)
+    assert (verdict.level, verdict.command) == ("act", None)
+    assert verdict.advice == ("Keep the baseline: it is the best trial, and no other is better by more than the noise.")
+    beaten = begun_with_baseline(scored(0.95, 0.8, confirmed={0: [0.80, 0.81], 1: [0.905, 0.9]}))
+    assert winner(beaten, USUAL).command == "make promote STUDY=quick TRIAL=1"
+
+
 # 6: how lucky is the best score?
 
 
@@ -203,12 +235,15 @@ def test_a_retrained_winner_has_a_mean_that_is_no_luck(noisy):
     assert "retrained 0.9000 ± 0.01 over 3 seeds" in verdict.figure
 
 
-def test_pruned_trials_count_where_few_are_complete(noisy):
+def test_the_best_is_held_against_complete_trials_alone(noisy):
     noisy(0.01)
-    few = view_of([trial([0.9]), trial([0.8], "pruned"), trial([0.7], "failed")])
-    assert luck(few, USUAL).numbers["n"] == 2
-    many = view_of([*(trial([0.5 + k / 100]) for k in range(10)), trial([0.8], "pruned")])
-    assert luck(many, USUAL).numbers["n"] == 10
+    several = view_of([*(trial([0.5 + k / 100]) for k in range(3)), *(trial([0.8], "pruned") for _ in range(20))])
+    assert luck(several, USUAL).numbers["n"] == 3
+    few = luck(view_of([trial([0.9]), trial([0.8]), trial([0.8], "pruned")]), USUAL)
+    assert (few.level, few.figure) == ("look", "2 of 3 trials complete, too few to tell")
+    assert few.command == "python src/train.py -m +sweep=quick hydra.sweeper.n_trials=20"
+    retrained = view_of([trial([0.9]), trial([0.8]), trial([0.8], "pruned")], confirmed={0: [0.9, 0.8]})
+    assert luck(retrained, USUAL).level == "ok"
 
 
 def test_one_score_is_not_picked_from_others(noisy):
@@ -218,8 +253,8 @@ def test_one_score_is_not_picked_from_others(noisy):
 
 def test_a_pruned_trial_that_was_ahead_for_a_while_was_not_picked(noisy):
     noisy(0.01)
-    verdict = luck(view_of([trial([0.9]), trial([0.8]), trial([0.95], "pruned")]), USUAL)
-    assert (verdict.numbers["raw"], verdict.numbers["n"]) == (0.9, 2)
+    verdict = luck(view_of([trial([0.9]), trial([0.8]), trial([0.7]), trial([0.95], "pruned")]), USUAL)
+    assert (verdict.numbers["raw"], verdict.numbers["n"]) == (0.9, 3)
 
 
 # 13: where is the trade-off?
@@ -297,6 +332,15 @@ def test_a_committed_study_is_got_back_by_its_commands():
         "python src/train.py -m +sweep=quick hydra.sweeper.n_trials=20",
     ):
         assert f"`{command}`" in verdict.advice
+
+
+def test_a_study_of_a_budget_goes_on_with_more_of_it():
+    view = replace(scored(0.8, 0.9), budget=20.0, spent=20.0)
+    assert "`python src/train.py -m +sweep=quick hydra.sweeper.budget=40`" in again(view, USUAL).advice
+    both = again(replace(view, n_trials=2), USUAL).advice
+    assert "hydra.sweeper.budget=40 hydra.sweeper.n_trials=20`" in both
+    short = again(replace(view, spent=10.0), USUAL).advice
+    assert "`python src/train.py -m +sweep=quick` goes on with the study" in short
 
 
 def test_edits_that_were_not_committed_are_told():

@@ -146,9 +146,10 @@ def test_it_is_told_whether_the_best_or_the_median_is_at_the_edge():
     median = edge(view_of(space, [({"x": 0.0}, 3.0), *[({"x": 9.9}, 2.0)] * 3, *inside]), USUAL)
     assert median.level == "act"
     assert median.advice.startswith("The median of the best 5 lies at the upper end of x: ")
-    pruned = edge(view_of(space, [({"x": 0.0}, 3.0), *[({"x": 9.9}, "pruned")] * 30]), USUAL)
-    assert pruned.level == "look", "what is ahead in its first epochs need not be in its last"
-    assert pruned.advice.startswith("Half of these at least were pruned")
+    pruned = edge(
+        view_of(space, [*[({"x": x}, 3.0 + x) for x in (-1.0, 0.0, 1.0)], *[({"x": 9.9}, "pruned")] * 30]), USUAL
+    )
+    assert pruned.level == "ok", "what is ahead in its first epochs need not be in its last"
 
 
 def test_a_tie_at_the_edge_is_no_best_at_the_edge():
@@ -273,6 +274,72 @@ def test_a_grid_that_was_run_is_enough(sampler):
     if sampler == "Grid":
         assert less.figure == "3 of 4 cells"
         assert less.command.endswith("n_trials=4")
+
+
+def stopped_early(complete, pruned, **more):
+    """A search of which few trials were trained to their end: (learning rate, width) and their score."""
+    space = {"optimizer.lr": LR, "model.width": CategoricalDistribution((8, 16))}
+    rates = spread(1e-4, 1e-1, complete + pruned)
+    points = [{"optimizer.lr": rate, "model.width": (8, 16)[k % 2]} for k, rate in enumerate(rates)]
+    rows = [(p, 0.9 + 0.001 * k if k < complete else "pruned") for k, p in enumerate(points)]
+    return view_of(space, rows, scientific=("model.width",), **more)
+
+
+ON_COMPLETE = (edge, enough, importance, scientific)
+
+
+@pytest.mark.parametrize("check", ON_COMPLETE)
+@pytest.mark.parametrize("complete", [0, 1, 2])
+def test_two_complete_trials_of_forty_tell_nothing(check, complete):
+    """Not that the search has levelled off, above all."""
+    found = check(stopped_early(complete, 40 - complete), USUAL)
+    assert (found.level, found.figure) == ("look", f"{complete} of 40 trials complete, too few to tell")
+    assert found.command == "python src/train.py -m +space=default hydra.sweeper.n_trials=80"
+    assert found.advice.endswith("trained to the end, and what was pruned has no final score: run 80 trials.")
+    assert check(stopped_early(complete, 40 - complete, origin=Origin()), USUAL).command is None
+
+
+@pytest.mark.parametrize("check", ON_COMPLETE)
+def test_where_there_is_a_budget_more_of_it_is_asked_for(check):
+    view = stopped_early(2, 38, budget=20.0, spent=20.0)
+    found = check(view, USUAL)
+    assert found.command == "python src/train.py -m +space=default hydra.sweeper.budget=40"
+    assert found.advice.endswith(": give it a budget of 40 trainings.")
+    both = check(replace(view, n_trials=40), USUAL)
+    assert both.command.endswith("hydra.sweeper.budget=40 hydra.sweeper.n_trials=80")
+    half = check(replace(view, spent=10.0), USUAL)
+    assert (half.level, half.command) == ("look", "python src/train.py -m +space=default")
+    assert half.advice.endswith(": let the search come to its end.")
+
+
+def test_what_is_judged_is_judged_on_complete_trials_alone():
+    few = stopped_early(5, 60)
+    assert enough(few, USUAL).figure == "5 complete trials, too few to tell"
+    assert importance(few, USUAL).figure == "5 of 65 trials complete, too few to tell"
+    assert set(edge(few, USUAL).numbers["parameters"]) == {"model.width"}, "the pruned ones lie at the upper rates"
+    many = stopped_early(12, 60)
+    assert enough(many, USUAL).numbers["scored"] == 12
+    assert enough(many, USUAL).numbers["best_of"][-1]["mean"] == pytest.approx(0.911)
+    assert importance(many, USUAL).numbers["trials"] == 12
+
+
+def test_more_of_a_budget_is_asked_for_where_the_best_still_rises():
+    rows = [({"x": 0.01}, k / 1000) for k in range(19)] + [({"x": 0.02}, 1.0)]
+    found = enough(view_of({"x": LR}, rows, budget=8.0, spent=8.0), USUAL)
+    assert found.command == "python src/train.py -m +space=default hydra.sweeper.budget=16"
+    assert found.advice.endswith("so 16 trainings are likely to find better.")
+    half = enough(view_of({"x": LR}, rows, budget=8.0, spent=4.0), USUAL)
+    assert (half.level, half.command) == ("look", "python src/train.py -m +space=default")
+    assert half.advice.endswith("so the rest of the search is likely to find better.")
+    level = enough(view_of({"x": LR}, [({"x": 0.01}, float(k)) for k in range(1, 41)], budget=8.0), USUAL)
+    assert level.advice.endswith("so more trainings in the same space would bring little.")
+
+
+def test_a_grid_within_a_budget_is_run_to_its_end():
+    space = {"a": CategoricalDistribution((1, 2)), "b": CategoricalDistribution((1, 2))}
+    rows = [({"a": 1, "b": 1}, 1.0), ({"a": 1, "b": 2}, 2.0)]
+    view = view_of(space, rows, origin=replace(KNOWN, sampler="Grid"), budget=2.0, spent=2.0)
+    assert enough(view, USUAL).command.endswith("-m +space=default hydra.sweeper.budget=4")
 
 
 # Failures.
@@ -454,6 +521,12 @@ def test_uneven_counts_are_balanced(sampler, words):
     assert "uneven (8: 10, 16: 4, 32: 7)" in found.advice
     assert found.numbers["parameters"]["model.width"]["unevenness"] == 2.5
     assert found.command == (words and f"python src/train.py -m +space=default {words}")
+
+
+def test_uneven_counts_of_a_random_search_are_balanced_within_its_budget():
+    origin = replace(KNOWN, sampler="Random")
+    found = scientific(widths((10, 4, 7), (1.0, 3.5, 3.0), origin=origin, budget=21.0, spent=21.0), USUAL)
+    assert found.command.endswith("hydra.sweeper.budget=42")
 
 
 def test_a_value_without_a_trial_is_uneven_and_no_infinity_is_written():

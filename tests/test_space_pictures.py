@@ -136,7 +136,7 @@ def test_a_thousand_trials_of_many_parameters_stay_small_in_full_size():
         ([trial(0)], ("contour",)),
         ([trial(k, state=FAILED) for k in range(5)], ("contour", "isolation", "parallel_coordinates")),
         ([trial(k, state=PRUNED) for k in range(5)], ("slices", "contour", "isolation", "parallel_coordinates")),
-        ([trial(k, state=PRUNED, reports={1: k / 10}) for k in range(5)], ()),
+        ([trial(k, state=PRUNED, reports={1: k / 10}) for k in range(5)], ("contour",)),
         ([trial(k, value=0.5) for k in range(5)], ()),
         ([trial(1, value=k / 10) for k in range(5)], ()),
         ([trial(k, value=[1.0, math.inf, 1e308, -1e308, 0.0][k]) for k in range(5)], ()),
@@ -153,6 +153,30 @@ def test_a_picture_is_none_where_there_is_nothing_to_draw(trials, missing):
             assert content is None, name
         else:
             check(content)
+
+
+def test_what_was_pruned_looks_otherwise_than_what_came_to_its_end():
+    complete = view([trial(k, value=k / 10) for k in range(10)])
+    half = view(
+        [
+            *(trial(k, value=k / 10) for k in range(5)),
+            *(trial(k, None, PRUNED, reports={1: k / 10}) for k in range(5, 10)),
+        ]
+    )
+    assert [half.score(one) for one in half.trials] == [complete.score(one) for one in complete.trials]
+    none = view([trial(k, None, PRUNED, reports={1: k / 10}) for k in range(10)])
+    whole = drawn(complete)
+    for seen, names in ((half, ("slices", "contour", "parallel_coordinates")), (none, ("slices", "isolation"))):
+        found = drawn(seen)
+        for name in names:
+            check(found[name])
+            assert found[name] != whole[name], name
+
+
+def test_hundreds_of_pruned_trials_stay_small():
+    trials = [trial(k) if k % 40 == 0 else trial(k, state=PRUNED, reports={1: k / 10}) for k in range(400)]
+    for content in drawn(view(trials)).values():
+        check(content)
 
 
 def test_several_objectives_are_drawn_by_the_first():

@@ -21,7 +21,7 @@ from hypermap.errors import UserError
 from hypermap.search.mapped import Mapped
 from hypermap.search.mapping import mapping
 from hypermap.search.space import Parameter, Space
-from hypermap.search.strategy import learns, make_pruner, make_sampler
+from hypermap.search.strategy import Samplers, learns, make_pruner, make_sampler
 from hypermap.search.study import Plan, derived_seed
 
 # Optuna says so of half of what ships; `hypermap.search.strategy` keeps it from users, and pytest undoes that.
@@ -115,11 +115,11 @@ def test_a_sequence_has_the_studys_seed_in_each_trial(plan, monkeypatch, target)
     assert seeds_given(plan, monkeypatch, target) == [{"seed": 11}] * 3
 
 
-def test_a_sampler_that_needs_both_has_both(plan, monkeypatch):
-    given = seeds_given(plan, monkeypatch, "hypermap.search.auto.Auto")
-    assert [(one["seed"], one["study_seed"]) for one in given] == [
-        (derived_seed(11, "sampler", number), 11) for number in range(3)
-    ]
+def test_the_default_sampler_draws_by_the_studys_seed_and_the_trials_number(plan):
+    each = Samplers(replace(plan, sampler={"_target_": "hypermap.search.auto.Auto"}))
+    assert each(0) is each(1)
+    other = Samplers(replace(plan, sampler={"_target_": "hypermap.search.numbered.Random"}))
+    assert other(0) is not other(1)
 
 
 # Settings.

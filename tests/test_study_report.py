@@ -16,7 +16,9 @@ from optuna.trial import TrialState, create_trial
 
 from hypermap.errors import UserError
 from hypermap.files import write_json
-from hypermap.search.study import BUDGET, PURPOSE, RESULT, WHERE
+from hypermap.search.auto import PROPOSED
+from hypermap.search.schedule import SCHEDULE, Allowed
+from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, WHERE
 from hypermap.study_report.checks import CHECKS, STEPS, judge, next_steps
 from hypermap.study_report.command import Asked
 from hypermap.study_report.noise import noise
@@ -185,6 +187,136 @@ def test_a_study_that_is_not_at_its_end_says_so_first(tmp_path):
     steps = (tmp_path / "mine/report.md").read_text().partition("## What to do next\n\n")[2]
     assert steps.startswith("1. **Go on.** 10 of 40 trials have ended: the same command goes on.")
     assert len([line for line in steps.partition("\n\n")[0].splitlines() if line]) <= STEPS
+
+
+def searched(complete, paused, *, steps=8, told=False, budget=None, moved=(), better=True):
+    """A search by the default strategy: complete trials, the first of them the baseline, and others paused at once.
+
+    `told`: the search is over, and those were told as pruned an hour later. `better`: than the baseline.
+    """
+    by = ("space-filling", "model", "model", "neighbours")
+    made = []
+    for k, trial in enumerate(trials(complete + paused, steps=steps)):
+        score = 0.5 if k == 0 else 0.6 + k / 100 if better else 0.4
+        ended = k < complete
+        trial.state = TrialState.COMPLETE if ended else TrialState.PRUNED if told else TrialState.RUNNING
+        trial.values = [score] if ended else None
+        trial.intermediate_values = {s: score - 0.1 / s for s in range(1, (steps if ended else 1) + 1)}
+        if not ended:
+            trial.datetime_complete = BEGAN + timedelta(hours=1) if told else None
+        trial.user_attrs = {
+            PROPOSED: "baseline" if k == 0 else by[k % 4],
+            SCHEDULE: (Allowed() if ended else Allowed(1, paused=True)).record(),
+            RESULT: {"outcome": "complete" if ended else "pruned" if told else "paused", "seconds": 1.0},
+        }
+        made.append(trial)
+    opened = study()
+    for trial in made:
+        opened._storage.create_new_trial(opened._study_id, template_trial=trial)
+    opened.set_user_attr(RECORD, {
+        "pruner": {"_target_": "hypermap.search.auto_pruner.AutoPruner"}, "horizon": steps, "program": "src/train.py",
+        "objectives": ["accuracy"], "baseline": {"params": {"lr": 0.01}, "moved": list(moved)},
+    })  # fmt: skip
+    if budget is not None:
+        opened.set_user_attr(TRAININGS, budget)
+    return opened
+
+
+def written(opened, folder):
+    """The page and study.json of a study's report."""
+    write_report(read(opened), folder, USUAL)
+    return (folder / "mine/report.md").read_text(), json.loads((folder / "mine/study.json").read_text())
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_is_paused_is_counted_once_as_pruned(tmp_path, told):
+    page, record = written(searched(3, 20, told=told), tmp_path)
+    assert record["trials"] == {"complete": 3, "pruned": 20}
+    assert "23 trials: 3 complete, 20 pruned." in page
+    cost = next(verdict for verdict in record["verdicts"] if verdict["check"] == "cost")
+    assert cost["numbers"]["epochs"] == 3 * 8 + 20
+    assert cost["numbers"]["epochs_saved"] == 20 * 7
+    assert cost["numbers"]["wall_s"] < 60, "an hour went by before they were told"
+    with (tmp_path / "mine/trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == ["complete"] * 3 + ["pruned"] * 20
+    assert {row["seconds"] for row in rows} == {"1.0"}
+
+
+def test_the_gain_over_the_baseline_follows_the_headline(tmp_path):
+    page, record = written(searched(3, 20), tmp_path)
+    assert page.split("\n\n")[2].startswith(
+        "**Gain over the baseline 0.1200:** accuracy 0.5000 (trial 0, the baseline)"
+    )
+    assert (record["baseline"]["value"], record["baseline"]["best"]) == (0.5, 2)
+    assert "Gain over the baseline 0.1200" in (tmp_path / "mine/report.html").read_text()
+    none, record = written(searched(3, 20, better=False), tmp_path)
+    assert "**Nothing better than the baseline was found:** trial 0" in none
+    moved, record = written(searched(3, 20, moved=["lr"]), tmp_path)
+    assert "The baseline's lr lies outside of the space, so the first trial has `lr=" in moved
+    assert record["baseline"]["moved"] == ["lr"]
+    assert json.loads(json.dumps(written(study(trials(9)), tmp_path)[1]))["baseline"] is None
+
+
+@pytest.mark.parametrize("complete", [4, 8])
+def test_whether_early_scores_tell_is_a_section_of_its_own(tmp_path, complete):
+    page, record = written(searched(complete, 20), tmp_path)
+    section = page.partition("## Do early scores tell?\n\n")[2].partition("\n\n## ")[0]
+    if complete < 5:
+        assert section.startswith("*look:* not known, 4 complete trials. Fewer than 5 complete trials do not tell")
+    else:
+        assert section.startswith("*ok:* epoch 1 ranks trials as the last does, Kendall's tau 1.00 (all pairs of 8")
+        assert "![" in section
+    assert [rung["step"] for rung in record["early_scores"]["rungs"]] == [1, 2, 4, 8]
+    assert "Do early scores tell?" in (tmp_path / "mine/report.html").read_text()
+    plain, record = written(study(trials(9)), tmp_path)
+    assert "early" not in plain
+    assert record["early_scores"] is None
+
+
+def test_who_proposed_what_is_told_where_it_is_known(tmp_path):
+    page, record = written(searched(4, 20), tmp_path)
+    section = page.partition("## Who proposed what\n\n")[2].partition("\n\n## ")[0]
+    assert "| baseline | 1 | 1 | 0.5000 | 15 % |" in section  # 8 of 52 epochs
+    assert section.endswith("The best trial, 3, was proposed as a neighbour of the best until then.")
+    assert sum(one["proposals"] for one in record["proposers"]) == 24
+    with (tmp_path / "mine/trials.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["proposed"] == "neighbours"
+    plain, record = written(study(trials(9)), tmp_path)
+    assert "proposed" not in plain
+    assert record["proposers"] == []
+
+
+@pytest.mark.parametrize("complete", [0, 1, 2])
+def test_a_search_of_two_complete_trials_has_not_levelled_off(tmp_path, complete):
+    page, _ = written(searched(complete, 38, told=True, budget=complete + 38 / 8), tmp_path)
+    assert "evelled off" not in page
+    assert f"| 3 | Were there enough trials? | **look** | {complete} of {complete + 38} trials complete" in page
+    steps = page.partition("## What to do next\n\n")[2].partition("\n\n")[0]
+    asked = f"hydra.sweeper.budget={2 * (complete + 38 / 8):g}"
+    assert sum(line.endswith(f"{asked}`") for line in steps.splitlines()) == 1, "no step twice"
+    assert re.search(rf"\*\*Enough\.\*\* .* `python src/train.py -m {asked}`", steps)
+    assert not (tmp_path / "mine/pictures/best_of_n.png").exists()
+
+
+def test_the_best_trials_are_complete_ones(tmp_path):
+    page, _ = written(searched(2, 20), tmp_path)
+    table = page.partition("## The best trials\n\n")[2].partition("\n\n")[0]
+    assert len(table.splitlines()) == 2 + 2
+    assert "pruned" not in table
+
+
+def test_of_a_budget_it_is_told_how_much_is_spent(tmp_path):
+    page, record = written(searched(3, 16, budget=20.0), tmp_path)
+    assert "19 trials: 3 complete, 16 pruned. 5 of 20 trainings." in page
+    assert "1. **Go on.** 5 of 20 trainings are spent: the same command goes on. `python src/train.py -m`" in page
+    assert record["trainings"] == {"spent": 5.0, "budget": 20.0}
+    over, _ = written(searched(3, 16, told=True, budget=5.0), tmp_path)
+    assert "5 of 5 trainings." in over
+    assert "Go on" not in over
+    plain, record = written(study(trials(9)), tmp_path)
+    assert "training" not in plain.partition("|")[0]
+    assert record["trainings"] is None
 
 
 def test_a_study_without_a_score_has_nothing_to_judge(tmp_path):

@@ -1,6 +1,7 @@
 """Curves, length, stability and cost: verdicts on studies made to have them, figures computed by hand."""
 
 import math
+from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from hypermap.search.schedule import SCHEDULE, SIZE, Allowed
 from hypermap.search.study import RESULT
 from hypermap.study_report.reading import read
 from hypermap.study_report.training_checks import cost, curves, length, stability
@@ -240,6 +242,24 @@ def test_the_cost_is_added_up():
         "3 trials; 15 s; 5 s each (median); 45 epochs, 3 a second; pruning saved 15 epochs (25 %)"
     )
     assert verdict.numbers["trials_per_min"] == pytest.approx(12)
+
+
+def test_what_pausing_saved_is_told_and_a_pause_takes_no_time():
+    """A trial that is paused until an hour later, and one of half the size: 18 and 8 epochs are saved."""
+    paused, small = trial(LEVEL[:2], how="pruned"), trial(LEVEL[:2], how="pruned")
+    for one in (paused, small):
+        one.user_attrs[SCHEDULE] = Allowed(2, paused=True).record()
+    small.user_attrs[SIZE] = {"steps": 10, "trainings": 0.5}
+    study = view_of([trial(LEVEL, epochs=20), paused, small]).study
+    late = [copy(one) for one in study.get_trials()]
+    for one in late[1:]:
+        one.datetime_complete = NOON + timedelta(hours=1)
+    late_study = optuna.create_study(direction="maximize")
+    late_study.add_trials(late)
+    view = replace(read(late_study), fixed={"trainer.epochs": 20}, horizon=20)
+    found = cost(view, USUAL)
+    assert (found.numbers["epochs"], found.numbers["epochs_saved"]) == (24, 26)
+    assert found.numbers["wall_s"] == 15
 
 
 def test_reports_within_epochs_are_no_epochs():

@@ -12,7 +12,9 @@ from optuna.trial import TrialState, create_trial
 
 from hypermap.errors import UserError
 from hypermap.files import write_json
-from hypermap.search.study import PURPOSE, RECORD, RESULT
+from hypermap.search.auto import PROPOSED
+from hypermap.search.schedule import SCHEDULE, SIZE, Allowed
+from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS
 from hypermap.study_report import noise
 from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import Thresholds, read_thresholds
@@ -130,6 +132,83 @@ def test_values_that_are_no_number_are_divergence():
     assert [tried.outcome for tried in view.trials] == ["diverged", "complete"]
     assert view.trials[0].values == ()
     assert [tried.number for tried in view.ranking] == [1]
+
+
+def paused(reports, *, told=False, until=2, stacked=1):
+    """A trial that is paused after two seconds of its own; `told`: as pruned, an hour later."""
+    made = trial(how="pruned" if told else "running", reports=reports)
+    made.user_attrs = {
+        SCHEDULE: Allowed(until, paused=True).record(),
+        RESULT: {"outcome": "pruned" if told else "paused", "seconds": 2.0, "stacked": stacked},
+    }
+    made.datetime_complete = BEGAN + timedelta(hours=1) if told else None
+    return made
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_paused_trial_counts_as_pruned_for_as_long_as_it_was_trained(told):
+    view = read(study(trial(0.7), paused((0.5, 0.6), told=told), trial(how="running")))
+    assert [tried.outcome for tried in view.trials] == ["complete", "pruned", "running"]
+    one = view.trials[1]
+    assert (view.score(one), one.epochs, one.seconds, one.paused) == (0.6, 2, 2.0, not told)
+    assert one.ended == BEGAN + timedelta(seconds=2)
+    assert len(view.ended) == 2
+    assert [tried.number for tried in view.ranking] == [0, 1]
+    assert read(study(paused((0.5,), told=told, stacked=4))).trials[0].busy_s == 8.0
+
+
+def test_a_trial_that_was_taken_up_again_ends_when_it_did():
+    again = trial(0.7, seconds=1.5, epochs=10)
+    again.user_attrs[SCHEDULE] = Allowed().record()
+    one = read(study(again)).trials[0]
+    assert (one.outcome, one.ended, one.busy_s) == ("complete", BEGAN + timedelta(seconds=3), 1.5)
+    running = trial(how="running", reports=(0.5,), seconds=1.5)
+    running.user_attrs[SCHEDULE] = Allowed(4).record()
+    one = read(study(running)).trials[0]
+    assert (one.outcome, one.ended, one.paused) == ("running", None, False)
+
+
+def test_a_search_goes_on_until_its_trainings_are_spent():
+    made = study(trial(0.7, reports=[0.7] * 10), paused((0.5, 0.6)), record=RECORDED)
+    made.set_user_attr(TRAININGS, 2.0)
+    view = read(made)
+    assert (view.budget, view.n_trials, view.spent, view.goes_on) == (2.0, None, pytest.approx(1.2), True)
+    over = study(trial(0.7, reports=[0.7] * 10), paused((0.5, 0.6), told=True), record=RECORDED)
+    over.set_user_attr(TRAININGS, 1.2)
+    assert not read(over).goes_on
+    over.set_user_attr(TRAININGS, 1.3)  # a tenth is an epoch
+    assert read(over).goes_on
+    over.set_user_attr(BUDGET, 2)
+    assert not read(over).goes_on, "no trial more may begin"
+
+
+def test_a_search_of_so_many_trials_goes_on_while_some_are_paused():
+    for told in (False, True):
+        made = study(trial(0.7), paused((0.5,), told=told))
+        made.set_user_attr(BUDGET, 2)
+        assert read(made).goes_on != told
+    assert not read(study(trial(0.7))).goes_on, "how many it is to have is not known"
+
+
+def test_a_trial_of_another_size_says_so():
+    small = trial(0.7)
+    small.user_attrs[SIZE] = {"steps": 5, "trainings": 0.5}
+    made = study(small, record=RECORDED)
+    made.set_user_attr(TRAININGS, 2.0)
+    view = read(made)
+    assert (view.trials[0].steps, view.spent) == (5, 0.5)
+
+
+def test_the_first_trial_is_the_baseline_where_the_search_says_so():
+    first = trial(0.7)
+    assert read(study(first)).first is None
+    first.user_attrs[PROPOSED] = "baseline"
+    view = read(study(first, trial(0.8), record=RECORDED | {"baseline": {"params": {"lr": 0.01}, "moved": []}}))
+    assert (view.first.number, view.moved) == (0, ())
+    assert [view.is_baseline(number) for number in (BASELINE, 0, 1)] == [True, True, False]
+    moved = read(study(first, record=RECORDED | {"baseline": {"params": {"lr": 0.01}, "moved": ["lr"]}}))
+    assert moved.moved == ("lr",)
+    assert not moved.is_baseline(0)
 
 
 def test_several_objectives_have_no_one_best():

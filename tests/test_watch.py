@@ -90,8 +90,7 @@ def begun(plan: Plan, *trials: FrozenTrial) -> optuna.Study:
 def test_the_heading(plan):
     assert heading(plan, begun(plan)).splitlines() == [
         "Study quick: 40 trials; maximize accuracy; seed 3",
-        "  search  auto: quasi-random points, then a Gaussian process over parameters and epochs as well; "
-        "TPE for what only some choices have",
+        "  search  auto: first space-filling points, then a model, neighbours of the best and TPE as well",
         "  pruner  HyperbandPruner(min_resource=1)",
         "  optimizer.lr            tag(log,interval(1e-5,1e-1))",
         "  model.hidden            [64],[64,64]",
@@ -110,7 +109,8 @@ def test_the_heading_says_how_many_trials_run_as_one(plan):
 def test_the_heading_says_what_is_there_already(plan):
     study = begun(plan, trial(0), trial(1, "pruned"), trial(2, "running"))
     assert heading(plan, study).splitlines()[-1] == "  2 trials finished and 1 begun; going on."
-    assert heading(replace(plan, n_trials=2), study).splitlines()[-1] == "  All 2 trials are finished."
+    study.tell(2, 0.9)
+    assert heading(replace(plan, n_trials=3), study).splitlines()[-1] == "  All 3 trials are finished."
 
 
 def test_a_study_of_one_trial(plan):
@@ -168,11 +168,11 @@ def test_what_pruning_saved_is_a_share_of_what_all_would_have_taken(plan):
 
 
 def test_the_time_left_is_of_this_commands_own_trials_and_ends_at_its_timeout(plan):
-    assert "| 4:40 left" in status(plan, TWELVE, 6, plan.began + 60)
-    assert "left" not in status(plan, TWELVE, 12, plan.began + 60)
+    assert "| 4:40 left" in status(plan, TWELVE, 6 / 40, plan.began + 60)
+    assert "left" not in status(plan, TWELVE, 12 / 40, plan.began + 60)
     limited = replace(plan, deadline=plan.began + 90)
-    assert "| 0:30 left" in status(limited, TWELVE, 6, plan.began + 60)
-    assert "| 0:00 left" in status(limited, TWELVE, 6, plan.began + 95)
+    assert "| 0:30 left" in status(limited, TWELVE, 6 / 40, plan.began + 60)
+    assert "| 0:00 left" in status(limited, TWELVE, 6 / 40, plan.began + 95)
 
 
 def test_several_objectives_have_no_best(plan):

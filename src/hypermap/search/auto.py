@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypermap.search.gaussian_process import GaussianProcess, expected_improveme
 from hypermap.search.mapping import Mapping as Bijection
 from hypermap.search.numbered import Random, from_unit, sobol
 from hypermap.search.schedule import PROPOSED, REPEATS
+from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Array, Cube
 
 BASELINE, PRIOR, SPACE, MODEL, NEAR, TPE = "baseline", "prior", "space-filling", "model", "neighbours", "tpe"
@@ -28,6 +30,7 @@ DOUBT = 8.0  # proposals after which a member's own record counts half
 STARTUP = 6  # trials that have shown something before any member but the first proposes
 MOST = 80  # trials that the model is fitted to; its cost grows with their cube
 CANDIDATES = 300  # points of which the model proposes the best
+INSTEAD = 256  # points of which one is tried where a trial has the proposed one already
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Auto(BaseSampler):
         study_seed: of all draws.
         distributions: the whole space by name, where it is known; else it is what trials had.
         mappings: bijections by name, to where parameters are searched.
+        conditions: of each parameter that only some choices have, by name.
         baseline: values that the search begins with, by name; what is missing is the middle of its range.
         prior: likewise of earlier studies' best, the best first.
         curves: how trials' reports are read; None: higher is better where the study maximizes.
@@ -85,10 +89,12 @@ class Auto(BaseSampler):
         baseline: Mapping[str, Any] | None = None,
         prior: Sequence[Mapping[str, Any]] = (),
         curves: CurveReader | None = None,
+        conditions: Mapping[str, Sequence[Condition]] | None = None,
     ) -> None:
         self._seed = study_seed
         self._distributions = dict(distributions or {})
         self._mappings = dict(mappings or {})
+        self._conditions = dict(conditions or {})
         self._baseline = baseline
         self._prior = list(prior)
         self._curves = curves
@@ -111,12 +117,14 @@ class Auto(BaseSampler):
         """Return the proposal, and note who made it."""
         if not search_space:
             return {}
-        if trial.params or REPEATS in trial.user_attrs:  # it is taken up again, or has another's values
+        if trial.last_step is not None or REPEATS in trial.user_attrs:  # it is taken up again, or has another's values
             return dict(trial.params)
         cube = self._cube_of(search_space)
         by, point = self._propose(study, trial, cube)
-        study._storage.set_trial_user_attr(trial._trial_id, PROPOSED, by)
-        return cube.params(point)
+        if PROPOSED not in trial.user_attrs:
+            study._storage.set_trial_user_attr(trial._trial_id, PROPOSED, by)
+        given = self._given(trial.number)  # these to the last bit, which a coordinate need not give back
+        return cube.params(point) | {n: v for n, v in given.items() if n in search_space} | trial.params
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -130,32 +138,38 @@ class Auto(BaseSampler):
 
     def _cube_of(self, space: Mapping[str, BaseDistribution]) -> Cube:
         if self._cube is None or {n: c.natural for n, c in self._cube.coordinates.items()} != dict(space):
-            self._cube = Cube(space, self._mappings)
+            self._cube = Cube(space, self._mappings, self._conditions)
         return self._cube
 
     def _propose(self, study: Study, trial: FrozenTrial, cube: Cube) -> tuple[str, Array]:
         number = trial.number
-        if number == 0:
-            return BASELINE if self._baseline else SPACE, _start(cube, self._baseline or {})
-        if number <= len(self._prior):
-            return PRIOR, _start(cube, self._prior[number - 1])
+        if number == 0 or number <= len(self._prior):
+            by = PRIOR if number else BASELINE if self._baseline else SPACE
+            return by, _start(cube, self._given(number))
         rng = np.random.default_rng([self._seed, number])
         others = [t for t in study.get_trials(deepcopy=False) if t.number != number and t.state != TrialState.FAIL]
         shown = self._shown(study, others, cube, rng)
-        if len(shown.scores) < STARTUP:
-            return SPACE, self._space_filling(cube, number)
-        shares = portfolio(shown.by, shown.scores, prior=bool(self._prior))
-        member = str(rng.choice(list(shares), p=list(shares.values())))
+        member = SPACE
+        if len(shown.scores) >= STARTUP:
+            shares = portfolio(shown.by, shown.scores, prior=bool(self._prior))
+            member = str(rng.choice(list(shares), p=list(shares.values())))
         if member == SPACE:
-            return SPACE, self._space_filling(cube, number)
-        if member == PRIOR:
-            return PRIOR, _neighbours(cube, np.array([_start(cube, p) for p in self._prior]), rng, 1)[0]
-        if member == NEAR:
-            return NEAR, _fresh(_near(cube, shown, rng), shown)[0]
-        return member, (_by_model if member == MODEL else _by_density)(cube, shown, rng)
+            point = cube.snapped(np.array([sobol(len(cube), self._seed, number)]))[0]
+        elif member == PRIOR:
+            point = _neighbours(cube, np.array([_start(cube, p) for p in self._prior]), rng, 1)[0]
+        elif member == NEAR:
+            point = _fresh(_near(cube, shown, rng), shown)[0]
+        else:
+            with _pools().limit(limits=1):  # small matrices: several threads wait for one another, and add in any order
+                point = (_by_model if member == MODEL else _by_density)(cube, shown, rng)
+        instead = cube.snapped(rng.random((INSTEAD, len(cube))))
+        return member, _fresh(np.concatenate([point[None], instead]), shown)[0]
 
-    def _space_filling(self, cube: Cube, number: int) -> Array:
-        return np.array(sobol(len(cube), self._seed, number))
+    def _given(self, number: int) -> Mapping[str, Any]:
+        """Return the values that a trial has whatever came of others: the baseline's, or those of an earlier study."""
+        if number == 0:
+            return self._baseline or {}
+        return self._prior[number - 1] if number <= len(self._prior) else {}
 
     def _shown(self, study: Study, trials: Sequence[FrozenTrial], cube: Cube, rng: np.random.Generator) -> Shown:
         trials = [t for t in trials if t.params or t.state != TrialState.WAITING]
@@ -177,6 +191,14 @@ class Auto(BaseSampler):
         return Shown(
             points[seen], scores, variances, tuple(b for b, s in zip(by, seen, strict=True) if s), points[~seen]
         )
+
+
+@cache
+def _pools() -> Any:
+    """What sets the threads of the libraries below numpy; to find these takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def portfolio(by: Sequence[str], scores: Array, *, prior: bool = False) -> dict[str, float]:
@@ -296,6 +318,8 @@ class _Density:
 
     def log(self, points: Array) -> Array:
         """Return the logarithm of the density at points ``(m, d)``."""
+        from scipy.special import ndtr
+
         n = len(self._points)
         exponents = np.zeros((len(points), n))
         for column, coordinate in enumerate(self._cube.coordinates.values()):
@@ -305,8 +329,9 @@ class _Density:
                 other = 1 / (n + 1)
                 exponents += np.log(np.where(same, 1 - other * (choices - 1) / choices, other / choices) * choices)
             else:
-                width = float(self._width[column])
-                exponents += -0.5 * (apart / width) ** 2 - math.log(width * math.sqrt(2 * math.pi))
+                width, centres = float(self._width[column]), self._points[:, column]
+                inside = ndtr((1 - centres) / width) - ndtr(-centres / width)  # what lies beyond the cube is left out
+                exponents += -0.5 * (apart / width) ** 2 - np.log(inside * width * math.sqrt(2 * math.pi))
         most = exponents.max(1, initial=0.0)
         kernels = np.exp(exponents - most[:, None]).sum(1) + np.exp(-most)
         return np.asarray(most + np.log(kernels / (n + 1)))

@@ -149,9 +149,10 @@ class _State:
         self.left = max(0.0, self.whole - len(self.again))  # beside what is kept
         running = np.array([trial.state == TrialState.RUNNING for trial in trials], dtype=bool)
         self.paused: NDArray[np.bool_] = running & np.array([a.paused for a in self.allowed], dtype=bool)
-        whole_way = np.array([*map(self._to_its_end, trials, self.allowed)], dtype=bool)
-        self.to_the_end: NDArray[np.bool_] = running & ~self.paused & whole_way
-        self.part_way: NDArray[np.bool_] = running & ~self.paused & ~whole_way
+        at_work = running & ~self.paused
+        whole_way = [i for i in map(int, np.flatnonzero(at_work)) if self._to_its_end(trials[i], self.allowed[i])]
+        self.to_the_end: NDArray[np.bool_] = np.isin(np.arange(len(trials)), whole_way)
+        self.part_way: NDArray[np.bool_] = at_work & ~self.to_the_end
         self.expected = self.table.expected()[0]
 
     @property
@@ -189,7 +190,7 @@ class _State:
 
     def _leaves_enough(self, cost: float, saves: float = 0.0) -> bool:
         """Return whether enough is left after this for what is needed; where nobody has begun, nothing else helps."""
-        if math.isinf(self.left) or not (self.paused | self.part_way).any():
+        if math.isinf(self.left) or not self.lacking or not (self.paused | self.part_way).any():
             return True
         return self.left - cost >= math.fsum(self._needed()) - saves - 1e-9
 

@@ -44,6 +44,7 @@ def make_sampler(plan: Plan, number: int) -> BaseSampler:
         "names": plan.space.names,
         "distributions": plan.space.distributions(),
         "mappings": plan.space.mappings,
+        "conditions": {p.name: p.conditions for p in plan.space.parameters if p.conditions},
         "baseline": plan.baseline,
         "prior": plan.prior,
         "curves": plan.curves(),

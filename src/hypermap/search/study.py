@@ -1,5 +1,6 @@
 """A study: opened once and refused where it no longer matches, its trials claimed one at a time."""
 
+import copy
 import hashlib
 import json
 import math
@@ -321,7 +322,7 @@ class Claims:
         """What the scheduler decides, claimed; None where there is nothing to do."""
         out_of_reach: set[int] = set()  # paused trials whose lock is held by a process that hangs, or by a backup
         while True:
-            known = [trial for trial in trials if trial.number not in out_of_reach]
+            known = [_at_work(trial) if trial.number in out_of_reach else trial for trial in trials]
             decision = self.scheduler.decide(known, self.plan.ledger(time.time()))
             if decision is None:
                 return None
@@ -383,11 +384,19 @@ class Claims:
         """A paused trial, to go on; None where its last worker does not let go of it."""
         if (lock := self._lock(paused.number, LOCK_S)) is None:
             return None
-        self._allow(paused, allowed)
-        self.study.sampler = self.sampler(paused.number)
-        return Claim(self._taken_up(self.study._storage.get_trial(paused._trial_id)), lock, self.study.sampler)
+        now = self.study._storage.get_trial(paused._trial_id)
+        if now.state != TrialState.RUNNING or not Allowed.of(now).paused:  # it was told in the meantime
+            lock.release()
+            return None
+        self._allow(now, allowed)
+        self.study.sampler = self.sampler(now.number)
+        return Claim(self._taken_up(self.study._storage.get_trial(now._trial_id)), lock, self.study.sampler)
 
     def _new(self, trials: Sequence[FrozenTrial], decision: Decision) -> Claim | None:
+        with batching(self.study._storage):  # a process that dies leaves all of it, or nothing
+            return self._asked(trials, decision)
+
+    def _asked(self, trials: Sequence[FrozenTrial], decision: Decision) -> Claim | None:
         allowed = decision.allowed
         if decision.repeats is not None:
             self.study.enqueue_trial(trials[decision.repeats].params, {REPEATS: decision.repeats, PROPOSED: REPETITION})
@@ -432,6 +441,13 @@ class Claims:
         except Timeout:
             return None
         return lock
+
+
+def _at_work(paused: FrozenTrial) -> FrozenTrial:
+    """Return a paused trial as one that somebody has, who goes no further than it has come."""
+    seen = copy.copy(paused)
+    seen.user_attrs = {**paused.user_attrs, SCHEDULE: Allowed(paused.last_step or 0).record()}
+    return seen
 
 
 def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:

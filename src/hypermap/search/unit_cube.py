@@ -1,7 +1,7 @@
 """A search space as the unit cube: a coordinate a parameter, through its mapping where it has one."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from hypermap.search.mapped import image, nearest
 from hypermap.search.mapping import Mapping as Bijection
 from hypermap.search.numbered import count, from_unit, member, to_unit
+from hypermap.search.space import Condition
 
 Array = NDArray[np.float64]
 Numerical = FloatDistribution | IntDistribution
@@ -75,10 +76,17 @@ class Cube:
     Args:
         distributions: natural ones, by name, in the order of the coordinates.
         mappings: bijections by name.
+        conditions: of each parameter that only some choices have, by name; what chooses comes before it.
     """
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution], mappings: Mapping[str, Bijection]) -> None:
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        mappings: Mapping[str, Bijection],
+        conditions: Mapping[str, Sequence[Condition]] | None = None,
+    ) -> None:
         self.coordinates = {name: Coordinate(d, mappings.get(name)) for name, d in distributions.items()}
+        self.conditions = dict(conditions or {})
         self._points: dict[int, tuple[int, Array]] = {}  # by trial id, and how many parameters it had then
         sizes = [coordinate.choices or 1 for coordinate in self.coordinates.values()]
         self.groups: NDArray[np.intp] = np.repeat(np.arange(len(sizes)), sizes)
@@ -105,13 +113,30 @@ class Cube:
         return np.array(rows, dtype=float).reshape(len(trials), len(self))
 
     def snapped(self, points: Array) -> Array:
-        """Return the points that values stand for: whatever has few members has few coordinates."""
+        """Return the points that values stand for: what has few members has few coordinates, what is idle has one."""
         points = points.copy()
         for column, coordinate in enumerate(self.coordinates.values()):
             if (members := coordinate.members) is not None:
                 edges = (members[1:] + members[:-1]) / 2
                 points[:, column] = members[np.searchsorted(edges, points[:, column])]
+        for idle, column in self._idle(points):
+            points[idle, column] = ABSENT
         return points
+
+    def _idle(self, points: Array) -> Iterator[tuple[NDArray[np.bool_], int]]:
+        """Yield where the choices of these points leave a parameter idle, and its column."""
+        columns = {name: column for column, name in enumerate(self.coordinates)}
+        applies: dict[str, NDArray[np.bool_]] = {}
+        for name, column in columns.items():
+            applies[name] = np.ones(len(points), dtype=bool)
+            for condition in self.conditions.get(name, ()):
+                chooser = self.coordinates[condition.group].natural
+                assert isinstance(chooser, CategoricalDistribution)
+                chosen = np.floor(points[:, columns[condition.group]] * len(chooser.choices)).astype(int)
+                allowed = np.isin(chosen, [k for k, one in enumerate(chooser.choices) if one in condition.choices])
+                applies[name] &= applies[condition.group] & allowed
+            if name in self.conditions:
+                yield ~applies[name], column
 
     def features(self, points: Array) -> Array:
         """Return what a model measures distances in ``(n, f)``: choices are all equally far from each other."""

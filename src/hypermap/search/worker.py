@@ -104,7 +104,9 @@ def _begin(
 ) -> list[_Begun]:
     """Claim up to `most` trials and draw their values, each seen by whoever draws next; none where the work is done."""
     storage = claims.study._storage
-    quick = nullcontext() if learns(plan.sampler) else batching(storage)
+    # Who goes on may be a trial that another worker is about to let go of, which waits to write.
+    waits = not isinstance(claims.scheduler, ToTheEnd)
+    quick = nullcontext() if waits or learns(plan.sampler) else batching(storage)
     begun = []
     with claims.deciding() as trials:
         if why_stop(plan, trials, time.time()) is not None:

@@ -82,9 +82,10 @@ def described(view: View, found: OverBaseline, thresholds: Thresholds) -> str:
     if found.retrained is not None:
         before, after, gain_again = found.retrained
         moved = " (the baseline itself, not moved)" if view.moved else ""
+        noisy = gain_again.low <= 0 <= gain_again.high
         said.append(
             f"Retrained with other seeds, their means are {figure(before)}{moved} and {figure(after)}, a gain of "
-            f"{gain_again} ({percent(thresholds.confidence)} interval)."
+            f"{gain_again} ({percent(thresholds.confidence)} interval){', which may be none' if noisy else ''}."
         )
     elif first.outcome == "complete":
         command = confirm_command(view)
