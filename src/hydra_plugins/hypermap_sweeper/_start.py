@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,16 +112,16 @@ def _of_source(source: str, space: Space, own: str) -> Iterator[dict[str, Any]]:
     rows = list(_of_file(Path(source)) if Path(source).suffix in (".csv", ".json") else _of_study(source))
     distributions = space.distributions()
     keys = {parameter.key: parameter.name for parameter in space.parameters}
-    found = 0
+    found: list[dict[str, Any]] = []
     for row in rows:
         params = {}
         for name, value in row.items():
             own_name = name if name in distributions else keys.get(name)
             if own_name is not None and (fitting := _fitting(distributions[own_name], value)) is not None:
                 params[own_name] = fitting
-        if params and found < EACH:
-            found += 1
-            yield params
+        if params and params not in found:  # a trial that was measured again is there twice
+            found.append(params)
+    yield from found[:EACH]
     if not found:
         has = ", ".join(rows[0]) if rows else "no complete trial"
         raise UserError(
@@ -144,7 +145,10 @@ def _of_file(path: Path) -> Iterator[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             loaded = json.loads(text)
-            yield from (loaded if isinstance(loaded, list) else [loaded])
+            rows = loaded if isinstance(loaded, list) else [loaded]
+            if odd := [row for row in rows if not isinstance(row, dict)]:
+                raise ValueError(f"{odd[0]!r} is no configuration")
+            yield from rows
             return
         yield from (row for row in csv.DictReader(text.splitlines()) if row.get("state", "complete") == "complete")
     except (OSError, ValueError, csv.Error) as error:
@@ -160,6 +164,7 @@ def _fitting(distribution: BaseDistribution, value: Any) -> Any:
         return next((choice for choice in distribution.choices if str(choice) == str(value)), None)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     try:
-        return nearest(distribution, float(value))
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return nearest(distribution, number) if math.isfinite(number) else None

@@ -160,7 +160,9 @@ class _State:
         """How many more trials have to be trained to their end, beside those that are on their way there."""
         done = int((self.table.complete & ~self.table.diverged).sum() + self.to_the_end.sum())
         least = LEAST_COMPLETE
-        if self.ledger.n_trials is not None and math.isinf(self.ledger.budget):
+        if not math.isinf(self.ledger.budget):
+            least = min(least, int(self.ledger.budget + 1e-9))
+        elif self.ledger.n_trials is not None:
             least = max(least, math.ceil(LAST_SHARE * self.ledger.n_trials))
         return max(0, least - done)
 

@@ -135,7 +135,8 @@ class Agreement:
 
     Attributes:
         step: from 1.
-        tau: the share of pairs in the same order less that of pairs in the other; NaN for fewer than two trials.
+        tau: the share of pairs in the same order less that of pairs in the other, ties left out (tau-b); 0 where all
+            are tied, NaN for fewer than two trials.
         low, high: the ends of its 95 % interval, by Fisher's transformation (Fieller, Hartley and Pearson 1957, "Tests
             for rank correlation coefficients"); -1 and 1 for fewer than five trials.
     """
@@ -154,8 +155,9 @@ class Agreement:
         n = len(x)
         if n < 2:
             return cls(step, n, math.nan, -1.0, 1.0)
-        order = np.sign(x[:, None] - x[None]) * np.sign(y[:, None] - y[None])
-        tau = float(order.sum()) / (n * (n - 1))
+        rises, ends = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])
+        untied = math.sqrt(float((rises**2).sum()) * float((ends**2).sum()))
+        tau = min(1.0, max(-1.0, float((rises * ends).sum()) / untied)) if untied else 0.0
         if n < 5:
             return cls(step, n, tau, -1.0, 1.0)
         if abs(tau) == 1:
