@@ -62,7 +62,7 @@ def of_one(distribution, through) -> Cube:
 
 def members(coordinate: Coordinate) -> list:
     """Every value that some coordinate stands for."""
-    return list(dict.fromkeys(coordinate.value(float(u)) for u in np.linspace(0, 1, 5_001)))
+    return list(dict.fromkeys(coordinate.value(float(u)) for u in np.linspace(0, 1, 20_001)))
 
 
 @pytest.mark.parametrize("case", (WHOLE | CONTINUOUS).values(), ids=WHOLE | CONTINUOUS)

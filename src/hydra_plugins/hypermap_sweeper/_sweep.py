@@ -23,6 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hypermap.build import locate
 from hypermap.compose import resolve
@@ -113,7 +114,7 @@ class Sweep:
             check_seed(baseline)
         planner = Planner(self.settings, self.config, self.suffix)
         plan, jobs = planner.plan(space, about), planner.jobs()
-        start = self.start(space, composer)
+        start = self.start(space, composer, baseline)
         plan = replace(
             plan,
             seed=plan.seed + self.repeat,
@@ -240,10 +241,16 @@ class Sweep:
                 self.check({**values, parameter.key: end}, space, composer)
         return resolve(*composer(lows))
 
-    def start(self, space: Space, composer: Composer) -> Start:
-        """Return what the search begins with: the configuration as it is where nothing is searched."""
-        config, choices = composer({})
-        return Start.of(space, resolve(config, choices), choices, composer.understood)
+    def start(self, space: Space, composer: Composer, usual: dict[str, Any]) -> Start:
+        """Return what the search begins with: the configuration as it is where nothing is searched.
+
+        `usual` stands for it where it cannot be without what is searched.
+        """
+        try:
+            config, choices = composer({})
+            return Start.of(space, resolve(config, choices), choices, composer.understood)
+        except (UserError, OmegaConfBaseException):  # it lacks what is searched, such as a value that is ???
+            return Start(usual)
 
     def check(self, values: Mapping[str, Any], space: Space, composer: Composer) -> None:
         """Refuse values that the application does; an interval of what it wants whole is a likely reason."""
