@@ -307,6 +307,24 @@ def test_a_budget_is_met_to_the_step_by_several_at_once(budget, at_once):
     assert len(search.complete) >= min(int(budget), LEAST_COMPLETE)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_search_the_budget_is_met_and_enough_is_complete(seed):
+    rng = np.random.default_rng(seed)
+    steps, budget = int(rng.choice([1, 2, 3, 5, 12, 30])), float(rng.uniform(0.3, 6))
+    at_once, known = int(rng.choice([1, 2, 4])), rng.random(200)
+
+    def curve(number: int, x: float) -> list[float]:
+        shape = np.random.default_rng([seed, number]).random(steps)
+        return (x * known[0] + np.maximum.accumulate(shape) * known[1]).tolist()
+
+    of = pruner(steps, baseline=bool(known[2] > 0.4), paused=int(rng.choice([4, 16, 64])))
+    search = Search(curve, Ledger(budget, horizon=steps), of, at_once=at_once, seed=seed).run()
+    assert search.steps == math.floor(budget * steps + 1e-6)
+    assert len(search.complete) >= min(int(budget), LEAST_COMPLETE)
+    assert search.most_paused < of.paused + at_once
+    assert all(Allowed.of(trial).paused for trial in search.trials if trial.state == TrialState.RUNNING)
+
+
 @pytest.mark.parametrize("budget", [3.0, 6.0, 12.0])
 def test_folds_are_charged_as_parts_of_a_training(budget):
     def folds(number: int, x: float) -> list[float]:

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 import hypermap
 from hypermap import checkpoint, experiment, machine, outcome
 from hypermap.data import prepare
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
 from hypermap.models import MLP
 from hypermap.parts import make_optimizer
 from hypermap.trainer import Trainer
@@ -90,7 +90,7 @@ def order(data="digits", **changes):
     return made
 
 
-def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, **changes):
+def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, states="runs", **changes):
     folder = Path(folder)
     asked = experiment.Asked(
         order(data, **changes),
@@ -100,6 +100,7 @@ def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=F
         report=hears or (lambda step, value: None),
         refit=refit,
         measure_latency=latency,
+        states=Path(states),
     )
     return experiment.train(asked)
 
@@ -584,6 +585,31 @@ def test_an_interrupted_training_goes_on_and_reports_all_there_is(prepared, chan
     assert second[-1:] == heard_whole[-1:]
     assert content() == content("whole")
     assert states() == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"trainer": {"reports_per_epoch": 3}}, *SEVERAL])
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_paused_training_goes_on_to_the_same_bytes_and_trains_nothing_twice(prepared, changes, step, monkeypatch):
+    heard_whole, hears = listener()
+    train(prepared, folder="whole", hears=hears, **changes)
+    epochs, epoch = [], Trainer.epoch
+    monkeypatch.setattr(Trainer, "epoch", lambda self, tell: epochs.append(1) or epoch(self, tell))
+    train(prepared, folder="counted", **changes)
+    once = len(epochs)
+    epochs.clear()
+    first, hears = listener(step, Paused("others go first"))
+    with pytest.raises(Paused):
+        train(prepared, hears=hears, states="kept", **changes)
+    assert first == heard_whole[:step]
+    assert not Path("models").exists()
+    assert states() == []  # in runs/
+    second, hears = listener()
+    train(prepared, hears=hears, states="kept", **changes)
+    assert sorted({*first, *second}) == heard_whole
+    assert content() == content("whole")
+    assert not list(Path("kept").rglob("*.safetensors"))
+    within_an_epoch = "reports_per_epoch" in changes.get("trainer", {}) and step % 3  # which is trained once more
+    assert len(epochs) == once + bool(within_an_epoch)
 
 
 @pytest.mark.parametrize("changes", [{}, *SEVERAL])

@@ -285,6 +285,34 @@ def test_several_objectives_meet_a_budget_of_whole_trainings(tmp_path):
     assert used_up(plan, trials(plan))
 
 
+def test_when_the_time_is_nearly_up_the_leaders_are_finished(plan, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "time", lambda: clock[0])
+    plan = replace(plan, budget=100.0, began=0.0, deadline=60.0)
+
+    moments = {}
+
+    def tick(trial, step):
+        clock[0] += 1.0
+        moments.setdefault(trial.number, []).append(clock[0])
+
+    work(plan, Descent(tick))
+    assert clock[0] <= 60 + STEPS  # what runs when the time is up is trained as far as it may
+    assert max(first for first, *_ in moments.values()) <= 0.8 * 60 + 1, "nobody begins after that"
+    late = [trial for trial in trials(plan) if moments[trial.number][-1] > 0.8 * 60 + 1]
+    assert late
+    assert {outcome(trial) for trial in late[:-1]} <= {"complete"}
+    finish(plan)
+    assert states(plan) == []
+
+
+def test_where_nobody_says_how_many_steps_a_trial_has_a_budget_is_one_of_trials(plan):
+    plan = replace(plan, pauses=False, horizon=None)
+    work(plan, Descent())
+    assert len(trials(plan)) == 5
+    assert [outcome(trial) for trial in trials(plan)][:3] == ["complete"] * 3
+
+
 def test_an_application_that_cannot_pause_has_its_trials_stopped(plan):
     plan, descent = replace(plan, pauses=False), Descent()
     work(plan, descent)
@@ -341,7 +369,7 @@ def test_a_search_killed_at_any_moment_ends_as_one_that_was_not(plan, tmp_path):
 def test_two_workers_that_are_killed_leave_no_step_too_many(plan):
     seed = random.randrange(10**6)
     moments = random.Random(seed)
-    for _ in range(6):
+    for _ in range(3):
         processes = [fork.Process(target=killed_at, args=(plan, moments.randrange(5, 60))) for _ in range(2)]
         for process in processes:
             process.start()
@@ -355,7 +383,7 @@ def test_two_workers_that_are_killed_leave_no_step_too_many(plan):
 def test_a_stack_that_is_killed_meets_the_budget(plan):
     moments = random.Random(random.randrange(10**6))
     plan = replace(plan, stack=3)
-    for _ in range(6):
+    for _ in range(4):
         killed_at(plan, moments.randrange(1, 40), stack=3)
     descent = Descent()
     work(plan, descent, together=descent.together)
@@ -402,6 +430,21 @@ def test_the_first_interrupt_leaves_paused_trials_to_be_taken_up(plan, tmp_path)
     assert told(plan) == told(beside)
 
 
+def test_what_is_left_of_a_trial_after_its_end_goes_with_its_stack(plan):
+    """Of several fits some may still be in training when the first has ended the trial."""
+    plan = replace(plan, n_trials=2, budget=None, stack=2, pauses=False)
+
+    def together(pairs, end):
+        for trial, _ in pairs:
+            (trial.folder / STATE).mkdir(parents=True)
+            end(trial, lambda: 0.5)
+            assert not (trial.folder / STATE).exists()
+            (trial.folder / STATE / "fit-3").mkdir(parents=True)
+
+    work(plan, Descent(), together=together)
+    assert states(plan) == []
+
+
 # Who has a paused trial.
 
 
@@ -433,6 +476,35 @@ def test_a_paused_trial_that_somebody_does_not_let_go_of_is_passed_over_and_char
     assert set(held) <= {trial.number for trial in trials(plan) if trial.state == TrialState.RUNNING}
     for lock in locks:
         lock.release()
+    finish(plan)
+    whole(plan, 5.0)
+
+
+def test_whoever_lets_go_of_a_paused_trial_can_write_while_another_waits_for_it(tmp_path, monkeypatch):
+    """Trials are drawn in one write where the sampler does not learn; that must not begin before the waiting ends."""
+    plan = make_plan(tmp_path, sampler=RANDOM)
+    work(replace(plan, budget=4.0), Descent())
+    monkeypatch.setattr(module, "LOCK_S", 1e4)
+    resumed, waited_for, held = Claims._resumed, threading.Event(), threading.Event()
+    monkeypatch.setattr(Claims, "_resumed", lambda *given: waited_for.set() or resumed(*given))
+
+    def let_go() -> None:
+        mine = claims(plan)
+        locks = [mine._lock(number) for number in paused(plan)]
+        held.set()
+        waited_for.wait(60)
+        mine.study.set_user_attr("note", 1)
+        for lock in locks:
+            lock.release()
+
+    threads = [threading.Thread(target=let_go, daemon=True)]
+    threads[0].start()
+    held.wait(60)
+    threads.append(threading.Thread(target=work, args=(plan, Descent()), daemon=True))
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     finish(plan)
     whole(plan, 5.0)
 

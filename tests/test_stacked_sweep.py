@@ -121,3 +121,18 @@ def test_two_workers_of_stacks_are_killed_and_go_on_to_their_budget(project):
     again, before = repeat(project, "killed", 3)
     assert again["validation_accuracy"] == pytest.approx(before["validation_accuracy"], abs=0.02)
     assert again["validation_loss"] == pytest.approx(before["validation_loss"], rel=0.01)
+
+
+def test_a_stack_meets_a_budget_and_takes_up_what_it_paused(project):
+    words = (RATES, "model.dropout=interval(0.05,0.3)", "trainer.epochs=4")
+    project.ok(*TRAIN, *words, "hydra.sweeper.budget=5", "hydra.sweeper.stack=4", study_name("budget"))
+    done = trials(project, "budget")
+    assert {outcome(trial) for trial in done} == {"complete", "pruned"}
+    assert sum(len(trial.intermediate_values) for trial in done) == 5 * 4
+    assert list(project.path.glob("studies/budget/*/state")) == []
+    taken_up = [t for t in done[1:] if outcome(t) == "complete" and not t.user_attrs["schedule"]["unpruned"]]
+    assert len(taken_up) >= 2
+    assert max(trial.user_attrs["result"].get("stacked", 1) for trial in done) == 4
+    for trial in taken_up:
+        assert trial.value == project.json(f"studies/budget/{trial.number}/validation.json")["validation_accuracy"]
+        assert len((project.path / f"studies/budget/{trial.number}/history.csv").read_text().splitlines()) == 1 + 4

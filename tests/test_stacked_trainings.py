@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 import hypermap
 from hypermap import checkpoint, experiment, machine, together
 from hypermap.data import prepare
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
+from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
 from hypermap.fits import Fitter
 from hypermap.folds import Folds
 from hypermap.memory import SHARE, most_members
@@ -168,7 +169,7 @@ def train_all(prepared, every, *, tell=heard, folder="together", settings=({},))
         assert which not in results
         try:
             results[which] = result()
-        except (UserError, Pruned) as error:
+        except (UserError, Pruned, Paused) as error:
             results[which] = error
 
     experiment.train_together(asked, lambda told: tell(told), end, reasons.__setitem__)
@@ -787,6 +788,75 @@ def test_a_stack_that_is_killed_goes_on_to_the_same_bytes(prepared, backend):
     for number in range(4):
         assert content(f"together/{number}") == content(f"whole/{number}")
     assert states() == []
+
+
+@stacking
+def test_one_that_is_paused_leaves_its_stack_and_goes_on_in_another(prepared, backend, monkeypatch):
+    """Its state is left though those of the others are not, and the others go on as if nothing had happened."""
+    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", 0.0)
+    every = by(backend, *FOUR)
+    results, _ = train_all(prepared, every, folder="whole")
+
+    def pausing(told):
+        return {asked: Paused() for asked, (step, _) in told.items() if step == 2 and asked.configuration["seed"] == 2}
+
+    first, _ = train_all(prepared, every, tell=pausing)
+    assert [isinstance(one, Paused) for one in first] == [False, True, False, False]
+    [state] = Path("runs").glob("*/progress.json")
+    assert len(json.loads(state.read_text())["history"]) == 2
+    told = []
+    again, _ = train_all(prepared, every[1:3], tell=lambda all_: told.extend(all_.values()) or {}, folder="again")
+    assert [step for step, _ in told] == [2, 3, 1, 2, 3] or sorted(step for step, _ in told) == [1, 2, 2, 3, 3]
+    assert_alike(again[0], "again/0", results[1], "whole/1")
+    if backend == "native":
+        assert content("again/0") == content("whole/1")
+        for number in (0, 2, 3):
+            assert content(f"together/{number}") == content(f"whole/{number}")
+    assert states() == []
+
+
+@pytest.mark.parametrize("backend", ["vmap", "native"])
+@pytest.mark.parametrize("error", [Paused(), Pruned()], ids=["paused", "pruned"])
+@pytest.mark.parametrize("share", [0.0, float("inf")], ids=["seldom saved", "saved"])
+def test_a_trial_of_several_fits_that_ends_leaves_its_other_fits_what_they_need(
+    prepared, monkeypatch, backend, error, share
+):
+    """Whoever is told of its end removes its states, as a sweep does with those of a trial that has ended."""
+    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", share)
+    folds = {"seed": 1, "validation": THREE_FOLDS, "trainer": {"repeats": 2}}  # six fits, which are two stacks
+    every = by(backend, folds, {"seed": 2, "trainer": {"epochs": 5}})
+    expected = train(prepared, every[0], "alone")
+    reported, ended = [], {}
+
+    def report(step, value):
+        reported.append(step)
+        if step == 1 and reported.count(1) == 1:
+            raise error
+
+    asked = [
+        asked_for(prepared, one, f"trial-{number}", states=Path(f"state-{number}"), report=report)
+        for number, one in enumerate(every)
+    ]
+
+    def end(which, result):
+        try:
+            ended[which] = result()
+        except (Paused, Pruned) as raised:
+            ended[which] = raised
+            if isinstance(raised, Pruned):
+                shutil.rmtree(which.states)
+
+    experiment.train_together(asked, heard, end, print)
+    assert ended[asked[0]] is error
+    assert ended[asked[1]].epochs == 5
+    left = [path for path in Path("state-0").rglob("*") if path.is_file()]
+    assert bool(left) == isinstance(error, Paused)
+    if isinstance(error, Paused):
+        trained, learn = [], Trainer.__init__
+        monkeypatch.setattr(Trainer, "__init__", lambda self, m, *a, **k: trained.extend(m) or learn(self, m, *a, **k))
+        result = experiment.train(asked[0])
+        assert result.scores == pytest.approx(expected.scores, rel=1e-4)
+        assert len(trained) < 7  # six fits and the model to keep: what was done is not done again
 
 
 def test_what_a_stack_of_torch_began_a_training_by_itself_goes_on_with(prepared):

@@ -18,22 +18,34 @@ from hypermap.search.storage import Journal, open_storage
 from hypermap.search.study import outcome
 
 ROOT = Path(__file__).resolve().parents[1]
-# A Hydra application that reports as a training does; each trial notes when it ran, and each step it took.
+# A Hydra application that reports as a training does; each trial notes when it ran, and each step it took. One that can
+# pause goes on from the step that it finds in its folder.
 TASK = """
 import json, os, time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
 
 from hypermap.errors import Diverged
+from hypermap.search.application import Application
 from hypermap.search.trial import current
 
 
-@hydra.main(config_path="conf", config_name="config")
+class Pausing(Application):
+    pauses = True
+
+    def about(self, configuration, searched, objectives):
+        return replace(super().about(configuration, searched, objectives), horizon=configuration["steps"])
+
+
 def task(config):
     trial, value = current(), (config.x - 0.3) ** 2 + config.y
-    began = time.time()
-    for step in range(1, config.steps + 1):
+    began, state = time.time(), trial.folder / "state" / "step"
+    done = int(state.read_text()) if state.exists() else 0
+    if done:
+        trial.report(done, value + 1 / done)
+    for step in range(done + 1, config.steps + 1):
         time.sleep(config.pause_s * (1 + 3 * (trial.number % 4 == 0) * config.uneven))
         with open("steps.txt", "a") as file:
             file.write(f"{trial.number} {step}\\n")
@@ -41,13 +53,19 @@ def task(config):
             raise Diverged("the loss is nan")
         if trial.number in config.fail:
             raise RuntimeError(f"cannot multiply {trial.number} by 3")
+        if trial.pauses:
+            state.parent.mkdir(parents=True, exist_ok=True)
+            state.with_name("next").write_text(str(step))
+            state.with_name("next").rename(state)
         trial.report(step, value + 1 / step)
     trial.record["ran"] = [began, time.time(), os.getpid()]
     return value
 
 
+if "PAUSES" in os.environ:
+    task.application = Pausing()
 if __name__ == "__main__":
-    task()
+    hydra.main(config_path="conf", config_name="config")(task)()
 """
 CONFIG = {
     "defaults": [{"override hydra/sweeper": "hypermap"}, "_self_"],
@@ -61,8 +79,8 @@ RANDOM = ["hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none"]
 class App:
     """The application in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder, self.variables = folder, variables
         (folder / "conf").mkdir()
         (folder / "conf/config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
         (folder / "task.py").write_text(TASK)
@@ -71,7 +89,7 @@ class App:
         return subprocess.Popen(
             [sys.executable, "task.py", "-m", *SPACE, *words],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"} | self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -307,3 +325,63 @@ def test_a_journal_cut_short_anywhere_loses_its_last_line_at_most(app):
     assert len(list(Journal(path).read_logs(0))) == len(lines)
     path.write_bytes(whole + b'{"op_code":9,\n')
     assert len(list(Journal(path).read_logs(0))) == len(lines)
+
+
+# Trials that are paused.
+
+BUDGET = ["hydra.sweeper.budget=4", "steps=8"]
+
+
+@pytest.fixture
+def pausing(tmp_path):
+    (tmp_path / "pausing").mkdir()
+    return App(tmp_path / "pausing", PAUSES="1")
+
+
+def told(trials):
+    return [(t.params, t.intermediate_values, t.state, t.values, outcome(t)) for t in trials]
+
+
+def met(app: App, out: str) -> None:
+    """The budget of 4 trainings of 8 steps is met exactly, and nothing is left to go on from."""
+    assert sum(len(trial.intermediate_values) for trial in app.trials()) == 4 * 8
+    assert {outcome(trial) for trial in app.trials()} == {"complete", "pruned"}
+    assert sum(outcome(trial) == "complete" for trial in app.trials()) >= 3
+    assert list(app.folder.glob("sweep/*/state")) == []
+    assert "4 of 4 trainings" in out
+
+
+def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, tmp_path):
+    at = random.randrange(9, 24)
+    process = pausing.start(*BUDGET, "pause_s=0.03")
+    while len(pausing.steps()) < at and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, f"it ended before it could be killed at {at}"
+    kill(process)
+    process.communicate()
+    met(pausing, pausing.run(*BUDGET, "pause_s=0.03"))
+    assert pausing.trials()[0].params == {"x": 0.0, "y": 0.0}, "the baseline"
+    (tmp_path / "beside").mkdir()
+    beside = App(tmp_path / "beside", PAUSES="1")
+    met(beside, beside.run(*BUDGET))
+    assert told(pausing.trials()) == told(beside.trials()), at
+    assert len(beside.steps()) == 32
+    assert len(pausing.steps()) <= 32 + 1  # a step that ran when it was killed is taken once more
+
+
+def test_an_interrupt_leaves_paused_trials_which_the_same_command_takes_up(pausing):
+    words = [*BUDGET, "pause_s=0.04", "hydra.sweeper.n_jobs=2"]
+    process = pausing.start(*words)
+    while len(pausing.steps()) < 14:
+        time.sleep(0.01)
+    kill(process, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "The same command goes on" in out
+    left = [outcome(trial) for trial in pausing.trials()]
+    assert "paused" in left
+    assert {trial.state.name for trial in pausing.trials() if outcome(trial) == "paused"} == {"RUNNING"}
+    assert len(list(pausing.folder.glob("sweep/*/state"))) == left.count("paused") + left.count("running")
+    out = pausing.run(*words)
+    assert f"{left.count('paused') + left.count('running')} begun" in out
+    met(pausing, out)

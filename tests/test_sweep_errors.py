@@ -174,6 +174,17 @@ def sweep(tmp_path, monkeypatch):
         # The budget.
         ([LR, "hydra.sweeper.n_trials=0"], ["n_trials is 0; it must be a whole number of at least 1"]),
         ([LR, "hydra.sweeper.n_trials=many"], ["hydra.sweeper.n_trials=many", "could not be converted to Integer"]),
+        ([LR, "hydra.sweeper.budget=0"], ["budget is 0.0; it must be a number of at least 0.01"]),
+        ([LR, "hydra.sweeper.budget=-1"], ["budget is -1.0; it must be a number of at least 0.01"]),
+        ([LR, "hydra.sweeper.budget=nan"], ["budget is nan; it must be a number of at least 0.01"]),
+        ([LR, "hydra.sweeper.budget=abc"], ["hydra.sweeper.budget=abc", "could not be converted to Float"]),
+        ([LR, "hydra.sweeper.prior=nosuch"], ["No study 'nosuch' here", "a sweep makes one"]),
+        (
+            [LR, "hydra.sweeper.prior=mine", "hydra.sweeper.study_name=mine"],
+            ["prior names mine, which is this study itself. Name another"],
+        ),
+        ([LR, "hydra.sweeper.prior=[nosuch.csv]"], ["prior=nosuch.csv cannot be read", "a study's name, a report's"]),
+        ([LR, "hydra.sweeper.prior=params.json"], ["prior=params.json cannot be read", "a JSON list of"]),
         ([LR, "hydra.sweeper.n_jobs=0"], ["n_jobs is 0; it must be a whole number of at least 1"]),
         ([LR, "hydra.sweeper.stack=0"], ["stack is 0; it must be a whole number of at least 1, or auto"]),
         ([LR, "hydra.sweeper.stack=all"], ["stack is 'all'; it must be a whole number of at least 1, or auto"]),

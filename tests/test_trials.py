@@ -1,5 +1,6 @@
 """Trials of the project's own training: killed and taken up, repeated by DVC, over folds, with several objectives."""
 
+import json
 import os
 import signal
 import subprocess
@@ -120,3 +121,79 @@ def test_an_edit_of_the_menu_in_mid_sweep_reaches_no_trial(clone):
     told = project.fails(*words)
     assert "configuration: optimizer.betas was [0.9, 0.999] and is [0.5, 0.5]" in told
     assert "hydra.sweeper.resume=force" in told
+
+
+# A budget: most trials are paused, and the best are taken up again.
+
+
+def was_paused(project, study):
+    """The trials that were once paused, by number."""
+    lines = (project.path / f"studies/{study}/journal.log").read_text().splitlines()
+    noted = [line for line in map(json.loads, lines) if line.get("user_attr", {}).get("schedule", {}).get("paused")]
+    return {line["trial_id"] for line in noted}  # the journal holds one study
+
+
+def within_budget(project, study, reports):
+    """A search that came to its budget has reported so often, and left nothing to go on from."""
+    done = trials(project, study)
+    assert {outcome(trial) for trial in done} == {"complete", "pruned"}
+    assert sum(len(trial.intermediate_values) for trial in done) == reports
+    assert sum(outcome(trial) == "complete" for trial in done) >= 3
+    assert list(project.path.glob(f"studies/{study}/*/state")) == []
+    assert project.progress() == {}
+    return done
+
+
+def test_a_paused_trial_that_is_taken_up_after_a_kill_comes_to_the_bits_of_one_that_was_not(clone):
+    project = clone()
+    search = ("optimizer.lr=tag(log,interval(0.002,0.05))", "model.dropout=interval(0.05,0.3)", "trainer.epochs=4")
+    words = (*TRAIN, *search, "hydra.sweeper.budget=4", study_name("budget"))
+    journal = project.path / "studies/budget/journal.log"
+    process = subprocess.Popen(
+        words, cwd=project.path, env=project.variables, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    project.until(lambda: (journal.exists() and b'"paused":true' in journal.read_bytes()) or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "paused" in {outcome(trial) for trial in trials(project, "budget")}
+    assert list(project.path.glob("studies/budget/*/state/*/progress.json"))
+    out = project.ok(*words).out
+    assert "4 of 4 trainings" in out
+    done = within_budget(project, "budget", 4 * 4)
+    assert done[0].params == {"optimizer.lr": 0.01, "model.dropout": 0.05}, "the baseline, as near as the space has it"
+    listed = project.ok("dvc", "exp", "list", "--name-only").out.split()
+    assert sorted(listed) == [f"budget-{trial.number:04d}" for trial in done if outcome(trial) == "complete"]
+
+    number = min(t.number for t in done if outcome(t) == "complete" and t._trial_id in was_paused(project, "budget"))
+    project.ok("dvc", "exp", "apply", f"budget-{number:04d}")
+    project.ok("dvc", "repro", "train")
+    own = project.path / f"studies/budget/{number}"
+    assert (project.path / "reports/validation.json").read_bytes() == (own / "validation.json").read_bytes()
+    assert (project.path / "models/model.safetensors").read_bytes() == (own / "model.safetensors").read_bytes()
+
+    # Folds are steps, and an earlier study says where to begin.
+    best = sorted((t for t in done if outcome(t) == "complete"), key=lambda t: (-t.value, t.number))
+    folds = ("validation=kfold", "validation.k=3", "trainer.epochs=2", "hydra.sweeper.prior=[budget]")
+    project.ok(*TRAIN, *search[:2], *folds, "hydra.sweeper.budget=4", study_name("folds"))
+    done = within_budget(project, "folds", 4 * 3)
+    assert [trial.params for trial in done[1:3]] == [trial.params for trial in best[:2]]
+    for trial in done:
+        scores = list(trial.intermediate_values.values())
+        if outcome(trial) == "complete":
+            assert trial.user_attrs["result"]["scores"] == scores
+            assert trial.value == pytest.approx(sum(scores) / 3)
+
+
+def test_networks_and_models_of_scikit_learn_share_a_budget(clone):
+    project = clone()
+    rows = [f"{k % 9},{'ab'[k % 5 > 1]},{k * k % 7},{('no', 'yes')[k % 3 == 0]}" for k in range(120)]
+    (project.path / "my.csv").write_text("\n".join(["x,word,z,y", *rows]) + "\n")
+    table = ("data=table", "data.path=my.csv", "data.target=y", "trainer.epochs=2")
+    choices = ("+space=default", "model=mlp,random_forest")
+    project.ok(*TRAIN, *table, *choices, "hydra.sweeper.budget=5", study_name("models"))
+    done = trials(project, "models")
+    assert {trial.params["model"] for trial in done} == {"mlp", "random_forest"}
+    assert {outcome(trial) for trial in done} == {"complete", "pruned"}
+    spent = sum(1.0 if t.params["model"] == "random_forest" else len(t.intermediate_values) / 2 for t in done)
+    assert 4.0 < spent <= 5.0
+    assert list(project.path.glob("studies/models/*/state")) == []

@@ -112,6 +112,6 @@ def read_finished(folder: Path) -> Fitted | None:
 
 def forget(state: Path) -> None:
     """Remove from a run's folder what it could go on from."""
-    for folder in (state, *(path for path in state.iterdir() if path.is_dir())):
+    for folder in (state, *(path for path in state.glob("*") if path.is_dir())):  # whoever was told may have removed it
         checkpoint.clear(folder)
         (folder / FINISHED).unlink(missing_ok=True)

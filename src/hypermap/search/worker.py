@@ -147,6 +147,7 @@ class _Stack:
         self.plan = plan
         self.before_tell = before_tell
         self.open = {one.trial.number: one for one in begun}
+        self.gone: set[int] = set()  # trials that have ended, and are not paused
         self.size = len(begun)
         self.untold: Exception | None = None  # why the end of a trial could not be told
         self.share_s = 0.0  # of the time so far, for a trial that has not ended: at any moment it is shared by those
@@ -168,14 +169,18 @@ class _Stack:
             Interrupted: a person asked to stop.
         """
         error: Exception = RuntimeError("the trials were run together, and the end of this one was never told")
+        begun = [one.trial for one in self.open.values()]
         try:
-            together([(one.trial, one.values) for one in self.open.values()], self.end)
+            together([(trial, self.open[trial.number].values) for trial in begun], self.end)
         except Exception as raised:
             if isinstance(raised, Interrupted) or raised is self.untold:
                 raise
             error = raised
         for one in list(self.open.values()):
             self.end(one.trial, raising(error))
+        for trial in begun:  # what else was in training for it may have left something since
+            if trial.number in self.gone:
+                shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
     def end(self, trial: RunningTrial, run: Callable[[], Any]) -> None:
         """Tell how a trial ended, by what `run` returns or raises, and let go of it.
@@ -216,6 +221,7 @@ class _Stack:
             if ending.state is not None:
                 study.tell(claim.trial, ending.values, state=ending.state)
         if ending.state is not None:
+            self.gone.add(trial.number)
             shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
     def _seconds(self) -> float:
