@@ -5,7 +5,8 @@ HYPERMAP_DATA=FOLDER python benchmarks/searches.py --set design --tasks digits -
 
 Every strategy searches each of `record.TASKS` with budgets of 5, 10, 20 and 40 full trainings, by five seeds. Epochs
 are counted as they are trained: a trial that is stopped after one of thirty costs a thirtieth of a training. A search
-picks the best of its complete trials by validation score, or the best there is where none is complete. The pick is
+picks the best of its complete trials by validation score, or the best there is where none is complete; `auto` measures
+its two best once more, and the mean counts. The pick is
 trained anew with five seeds that no search has used, the same for every configuration, and scored on the test rows,
 which no search sees, at the epoch that the project would keep.
 
@@ -175,8 +176,14 @@ def within(tried: Sequence[Tried], requests: Sequence[tuple[int, int]], epochs: 
 
 
 def pick(tried: Sequence[Tried]) -> Tried:
-    """Return the best of the complete trials, of all where there are none."""
-    return max([one for one in tried if one.complete] or tried, key=lambda one: one.best(1.0))
+    """Return the best of the complete trials, of all where there are none; one that was repeated has the mean."""
+    measured = {number: [one.best(1.0)] for number, one in enumerate(tried) if one.complete and one.repeats is None}
+    for one in tried:
+        if one.complete and one.repeats in measured:
+            measured[one.repeats].append(one.best(1.0))
+    if not measured:
+        return max(tried, key=lambda one: one.best(1.0))
+    return tried[max(measured, key=lambda number: statistics.fmean(measured[number]))]
 
 
 @dataclass(frozen=True)

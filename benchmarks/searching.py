@@ -22,7 +22,7 @@ from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.curves import CurveReader
 from hypermap.search.mapped import Mapped
 from hypermap.search.mapping import Mapping as Bijection
-from hypermap.search.schedule import SCHEDULE, Allowed, Ledger
+from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Allowed, Ledger
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,18 @@ class Request:
 
 @dataclass
 class Tried:
-    """A trial: its scores after each step that it was trained for, not finite where it diverged."""
+    """A trial.
+
+    Attributes:
+        scores: after each step that it was trained for, not finite where it diverged.
+        repeats: the trial whose configuration it measures once more, with a seed of its own.
+    """
 
     params: Mapping[str, Any]
     scores: list[float] = field(default_factory=list)
     complete: bool = False
     proposed: str = ""
+    repeats: int | None = None
 
     def best(self, sign: float) -> float:
         """Return the best score times `sign`."""
@@ -141,9 +147,12 @@ def auto_search(**settings: Any) -> Callable[[Problem, int, int], Searching]:
             for number in decision.release:
                 study.tell(running.pop(number), state=TrialState.PRUNED)
             if decision.number is None:
+                if decision.repeats is not None:
+                    study.enqueue_trial(tried[decision.repeats].params, {REPEATS: decision.repeats})
                 trial = study.ask(dict(problem.distributions))
                 running[trial.number] = trial
-                tried.append(Tried(trial.params, proposed=str(trial.user_attrs.get("proposed", ""))))
+                proposed = str(trial.user_attrs.get(PROPOSED, ""))
+                tried.append(Tried(trial.params, proposed=proposed, repeats=decision.repeats))
             else:
                 trial = running[decision.number]
             one, until = tried[trial.number], decision.allowed.until or problem.steps

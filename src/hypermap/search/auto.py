@@ -27,9 +27,11 @@ PRIOR_SHARE = 0.2  # likewise of earlier studies, where there are some
 FLOOR = 0.05  # the least share of a member: one that fails now may be the one that helps later
 GOOD = 0.25  # the share of trials that count as having brought something
 DOUBT = 8.0  # proposals after which a member's own record counts half
-STARTUP = 6  # trials that have shown something before any member but the first proposes
+STARTUP = 4  # trials that have shown something before any member but the first proposes
 MOST = 80  # trials that the model is fitted to; its cost grows with their cube
-CANDIDATES = 300  # points of which the model proposes the best
+CANDIDATES = 300  # points of which the model proposes the best, after
+ROUNDS = 3  # rounds in which a third as many are tried around
+CLOSEST = 8  # of the best so far
 INSTEAD = 256  # points of which one is tried where a trial has the proposed one already
 
 
@@ -279,12 +281,21 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
     if len(shown.pending):
         features = cube.features(shown.pending)
         model = model.believing(features, model.predict(features)[0])
-    uniform = cube.snapped(rng.random((CANDIDATES // 2, len(cube))))
-    elite = points[: max(4, len(scores) // 20)]
-    candidates = _fresh(np.concatenate([uniform, _neighbours(cube, elite, rng, CANDIDATES // 2)]), shown)
     best = float(model.predict(cube.features(points[:10]))[0].max())
-    mean, deviation = model.predict(cube.features(candidates))
-    return np.asarray(candidates[np.argmax(expected_improvement(mean, deviation, best))])
+
+    def improvement(candidates: Array) -> Array:
+        return expected_improvement(*model.predict(cube.features(candidates)), best)
+
+    uniform = cube.snapped(rng.random((CANDIDATES // 2, len(cube))))
+    around = _neighbours(cube, points[: max(4, len(scores) // 20)], rng, CANDIDATES // 2)
+    candidates = _fresh(np.concatenate([uniform, around]), shown)
+    expected = improvement(candidates)
+    for _ in range(ROUNDS):
+        order = np.argsort(-expected, kind="stable")[:CLOSEST]
+        around = _fresh(_neighbours(cube, candidates[order], rng, CANDIDATES // 3), shown)
+        candidates = np.concatenate([candidates[order], around])
+        expected = np.concatenate([expected[order], improvement(around)])
+    return np.asarray(candidates[np.argmax(expected)])
 
 
 def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
