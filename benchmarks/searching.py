@@ -8,7 +8,7 @@ out together.
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -22,7 +22,7 @@ from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.curves import CurveReader
 from hypermap.search.mapped import Mapped
 from hypermap.search.mapping import Mapping as Bijection
-from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Allowed, Ledger
+from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Ledger
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ def auto_search(**settings: Any) -> Callable[[Problem, int, int], Searching]:
                 tried.append(Tried(trial.params, proposed=proposed, repeats=decision.repeats))
             else:
                 trial = running[decision.number]
+            trial.set_user_attr(SCHEDULE, decision.allowed.record())
             one, until = tried[trial.number], decision.allowed.until or problem.steps
             known = len(one.scores)
             one.scores = list((yield Request(trial.number, trial.params, until)))[:until]
@@ -170,8 +171,7 @@ def auto_search(**settings: Any) -> Callable[[Problem, int, int], Searching]:
                 one.complete = True
                 study.tell(running.pop(trial.number), sign * one.best(sign))
             else:
-                allowed = Allowed(until, paused=True, unpruned=decision.allowed.unpruned)
-                trial.set_user_attr(SCHEDULE, allowed.record())
+                trial.set_user_attr(SCHEDULE, replace(decision.allowed, until=until, paused=True).record())
         return tried
 
     return begin

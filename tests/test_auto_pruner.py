@@ -343,6 +343,17 @@ def test_most_of_a_budget_goes_to_many_trials_and_the_best_are_complete():
     assert sum(trial.last_step for trial in by_x[: len(by_x) // 4]) >= search.steps / 2
 
 
+def test_where_each_trial_is_better_than_those_before_it_most_are_paused_all_the_same():
+    """Three tenths go beyond the quotas, a tenth to unpruned trials, a tenth to the leaders at the end."""
+
+    def better_and_better(number: int, x: float) -> list[float]:
+        return rising(1 - 1 / (number + 2))
+
+    search = Search(better_and_better, Ledger(30, horizon=STEPS)).run()
+    assert len(search.trials) >= 50  # they were 32 without quotas
+    assert len(search.complete) <= 20  # and 29
+
+
 def test_a_tenth_of_what_is_spent_goes_to_trials_that_are_never_paused():
     ledger = Ledger(30, horizon=STEPS)
     search = Search(honest, ledger, seed=1).run()

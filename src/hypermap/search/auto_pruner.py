@@ -17,6 +17,7 @@ LAST_SHARE = 0.1  # of the budget that is kept for the leaders
 UNPRUNED_SHARE = 0.1  # of what was spent that goes to trials which are trained to their end whatever they show
 MEASURED_AGAIN = 2  # trials that are trained once more before one of them is called the best
 TOLD_APART = 4.0  # times what curves shake by: a lead that is no matter of chance
+BEYOND_SHARE = 0.3  # of what was spent that may go to trials which go on though their rung's quota is used up
 INFORMATIVE = 0.45  # Kendall's tau with the last score from which on a step may stop trials
 
 
@@ -27,6 +28,9 @@ class AutoPruner(BasePruner):
     reached a rung may go on to the next, also later, when more have reached it (Li et al. 2020, "A System for Massively
     Parallel Hyperparameter Tuning"). What goes on highest up comes first; where nobody may go on, a new trial begins.
 
+    - *Quotas are kept.* Where proposals get better and better, nearly each is among the best of all before it and would
+      be trained to its end. So no more than one in `eta` goes on from a rung all in all, but for three tenths of what
+      is spent.
     - *Early scores earn their say.* The worse a rung has proved to rank the trials of this study that were trained to
       their end, the more of them it lets pass; and the first rung is the first that ranks them well
       (`Agreement.believed`). So a study in which early scores mislead soon trains its trials longer before it judges
@@ -226,7 +230,10 @@ class _State:
     def promote(self) -> Decision | None:
         """Go on with a trial that is among the best at its rung, the highest rung first."""
         steps = self.table.rungs
+        room = self._room()
         for k in range(len(steps) - 1, self.first - 1, -1):
+            if not room[k]:
+                continue
             beyond = steps[k + 1] if k + 1 < len(steps) else None
             for i in self.pruner._ahead(self.table, k, least=0 if self.pruner.pauses else 1):
                 if self.paused[i] and self._rung(i) == k:
@@ -237,6 +244,23 @@ class _State:
             if self._rung(i) < self.first and self.expected[i] >= np.max(self.expected):
                 return self._go_on(i, steps[self.first])
         return None
+
+    def _room(self) -> NDArray[np.bool_]:
+        """Return at which rungs another trial may go on ``(K,)``: by the rung's quota, or at the expense of all."""
+        table, rungs = self.table, np.array(self.table.rungs)
+        by_itself = [allowed.unpruned for allowed in self.allowed]  # these have a share of their own
+        counted = ~np.array(by_itself, dtype=bool) & ~(self.pruner.baseline & (table.numbers == 0))
+        allowed = np.array([rungs[-1] if a.until is None else a.until for a in self.allowed], dtype=int)
+        ended = table.complete & (table.last > 0)
+        far = np.where(self.paused, table.last, np.maximum(table.last, allowed))
+        reached = (table.last[:, None] >= rungs) | ended[:, None]
+        beyond = (far[:, None] > rungs) | (ended & ~table.diverged)[:, None]
+        reductions = [self.pruner._reduction(table, k) for k in range(len(rungs))]
+        quota = np.maximum(1, reached.sum(0) // reductions)
+        gone_on = beyond[counted].sum(0)
+        cost = np.diff(rungs, append=rungs[-1]) / rungs[-1]
+        excess = float((np.maximum(0, gone_on - quota) * cost).sum())
+        return np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * self.spent))
 
     def _detour(self, i: int, until: int | None) -> tuple[float, float]:
         """Return what it costs to train up to a step, and how much less the others then need."""
