@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -53,6 +53,11 @@ class Shown:
     def best(self, count: int) -> NDArray[np.intp]:
         """Return the places of the best, the best first."""
         return np.argsort(-self.scores, kind="stable")[:count]
+
+    @cached_property
+    def tried(self) -> set[bytes]:
+        """The points of all trials."""
+        return {row.tobytes() for row in np.round(np.concatenate([self.points, self.pending]), 6)}
 
 
 class Auto(BaseSampler):
@@ -263,8 +268,7 @@ def _reflected(points: Array) -> Array:
 
 def _fresh(candidates: Array, shown: Shown) -> Array:
     """Return the candidates that are no trial's point; all, if none is left."""
-    tried = {row.tobytes() for row in np.round(np.concatenate([shown.points, shown.pending]), 6)}
-    new = np.array([row.tobytes() not in tried for row in np.round(candidates, 6)], dtype=bool)
+    new = np.array([row.tobytes() not in shown.tried for row in np.round(candidates, 6)], dtype=bool)
     return candidates[new] if new.any() else candidates
 
 

@@ -123,18 +123,29 @@ class Cube:
             points[idle, column] = ABSENT
         return points
 
+    @cached_property
+    def _allowed(self) -> dict[str, list[tuple[str, NDArray[np.bool_]]]]:
+        """Of each parameter that only some choices have: who chooses, and which of those choices have it."""
+        allowed: dict[str, list[tuple[str, NDArray[np.bool_]]]] = {}
+        for name, conditions in self.conditions.items():
+            for condition in conditions:
+                chooser = self.coordinates[condition.group].natural
+                assert isinstance(chooser, CategoricalDistribution)
+                has = np.array([one in condition.choices for one in chooser.choices], dtype=bool)
+                allowed.setdefault(name, []).append((condition.group, has))
+        return allowed
+
     def _idle(self, points: Array) -> Iterator[tuple[NDArray[np.bool_], int]]:
         """Yield where the choices of these points leave a parameter idle, and its column."""
+        if not self.conditions:
+            return
         columns = {name: column for column, name in enumerate(self.coordinates)}
         applies: dict[str, NDArray[np.bool_]] = {}
         for name, column in columns.items():
             applies[name] = np.ones(len(points), dtype=bool)
-            for condition in self.conditions.get(name, ()):
-                chooser = self.coordinates[condition.group].natural
-                assert isinstance(chooser, CategoricalDistribution)
-                chosen = np.floor(points[:, columns[condition.group]] * len(chooser.choices)).astype(int)
-                allowed = np.isin(chosen, [k for k, one in enumerate(chooser.choices) if one in condition.choices])
-                applies[name] &= applies[condition.group] & allowed
+            for group, allowed in self._allowed.get(name, ()):
+                chosen = (points[:, columns[group]] * len(allowed)).astype(int)
+                applies[name] &= applies[group] & allowed[chosen]
             if name in self.conditions:
                 yield ~applies[name], column
 
