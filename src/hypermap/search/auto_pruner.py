@@ -13,7 +13,7 @@ from hypermap.search.curves import PRIOR_TAU, CurveReader, Table
 from hypermap.search.schedule import REPEATS, Allowed, Decision, Ledger, Size
 
 LEAST_COMPLETE = 3  # trials that a search trains to their end, at least
-LAST_SHARE = 0.1  # of the budget that is kept for the leaders
+LAST_SHARE, LEADERS = 0.1, 5.0  # of the budget, and trainings but no more than half of it, that leaders are finished by
 UNPRUNED_SHARE = 0.1  # of what was spent that goes to trials which are trained to their end whatever they show
 MEASURED_AGAIN = 2  # trials that are trained once more before one of them is called the best
 TOLD_APART = 4.0  # times what curves shake by: a lead that is no matter of chance
@@ -37,7 +37,8 @@ class AutoPruner(BasePruner):
       them (as Hyper-Tune does: Li et al. 2022, "Hyper-Tune: Towards Efficient Hyper-parameter Tuning at Scale"). A
       tenth of what is spent goes to trials that are never paused, which go on testing it.
     - *The leaders are finished.* What is left of the budget when it is just enough to have three complete trials, and
-      its last tenth in any case, goes to the paused trials that are expected to come to most.
+      in any case its last tenth or five trainings, but no more than half, goes to the paused trials that are expected
+      to come to most: a small budget has no time to learn how far early scores mislead.
     - *The winner is measured again.* Where a tenth of the budget is worth two trainings, the two best complete trials
       are trained once more with another seed, unless their lead is larger than what their curves shake by; the mean
       decides.
@@ -184,7 +185,9 @@ class _State:
         if math.isinf(self.left):
             return False
         leader = self._cost_to_end(self._leaders(self.paused | self.part_way)[0])
-        return self.left <= max(math.fsum(self._needed()), LAST_SHARE * self.ledger.budget, leader) + 1e-9
+        budget = self.ledger.budget
+        last = max(LAST_SHARE * budget, min(LEADERS, budget / 2))
+        return self.left <= max(math.fsum(self._needed()), last, leader) + 1e-9
 
     def _needed(self) -> list[float]:
         """Return what each of the trials costs that are still to be complete: the leaders, and others if those are few.

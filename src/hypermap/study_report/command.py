@@ -14,6 +14,7 @@ from hypermap.errors import UserError, near
 from hypermap.search.storage import STUDIES, file_of, open_storage, shown
 from hypermap.search.study import PURPOSE, WHERE, find
 from hypermap.study_report.checks import is_answered
+from hypermap.study_report.early_scores import early_scores, judged
 from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import LEVELS, THRESHOLDS, Thresholds, Verdict, read_thresholds
 from hypermap.study_report.view import CONFIRMATION, View
@@ -114,7 +115,11 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
     view = view_of(study, place, thresholds.best, reports.parent)
     verdicts = write_report(view, reports, thresholds)
     path = folder_of(view.name, reports) / "report.md"
-    return f"{_count(view, verdicts)}\nReport: {path} (beside it report.html, to explore)"
+    told = [_count(view, verdicts), f"Report: {path} (beside it report.html, to explore)"]
+    if (early := early_scores(view)) is not None and early.automatic:
+        found = judged(early)
+        told.insert(0, f"Early scores: {found.figure}. {found.advice}")
+    return "\n".join(told)
 
 
 def view_of(study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None) -> View:
