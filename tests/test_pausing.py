@@ -314,10 +314,10 @@ def test_where_nobody_says_how_many_steps_a_trial_has_a_budget_is_one_of_trials(
 
 
 def test_an_application_that_cannot_pause_has_its_trials_stopped(plan):
-    plan, descent = replace(plan, pauses=False), Descent()
+    plan, descent = replace(plan, pauses=False, budget=10.0), Descent()
     work(plan, descent)
     assert {outcome(trial) for trial in trials(plan)} == {"complete", "pruned"}
-    assert steps(plan) == 5 * STEPS
+    assert steps(plan) == 10 * STEPS
     assert [outcome(trial) for trial in trials(plan)][:3] == ["complete"] * 3
     assert states(plan) == []
     assert not any(Allowed.of(trial).paused for trial in trials(plan))
@@ -419,7 +419,7 @@ def test_the_first_interrupt_leaves_paused_trials_to_be_taken_up(plan, tmp_path)
     beside, stop = make_plan(tmp_path / "beside"), tmp_path / "stop"
     work(beside, Descent())
     finish(beside)
-    work(plan, Descent(lambda trial, step: stop.touch() if trial.number == 9 else None), stop_file=stop)
+    work(plan, Descent(lambda trial, step: stop.touch() if trial.number == 6 else None), stop_file=stop)
     left = Counter(outcome(trial) for trial in trials(plan))
     assert left["running"] == 1
     assert left["paused"] > 3
