@@ -151,7 +151,7 @@ def auto_search(**settings: Any) -> Callable[[Problem, int, int], Searching]:
                     study.enqueue_trial(tried[decision.repeats].params, {REPEATS: decision.repeats})
                 trial = study.ask(dict(problem.distributions))
                 running[trial.number] = trial
-                proposed = str(trial.user_attrs.get(PROPOSED, ""))
+                proposed = str(study.get_trials(deepcopy=False)[trial.number].user_attrs.get(PROPOSED, ""))
                 tried.append(Tried(trial.params, proposed=proposed, repeats=decision.repeats))
             else:
                 trial = running[decision.number]

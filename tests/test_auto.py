@@ -13,7 +13,20 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
-from hypermap.search.auto import BASELINE, FLOOR, MODEL, NEAR, PRIOR, SHARES, SPACE, STARTUP, TPE, Auto, portfolio
+from hypermap.search.auto import (
+    BASELINE,
+    FLOOR,
+    MODEL,
+    NEAR,
+    PRIOR,
+    SHARES,
+    SPACE,
+    SPACE_SHARE,
+    STARTUP,
+    TPE,
+    Auto,
+    portfolio,
+)
 from hypermap.search.auto import _Density as Density
 from hypermap.search.curves import CurveReader
 from hypermap.search.mapping import mapping
@@ -322,18 +335,17 @@ def test_trials_that_are_asked_for_together_are_apart():
 def test_what_diverges_is_avoided(bad, direction):
     study = optuna.create_study(direction=direction, sampler=Auto(0, PLANE))
     sign = 1 if direction == "maximize" else -1
-    right = []
-    for _ in range(50):
+    for _ in range(80):
         trial = study.ask(PLANE)
-        right.append(trial.params["x"] > 0.5)
-        if right[-1]:
+        if trial.params["x"] > 0.5:
             trial.report(bad, 1)
             study.tell(trial, -sign * math.inf)
         else:
             trial.report(sign * trial.params["y"], 1)
             study.tell(trial, sign * trial.params["y"])
-    assert sum(right[STARTUP:]) < 0.35 * len(right[STARTUP:])
-    assert sum(right[-20:]) < sum(right[: STARTUP + 14])
+    right = [(trial.user_attrs[PROPOSED] == SPACE, trial.params["x"] > 0.5) for trial in study.trials]
+    assert 0.4 < np.mean([diverged for filling, diverged in right if filling]) < 0.6
+    assert np.mean([diverged for filling, diverged in right if not filling]) < 0.25
 
 
 def test_where_all_diverged_the_search_goes_on():
@@ -402,7 +414,7 @@ def test_trials_that_were_stopped_count_by_what_is_expected_of_them():
     "members", [{MODEL}, {NEAR}, {TPE}, set(SHARES)], ids=lambda members: "-".join(sorted(members))
 )
 def test_each_member_proposes_good_points_by_itself(members, monkeypatch):
-    only = {member: share if member in members else 0.0 for member, share in SHARES.items()}
+    only = {member: share for member, share in SHARES.items() if member in members}
     monkeypatch.setattr("hypermap.search.auto.portfolio", lambda *_, **__: shares_of(only))
     late = [bowl(trial.params) for seed in range(2) for trial in search(Auto(seed, PLANE), PLANE, bowl, 40).trials[20:]]
     assert np.median(late) < 0.08  # of uniform points: 0.3
@@ -418,18 +430,19 @@ def shares_of(weights: Mapping[str, float]) -> dict[str, float]:
 
 def test_before_anything_is_known_the_shares_are_the_first_ones():
     shares = portfolio([BASELINE] * 3, np.arange(3.0))
-    assert shares == pytest.approx(SHARES, abs=0.01)
+    assert shares.pop(SPACE) == SPACE_SHARE
+    assert shares == pytest.approx({name: (1 - SPACE_SHARE) * share for name, share in SHARES.items()}, abs=0.01)
 
 
 def test_shares_are_a_distribution_and_none_is_below_the_floor():
     rng = np.random.default_rng(0)
     for _ in range(50):
         n = int(rng.integers(1, 200))
-        proposed = rng.choice([*SHARES, PRIOR, BASELINE], n).tolist()
+        proposed = rng.choice([SPACE, *SHARES, PRIOR, BASELINE], n).tolist()
         shares = portfolio(proposed, rng.standard_normal(n), prior=True)
-        assert set(shares) == {*SHARES, PRIOR}
+        assert set(shares) == {SPACE, *SHARES, PRIOR}
         assert sum(shares.values()) == pytest.approx(1)
-        assert min(shares.values()) >= FLOOR / (1 + FLOOR * len(shares))
+        assert min(shares.values()) >= (1 - SPACE_SHARE) * FLOOR / (1 + FLOOR * len(shares))
 
 
 def test_shares_follow_what_each_has_brought():
@@ -445,7 +458,8 @@ def test_shares_follow_what_each_has_brought():
 
 def test_every_member_has_its_turn():
     counts = by(search(Auto(0, PLANE, baseline={"x": 0.1}, prior=[{"x": 0.7, "y": 0.2}]), PLANE, bowl, 80))
-    assert set(counts) == {BASELINE, PRIOR, *SHARES}
+    assert set(counts) == {BASELINE, PRIOR, SPACE, *SHARES}
+    assert 0.35 * 80 < counts[SPACE] < 0.65 * 80
     assert counts[BASELINE] == 1
     assert counts[PRIOR] > 5
 

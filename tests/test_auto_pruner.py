@@ -11,9 +11,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from hypermap.search.auto import MODEL, SPACE
 from hypermap.search.auto_pruner import LEAST_COMPLETE, AutoPruner
 from hypermap.search.curves import CurveReader
-from hypermap.search.schedule import REPEATS, SCHEDULE, SIZE, Allowed, Decision, Ledger, Size
+from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Decision, Ledger, Size
 
 STEPS = 8  # rungs 1, 2, 4 and 8
 X = FloatDistribution(0.0, 1.0)
@@ -23,7 +24,7 @@ X = FloatDistribution(0.0, 1.0)
 
 
 def pruner(steps: int | None = STEPS, mean: bool = False, **settings) -> AutoPruner:
-    return AutoPruner(steps, curves=CurveReader(horizon=steps, mean=mean), **{"baseline": True, **settings})
+    return AutoPruner(steps, curves=CurveReader(horizon=steps, mean=mean), **{"baseline": True, "eta": 4.0, **settings})
 
 
 def trials_of(*curves: Sequence[float], complete: Sequence[int] = (0,), allowed: dict[int, Allowed] | None = None):
@@ -104,6 +105,17 @@ def test_eta_is_one_in_so_many():
     curves = [rising(0.01), *([k / 100] for k in range(2, 13))]
     for eta, expected in ((1.0, 11), (2.0, 6), (3.0, 4), (4.0, 3), (12.0, 1)):
         assert len(decided(trials_of(*curves), pruner(eta=eta))) == expected + 1
+
+
+def test_who_fills_the_space_competes_with_its_like_alone():
+    """Of the four worst one goes on as well, since these four are those that fill the space."""
+    trials = trials_of(rising(0.1), [0.9], [0.8], [0.7], [0.4], [0.3], [0.2], [0.15])
+    for trial in trials[4:]:
+        trial.set_user_attr(PROPOSED, SPACE)
+    assert sorted(d.number for d in decided(trials)[:-1]) == [1, 4]
+    for trial in trials[4:]:
+        trial.set_user_attr(PROPOSED, MODEL)
+    assert [d.number for d in decided(trials)[:-1]] == [1, 2]
 
 
 def test_a_trial_that_diverged_counts_where_it_would_have_been_last():

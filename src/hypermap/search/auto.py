@@ -22,7 +22,8 @@ from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Array, Cube
 
 BASELINE, PRIOR, SPACE, MODEL, NEAR, TPE = "baseline", "prior", "space-filling", "model", "neighbours", "tpe"
-SHARES = {SPACE: 0.2, MODEL: 0.42, NEAR: 0.33, TPE: 0.05}  # of the proposals, before any has brought anything
+SPACE_SHARE = 0.5  # of the proposals that fill the space, whatever the others bring
+SHARES = {MODEL: 0.5, NEAR: 0.4, TPE: 0.1}  # of the other proposals, before any has brought anything
 PRIOR_SHARE = 0.2  # likewise of earlier studies, where there are some
 FLOOR = 0.05  # the least share of a member: one that fails now may be the one that helps later
 GOOD = 0.25  # the share of trials that count as having brought something
@@ -64,7 +65,8 @@ class Auto(BaseSampler):
     """Proposes by one of several members, drawn by shares that follow what each has brought.
 
     - The first trial is the baseline, as far as it lies in the space; the next are the best of earlier studies, if any.
-    - ``space-filling``: the point of a scrambled Sobol sequence that belongs to the trial's number.
+    - ``space-filling``: the point of a scrambled Sobol sequence that belongs to the trial's number. It has half of the
+      proposals: the others go where early scores are good, and where those mislead it is what is left.
     - ``model``: the point with the largest expected improvement, by a Gaussian process over what each trial is expected
       to come to when it is trained to its end, with the uncertainty of that (`Table.expected`): so a trial that was
       paused early counts for as much as early scores have proved to say. Trials that have shown nothing yet are
@@ -225,8 +227,8 @@ def portfolio(by: Sequence[str], scores: Array, *, prior: bool = False) -> dict[
         weights[member] = share * rate / GOOD
     whole = sum(weights.values())
     floored = {member: max(FLOOR, weight / whole) for member, weight in weights.items()}
-    whole = sum(floored.values())
-    return {member: share / whole for member, share in floored.items()}
+    left = (1 - SPACE_SHARE) / sum(floored.values())
+    return {SPACE: SPACE_SHARE, **{member: share * left for member, share in floored.items()}}
 
 
 def _start(cube: Cube, params: Mapping[str, Any]) -> Array:

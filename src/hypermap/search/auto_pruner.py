@@ -9,8 +9,9 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.search.curves import PRIOR_TAU, CurveReader, Table
-from hypermap.search.schedule import REPEATS, Allowed, Decision, Ledger, Size
+from hypermap.search.auto import SPACE
+from hypermap.search.curves import PRIOR_TAU, CurveReader, Mask, Table
+from hypermap.search.schedule import PROPOSED, REPEATS, Allowed, Decision, Ledger, Size
 
 LEAST_COMPLETE = 3  # trials that a search trains to their end, at least
 LAST_SHARE, LEADERS = 0.1, 5.0  # of the budget, and trainings but no more than half of it, that leaders are finished by
@@ -28,6 +29,8 @@ class AutoPruner(BasePruner):
     reached a rung may go on to the next, also later, when more have reached it (Li et al. 2020, "A System for Massively
     Parallel Hyperparameter Tuning"). What goes on highest up comes first; where nobody may go on, a new trial begins.
 
+    - *Who fills the space competes with its like alone.* Other proposals go where early scores are good, and would take
+      all places at the rungs; where early scores mislead, the best are found among those that fill the space.
     - *Quotas are kept.* Where proposals get better and better, nearly each is among the best of all before it and would
       be trained to its end. So no more than one in `eta` goes on from a rung all in all, but for three tenths of what
       is spent.
@@ -59,7 +62,7 @@ class AutoPruner(BasePruner):
     def __init__(
         self,
         max_resource: int | None = None,
-        eta: float = 4.0,
+        eta: float = 3.0,
         paused: int = 64,
         baseline: bool = False,
         pauses: bool = True,
@@ -84,14 +87,15 @@ class AutoPruner(BasePruner):
         step = trial.last_step
         if step is None or (self.max_resource is not None and step >= self.max_resource):
             return False
-        table = self._read(study, [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL])
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
+        table = self._read(study, trials)
         if step not in table.rungs:
             return False
         k = table.rungs.index(step)
         if k < self.first_rung(table) or trial.number < LEAST_COMPLETE:
             return False
         own = int(np.flatnonzero(table.numbers == trial.number)[0])
-        return own not in self._ahead(table, k, least=1)
+        return own not in self._ahead(table, k, next(group for group in groups(trials) if group[own]), least=1)
 
     def decide(self, trials: Sequence[FrozenTrial], ledger: Ledger) -> Decision | None:
         """Return what to do next; see `hypermap.search.schedule.Scheduler`."""
@@ -125,15 +129,21 @@ class AutoPruner(BasePruner):
         self.curves = self.curves or CurveReader(sign, sign, self.max_resource)
         return self.curves.read(trials)
 
-    def _ahead(self, table: Table, k: int, least: int = 0) -> list[int]:
-        """Return the places of the trials that may go on from a rung, the best first."""
+    def _ahead(self, table: Table, k: int, group: Mask, least: int = 0) -> list[int]:
+        """Return the places of the trials of a group that may go on from a rung, the best first."""
         ended = table.complete & (table.last > 0)  # what reports nothing has no score that is like these
-        reached = (table.last >= table.rungs[k]) | ended
+        reached = ((table.last >= table.rungs[k]) | ended) & group
         quota = max(least, int(reached.sum() / self._reduction(table, k)))
         usable = reached & ~table.diverged & ~np.isnan(table.scores[:, k])
         scores = np.where(usable, table.scores[:, k], -math.inf)
         order = np.argsort(-scores, kind="stable")[:quota]
         return [int(i) for i in order if scores[i] > -math.inf]
+
+
+def groups(trials: Sequence[FrozenTrial]) -> list[Mask]:
+    """Return which of these trials fill the space ``(n,)``, and which were proposed by what is known."""
+    filling = np.array([trial.user_attrs.get(PROPOSED) == SPACE for trial in trials], dtype=bool)
+    return [filling, ~filling]
 
 
 class _State:
@@ -233,12 +243,11 @@ class _State:
     def promote(self) -> Decision | None:
         """Go on with a trial that is among the best at its rung, the highest rung first."""
         steps = self.table.rungs
-        room = self._room()
+        apart = [(group, self._room(group)) for group in groups(self.trials)]
         for k in range(len(steps) - 1, self.first - 1, -1):
-            if not room[k]:
-                continue
             beyond = steps[k + 1] if k + 1 < len(steps) else None
-            for i in self.pruner._ahead(self.table, k, least=0 if self.pruner.pauses else 1):
+            least = 0 if self.pruner.pauses else 1
+            for i in [i for group, room in apart if room[k] for i in self.pruner._ahead(self.table, k, group, least)]:
                 if self.paused[i] and self._rung(i) == k:
                     if beyond is None and self.pruner.max_resource is None:
                         beyond = 2 * steps[k]
@@ -248,8 +257,8 @@ class _State:
                 return self._go_on(i, steps[self.first])
         return None
 
-    def _room(self) -> NDArray[np.bool_]:
-        """Return at which rungs another trial may go on ``(K,)``: by the rung's quota, or at the expense of all."""
+    def _room(self, group: Mask) -> Mask:
+        """Return at which rungs another trial of a group may go on ``(K,)``: by the rung's quota, or beyond it."""
         table, rungs = self.table, np.array(self.table.rungs)
         by_itself = [allowed.unpruned for allowed in self.allowed]  # these have a share of their own
         counted = ~np.array(by_itself, dtype=bool) & ~(self.pruner.baseline & (table.numbers == 0))
@@ -259,11 +268,12 @@ class _State:
         reached = (table.last[:, None] >= rungs) | ended[:, None]
         beyond = (far[:, None] > rungs) | (ended & ~table.diverged)[:, None]
         reductions = [self.pruner._reduction(table, k) for k in range(len(rungs))]
-        quota = np.maximum(1, reached.sum(0) // reductions)
-        gone_on = beyond[counted].sum(0)
+        quota = np.maximum(1, reached[group].sum(0) // reductions)
+        gone_on = beyond[counted & group].sum(0)
         cost = np.diff(rungs, append=rungs[-1]) / rungs[-1]
         excess = float((np.maximum(0, gone_on - quota) * cost).sum())
-        return np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * self.spent))
+        spent = float(np.minimum(far, rungs[-1])[group].sum()) / rungs[-1]
+        return np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * spent))
 
     def _detour(self, i: int, until: int | None) -> tuple[float, float]:
         """Return what it costs to train up to a step, and how much less the others then need."""
