@@ -8,6 +8,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from hypermap.search.auto import PROPOSED
+from hypermap.search.schedule import REPEATS
 from hypermap.search.study import RECORD, RESULT
 from hypermap.study_report.over_baseline import described, over_baseline
 from hypermap.study_report.reading import read
@@ -19,19 +20,21 @@ USUAL = Thresholds()
 RECORDED = {"program": "src/train.py", "objectives": ["accuracy"]}
 
 
-def view_of(*scores, by="baseline", how="complete", moved=(), confirmed=None, direction="maximize"):
-    """A search whose first trial was proposed by `by`, and ended like this."""
+def view_of(*scores, by="baseline", how="complete", moved=(), confirmed=None, direction="maximize", repeats=None):
+    """A search whose first trial was proposed by `by`, and ended like this; `repeats`: of a trial, which one it is."""
+    repeats = repeats or {}
     study = optuna.create_study(direction=direction, study_name="mine")
     states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     for number, score in enumerate(scores):
         ended = how if number == 0 else "complete"
+        again = {REPEATS: repeats[number]} if number in repeats else {}
         study.add_trial(
             create_trial(
                 state=states.get(ended, TrialState.COMPLETE),
                 value=None if ended in ("pruned", "failed") else score,
                 params={"optimizer.lr": 0.1},
                 distributions={"optimizer.lr": FloatDistribution(0.001, 0.1, log=True)},
-                user_attrs={PROPOSED: by if number == 0 else "model", RESULT: {"outcome": ended}},
+                user_attrs={PROPOSED: by if number == 0 else "model", RESULT: {"outcome": ended}} | again,
             )
         )
     study.set_user_attr(RECORD, RECORDED | {"baseline": {"params": {"optimizer.lr": 0.1}, "moved": list(moved)}})
@@ -54,6 +57,11 @@ def test_the_gain_is_the_difference_of_two_scores_which_are_partly_luck(directio
     )
     record = over_baseline(view, USUAL).record()
     assert (record["trial"], record["value"], record["best"], record["retrained"]) == (0, first, 2, None)
+
+
+def test_a_trial_that_was_measured_again_counts_with_the_mean():
+    said = told(view_of(0.9, 0.98, 0.96, 0.96, repeats={2: 1, 3: 0}))
+    assert said.startswith("**Gain over the baseline 0.0400:** accuracy 0.9300 (trial 0, the baseline) and 0.9700 (tri")
 
 
 @pytest.mark.parametrize("number", [BASELINE, 0])

@@ -1,6 +1,7 @@
 """What a search gained over the configuration that it began from, which is its first trial."""
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from hypermap.search.watch import figure, short
@@ -74,10 +75,10 @@ def described(view: View, found: OverBaseline, thresholds: Thresholds) -> str:
         among = many(len(view.completed), "complete trial")
         said.append(f"**Nothing better than the baseline was found:** {label}, is the best of {among}.")
     else:
-        gain = figure(abs(best.values[0] - first.values[0]))
+        before, after = (fmean(view.measured(trial)) for trial in (first, best))
         said.append(
-            f"**Gain over the baseline {gain}:** {name} {figure(first.values[0])} ({label}) and "
-            f"{figure(best.values[0])} (trial {best.number}, the best)."
+            f"**Gain over the baseline {figure(abs(after - before))}:** {name} {figure(before)} ({label}) and "
+            f"{figure(after)} (trial {best.number}, the best)."
         )
     if found.retrained is not None:
         before, after, gain_again = found.retrained
