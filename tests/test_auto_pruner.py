@@ -378,7 +378,7 @@ def test_a_tenth_of_what_is_spent_goes_to_trials_that_are_never_paused():
 
 @pytest.mark.parametrize(("budget", "least"), [(4, 3), (10, 5), (20, 5), (80, 8)])
 def test_the_last_of_the_budget_finishes_leaders(budget, least):
-    """As many as half the budget, five trainings, or a tenth of it are for: the first step of each is there."""
+    """As many as half the budget, five trainings or a tenth of it are enough for."""
     search = Search(honest, Ledger(budget, horizon=STEPS)).run()
     assert len(search.complete) >= least
 
