@@ -243,7 +243,7 @@ class _State:
     def promote(self) -> Decision | None:
         """Go on with a trial that is among the best at its rung, the highest rung first."""
         steps = self.table.rungs
-        apart = [(group, self._room(group)) for group in groups(self.trials)]
+        apart = self._groups()
         for k in range(len(steps) - 1, self.first - 1, -1):
             beyond = steps[k + 1] if k + 1 < len(steps) else None
             least = 0 if self.pruner.pauses else 1
@@ -257,8 +257,11 @@ class _State:
                 return self._go_on(i, steps[self.first])
         return None
 
-    def _room(self, group: Mask) -> Mask:
-        """Return at which rungs another trial of a group may go on ``(K,)``: by the rung's quota, or beyond it."""
+    def _groups(self) -> list[tuple[Mask, Mask]]:
+        """Return each group of trials ``(n,)``, and at which rungs another of it may go on ``(K,)``.
+
+        That is by the rung's quota, or beyond it.
+        """
         table, rungs = self.table, np.array(self.table.rungs)
         by_itself = [allowed.unpruned for allowed in self.allowed]  # these have a share of their own
         counted = ~np.array(by_itself, dtype=bool) & ~(self.pruner.baseline & (table.numbers == 0))
@@ -268,12 +271,15 @@ class _State:
         reached = (table.last[:, None] >= rungs) | ended[:, None]
         beyond = (far[:, None] > rungs) | (ended & ~table.diverged)[:, None]
         reductions = [self.pruner._reduction(table, k) for k in range(len(rungs))]
-        quota = np.maximum(1, reached[group].sum(0) // reductions)
-        gone_on = beyond[counted & group].sum(0)
         cost = np.diff(rungs, append=rungs[-1]) / rungs[-1]
-        excess = float((np.maximum(0, gone_on - quota) * cost).sum())
-        spent = float(np.minimum(far, rungs[-1])[group].sum()) / rungs[-1]
-        return np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * spent))
+        apart = []
+        for group in groups(self.trials):
+            quota = np.maximum(1, reached[group].sum(0) // reductions)
+            gone_on = beyond[counted & group].sum(0)
+            excess = float((np.maximum(0, gone_on - quota) * cost).sum())
+            spent = float(np.minimum(far, rungs[-1])[group].sum()) / rungs[-1]
+            apart.append((group, np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * spent))))
+        return apart
 
     def _detour(self, i: int, until: int | None) -> tuple[float, float]:
         """Return what it costs to train up to a step, and how much less the others then need."""
