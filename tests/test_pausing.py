@@ -136,19 +136,15 @@ class Descent:
         for number, error in report_all(again).items():
             end(running.pop(number)[0], raising(error))
         while running:
+            for number, (trial, _) in list(running.items()):
+                if len(curves[number]) == self.steps:  # it may have been, when it was killed
+                    end(trial, lambda number=number: min(curves[number]))
+                    del running[number]
             for number, (trial, values) in running.items():
                 curves[number] = self.step(trial, values, curves[number])
             reports = [(trial, len(curves[number]), min(curves[number])) for number, (trial, _) in running.items()]
-            stopped = report_all(reports)
-            for number in list(running):
-                trial, _ = running[number]
-                if number in stopped:
-                    end(trial, raising(stopped[number]))
-                elif len(curves[number]) == self.steps:
-                    end(trial, lambda number=number: min(curves[number]))
-                else:
-                    continue
-                del running[number]
+            for number, error in report_all(reports).items():
+                end(running.pop(number)[0], raising(error))
 
 
 def uninterrupted(trial_seed: int, values, steps: int) -> list[float]:

@@ -108,6 +108,14 @@ class App:
         assert process.returncode != 0, out
         return out
 
+    def has_stepped(self, process: subprocess.Popen[str], count: int) -> None:
+        """Wait until so many steps were taken in all."""
+        end = time.monotonic() + 60
+        while len(self.steps()) < count:
+            assert process.poll() is None, f"it ended before step {count}: {process.communicate()[0]}"
+            assert time.monotonic() < end, f"no step {count} in a minute"
+            time.sleep(0.01)
+
     def trials(self, storage: str = "sweep/journal.log") -> list[optuna.trial.FrozenTrial]:
         place = storage if "://" not in storage else f"sqlite:///{self.folder}/{storage.removeprefix('sqlite:///')}"
         opened = open_storage(place if "://" in place else str(self.folder / place))
@@ -142,10 +150,7 @@ def test_a_sweep_killed_at_random_moments_ends_as_one_that_was_not(app, storage)
     kills = 0
     while kills < (10 if "://" not in storage else 3):
         process = app.start(*words)
-        begun = len(app.steps())
-        end = time.monotonic() + 60
-        while len(app.steps()) <= begun and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.01)
+        app.has_stepped(process, len(app.steps()) + 1)
         time.sleep(moments.uniform(0, 0.4))
         assert process.poll() is None, f"it ended before it could be killed {kills + 1} times (seed {seed})"
         kill(process)
@@ -166,8 +171,7 @@ def test_a_sweep_killed_at_random_moments_ends_as_one_that_was_not(app, storage)
 def test_a_search_that_learns_goes_on_as_if_nothing_had_happened(app, tmp_path):
     words = ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=25", "pause_s=0.01"]
     process = app.start(*words)
-    while len(app.steps()) < 40:
-        time.sleep(0.01)
+    app.has_stepped(process, 40)
     kill(process)
     process.communicate()
     app.run(*words)
@@ -202,8 +206,7 @@ def test_no_worker_waits_for_another(app):
 def test_the_first_interrupt_finishes_what_runs_and_the_same_command_goes_on(app):
     words = [*RANDOM, "hydra.sweeper.n_trials=6", "steps=30", "pause_s=0.05"]
     process = app.start(*words)
-    while len(app.steps()) < 10:
-        time.sleep(0.01)
+    app.has_stepped(process, 10)
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -274,8 +277,7 @@ def test_no_force_changes_the_values_of_a_list(app):
 def test_a_sweep_whose_worker_is_killed_says_so_and_goes_on(app):
     words = [*RANDOM, "hydra.sweeper.n_trials=12", "hydra.sweeper.n_jobs=2", "pause_s=0.1"]
     process = app.start(*words)
-    while len(app.steps()) < 8:
-        time.sleep(0.01)
+    app.has_stepped(process, 8)
     workers = [child for child in psutil.Process(process.pid).children() if "loky" in " ".join(child.cmdline())]
     busy = [child for child in workers if "resource_tracker" not in " ".join(child.cmdline())]
     busy[-1].kill()
@@ -298,8 +300,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(app):
 def test_the_configuration_is_read_once(app):
     words = [*RANDOM, "hydra.sweeper.n_trials=6", "pause_s=0.05"]
     process = app.start(*words)
-    while len(app.steps()) < 6:
-        time.sleep(0.01)
+    app.has_stepped(process, 6)
     (app.folder / "conf/config.yaml").write_text(yaml.safe_dump(CONFIG | {"steps": 99, "y": "broken"}))
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out
@@ -354,9 +355,7 @@ def met(app: App, out: str) -> None:
 def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, tmp_path):
     at = random.randrange(9, 24)
     process = pausing.start(*BUDGET, "pause_s=0.03")
-    while len(pausing.steps()) < at and process.poll() is None:
-        time.sleep(0.01)
-    assert process.poll() is None, f"it ended before it could be killed at {at}"
+    pausing.has_stepped(process, at)
     kill(process)
     process.communicate()
     met(pausing, pausing.run(*BUDGET, "pause_s=0.03"))
@@ -372,8 +371,7 @@ def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, tm
 def test_an_interrupt_leaves_paused_trials_which_the_same_command_takes_up(pausing):
     words = [*BUDGET, "pause_s=0.04", "hydra.sweeper.n_jobs=2"]
     process = pausing.start(*words)
-    while len(pausing.steps()) < 14:
-        time.sleep(0.01)
+    pausing.has_stepped(process, 14)
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
