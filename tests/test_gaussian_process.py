@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+from optuna._hypervolume import compute_hypervolume
 from scipy import integrate, stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
-from hypermap.search.gaussian_process import JITTER, GaussianProcess, expected_improvement
+from hypermap.search.gaussian_process import (
+    JITTER,
+    GaussianProcess,
+    expected_hypervolume_improvement,
+    expected_improvement,
+)
 
 GROUPS = np.array([0, 1, 2, 2, 2])  # two intervals, and three choices that share a length scale
 
@@ -117,3 +123,18 @@ def test_expected_improvement_is_an_integral(mean, deviation, best):
     integral, _ = integrate.quad(lambda y: (y - best) * normal.pdf(y), best, max(best, mean + 12 * deviation))
     found = expected_improvement(np.array([mean]), np.array([deviation]), best)
     assert found == pytest.approx([integral], abs=1e-9)
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_expected_hypervolume_improvement_is_the_mean_over_draws(objectives):
+    rng = np.random.default_rng(objectives)
+    values, worst = rng.random((8, objectives)), np.full(objectives, -0.2)
+    values[0] = worst - 0.1  # which dominates nothing
+    means, deviations = rng.random((objectives, 4)), rng.uniform(0.05, 0.5, (objectives, 4))
+    found = expected_hypervolume_improvement(list(zip(means, deviations, strict=True)), values, worst)
+    before = compute_hypervolume(-np.maximum(values, worst), -worst)
+    drawn = means + deviations * rng.standard_normal((4000, objectives, 4))
+    for point in range(4):
+        after = [compute_hypervolume(-np.maximum([*values, y], worst), -worst) for y in drawn[:, :, point]]
+        grown = np.array(after) - before
+        assert found[point] == pytest.approx(grown.mean(), abs=4 * grown.std() / 4000**0.5)

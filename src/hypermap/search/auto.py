@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
+from optuna.study._multi_objective import _is_pareto_front
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.curves import CurveReader
-from hypermap.search.gaussian_process import GaussianProcess, expected_improvement
+from hypermap.search.gaussian_process import GaussianProcess, expected_hypervolume_improvement, expected_improvement
 from hypermap.search.mapping import Mapping as Bijection
 from hypermap.search.numbered import Random, from_unit, sobol
 from hypermap.search.schedule import PROPOSED, REPEATS
@@ -33,6 +34,7 @@ MOST = 80  # trials that the model is fitted to; its cost grows with their cube
 CANDIDATES = 300  # points of which the model proposes the best, after
 ROUNDS = 3  # rounds in which a third as many are tried around
 CLOSEST = 8  # of the best so far
+WORST = -1.0  # of several objectives, each from 0 to 1 among the trials that no other dominates: no worse is told apart
 INSTEAD = 256  # points of which one is tried where a trial has the proposed one already
 
 
@@ -43,6 +45,7 @@ class Shown:
     Attributes:
         by: who proposed each.
         pending: the points of trials that have shown nothing yet ``(m, d)``.
+        objectives: of several objectives the scaled values ``(n, k)``, higher being better; None of one.
     """
 
     points: Array
@@ -50,6 +53,7 @@ class Shown:
     variances: Array
     by: tuple[str, ...]
     pending: Array
+    objectives: Array | None = None
 
     def best(self, count: int) -> NDArray[np.intp]:
         """Return the places of the best, the best first."""
@@ -75,7 +79,9 @@ class Auto(BaseSampler):
     - ``tpe``: the ratio of two kernel density estimates (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
       Optimization"), of all parameters together as in BOHB (Falkner et al. 2018).
 
-    Several objectives are made one by weights drawn for each trial (Knowles 2006, "ParEGO").
+    Of several objectives the model proposes the point with the largest expected improvement of the hypervolume that the
+    trials dominate (Emmerich et al. 2011, "Hypervolume-based expected improvement: Monotonicity properties and exact
+    computation"); to the other members they are made one by weights drawn for each trial (Knowles 2006, "ParEGO").
     A proposal follows from the study's trials, its seed and the trial's number alone, so one object may serve many.
 
     Args:
@@ -189,17 +195,16 @@ class Auto(BaseSampler):
             seen = np.array([t.state == TrialState.COMPLETE for t in trials], dtype=bool)
             values = np.array([t.values for t, s in zip(trials, seen, strict=True) if s]).reshape(-1, len(signs))
             scores = _scalarized(values * signs, rng)
-            variances = np.zeros(len(scores))
+            variances, objectives = np.zeros(len(scores)), _scaled(values * signs)
         else:
             sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
             self._curves = self._curves or CurveReader(sign, sign)
             table = self._curves.read(trials)
             seen = table.complete | (table.last > 0) | np.array([t.state == TrialState.PRUNED for t in trials], bool)
             mean, variance = table.expected()
-            scores, variances = mean[seen], variance[seen]
-        return Shown(
-            points[seen], scores, variances, tuple(b for b, s in zip(by, seen, strict=True) if s), points[~seen]
-        )
+            scores, variances, objectives = mean[seen], variance[seen], None
+        proposers = tuple(b for b, s in zip(by, seen, strict=True) if s)
+        return Shown(points[seen], scores, variances, proposers, points[~seen], objectives)
 
 
 @cache
@@ -275,22 +280,35 @@ def _fresh(candidates: Array, shown: Shown) -> Array:
 
 
 def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
-    """Return the point with the largest expected improvement over what the best is believed to come to."""
+    """Return the point with the largest expected improvement over what the best is believed to come to.
+
+    Of several objectives it is the improvement of the hypervolume.
+    """
     order = shown.best(len(shown.scores))
     if len(order) > MOST:  # the best, and a random part of the others
         order = np.concatenate([order[: MOST // 2], rng.permutation(order[MOST // 2 :])[: MOST - MOST // 2]])
-    scores = shown.scores
-    spread = max(float(scores.std()), 0.1)
-    values, variances = (scores[order] - scores.mean()) / spread, shown.variances[order] / spread**2
     points = shown.points[order]
-    model = GaussianProcess(cube.features(points), values, variances, cube.groups, rng)
-    if len(shown.pending):
-        features = cube.features(shown.pending)
-        model = model.believing(features, model.predict(features)[0])
-    best = float(model.predict(cube.features(points[:10]))[0].max())
+    several = shown.objectives
+    scores = shown.scores[:, None] if several is None else several
+    means, spreads = scores.mean(0), np.maximum(scores.std(0), 0.1)
+    models = []
+    for values, spread in zip(((scores[order] - means) / spreads).T, spreads, strict=True):
+        variances = shown.variances[order] / spread**2
+        model = GaussianProcess(cube.features(points), values, variances, cube.groups, rng)
+        if len(shown.pending):
+            features = cube.features(shown.pending)
+            model = model.believing(features, model.predict(features)[0])
+        models.append(model)
+    if several is None:
+        best = float(models[0].predict(cube.features(points[:10]))[0].max())
+    else:
+        front, worst = (several - means) / spreads, (WORST - means) / spreads
 
     def improvement(candidates: Array) -> Array:
-        return expected_improvement(*model.predict(cube.features(candidates)), best)
+        predicted = [model.predict(cube.features(candidates)) for model in models]
+        if several is None:
+            return expected_improvement(*predicted[0], best)
+        return expected_hypervolume_improvement(predicted, front, worst)
 
     uniform = cube.snapped(rng.random((CANDIDATES // 2, len(cube))))
     around = _neighbours(cube, points[: max(4, len(scores) // 20)], rng, CANDIDATES // 2)
@@ -362,3 +380,15 @@ def _scalarized(values: Array, rng: np.random.Generator) -> Array:
     ranks = np.argsort(np.argsort(np.where(np.isfinite(values), values, -math.inf), axis=0), axis=0) / max(1, n - 1)
     weights = rng.dirichlet(np.ones(k))
     return cast(Array, -(weights * (1 - ranks)).max(1) + 0.05 * (weights * ranks).sum(1))
+
+
+def _scaled(values: Array) -> Array:
+    """Return several objectives ``(n, k)``, each from 0 to 1 among the trials that no other dominates."""
+    values = np.where(np.isfinite(values), values, math.nan)
+    whole = values[~np.isnan(values).any(1)]
+    if not len(whole):
+        return np.full(values.shape, WORST)
+    front = whole[_is_pareto_front(-whole, assume_unique_lexsorted=False)]
+    low, high = front.min(0), front.max(0)
+    span = np.where(high > low, high - low, np.maximum(whole.std(0), 1e-12))
+    return np.asarray(np.clip(np.nan_to_num((values - low) / span, nan=WORST), WORST, 1.0))
