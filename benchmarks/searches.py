@@ -5,9 +5,11 @@ HYPERMAP_DATA=FOLDER python benchmarks/searches.py --set design --tasks digits -
 
 Every strategy searches each of `record.TASKS` with budgets of 5, 10, 20 and 40 full trainings, by five seeds. Epochs
 are counted as they are trained: a trial that is stopped after one of thirty costs a thirtieth of a training. A search
-picks the best of its complete trials by validation score, or the best there is where none is complete; `auto` measures
-its two best once more, and the mean counts. The pick is trained anew with five seeds that no search has used, the same
-for every configuration, and scored on the test rows, which no search sees, at the epoch that the project would keep.
+picks the best of its complete trials by validation score, or the best there is where none is complete. `auto` picks as
+the project does: by the better half of their epochs, and by the mean where it measured its two best once more. "random,
+judged as auto" is random search that picks so, too. The pick is trained anew with five seeds that no search has used,
+the same for every configuration, and scored on the test rows, which no search sees, at the epoch that the project would
+keep.
 
 - *Gain* is the mean of these scores, less that of the baseline, in standard deviations of one training of the baseline:
   0 for a search that picks the baseline. A retraining that diverges has a score of 0.
@@ -45,6 +47,7 @@ import torch
 
 from hypermap.errors import UserError, run
 from hypermap.files import write_json, write_text
+from hypermap.search.curves import judged
 from hypermap.search.study import derived_seed
 from outside import TOOLS
 from outside_search import Outside, outside_strategies
@@ -58,6 +61,8 @@ NOISE = 20  # retrainings of the baseline, whose standard deviation is the unit 
 MOST_BYTES = 1 << 30  # of trainings that wait to be carried on; one that is let go is begun anew if need be
 RESAMPLES = 10_000  # of the bootstrap
 AUTO, RANDOM = "auto", "random"
+JUDGED = [replace(strategy, name=f"{RANDOM}, judged as {AUTO}", judges=True) for strategy in STRATEGIES[:1]]
+SEARCHES = [*STRATEGIES[:1], *JUDGED, *STRATEGIES[1:]]
 
 
 # Trainings.
@@ -174,15 +179,24 @@ def within(tried: Sequence[Tried], requests: Sequence[tuple[int, int]], epochs: 
     ]
 
 
-def pick(tried: Sequence[Tried]) -> Tried:
-    """Return the best of the complete trials, of all where there are none; one that was repeated has the mean."""
-    measured = {number: [one.best(1.0)] for number, one in enumerate(tried) if one.complete and one.repeats is None}
-    for one in tried:
-        if one.complete and one.repeats in measured:
-            measured[one.repeats].append(one.best(1.0))
-    if not measured:
+def pick(tried: Sequence[Tried], judges: bool = False) -> Tried:
+    """Return the best of the complete trials, of all where there are none.
+
+    Args:
+        judges: as the project picks: by the better half of their epochs, and where some were repeated, among those.
+    """
+    complete = {number: one for number, one in enumerate(tried) if one.complete}
+    own = {number: [number] for number, one in complete.items() if one.repeats is None}
+    if not own:
         return max(tried, key=lambda one: one.best(1.0))
-    return tried[max(measured, key=lambda number: statistics.fmean(measured[number]))]
+    if not judges:
+        return tried[max(own, key=lambda number: tried[number].best(1.0))]
+    for number, one in complete.items():
+        if one.repeats in own:
+            own[one.repeats].append(number)
+    again = [number for number, several in own.items() if len(several) > 1]
+    scores = judged({number: (one.best(1.0), one.scores) for number, one in complete.items()}, 1.0)
+    return tried[max(again or own, key=lambda number: statistics.fmean(scores[n] for n in own[number]))]
 
 
 @dataclass(frozen=True)
@@ -211,7 +225,7 @@ def found(search: Search, budget: int, steps: int) -> Found:
     assert search.tried is not None
     tried = within(search.tried, search.requests, budget * steps)
     complete, epochs = sum(one.complete for one in tried), sum(len(one.scores) for one in tried)
-    params, seconds = dict(pick(tried).params), round(search.clock.seconds, 3)
+    params, seconds = dict(pick(tried, search.strategy.judges).params), round(search.clock.seconds, 3)
     return Found(search.strategy.name, budget, search.seed, params, len(tried), complete, epochs, seconds)
 
 
@@ -456,7 +470,7 @@ def work(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     with nullcontext() if python is None else closing(Outside(python)) as outside:
-        every = [*STRATEGIES, *(() if outside is None else outside_strategies(outside))]
+        every = [*SEARCHES, *(() if outside is None else outside_strategies(outside))]
         chosen = [strategy for strategy in every if strategy.name in strategies]
         return measure(replace(TASKS[name], threads=1), chosen, budgets, seed, before)
 
@@ -472,7 +486,7 @@ def installed(python: str | None) -> dict[str, str]:
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*(strategy.name for strategy in STRATEGIES), *TOOLS]
+    names = [*(strategy.name for strategy in SEARCHES), *TOOLS]
     parser.add_argument("--set", choices=("report", "design"), default="report", help="which tasks")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help="only these of the set")
     parser.add_argument("--strategies", nargs="+", choices=names, default=names, metavar="NAME")

@@ -87,6 +87,7 @@ class Strategy:
     name: str
     begin: Callable[[Problem, int, int], Searching]
     anytime: bool = True  # whether a search with a larger budget begins as one with a smaller does
+    judges: bool = False  # whether its best is picked as the project does, and not by the best score alone
 
 
 def optuna_search(
@@ -204,7 +205,7 @@ STRATEGIES = [
         "TPE + successive halving (eta 4)",
         optuna_search(lambda problem, seed: TPESampler(seed=seed), lambda problem: SuccessiveHalvingPruner(1, 4)),
     ),
-    Strategy("auto", auto_search(), anytime=False),
+    Strategy("auto", auto_search(), anytime=False, judges=True),
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader, Table, rungs
+from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader, Table, better_half, judged, rungs
 
 RUNNING, PRUNED, COMPLETE = TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE
 
@@ -24,6 +24,39 @@ def trial(number: int, curve: list[float], state: TrialState = COMPLETE, value: 
 
 def read(trials: list[FrozenTrial], **settings) -> Table:
     return CurveReader(**settings).read(trials)
+
+
+# What a complete trial is judged by.
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("count", [2, 5, 30])
+def test_the_better_half_of_reports(sign, count):
+    reports = np.random.default_rng(count).random(count)
+    best_first = np.sort(sign * reports)[::-1] * sign
+    expected = np.mean(best_first[: math.ceil(count / 2)])
+    assert better_half(best_first[0], [*reports, math.nan], sign) == pytest.approx(expected)
+
+
+def test_a_value_that_is_not_the_best_of_several_reports_has_no_better_half():
+    assert better_half(0.5, [0.4, 0.6], 1.0) is None  # the mean of two folds
+    assert better_half(0.4, [0.4, 0.6], 1.0) is None  # the worst, where more is better
+    assert better_half(0.7, [], 1.0) is None
+    assert better_half(0.7, [0.7], 1.0) is None
+
+
+def test_trials_are_judged_by_their_better_halves_on_the_level_of_their_values():
+    curves = {0: (0.9, [0.7, 0.9]), 1: (0.8, [0.8, 0.75, 0.7, 0.1]), 2: (0.85, [])}
+    assert judged(curves, 1.0) == pytest.approx({0: 0.9 + 0.0125, 1: 0.775 + 0.0125, 2: 0.85})
+
+
+def test_better_halves_rank_trials_that_are_about_as_good_where_the_luckiest_epochs_do_not():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0.0, 1.0, 300)
+    reports = truth[:, None] + rng.normal(0.0, 2.0, (300, 30))
+    best = reports.max(1)
+    scores = judged({number: (best[number], reports[number]) for number in range(300)}, 1.0)
+    assert stats.kendalltau(list(scores.values()), truth)[0] > stats.kendalltau(best, truth)[0] + 0.1
 
 
 # Rungs.

@@ -20,7 +20,9 @@ USUAL = Thresholds()
 RECORDED = {"program": "src/train.py", "objectives": ["accuracy"]}
 
 
-def view_of(*scores, by="baseline", how="complete", moved=(), confirmed=None, direction="maximize", repeats=None):
+def view_of(
+    *scores, by="baseline", how="complete", moved=(), confirmed=None, direction="maximize", repeats=None, curves=()
+):
     """A search whose first trial was proposed by `by`, and ended like this; `repeats`: of a trial, which one it is."""
     repeats = repeats or {}
     study = optuna.create_study(direction=direction, study_name="mine")
@@ -34,6 +36,7 @@ def view_of(*scores, by="baseline", how="complete", moved=(), confirmed=None, di
                 value=None if ended in ("pruned", "failed") else score,
                 params={"optimizer.lr": 0.1},
                 distributions={"optimizer.lr": FloatDistribution(0.001, 0.1, log=True)},
+                intermediate_values=dict(enumerate(curves[number], 1)) if curves else {},
                 user_attrs={PROPOSED: by if number == 0 else "model", RESULT: {"outcome": ended}} | again,
             )
         )
@@ -62,6 +65,15 @@ def test_the_gain_is_the_difference_of_two_scores_which_are_partly_luck(directio
 def test_a_trial_that_was_measured_again_counts_with_the_mean():
     said = told(view_of(0.9, 0.98, 0.96, 0.96, repeats={2: 1, 3: 0}))
     assert said.startswith("**Gain over the baseline 0.0400:** accuracy 0.9300 (trial 0, the baseline) and 0.9700 (tri")
+
+
+def test_the_gain_is_over_the_better_half_of_the_epochs_where_there_are_several():
+    view = view_of(0.95, 0.98, 0.97, curves=[[0.93, 0.95, 0.91], [0.98, 0.90, 0.91], [0.96, 0.97, 0.95]])
+    said = told(view)
+    assert said.startswith("**Gain over the baseline 0.0250:** accuracy 0.9400 (trial 0, the baseline) and 0.9650 (tri")
+    assert "best), over the better half of their epochs. One score each" in said
+    assert view.best.number == 2
+    assert [trial.number for trial in view.ranking] == [2, 1, 0]
 
 
 @pytest.mark.parametrize("number", [BASELINE, 0])

@@ -306,6 +306,19 @@ def test_the_best_trials_are_complete_ones(tmp_path):
     assert "pruned" not in table
 
 
+def test_a_trial_with_one_lucky_epoch_is_not_the_best_and_the_page_says_why(tmp_path):
+    made = trials(2, value=0.5)
+    for trial, curve in zip(made, ([0.7, 0.8, 0.9, 0.91, 0.9], [0.7, 0.8, 0.92, 0.8, 0.8]), strict=True):
+        trial.values, trial.intermediate_values = [max(curve)], dict(enumerate(curve, 1))
+    page, record = written(study(made), tmp_path)
+    assert page.split("\n\n")[1].startswith("**Best objective 0.9100, trial 0:**")
+    assert "By its best epoch alone trial 1 would be ahead, with 0.9200; over the better half" in page
+    table = page.partition("## The best trials\n\n")[2].partition("\n\n")[0].splitlines()
+    assert table[0].startswith("| trial | objective | mean of its better half | ended |")
+    assert [row.split(" | ")[:3] for row in table[2:]] == [["| 0", "0.9100", "0.9033"], ["| 1", "0.9200", "0.8400"]]
+    assert record["best"]["trial"] == 0
+
+
 def test_of_a_budget_it_is_told_how_much_is_spent(tmp_path):
     page, record = written(searched(3, 16, budget=20.0), tmp_path)
     assert "19 trials: 3 complete, 16 pruned. 5 of 20 trainings." in page

@@ -220,6 +220,17 @@ def test_the_summary(plan):
     ]
 
 
+def test_the_summary_names_the_trial_of_the_luckiest_epoch_where_that_is_not_the_best(plan):
+    lucky = trial(1, value=0.97)
+    lucky.intermediate_values = {1: 0.97, 2: 0.90, 3: 0.91, 4: 0.92}
+    said = summary(plan, [trial(0, value=0.96), lucky], None).splitlines()
+    assert said[1].startswith("Best: trial 0, accuracy 0.9600: ")
+    assert said[2] == (
+        "(Trial 1 has a better best epoch, 0.9700, but is behind over the better half of its epochs, by which trials "
+        "are judged.)"
+    )
+
+
 def test_the_summary_of_a_task_that_is_not_hypermaps_own(plan):
     told = summary(replace(plan, objectives=(), horizon=None), [trial(0)], None)
     assert "Best: trial 0, objective 0.9000" in told

@@ -10,7 +10,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.auto import SPACE
-from hypermap.search.curves import PRIOR_TAU, CurveReader, Mask, Table
+from hypermap.search.curves import PRIOR_TAU, CurveReader, Mask, Table, judged
 from hypermap.search.schedule import PROPOSED, REPEATS, Allowed, Decision, Ledger, Size
 
 LEAST_COMPLETE = 3  # trials that a search trains to their end, at least
@@ -298,8 +298,10 @@ class _State:
             return []
         repeats = [trial.user_attrs.get(REPEATS) for trial in self.trials]
         usable = self.table.complete & ~self.table.diverged & np.array([r is None for r in repeats], dtype=bool)
-        order = np.argsort(-np.where(usable, np.nan_to_num(self.table.finals, nan=-math.inf), -math.inf), kind="stable")
-        best = [int(i) for i in order if usable[i]][:MEASURED_AGAIN]
+        sign = self.pruner.curves.final_sign if self.pruner.curves is not None else 1.0
+        own = {int(i): self.trials[int(i)] for i in np.flatnonzero(usable)}
+        scores = judged({i: (t.values[0], t.intermediate_values.values()) for i, t in own.items()}, sign)
+        best = sorted(scores, key=lambda i: (-sign * scores[i], i))[:MEASURED_AGAIN]
         if any(repeat is not None for repeat in repeats):  # it has been settled who is measured again
             if sum(repeat is not None for repeat in repeats) >= MEASURED_AGAIN:
                 return []
@@ -307,7 +309,7 @@ class _State:
             return [self.trials[i].number for i in best if self.trials[i].number not in begun][:1]
         if len(best) < MEASURED_AGAIN:
             return []
-        lead = float(self.table.finals[best[0]] - self.table.finals[best[1]])
+        lead = abs(scores[best[0]] - scores[best[1]])
         if lead > TOLD_APART * max(_shake(self.trials[i]) for i in best):
             return []
         return [self.trials[i].number for i in best]

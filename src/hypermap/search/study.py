@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError, near
 from hypermap.files import write_json
-from hypermap.search.curves import CurveReader
+from hypermap.search.curves import CurveReader, judged
 from hypermap.search.schedule import (
     PROPOSED,
     REPEATS,
@@ -474,26 +474,26 @@ def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
-    """Return the best of the completed trials of one objective; the first of equals.
+    """Return the best of the completed trials of one objective, by what they are `judged` by; the first of equals.
 
     Where some were measured again it is the one of those whose mean is best.
     """
     sign = 1.0 if maximizes else -1.0
     measured = measurements(trials)
-    again = {number for number, values in measured.items() if len(values) > 1}
-    return max(
-        (trial for trial in completed(trials) if (trial.number in again if again else trial.number in measured)),
-        key=lambda trial: (sign * fmean(measured[trial.number]), -trial.number),
-        default=None,
-    )
+    again = {number for number, own in measured.items() if len(own) > 1}
+    every = [trial for own in measured.values() for trial in own]
+    scores = judged({t.number: (t.values[0], t.intermediate_values.values()) for t in every}, sign)
+    means = {number: fmean(scores[trial.number] for trial in own) for number, own in measured.items()}
+    number = max(again or measured, key=lambda number: (sign * means[number], -number), default=None)
+    return None if number is None else measured[number][0]
 
 
-def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[float]]:
-    """Return the values of each completed trial of one objective, its repetitions' among them, by its number."""
-    own = {trial.number: [trial.values[0]] for trial in completed(trials) if REPEATS not in trial.user_attrs}
+def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """Return each completed trial of one objective and those that measured it again, by its number."""
+    own = {trial.number: [trial] for trial in completed(trials) if REPEATS not in trial.user_attrs}
     for trial in completed(trials):
         if (of := trial.user_attrs.get(REPEATS)) in own:
-            own[of].append(trial.values[0])
+            own[of].append(trial)
     return own
 
 
@@ -520,11 +520,12 @@ def why_stop(plan: Plan, trials: Sequence[FrozenTrial], now: float) -> str | Non
 
 
 def reached(plan: Plan, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The best trial, where it is as good as the sweep's target."""
-    top = best(trials, maximizes=plan.maximizes) if plan.target is not None and len(plan.directions) == 1 else None
-    if top is None or plan.target is None:
+    """The trial of the best value, where that is as good as the sweep's target."""
+    if plan.target is None or len(plan.directions) != 1:
         return None
-    return top if (top.values[0] >= plan.target if plan.maximizes else top.values[0] <= plan.target) else None
+    sign = 1.0 if plan.maximizes else -1.0
+    top = max(completed(trials), key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
+    return None if top is None or sign * top.values[0] < sign * plan.target else top
 
 
 def failure(plan: Plan, trials: Sequence[FrozenTrial]) -> str | None:

@@ -16,7 +16,18 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.search.schedule import Allowed
 from hypermap.search.storage import shown
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
-from hypermap.search.study import RESULT, Plan, best, connect, finished, measurements, outcome, reached, used_up
+from hypermap.search.study import (
+    RESULT,
+    Plan,
+    best,
+    completed,
+    connect,
+    finished,
+    measurements,
+    outcome,
+    reached,
+    used_up,
+)
 
 EVERY_S = 1.0
 OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
@@ -68,9 +79,15 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     top = best(ended, maximizes=plan.maximizes)
     if top is None:
         return "\n".join([*lines, "No trial was trained to its end."])
-    measured = measurements(ended)[top.number]
+    measured = [trial.values[0] for trial in measurements(ended)[top.number]]
     again = f" (mean of {len(measured)} trainings)" if len(measured) > 1 else ""
     lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {figure(fmean(measured))}{again}: {values(plan, top)}")
+    lucky = max(completed(ended), key=lambda t: (t.values[0] if plan.maximizes else -t.values[0], -t.number))
+    if len(measured) == 1 and lucky.values[0] != top.values[0]:
+        lines.append(
+            f"(Trial {lucky.number} has a better best epoch, {figure(lucky.values[0])}, but is behind over the better "
+            "half of its epochs, by which trials are judged.)"
+        )
     if (plan.folder / str(top.number) / "params.yaml").exists():
         lines.append(f"Take it up: make promote STUDY={plan.name}, then dvc repro")
     lines.append(f"Results: {_near(plan.folder)}/")

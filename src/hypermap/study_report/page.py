@@ -32,6 +32,8 @@ SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Headings, each with the checks that it answers and the pictures that it shows; one without any text is left out."""
 
+BETTER_HALF = "mean of its better half"  # column of what a trial is judged by
+
 SEEDS = 3
 """Retrainings from which an interval is shown: that of two is wider than what the scores can be."""
 
@@ -91,8 +93,14 @@ def _headline(view: View) -> str:
     if (best := view.best) is None:
         return f"**No trial was trained to its end.** {trials}"
     measured = view.measured(best)
-    score = figure(fmean(measured)) + (f" (mean of {len(measured)} trainings)" if len(measured) > 1 else "")
+    score = figure(fmean(t.values[0] for t in measured))
+    score += f" (mean of {len(measured)} trainings)" if len(measured) > 1 else ""
     said = f"**Best {view.objective} {score}, trial {best.number}:** {_values(view, best)}. {trials}"
+    if len(measured) == 1 and (top := view.top(view.completed)) is not None and top.values[0] != best.values[0]:
+        said += (
+            f" By its best epoch alone trial {top.number} would be ahead, with {figure(top.values[0])}; over the "
+            "better half of their epochs, which is less a matter of luck, it is not."
+        )
     if retrained := next((each for each in view.confirmed if each.trial == best.number and each.scores), None):
         mean = figure(sum(retrained.scores) / len(retrained.scores))
         said += f" Retrained with {many(len(retrained.scores), 'seed')}, its mean is **{mean}**."
@@ -150,7 +158,8 @@ def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
         yield "None."
         return
     axes = [axis for axis in view.axes if any(axis.name in trial.params for trial in best)]
-    header = ("trial", *view.objectives, "ended", "epochs", *(axis.key for axis in axes[:8]))
+    halves = (BETTER_HALF,) if view.halves else ()
+    header = ("trial", *view.objectives, *halves, "ended", "epochs", *(axis.key for axis in axes[:8]))
     epochs = trained(view)
     yield table(header, [_row(view, trial, axes[:8], epochs[trial.number]) for trial in best])
     if len(axes) > 8:
@@ -165,6 +174,8 @@ def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple
     shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
     params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
     told = f"{round(epochs, 2):.10g}" if epochs else ""
+    if view.halves:
+        shown.append(figure(view.halves[trial.number]) if trial.number in view.halves else "")
     return (str(trial.number), *shown, trial.outcome.replace("_", " "), told, *params)
 
 

@@ -49,7 +49,7 @@ def proposers(view: View) -> list[Proposer]:
     for name in sorted(by, key=lambda name: (order.index(name) if name in order else len(order), name)):
         numbers = set(by[name])
         own = [trial for trial in ranked if trial.number in numbers]
-        best = own[0].values[0] if own and len(view.directions) == 1 else None
+        top = view.top(own) if len(view.directions) == 1 else None
         share = math.fsum(epochs.get(number, 0.0) for number in numbers) / whole if whole else None
-        found.append(Proposer(name, len(numbers), len(own), best, share))
+        found.append(Proposer(name, len(numbers), len(own), None if top is None else top.values[0], share))
     return found

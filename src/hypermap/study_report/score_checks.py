@@ -116,10 +116,12 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
     found = None
     if known is not None:
         found = optimism(scores, known.sd, view.sign, thresholds.confidence, SEED, known.freedom)
-    figure, lucky = f"best {significant(raw)}", False
+    figure, lucky, by_luck = f"best {significant(raw)}", False, 0.0
     if known is not None and found is not None:
-        lucky = found.optimism >= HARDLY * known.sd
-        figure += f", luck {found.optimism if lucky else 0:.2g}, expected {significant(found.corrected)}"
+        by_luck = max(0.0, found.optimism - view.sign * (scores[0] - raw))  # the luckiest need not be judged the best
+        lucky = by_luck >= HARDLY * known.sd
+        expect = significant(raw - view.sign * by_luck)
+        figure += f", luck {by_luck if lucky else 0:.2g}, expected {expect}"
         figure += f"; noise {known.sd:.2g}, {known.source}"
         numbers |= {"noise": asdict(known), **asdict(found)}
     confirmed = next((e for e in view.confirmed if e.trial == best.number and len(e.scores) > 1), None)
@@ -140,12 +142,12 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
         return Verdict("luck", question, "look", f"{figure}, noise not known", advice, confirm_command(view), numbers)
     if known.stands_in:
         advice = (
-            f"Expect {significant(found.corrected)} of trial {best.number} at best: seeds often move a score by more "
+            f"Expect {expect} of trial {best.number} at best: seeds often move a score by more "
             "than its curve shakes, so retrain the best trials."
         )
         return Verdict("luck", question, "look", figure, advice, confirm_command(view), numbers)
-    expected = f"Expect {significant(found.corrected)} of trial {best.number}, not {significant(raw)}"
-    if lucky and found.optimism > lead:
+    expected = f"Expect {expect} of trial {best.number}, not {significant(raw)}"
+    if lucky and by_luck > lead:
         advice = f"{expected}: it leads the other good ones by {lead:.2g}, which is no more than luck; retrain them."
         return Verdict("luck", question, "look", figure, advice, confirm_command(view), numbers)
     expected = expected if lucky else f"Hardly any luck in trial {best.number}, by this noise"

@@ -2,17 +2,19 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from hypermap.search.auto import BASELINE as PROPOSED_FIRST
+from hypermap.search.curves import better_half, judged
 from hypermap.search.mapping import Mapping as Bijection
 
 CONFIRMATION = "-confirmation"  # ends the name of the study in which configurations of another were trained again
@@ -287,24 +289,45 @@ class View:
     def ranking(self) -> list[Tried]:
         """The trials that have a score, the best first: complete ones before pruned ones, and equals by number.
 
-        Where some were measured again, those come first, by their mean; what measures them again is left out.
+        Complete ones are ranked by what they are judged by. Where some were measured again, those come first, by their
+        mean; what measures them again is left out.
         """
         own = [trial for trial in self.ended if trial.repeats is None]
         scored = [(trial, score) for trial in own if (score := self.score(trial)) is not None]
 
         def place(pair: tuple[Tried, float]) -> tuple[bool, bool, float, int]:
             trial, score = pair
-            values = self.measured(trial)
-            mean = math.fsum(values) / len(values) if values else score
-            return trial.outcome != "complete", len(values) < 2, -self.sign * mean, trial.number
+            measured = self.measured(trial)
+            mean = fmean(self.judged[trial.number] for trial in measured) if measured else score
+            return trial.outcome != "complete", len(measured) < 2, -self.sign * mean, trial.number
 
         return [trial for trial, _ in sorted(scored, key=place)]
 
-    def measured(self, trial: Tried) -> tuple[float, ...]:
-        """Return a complete trial's first objective, and what those came to that measured it again."""
-        return trial.values[:1] + tuple(
-            other.values[0] for other in self.completed if other.repeats == trial.number and len(self.directions) == 1
-        )
+    def measured(self, trial: Tried) -> list[Tried]:
+        """Return a complete trial and those that measured it again; none if it is not complete."""
+        if trial.outcome != "complete":
+            return []
+        several = len(self.directions) > 1
+        return [trial, *(t for t in self.completed if t.repeats == trial.number and not several)]
+
+    @cached_property
+    def judged(self) -> dict[int, float]:
+        """What complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
+        if len(self.directions) > 1:
+            return {trial.number: trial.values[0] for trial in self.completed}
+        return judged({trial.number: (trial.values[0], trial.reports.values()) for trial in self.completed}, self.sign)
+
+    @cached_property
+    def halves(self) -> dict[int, float]:
+        """The mean of the better half of the epochs, by number, of those complete trials that are judged by it."""
+        if len(self.directions) > 1:
+            return {}
+        found = {t.number: better_half(t.values[0], t.reports.values(), self.sign) for t in self.completed}
+        return {number: half for number, half in found.items() if half is not None}
+
+    def top(self, trials: Iterable[Tried]) -> Tried | None:
+        """Return the one of complete trials with the best score, by its best epoch alone; the first of equals."""
+        return max(trials, key=lambda trial: (self.sign * trial.values[0], -trial.number), default=None)
 
     @property
     def best(self) -> Tried | None:
