@@ -173,9 +173,10 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
     one.settings = {**sweep.settings, "custom_search_space": None}
     one.application = copy.copy(sweep.application)
     one.application.resume(plan.name, study.user_attrs[RECORD], source.folder / SNAPSHOT)
-    done = len(finished(study.get_trials(deepcopy=False), plan.n_trials))
+    trainings = plan.n_trials or 0  # those of an earlier confirmation among them
+    done = len(finished(study.get_trials(deepcopy=False), trainings))
     print(_heading(source, plan, numbers, asked.seeds, done), flush=True)
-    if done < plan.n_trials:
+    if done < trainings:
         planner, alike = Planner(sweep.settings, sweep.config), resolve(*source.composer(source.values(numbers[0])))
         plan = replace(plan, stack=planner.stack(plan, sweep.application, alike))
         one.launch(plan, source.composer, source.fixed, planner.jobs())
@@ -183,8 +184,8 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
     trials = study.get_trials(deepcopy=False)
     if (error := failure(plan, trials)) is not None:
         raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
-    if (done := len(finished(trials, plan.n_trials))) < plan.n_trials:
-        print(f"{done} of {many(plan.n_trials, 'training')}. The same command goes on.")
+    if (done := len(finished(trials, trainings))) < trainings:
+        print(f"{done} of {many(trainings, 'training')}. The same command goes on.")
     confirmed = read(source.study, confirmation=study, best=0).confirmed
     print(_table([each for each in confirmed if each.trial in numbers], plan), flush=True)
 
@@ -313,7 +314,7 @@ def _heading(source: Source, plan: Plan, numbers: Sequence[int], seeds: int, don
     names = ", ".join(Confirmed(number, ()).label for number in numbers)
     lines = [first, f"  study  {source.study.study_name}: {names}", f"  trials {_near(plan.folder)}/"]
     if done:
-        lines.append(f"  {done} of {many(plan.n_trials, 'training')} are done.")
+        lines.append(f"  {done} of {many(plan.n_trials or 0, 'training')} are done.")
     return "\n".join(lines)
 
 

@@ -203,8 +203,7 @@ class Sweep:
             value: Any = composed(f"{group}={choice}").get(group)
             for part in key.split("."):
                 if isinstance(value, list) and part.isdigit():
-                    part = int(part)
-                    value = value[part] if part < len(value) else None
+                    value = value[int(part)] if int(part) < len(value) else None
                     continue
                 if not isinstance(value, Mapping) or part not in value:
                     return False
@@ -357,7 +356,7 @@ class Sweep:
         results: dict[str, Any] = {"name": "optuna"}
         if len(plan.directions) == 1:
             if (top := best(ended, maximizes=plan.maximizes)) is not None:
-                value = fmean(measurements(ended)[top.number])
+                value = fmean(trial.values[0] for trial in measurements(ended)[top.number])
                 results |= {"best_params": plan.space.values_of(top.params), "best_value": value}
         else:
             front = [trial for trial in study.best_trials if outcome(trial) == "complete"]

@@ -125,7 +125,7 @@ def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPa
     The copy has what Hydra reads: the main folder may be the application's, with all trials below it.
     """
     path = ConfigSearchPathImpl()
-    path.config_search_path = copy.deepcopy(search_path.get_path())
+    path.config_search_path = [copy.deepcopy(entry) for entry in search_path.get_path()]
     for entry in path.get_path():
         source = Path(entry.path.removeprefix("file://")) if entry.path else None
         if entry.provider == "main" and source is not None and "://" not in str(source) and source.is_dir():
@@ -207,7 +207,7 @@ class Worker:
 
     def _together(self, trials: Sequence[tuple[RunningTrial, Mapping[str, Any]]], end: End) -> None:
         """Hand the trials to the application; what is wrong with one configuration ends its trial alone."""
-        hydra = HydraConfig.get()
+        hydra: Any = HydraConfig.get()
         with read_write(hydra), open_dict(hydra):
             hydra.runtime.output_dir = str(self.plan.folder)  # of no single trial
         jobs = []
@@ -226,7 +226,7 @@ class Worker:
 
     def _run(self, trial: RunningTrial, values: Mapping[str, Any]) -> Any:
         config, choices = self._compose(trial, values)
-        hydra = HydraConfig.get()
+        hydra: Any = HydraConfig.get()
         with read_write(hydra), open_dict(hydra):
             hydra.runtime.output_dir = str(trial.folder)
             hydra.job.num = trial.number

@@ -79,7 +79,8 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "auto"}, {"pruner": "auto"}])
     sampler: Any = MISSING
     direction: Any = None  # minimize, maximize or a list; null: what is better of the objective
-    n_trials: int | None = None  # null: each cell of a grid once; with a budget as many as it is good for; else 20
+    # null: each cell of a grid once; with a budget as many as it is good for; else 20
+    n_trials: int | None = None  # type: ignore[assignment]
     budget: float | None = None  # full trainings, however they are spent: paused trials count for what they took
     prior: Any = None  # one or several earlier studies, by name or by a report's trials.csv, whose best come first
     n_jobs: int = 1  # workers

@@ -39,6 +39,8 @@ class HypermapSweeper(Sweeper):
         from ._confirm import again, wanted
         from ._sweep import Sweep  # Optuna takes a second to import, and Hydra imports this module at each start
 
+        assert self.config is not None, "Hydra sets up a sweeper before it sweeps"
+        assert self.hydra_context is not None
         sweep = Sweep(self.settings, self.config, self.hydra_context, self.task_function)
         if (asked := wanted(sweep.settings["confirm"])) is not None and asked.only is not None:
             again(sweep, asked, arguments)
