@@ -310,6 +310,15 @@ def test_the_interval_holds_the_true_rank_correlation_of_normal_scores():
     assert 0.9 < np.mean(held) < 0.99
 
 
+def test_the_interval_of_few_trials_that_agree_entirely_is_in_doubt():
+    """All of six in one order are not rare where the correlation is 0.9, of which Kendall's tau is 0.71."""
+    six = Agreement.of(1, np.arange(6.0), np.arange(6.0))
+    assert (six.tau, six.high) == (1.0, 1.0)
+    assert 0.5 < six.low < 0.71
+    opposed = Agreement.of(1, np.arange(6.0), -np.arange(6.0))
+    assert (opposed.low, opposed.high) == (-1.0, -six.low)
+
+
 def test_few_trials_say_nothing_for_certain():
     one = Agreement.of(1, np.array([1.0]), np.array([2.0]))
     assert math.isnan(one.tau)

@@ -68,7 +68,7 @@ def test_each_rung_has_kendalls_tau_with_the_last_score(direction):
 def test_from_where_trials_are_stopped_is_told():
     early = judged(early_scores(view_of(8, 1)))
     assert (early.level, early.advice) == ("ok", "Trials are stopped from epoch 1 on.")
-    assert early.figure == "epoch 1 ranks trials as the last does, Kendall's tau 1.00 (all pairs of 8 complete trials)"
+    assert early.figure == "epoch 1 ranks trials as the last does, Kendall's tau 1.00 (0.88 to 1.00, 8 complete trials)"
     backwards = view_of(8, 4, order=list(range(8))[::-1])
     late = judged(early_scores(backwards))
     assert late.advice == (

@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hypermap.search import watch as module
+from hypermap.search.schedule import SIZE
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.study import RESULT, Plan, connect, open_study
 from hypermap.search.watch import figure, heading, line, status, summary, watching
@@ -164,6 +165,9 @@ def test_what_pruning_saved_is_a_share_of_what_all_would_have_taken(plan):
     """Four trials of 30 epochs each stopped after 3: 108 of the 330 epochs of eleven."""
     assert f"saved {108 / 330:.0%}" in status(plan, TWELVE[:11], 0, 0.0)
     assert "saved" not in status(replace(plan, horizon=None), TWELVE, 0, 0.0)
+    shorter = trial(11, "pruned", 0.8, steps=3)
+    shorter.user_attrs[SIZE] = {"steps": 10, "trainings": 1 / 3}
+    assert f"saved {115 / 340:.0%}" in status(plan, [*TWELVE[:11], shorter], 0, 0.0)
     assert "saved" not in status(plan, TWELVE[:7], 0, 0.0)
 
 

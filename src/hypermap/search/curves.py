@@ -193,10 +193,10 @@ class Agreement:
         tau = min(1.0, max(-1.0, float((rises * ends).sum()) / untied)) if untied else 0.0
         if n < 5:
             return cls(step, n, tau, -1.0, 1.0)
-        if abs(tau) == 1:
-            return cls(step, n, tau, tau, tau)
         half = 1.96 * math.sqrt(0.437 / (n - 4))
-        return cls(step, n, tau, math.tanh(math.atanh(tau) - half), math.tanh(math.atanh(tau) + half))
+        most = 1 - 2 / (n * (n - 1))  # where all pairs agree: as if half of one did not, else nothing would be in doubt
+        middle = math.atanh(min(most, max(-most, tau)))
+        return cls(step, n, tau, min(tau, math.tanh(middle - half)), max(tau, math.tanh(middle + half)))
 
     @property
     def believed(self) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.search.schedule import Allowed
+from hypermap.search.schedule import Allowed, Size
 from hypermap.search.storage import shown
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
 from hypermap.search.study import (
@@ -184,8 +184,9 @@ def _aim(plan: Plan) -> str:
 
 def _saved(plan: Plan, ended: Sequence[FrozenTrial]) -> str:
     """The share of all training that pruning has saved; nothing, where that is none or unknown."""
-    saved = sum(max(0, (plan.horizon or 0) - (t.last_step or 0)) for t in ended if outcome(t) == "pruned")
-    whole = (plan.horizon or 0) * sum(outcome(trial) in ("complete", "pruned") for trial in ended)
+    steps = [(Size.of(t, plan.horizon).steps or 0, t) for t in ended if outcome(t) in ("complete", "pruned")]
+    saved = sum(max(0, all_ - (trial.last_step or 0)) for all_, trial in steps if outcome(trial) == "pruned")
+    whole = sum(all_ for all_, _ in steps)
     return f"pruning saved {saved / whole:.0%}" if saved else ""
 
 

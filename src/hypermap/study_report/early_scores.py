@@ -124,6 +124,4 @@ def _assumed(found: EarlyScores) -> str:
 def _figure(found: EarlyScores, rung: Agreement) -> str:
     count = many(rung.n, "complete trial")
     interval = f"{rung.low:.2f} to {rung.high:.2f}, {count}"
-    if rung.low == rung.high:  # of one order alone there is no such interval
-        interval = f"all pairs of {count}"
     return f"{found.label(rung)} ranks trials as the last does, Kendall's tau {rung.tau:.2f} ({interval})"
