@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from hypermap.errors import UserError
 from hypermap.search.mapped import nearest
 from hypermap.search.space import Parameter, Space
-from hypermap.search.study import completed, find
+from hypermap.search.study import find, ranked
 
 EACH = 3  # configurations that are taken of an earlier study
 
@@ -119,7 +119,7 @@ def _of_source(source: str, space: Space, own: str) -> Iterator[dict[str, Any]]:
             own_name = name if name in distributions else keys.get(name)
             if own_name is not None and (fitting := _fitting(distributions[own_name], value)) is not None:
                 params[own_name] = fitting
-        if params and params not in found:  # a trial that was measured again is there twice
+        if params and params not in found:  # in a file, a trial that was measured again is there twice
             found.append(params)
     yield from found[:EACH]
     if not found:
@@ -135,8 +135,7 @@ def _of_study(name: str) -> Iterator[dict[str, Any]]:
     if len(study.directions) > 1:
         yield from (dict(trial.params) for trial in study.best_trials)
         return
-    sign = -1 if study.direction.name == "MAXIMIZE" else 1
-    for trial in sorted(completed(study.get_trials(deepcopy=False)), key=lambda t: (sign * t.values[0], t.number)):
+    for trial in ranked(study.get_trials(deepcopy=False), maximizes=study.direction.name == "MAXIMIZE"):
         yield dict(trial.params)
 
 

@@ -473,19 +473,23 @@ def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.COMPLETE and outcome(trial) == "complete"]
 
 
-def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
-    """Return the best of the completed trials of one objective, by what they are `judged` by; the first of equals.
+def ranked(trials: Sequence[FrozenTrial], *, maximizes: bool) -> list[FrozenTrial]:
+    """Return the completed trials of one objective by what they are `judged` by, the best first; the first of equals.
 
-    Where some were measured again it is the one of those whose mean is best.
+    Those that were measured again come before the others, by their means.
     """
     sign = 1.0 if maximizes else -1.0
     measured = measurements(trials)
-    again = {number for number, own in measured.items() if len(own) > 1}
     every = [trial for own in measured.values() for trial in own]
     scores = judged({t.number: (t.values[0], t.intermediate_values.values()) for t in every}, sign)
     means = {number: fmean(scores[trial.number] for trial in own) for number, own in measured.items()}
-    number = max(again or measured, key=lambda number: (sign * means[number], -number), default=None)
-    return None if number is None else measured[number][0]
+    order = sorted(measured, key=lambda number: (len(measured[number]) < 2, -sign * means[number], number))
+    return [measured[number][0] for number in order]
+
+
+def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
+    """Return the first of the `ranked` trials, if any is complete."""
+    return next(iter(ranked(trials, maximizes=maximizes)), None)
 
 
 def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
