@@ -6,7 +6,7 @@ HYPERMAP_DATA=FOLDER python benchmarks/searches.py --set design --tasks digits -
 Every strategy searches each of `record.TASKS` with budgets of 5, 10, 20 and 40 full trainings, by five seeds. Epochs
 are counted as they are trained: a trial that is stopped after one of thirty costs a thirtieth of a training. A search
 picks the best of its complete trials by validation score, or the best there is where none is complete. `auto` picks as
-the project does: by the better half of their epochs, and by the mean where it measured its two best once more. "random,
+the project does: by the second half of their epochs, and by the mean where it measured its two best once more. "random,
 judged as auto" is random search that picks so, too. The pick is trained anew with five seeds that no search has used,
 the same for every configuration, and scored on the test rows, which no search sees, at the epoch that the project would
 keep.
@@ -183,7 +183,7 @@ def pick(tried: Sequence[Tried], judges: bool = False) -> Tried:
     """Return the best of the complete trials, of all where there are none.
 
     Args:
-        judges: as the project picks: by the better half of their epochs, and where some were repeated, among those.
+        judges: as the project picks: by the second half of their epochs, and where some were repeated, among those.
     """
     complete = {number: one for number, one in enumerate(tried) if one.complete}
     own = {number: [number] for number, one in complete.items() if one.repeats is None}
@@ -195,7 +195,7 @@ def pick(tried: Sequence[Tried], judges: bool = False) -> Tried:
         if one.repeats in own:
             own[one.repeats].append(number)
     again = [number for number, several in own.items() if len(several) > 1]
-    scores = judged({number: (one.best(1.0), one.scores) for number, one in complete.items()}, 1.0)
+    scores = judged({number: (one.best(1.0), dict(enumerate(one.scores))) for number, one in complete.items()}, 1.0)
     return tried[max(again or own, key=lambda number: statistics.fmean(scores[n] for n in own[number]))]
 
 

@@ -519,7 +519,7 @@ def test_the_two_best_are_trained_once_more_where_they_cannot_be_told_apart():
     search = Search(close, Ledger(20, horizon=STEPS)).run()
     repeated = {trial.user_attrs[REPEATS]: trial for trial in search.trials if REPEATS in trial.user_attrs}
     own = [trial for trial in search.complete if REPEATS not in trial.user_attrs]
-    best = sorted(own, key=lambda trial: -np.mean(sorted(trial.intermediate_values.values())[STEPS // 2 :]))[:2]
+    best = sorted(own, key=lambda trial: -np.mean(list(trial.intermediate_values.values())[STEPS // 2 :]))[:2]
     assert set(repeated) == {trial.number for trial in best}
     for number, again in repeated.items():
         assert again.params == search.trials[number].params

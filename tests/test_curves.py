@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader, Table, better_half, judged, rungs
+from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader, Table, judged, rungs, second_half
 
 RUNNING, PRUNED, COMPLETE = TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE
 
@@ -31,31 +31,33 @@ def read(trials: list[FrozenTrial], **settings) -> Table:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("count", [2, 5, 30])
-def test_the_better_half_of_reports(sign, count):
+def test_the_second_half_of_reports(sign, count):
     reports = np.random.default_rng(count).random(count)
-    best_first = np.sort(sign * reports)[::-1] * sign
-    expected = np.mean(best_first[: math.ceil(count / 2)])
-    assert better_half(best_first[0], [*reports, math.nan], sign) == pytest.approx(expected)
+    told = dict(reversed(list(enumerate([*reports, math.nan], 1))))
+    best = reports.max() if sign > 0 else reports.min()
+    assert second_half(best, told, sign) == pytest.approx(reports[count // 2 :].mean())
 
 
-def test_a_value_that_is_not_the_best_of_several_reports_has_no_better_half():
-    assert better_half(0.5, [0.4, 0.6], 1.0) is None  # the mean of two folds
-    assert better_half(0.4, [0.4, 0.6], 1.0) is None  # the worst, where more is better
-    assert better_half(0.7, [], 1.0) is None
-    assert better_half(0.7, [0.7], 1.0) is None
+def test_a_value_that_is_not_the_best_of_several_reports_has_no_second_half():
+    folds = {1: 0.4, 2: 0.6}
+    assert second_half(0.5, folds, 1.0) is None  # the mean of two folds
+    assert second_half(0.4, folds, 1.0) is None  # the worst, where more is better
+    assert second_half(0.7, {}, 1.0) is None
+    assert second_half(0.7, {1: 0.7}, 1.0) is None
 
 
-def test_trials_are_judged_by_their_better_halves_on_the_level_of_their_values():
-    curves = {0: (0.9, [0.7, 0.9]), 1: (0.8, [0.8, 0.75, 0.7, 0.1]), 2: (0.85, [])}
-    assert judged(curves, 1.0) == pytest.approx({0: 0.9 + 0.0125, 1: 0.775 + 0.0125, 2: 0.85})
+def test_trials_are_judged_by_their_second_halves_on_the_level_of_their_values():
+    curves = {0: (0.9, {1: 0.9, 2: 0.7}), 1: (0.8, {1: 0.1, 2: 0.8, 3: 0.75, 4: 0.8}), 2: (0.85, {})}
+    above = (0.9 - 0.7 + 0.8 - 0.775) / 2
+    assert judged(curves, 1.0) == pytest.approx({0: 0.7 + above, 1: 0.775 + above, 2: 0.85})
 
 
-def test_better_halves_rank_trials_that_are_about_as_good_where_the_luckiest_epochs_do_not():
+def test_second_halves_rank_trials_that_are_about_as_good_where_the_luckiest_epochs_do_not():
     rng = np.random.default_rng(0)
     truth = rng.normal(0.0, 1.0, 300)
     reports = truth[:, None] + rng.normal(0.0, 2.0, (300, 30))
     best = reports.max(1)
-    scores = judged({number: (best[number], reports[number]) for number in range(300)}, 1.0)
+    scores = judged({number: (best[number], dict(enumerate(reports[number]))) for number in range(300)}, 1.0)
     assert stats.kendalltau(list(scores.values()), truth)[0] > stats.kendalltau(best, truth)[0] + 0.1
 
 
@@ -169,7 +171,7 @@ def test_what_has_not_changed_is_not_read_again_and_what_has_is(monkeypatch):
 
 
 def simulated(rng: np.random.Generator, n: int = 2_000, gain: float = 3.0) -> tuple[np.ndarray, Table]:
-    """Scores at two rungs, normal together, of which the second is known of the better half by the first alone."""
+    """Scores at two rungs, normal together, of which the second is known of the second half by the first alone."""
     first = rng.standard_normal(n)
     second = gain + 0.6 * first + 0.5 * rng.standard_normal(n)
     gone_on = first > np.median(first)

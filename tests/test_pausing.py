@@ -597,7 +597,7 @@ def test_the_two_best_are_measured_again_with_seeds_of_their_own(large):
         assert trial.params == trials(large)[number].params
         assert trial.values != trials(large)[number].values
     measured = {number: own for number, own in measurements(trials(large)).items() if len(own) == 2}
-    means = {number: np.mean([trial.values for trial in own]) for number, own in measured.items()}  # of 2 steps, half
+    means = {number: np.mean([trial.values for trial in own]) for number, own in measured.items()}  # of 2 steps
     assert set(means) == set(again)
     assert best(trials(large), maximizes=False).number == min(means, key=means.get)
 

@@ -265,7 +265,7 @@ def test_whether_early_scores_tell_is_a_section_of_its_own(tmp_path, complete):
     if complete < 5:
         assert section.startswith("*look:* not known, 4 complete trials. Fewer than 5 complete trials do not tell")
     else:
-        assert section.startswith("*ok:* epoch 1 ranks trials as the last does, Kendall's tau 1.00 (all pairs of 8")
+        assert section.startswith("*ok:* epoch 1 ranks trials as the last does, Kendall's tau 1.00 (0.88 to 1.00, 8")
         assert "![" in section
     assert [rung["step"] for rung in record["early_scores"]["rungs"]] == [1, 2, 4, 8]
     assert "Do early scores tell?" in (tmp_path / "mine/report.html").read_text()
@@ -312,9 +312,9 @@ def test_a_trial_with_one_lucky_epoch_is_not_the_best_and_the_page_says_why(tmp_
         trial.values, trial.intermediate_values = [max(curve)], dict(enumerate(curve, 1))
     page, record = written(study(made), tmp_path)
     assert page.split("\n\n")[1].startswith("**Best objective 0.9100, trial 0:**")
-    assert "By its best epoch alone trial 1 would be ahead, with 0.9200; over the better half" in page
+    assert "By its best epoch alone trial 1 would be ahead, with 0.9200; over the second half" in page
     table = page.partition("## The best trials\n\n")[2].partition("\n\n")[0].splitlines()
-    assert table[0].startswith("| trial | objective | mean of its better half | ended |")
+    assert table[0].startswith("| trial | objective | mean of its second half | ended |")
     assert [row.split(" | ")[:3] for row in table[2:]] == [["| 0", "0.9100", "0.9033"], ["| 1", "0.9200", "0.8400"]]
     assert record["best"]["trial"] == 0
 

@@ -300,7 +300,7 @@ class _State:
         usable = self.table.complete & ~self.table.diverged & np.array([r is None for r in repeats], dtype=bool)
         sign = self.pruner.curves.final_sign if self.pruner.curves is not None else 1.0
         own = {int(i): self.trials[int(i)] for i in np.flatnonzero(usable)}
-        scores = judged({i: (t.values[0], t.intermediate_values.values()) for i, t in own.items()}, sign)
+        scores = judged({i: (t.values[0], t.intermediate_values) for i, t in own.items()}, sign)
         best = sorted(scores, key=lambda i: (-sign * scores[i], i))[:MEASURED_AGAIN]
         if any(repeat is not None for repeat in repeats):  # it has been settled who is measured again
             if sum(repeat is not None for repeat in repeats) >= MEASURED_AGAIN:

@@ -1,7 +1,7 @@
 """What trials have reported so far, what that says of their ends, and how well an early score ranks the last one."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,34 +20,34 @@ FLOOR = -1.0  # of a scaled score: how bad a bad trial is, says nothing of the g
 PRIOR_TAU, PRIOR_TRIALS = 0.7, 4.0  # what is believed of an early score before any trial is complete
 
 
-def better_half(value: float, reports: Iterable[float], sign: float) -> float | None:
-    """Return the mean of the better half of a complete trial's reports; None where its value is not the best of some.
+def second_half(value: float, reports: Mapping[int, float], sign: float) -> float | None:
+    """Return the mean of the second half of a complete trial's reports; None where its value is not the best of some.
 
     Args:
         value: the objective. It is not the best report where that is another figure, or over folds.
-        reports: of each epoch.
+        reports: by their steps.
         sign: 1 where higher is better, else -1.
     """
-    best_last = sorted(sign * report for report in reports if math.isfinite(report))
-    if len(best_last) < 2 or not math.isclose(best_last[-1], sign * value, rel_tol=1e-9):
+    told = [report for _, report in sorted(reports.items()) if math.isfinite(report)]
+    if len(told) < 2 or not math.isclose(max(sign * report for report in told), sign * value, rel_tol=1e-9):
         return None
-    half = best_last[len(best_last) // 2 :]
-    return sign * math.fsum(half) / len(half)
+    half = told[len(told) // 2 :]
+    return math.fsum(half) / len(half)
 
 
-def judged(trials: Mapping[int, tuple[float, Iterable[float]]], sign: float) -> dict[int, float]:
-    """Return what complete trials are judged by: the better half of their reports, on the level of their values.
+def judged(trials: Mapping[int, tuple[float, Mapping[int, float]]], sign: float) -> dict[int, float]:
+    """Return what complete trials are judged by: the second half of their reports, on the level of their values.
 
     The best of thirty epochs is partly luck, and of many trials that are about as good the luckiest has the best value:
-    on a few hundred validation rows it ranks them hardly at all, where the better half of their epochs does. By how
-    much values are above, in the mean, is added to each, so that they can be held against trials without epochs.
+    on a few hundred validation rows it ranks them hardly at all, where the mean of their later epochs does. By how much
+    values are above that, in the mean, is added to each, so that they can be held against trials without epochs.
 
     Args:
         trials: of each number the objective and the reports.
-        sign: as of `better_half`.
+        sign: as of `second_half`.
     """
     values = {number: value for number, (value, _) in trials.items()}
-    found = {number: better_half(value, reports, sign) for number, (value, reports) in trials.items()}
+    found = {number: second_half(value, reports, sign) for number, (value, reports) in trials.items()}
     halves = {number: half for number, half in found.items() if half is not None}
     above = math.fsum(values[number] - half for number, half in halves.items()) / max(1, len(halves))
     return values | {number: half + above for number, half in halves.items()}

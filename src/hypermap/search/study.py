@@ -481,7 +481,7 @@ def ranked(trials: Sequence[FrozenTrial], *, maximizes: bool) -> list[FrozenTria
     sign = 1.0 if maximizes else -1.0
     measured = measurements(trials)
     every = [trial for own in measured.values() for trial in own]
-    scores = judged({t.number: (t.values[0], t.intermediate_values.values()) for t in every}, sign)
+    scores = judged({t.number: (t.values[0], t.intermediate_values) for t in every}, sign)
     means = {number: fmean(scores[trial.number] for trial in own) for number, own in measured.items()}
     order = sorted(measured, key=lambda number: (len(measured[number]) < 2, -sign * means[number], number))
     return [measured[number][0] for number in order]

@@ -85,7 +85,7 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     lucky = max(completed(ended), key=lambda t: (t.values[0] if plan.maximizes else -t.values[0], -t.number))
     if len(measured) == 1 and lucky.values[0] != top.values[0]:
         lines.append(
-            f"(Trial {lucky.number} has a better best epoch, {figure(lucky.values[0])}, but is behind over the better "
+            f"(Trial {lucky.number} has a better best epoch, {figure(lucky.values[0])}, but is behind over the second "
             "half of its epochs, by which trials are judged.)"
         )
     if (plan.folder / str(top.number) / "params.yaml").exists():

@@ -79,7 +79,7 @@ def described(view: View, found: OverBaseline, thresholds: Thresholds) -> str:
         by_half = all(trial.number in view.halves for own in measured for trial in own)
         scores = view.halves if by_half else {trial.number: trial.values[0] for trial in view.completed}
         before, after = (fmean(scores[trial.number] for trial in own) for own in measured)
-        over = ", over the better half of their epochs" if by_half else ""
+        over = ", over the second half of their epochs" if by_half else ""
         said.append(
             f"**Gain over the baseline {figure(abs(after - before))}:** {name} {figure(before)} ({label}) and "
             f"{figure(after)} (trial {best.number}, the best){over}."

@@ -32,7 +32,7 @@ SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Headings, each with the checks that it answers and the pictures that it shows; one without any text is left out."""
 
-BETTER_HALF = "mean of its better half"  # column of what a trial is judged by
+SECOND_HALF = "mean of its second half"  # column of what a trial is judged by
 
 SEEDS = 3
 """Retrainings from which an interval is shown: that of two is wider than what the scores can be."""
@@ -99,7 +99,7 @@ def _headline(view: View) -> str:
     if len(measured) == 1 and (top := view.top(view.completed)) is not None and top.values[0] != best.values[0]:
         said += (
             f" By its best epoch alone trial {top.number} would be ahead, with {figure(top.values[0])}; over the "
-            "better half of their epochs, which is less a matter of luck, it is not."
+            "second half of their epochs, which is less a matter of luck, it is not."
         )
     if retrained := next((each for each in view.confirmed if each.trial == best.number and each.scores), None):
         mean = figure(sum(retrained.scores) / len(retrained.scores))
@@ -158,7 +158,7 @@ def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
         yield "None."
         return
     axes = [axis for axis in view.axes if any(axis.name in trial.params for trial in best)]
-    halves = (BETTER_HALF,) if view.halves else ()
+    halves = (SECOND_HALF,) if view.halves else ()
     header = ("trial", *view.objectives, *halves, "ended", "epochs", *(axis.key for axis in axes[:8]))
     epochs = trained(view)
     yield table(header, [_row(view, trial, axes[:8], epochs[trial.number]) for trial in best])

@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from hypermap.search.auto import BASELINE as PROPOSED_FIRST
-from hypermap.search.curves import better_half, judged
+from hypermap.search.curves import judged, second_half
 from hypermap.search.mapping import Mapping as Bijection
 
 CONFIRMATION = "-confirmation"  # ends the name of the study in which configurations of another were trained again
@@ -315,14 +315,14 @@ class View:
         """What complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
         if len(self.directions) > 1:
             return {trial.number: trial.values[0] for trial in self.completed}
-        return judged({trial.number: (trial.values[0], trial.reports.values()) for trial in self.completed}, self.sign)
+        return judged({trial.number: (trial.values[0], trial.reports) for trial in self.completed}, self.sign)
 
     @cached_property
     def halves(self) -> dict[int, float]:
-        """The mean of the better half of the epochs, by number, of those complete trials that are judged by it."""
+        """The mean of the second half of the epochs, by number, of those complete trials that are judged by it."""
         if len(self.directions) > 1:
             return {}
-        found = {t.number: better_half(t.values[0], t.reports.values(), self.sign) for t in self.completed}
+        found = {t.number: second_half(t.values[0], t.reports, self.sign) for t in self.completed}
         return {number: half for number, half in found.items() if half is not None}
 
     def top(self, trials: Iterable[Tried]) -> Tried | None:
