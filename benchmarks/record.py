@@ -502,7 +502,7 @@ def _set(configuration: Configuration, key: str, value: Any, *, add: bool) -> No
     around[int(last) if isinstance(around, list) else last] = copy.deepcopy(value)
 
 
-def _shipped(name: str, scheduler: str, *words: str, epochs: int = 30, test_rows: int | None = None) -> LiveTask:
+def shipped(name: str, scheduler: str, *words: str, epochs: int = 30, test_rows: int | None = None) -> LiveTask:
     """Return a task with a dense network, Adam and the space of conf/space/default.yaml."""
     options = (*words, "model=mlp", "optimizer=adam", f"scheduler={scheduler}", f"trainer.epochs={epochs}")
     machine_words = ("trainer.backend=native", "trainer.device=cpu")
@@ -512,18 +512,18 @@ def _shipped(name: str, scheduler: str, *words: str, epochs: int = 30, test_rows
 TASKS: dict[str, LiveTask] = {
     task.name: task
     for task in (
-        _shipped("digits", "constant", "data=digits"),
-        _shipped("mnist", "one_cycle", "data=mnist", "data.rows=8000", epochs=10, test_rows=TEST_ROWS),
-        _shipped("fashion_mnist", "cosine", "data=fashion_mnist", "data.rows=8000", epochs=10, test_rows=TEST_ROWS),
-        _shipped("adult", "constant", "data=adult", "data.rows=8000", epochs=20, test_rows=TEST_ROWS),
-        _shipped("bank_marketing", "one_cycle", "data=bank_marketing"),
-        _shipped("wine_quality", "cosine", "data=wine_quality"),
-        _shipped("wine_quality_regression", "constant", "data=wine_quality", "data.task=regression"),
-        _shipped("california_housing", "one_cycle", "data=california_housing", "data.rows=8000"),
-        _shipped("german_credit", "cosine", "data=german_credit"),
-        _shipped("titanic", "constant", "data=titanic"),
-        _shipped("breast_cancer", "one_cycle", "data=breast_cancer"),
-        _shipped("diabetes", "cosine", "data=diabetes"),
+        shipped("digits", "constant", "data=digits"),
+        shipped("mnist", "one_cycle", "data=mnist", "data.rows=8000", epochs=10, test_rows=TEST_ROWS),
+        shipped("fashion_mnist", "cosine", "data=fashion_mnist", "data.rows=8000", epochs=10, test_rows=TEST_ROWS),
+        shipped("adult", "constant", "data=adult", "data.rows=8000", epochs=20, test_rows=TEST_ROWS),
+        shipped("bank_marketing", "one_cycle", "data=bank_marketing"),
+        shipped("wine_quality", "cosine", "data=wine_quality"),
+        shipped("wine_quality_regression", "constant", "data=wine_quality", "data.task=regression"),
+        shipped("california_housing", "one_cycle", "data=california_housing", "data.rows=8000"),
+        shipped("german_credit", "cosine", "data=german_credit"),
+        shipped("titanic", "constant", "data=titanic"),
+        shipped("breast_cancer", "one_cycle", "data=breast_cancer"),
+        shipped("diabetes", "cosine", "data=diabetes"),
     )
 }
 
