@@ -182,13 +182,16 @@ def test_what_a_choice_leaves_idle_makes_no_two_points_of_one():
 # The first trials.
 
 
-def test_the_first_trial_is_the_baseline_to_the_last_bit_and_the_next_are_the_prior():
+def test_the_first_trial_is_the_baseline_to_the_last_bit_and_the_next_is_the_best_of_the_prior():
     baseline = {"lr": 0.01, "width": 100, "keep": 0.9}  # no power of two, but what a person has
     prior = [{"lr": 0.003, "width": 64, "keep": 0.97}, {"lr": 0.1}]
-    study = search(Auto(0, MAPPED, MAPPINGS, baseline, prior), MAPPED, lambda p: p["lr"], 4)
+    study = search(Auto(0, MAPPED, MAPPINGS, baseline, prior), MAPPED, lambda p: p["lr"], 40)
     assert [trial.params for trial in study.trials[:2]] == [baseline, prior[0]]
-    assert study.trials[2].params["lr"] == 0.1
-    assert [trial.user_attrs[PROPOSED] for trial in study.trials] == [BASELINE, PRIOR, PRIOR, SPACE]
+    assert [trial.user_attrs[PROPOSED] for trial in study.trials[:4]] == [BASELINE, PRIOR, SPACE, SPACE]
+    later = [trial for trial in study.trials[2:] if trial.user_attrs[PROPOSED] == PRIOR]
+    assert later[0].params["lr"] == pytest.approx(0.1)  # the other comes when its turn does, and then their neighbours
+    assert len(later) > 1
+    assert later[1].params["lr"] not in (0.003, 0.1)
 
 
 def test_what_a_baseline_lacks_is_in_the_middle_or_the_first_choice():

@@ -59,6 +59,7 @@ class Training(Application):
         self.study = ""
         self.menu = MENU
         self.snapshot: versions.Snapshot | None = None
+        self.said: set[str] = set()  # why trials train by themselves
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Hold a configuration to the rules of a single run."""
@@ -152,7 +153,9 @@ class Training(Application):
             end(of[asked], lambda: _objectives(asked.configuration, run(), of[asked].trial))
 
         def say(asked: Asked, reason: str) -> None:
-            print(f"Trial {of[asked].trial.number} trains by itself: {reason}", flush=True)
+            if reason not in self.said:  # by this worker
+                self.said.add(reason)
+                print(f"Trial {of[asked].trial.number} trains by itself, as others may: {reason}", flush=True)
 
         train_together(list(of), tell, ended, say)
 

@@ -68,7 +68,7 @@ class Shown:
 class Auto(BaseSampler):
     """Proposes by one of several members, drawn by shares that follow what each has brought.
 
-    - The first trial is the baseline, as far as it lies in the space; the next are the best of earlier studies, if any.
+    - The first trial is the baseline, as far as it lies in the space; the next is the best of earlier studies, if any.
     - ``space-filling``: the point of a scrambled Sobol sequence that belongs to the trial's number. It has half of the
       proposals: the others go where early scores are good, and where those mislead it is what is left.
     - ``model``: the point with the largest expected improvement, by a Gaussian process over what each trial is expected
@@ -76,6 +76,7 @@ class Auto(BaseSampler):
       paused early counts for as much as early scores have proved to say. Trials that have shown nothing yet are
       believed to get what is predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization").
     - ``neighbours``: one of the best with a few parameters moved a little.
+    - ``prior``: the others of the best of earlier studies, then their neighbours.
     - ``tpe``: the ratio of two kernel density estimates (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
       Optimization"), of all parameters together as in BOHB (Falkner et al. 2018).
 
@@ -158,7 +159,7 @@ class Auto(BaseSampler):
 
     def _propose(self, study: Study, trial: FrozenTrial, cube: Cube) -> tuple[str, Array]:
         number = trial.number
-        if number == 0 or number <= len(self._prior):
+        if number == 0 or (number == 1 and self._prior):
             by = PRIOR if number else BASELINE if self._baseline else SPACE
             return by, _start(cube, self._given(number))
         rng = np.random.default_rng([self._seed, number])
@@ -171,7 +172,9 @@ class Auto(BaseSampler):
         if member == SPACE:
             point = cube.snapped(np.array([sobol(len(cube), self._seed, number)]))[0]
         elif member == PRIOR:
-            point = _neighbours(cube, np.array([_start(cube, p) for p in self._prior]), rng, 1)[0]
+            starts = cube.snapped(np.array([_start(cube, params) for params in self._prior]))
+            new = [point for point in starts if np.round(point, 6).tobytes() not in shown.tried]
+            point = new[0] if new else _neighbours(cube, starts, rng, 1)[0]
         elif member == NEAR:
             point = _fresh(_near(cube, shown, rng), shown)[0]
         else:
@@ -181,10 +184,10 @@ class Auto(BaseSampler):
         return member, _fresh(np.concatenate([point[None], instead]), shown)[0]
 
     def _given(self, number: int) -> Mapping[str, Any]:
-        """Return the values that a trial has whatever came of others: the baseline's, or those of an earlier study."""
+        """Return the values that a trial has whatever came of others: the baseline's, or an earlier study's best."""
         if number == 0:
             return self._baseline or {}
-        return self._prior[number - 1] if number <= len(self._prior) else {}
+        return self._prior[0] if number == 1 and self._prior else {}
 
     def _shown(self, study: Study, trials: Sequence[FrozenTrial], cube: Cube, rng: np.random.Generator) -> Shown:
         trials = [t for t in trials if t.params or t.state != TrialState.WAITING]
