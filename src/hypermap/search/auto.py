@@ -170,7 +170,8 @@ class Auto(BaseSampler):
             shares = portfolio(shown.by, shown.scores, prior=bool(self._prior))
             member = str(rng.choice(list(shares), p=list(shares.values())))
         if member == SPACE:
-            point = cube.snapped(np.array([sobol(len(cube), self._seed, number)]))[0]
+            place = number - bool(self._prior)  # as without, so that what an earlier study misleads costs its own trial
+            point = cube.snapped(np.array([sobol(len(cube), self._seed, place)]))[0]
         elif member == PRIOR:
             starts = cube.snapped(np.array([_start(cube, params) for params in self._prior]))
             new = [point for point in starts if np.round(point, 6).tobytes() not in shown.tried]

@@ -224,7 +224,7 @@ def _shaking(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None
     if len(view.completed) < 2:
         return Finding(f"{what} {moves:.2g}")
     second = view.ranking[1]
-    gap = abs(best.values[0] - second.values[0])
+    gap = abs(view.judged[best.number] - view.judged[second.number])
     numbers |= {"second": second.number, "gap": gap}
     figure = f"{what} {moves:.2g}, lead over trial {second.number} {gap:.2g}"
     retrained = {entry.trial for entry in view.confirmed if len(entry.scores) > 1}
