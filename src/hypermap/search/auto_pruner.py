@@ -310,17 +310,20 @@ class _State:
         if len(best) < MEASURED_AGAIN:
             return []
         lead = abs(scores[best[0]] - scores[best[1]])
-        if lead > TOLD_APART * max(_shake(self.trials[i]) for i in best):
+        if lead > TOLD_APART * max(_shake(self.trials[i]) for i in best) and not self._at_work():  # who may come closer
             return []
         return [self.trials[i].number for i in best]
 
-    def measure_again(self) -> Decision | None:
-        """Train one of the best once more, where all else is done."""
-        at_work = any(
+    def _at_work(self) -> bool:
+        """Return whether somebody trains a trial that measures no other once more."""
+        return any(
             trial.state == TrialState.RUNNING and not allowed.paused and REPEATS not in trial.user_attrs
             for trial, allowed in zip(self.trials, self.allowed, strict=True)
         )
-        if at_work or not self.again or self.ledger.hurry:
+
+    def measure_again(self) -> Decision | None:
+        """Train one of the best once more, where all else is done."""
+        if self._at_work() or not self.again or self.ledger.hurry:
             return None
         until = self.ledger.within(Size(self.ledger.horizon), 0, None, self.whole)
         return None if until == 0 else Decision(None, Allowed(until), repeats=self.again[0])
