@@ -537,6 +537,19 @@ def test_a_winner_that_is_ahead_by_far_is_not_measured_again_and_the_budget_is_m
     assert values[0] > values[1]
 
 
+def test_the_trainings_that_measure_again_are_kept_while_another_trial_may_come_close_to_the_leader():
+    flat = [[0.9 - 0.02 * number] * STEPS for number in range(17)]
+    ledger, everyone = Ledger(20, horizon=STEPS), range(18)
+    running = trials_of(*flat, [], complete=everyone[:-1], allowed={17: Allowed()})
+    assert ledger.left(running) == 2
+    assert pruner().decide(running, ledger) is None
+    ended = trials_of(*flat, [0.1] * STEPS, complete=everyone)
+    assert ledger.left(ended) == 2
+    assert pruner().decide(ended, ledger).repeats is None  # the leader is ahead by far: they go to others
+    close = trials_of(*flat, [0.9] * STEPS, complete=everyone)
+    assert pruner().decide(close, ledger).repeats == 0
+
+
 @pytest.mark.parametrize("budget", [5, 10])
 def test_a_small_budget_has_nothing_to_spare_for_it(budget):
     search = Search(close, Ledger(budget, horizon=STEPS)).run()

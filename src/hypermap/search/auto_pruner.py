@@ -78,9 +78,8 @@ class AutoPruner(BasePruner):
         self.baseline = baseline
         self.pauses = pauses
         self.curves = curves
-        self._charged: dict[
-            int, tuple[Allowed, float]
-        ] = {}  # by the id of a trial that has ended, which stays as it is
+        # By the id of a trial that has ended, which stays as it is.
+        self._charged: dict[int, tuple[Allowed, float]] = {}
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should end at its last reported step, in a study that pauses none."""
