@@ -82,7 +82,7 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     # null: each cell of a grid once; with a budget as many as it is good for; else 20
     n_trials: int | None = None  # type: ignore[assignment]
     budget: float | None = None  # full trainings, however they are spent: paused trials count for what they took
-    prior: Any = None  # one or several earlier studies, by name or by a report's trials.csv, whose best come first
+    prior: Any = None  # one or several earlier studies, by name or by a report's trials.csv, whose best comes first
     n_jobs: int = 1  # workers
     stack: Any = 1  # trials that a worker runs at once, where the application can; auto: as many as pay
     max_failure_rate: float = 1.0  # of the finished trials; three equal errors in a row end a sweep in any case
