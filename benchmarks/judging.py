@@ -24,6 +24,7 @@ import numpy as np
 from hypermap.errors import run
 from hypermap.search.curves import second_half
 from record import LiveTask, shipped
+from searches import test_scores
 
 CONFIGURATIONS, RETRAININGS, AMONG, DRAWS = 150, 3, 20, 2000
 
@@ -76,10 +77,9 @@ def losses(task: LiveTask) -> dict[str, float]:
     curves = sign * task.train(configurations, range(CONFIGURATIONS)).validation
     tests = []
     for first in range(1, RETRAININGS + 1):
-        again = task.train(configurations, range(1000 * first, 1000 * first + CONFIGURATIONS))
-        pairs = zip(again.test, again.best_epoch, strict=True)
-        tests.append([sign * row[kept - 1] if kept else np.nan for row, kept in pairs])
-    worth = np.array(tests)
+        seeds = range(1000 * first, 1000 * first + CONFIGURATIONS)
+        tests.append(test_scores(task, configurations, seeds))
+    worth = sign * np.array(tests, dtype=float)  # NaN of one that diverged
     whole = ~np.isnan(curves).any(1) & ~np.isnan(worth).any(0)
     curves, worth = curves[whole], worth[:, whole]
     mean = worth.mean(0)

@@ -47,7 +47,7 @@ import torch
 
 from hypermap.errors import UserError, run
 from hypermap.files import write_json, write_text
-from hypermap.search.curves import judged
+from hypermap.search.curves import ranked
 from hypermap.search.study import derived_seed
 from outside import TOOLS
 from outside_search import Outside, outside_strategies
@@ -186,17 +186,12 @@ def pick(tried: Sequence[Tried], judges: bool = False) -> Tried:
         judges: as the project picks: by the second half of their epochs, and where some were repeated, among those.
     """
     complete = {number: one for number, one in enumerate(tried) if one.complete}
-    own = {number: [number] for number, one in complete.items() if one.repeats is None}
-    if not own:
-        return max(tried, key=lambda one: one.best(1.0))
-    if not judges:
-        return tried[max(own, key=lambda number: tried[number].best(1.0))]
-    for number, one in complete.items():
-        if one.repeats in own:
-            own[one.repeats].append(number)
-    again = [number for number, several in own.items() if len(several) > 1]
-    scores = judged({number: (one.best(1.0), dict(enumerate(one.scores))) for number, one in complete.items()}, 1.0)
-    return tried[max(again or own, key=lambda number: statistics.fmean(scores[n] for n in own[number]))]
+    repeats = {number: one.repeats for number, one in complete.items() if one.repeats is not None}
+    own = [one for number, one in complete.items() if number not in repeats]
+    if not judges or not own:
+        return max(own or tried, key=lambda one: one.best(1.0))
+    told = {number: (one.best(1.0), dict(enumerate(one.scores))) for number, one in complete.items()}
+    return tried[ranked(told, repeats, 1.0)[0]]
 
 
 @dataclass(frozen=True)

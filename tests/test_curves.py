@@ -171,7 +171,7 @@ def test_what_has_not_changed_is_not_read_again_and_what_has_is(monkeypatch):
 
 
 def simulated(rng: np.random.Generator, n: int = 2_000, gain: float = 3.0) -> tuple[np.ndarray, Table]:
-    """Scores at two rungs, normal together, of which the second is known of the second half by the first alone."""
+    """Scores at two rungs, normal together, of which the second is known of the better half by the first alone."""
     first = rng.standard_normal(n)
     second = gain + 0.6 * first + 0.5 * rng.standard_normal(n)
     gone_on = first > np.median(first)

@@ -79,6 +79,7 @@ def test_a_sweep_of_stacks_leaves_what_one_of_single_trials_does_and_repeats(pro
     reason = "no other of these has its network, data and batch size, or can be trained by the same backend"
     said = [f"Trial {number} trains by itself, as others may: {reason}" in out for number in by_itself]
     assert 1 <= sum(said) <= 2, "once by each worker"
+    assert out.count("trains by itself") == sum(said), "and of no other trial"
     stacked = [trial for trial in complete if trial.number not in by_itself]
     backends = {trial.user_attrs["result"]["backend"] for trial in stacked}
     assert backends == {"native"} if why_no_compiler() is None else backends <= {"batched", "vmap", "eager"}

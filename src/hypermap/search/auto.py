@@ -174,8 +174,8 @@ class Auto(BaseSampler):
             point = cube.snapped(np.array([sobol(len(cube), self._seed, place)]))[0]
         elif member == PRIOR:
             starts = cube.snapped(np.array([_start(cube, params) for params in self._prior]))
-            new = [point for point in starts if np.round(point, 6).tobytes() not in shown.tried]
-            point = new[0] if new else _neighbours(cube, starts, rng, 1)[0]
+            new = _new(starts, shown)
+            point = new[0] if len(new) else _neighbours(cube, starts, rng, 1)[0]
         elif member == NEAR:
             point = _fresh(_near(cube, shown, rng), shown)[0]
         else:
@@ -277,10 +277,15 @@ def _reflected(points: Array) -> Array:
     return np.asarray(np.clip(np.where(points > 1, 2 - points, points), 0.0, 1.0))
 
 
+def _new(candidates: Array, shown: Shown) -> Array:
+    """Return the candidates that are no trial's point."""
+    return np.asarray(candidates[[row.tobytes() not in shown.tried for row in np.round(candidates, 6)]])
+
+
 def _fresh(candidates: Array, shown: Shown) -> Array:
     """Return the candidates that are no trial's point; all, if none is left."""
-    new = np.array([row.tobytes() not in shown.tried for row in np.round(candidates, 6)], dtype=bool)
-    return candidates[new] if new.any() else candidates
+    new = _new(candidates, shown)
+    return new if len(new) else candidates
 
 
 def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:

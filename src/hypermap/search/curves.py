@@ -53,6 +53,26 @@ def judged(trials: Mapping[int, tuple[float, Mapping[int, float]]], sign: float)
     return values | {number: half + above for number, half in halves.items()}
 
 
+def ranked(
+    trials: Mapping[int, tuple[float, Mapping[int, float]]], repeats: Mapping[int, int], sign: float
+) -> list[int]:
+    """Return the numbers of complete trials, the best first by what they are `judged` by, and the first of equals.
+
+    Those that were measured again come before the others, by their means.
+
+    Args:
+        trials, sign: as of `judged`.
+        repeats: of those of them that measure another again, which one that is; they have no place of their own.
+    """
+    measured = {number: [number] for number in trials if number not in repeats}
+    for number, of in repeats.items():
+        if of in measured:
+            measured[of].append(number)
+    scores = judged(trials, sign)
+    means = {number: math.fsum(scores[n] for n in own) / len(own) for number, own in measured.items()}
+    return sorted(measured, key=lambda number: (len(measured[number]) < 2, -sign * means[number], number))
+
+
 def rungs(horizon: int) -> list[int]:
     """Return the steps at which trials are compared: 1, 2, 4, 8, … and the last."""
     steps = [2**k for k in range(horizon.bit_length()) if 2**k * CLOSE <= horizon]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import optuna
@@ -25,7 +24,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError, near
 from hypermap.files import write_json
-from hypermap.search.curves import CurveReader, judged
+from hypermap.search import curves
+from hypermap.search.curves import CurveReader
 from hypermap.search.schedule import (
     PROPOSED,
     REPEATS,
@@ -474,22 +474,22 @@ def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def ranked(trials: Sequence[FrozenTrial], *, maximizes: bool) -> list[FrozenTrial]:
-    """Return the completed trials of one objective by what they are `judged` by, the best first; the first of equals.
-
-    Those that were measured again come before the others, by their means.
-    """
-    sign = 1.0 if maximizes else -1.0
-    measured = measurements(trials)
-    every = [trial for own in measured.values() for trial in own]
-    scores = judged({t.number: (t.values[0], t.intermediate_values) for t in every}, sign)
-    means = {number: fmean(scores[trial.number] for trial in own) for number, own in measured.items()}
-    order = sorted(measured, key=lambda number: (len(measured[number]) < 2, -sign * means[number], number))
-    return [measured[number][0] for number in order]
+    """Return the completed trials of one objective, the best first: see `hypermap.search.curves.ranked`."""
+    own = {trial.number: trial for trial in completed(trials)}
+    repeats = {number: trial.user_attrs[REPEATS] for number, trial in own.items() if REPEATS in trial.user_attrs}
+    told = {number: (trial.values[0], trial.intermediate_values) for number, trial in own.items()}
+    return [own[number] for number in curves.ranked(told, repeats, 1.0 if maximizes else -1.0)]
 
 
 def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
     """Return the first of the `ranked` trials, if any is complete."""
     return next(iter(ranked(trials, maximizes=maximizes)), None)
+
+
+def luckiest(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
+    """Return the completed trial of the best value, whatever else it reported; the first of equals."""
+    sign = 1.0 if maximizes else -1.0
+    return max(completed(trials), key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
 
 
 def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
@@ -527,9 +527,8 @@ def reached(plan: Plan, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The trial of the best value, where that is as good as the sweep's target."""
     if plan.target is None or len(plan.directions) != 1:
         return None
-    sign = 1.0 if plan.maximizes else -1.0
-    top = max(completed(trials), key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
-    return None if top is None or sign * top.values[0] < sign * plan.target else top
+    found, sign = luckiest(trials, maximizes=plan.maximizes), 1.0 if plan.maximizes else -1.0
+    return None if found is None or sign * found.values[0] < sign * plan.target else found
 
 
 def failure(plan: Plan, trials: Sequence[FrozenTrial]) -> str | None:

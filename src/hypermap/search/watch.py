@@ -20,9 +20,9 @@ from hypermap.search.study import (
     RESULT,
     Plan,
     best,
-    completed,
     connect,
     finished,
+    luckiest,
     measurements,
     outcome,
     reached,
@@ -82,8 +82,8 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     measured = [trial.values[0] for trial in measurements(ended)[top.number]]
     again = f" (mean of {len(measured)} trainings)" if len(measured) > 1 else ""
     lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {figure(fmean(measured))}{again}: {values(plan, top)}")
-    lucky = max(completed(ended), key=lambda t: (t.values[0] if plan.maximizes else -t.values[0], -t.number))
-    if len(measured) == 1 and lucky.values[0] != top.values[0]:
+    lucky = luckiest(ended, maximizes=plan.maximizes)
+    if len(measured) == 1 and lucky is not None and lucky.values[0] != top.values[0]:
         lines.append(
             f"(Trial {lucky.number} has a better best epoch, {figure(lucky.values[0])}, but is behind over the second "
             "half of its epochs, by which trials are judged.)"

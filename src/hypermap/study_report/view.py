@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from hypermap.search.auto import BASELINE as PROPOSED_FIRST
-from hypermap.search.curves import judged, second_half
+from hypermap.search.curves import judged, ranked, second_half
 from hypermap.search.mapping import Mapping as Bijection
 
 CONFIRMATION = "-confirmation"  # ends the name of the study in which configurations of another were trained again
@@ -289,19 +288,14 @@ class View:
     def ranking(self) -> list[Tried]:
         """The trials that have a score, the best first: complete ones before pruned ones, and equals by number.
 
-        Complete ones are ranked by what they are judged by. Where some were measured again, those come first, by their
-        mean; what measures them again is left out.
+        For complete ones see `hypermap.search.curves.ranked`.
         """
-        own = [trial for trial in self.ended if trial.repeats is None]
-        scored = [(trial, score) for trial in own if (score := self.score(trial)) is not None]
-
-        def place(pair: tuple[Tried, float]) -> tuple[bool, bool, float, int]:
-            trial, score = pair
-            measured = self.measured(trial)
-            mean = fmean(self.judged[trial.number] for trial in measured) if measured else score
-            return trial.outcome != "complete", len(measured) < 2, -self.sign * mean, trial.number
-
-        return [trial for trial, _ in sorted(scored, key=place)]
+        complete = {trial.number: trial for trial in self.completed}
+        repeats = {number: trial.repeats for number, trial in complete.items() if trial.repeats is not None}
+        others = [trial for trial in self.ended if trial.outcome != "complete" and trial.repeats is None]
+        scored = [(-self.sign * score, t.number, t) for t in others if (score := self.score(t)) is not None]
+        best_first = ranked(self._told, repeats, self.sign)
+        return [*(complete[number] for number in best_first), *(t for *_, t in sorted(scored, key=lambda s: s[:2]))]
 
     def measured(self, trial: Tried) -> list[Tried]:
         """Return a complete trial and those that measured it again; none if it is not complete."""
@@ -310,19 +304,21 @@ class View:
         several = len(self.directions) > 1
         return [trial, *(t for t in self.completed if t.repeats == trial.number and not several)]
 
+    @property
+    def _told(self) -> dict[int, tuple[float, Mapping[int, float]]]:
+        """Each complete trial's first objective and its reports, which say nothing of several objectives."""
+        alone = len(self.directions) == 1
+        return {trial.number: (trial.values[0], trial.reports if alone else {}) for trial in self.completed}
+
     @cached_property
     def judged(self) -> dict[int, float]:
         """What complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
-        if len(self.directions) > 1:
-            return {trial.number: trial.values[0] for trial in self.completed}
-        return judged({trial.number: (trial.values[0], trial.reports) for trial in self.completed}, self.sign)
+        return judged(self._told, self.sign)
 
     @cached_property
     def halves(self) -> dict[int, float]:
         """The mean of the second half of the epochs, by number, of those complete trials that are judged by it."""
-        if len(self.directions) > 1:
-            return {}
-        found = {t.number: second_half(t.values[0], t.reports, self.sign) for t in self.completed}
+        found = {number: second_half(*told, self.sign) for number, told in self._told.items()}
         return {number: half for number, half in found.items() if half is not None}
 
     def top(self, trials: Iterable[Tried]) -> Tried | None:
