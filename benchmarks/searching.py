@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from hypermap.search.auto import Auto
 from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.curves import CurveReader
+from hypermap.search.earlier import EACH, EarlierStudy
 from hypermap.search.mapped import Mapped
 from hypermap.search.mapping import Mapping as Bijection
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Ledger
@@ -35,7 +36,7 @@ class Problem:
         distributions: natural ones, by name.
         mappings: bijections to where parameters are searched, by name.
         baseline: the configuration that a person has; None: nobody knows one.
-        prior: configurations that earlier studies found best; only `auto` takes them.
+        prior: earlier studies; only `auto` takes them.
         lookahead: whether a search may ask for more steps than it then counts, so that trainings come in larger pieces.
     """
 
@@ -44,7 +45,7 @@ class Problem:
     distributions: Mapping[str, BaseDistribution]
     mappings: Mapping[str, Bijection] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
-    prior: Sequence[Mapping[str, Any]] = ()
+    prior: Sequence[EarlierStudy] = ()
     lookahead: bool = False
 
 
@@ -75,6 +76,14 @@ class Tried:
     def best(self, sign: float) -> float:
         """Return the best score times `sign`."""
         return max((sign * score for score in self.scores if math.isfinite(score)), default=-math.inf)
+
+
+def as_earlier(tried: Sequence[Tried], sign: float) -> EarlierStudy:
+    """Return what a search hands on to a later one; `sign` is 1 where a higher score is better."""
+    scored = [(dict(one.params), one.best(sign)) for one in tried]
+    complete = [pair for one, pair in zip(tried, scored, strict=True) if one.complete]
+    complete.sort(key=lambda pair: -pair[1])
+    return EarlierStudy(tuple(params for params, _ in complete[:EACH]), tuple(scored))
 
 
 Searching = Generator[Request, Sequence[float], list[Tried]]

@@ -33,8 +33,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from hypermap.search.earlier import EACH, EarlierStudy
 from hypermap.search.numbered import from_unit
-from searching import STRATEGIES, Clock, Problem, Strategy
+from hypermap.search.unit_cube import Cube
+from searching import STRATEGIES, Clock, Problem, Strategy, Tried, as_earlier
 
 DESIGN = (
     "7593", "34539", "146212", "167149", "189354", "189908",
@@ -46,6 +48,8 @@ DESIGN = (
 EPOCHS = 50  # of a full training
 TRAININGS = 50  # of random search
 BUDGET = 2 * TRAININGS * EPOCHS  # epochs after which a goal counts as not reached
+EARLIER_TRAININGS = 20  # of an earlier study
+EARLIER_SEED = 1000  # is added to the seed of a search for that of the earlier one
 # Of the pool's distribution (Metz et al. 2020, "Using a thousand optimization tasks to learn hyperparameter search
 # strategies"), with 1 - beta in place of beta.
 ADAM = {
@@ -134,39 +138,61 @@ def random_search(best: np.ndarray) -> float:
     return float(np.median([rng.choice(best, TRAININGS, replace=False).max() for _ in range(1000)]))
 
 
-def priors(task: Task, kind: str | None, seed: int) -> list[dict[str, Any]]:
-    """Return what an earlier study would hand on: three of 100 random configurations, the best or of the worst half.
+def earlier(task: Task, kind: str | None, seed: int) -> list[EarlierStudy]:
+    """Return what there was before: a search of a task by the default strategy, or a study that knows it all wrong.
 
-    The worst half's are drawn at random, as the best of a task that has nothing in common with this one would be.
+    The latter has 100 random configurations and is sure that all gets better towards one of the worst half.
     """
     if kind is None:
         return []
+    if kind != "misleading":
+        return [as_earlier(search(task, seed + EARLIER_SEED), 1.0 if task.direction == "maximize" else -1.0)]
     rng = np.random.default_rng([seed, 7])
     known = [_random_configuration(task.distributions, rng) for _ in range(100)]
     task.begin()
     sign = 1 if task.direction == "maximize" else -1
     finals = [max([sign * v for v in task.curve(params) if math.isfinite(v)], default=-math.inf) for params in known]
-    order = np.argsort(-np.array(finals))
-    chosen = order[:3] if kind == "good" else rng.choice(order[50:], 3, replace=False)
-    return [known[int(i)] for i in chosen]
+    points = Cube(task.distributions, {})
+    at = np.array([points.point(params) for params in known])
+    centre = at[rng.choice(np.argsort(finals)[:50])]
+    scores = -((at - centre) ** 2 * rng.exponential(size=len(centre))).sum(1)
+    order = np.argsort(-scores)
+    best = tuple(known[int(k)] for k in order[:EACH])
+    return [EarlierStudy(best, tuple((known[int(k)], float(scores[k])) for k in order))]
+
+
+def search(task: Task, seed: int) -> list[Tried]:
+    """Return the trials of the default strategy with `EARLIER_TRAININGS`."""
+    task.begin()
+    problem = Problem(task.direction, EPOCHS, task.distributions)
+    steps = next(s for s in STRATEGIES if s.name == "auto").begin(problem, seed, EARLIER_TRAININGS * EPOCHS)
+    curves: dict[int, Sequence[float]] = {}
+    answer: Sequence[float] | None = None
+    while True:
+        try:
+            request = next(steps) if answer is None else steps.send(answer)
+        except StopIteration as end:
+            return list(end.value)
+        if request.number not in curves:
+            curves[request.number] = task.curve(dict(request.params))
+        answer = curves[request.number][: request.until]
 
 
 def _random_configuration(space: dict[str, BaseDistribution], rng: np.random.Generator) -> dict[str, Any]:
     return {name: from_unit(distribution, float(rng.random())) for name, distribution in space.items()}
 
 
-def epochs_to_goal(task: Task, strategy: Strategy, seed: int, clock: Clock, prior: str | None = None) -> int:
+def epochs_to_goal(task: Task, strategy: Strategy, seed: int, clock: Clock, prior: Sequence[EarlierStudy] = ()) -> int:
     """Return the epochs that a strategy trains until the task's goal is reached; the budget if it is not."""
-    earlier = priors(task, prior, seed)
     task.begin()
     sign = 1 if task.direction == "maximize" else -1
-    search = strategy.begin(Problem(task.direction, EPOCHS, task.distributions, prior=earlier), seed, BUDGET)
+    steps = strategy.begin(Problem(task.direction, EPOCHS, task.distributions, prior=prior), seed, BUDGET)
     curves: dict[int, Sequence[float]] = {}
     reached: dict[int, int] = {}
     answer: Sequence[float] | None = None
     while sum(reached.values()) < BUDGET:
         try:
-            request = clock.advance(search, answer)
+            request = clock.advance(steps, answer)
         except StopIteration:
             break
         if request.number not in curves:
@@ -183,10 +209,20 @@ def epochs_to_goal(task: Task, strategy: Strategy, seed: int, clock: Clock, prio
     return BUDGET
 
 
-def speed(task: Task, strategy: Strategy, seeds: Sequence[int], clock: Clock, prior: str | None = None) -> float:
-    """Return random search's epochs over the strategy's, the median over seeds."""
-    epochs = [epochs_to_goal(task, strategy, seed, clock, prior) for seed in seeds]
-    return TRAININGS * EPOCHS / float(np.median(epochs))
+def speeds_of(
+    tasks: Sequence[Task], strategy: Strategy, seeds: Sequence[int], clock: Clock, prior: str | None = None
+) -> list[float]:
+    """Return random search's epochs over the strategy's, for each task, the median over seeds.
+
+    Args:
+        prior: what kind of earlier study there is; ``other``: of the next task.
+    """
+    speeds = []
+    for task, other in zip(tasks, [*tasks[1:], *tasks[:1]], strict=True):
+        before = other if prior == "other" else task
+        epochs = [epochs_to_goal(task, strategy, seed, clock, earlier(before, prior, seed)) for seed in seeds]
+        speeds.append(TRAININGS * EPOCHS / float(np.median(epochs)))
+    return speeds
 
 
 def main() -> None:
@@ -198,7 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--set", choices=("report", "design", "all"), default="report", help="which tasks")
     parser.add_argument("--again", action="store_true", help="use configurations of TaskSet more than once")
-    parser.add_argument("--prior", choices=("good", "bad"), help="let auto begin with an earlier study's best")
+    parser.add_argument("--prior", choices=("same", "other", "misleading"), help="give auto an earlier study")
     parser.add_argument("--verbose", action="store_true", help="print each task's speed")
     given = parser.parse_args()
     if given.data is None:
@@ -222,9 +258,7 @@ def main() -> None:
         if given.strategies is not None and strategy.name not in given.strategies:
             continue
         clock, seeds = Clock(), range(given.seeds)
-        speeds = {
-            name: [speed(task, strategy, seeds, clock, given.prior) for task in tasks] for name, tasks in sets.items()
-        }
+        speeds = {name: speeds_of(tasks, strategy, seeds, clock, given.prior) for name, tasks in sets.items()}
         every = [s for some in speeds.values() for s in some]
         means = [f"{math.exp(np.mean(np.log(some))):.1f}" if some else "–" for some in speeds.values()]
         reached = sum(s > TRAININGS * EPOCHS / BUDGET for s in every)

@@ -29,6 +29,7 @@ from hypermap.search.auto import (
 )
 from hypermap.search.auto import _Density as Density
 from hypermap.search.curves import CurveReader
+from hypermap.search.earlier import EarlierStudy
 from hypermap.search.mapping import mapping
 from hypermap.search.numbered import sobol
 from hypermap.search.schedule import PROPOSED, REPEATS
@@ -185,7 +186,7 @@ def test_what_a_choice_leaves_idle_makes_no_two_points_of_one():
 def test_the_first_trial_is_the_baseline_to_the_last_bit_and_the_next_is_the_best_of_the_prior():
     baseline = {"lr": 0.01, "width": 100, "keep": 0.9}  # no power of two, but what a person has
     prior = [{"lr": 0.003, "width": 64, "keep": 0.97}, {"lr": 0.1}]
-    study = search(Auto(0, MAPPED, MAPPINGS, baseline, prior), MAPPED, lambda p: p["lr"], 40)
+    study = search(Auto(0, MAPPED, MAPPINGS, baseline, [EarlierStudy(tuple(prior))]), MAPPED, lambda p: p["lr"], 40)
     assert [trial.params for trial in study.trials[:2]] == [baseline, prior[0]]
     assert [trial.user_attrs[PROPOSED] for trial in study.trials[:4]] == [BASELINE, PRIOR, SPACE, SPACE]
     later = [trial for trial in study.trials[2:] if trial.user_attrs[PROPOSED] == PRIOR]
@@ -460,7 +461,9 @@ def test_shares_follow_what_each_has_brought():
 
 
 def test_every_member_has_its_turn():
-    counts = by(search(Auto(0, PLANE, baseline={"x": 0.1}, prior=[{"x": 0.7, "y": 0.2}]), PLANE, bowl, 80))
+    counts = by(
+        search(Auto(0, PLANE, baseline={"x": 0.1}, prior=[EarlierStudy(({"x": 0.7, "y": 0.2},))]), PLANE, bowl, 80)
+    )
     assert set(counts) == {BASELINE, PRIOR, SPACE, *SHARES}
     assert 0.35 * 80 < counts[SPACE] < 0.65 * 80
     assert counts[BASELINE] == 1

@@ -9,6 +9,7 @@ from sklearn.gaussian_process.kernels import Matern
 
 from hypermap.search.gaussian_process import (
     JITTER,
+    LINEAR,
     GaussianProcess,
     expected_hypervolume_improvement,
     expected_improvement,
@@ -106,6 +107,27 @@ def test_further_points_are_believed_as_if_they_had_been_among_the_data(data):
     before = model.predict(more)[1]
     assert np.all(deviation < before)
     np.testing.assert_array_equal(model.predict(more)[1], before)  # the process itself is as it was
+
+
+def test_a_linear_feature_adds_a_multiple_of_it_as_the_textbook_has_it(data):
+    """Rasmussen and Williams 2006, equations 2.23 and 2.24, with the sum of scikit-learn's Matern and a product."""
+    x, y, variances = data
+    new, rng = features(np.random.default_rng(1), 50), np.random.default_rng(5)
+    seen, unseen = rng.standard_normal((30, 1)), rng.standard_normal((50, 1))
+    y = y + 3 * seen[:, 0]
+    groups = np.append(GROUPS, LINEAR)
+    model = GaussianProcess(np.column_stack([x, seen]), y, variances, groups, np.random.default_rng(0))
+    kernel = Matern(np.exp(model._theta[:-1])[GROUPS], nu=2.5)
+    noise = np.diag(variances + np.exp(model._theta[-1]) + JITTER)
+    covariance, cross = kernel(x) + seen @ seen.T + noise, kernel(x, new) + seen @ unseen.T
+    mean, deviation = model.predict(np.column_stack([new, unseen]))
+    np.testing.assert_allclose(mean, cross.T @ np.linalg.solve(covariance, y), atol=1e-9)
+    variance = 1 + unseen[:, 0] ** 2 - (cross * np.linalg.solve(covariance, cross)).sum(0)
+    np.testing.assert_allclose(deviation**2, variance, rtol=1e-6)
+    slope = np.polyfit(unseen[:, 0], mean, 1)[0]
+    assert 2 < slope < 3.2  # shrunk, as the factor is believed to be about one
+    believing = model.believing(np.column_stack([new, unseen])[:1], mean[:1])
+    np.testing.assert_allclose(believing.predict(np.column_stack([new, unseen]))[0], mean, atol=1e-6)
 
 
 def test_points_that_coincide_are_borne():

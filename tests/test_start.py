@@ -9,10 +9,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from hydra_plugins.hypermap_sweeper._start import Start, earlier
+from hydra_plugins.hypermap_sweeper._start import Start
+from hydra_plugins.hypermap_sweeper._start import earlier as found_by
 from hydra_plugins.hypermap_sweeper._trials import Composer
 from hypermap.errors import UserError
 from hypermap.files import write_json
+from hypermap.search.earlier import starts
 from hypermap.search.schedule import REPEATS
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import open_storage
@@ -150,21 +152,29 @@ def studies(tmp_path, monkeypatch):
         storage = str(Path("studies", name, "journal.log").absolute())
         study = optuna.create_study(study_name=name, storage=open_storage(storage), directions=list(directions))
         space = distributions or SPACE.distributions()
-        for params, score, *attributes in trials:
+        for params, score, *more in trials:
             values = score if isinstance(score, list) else [score]
             pruned = score is None
+            attributes = next((one for one in more if isinstance(one, dict)), {})
+            reports = next((one for one in more if isinstance(one, list)), [])
             study.add_trial(
                 optuna.trial.create_trial(
                     state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
                     values=None if pruned else values,
                     params=params,
                     distributions={key: space[key] for key in params},
-                    user_attrs=attributes[0] if attributes else {},
+                    user_attrs=attributes,
+                    intermediate_values=dict(enumerate(reports, 1)),
                 )
             )
         write_json(Path("studies", name, "study.json"), {"name": name, "storage": storage})
 
     return make
+
+
+def earlier(sources, space, own):
+    """The configurations that a search begins with."""
+    return starts([found_by(source, space, own) for source in sources])
 
 
 def lr(*rates):
@@ -276,3 +286,48 @@ def test_a_study_that_is_not_there_or_has_nothing_to_say_is_told(studies):
     studies("other", [({"weight": 0.5}, 0.9)], distributions=other)
     with pytest.raises(UserError, match=r"prior=other: nothing of it lies in this space .* It has: weight\."):
         list(earlier(["other"], SPACE, "own"))
+
+
+# What every trial came to, for the model.
+
+
+def scored(source):
+    return [(params["optimizer.lr"], score) for params, score in found_by(source, SPACE, "own").scored]
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
+def test_what_every_trial_of_a_study_came_to_is_known_higher_being_better(studies, direction, sign):
+    told = [(0.01, [0.5, 0.9, 0.8]), (0.02, [0.7, 0.6, 0.6]), (0.03, [0.4])]
+    told = [(rate, [sign * value for value in reports]) for rate, reports in told]
+    values = [sign * 0.9, sign * 0.7, None]
+    trials = [(lr(rate)[0], value, reports) for (rate, reports), value in zip(told, values, strict=True)]
+    studies("one", [*trials, (lr(0.04)[0], None, []), (lr(0.05)[0], None, [math.nan])], directions=(direction,))
+    assert sorted(scored("one")) == [(0.01, 0.9), (0.02, 0.7), (0.03, 0.4)]  # the last two had reached nothing
+
+
+def test_of_folds_a_pruned_trial_came_to_the_mean(studies):
+    trials = [(0.01, 0.8, [0.7, 0.9]), (0.02, 0.5, [0.4, 0.6]), (0.03, None, [0.2])]
+    studies("one", [(lr(rate)[0], value, reports) for rate, value, reports in trials])
+    assert sorted(scored("one")) == [(0.01, 0.8), (0.02, 0.5), (0.03, 0.2)]
+
+
+def test_reports_of_another_figure_than_the_objective_say_nothing(studies):
+    studies("one", [(lr(0.01)[0], 0.9, [-0.5, -0.2]), (lr(0.02)[0], None, [-0.1])])
+    assert scored("one") == [(0.01, 0.9)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_every_trial_of_a_table_came_to_is_known_higher_being_better(tmp_path, monkeypatch, sign):
+    """A table does not say which way is better, but has the best first."""
+    monkeypatch.chdir(tmp_path)
+    reached = [("complete", 0.9), ("complete", 0.95), ("complete", 0.6), ("pruned", 0.7), ("failed", None)]
+    rows = [f"{k},{state},{'' if v is None else sign * v},0.0{k}" for k, (state, v) in enumerate(reached, 1)]
+    Path("trials.csv").write_text("\n".join(["trial,state,reached,optimizer.lr", *rows]) + "\n")
+    assert scored("trials.csv") == [(0.01, 0.9), (0.02, 0.95), (0.03, 0.6), (0.04, 0.7)]
+
+
+def test_a_table_whose_order_does_not_tell_what_is_better_has_configurations_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("trials.csv").write_text("trial,state,reached,optimizer.lr\n0,complete,0.9,0.01\n1,pruned,0.5,0.02\n")
+    assert scored("trials.csv") == []
+    assert list(earlier(["trials.csv"], SPACE, "own")) == lr(0.01)

@@ -3,19 +3,20 @@
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError
+from hypermap.search.earlier import EACH, EarlierStudy
 from hypermap.search.mapped import nearest
 from hypermap.search.space import Parameter, Space
 from hypermap.search.study import find, ranked
-
-EACH = 3  # configurations that are taken of an earlier study
 
 
 @dataclass(frozen=True)
@@ -88,58 +89,77 @@ def _inside(parameter: Parameter, value: Any, understood: Callable[[Any], Any]) 
     return abs(found - value) <= 1e-9 * max(1.0, abs(value)), found
 
 
-def earlier(sources: Sequence[str], space: Space, own: str) -> Iterator[dict[str, Any]]:
-    """Yield the best configurations of earlier studies as far as they lie in the space, the best of each first.
+def earlier(source: str, space: Space, own: str) -> EarlierStudy:
+    """Return what an earlier study found, as far as it lies in the space.
 
     Args:
-        sources: studies by name, or files: a report's ``trials.csv``, which has the best first, or a JSON list.
+        source: a study's name, or a file: a report's ``trials.csv``, or a JSON list of configurations, the best first.
         space: of the search that is to begin.
         own: its name.
 
     Raises:
         UserError: there is no such study or file, or it has none of the space's parameters.
     """
-    each = [list(_of_source(source, space, own)) for source in sources]
-    for place in range(EACH):
-        for found in each:
-            if place < len(found):
-                yield found[place]
-
-
-def _of_source(source: str, space: Space, own: str) -> Iterator[dict[str, Any]]:
     if source == own:
         raise UserError(f"hydra.sweeper.prior names {own}, which is this study itself. Name another, or leave it out.")
-    rows = list(_of_file(Path(source)) if Path(source).suffix in (".csv", ".json") else _of_study(source))
+    rows, scores = _of_file(Path(source)) if Path(source).suffix in (".csv", ".json") else _of_study(source)
     distributions = space.distributions()
     keys = {parameter.key: parameter.name for parameter in space.parameters}
-    found: list[dict[str, Any]] = []
-    for row in rows:
-        params = {}
-        for name, value in row.items():
-            own_name = name if name in distributions else keys.get(name)
-            if own_name is not None and (fitting := _fitting(distributions[own_name], value)) is not None:
-                params[own_name] = fitting
-        if params and params not in found:  # in a file, a trial that was measured again is there twice
-            found.append(params)
-    yield from found[:EACH]
-    if not found:
+
+    def fitting(row: Mapping[str, Any]) -> dict[str, Any]:
+        named = ((name if name in distributions else keys.get(name), value) for name, value in row.items())
+        found = {name: _fitting(distributions[name], value) for name, value in named if name is not None}
+        return {name: value for name, value in found.items() if value is not None}
+
+    best: list[dict[str, Any]] = []
+    for params in map(fitting, rows):
+        if params and params not in best:  # in a file, a trial that was measured again is there twice
+            best.append(params)
+    if not best:
         has = ", ".join(rows[0]) if rows else "no complete trial"
         raise UserError(
             f"hydra.sweeper.prior={source}: nothing of it lies in this space ({', '.join(distributions)}). "
             f"It has: {has}."
         )
+    scored = ((fitting(row), score) for row, score in scores)
+    return EarlierStudy(tuple(best[:EACH]), tuple((params, score) for params, score in scored if params))
 
 
-def _of_study(name: str) -> Iterator[dict[str, Any]]:
+Rows = list[dict[str, Any]]
+Scored = list[tuple[dict[str, Any], float]]
+
+
+def _of_study(name: str) -> tuple[Rows, Scored]:
+    """Return the complete trials, the best first, and what each trial came to, higher being better."""
     study, _ = find(name)
     if len(study.directions) > 1:
-        yield from (dict(trial.params) for trial in study.best_trials)
-        return
-    for trial in ranked(study.get_trials(deepcopy=False), maximizes=study.direction.name == "MAXIMIZE"):
-        yield dict(trial.params)
+        return [dict(trial.params) for trial in study.best_trials], []
+    trials, maximizes = study.get_trials(deepcopy=False), study.direction.name == "MAXIMIZE"
+    sign, complete = 1.0 if maximizes else -1.0, ranked(trials, maximizes=maximizes)
+    scores = [(dict(trial.params), sign * trial.values[0]) for trial in complete]
+    if (reached := _reading(complete, sign)) is not None:
+        pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and _reports(trial, sign)]
+        scores += [(dict(trial.params), reached(_reports(trial, sign))) for trial in pruned]
+    return [dict(trial.params) for trial in complete], scores
 
 
-def _of_file(path: Path) -> Iterator[dict[str, Any]]:
+def _reports(trial: FrozenTrial, sign: float) -> list[float]:
+    return [sign * value for value in trial.intermediate_values.values() if math.isfinite(value)]
+
+
+def _reading(complete: Sequence[FrozenTrial], sign: float) -> Callable[[list[float]], float] | None:
+    """Return how a value follows from reports; None where it does not, as they are of another figure."""
+    readings: tuple[Callable[[list[float]], float], ...] = (max, statistics.fmean)
+    pairs = [(sign * trial.values[0], _reports(trial, sign)) for trial in complete if math.isfinite(trial.values[0])]
+    known = [(value, reports) for value, reports in pairs if reports]
+    for reading in readings if known else ():
+        if all(math.isclose(value, reading(reports), rel_tol=1e-6) for value, reports in known):
+            return reading
+    return None
+
+
+def _of_file(path: Path) -> tuple[Rows, Scored]:
+    """Return what `_of_study` does; whether more is better follows from the order of a table's complete trials."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
@@ -147,9 +167,15 @@ def _of_file(path: Path) -> Iterator[dict[str, Any]]:
             rows = loaded if isinstance(loaded, list) else [loaded]
             if odd := [row for row in rows if not isinstance(row, dict)]:
                 raise ValueError(f"{odd[0]!r} is no configuration")
-            yield from rows
-            return
-        yield from (row for row in csv.DictReader(text.splitlines()) if row.get("state", "complete") == "complete")
+            return rows, []
+        table = list(csv.DictReader(text.splitlines()))
+        complete = [row for row in table if row.get("state", "complete") == "complete"]
+        reached = [float(row.get("reached") or "nan") for row in complete]
+        known = [value for value in reached if math.isfinite(value)]
+        half = len(known) // 2
+        better = statistics.fmean(known[:half]) - statistics.fmean(known[-half:]) if half else 0.0
+        scores = [(row, math.copysign(1.0, better) * float(row["reached"])) for row in table if row.get("reached")]
+        return complete, scores if better else []
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"hydra.sweeper.prior={path} cannot be read ({error}). It is a study's name, a report's trials.csv, or a "

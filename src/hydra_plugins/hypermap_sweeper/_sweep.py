@@ -121,7 +121,7 @@ class Sweep:
             stack=planner.stack(plan, self.application, baseline),
             pauses=self.application.pauses,
             baseline=start.params or None,
-            prior=tuple(earlier(as_list(self.settings["prior"]) or [], space, plan.name)),
+            prior=tuple(earlier(source, space, plan.name) for source in as_list(self.settings["prior"]) or []),
         )
         make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
 

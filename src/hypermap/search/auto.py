@@ -15,7 +15,13 @@ from optuna.study._multi_objective import _is_pareto_front
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.search.curves import CurveReader
-from hypermap.search.gaussian_process import GaussianProcess, expected_hypervolume_improvement, expected_improvement
+from hypermap.search.earlier import EarlierStudy, starts, trends
+from hypermap.search.gaussian_process import (
+    LINEAR,
+    GaussianProcess,
+    expected_hypervolume_improvement,
+    expected_improvement,
+)
 from hypermap.search.mapping import Mapping as Bijection
 from hypermap.search.numbered import Random, from_unit, sobol
 from hypermap.search.schedule import PROPOSED, REPEATS
@@ -91,7 +97,7 @@ class Auto(BaseSampler):
         mappings: bijections by name, to where parameters are searched.
         conditions: of each parameter that only some choices have, by name.
         baseline: values that the search begins with, by name; what is missing is the middle of its range.
-        prior: likewise of earlier studies' best, the best first.
+        prior: earlier studies.
         curves: how trials' reports are read; None: higher is better where the study maximizes.
     """
 
@@ -103,7 +109,7 @@ class Auto(BaseSampler):
         distributions: Mapping[str, BaseDistribution] | None = None,
         mappings: Mapping[str, Bijection] | None = None,
         baseline: Mapping[str, Any] | None = None,
-        prior: Sequence[Mapping[str, Any]] = (),
+        prior: Sequence[EarlierStudy] = (),
         curves: CurveReader | None = None,
         conditions: Mapping[str, Sequence[Condition]] | None = None,
     ) -> None:
@@ -112,7 +118,9 @@ class Auto(BaseSampler):
         self._mappings = dict(mappings or {})
         self._conditions = dict(conditions or {})
         self._baseline = baseline
-        self._prior = list(prior)
+        self._earlier = tuple(prior)
+        self._prior = list(starts(prior))
+        self._expectations: list[GaussianProcess] | None = None
         self._curves = curves
         self._cube: Cube | None = None
 
@@ -161,7 +169,7 @@ class Auto(BaseSampler):
         number = trial.number
         if number == 0 or (number == 1 and self._prior):
             by = PRIOR if number else BASELINE if self._baseline else SPACE
-            return by, _start(cube, self._given(number))
+            return by, cube.filled(self._given(number))
         rng = np.random.default_rng([self._seed, number])
         others = [t for t in study.get_trials(deepcopy=False) if t.number != number and t.state != TrialState.FAIL]
         shown = self._shown(study, others, cube, rng)
@@ -173,16 +181,27 @@ class Auto(BaseSampler):
             place = number - bool(self._prior)  # as without, so that what an earlier study misleads costs its own trial
             point = cube.snapped(np.array([sobol(len(cube), self._seed, place)]))[0]
         elif member == PRIOR:
-            starts = cube.snapped(np.array([_start(cube, params) for params in self._prior]))
-            new = _new(starts, shown)
-            point = new[0] if len(new) else _neighbours(cube, starts, rng, 1)[0]
+            best = cube.snapped(np.array([cube.filled(params) for params in self._prior]))
+            new = _new(best, shown)
+            point = new[0] if len(new) else _neighbours(cube, best, rng, 1)[0]
         elif member == NEAR:
             point = _fresh(_near(cube, shown, rng), shown)[0]
         else:
             with _pools().limit(limits=1):  # small matrices: several threads wait for one another, and add in any order
-                point = (_by_model if member == MODEL else _by_density)(cube, shown, rng)
+                if member == MODEL:
+                    point = _by_model(cube, shown, rng, self._expected(cube))
+                else:
+                    point = _by_density(cube, shown, rng)
         instead = cube.snapped(rng.random((INSTEAD, len(cube))))
         return member, _fresh(np.concatenate([point[None], instead]), shown)[0]
+
+    def _expected(self, cube: Cube) -> list[GaussianProcess]:
+        """Return what earlier studies make one expect."""
+        if self._expectations is None:
+            rngs = [np.random.default_rng([self._seed, place]) for place in range(len(self._earlier))]
+            found = [study.expectation(cube, rng) for study, rng in zip(self._earlier, rngs, strict=True)]
+            self._expectations = [model for model in found if model is not None]
+        return self._expectations
 
     def _given(self, number: int) -> Mapping[str, Any]:
         """Return the values that a trial has whatever came of others: the baseline's, or an earlier study's best."""
@@ -240,15 +259,6 @@ def portfolio(by: Sequence[str], scores: Array, *, prior: bool = False) -> dict[
     return {SPACE: SPACE_SHARE, **{member: share * left for member, share in floored.items()}}
 
 
-def _start(cube: Cube, params: Mapping[str, Any]) -> Array:
-    """Return the point of these values; of those that are not given the middle, or the first choice."""
-    middle = {
-        name: c.natural.choices[0] if isinstance(c.natural, CategoricalDistribution) else c.value(0.5)
-        for name, c in cube.coordinates.items()
-    }
-    return cube.point(middle | dict(params))
-
-
 def _near(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
     """Return some points around one of the best tenth, more often around the very best."""
     best = shown.best(max(3, len(shown.scores) // 10))
@@ -288,11 +298,18 @@ def _fresh(candidates: Array, shown: Shown) -> Array:
     return new if len(new) else candidates
 
 
-def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
+def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Sequence[GaussianProcess] = ()) -> Array:
     """Return the point with the largest expected improvement over what the best is believed to come to.
 
-    Of several objectives it is the improvement of the hypervolume.
+    Of several objectives it is the improvement of the hypervolume. What each earlier study expects of a point is a
+    feature that scores may be a multiple of: with few trials it counts, and with more the less they bear it out.
     """
+    groups = np.append(cube.groups, np.full(len(earlier), LINEAR))
+
+    def features(points: Array) -> Array:
+        own = cube.features(points)
+        return np.concatenate([own, trends(earlier, own)], axis=1) if earlier else own
+
     order = shown.best(len(shown.scores))
     if len(order) > MOST:  # the best, and a random part of the others
         order = np.concatenate([order[: MOST // 2], rng.permutation(order[MOST // 2 :])[: MOST - MOST // 2]])
@@ -303,18 +320,19 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
     models = []
     for values, spread in zip(((scores[order] - means) / spreads).T, spreads, strict=True):
         variances = shown.variances[order] / spread**2
-        model = GaussianProcess(cube.features(points), values, variances, cube.groups, rng)
+        model = GaussianProcess(features(points), values, variances, groups, rng)
         if len(shown.pending):
-            features = cube.features(shown.pending)
-            model = model.believing(features, model.predict(features)[0])
+            pending = features(shown.pending)
+            model = model.believing(pending, model.predict(pending)[0])
         models.append(model)
     if several is None:
-        best = float(models[0].predict(cube.features(points[:10]))[0].max())
+        best = float(models[0].predict(features(points[:10]))[0].max())
     else:
         front, worst = (several - means) / spreads, (WORST - means) / spreads
 
     def improvement(candidates: Array) -> Array:
-        predicted = [model.predict(cube.features(candidates)) for model in models]
+        seen = features(candidates)
+        predicted = [model.predict(seen) for model in models]
         if several is None:
             return expected_improvement(*predicted[0], best)
         return expected_hypervolume_improvement(predicted, front, worst)

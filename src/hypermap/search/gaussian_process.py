@@ -12,6 +12,7 @@ Array = NDArray[np.float64]
 
 FITS = 10  # hyperparameters that are tried
 JITTER = 1e-6
+LINEAR = -1
 
 
 class GaussianProcess:
@@ -25,7 +26,8 @@ class GaussianProcess:
         features: ``(n, f)``.
         values: standardised, ``(n,)``.
         variances: of each value ``(n,)``, beside the noise that all have in common.
-        groups: the parameter that each feature belongs to ``(f,)``.
+        groups: the parameter that each feature belongs to ``(f,)``, or `LINEAR`: of such a feature, believed to have
+            unit variance, a multiple is added to the process, with a factor that is normal before anything is seen.
         rng: of the search for the hyperparameters.
     """
 
@@ -41,6 +43,8 @@ class GaussianProcess:
         self._x, self._y, self._variances, self._groups = features, values, variances, groups
         d = int(groups.max()) + 1
         apart = (features[:, None] - features[None]) ** 2
+        linear = features[:, groups == LINEAR]
+        self._added = linear @ linear.T
         self._apart = np.stack([apart[:, :, groups == g].sum(2).ravel() for g in range(d)])
         prior = np.append(np.full(d, math.log(0.5) + 0.5 * math.log(max(d, 2) / 4)), math.log(0.05))
         widths = np.append(np.full(d, 0.8), 1.0)
@@ -63,27 +67,33 @@ class GaussianProcess:
         """Return this process with further points, of the same hyperparameters."""
         other = copy.copy(self)
         n = len(features)
-        scale = np.exp(-self._theta[self._groups])
         every = np.concatenate([self._x, features])
         other._x, other._y = every, np.concatenate([self._y, values])
         other._variances = np.concatenate([self._variances, np.zeros(n)])
-        covariance = _matern(5 * _squares(every * scale, every * scale))
-        covariance.flat[:: len(every) + 1] = 1 + other._variances + math.exp(self._theta[-1]) + JITTER
-        other._condition(covariance)
+        curved, added = self._kernel(every, every)
+        curved.flat[:: len(every) + 1] = 1 + other._variances + math.exp(self._theta[-1]) + JITTER
+        other._condition(curved + added)
         return other
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return the means and the standard deviations of the process at ``(m, f)`` points."""
-        scale = np.exp(-self._theta[self._groups])
-        cross = _matern(5 * _squares(self._x * scale, features * scale))
+        curved, added = self._kernel(self._x, features)
+        cross = curved + added
         solved = dtrtrs(self._factor, cross, lower=1)[0]
-        return cross.T @ self._weights, np.sqrt(np.maximum(1 - (solved**2).sum(0), 1e-9))
+        own = 1 + (features[:, self._groups == LINEAR] ** 2).sum(1)
+        return cross.T @ self._weights, np.sqrt(np.maximum(own - (solved**2).sum(0), 1e-9))
+
+    def _kernel(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """Return the covariances of all rows ``(n, f)`` and ``(m, f)``: the stationary ones, and what is added."""
+        linear = self._groups == LINEAR
+        scale = np.where(linear, 0.0, np.exp(-self._theta[self._groups]))
+        return _matern(5 * _squares(a * scale, b * scale)), np.asarray(a[:, linear] @ b[:, linear].T)
 
     def _covariance(self, theta: Array) -> Array:
         n = len(self._x)
         kernel = _matern(5 * (np.exp(-2 * theta[:-1]) @ self._apart)).reshape(n, n)
         kernel.flat[:: n + 1] = 1 + self._variances + math.exp(theta[-1]) + JITTER
-        return kernel
+        return np.asarray(kernel + self._added)
 
     def _log_likelihood(self, theta: Array) -> float:
         factor, failed = dpotrf(self._covariance(theta), lower=1)

@@ -26,6 +26,7 @@ from hypermap.errors import UserError, near
 from hypermap.files import write_json
 from hypermap.search import curves
 from hypermap.search.curves import CurveReader
+from hypermap.search.earlier import EarlierStudy
 from hypermap.search.schedule import (
     PROPOSED,
     REPEATS,
@@ -75,7 +76,7 @@ class Plan:
         sizes_differ: whether some trials count for more than others in the budget.
         pauses: whether a trial can be paused, and taken up again to the same end.
         baseline: values of the configuration that the sweep began from, by name, as far as they lie in the space.
-        prior: likewise of earlier studies' best trials, the best first.
+        prior: earlier studies, as far as they lie in the space.
     """
 
     name: str
@@ -100,7 +101,7 @@ class Plan:
     sizes_differ: bool = False
     pauses: bool = False
     baseline: dict[str, Any] | None = None
-    prior: tuple[dict[str, Any], ...] = ()
+    prior: tuple[EarlierStudy, ...] = ()
 
     def curves(self) -> CurveReader:
         """Return what reads trials' reports."""

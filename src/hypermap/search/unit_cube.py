@@ -102,6 +102,14 @@ class Cube:
         """Return the point of natural values ``(d,)``."""
         return np.array([c.unit(params[n]) if n in params else ABSENT for n, c in self.coordinates.items()])
 
+    def filled(self, params: Mapping[str, Any]) -> Array:
+        """Return the point of these values ``(d,)``; of those that are not given the middle, or the first choice."""
+        middle = {
+            name: c.natural.choices[0] if isinstance(c.natural, CategoricalDistribution) else c.value(0.5)
+            for name, c in self.coordinates.items()
+        }
+        return self.point(middle | dict(params))
+
     def points(self, trials: Sequence[FrozenTrial]) -> Array:
         """Return the trials' points ``(n, d)``."""
         rows = []
