@@ -113,7 +113,7 @@ def test_decimals(cells: list[str], mark: str | None, grouped: bool) -> None:
 
 def test_a_comma_that_may_be_either_is_asked_for() -> None:
     text = "a;b\n1,234;x\n5,678;y\n"
-    with pytest.raises(UserError, match=r"'1,234' in column 'a'.*data\.decimal=',' or data\.decimal='\.'"):
+    with pytest.raises(UserError, match=r"""'1,234' in column 'a'.*'data\.decimal=","' or 'data\.decimal="\."'"""):
         found(text)
     assert found(text, decimal=",").decimals.mark == ","
     assert found(text, decimal=".").decimals.grouped
@@ -125,7 +125,7 @@ def test_other_columns_settle_it() -> None:
 
 
 def test_contradicting_columns() -> None:
-    with pytest.raises(UserError, match=r"decimal=','"):
+    with pytest.raises(UserError, match=r'decimal=","'):
         found("a;b\n1,5;0.5\n2,5;1.5\n")
 
 
@@ -230,7 +230,7 @@ def test_numbers_that_can_be_read_in_two_ways_are_read_as_in_training(
             COMMAS,
             r"the point in numbers may be a decimal one or part thousands .*training table does not settle",
         ),
-        (["1,443"], POINTS, r"the comma in numbers may be .*Say which: data\.decimal=',' or"),
+        (["1,443"], POINTS, r"the comma in numbers may be .*Say which: 'data\.decimal=\",\"' or"),
         (["0.5"], SAID_COMMAS, r"decimal points \('0\.5' in column 'a'\), and the training table was said to .*commas"),
         (["1,5", "0.5"], GROUPED_COMMAS, "may be a decimal one"),
     ],

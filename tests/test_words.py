@@ -1,7 +1,11 @@
+import shlex
+import subprocess
+
 import pytest
 
+from hypermap.compose import compose
 from hypermap.errors import UserError
-from hypermap.words import read_words
+from hypermap.words import override, read_words
 
 
 def test_values_are_what_was_written_and_may_hold_an_equals_sign():
@@ -19,3 +23,22 @@ def test_values_are_what_was_written_and_may_hold_an_equals_sign():
 def test_a_word_that_is_not_understood_is_told_with_what_there_is(words, told):
     with pytest.raises(UserError, match=told):
         read_words(words, ["model", "output"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "age", "size, cm", "Preis (€)", "it's", 'say "x"', "back\\", '\\"', "a\nb", "${x}", "\\${x}", "a${", "null",
+        "3", "true", " blank ", "[x]", "{y: 1}", "=z", "#1", "*", "$HOME", "`ls`", "a;b|c&d", "Größe", "%d/%m/%Y",
+    ],
+)  # fmt: skip
+def test_a_word_that_is_advised_comes_back_through_shell_and_hydra(name):
+    advised = {"drop": [name, 3], "kinds": [(name, "category")], "time": name}
+    words = [override(f"data.{key}", value) for key, value in advised.items()]
+    split = subprocess.run(["bash", "-c", f"printf '%s\\0' {' '.join(words)}"], capture_output=True, check=True)
+    data = compose(["data=table", "data.path=x.csv", "data.target=y", *split.stdout.decode().split("\0")[:-1]])["data"]
+    assert (data["drop"], data["kinds"], data["time"]) == ([name, 3], [[name, "category"]], name)
+
+
+def test_a_word_for_a_command_that_is_no_hydra_application_is_as_it_is_read_there():
+    assert read_words(shlex.split(override("decimal", ",")), ["decimal"]) == {"decimal": ","}

@@ -128,7 +128,8 @@ def read_slice(path: Path) -> dict[str, Any]:
 
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is ignored."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+    plain = json.loads(json.dumps(value, allow_nan=False))  # whose keys are all text, so that they can be sorted
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache

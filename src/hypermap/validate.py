@@ -90,6 +90,11 @@ NUMBER = number(-math.inf)
 WHOLE = integer(-(2**31))
 CHARACTER = Rule(lambda value: isinstance(value, str) and len(value) == 1, 'one character, such as ";"')
 PAIR = Rule(lambda value: isinstance(value, list) and len(value) == 2, "a pair [value, class]")
+COLUMN = either(TEXT, WHOLE)
+KIND = Rule(TEXT.holds, "a kind of column, such as category")  # or a date's form
+COLUMN_AND_KIND = Rule(
+    lambda value: PAIR.holds(value) and COLUMN.holds(value[0]) and KIND.holds(value[1]), "a pair [column, kind]"
+)
 MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
 
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
@@ -108,14 +113,14 @@ RULES: dict[str, Rule] = {
     "data.rows": optional(integer(2)),
     "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
-    "data.target": optional(either(TEXT, WHOLE)),
+    "data.target": optional(COLUMN),
     "data.task": optional(one_of("binary", "multiclass", "regression")),
     "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote a mapping's keys
-    "data.drop": list_of(TEXT),
+    "data.drop": list_of(COLUMN),
     "data.dataset": TEXT,
-    "data.kinds": optional(mapping_to(Rule(TEXT.holds, "a kind of column, such as category"))),  # or a date's form
-    "data.group": optional(TEXT),
-    "data.time": optional(TEXT),
+    "data.kinds": optional(either(mapping_to(KIND), list_of(COLUMN_AND_KIND))),
+    "data.group": optional(COLUMN),
+    "data.time": optional(COLUMN),
     "data.columns": optional(list_of(TEXT, least=1)),
     "data.separator": optional(TEXT),  # or its name, such as tab
     "data.header": optional(BOOLEAN),

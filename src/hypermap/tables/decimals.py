@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypermap.errors import UserError
+from hypermap.words import override
 
 MOSTLY = 0.9  # of a column's cells are numbers, if it is to say how numbers are spelled
 
@@ -174,7 +175,7 @@ def _ambiguous(name: str, known: Known, cells: dict[str, str]) -> UserError:
     like = f", and {known.whose} does not settle it" if known.others.mark else ""
     return UserError(
         f"{name}: the {mark} in numbers may be a decimal one or part thousands ({_shown(cells)}){like}. Say which: "
-        f"{known.prefix}decimal=',' or {known.prefix}decimal='.'."
+        f"{override(known.prefix + 'decimal', ',')} or {override(known.prefix + 'decimal', '.')}."
     )
 
 
@@ -182,7 +183,7 @@ def _contradicted(name: str, known: Known, own: str, cells: dict[str, str]) -> U
     said = CALLED[known.others.mark or "."]
     return UserError(
         f"{name}: numbers have decimal {CALLED[own]} ({_shown(cells)}), and {known.whose} was said to have {said}. If "
-        f"this file is right, say so: {known.prefix}decimal='{own}'."
+        f"this file is right, say so: {override(known.prefix + 'decimal', own)}."
     )
 
 

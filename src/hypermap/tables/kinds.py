@@ -1,11 +1,14 @@
 """What kind of column a person would say this is, from the statistics of its cells."""
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from hypermap.errors import UserError, near
 from hypermap.tables import dates
 from hypermap.tables.columns import FALSE, TRUE, Column
 from hypermap.tables.statistics import VOCABULARY, Statistics
+from hypermap.words import override
 
 KINDS = ("number", "category", "boolean", "date", "text", "identifier")
 MOSTLY = 0.9  # such a share of numbers, and the rest should have been numbers too
@@ -17,7 +20,30 @@ SENTENCE = 2  # blanks on average
 REASONS = {"text": "free text", "identifier": "an identifier"}
 
 
-def check_kinds(kinds: dict[str, str], prefix: str) -> None:
+@dataclass(frozen=True)
+class Given:
+    """What a person says of columns already, by name.
+
+    Advice says it again, since a list on a command line stands for the whole of it.
+    """
+
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    drop: Sequence[str] = ()
+    prefix: str = "data."
+
+    def and_kind(self, name: str, kind: str) -> str:
+        """Return the word for a shell that says of one more column what it is."""
+        return override(f"{self.prefix}kinds", [*({**self.kinds, name: kind}).items()])
+
+    def and_drop(self, *names: str) -> str:
+        """Return the word for a shell that leaves out more columns."""
+        return override(f"{self.prefix}drop", [*dict.fromkeys((*self.drop, *names))])
+
+
+NOTHING = Given()
+
+
+def check_kinds(kinds: Mapping[str | int, str], prefix: str) -> None:
     """Refuse kinds that there are not.
 
     Raises:
@@ -31,11 +57,12 @@ def check_kinds(kinds: dict[str, str], prefix: str) -> None:
             )
 
 
-def understand(statistics: Statistics, asked: str | None, prefix: str) -> Column | str:
+def understand(statistics: Statistics, asked: str | None, prefix: str, given: Given = NOTHING) -> Column | str:
     """The column, or why nothing is learned from it.
 
     Args:
         asked: one of `KINDS`, or a date's form; None: it is found.
+        given: what is said of all columns, for advice.
 
     Raises:
         UserError: the cells are not of the kind that was asked for; or they could be of two kinds.
@@ -43,16 +70,49 @@ def understand(statistics: Statistics, asked: str | None, prefix: str) -> Column
     if not statistics.present:
         return "it has no values"
     if asked is None:
-        return _found(statistics, prefix)
+        return _found(statistics, prefix, given)
     if asked in REASONS:
         return f"{REASONS[asked]}, as {prefix}kinds says"
     if asked == "number":
-        return _number(statistics, prefix)
+        return _number(statistics, prefix, given)
     if asked == "boolean":
         return _boolean(statistics, prefix)
     if asked == "category":
-        return _category(statistics, prefix)
-    return _date(statistics, prefix, None if asked == "date" else asked)
+        return _category(statistics, prefix, given)
+    return _date(statistics, prefix, None if asked == "date" else asked, given)
+
+
+def how_to_keep(left_out: Sequence[Statistics], given: Given) -> list[str]:
+    """Return what can be done for columns that nothing is learned from, a sentence for each sort of them."""
+    said = []
+    numbers = [column for column in left_out if column.all_numbers and len(column.values) > 1]
+    words = [column for column in left_out if column.present and not column.all_numbers and column.typed is None]
+    texts = [column for column in words if _is_text(column)]
+    if numbers:
+        said.append(f"If {numbers[0].name!r} is a measure, say so: {given.and_kind(numbers[0].name, 'number')}.")
+    if texts:
+        said.append(
+            f"Free text is not read: turn {texts[0].name!r} into columns of numbers first (counts of words, or a "
+            "language model's embedding), as docs/tables.md shows."
+        )
+    if repeated := [column for column in words if column not in texts and 0.5 < column.distinct_share < 1]:
+        said.append(
+            f"Where rows with one {repeated[0].name!r} belong together, "
+            f"{override(given.prefix + 'group', repeated[0].name)} keeps them on one side of each split."
+        )
+    return said
+
+
+def scattered(categories: Sequence[Statistics]) -> list[str]:
+    """Return a sentence for each category, as somebody wants it, of which most rows have a value of their own."""
+    return [
+        f"Column {column.name!r} is taken for a category, as data.kinds says; it has {len(column.values):,} different "
+        f"values in {column.present:,} rows, so that little or nothing can be learned from it: values of fewer than "
+        "data.rare rows share one code."
+        + (" Free text has to become columns of numbers first, as docs/tables.md shows." * _is_text(column))
+        for column in categories
+        if _is_own(column)
+    ]
 
 
 def is_boolean(words: list[str]) -> bool:
@@ -61,42 +121,42 @@ def is_boolean(words: list[str]) -> bool:
     return bool(lower & set(TRUE)) and bool(lower & set(FALSE)) and lower <= {*TRUE, *FALSE}
 
 
-def _found(statistics: Statistics, prefix: str) -> Column | str:
+def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
     if len(statistics.values) == 1 and not statistics.missing:
         return f"it has the same value in every row, {statistics.words()[0]!r}"
     if statistics.typed == "date":
-        return _date(statistics, prefix, None)
+        return _date(statistics, prefix, None, given)
     if statistics.all_numbers and not statistics.codes:
         return (
             "an identifier: a number of its own for each row"
             if _counts_rows(statistics)
-            else _number(statistics, prefix)
+            else _number(statistics, prefix, given)
         )
     if not statistics.codes and (statistics.numbers >= MOSTLY * statistics.present or statistics.typed == "number"):
-        raise UserError(_mixed(statistics, prefix))
+        raise UserError(_mixed(statistics, prefix, given))
     words = statistics.words()
     if is_boolean(words) and not statistics.all_numbers:
         return _boolean(statistics, prefix)
     if not statistics.all_numbers and dates.find_formats(words):
-        return _date(statistics, prefix, None)
+        return _date(statistics, prefix, None, given)
     if not statistics.all_numbers and (nearly := dates.find_most(words, MOSTLY)):
         form, odd = nearly
         raise UserError(
             f"column {statistics.name!r} has dates in the form {form}, and {len(odd):,} other values, such as "
             f"{_some(odd)}. If that means missing, add it to {prefix}missing_values; else say what the column is: "
-            f'"{prefix}kinds={{{statistics.name}: category}}".'
+            f"{given.and_kind(statistics.name, 'category')}."
         )
     if not statistics.codes and sum(bool(MEASURE.fullmatch(word)) for word in words) >= MOSTLY * len(words):
         raise UserError(
             f"column {statistics.name!r} has numbers with a unit or with blanks, such as {_some(words)}. Write plain "
-            f'numbers into the file, or say what the column is: "{prefix}kinds={{{statistics.name}: category}}".'
+            f"numbers into the file, or say what the column is: {given.and_kind(statistics.name, 'category')}."
         )
-    return _reason_to_leave_out(statistics) or _category(statistics, prefix)
+    return _reason_to_leave_out(statistics) or _category(statistics, prefix, given)
 
 
-def _number(statistics: Statistics, prefix: str) -> Column:
+def _number(statistics: Statistics, prefix: str, given: Given) -> Column:
     if not statistics.all_numbers:
-        raise UserError(_mixed(statistics, prefix))
+        raise UserError(_mixed(statistics, prefix, given))
     lowest, highest = statistics.lowest, statistics.highest
     return Column(statistics.name, "number", missing=statistics.missing, lowest=lowest, highest=highest)
 
@@ -113,11 +173,11 @@ def _boolean(statistics: Statistics, prefix: str) -> Column:
     return Column(statistics.name, "boolean", (no, yes), missing=statistics.missing)
 
 
-def _category(statistics: Statistics, prefix: str) -> Column:
+def _category(statistics: Statistics, prefix: str, given: Given) -> Column:
     if not statistics.complete:
         raise UserError(
             f"{prefix}kinds.{statistics.name} is category; the column has more than {VOCABULARY:,} different values. "
-            f"Leave it out: {prefix}drop=[{statistics.name}]."
+            f"Leave it out: {given.and_drop(statistics.name)}."
         )
     if statistics.all_numbers and not statistics.codes:
         numbers = sorted({float(word) for word in statistics.words()})
@@ -127,12 +187,12 @@ def _category(statistics: Statistics, prefix: str) -> Column:
     return Column(statistics.name, "category", tuple(statistics.words()), missing=statistics.missing)
 
 
-def _date(statistics: Statistics, prefix: str, form: str | None) -> Column | str:
+def _date(statistics: Statistics, prefix: str, form: str | None, given: Given) -> Column | str:
     name, words = statistics.name, statistics.words()
     if statistics.typed == "date":
         form = dates.OF_PARQUET
     elif form is None:
-        form = _form(statistics, words, prefix)
+        form = _form(statistics, words, prefix, given)
     elif wrong := dates.unread(words, form):
         raise UserError(
             f"{prefix}kinds.{name} is {form}; the column has {_some(wrong)}. Give the form of all its dates."
@@ -143,19 +203,19 @@ def _date(statistics: Statistics, prefix: str, form: str | None) -> Column | str
     return Column(name, "date", form=form, parts=parts, missing=statistics.missing)
 
 
-def _form(statistics: Statistics, words: list[str], prefix: str) -> str:
+def _form(statistics: Statistics, words: list[str], prefix: str, given: Given) -> str:
     forms = dates.find_formats(words)
     if len(forms) > 1:
         raise UserError(
             f"column {statistics.name!r} has dates such as {words[0]!r}, which {' and '.join(forms)} fit alike. Say "
-            f"which: \"{prefix}kinds={{{statistics.name}: '{forms[0]}'}}\"."
+            f"which: {given.and_kind(statistics.name, forms[0])}."
         )
     if not forms and statistics.all_numbers:
         forms = [form for form in [dates.stamp_of(statistics.lowest, statistics.highest)] if form]
     if not forms:
         raise UserError(
             f"{prefix}kinds.{statistics.name} is date; no form of a date was found that fits all of {_some(words)}. "
-            "Say its form as strptime does, such as '%d/%m/%Y'."
+            f"Say its form as strptime does, such as {given.and_kind(statistics.name, '%d/%m/%Y')}."
         )
     return forms[0]
 
@@ -169,22 +229,32 @@ def _counts_rows(statistics: Statistics) -> bool:
 
 
 def _reason_to_leave_out(statistics: Statistics) -> str | None:
-    different, share = len(statistics.values), statistics.distinct_share
+    example = _some(statistics.words(), 1)
+    if _is_text(statistics):
+        return f"free text, such as {example}"
+    return f"an identifier: most rows have a word of their own, such as {example}" if _is_own(statistics) else None
+
+
+def _is_own(statistics: Statistics) -> bool:
+    """Whether most rows have a value of their own."""
+    share = statistics.distinct_share
+    return share == 1 or (share > 0.5 and len(statistics.values) > FEW) or not statistics.complete
+
+
+def _is_text(statistics: Statistics) -> bool:
     blanks, length = statistics.blanks / statistics.present, statistics.characters / statistics.present
-    own = share == 1 or (share > 0.5 and different > FEW) or not statistics.complete
-    if (own and (blanks >= SENTENCE or length > LONG_TEXT)) or (
-        blanks > 2 * SENTENCE and length > LONG_TEXT and different > FEW
-    ):
-        return f"free text, such as {_some(statistics.words(), 1)}"
-    return f"an identifier: most rows have a word of their own, such as {_some(statistics.words(), 1)}" if own else None
+    return (_is_own(statistics) and (blanks >= SENTENCE or length > LONG_TEXT)) or (
+        blanks > 2 * SENTENCE and length > LONG_TEXT and len(statistics.values) > FEW
+    )
 
 
-def _mixed(statistics: Statistics, prefix: str) -> str:
+def _mixed(statistics: Statistics, prefix: str, given: Given) -> str:
     name, odd = statistics.name, statistics.present - statistics.numbers
     return (
         f"column {name!r}: {odd:,} of {statistics.present:,} cells are no finite numbers, such as "
         f"{_some(statistics.odd_words())}. If that means missing, add it to {prefix}missing_values; if the column "
-        f"holds words, say \"{prefix}kinds={{{name}: category}}\"; if its decimals have commas, {prefix}decimal=','."
+        f"holds words, say {given.and_kind(name, 'category')}; if its decimals have commas, "
+        f"{override(prefix + 'decimal', ',')}."
     )
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hypermap.tables.kinds import NOTHING, Given
 from hypermap.tables.schema import Matrix, Schema
+from hypermap.words import override
 
 ROWS = 10_000  # looked at, at most
 LEAST_ROWS = 50
@@ -18,7 +20,9 @@ FEW = 50  # different values: where no column has more, rows are equal by coinci
 TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
 
 
-def giveaways(schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0) -> list[str]:
+def giveaways(
+    schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0, given: Given = NOTHING
+) -> list[str]:
     """A sentence for each column of the file that by itself gives the target away.
 
     A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
@@ -29,6 +33,7 @@ def giveaways(schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed
         matrix: ``(rows, columns)`` before any split; test rows are among them unless they have a file of their own.
         targets: ``(rows,)``, class indices or numbers.
         seed: of the `ROWS` rows that are looked at, which also makes the folds.
+        given: what is said of columns already, for advice.
     """
     if len(targets) < LEAST_ROWS:
         return []
@@ -44,7 +49,7 @@ def giveaways(schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed
             sentences.append(
                 f"Column {column.name!r} alone predicts {schema.target.name!r} with {measure} {score:.3f} on rows not "
                 "seen: it seems to give the target away. If it is not known when predictions are made, leave it out: "
-                f"data.drop=[{column.name}]."
+                f"{given.and_drop(column.name)}."
             )
     return sentences
 
@@ -88,8 +93,9 @@ def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None
     shared = int(test_members.cast(pl.String).is_in(known).sum())
     if not shared:
         return []
+    said = override("data.group", group)
     return [
-        f"{shared:,} of {tested:,} test rows are of groups that are learned from (data.group={group}), so that the "
+        f"{shared:,} of {tested:,} test rows are of groups that are learned from ({said}), so that the "
         "test score is not that of new groups. Remove such rows from one of the files, if it should be."
     ]
 
@@ -112,8 +118,9 @@ def earlier_rows(
     early = int((~(test_times > times.max())).sum())
     if not early:
         return []
+    said = override("data.time", time)
     return [
-        f"{early:,} of {tested:,} test rows are not later than all rows that are learned from (data.time={time}), or "
+        f"{early:,} of {tested:,} test rows are not later than all rows that are learned from ({said}), or "
         "have no time, so that the test score is not that of the future."
     ]
 

@@ -11,6 +11,7 @@ from hypermap.memory import free_memory
 from hypermap.tables.columns import UNSEEN, Column, Target
 from hypermap.tables.reading import Table
 from hypermap.tables.schema import Matrix, Schema
+from hypermap.words import override
 
 COPIES = 7  # of the matrix, at the peak of reading, splitting and preparing it (measured: 5.9 to 7.0)
 
@@ -105,7 +106,7 @@ def _no_target(start: str, target: Target, cell: object) -> str:
         return f"{start}, which is no number. Mend it, or add it to data.missing_values, which leaves such rows out."
     return (
         f"{start}, which is none of the classes {', '.join(target.classes)}. If it is another way to write one, say "
-        f"so: \"data.classes={{'{cell}': {target.classes[0]}}}\"."
+        f"so: {override('data.classes', [*target.spelled.items(), (str(cell), target.classes[0])])}."
     )
 
 

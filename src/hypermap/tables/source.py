@@ -13,16 +13,15 @@ from hypermap.data.sources import Raw
 from hypermap.errors import UserError, near
 from hypermap.tables.columns import Column
 from hypermap.tables.dialect import Expected, Format
-from hypermap.tables.kinds import check_kinds, understand
+from hypermap.tables.kinds import Given, check_kinds, how_to_keep, scattered, understand
 from hypermap.tables.leaks import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
 from hypermap.tables.reading import Table, checked, open_table
 from hypermap.tables.rows import Rows, read_rows
 from hypermap.tables.schema import Schema
 from hypermap.tables.statistics import Statistics, gather
-from hypermap.tables.target import find_name, spelled_in_vain, understand_target
+from hypermap.tables.target import column_of, find_name, spelled_in_vain, understand_target
 
 PREFIX = "data."
-HOW_TO_KEEP = f'To keep one, say what it is: "{PREFIX}kinds={{COLUMN: category}}".'
 
 SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
 
@@ -35,8 +34,8 @@ def table(
     *,
     test_path: Paths | None = None,
     task: str | None = None,
-    drop: Sequence[str] = (),
-    kinds: Mapping[str, str] | None = None,
+    drop: Sequence[str | int] = (),
+    kinds: Mapping[str | int, str] | Sequence[Sequence[Any]] | None = None,
     classes: Mapping[Any, str] | Sequence[Sequence[Any]] | None = None,
     columns: Sequence[str] | None = None,
     separator: str | None = None,
@@ -46,8 +45,8 @@ def table(
     decimal: str | None = None,
     comment: str | None = None,
     missing_values: Sequence[str] | None = None,
-    group: str | None = None,
-    time: str | None = None,
+    group: str | int | None = None,
+    time: str | int | None = None,
     root: str | None = None,
     dataset: str | None = None,
 ) -> Raw:
@@ -55,12 +54,13 @@ def table(
 
     Args:
         path: a file, or a list of files with the same columns.
-        target: the column to predict: its name, or its position, where 1 is the first and -1 the last.
+        target: the column to predict. This one, and those that follow, by name or by position, where 1 is the first
+            and -1 the last.
         test_path: files with the test rows, where they stand apart.
         task: ``binary``, ``multiclass`` or ``regression``; None: words and up to ten whole numbers are classes.
         drop: columns to leave out.
         kinds: what columns are, where that is found wrongly: number, category, boolean, date, text, identifier, or the
-            form of a date such as ``%d/%m/%Y``.
+            form of a date such as ``%d/%m/%Y``; a mapping, or pairs.
         classes: class names for values of the target that are spelled in several ways; a mapping, or pairs.
         columns: names for all columns, in order.
         separator, header, quote, encoding, decimal, comment, missing_values: as in `Format`.
@@ -74,31 +74,29 @@ def table(
         UserError: whatever is wrong with the files or with what is said of them.
     """
     asked = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
-    check_kinds(dict(kinds or {}), PREFIX)
+    of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
+    check_kinds(of_kind, PREFIX)
     drop = [drop] if isinstance(drop, str) else drop
-    hints = [str(name) for name in (target, group, time, *drop, *(kinds or {})) if isinstance(name, str)]
+    hints = [name for name in (target, group, time, *drop, *of_kind) if isinstance(name, str)]
     train = open_table(_located(_paths(path), dataset, root), asked, Expected(tuple(hints)))
     if not train.size:
         raise UserError(f"{train.name} has a header and no rows. Export it again.")
-    roles = _Roles(
-        find_name(target, train.columns, PREFIX, headed=train.headed), group, time, tuple(drop), dict(kinds or {})
-    )
-    roles.check(train)
+    roles = _Roles.of(train, find_name(target, train.columns, PREFIX, headed=train.headed), group, time, drop, of_kind)
     statistics = gather(train)
     spelled = dict(classes or {})  # type: ignore[arg-type]  # of a mapping or of pairs
     schema, notes = _understood(train, statistics, roles, task, spelled)
     if test_path is None and (absent := spelled_in_vain(statistics[roles.target], spelled)):
         notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {roles.target!r} never is."]
-    order = None if time is None else _order(statistics[time], roles.kinds.get(time))
+    order = None if roles.time is None else _order(statistics[roles.time], roles.kinds.get(roles.time))
     rows = read_rows(train, schema, order)
     notes = [*train.notes, *notes, *rows.notes]
     if test_path is None:
-        return _raw(schema, rows, None, notes)
+        return _raw(schema, rows, None, notes, roles.given)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
     test = open_table(test_paths, asked, schema.expected)
     notes += [*test.notes, *schema.check(test)]
     test_rows = read_rows(test, schema, order, apart=True)
-    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes])
+    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given)
 
 
 def fingerprint(arguments: Mapping[str, Any]) -> str:
@@ -125,7 +123,7 @@ def fingerprint(arguments: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Roles:
-    """What a person says of columns."""
+    """What a person says of columns, all by their names."""
 
     target: str
     group: str | None
@@ -133,14 +131,51 @@ class _Roles:
     drop: tuple[str, ...]
     kinds: Mapping[str, str]
 
-    def check(self, table: Table) -> None:
-        """Refuse columns that there are not, or that cannot be what they are said to be."""
-        problems = []
-        for key, names in (("drop", self.drop), ("kinds", self.kinds), ("group", [self.group]), ("time", [self.time])):
-            lacking = [name for name in names if name is not None and name not in table.columns]
-            problems += [f"{PREFIX}{key} names {name!r}{near(name, table.columns)}" for name in lacking]
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        target: str,
+        group: str | int | None,
+        time: str | int | None,
+        drop: Sequence[str | int],
+        kinds: Mapping[str | int, str],
+    ) -> "_Roles":
+        """Find the columns that are given by name or position.
+
+        Raises:
+            UserError: there are no such columns, or they cannot be what they are said to be.
+        """
+        given = {"drop": drop, "kinds": kinds, "group": [group], "time": [time]}
+        problems = [
+            f"{PREFIX}{key} names {name!r}{near(name, table.columns) if isinstance(name, str) else ''}"
+            for key, names in given.items()
+            for name in names
+            if name is not None and column_of(name, table.columns) is None
+        ]
         if problems:
-            raise UserError(f"{'; '.join(problems)}; {table.name} has: {', '.join(table.columns)}.")
+            raise UserError(
+                f"{'; '.join(problems)}; {table.name} has: {', '.join(table.columns)} (or 1 to {len(table.columns)} by "
+                "position, -1 for the last)."
+            )
+        found = {name: str(column_of(name, table.columns)) for names in given.values() for name in names}
+        roles = cls(
+            target,
+            None if group is None else found[group],
+            None if time is None else found[time],
+            tuple(dict.fromkeys(found[name] for name in drop)),
+            {found[name]: kind for name, kind in kinds.items()},
+        )
+        roles._check(table)
+        return roles
+
+    @property
+    def given(self) -> Given:
+        """For advice."""
+        return Given(self.kinds, self.drop, PREFIX)
+
+    def _check(self, table: Table) -> None:
+        """Refuse columns that cannot be what they are said to be."""
         for key, name in (("target", self.target), ("group", self.group), ("time", self.time)):
             if name in table.unsupported:
                 raise UserError(f"{PREFIX}{key} is {name!r}, which holds {table.unsupported[name]}: it cannot be used.")
@@ -166,18 +201,22 @@ def _understood(
     columns = []
     for name in table.columns:
         if name != roles.target and name not in dropped:
-            column = understand(statistics[name], roles.kinds.get(name), PREFIX)
+            column = understand(statistics[name], roles.kinds.get(name), PREFIX, roles.given)
             if isinstance(column, Column):
                 columns.append(column)
             else:
                 dropped[name] = column
+    found = {name: reason for name, reason in dropped.items() if name not in (*roles.drop, roles.group)}
+    advice = how_to_keep([statistics[name] for name in found if name not in table.unsupported], roles.given)
     if not columns:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
-        raise UserError(f"{table.name} has no columns to learn from{': ' if reasons else ''}{reasons}. {HOW_TO_KEEP}")
-    found = {name: reason for name, reason in dropped.items() if name not in (*roles.drop, roles.group)}
+        raise UserError(
+            " ".join([f"{table.name} has no columns to learn from{': ' if reasons else ''}{reasons}.", *advice])
+        )
     if found:
         reasons = "; ".join(f"{name!r} ({reason})" for name, reason in found.items())
-        notes.append(f"Nothing is learned from {reasons}. {HOW_TO_KEEP}")
+        notes.append(" ".join([f"Nothing is learned from {reasons}.", *advice]))
+    notes += scattered([statistics[column.name] for column in columns if column.kind == "category"])
     notes += [
         f"Column {column.name!r} has numbers that begin with zeros, which were taken for categories."
         for column in columns
@@ -203,9 +242,10 @@ def _order(statistics: Statistics, kind: str | None) -> Column:
     return column if number else replace(column, parts=("days",))
 
 
-def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str]) -> Raw:
+def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str], given: Given) -> Raw:
     dtype = np.int64 if schema.target.classes else np.float64
-    warnings = giveaways(schema, train.matrix, train.targets) + duplicate_rows(schema, train.matrix, train.targets)
+    warnings = giveaways(schema, train.matrix, train.targets, given=given)
+    warnings += duplicate_rows(schema, train.matrix, train.targets)
     if test is not None:
         warnings += shared_rows(train.matrix, test.matrix)
         if schema.group is not None and train.members is not None:

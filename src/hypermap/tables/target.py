@@ -22,12 +22,8 @@ def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bo
     Raises:
         UserError: there is no such column, or none was named.
     """
-    if isinstance(target, str) and target in columns:
-        return target
-    if str(target) in columns:  # a column that is called 3
-        return str(target)
-    if isinstance(target, int) and not isinstance(target, bool) and 1 <= abs(target) <= len(columns):
-        return columns[target - 1 if target > 0 else target]
+    if (name := column_of(target, columns)) is not None:
+        return name
     there = f"the table has: {', '.join(columns)}"
     if not headed:
         there += f". Its first line reads as data; if it names the columns, say {prefix}header=true"
@@ -38,6 +34,15 @@ def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bo
             f"{prefix}target is {target}; positions go from 1 to {len(columns)}, or from -1, the last, down."
         )
     raise UserError(f"{prefix}target is {target!r}; there is no such column{near(target, columns)}; {there}.")
+
+
+def column_of(given: object, columns: Sequence[str]) -> str | None:
+    """Return the column of this name or position, 1 for the first and -1 for the last; None where there is none."""
+    if str(given) in columns:  # which a column may be called that goes by a number
+        return str(given)
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= abs(given) <= len(columns):
+        return columns[given - 1 if given > 0 else given]
+    return None
 
 
 def understand_target(
