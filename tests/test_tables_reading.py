@@ -182,12 +182,27 @@ def test_damage_is_told_with_its_place(tmp_path: Path, content: str | bytes, mes
         open_table([write(tmp_path, content)])
 
 
-def test_a_quote_within_a_cell(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'cannot be read \(could not parse `"2"x`'):
-        rows(open_table([write(tmp_path, 'a,b\n1,"2"x\n3,4\n')]))
-    with pytest.raises(UserError, match=r"line 2 .*a quote"):
-        open_table([write(tmp_path, 'a,b\n1,"2"x\n\n3,4\n')])
-    assert rows(open_table([write(tmp_path, 'a,b\n1,2" x 3" y\n3,4\n')])) == [("1", '2" x 3" y'), ("3", "4")]
+def test_a_quote_that_ends_within_a_cell(tmp_path: Path) -> None:
+    for blank_line in ("", "\n"):
+        with pytest.raises(UserError, match=r"line 2 .*a quote that is opened must be closed"):
+            open_table([write(tmp_path, f'a,b\n1,"2"x\n{blank_line}3,4\n')])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['8" pipe,1', "6,2", '3" pipe,3'],  # an even number of them, rows apart
+        ['8",1', '6",2'],  # at the end of a cell, as a closing one is
+        ['1,2" x 3" y', "3,4"],
+        ['a"b,"c, ""d"""', '"""",1'],
+        ['"a\nb",5" 6"', '7",8'],
+    ],
+)
+def test_quotes_within_cells_are_characters_as_the_csv_module_has_it(tmp_path: Path, lines: list[str]) -> None:
+    for end in ("\n", "\r\n"):
+        text = end.join(["u,v", *lines]) + end
+        expected = list(csv.reader(io.StringIO(text, newline="")))[1:]
+        assert rows(open_table([write(tmp_path, text)])) == [tuple(row) for row in expected]
 
 
 def test_late_ragged_lines_of_a_large_file(tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ BOMS = (
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 UNICODE = ("utf-8", "utf-8-sig")
+# A whole cell in quotes; a quote in it is written twice.
+QUOTED = (
+    rb"(?<![^%(separator)s\n])%(quote)s[^%(quote)s]*+(?:%(quote)s%(quote)s[^%(quote)s]*+)*+%(quote)s"
+    rb"(?![^%(separator)s\r\n])"
+)
 
 
 def uncompressed(path: Path, folder: Path) -> Path:
@@ -106,20 +111,26 @@ def count_regular(path: Path, dialect: Dialect) -> int | None:
     It would if each is on lines of its own with as many cells, and no line is blank.
     """
     quote = (dialect.quote or "").encode()
-    marks = f"{dialect.separator}\n".encode() + quote
-    others = bytes(set(range(256)) - set(marks))
-    record = marks[:1] * (len(dialect.names) - 1) + b"\n"  # all that is left of one, without what stands in quotes
+    others = bytes(set(range(256)) - set(f"{dialect.separator}\n".encode()))
+    record = dialect.separator.encode() * (len(dialect.names) - 1) + b"\n"  # without what stands in cells
+    separator = re.escape(dialect.separator.encode())
+    quoted = re.compile(QUOTED % {b"quote": re.escape(quote), b"separator": separator}) if quote else None
     count, rest = 0, b""
     with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         while True:
             chunk = file.read(CHUNK)
             text = rest + (chunk or b"\n" * bool(rest))  # the last line may lack its end
             if not text:
                 return count
             end = _end_of_records(text, quote)
-            left = text[:end].translate(None, others)
-            if quote:
-                left = re.sub(re.escape(quote) + b"[^" + re.escape(quote) + b"]*" + re.escape(quote), b"", left)
+            left = text[:end]
+            if quoted and quote in left:
+                left = quoted.sub(b"", left)
+                if quote in left:
+                    return None  # within a cell, where it is a character like any other
+            left = left.translate(None, others)
             rows = left.count(b"\n")
             if left != record * rows or _is_odd(text[:end], dialect) or (not end and len(text) > LONGEST_RECORD):
                 return None
