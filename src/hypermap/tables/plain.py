@@ -1,20 +1,13 @@
-"""A text file as polars can scan it: UTF-8, not compressed, each record with as many cells.
+"""A text file as polars can scan it: UTF-8, each record with as many cells.
 
-Most files are that already. Any other is written anew, in a temporary folder: from its encoding, its compression, or
-record by record by Python's csv module, which reads what is out of the ordinary.
+Most files are that already. Any other is written anew, in a temporary folder: from its encoding, record by record, by
+Python's csv module, which reads what is out of the ordinary.
 """
 
-import bz2
 import codecs
 import csv
-import gzip
-import lzma
 import re
-import shutil
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hypermap.errors import UserError
 from hypermap.tables.dialect import NAMED, Dialect, Format, Lines, records
@@ -30,36 +23,12 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 UNICODE = ("utf-8", "utf-8-sig")
 # A whole cell in quotes; a quote in it is written twice.
 QUOTED = (
     rb"(?<![^%(separator)s\n])%(quote)s[^%(quote)s]*+(?:%(quote)s%(quote)s[^%(quote)s]*+)*+%(quote)s"
     rb"(?![^%(separator)s\r\n])"
 )
-
-
-def uncompressed(path: Path, folder: Path) -> Path:
-    """The file itself, or its content in `folder` if it is compressed with gzip, bzip2 or xz.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    with path.open("rb") as file:
-        start = file.read(8)
-    opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
-    if opener is None:
-        return path
-    unpacked = folder / f"{path.name}.unpacked"
-    try:
-        with opener(path, "rb") as source, unpacked.open("wb") as sink:
-            shutil.copyfileobj(source, sink, CHUNK)
-    except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's matter, not the file's
-        raise UserError(f"{path}: truncated or damaged ({error}); get it again.") from error
-    return unpacked
 
 
 def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:

@@ -21,16 +21,12 @@ from hypermap.errors import UserError, near
 from hypermap.tables import plain
 from hypermap.tables.decimals import UNKNOWN, Decimals, merged
 from hypermap.tables.dialect import NOTHING, Dialect, Expected, Format, Spelling, find_dialect
+from hypermap.tables.unpack import refuse_foreign, unpacked
 
 PARQUET = b"PAR1"
 EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
 CELLS = 4_000_000  # of a batch, unless its rows are said
 ROWS = (1_000, 200_000)  # of a batch, at least and at most
-FOREIGN = {
-    ".xlsx": "Excel's", ".xls": "Excel's", ".ods": "LibreOffice's", ".json": "JSON", ".jsonl": "JSON lines",
-    ".arff": "ARFF", ".zip": "a zip archive", ".feather": "Feather", ".sav": "SPSS's", ".dta": "Stata's",
-    ".pkl": "a pickle", ".pickle": "a pickle",
-}  # fmt: skip
 THOUSANDS = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$"
 COMMAS = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?$"
 DOTS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"
@@ -99,7 +95,8 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
     """Understand the files of a table, all with the same columns; in the first one's order, whatever theirs.
 
     Args:
-        paths: CSV with any separator, TSV, text with blanks (each also as .gz, .bz2, .xz), or Parquet.
+        paths: CSV with any separator, TSV, text with blanks, or Parquet, each also packed, see `unpack`; what a file is
+            its first bytes tell, not its name.
         asked: what is said of them; the rest is found, for each file by itself.
         expected: what is known of the table, for `find_dialect`; where files differ from it, that is told.
 
@@ -153,10 +150,9 @@ def checked(path: Path, key: str) -> Path:
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         where = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
         raise UserError(f"{key} is '{path}'; {what}{near(path.name, beside)}.{where}")
-    if kind := FOREIGN.get(path.suffix.lower()):
-        raise UserError(f"{path} is {kind} file; export the table as CSV or Parquet and name that.")
     if not path.stat().st_size:
         raise UserError(f"{path} is empty: it has neither a header nor rows. Export it again.")
+    refuse_foreign(path)
     return path
 
 
@@ -195,17 +191,18 @@ def _spelling(parts: Sequence[_Part], asked: Format) -> Spelling:
 
 
 def _open(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start == PARQUET:
-        return _open_parquet(path, asked, expected)
     folder.mkdir()
-    return _open_text(path, asked, expected, folder)
+    content = unpacked(path, folder)
+    with content.open("rb") as file:
+        start = file.read(len(PARQUET))
+    if start == PARQUET:
+        return _open_parquet(path, content, asked, expected)
+    return _open_text(path, content, asked, expected, folder)
 
 
-def _open_parquet(path: Path, asked: Format, expected: Expected) -> _Part:
+def _open_parquet(path: Path, content: Path, asked: Format, expected: Expected) -> _Part:
     notes = _idle(path, asked, expected.spelling)
-    lazy = pl.scan_parquet(path, glob=False)
+    lazy = pl.scan_parquet(content, glob=False)
     schema = lazy.collect_schema()
     unsupported = {
         name: f"values of type {kind}" for name, kind in schema.items() if kind.is_nested() or kind in OPAQUE
@@ -256,9 +253,8 @@ def _plain_column(name: str, kind: pl.DataType) -> pl.Expr:
     return column.cast(pl.String)
 
 
-def _open_text(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
+def _open_text(path: Path, source: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
     name = str(path)
-    source = plain.uncompressed(path, folder)
     encoding, encoding_notes = plain.find_encoding(source, asked, name, expected.spelling.encoding)
     text, whole = plain.sample_of(source, encoding)
     if excel := EXCEL.match(text):
