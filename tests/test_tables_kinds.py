@@ -1,10 +1,15 @@
 """What kind a column is, as a person would say; statistics, dates and targets with it."""
 
 import datetime
+import re
+import shlex
+from collections.abc import Callable
+from email.utils import format_datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hypermap.errors import UserError
 from hypermap.tables import dates, statistics
@@ -46,6 +51,14 @@ def kind_of(found: Column | str) -> str:
         (["8:30", "12:15", "8:30"], "date"),
         (["02134", "10001", "02134", "94103"], "category"),
         (["1", "2", "1", "1", "1", "1", "1", "a", "2"], "category"),
+        (["4 cyl", "6 cyl", "8 cyl", "4 cyl"], "category"),
+        (["10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2"], "category"),  # no numbers with points between thousands
+        (["10-19", "20-29", "30-39", "10-19"], "category"),
+        (["A1", "A2", "A3", "A4", "A5", "A6", "A1"], "category"),
+        (["-1.5", "\u22122.5", "\u20133", "(4.5)", "5-", "- 6", "6"], "number"),
+        (["20210503", "20210504", "20220117", "19991231", "20000229", None], "date"),
+        (["20210503.0", "20210504.0", "20220117.0", "19991231.0", "20000229.0", None], "date"),
+        (["20210503", "20210504", "20220117", "19991231", "20210229"], "number"),  # no leap year
     ],
 )
 def test_kinds_are_found(tmp_path: Path, cells: list[object], kind: str) -> None:
@@ -104,6 +117,18 @@ def test_kinds_that_are_said(tmp_path: Path, cells: list[object], asked: str, ki
         (["$1.50", "$20", "$1,234.00"], None, r"numbers with a unit or with blanks, such as '\$1,234.00'"),
         (["10%", "20%", "10%"], None, "numbers with a unit"),
         (["1 234", "5 678 901", "12"], None, "numbers with a unit"),
+        (["1,600 EUR", "900 EUR", "12 EUR"], None, "numbers with a unit or with blanks, such as '1,600 EUR'"),
+        (["CHF 1'600.50", "CHF 12", "(CHF 3)"], None, "numbers with a unit"),
+        (["€110.5M", "€565K", "€0"], None, "numbers with a unit"),
+        ([f"{k} kg" for k in range(9)], None, "numbers with a unit"),
+        ([0, 0, 0, "5 %", "7 %"], None, "numbers with a unit or with blanks, such as '5 %', '7 %'"),
+        ([*range(20), *["-"] * 20], None, "20 of 40 cells are no finite numbers, such as '-'"),
+        ([*range(5), *["#DIV/0!", "n.a."] * 20], None, "such as '#DIV/0!', 'n.a.'"),
+        (
+            [f"{day:02}/01/2020" for day in range(10, 30)] + ["2021-02-14", "2021-02-15"],
+            None,
+            r"dates in several forms: '2021-02-14' \(%Y-%m-%d\), '10/01/2020' \(%d/%m/%Y\)",
+        ),
         (["red", "2"], "number", "1 of 2 cells are no finite numbers"),
         (["red", "blue"], "boolean", r"data\.kinds\.x is boolean; the column has 'blue', 'red'"),
         (["red", "blue"], "date", r"data\.kinds\.x is date; no form"),
@@ -155,6 +180,55 @@ def test_dates_are_those_of_strftime(form: str) -> None:
     assert read == [datetime.datetime.strptime(word, form) for word in words]
 
 
+UTC = datetime.UTC
+MOMENTS = [
+    datetime.datetime(2021, 3, 14, 15, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30))),
+    datetime.datetime(1999, 12, 25, 0, 30, 0, tzinfo=UTC),
+]
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        format_datetime,  # RFC 2822
+        lambda moment: format_datetime(moment.astimezone(UTC), usegmt=True),
+        lambda moment: moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),  # BigQuery
+        lambda moment: moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC"),
+        lambda moment: moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        lambda moment: moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"),
+        lambda moment: moment.isoformat(timespec="minutes"),
+        lambda moment: moment.isoformat(" ", "minutes"),
+        lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S %z"),  # Git
+        lambda moment: moment.strftime("%d/%b/%Y:%H:%M:%S %z"),  # Apache
+        lambda moment: moment.astimezone(UTC).ctime(),
+        lambda moment: moment.astimezone(UTC).strftime("%a %b %d %H:%M:%S UTC %Y"),
+        lambda moment: moment.astimezone(UTC).strftime("%A, %B %d, %Y %I:%M %p"),
+        lambda moment: moment.isoformat() + "[Asia/Kolkata]",  # Java
+    ],
+)
+def test_dates_as_programs_write_them(spell: Callable[[datetime.datetime], str]) -> None:
+    (form,) = dates.find_formats([spell(moment) for moment in MOMENTS])
+    read = dates.read(pl.Series([spell(moment) for moment in MOMENTS]), form)
+    assert read.to_list() == [moment.astimezone(UTC).replace(tzinfo=None) for moment in MOMENTS]
+
+
+def test_a_date_to_predict_may_be_spelled_in_a_way_that_cannot_be_mistaken() -> None:
+    words = pl.Series(["31/12/2020", None, "2020-12-31", "Dec 31, 2020", "20201231", "2020-12-31 00:00:00"])
+    day = datetime.datetime(2020, 12, 31)
+    assert dates.read(words, "%d/%m/%Y").to_list() == [day, None, day, day, day, day]
+    for form in ("%Y-%m-%d", dates.OF_PARQUET):
+        read = dates.read(pl.Series(["2020-12-31", "03/04/2020", "2021", "x"]), form)
+        assert read.to_list() == [day, None, None, None]
+
+
+def test_a_time_elsewhere_is_read_where_training_had_such() -> None:
+    words = pl.Series(["2020-01-01 00:00:00+01:00"])
+    utc = datetime.datetime(2019, 12, 31, 23)
+    assert dates.read(words, dates.OF_PARQUET).to_list() == [utc]
+    assert dates.read(words, "%Y-%m-%d %H:%M%#z").to_list() == [utc]
+    assert dates.read(words, "%Y-%m-%d %H:%M:%S").to_list() == [None]
+
+
 def test_dates_with_an_offset_are_in_utc() -> None:
     words = ["2020-01-01T00:30:00+02:00", "2020-01-01T00:30:00Z", "2020-06-01T00:30:00.5Z"]
     (form,) = dates.find_formats(words)
@@ -196,6 +270,9 @@ def test_parts_of_dates() -> None:
         (["<=50K", ">50K", ">50K."], None, {">50K.": ">50K", "<=50K.": "<=50K"}, ("binary", (">50K", "<=50K"))),
         (["a", "b", "c", "a", "b"], None, {"c": "b"}, ("binary", ("a", "b"))),
         (["a", "b", "c", "a"], "multiclass", None, ("multiclass", ("a", "b", "c"))),
+        (["30%", "20%", "30%"], "multiclass", None, ("binary", ("20%", "30%"))),
+        (["\u22121", "1", "1", "\u22121"], None, None, ("binary", ("-1", "1"))),
+        (["(1.5)", "2.5", "1.5", "2.5"], None, None, ("regression", ())),
     ],
 )
 def test_targets(
@@ -203,6 +280,32 @@ def test_targets(
 ) -> None:
     target, _ = understand_target(of(tmp_path, cells), task, classes, "data.")
     assert (target.task, target.classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "joined"),
+    [
+        (["yes", "Yes", "YES", "no", "NO", "No"] * 2, {}, ("no", "yes")),
+        (["JA", "nein", "ja", "nein"], {}, ("nein", "ja")),
+        (["New York", "New  York", "new york", "Rome"] * 2, {}, ("new york", "Rome")),
+        (["caf\u00e9", "cafe\u0301", "bar"] * 2, {}, ("bar", "caf\u00e9")),  # composed, and not
+        (["a", "A", "a.", "b"] * 2, {"a.": "a"}, ("a", "b")),
+    ],
+)
+def test_classes_that_differ_in_case_or_blanks_are_told_with_what_joins_them(
+    tmp_path: Path, cells: list[object], classes: dict[object, str], joined: tuple[str, ...]
+) -> None:
+    column = of(tmp_path, cells)
+    _, notes = understand_target(column, None, classes, "data.")
+    (word,) = shlex.split(re.search(r"say (.*)\.$", notes[0])[1])
+    override = OverridesParser.create().parse_override(word)
+    target, notes = understand_target(column, None, dict(override.value()), "data.")
+    assert (override.key_or_group, target.classes, notes) == ("data.classes", joined, [])
+
+
+def test_classes_that_differ_in_more_are_not_told(tmp_path: Path) -> None:
+    for cells in (["<=50K", ">50K", ">50K."] * 2, ["a", "b", "c", "a"], ["1", "1.0", "2", "1"], ["naive", "naïve"] * 2):
+        assert not [note for note in understand_target(of(tmp_path, cells), None, None, "data.")[1] if "case" in note]
 
 
 def test_classes_of_numbers_are_told(tmp_path: Path) -> None:
@@ -222,6 +325,11 @@ def test_classes_of_numbers_are_told(tmp_path: Path) -> None:
         (["a", "b", "c"], None, None, "3 different values in 3 rows, too many for classes"),
         (["a", "b", "a"], "clasification", None, "data.task is 'clasification'"),
         (["a", "b", "a"], None, {"A": "first"}, "data.classes names 'A', which column 'x' has not"),
+        (["30%", "20%", "30%", "20%"], None, None, "has numbers with a unit or with blanks, such as '20%', '30%'"),
+        (["30%", "20%", "30%"], "regression", None, "numbers with a unit .*Write plain numbers into the file"),
+        (["$1,600", "$20", "$1,600"], None, None, r"such as '\$1,600', '\$20'.*data\.task=multiclass"),
+        ([*range(20), *["-"] * 10], None, None, r"'-' in others.*say 'data\.missing_values=\[\"-\"\]', which leaves"),
+        (["2021-02-14", "2021-02-15", "2021-02-14"], None, None, "holds dates, such as '2021-02-14'"),
         (["a", "b", "a"], "regression", {"a": "b"}, "data.classes is set, and data.task is regression"),
     ],
 )

@@ -98,7 +98,7 @@ def test_dates_learnt_from_parquet_are_read_from_text(tmp_path: Path) -> None:
 
 
 def test_cells_of_another_kind_are_told_together(tmp_path: Path) -> None:
-    text = "size,town,stars,lift,sold\n" + "1,A,1,yes,31.01.2020\n" * 6 + "big,A,1,maybe,2020-01-31\n" * 5
+    text = "size,town,stars,lift,sold\n" + "1,A,1,yes,31.01.2020\n" * 6 + "big,A,1,maybe,01/31/2020\n" * 5
     with pytest.raises(UserError) as raised:
         matrix(opened(tmp_path, text))
     message = str(raised.value)
@@ -107,7 +107,7 @@ def test_cells_of_another_kind_are_told_together(tmp_path: Path) -> None:
         in message
     )
     assert "column 'lift' should hold 'no' or 'yes'; it has 'maybe' in row 7" in message
-    assert "column 'sold' should hold dates in the form %d.%m.%Y; it has '2020-01-31' in row 7" in message
+    assert "column 'sold' should hold dates in the form %d.%m.%Y; it has '01/31/2020' in row 7" in message
 
 
 def test_rows_are_counted_from_the_files_first(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Every table that a person may bring: it is read as they would expect, or a message says what to do."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hypermap.data.prepare import load_published, prepare_settings
 from hypermap.data.sources import Raw
@@ -237,6 +240,61 @@ def test_columns_are_dropped_and_told(read: Callable[..., Raw]) -> None:
     assert kept.names == ["size", "id", "name"]
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"])
+def test_columns_that_nobody_named_are_left_out_and_told(read: Callable[..., Raw], name: str) -> None:
+    columns = {name: lambda k: k % 7 + 1.5, "size": lambda k: k % 5}  # an index may have gaps, and the same twice
+    raw = read(lines(**columns))
+    called = name or "column_4"
+    assert raw.table is not None
+    assert called not in raw.table.names
+    assert any(f"'{called}' (nobody gave it a name" in note for note in raw.notes)
+    kept = read(lines(**columns), kinds={called: "number"})
+    assert kept.table is not None
+    assert called in kept.table.names
+    assert read(lines(**columns), time=called).times is not None
+
+
+def test_pandas_index_in_parquet(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": [1.5, 2.5] * 6, "y": ["a", "b"] * 6, "__index_level_0__": range(5, 17)})
+    frame.write_parquet(tmp_path / "my.parquet")
+    schema = table(str(tmp_path / "my.parquet"), "y").table
+    assert schema is not None
+    assert schema.names == ["x"]
+
+
+def test_names_that_a_person_gave_to_a_file_without_a_header_are_names(read: Callable[..., Raw]) -> None:
+    text = lines().split("\n", 1)[1]
+    schema = read(text, columns=["column_1", "Unnamed", "y"]).table
+    assert schema is not None
+    assert schema.names == ["column_1", "Unnamed"]
+
+
+def test_what_not_everybody_would_read_so_is_told(read: Callable[..., Raw]) -> None:
+    raw = read(
+        lines(day=lambda k: 20210503 + k, cost=lambda k: f"({k}.5)", town=lambda k: ("Rome", "ROME", "Oslo")[k % 3])
+    )
+    assert raw.table is not None
+    assert [column.kind for column in raw.table.columns] == ["number", "category", "date", "number", "category"]
+    told = " ".join(raw.notes)
+    assert "'day' has whole numbers that are dates by their digits, such as 20210503" in told
+    assert "'cost' has numbers in brackets, such as '(0.5)'" in told
+    assert "'town' has categories that differ only in case or blanks: 'ROME' and 'Rome'" in told
+    cost = raw.table.matrix_names.index("cost")
+    np.testing.assert_array_equal(raw.inputs[:, cost], [-k - 0.5 for k in range(12)])
+
+
+def test_missing_values_are_ready_to_paste_with_those_that_the_file_has(read: Callable[..., Raw]) -> None:
+    text = lines(
+        20, size=lambda k: "-" if k % 5 == 0 else k, color=lambda k: "NA" if k == 3 else "red" if k % 2 else "blue"
+    )
+    with pytest.raises(UserError, match="column 'size': 4 of 20 cells are no finite numbers") as raised:
+        read(text)
+    (word,) = shlex.split(re.search(r"say (\S+);", str(raised.value))[1])
+    raw = read(text, missing_values=OverridesParser.create().parse_override(word).value())
+    assert raw.table is not None
+    assert [(column.kind, column.missing) for column in raw.table.columns] == [("number", 4), ("category", 1)]
+
+
 def test_a_giveaway_and_copies_are_told(read: Callable[..., Raw]) -> None:
     (note,) = read(lines(60, alive=lambda k: "y" if k % 4 == 0 else "n")).notes
     assert note.startswith("Column 'alive' alone predicts 'y'")
@@ -418,7 +476,9 @@ def test_classes_may_be_pairs_and_one_that_never_is_is_told(read: Callable[..., 
 
 def test_a_target_of_numbers_with_a_few_words_is_neither(read: Callable[..., Raw]) -> None:
     text = lines(40, y=lambda k: "low" if k == 3 else k / 7)
-    with pytest.raises(UserError, match=r"is a number in 39 of 40 rows, and 'low' in others\. Add what means missing"):
+    with pytest.raises(
+        UserError, match=r"is a number in 39 of 40 rows, and 'low' in others\. If that means missing, say 'data"
+    ):
         read(text)
     raw = read(text, missing_values=["low"])
     assert raw.classes == ()

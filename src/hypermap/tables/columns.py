@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from hypermap.tables import dates
+from hypermap.tables import dates, numbers
 
 Kind = Literal["number", "boolean", "category", "date"]
 Task = Literal["binary", "multiclass", "regression"]
@@ -15,7 +15,6 @@ Task = Literal["binary", "multiclass", "regression"]
 UNSEEN = -1.0  # the code of a word that is not in the list
 TRUE = ("true", "t", "yes", "y", "1", "on", "ja", "j", "oui", "si", "wahr", "vrai")
 FALSE = ("false", "f", "no", "n", "0", "off", "nein", "non", "falsch", "faux")
-ISO = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z")
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,8 @@ class Column:
     def _moments(self, column: pl.Expr, kind: pl.DataType) -> pl.Expr:
         if kind == pl.Datetime:
             return column
-        if self.form == dates.OF_PARQUET:
-            return pl.coalesce(dates.moments(column, form) for form in ISO)
-        return dates.moments(as_words(column, kind), self.form or "")
+        form = self.form or ""
+        return as_words(column, kind).map_batches(lambda words: dates.read(words, form), return_dtype=pl.Datetime("us"))
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,8 @@ def finite(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
     """Numbers as float64; null for what is none, or infinite."""
     if kind == pl.Datetime:
         return pl.lit(None, pl.Float64)
-    number = column.cast(pl.Float64, strict=False)
+    number = column.map_batches(numbers.read, return_dtype=pl.Float64) if kind == pl.String else column
+    number = number.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
 
 

@@ -1,47 +1,108 @@
 """Dates and times in text: their format found, and their parts as numbers."""
 
+import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 
 import polars as pl
 
 DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y",
-    "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d %Y", "%b %d, %Y",
-    "%d %B %Y", "%B %d, %Y", "%Y-%b-%d",
+    "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%b %d %Y",
+    "%b %d, %Y", "%d %B %Y", "%d. %B %Y", "%d-%B-%Y", "%B %d %Y", "%B %d, %Y", "%Y-%b-%d", "%Y %b %d",
 )  # fmt: skip
 CLOCKS = (
     "", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p",
-    "T%H:%M:%S%.f%#z", " %H:%M:%S%.f%#z", ", %H:%M", ", %I:%M %p",
+    "T%H:%M:%S%.f%#z", " %H:%M:%S%.f%#z", "T%H:%M%#z", " %H:%M%#z", ", %H:%M", ", %H:%M:%S", ", %I:%M %p",
+    ", %I:%M:%S %p", " %I:%M%p", " %I:%M:%S%p", " %H:%M:%S,%3f", " %H.%M", ":%H:%M:%S%#z",
+)  # fmt: skip
+WEEKDAYS = ("", "%A, ", "%A ")
+COMPACT = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")  # of digits alone, which may be numbers
+OTHERS = (
+    "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%#z", "%Y%m%dT%H%M", "%Y%m%d %H%M%S", "%Y%m%d %H:%M", "%Y%m%d %H:%M:%S",
+    "%A %b %d %H:%M:%S %Y", "%A %b %d %H:%M:%S %Z %Y",  # as C's ctime and Unix's date have it
 )  # fmt: skip
 MONTHS = ("%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%m/%Y")
-TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p")
-FORMATS = (*(day + clock for day, clock in product(DAYS, CLOCKS)), *MONTHS, *TIMES)
+TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%H:%M:%S%.f")
+FORMATS = (*(week + day + clock for week, day, clock in product(WEEKDAYS, DAYS, CLOCKS)), *OTHERS, *MONTHS, *TIMES)
+# No other format reads the same word as another date: the year is first, or the month has its name.
+UNMISTAKABLE = (*(form for form in FORMATS if form.startswith("%Y") or "%b" in form or "%B" in form), *COMPACT)
 
 STAMPS = {"seconds since 1970": 1e6, "milliseconds since 1970": 1e3}  # in microseconds
 OF_PARQUET = "date"  # a column that is a point in time by its type
 FIRST_YEAR = 1000  # 1/2/20 is not in the year 20
 PARTS = ("year", "month", "day", "weekday", "hour", "days")
 TRIED = 50  # words, before all are tried
+LEAST_COMPACT = 5  # whole numbers that are all dates by their digits: of others one in 27 is
+MOST_FORMATS = 4  # of one column
+LONGEST = 50  # characters of a date
+DIRECTIVE = re.compile(r"%(?:\.|#|\d)?[a-zA-Z]")
+ZONE = r"\s?(?:Z|UTC|GMT|UT)$"
 
 
 def find_formats(words: Sequence[str]) -> list[str]:
     """The formats in which every one of these words is a date; two where day and month may be either."""
-    if not words or not any(character.isdigit() for character in words[0]) or len(words[0]) > 40:
+    if not words:
         return []
-    found: Sequence[str] = FORMATS
+    found: Sequence[str] = _candidates(words[0])
     for tried in (words[:1], words[:TRIED], words):
         found = [form for form in found if not unread(tried, form)]
     return _distinct(pl.Series(words), found)
 
 
-def find_most(words: Sequence[str], share: float) -> tuple[str, list[str]] | None:
-    """A format in which nearly all of these words are dates, at least such a share, and the other words."""
-    usual = words[len(words) // 2]  # what stands for missing, such as 0000-00-00, is first or last
-    for form in FORMATS if any(character.isdigit() for character in usual) else ():
-        if not unread([usual], form) and len(others := unread(words, form)) <= (1 - share) * len(words):
-            return form, others
-    return None
+def find_most(words: Sequence[str], share: float) -> tuple[list[str], list[str]] | None:
+    """The formats in which together nearly all of these words are dates, at least such a share, and the other words."""
+    forms: list[str] = []
+    rest = list(words)
+    while rest and len(forms) < MOST_FORMATS:
+        usual = rest[len(rest) // 2]  # what stands for missing, such as 0000-00-00, is first or last
+        left = {form: unread(rest, form) for form in _candidates(usual) if not unread([usual], form)}
+        if not left:
+            break
+        forms.append(min(left, key=lambda form: len(left[form])))  # the first of equals
+        rest = left[forms[-1]]
+    return (forms, rest) if forms and len(rest) <= (1 - share) * len(words) else None
+
+
+def find_compact(words: Sequence[str]) -> str | None:
+    """The format in which whole numbers are dates by their digits, such as 20210503; None: they are numbers."""
+    if len(words) < LEAST_COMPACT:
+        return None
+    form = next((form for form in COMPACT if len(words[0].removesuffix(".0")) == _digits(form)), None)
+    if form is None or not all(word.startswith(("19", "20")) for word in words) or unread(words, form):
+        return None
+    return form
+
+
+@cache
+def _digits(form: str) -> int:
+    return sum(4 if directive == "%Y" else 2 for directive in DIRECTIVE.findall(form))
+
+
+def _candidates(word: str) -> list[str]:
+    """The formats that a word could have by its letters and signs."""
+    if not any(character.isdigit() for character in word) or len(word) > LONGEST:
+        return []
+    signs = {character for character in word if not character.isalnum()}
+    named = any(character.isalpha() for character in word)
+    return [
+        form
+        for form, fixed, free, letters in _shapes()
+        if fixed <= {*word} and signs <= free and letters in (named, None)
+    ]
+
+
+@cache
+def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
+    """Each format with the characters that a word of it has, the signs that it may have, and if it has letters."""
+    shapes = []
+    for form in FORMATS:
+        fixed = set(DIRECTIVE.sub("", form))
+        free = fixed | ({*"+-: []/_"} if "%#z" in form else set()) | ({"."} if "%.f" in form else set())
+        named = "T" in fixed or any(letter in form for letter in ("%A", "%b", "%B", "%p"))
+        shapes.append((form, fixed, free, True if named else None if "%#z" in form else False))
+    return shapes
 
 
 def moments(column: pl.Expr, form: str) -> pl.Expr:
@@ -57,6 +118,35 @@ def moments(column: pl.Expr, form: str) -> pl.Expr:
         )
     when = _read(column.cast(pl.String), form)
     return pl.when(when.dt.year() >= FIRST_YEAR).then(when)
+
+
+def read(words: pl.Series, form: str) -> pl.Series:
+    """The points in time that words spell in this format or, of a date, in one that cannot be mistaken.
+
+    So files to predict may have a time of midnight beside each day, or a date as another program writes it. Where the
+    format has no offset from UTC, words that have one are not read: the times would be other places' times.
+    """
+    when = words.to_frame("word").select(moments(pl.col("word"), form)).to_series() if form != OF_PARQUET else None
+    if when is None:
+        when = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(words))
+    if form in STAMPS or form in TIMES:
+        return when
+    zoned = form == OF_PARQUET or "%#z" in form or "%z" in form
+    while when.null_count() > words.null_count():
+        rest = words.filter(when.is_null() & words.is_not_null()).unique(maintain_order=True)
+        forms = [form for form in _unmistakable(rest[0]) if zoned or "z" not in form]
+        found = next((form for form in forms if not unread([rest[0]], form)), None)
+        if found is None:
+            break
+        when = when.fill_null(words.to_frame("word").select(moments(pl.col("word"), found)).to_series())
+    return when
+
+
+def _unmistakable(word: str) -> list[str]:
+    digits = word.removesuffix(".0")
+    if digits.isdecimal():
+        return [form for form in COMPACT if len(digits) == _digits(form)]
+    return [form for form in _candidates(word) if form in UNMISTAKABLE]
 
 
 def parts_of(when: pl.Expr, parts: Sequence[str] = PARTS) -> list[pl.Expr]:
@@ -103,8 +193,11 @@ def _distinct(words: pl.Series, found: Sequence[str]) -> list[str]:
 
 def _read(text: pl.Expr, form: str) -> pl.Expr:
     if "%#z" in form or "%z" in form:
-        zoned = text.str.replace("Z$", "+00:00").str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
+        text = text.str.replace(r"\[.*\]$", "").str.replace(ZONE, "+00:00")
+        zoned = text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
         return zoned.dt.replace_time_zone(None)
+    if form in COMPACT:
+        text = text.str.strip_suffix(".0")  # as pandas writes whole numbers of which one is missing
     if form in MONTHS:
         text, form = pl.lit("1 ") + text, f"%d {form}"
     if form in TIMES:

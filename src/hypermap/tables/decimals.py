@@ -15,6 +15,9 @@ COMMA_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")  #
 GROUPED_NUMBER = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234.5
 DOTTED_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")  # 1.234: a thousand and more where decimals have commas
 
+MINUS = "\u2212\u2013\u2010\u2011\ufe63\uff0d"  # as typesetters, Word and Excel write it
+SIGNED = re.compile(rf"\(\s?([\d.,][^()]*?)\s?\)|[{MINUS}]\s?([\d.,].*)|[+-]\s([\d.,].*)|([\d.,].*)[-{MINUS}]")
+
 CALLED = {",": "commas", ".": "points"}
 
 
@@ -57,7 +60,13 @@ class Known:
 
 def looks_like_number(cell: str) -> bool:
     """Whether a cell could be a number in some country."""
-    return any(pattern.fullmatch(cell) for pattern in (NUMBER, COMMA_NUMBER, GROUPED_NUMBER))
+    return any(pattern.fullmatch(bare(cell)) for pattern in (NUMBER, COMMA_NUMBER, GROUPED_NUMBER))
+
+
+def bare(cell: str) -> str:
+    """Return a number without a sign that is not a plain one, as of (12.5), 12.5- and \u221212.5; else the cell."""
+    found = SIGNED.fullmatch(cell)
+    return next(filter(None, found.groups())) if found else cell
 
 
 def find_decimals(
@@ -147,6 +156,7 @@ def _decide(
 
 def _sort_of_number(cell: str) -> str:
     """What a number says of its file: where commas are decimal, where points are; or it could be ``either``."""
+    cell = bare(cell)
     if GROUPED_NUMBER.fullmatch(cell):
         return "either" if COMMA_NUMBER.fullmatch(cell) else "grouped point"
     if COMMA_NUMBER.fullmatch(cell):

@@ -3,18 +3,20 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
 from hypermap.errors import UserError, near
-from hypermap.tables import dates
+from hypermap.tables import dates, numbers
 from hypermap.tables.columns import FALSE, TRUE, Column
 from hypermap.tables.statistics import VOCABULARY, Statistics
 from hypermap.words import override
 
 KINDS = ("number", "category", "boolean", "date", "text", "identifier")
-MOSTLY = 0.9  # such a share of numbers, and the rest should have been numbers too
+MOSTLY = numbers.MOSTLY
 NAMED_AS_IDENTIFIER = re.compile(r"(?i:(?:^|[\W_])(?:id|ids|idx|index|key|uuid|guid|nr|no|number)$)|[a-z]I[dD]$")
-MEASURE = re.compile(r"[+-]?[$€£¥]? ?[+-]?\d[\d.,' \u00a0\u202f]*[$€£¥%]?")  # $1.50, 12 %, 1 234
+FEW_ODD = 5  # words, which are listed
 FEW = 50  # different words are categories unless each row has its own
+FIRST_DATE = 19000101
 LONG_TEXT = 40  # characters on average
 SENTENCE = 2  # blanks on average
 REASONS = {"text": "free text", "identifier": "an identifier"}
@@ -121,10 +123,39 @@ def is_boolean(words: list[str]) -> bool:
     return bool(lower & set(TRUE)) and bool(lower & set(FALSE)) and lower <= {*TRUE, *FALSE}
 
 
+def spelled_alike(words: Sequence[str]) -> list[list[str]]:
+    """Groups of words that differ only in case, in blanks, or in how letters with accents are composed."""
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        groups.setdefault(" ".join(normalize("NFKC", word).casefold().split()), []).append(word)
+    return [sorted(group) for group in groups.values() if len(group) > 1]
+
+
+def is_mixed(statistics: Statistics) -> bool:
+    """Whether cells are nearly all numbers, or of many values with a few words among them."""
+    if statistics.all_numbers:
+        return False
+    if statistics.numbers >= MOSTLY * statistics.present:
+        return True
+    different = len(statistics.values)
+    odd = statistics.odd_words(most=different // 2 + 1)  # of more than half none is a few
+    return numbers.among_numbers(odd, different)
+
+
+def missing_advice(statistics: Statistics, prefix: str) -> str:
+    """The sentence on words among a column's numbers that may mean missing."""
+    odd = statistics.odd_words(None)
+    if len(odd) > FEW_ODD:
+        return f"If that means missing, add it to {prefix}missing_values"
+    return f"If that means missing, say {override(f'{prefix}missing_values', [*statistics.missing_words(), *odd])}"
+
+
 def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
     if len(statistics.values) == 1 and not statistics.missing:
         return f"it has the same value in every row, {statistics.words()[0]!r}"
     if statistics.typed == "date":
+        return _date(statistics, prefix, None, given)
+    if statistics.all_numbers and not statistics.codes and has_compact_dates(statistics):
         return _date(statistics, prefix, None, given)
     if statistics.all_numbers and not statistics.codes:
         return (
@@ -132,7 +163,7 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
             if _counts_rows(statistics)
             else _number(statistics, prefix, given)
         )
-    if not statistics.codes and (statistics.numbers >= MOSTLY * statistics.present or statistics.typed == "number"):
+    if not statistics.codes and (is_mixed(statistics) or statistics.typed == "number"):
         raise UserError(_mixed(statistics, prefix, given))
     words = statistics.words()
     if is_boolean(words) and not statistics.all_numbers:
@@ -140,18 +171,35 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
     if not statistics.all_numbers and dates.find_formats(words):
         return _date(statistics, prefix, None, given)
     if not statistics.all_numbers and (nearly := dates.find_most(words, MOSTLY)):
-        form, odd = nearly
+        forms, odd = nearly
+        if len(forms) > 1:
+            raise UserError(_several_forms(statistics, words, forms, odd, given))
         raise UserError(
-            f"column {statistics.name!r} has dates in the form {form}, and {len(odd):,} other values, such as "
+            f"column {statistics.name!r} has dates in the form {forms[0]}, and {len(odd):,} other values, such as "
             f"{_some(odd)}. If that means missing, add it to {prefix}missing_values; else say what the column is: "
             f"{given.and_kind(statistics.name, 'category')}."
         )
-    if not statistics.codes and sum(bool(MEASURE.fullmatch(word)) for word in words) >= MOSTLY * len(words):
+    if not statistics.codes and (measures := numbers.with_units(words)):
         raise UserError(
-            f"column {statistics.name!r} has numbers with a unit or with blanks, such as {_some(words)}. Write plain "
-            f"numbers into the file, or say what the column is: {given.and_kind(statistics.name, 'category')}."
+            f"column {statistics.name!r} has numbers with a unit or with blanks, such as {_some(measures)}. Write "
+            f"plain numbers into the file, or say what the column is: {given.and_kind(statistics.name, 'category')}."
         )
     return _reason_to_leave_out(statistics) or _category(statistics, prefix, given)
+
+
+def has_compact_dates(statistics: Statistics) -> bool:
+    """Whether cells are whole numbers whose digits are dates, such as 20210503."""
+    whole = statistics.whole == statistics.present and statistics.lowest >= FIRST_DATE
+    return whole and dates.find_compact(statistics.words()) is not None
+
+
+def _several_forms(statistics: Statistics, words: list[str], forms: list[str], odd: list[str], given: Given) -> str:
+    examples = [f"{next(word for word in words if not dates.unread([word], form))!r} ({form})" for form in forms]
+    others = f", and {len(odd):,} other values, such as {_some(odd)}" if odd else ""
+    return (
+        f"column {statistics.name!r} has dates in several forms: {', '.join(examples)}{others}. Write all in one form, "
+        f"or say what the column is: {given.and_kind(statistics.name, 'category')}."
+    )
 
 
 def _number(statistics: Statistics, prefix: str, given: Given) -> Column:
@@ -180,10 +228,8 @@ def _category(statistics: Statistics, prefix: str, given: Given) -> Column:
             f"Leave it out: {given.and_drop(statistics.name)}."
         )
     if statistics.all_numbers and not statistics.codes:
-        numbers = sorted({float(word) for word in statistics.words()})
-        return Column(
-            statistics.name, "category", tuple(f"{n:.17g}" for n in numbers), True, missing=statistics.missing
-        )
+        words = tuple(f"{number:.17g}" for number in statistics.different_numbers())
+        return Column(statistics.name, "category", words, True, missing=statistics.missing)
     return Column(statistics.name, "category", tuple(statistics.words()), missing=statistics.missing)
 
 
@@ -210,6 +256,8 @@ def _form(statistics: Statistics, words: list[str], prefix: str, given: Given) -
             f"column {statistics.name!r} has dates such as {words[0]!r}, which {' and '.join(forms)} fit alike. Say "
             f"which: {given.and_kind(statistics.name, forms[0])}."
         )
+    if not forms and (compact := dates.find_compact(words)):
+        forms = [compact]
     if not forms and statistics.all_numbers:
         forms = [form for form in [dates.stamp_of(statistics.lowest, statistics.highest)] if form]
     if not forms:
@@ -252,9 +300,8 @@ def _mixed(statistics: Statistics, prefix: str, given: Given) -> str:
     name, odd = statistics.name, statistics.present - statistics.numbers
     return (
         f"column {name!r}: {odd:,} of {statistics.present:,} cells are no finite numbers, such as "
-        f"{_some(statistics.odd_words())}. If that means missing, add it to {prefix}missing_values; if the column "
-        f"holds words, say {given.and_kind(name, 'category')}; if its decimals have commas, "
-        f"{override(prefix + 'decimal', ',')}."
+        f"{_some(statistics.odd_words())}. {missing_advice(statistics, prefix)}; if the column holds words, say "
+        f"{given.and_kind(name, 'category')}; if its decimals have commas, {override(prefix + 'decimal', ',')}."
     )
 
 

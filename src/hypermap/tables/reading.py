@@ -19,7 +19,7 @@ import polars.selectors as cs
 
 from hypermap.errors import UserError, near
 from hypermap.tables import plain
-from hypermap.tables.decimals import UNKNOWN, Decimals, merged
+from hypermap.tables.decimals import MINUS, UNKNOWN, Decimals, merged
 from hypermap.tables.dialect import NOTHING, Dialect, Expected, Format, Spelling, find_dialect
 from hypermap.tables.unpack import refuse_foreign, unpacked
 
@@ -27,9 +27,11 @@ PARQUET = b"PAR1"
 EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
 CELLS = 4_000_000  # of a batch, unless its rows are said
 ROWS = (1_000, 200_000)  # of a batch, at least and at most
-THOUSANDS = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$"
-COMMAS = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?$"
-DOTS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"
+UNNAMED = re.compile(r"Unnamed: \d+(?:[._]\S*)?|__index_level_\d+__")  # as pandas calls columns without a name
+SIGN, END = rf"^[(+\-{MINUS}]?\s?", rf"\s?[)\-{MINUS}]?$"
+THOUSANDS = SIGN + r"\d{1,3}(?:,\d{3})+(?:\.\d+)?" + END
+COMMAS = SIGN + r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?" + END
+DOTS = SIGN + r"[1-9]\d{0,2}(?:\.\d{3})+" + END
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Table:
         unsupported: columns of a kind that cannot be used, with what they hold.
         notes: what was found in the files and a person should know.
         spelling: what another file of this table will be like.
+        raw: the files' cells before anything was done with them.
+        missing: the words that mean missing.
     """
 
     name: str
@@ -56,6 +60,14 @@ class Table:
     files: tuple[Path, ...]
     lazy: pl.LazyFrame = field(repr=False)
     stamps: tuple[tuple[int, int], ...] = field(repr=False)
+    raw: tuple[pl.LazyFrame, ...] = field(repr=False, default=())
+    missing: tuple[str, ...] = ()
+
+    @property
+    def unnamed(self) -> tuple[str, ...]:
+        """The columns that no person named, such as the index that pandas writes beside a table's own columns."""
+        blank = {f"column_{k}" for k, cell in enumerate(self.spelling.first_line, 1) if not cell}
+        return tuple(name for name in self.columns if name in blank or UNNAMED.fullmatch(name))
 
     def batches(self, rows: int | None = None) -> Iterator[pl.DataFrame]:
         """The rows in order, so many at a time: as text (``String``), numbers or times (``Datetime``).
@@ -79,6 +91,15 @@ class Table:
         self.check_unchanged()
         if seen != self.size:
             raise UserError(f"{self.name}: {seen:,} of {self.size:,} rows could be read. Export it again.")
+
+    def missing_words(self) -> list[str]:
+        """Those of the words that mean missing which the files have; all cells are read for it."""
+        words = pl.col(pl.String).str.strip_chars()
+        found: set[str] = set()
+        for raw in self.raw:
+            frame = raw.select(words.filter(words.is_in(self.missing)).unique().implode().name.keep()).collect()
+            found.update(word for column in frame for word in column[0])
+        return [word for word in self.missing if word in found]
 
     def check_unchanged(self) -> None:
         """Refuse to go on with a file that was written to while it was being read.
@@ -134,6 +155,8 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
         files=tuple(files),
         lazy=lazy,
         stamps=stamps,
+        raw=tuple(part.raw for part in parts),
+        missing=tuple(word.strip() for word in asked.missing),
     )
     weakref.finalize(table, shutil.rmtree, folder, ignore_errors=True)
     return table
@@ -167,6 +190,7 @@ class _Part:
     unsupported: dict[str, str]
     notes: tuple[str, ...]
     lazy: pl.LazyFrame
+    raw: pl.LazyFrame
     decimals: Decimals = UNKNOWN
     first_line: tuple[str, ...] = ()
 
@@ -210,8 +234,9 @@ def _open_parquet(path: Path, content: Path, asked: Format, expected: Expected) 
     kept = [_plain_column(name, kind) for name, kind in schema.items() if name not in unsupported]
     _check_columns(path, schema.names(), asked)
     size = lazy.select(pl.len()).collect().item()
-    lazy = lazy.select(kept).with_columns(_words(asked.missing), *_numbers_that_mean_missing(asked.missing))
-    return _Part(path, tuple(schema.names()), size, True, unsupported, notes, lazy)
+    raw = lazy.select(kept)
+    lazy = raw.with_columns(_words(asked.missing), *_numbers_that_mean_missing(asked.missing))
+    return _Part(path, tuple(schema.names()), size, True, unsupported, notes, lazy, raw)
 
 
 def _idle(path: Path, asked: Format, usual: Spelling) -> tuple[str, ...]:
@@ -266,7 +291,7 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
         target = folder / "plain.csv"
         records = plain.rewrite(source, encoding, dialect, asked, name, target)
         source, separator, quote = target, ",", '"'
-    lazy = pl.scan_csv(
+    raw = pl.scan_csv(
         source,
         has_header=False,  # its names are looked up in the schema, and ours may differ by a blank
         skip_rows=int(dialect.header),
@@ -275,7 +300,7 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
         schema=dict.fromkeys(dialect.names, pl.String()),
         glob=False,
     )
-    lazy = lazy.with_columns(_words(asked.missing)).with_columns(_numbers(dialect))
+    lazy = raw.with_columns(_words(asked.missing)).with_columns(_numbers(dialect))
     notes = (*encoding_notes, *dialect.notes)
     return _Part(
         path,
@@ -285,6 +310,7 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
         {},
         notes,
         lazy,
+        raw,
         dialect.decimals,
         dialect.first_line,
     )

@@ -11,9 +11,10 @@ import numpy as np
 from hypermap.data import fetch
 from hypermap.data.sources import Raw
 from hypermap.errors import UserError, near
+from hypermap.tables import dates
 from hypermap.tables.columns import Column
 from hypermap.tables.dialect import Expected, Format
-from hypermap.tables.kinds import Given, check_kinds, how_to_keep, scattered, understand
+from hypermap.tables.kinds import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
 from hypermap.tables.leaks import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
 from hypermap.tables.reading import Table, checked, open_table
 from hypermap.tables.rows import Rows, read_rows
@@ -22,6 +23,7 @@ from hypermap.tables.statistics import Statistics, gather
 from hypermap.tables.target import column_of, find_name, spelled_in_vain, understand_target
 
 PREFIX = "data."
+UNNAMED = "nobody gave it a name, as of the index that pandas writes"
 
 SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
 
@@ -194,7 +196,8 @@ def _understood(
 ) -> tuple[Schema, list[str]]:
     """The schema, and what to tell of how it came about."""
     target, notes = understand_target(statistics[roles.target], task, classes, PREFIX)
-    dropped = {name: f"it holds {held}" for name, held in table.unsupported.items()}
+    dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds)}
+    dropped |= {name: f"it holds {held}" for name, held in table.unsupported.items()}
     dropped |= dict.fromkeys(roles.drop, f"{PREFIX}drop names it")
     if roles.group is not None:
         dropped[roles.group] = "it is the group"
@@ -222,9 +225,35 @@ def _understood(
         for column in columns
         if column.kind == "category" and statistics[column.name].all_numbers and statistics[column.name].codes
     ]
+    notes += [note for column in columns for note in _spelled_oddly(column, statistics[column.name], roles.given)]
     return Schema(
         tuple(columns), target, table.columns, table.headed, roles.group, roles.time, dropped, table.spelling
     ), notes
+
+
+def _spelled_oddly(column: Column, statistics: Statistics, given: Given) -> list[str]:
+    """A sentence if cells were taken for what not everybody would take them for."""
+    if column.name in given.kinds:
+        return []
+    values = statistics.values
+    if column.kind == "date" and column.form in dates.COMPACT:
+        return [
+            f"Column {column.name!r} has whole numbers that are dates by their digits, such as "
+            f"{min(statistics.words())}, and was taken for dates ({given.and_kind(column.name, 'number')} otherwise)."
+        ]
+    if column.kind == "category" and (groups := spelled_alike(column.categories)):
+        shown = "; ".join(" and ".join(map(repr, group)) for group in groups[:3])
+        return [
+            f"Column {column.name!r} has categories that differ only in case or blanks: {shown}"
+            f"{f' and {len(groups) - 3} more' * (len(groups) > 3)}. If these are one, write them alike in the file."
+        ]
+    if column.kind == "number" and statistics.typed is None:
+        bracketed = values.filter(values.str.starts_with("("))
+        return [
+            f"Column {column.name!r} has numbers in brackets, such as {bracketed.min()!r}, which were taken for "
+            "negative ones, as in accounts."
+        ] * bool(len(bracketed))
+    return []
 
 
 def _order(statistics: Statistics, kind: str | None) -> Column:

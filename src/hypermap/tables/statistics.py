@@ -1,6 +1,7 @@
 """What the cells of each column are, counted in one pass over a table's batches."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -24,6 +25,7 @@ class Statistics:
         characters: of all text, with so many `blanks` between its words.
         values: the different ones, of any type, null not among them; the first `VOCABULARY` or so.
         valued: cells that `values` were taken from: all, unless there are too many different ones.
+        missing_words: finds the words for missing that the table has, in any column.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Statistics:
     blanks: int = 0
     values: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.String))
     valued: int = 0
+    missing_words: Callable[[], list[str]] = field(default=list, repr=False)
 
     @property
     def present(self) -> int:
@@ -64,11 +67,18 @@ class Statistics:
         """The different values as text, sorted."""
         return sorted(self.values.cast(pl.String).to_list())
 
-    def odd_words(self, most: int = 5) -> list[str]:
-        """Some values that are no numbers."""
-        numbers = self.values.cast(pl.Float64, strict=False)
-        odd = self.values.filter(~numbers.is_finite().fill_null(value=False))
-        return odd.sort().head(most).cast(pl.String).to_list()
+    def different_numbers(self) -> list[float]:
+        """The different values that are finite numbers, sorted."""
+        return self._numbers().drop_nulls().unique().sort().to_list()
+
+    def odd_words(self, most: int | None = 5) -> list[str]:
+        """Some values that are no numbers, or all of them, sorted."""
+        odd = self.values.filter(self._numbers().is_null()).sort()
+        return (odd if most is None else odd.head(most)).cast(pl.String).to_list()
+
+    def _numbers(self) -> pl.Series:
+        kind = self.values.dtype
+        return self.values.to_frame("value").select(finite(pl.col("value"), kind)).to_series()
 
     def add(self, counted: dict[str, float], cells: pl.Series) -> None:
         """Take a batch into account: what was counted of its cells."""
@@ -96,7 +106,10 @@ def gather(table: Table) -> dict[str, Statistics]:
     found: dict[str, Statistics] = {}
     for batch in table.batches():
         if not found:
-            found = {name: Statistics(name, _type(kind)) for name, kind in batch.schema.items()}
+            found = {
+                name: Statistics(name, _type(kind), missing_words=table.missing_words)
+                for name, kind in batch.schema.items()
+            }
         counted = _counted(batch)
         for name, statistics in found.items():
             statistics.add(counted[name], batch[name])

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypermap.errors import UserError, near
+from hypermap.tables import dates, numbers
 from hypermap.tables.columns import TRUE, Target
-from hypermap.tables.kinds import MOSTLY, is_boolean
+from hypermap.tables.kinds import is_boolean, is_mixed, missing_advice, spelled_alike
 from hypermap.tables.statistics import Statistics
+from hypermap.words import override
 
 TASKS = ("binary", "multiclass", "regression")
 FEW = 10  # different whole numbers are classes
@@ -69,6 +71,8 @@ def understand_target(
     if found == "regression":
         return _number(statistics, classes, prefix), []
     target = _classified(statistics, task, classes, prefix)
+    if groups := spelled_alike(target.classes):
+        return target, [_joins(target, classes or {}, groups, prefix)]
     if task is None and not classes and statistics.all_numbers:
         return target, [
             f"The target {target.name!r} has {len(target.classes)} different whole numbers, which were taken for "
@@ -77,23 +81,52 @@ def understand_target(
     return target, []
 
 
+def _joins(target: Target, classes: Mapping[Any, str], groups: Sequence[Sequence[str]], prefix: str) -> str:
+    """The sentence on classes that are spelled in several ways, with what joins them."""
+    joined = {name: group[-1] for group in groups for name in group[:-1]}  # upper case is sorted before lower case
+    pairs = {str(word): joined.get(str(name), str(name)) for word, name in classes.items()} | joined
+    order = _in_order([name for name in target.classes if name not in joined])
+    of_classes = sorted(pairs.items(), key=lambda pair: order.index(pair[1]) if pair[1] in order else len(order))
+    return (
+        f"The target {target.name!r} has classes that differ only in case or blanks: "
+        f"{'; '.join(' and '.join(map(repr, group)) for group in groups)}. If these are one, say "
+        f"{override(f'{prefix}classes', of_classes)}."
+    )
+
+
 def _refuse_mixed(statistics: Statistics, prefix: str) -> None:
-    """Refuse what is mostly numbers, of many values, with a few words among them: it is neither."""
-    share = statistics.numbers / statistics.present
-    if MOSTLY <= share < 1 and len(statistics.values) > FEW:
+    """Refuse what is neither: numbers of many values with a few words among them, numbers with a unit, dates."""
+    if statistics.all_numbers:
+        return
+    words = statistics.words()
+    if is_mixed(statistics) and len(words) > FEW:
         odd = ", ".join(map(repr, statistics.odd_words()))
         raise UserError(
             f"The target {statistics.name!r} is a number in {statistics.numbers:,} of {statistics.present:,} rows, and "
-            f"{odd} in others. Add what means missing to {prefix}missing_values, which leaves such rows out; if all of "
-            f"them are classes, say {prefix}task=multiclass."
+            f"{odd} in others. {missing_advice(statistics, prefix)}, which leaves such rows out; if all of them are "
+            f"classes, say {prefix}task=multiclass."
         )
+    if not statistics.codes and (measures := numbers.with_units(words)):
+        raise UserError(
+            f"The target {statistics.name!r} {_has_units(measures)}; if these are classes, say {prefix}task=multiclass."
+        )
+    if dates.find_formats(words):
+        raise UserError(
+            f"The target {statistics.name!r} holds dates, such as {words[0]!r}. Predict a number or a class instead; "
+            f"if these are classes, say {prefix}task=multiclass."
+        )
+
+
+def _has_units(measures: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, measures[:3]))
+    return f"has numbers with a unit or with blanks, such as {shown}. Write plain numbers into the file to predict them"
 
 
 def spelled_in_vain(statistics: Statistics, classes: Mapping[Any, str]) -> list[str]:
     """The values that `classes` names and the column has not, quoted."""
     words = set(statistics.words())
-    numbers = {float(word) for word in words} if statistics.all_numbers else set()
-    return [repr(str(word)) for word in classes if str(word) not in words and not _is_among(str(word), numbers)]
+    known = set(statistics.different_numbers()) if statistics.all_numbers else set()
+    return [repr(str(word)) for word in classes if str(word) not in words and not _is_among(str(word), known)]
 
 
 def _is_among(word: str, numbers: set[float]) -> bool:
@@ -106,18 +139,20 @@ def _is_among(word: str, numbers: set[float]) -> bool:
 def _has_classes(statistics: Statistics) -> bool:
     if not statistics.all_numbers:
         return True
-    different = len({float(word) for word in statistics.words()})
+    different = len(statistics.different_numbers())
     return statistics.whole == statistics.present and different <= min(FEW, statistics.present // 2)
 
 
 def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: str) -> Target:
     if classes:
         raise UserError(f"{prefix}classes is set, and {prefix}task is regression, which has none: leave one out.")
+    if not statistics.all_numbers and (measures := numbers.with_units(statistics.words())):
+        raise UserError(f"The target {statistics.name!r} {_has_units(measures)}, or say {prefix}task=multiclass.")
     if not statistics.all_numbers:
         odd, count = ", ".join(map(repr, statistics.odd_words())), statistics.present - statistics.numbers
         raise UserError(
             f"{prefix}task is regression; the target {statistics.name!r} has {count:,} values that are no finite "
-            f"numbers, such as {odd}. Add what means missing to {prefix}missing_values, or say {prefix}task=multiclass."
+            f"numbers, such as {odd}. {missing_advice(statistics, prefix)}; or say {prefix}task=multiclass."
         )
     if statistics.lowest == statistics.highest:
         raise _single(statistics, f"{statistics.lowest:g}", prefix)
@@ -127,9 +162,9 @@ def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: s
 def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str) -> Target:
     words, numeric = statistics.words(), statistics.all_numbers and not statistics.codes
     if numeric:
-        words = [f"{number:.17g}" for number in sorted({float(word) for word in words})]
+        words = [f"{number:.17g}" for number in statistics.different_numbers()]
     spelled = {str(word): str(name) for word, name in (classes or {}).items()}
-    names = list(dict.fromkeys(spelled.get(word, word) for word in _in_order(words)))
+    names = _in_order(list(dict.fromkeys(spelled.get(word, word) for word in words)))
     _check_spelled(spelled, words, names, statistics.name, prefix)
     if spelled and set(names) <= set(spelled.values()):
         names = [name for name in dict.fromkeys(spelled.values()) if name in names]  # in the order a person gave
