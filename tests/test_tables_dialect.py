@@ -52,6 +52,9 @@ def test_a_column_of_sentences_is_one_column() -> None:
         ("a,b\n", True),
         (",b\n0,x\n1,y\n", True),  # pandas' index has no name
         ("name,?\nx,1\n", True),
+        ("0,1,2\n0.5,3,x\n", True),  # pandas counts columns that have no names
+        (",0,1,2\n0,0.5,3,x\n1,1.5,4,y\n", True),
+        ("0,1\n1,1\n", False),
     ],
 )
 def test_header(text: str, header: bool) -> None:
@@ -63,6 +66,28 @@ def test_a_known_name_makes_a_header_of_numbers() -> None:
     assert not found(text).header
     assert found(text, Expected(("2019",))).header
     assert found(text, header=True).names == ("name", "2019", "2020")
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "header"),
+    [
+        ("5,3,17.5,a\n4,2,9.5,b\n6,1,8,a\n", "3", False),
+        ("5,3,17,40\n4,2,9,70\n6,7,99,12\n", "3", False),  # numbers among those below them
+        ("5,3,17,40\n4,3,9,70\n", "3", False),
+        ("a,3,17,40\nb,200,9,70\na,100,3,55\n", "3", False),  # a word that comes again
+        ("1.5,a,y\n2.5,b,n\n0.5,a,y\n", "y", False),
+        ("2019,2020,kind\n1.5,2.5,a\n0.5,1.5,b\n", "2019", True),
+        ("2019,2020\n15,25\n5,15\n", "2019", True),
+        ("x,y\n1.5,y\n2.5,n\n", "y", True),  # a column called as one of its classes
+        ("a,b\nc,d\na,b\ne,f\n", "a", True),  # two files one after the other
+    ],
+)
+def test_a_known_name_makes_no_header_against_the_evidence(text: str, named: str, header: bool) -> None:
+    assert found(text, Expected((named,))).header is header
+
+
+def test_the_names_of_the_training_table_are_a_header_whatever_stands_below() -> None:
+    assert found("0,1\n0,1\n1,0\n", Expected(("0", "1", "2"))).header
 
 
 def test_names_without_a_header() -> None:

@@ -295,6 +295,22 @@ def test_missing_values_are_ready_to_paste_with_those_that_the_file_has(read: Ca
     assert [(column.kind, column.missing) for column in raw.table.columns] == [("number", 4), ("category", 1)]
 
 
+def test_a_header_of_numbers_that_was_read_as_data_is_told_with_the_way_out(read: Callable[..., Raw]) -> None:
+    text = "2019,2020,2021\n" + "".join(f"{k / 7},{k % 5 / 3},{k * 1.5}\n" for k in range(9))
+    with pytest.raises(
+        UserError, match=r"positions go from 1 to 3.*first line reads as data; .* say data\.header=true"
+    ):
+        read(text, target=2021)
+    assert len(read(text, target=2021, header=True).targets) == 9
+    with pytest.raises(UserError, match=r"data\.drop names 2022.*reads as data; .* say data\.header=true"):
+        read(text, target=1, drop=[2022])
+
+
+def test_a_value_that_is_named_like_a_column_makes_no_header(read: Callable[..., Raw]) -> None:
+    with pytest.raises(UserError, match=r"data\.drop names '3'"):
+        read("5,3,17.5,a\n4,2,9.5,b\n6,1,8,a\n" * 4, target=-1, drop=["3"])
+
+
 def test_a_giveaway_and_copies_are_told(read: Callable[..., Raw]) -> None:
     (note,) = read(lines(60, alive=lambda k: "y" if k % 4 == 0 else "n")).notes
     assert note.startswith("Column 'alive' alone predicts 'y'")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ MISSING_VALUES = (
     "None", "none", "?", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
 
+LEAST_COUNTED = 3  # columns; a row may have 0 and 1 by coincidence
 SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order of trust: a comma may be a decimal one, a blank part of a cell
 SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
 NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}
@@ -264,16 +266,63 @@ def _find_header(cells: Records, asked: Format, missing: set[str], expected: Exp
     if asked.header is not None:
         return asked.header
     first, below = cells[0], cells[1:]
-    if set(first) & {*expected.header, *expected.spelling.first_line} - {""}:
-        return True
+    if known := set(first) & {*expected.header, *expected.spelling.first_line} - {""}:
+        others = [row for row in below if row != first]  # files one after the other repeat their header
+        return _may_be_header(first, _columns(first, others, missing), known)
     if asked.columns is not None or expected.orders:
         return False
+    if _counts(first):
+        return True
     if any(looks_like_number(cell) for cell in first) or not any(first):
         return False
-    columns = [{row[k] for row in below if k < len(row)} - missing for k in range(len(first))]
-    if any(column and all(map(looks_like_number, column)) for column in columns):
-        return True  # a word above numbers
-    return not any(cell in column for cell, column in zip(first, columns, strict=True))
+    columns = _columns(first, below, missing)
+    return _has_word_above_numbers(first, columns) or not _comes_again(first, columns)
+
+
+def _columns(first: list[str], below: Records, missing: set[str]) -> list[set[str]]:
+    """The different values below each cell of the first line."""
+    return [{row[k] for row in below if k < len(row)} - missing for k in range(len(first))]
+
+
+def _has_word_above_numbers(first: list[str], columns: list[set[str]]) -> bool:
+    return any(
+        cell and column and not looks_like_number(cell) and all(map(looks_like_number, column))
+        for cell, column in zip(first, columns, strict=True)
+    )
+
+
+def _comes_again(first: list[str], columns: list[set[str]]) -> bool:
+    return any(cell in column for cell, column in zip(first, columns, strict=True))
+
+
+def _counts(first: list[str]) -> bool:
+    """Whether the first line counts columns from 0, as pandas does where nobody named them, maybe beside an index."""
+    named = first[1:] if first[0] == "" else first
+    return len(named) >= LEAST_COUNTED and named == [str(k) for k in range(len(named))]
+
+
+def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -> bool:
+    """Whether nothing speaks against a first line that has known names, which may be values by coincidence.
+
+    Where all that are known are numbers, such as years, the first line has no fractions, and none of its cells is like
+    those below it.
+    """
+    if set(first) <= known and len(first) > 1:
+        return True
+    if all(map(looks_like_number, known)):
+        whole = all(cell.isdecimal() or not looks_like_number(cell) for cell in first)
+        return whole and all(_may_name(cell, column) for cell, column in zip(first, columns, strict=True) if cell)
+    again = any(cell in known and cell in column for cell, column in zip(first, columns, strict=True))
+    return not again or _has_word_above_numbers(first, columns)
+
+
+def _may_name(cell: str, column: set[str]) -> bool:
+    """Whether a cell is unlike the values below it; a whole number is, above fractions or beyond all of them."""
+    if cell in column:
+        return False
+    if not cell.isdecimal() or not all(re.fullmatch(r"[+-]?\d+", value) for value in column):
+        return True
+    return not column or not min(map(int, column)) <= int(cell) <= max(map(int, column))
 
 
 def _names(first: list[str], header: bool, asked: Format, name: str, expected: Expected) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from hypermap.tables.statistics import Statistics, gather
 from hypermap.tables.target import column_of, find_name, spelled_in_vain, understand_target
 
 PREFIX = "data."
+UNHEADED = f"Its first line reads as data; if it names the columns, say {PREFIX}header=true."
 UNNAMED = "nobody gave it a name, as of the index that pandas writes"
 
 SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
@@ -158,7 +159,7 @@ class _Roles:
         if problems:
             raise UserError(
                 f"{'; '.join(problems)}; {table.name} has: {', '.join(table.columns)} (or 1 to {len(table.columns)} by "
-                "position, -1 for the last)."
+                f"position, -1 for the last).{'' if table.headed else f' {UNHEADED}'}"
             )
         found = {name: str(column_of(name, table.columns)) for names in given.values() for name in names}
         roles = cls(

@@ -26,14 +26,13 @@ def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bo
     """
     if (name := column_of(target, columns)) is not None:
         return name
-    there = f"the table has: {', '.join(columns)}"
-    if not headed:
-        there += f". Its first line reads as data; if it names the columns, say {prefix}header=true"
+    unheaded = "" if headed else f". Its first line reads as data; if it names the columns, say {prefix}header=true"
+    there = f"the table has: {', '.join(columns)}{unheaded}"
     if target is None:
         raise UserError(f"{prefix}target is not set: name the column to predict; {there}.")
     if isinstance(target, int) and not isinstance(target, bool):
         raise UserError(
-            f"{prefix}target is {target}; positions go from 1 to {len(columns)}, or from -1, the last, down."
+            f"{prefix}target is {target}; positions go from 1 to {len(columns)}, or from -1, the last, down{unheaded}."
         )
     raise UserError(f"{prefix}target is {target!r}; there is no such column{near(target, columns)}; {there}.")
 
