@@ -90,6 +90,27 @@ def test_the_names_of_the_training_table_are_a_header_whatever_stands_below() ->
     assert found("0,1\n0,1\n1,0\n", Expected(("0", "1", "2"))).header
 
 
+@pytest.mark.parametrize(
+    ("above", "message"),
+    [
+        ("Sales of 2021\n\n", r"its first line reads as no part of the table \('Sales of 2021'\)\. Remove what stands"),
+        ("Sales of 2021,,\nin thousands,,\n", "its first 2 lines read as no part"),
+        ("# made by us\n# version 2, new\n", r"its first 2 lines .*say 'data\.comment=\"#\"'"),
+        ("% made by us\n", r"say 'data\.comment=\"%\"'"),
+    ],
+)
+def test_lines_above_the_table_are_told(above: str, message: str) -> None:
+    text = "a,b,y\n1,2,x\n3,4,z\n"
+    with pytest.raises(UserError, match=message):
+        found(above + text)
+    assert found(text).names == ("a", "b", "y")
+
+
+@pytest.mark.parametrize("text", ["#chrom,start,end\n1,2,3\n", ",x\n0,1.5\n1,2.5\n", "x\n1\n2\n"])
+def test_first_lines_that_are_part_of_the_table(text: str) -> None:
+    assert found(text).header
+
+
 def test_names_without_a_header() -> None:
     dialect = found("1,x\n2,y\n")
     assert dialect.names == ("column_1", "column_2")
@@ -110,7 +131,7 @@ def test_wrong_number_of_names() -> None:
 
 
 def test_duplicate_names_are_told_with_their_places() -> None:
-    with pytest.raises(UserError, match=r"'a' is the name of more than one column \(columns 1 and 3\)"):
+    with pytest.raises(UserError, match=r"'a' is .*\(columns 1 and 3\).*'data\.columns=\[a,b,a_2\]' data\.header=true"):
         found("a,b,a\n1,2,3\n")
     assert found("a,b,a\n1,2,3\n", columns=["a", "b", "c"], header=True).names == ("a", "b", "c")
 

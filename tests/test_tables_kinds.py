@@ -12,7 +12,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hypermap.errors import UserError
-from hypermap.tables import dates, statistics
+from hypermap.tables import dates, numbers, statistics
 from hypermap.tables.columns import Column
 from hypermap.tables.kinds import KINDS, check_kinds, understand
 from hypermap.tables.reading import open_table
@@ -56,6 +56,9 @@ def kind_of(found: Column | str) -> str:
         (["10-19", "20-29", "30-39", "10-19"], "category"),
         (["A1", "A2", "A3", "A4", "A5", "A6", "A1"], "category"),
         (["-1.5", "\u22122.5", "\u20133", "(4.5)", "5-", "- 6", "6"], "number"),
+        (["1'234.5", "2\u202f345", "-4’567", "5"], "number"),
+        (["2020Q1", "2020Q2", "2021Q1"], "date"),
+        (["2020-W01", "2020-W53", "2021-W02"], "date"),
         (["20210503", "20210504", "20220117", "19991231", "20000229", None], "date"),
         (["20210503.0", "20210504.0", "20220117.0", "19991231.0", "20000229.0", None], "date"),
         (["20210503", "20210504", "20220117", "19991231", "20210229"], "number"),  # no leap year
@@ -79,6 +82,7 @@ def test_kinds_are_found(tmp_path: Path, cells: list[object], kind: str) -> None
         ("x", range(9), "an identifier"),
         ("customer_id", [905, 107, 211], "an identifier"),
         ("PassengerId", [905, 107, 211], "an identifier"),
+        ("tweet", [1234567890123456789, 1234567890123456790, 1234567890123456791], "an identifier"),
     ],
 )
 def test_columns_that_nothing_is_learnt_from(tmp_path: Path, name: str, cells: list[object], reason: str) -> None:
@@ -221,6 +225,40 @@ def test_a_date_to_predict_may_be_spelled_in_a_way_that_cannot_be_mistaken() -> 
         assert read.to_list() == [day, None, None, None]
 
 
+def test_quarters_and_weeks_are_their_first_days() -> None:
+    read = dates.read(pl.Series(["2020Q1", "2020Q4"]), *dates.find_formats(["2020Q1", "2020Q4"]))
+    assert read.to_list() == [datetime.datetime(2020, 1, 1), datetime.datetime(2020, 10, 1)]
+    weeks = ["2020-W01", "2020-W53"]
+    read = dates.read(pl.Series(weeks), *dates.find_formats(weeks))
+    assert read.to_list() == [datetime.datetime.strptime(f"{week}-1", "%G-W%V-%u") for week in weeks]
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("(12.50)", -12.5),
+        ("( 3 )", -3),
+        ("12.50-", -12.5),
+        ("- 7", -7),
+        ("+ 7", 7),
+        ("\u22121e3", -1000),
+        ("\u20130.5", -0.5),
+        ("1'234'567", 1234567),
+        ("\u22121\u202f234,5", -1234.5),
+        ("1\u00a0234.5", 1234.5),
+        ("1 234", None),
+        ("5-6", None),
+        ("(a)", None),
+        ("6'2", None),
+        ("--5", None),
+        ("(-5)", None),
+        ("", None),
+    ],
+)
+def test_numbers_that_are_not_spelled_plainly(word: str, number: float | None) -> None:
+    assert numbers.read(pl.Series([word, None, "1.5"])).to_list() == [number, None, 1.5]
+
+
 def test_a_time_elsewhere_is_read_where_training_had_such() -> None:
     words = pl.Series(["2020-01-01 00:00:00+01:00"])
     utc = datetime.datetime(2019, 12, 31, 23)
@@ -270,6 +308,12 @@ def test_parts_of_dates() -> None:
         (["<=50K", ">50K", ">50K."], None, {">50K.": ">50K", "<=50K.": "<=50K"}, ("binary", (">50K", "<=50K"))),
         (["a", "b", "c", "a", "b"], None, {"c": "b"}, ("binary", ("a", "b"))),
         (["a", "b", "c", "a"], "multiclass", None, ("multiclass", ("a", "b", "c"))),
+        (
+            [1234567890123456789, 1234567890123456790] * 2,
+            None,
+            None,
+            ("binary", ("1234567890123456789", "1234567890123456790")),
+        ),
         (["30%", "20%", "30%"], "multiclass", None, ("binary", ("20%", "30%"))),
         (["\u22121", "1", "1", "\u22121"], None, None, ("binary", ("-1", "1"))),
         (["(1.5)", "2.5", "1.5", "2.5"], None, None, ("regression", ())),

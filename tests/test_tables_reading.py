@@ -50,6 +50,9 @@ def rows(table: Table, size: int | None = None) -> list[tuple[object, ...]]:
         PLAIN.replace("\n2,", "\n2,NA"),
         PLAIN.replace("\n2,", "\n2,?"),
         '"number";"word"\n"1,5";A\n2;\n-3e2;b c\n',
+        PLAIN.replace(",", "\x01"),  # Hive
+        PLAIN.replace("\n2,", "\n2,\\N"),  # MySQL and PostgreSQL
+        "\ufeff" + PLAIN.replace("1.5", "\u200b1.5\u00a0").replace(",A", ",\u2060A\ufeff"),  # what nobody sees
         "number word\n1.5  A\n2 NA\n-3e2  'b c'\n",
         "sep=;\n" + PLAIN.replace(",", ";"),
         PLAIN.encode("utf-8-sig"),
@@ -136,6 +139,24 @@ def test_files_with_other_columns(tmp_path: Path) -> None:
     paths = [write(tmp_path, "a,b\n1,2\n", "1.csv"), write(tmp_path, "a,c\n4,3\n", "2.csv")]
     with pytest.raises(UserError, match=r"2\.csv lacks b and has c besides, compared with .*1\.csv"):
         open_table(paths)
+
+
+def test_row_names_of_r_have_no_name(tmp_path: Path) -> None:
+    for text in ('"x" "y"\n"1" 1.5 "a"\n"2" 2.5 "b"\n', '"x","y"\n"1",1.5,"a"\n"2",2.5,"b"\n'):
+        table = open_table([write(tmp_path, text)])
+        assert (table.columns, table.unnamed) == (("column_1", "x", "y"), ("column_1",))
+        assert rows(table) == [("1", "1.5", "a"), ("2", "2.5", "b")]
+
+
+def test_a_separator_that_ends_every_line_but_the_first(tmp_path: Path) -> None:
+    table = open_table([write(tmp_path, "x,y\n1.5,a,\n2.5,b,\n")])
+    assert (table.columns, table.unnamed) == (("x", "y", "column_3"), ("column_3",))
+    assert rows(table) == [("1.5", "a", None), ("2.5", "b", None)]
+
+
+def test_a_line_in_another_encoding_is_named(tmp_path: Path) -> None:
+    table = open_table([write(tmp_path, "town,n\nKöln,1\nBonn,2\n".encode() + b"M\xfcnchen,3\n")])
+    assert "UTF-8 up to line 4" in table.notes[0]
 
 
 def test_windows_1252_is_found_and_told(tmp_path: Path) -> None:

@@ -24,10 +24,22 @@ OTHERS = (
     "%A %b %d %H:%M:%S %Y", "%A %b %d %H:%M:%S %Z %Y",  # as C's ctime and Unix's date have it
 )  # fmt: skip
 MONTHS = ("%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%m/%Y")
+QUARTERS = ("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "%Y/Q%q")  # their first days, as strptime itself cannot
+WEEKS = ("%G-W%V", "%GW%V")  # their Mondays
 TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%H:%M:%S%.f")
-FORMATS = (*(week + day + clock for week, day, clock in product(WEEKDAYS, DAYS, CLOCKS)), *OTHERS, *MONTHS, *TIMES)
+FORMATS = (
+    *(week + day + clock for week, day, clock in product(WEEKDAYS, DAYS, CLOCKS)),
+    *OTHERS,
+    *MONTHS,
+    *QUARTERS,
+    *WEEKS,
+    *TIMES,
+)
 # No other format reads the same word as another date: the year is first, or the month has its name.
-UNMISTAKABLE = (*(form for form in FORMATS if form.startswith("%Y") or "%b" in form or "%B" in form), *COMPACT)
+UNMISTAKABLE = (
+    *(form for form in FORMATS if form.startswith(("%Y", "%G", "Q")) or "%b" in form or "%B" in form),
+    *COMPACT,
+)
 
 STAMPS = {"seconds since 1970": 1e6, "milliseconds since 1970": 1e3}  # in microseconds
 OF_PARQUET = "date"  # a column that is a point in time by its type
@@ -100,7 +112,7 @@ def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
     for form in FORMATS:
         fixed = set(DIRECTIVE.sub("", form))
         free = fixed | ({*"+-: []/_"} if "%#z" in form else set()) | ({"."} if "%.f" in form else set())
-        named = "T" in fixed or any(letter in form for letter in ("%A", "%b", "%B", "%p"))
+        named = fixed & {*"TQW"} != set() or any(letter in form for letter in ("%A", "%b", "%B", "%p"))
         shapes.append((form, fixed, free, True if named else None if "%#z" in form else False))
     return shapes
 
@@ -198,6 +210,11 @@ def _read(text: pl.Expr, form: str) -> pl.Expr:
         return zoned.dt.replace_time_zone(None)
     if form in COMPACT:
         text = text.str.strip_suffix(".0")  # as pandas writes whole numbers of which one is missing
+    if form in QUARTERS:
+        text = text.str.replace_many([f"Q{k}" for k in range(1, 5)], ["01", "04", "07", "10"])
+        text, form = pl.lit("1 ") + text, f"%d {form.replace('Q%q', '%m')}"
+    if form in WEEKS:
+        text, form = text + "-1", f"{form}-%u"
     if form in MONTHS:
         text, form = pl.lit("1 ") + text, f"%d {form}"
     if form in TIMES:

@@ -17,6 +17,8 @@ DOTTED_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")  # 1.234: a thousand 
 
 MINUS = "\u2212\u2013\u2010\u2011\ufe63\uff0d"  # as typesetters, Word and Excel write it
 SIGNED = re.compile(rf"\(\s?([\d.,][^()]*?)\s?\)|[{MINUS}]\s?([\d.,].*)|[+-]\s([\d.,].*)|([\d.,].*)[-{MINUS}]")
+GROUPS = "'\u2019\u00a0\u2009\u202f"  # between thousands, and nowhere else: a plain blank may part two numbers
+GROUPED = re.compile(rf"[+-]?[1-9]\d{{0,2}}(?:[{GROUPS}]\d{{3}})+(?:[.,]\d+)?")
 
 CALLED = {",": "commas", ".": "points"}
 
@@ -64,9 +66,10 @@ def looks_like_number(cell: str) -> bool:
 
 
 def bare(cell: str) -> str:
-    """Return a number without a sign that is not a plain one, as of (12.5), 12.5- and \u221212.5; else the cell."""
+    """Return a number without what only some write: the sign of (12.5), 12.5- or \u221212.5, groups as in 1'234.5."""
     found = SIGNED.fullmatch(cell)
-    return next(filter(None, found.groups())) if found else cell
+    body = next(filter(None, found.groups())) if found else cell
+    return re.sub(f"[{GROUPS}]", "", body) if GROUPED.fullmatch(body) else body
 
 
 def find_decimals(

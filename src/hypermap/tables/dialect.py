@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,17 +10,30 @@ from typing import Any, Literal
 
 from hypermap.errors import UserError
 from hypermap.tables.decimals import UNKNOWN, Decimals, Known, find_decimals, looks_like_number
+from hypermap.words import override
 
 # What pandas takes for missing, and the question mark of the UCI repository. An empty cell is always missing.
 MISSING_VALUES = (
     "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "Null", "null",
-    "None", "none", "?", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+    "None", "none", "?", "\\N", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
 
+COMMENTS = tuple("#%!*;/")
+SHOWN = 60  # characters of a line
 LEAST_COUNTED = 3  # columns; a row may have 0 and 1 by coincidence
-SEPARATORS = ("\t", ";", "|", ",", " ")  # in the order of trust: a comma may be a decimal one, a blank part of a cell
+SEPARATORS = (
+    "\x01",
+    "\t",
+    ";",
+    "|",
+    ",",
+    " ",
+)  # in the order of trust: a comma may be a decimal one, a blank part of a cell
 SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
-NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}
+BLANKS = (
+    "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\u200e\u200f\u2060\ufeff"
+)  # not seen
+NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "\x01": "bytes of 1"}
 
 Records = list[list[str]]
 
@@ -231,7 +245,9 @@ def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Exp
         what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
         raise UserError(f"{name} {what}. Export the table as CSV or Parquet.")
     missing = {"", *asked.missing}
-    cells = [[cell.strip() for cell in record] for record in sample]
+    cells = [[cell.strip(BLANKS) for cell in record] for record in sample]
+    _check_beginning(cells, asked, name)
+    cells[0] = completed(cells[0], cells[1:], asked)
     header = _find_header(cells, asked, missing, expected)
     names = _names(cells[0], header, asked, name, expected)
     known = Known(asked.prefix, asked.decimal, expected.decimals, expected.whose)
@@ -239,6 +255,48 @@ def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Exp
     notes = (*_notes(name, header, asked, expected, names), *notes)
     renamed = tuple(cells[0]) if header and tuple(cells[0]) != names else ()
     return Dialect(separator, asked.quote, header, names, decimals, notes, renamed)
+
+
+def completed(first: list[str], below: Records, asked: Format) -> list[str]:
+    """Return the first line with an empty name more where all lines below have a cell more.
+
+    As R writes row names, which have none; or where a separator ends every line but the first.
+    """
+    if asked.header is False or not below or any(len(row) != len(first) + 1 for row in below):
+        return first
+    return ["", *first] if any(row[-1] for row in below) else [*first, ""]
+
+
+def _check_beginning(cells: Records, asked: Format, name: str) -> None:
+    """Refuse lines above the table, such as a title.
+
+    Raises:
+        UserError: says how many, and what to do.
+    """
+    widths = [len(row) for row in cells]
+    usual = max(set(widths), key=widths.count)
+    above = next((k for k, row in enumerate(cells) if not _is_no_part(row, usual)), 0)
+    if not above:
+        return
+    marks = {row[0][:1] for row in cells[:above]}
+    remedy = "Remove what stands above the columns' names"
+    if len(marks) == 1 and (mark := marks.pop()) in COMMENTS and asked.comment is None:
+        remedy = f"If lines that begin so are comments, say {override(f'{asked.prefix}comment', mark)}"
+    lines = "first line reads" if above == 1 else f"first {above} lines read"
+    raise UserError(f"{name}: its {lines} as no part of the table ({_shown(cells[0])}). {remedy}.")
+
+
+def _is_no_part(row: list[str], usual: int) -> bool:
+    """Whether a line above a table of so many columns is none of it: a title, or a comment."""
+    if len(row) == 1 < usual:
+        return usual > 2 or " " in row[0]  # else it may name one column beside an index
+    comment = len(row) != usual and row[0][:1] in COMMENTS
+    return comment or (usual > 2 and bool(row[0]) and not any(row[1:]))
+
+
+def _shown(record: list[str]) -> str:
+    text = " ".join(filter(None, record))
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
 
 
 def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -339,10 +397,19 @@ def _names(first: list[str], header: bool, asked: Format, name: str, expected: E
         places = " and ".join(str(k) for k, column in enumerate(names, 1) if column == twice[0])
         raise UserError(
             f"{name}: {', '.join(map(repr, twice))} is the name of more than one column (columns {places}). Rename one "
-            f"in the file, or name them all with {asked.prefix}columns=[...]"
-            + (f" and {asked.prefix}header=true." if header else ".")
+            f"in the file, or name them all: {override(f'{asked.prefix}columns', _distinct(names))}"
+            + (f" {asked.prefix}header=true." if header else ".")
         )
     return tuple(names)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that came before."""
+    found: list[str] = []
+    for name in names:
+        others = (f"{name}_{k}" for k in itertools.count(2))
+        found.append(name if name not in found else next(other for other in others if other not in (*found, *names)))
+    return found
 
 
 def _notes(name: str, header: bool, asked: Format, expected: Expected, names: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from unicodedata import normalize
 from hypermap.errors import UserError, near
 from hypermap.tables import dates, numbers
 from hypermap.tables.columns import FALSE, TRUE, Column
-from hypermap.tables.statistics import VOCABULARY, Statistics
+from hypermap.tables.statistics import EXACT, VOCABULARY, Statistics
 from hypermap.words import override
 
 KINDS = ("number", "category", "boolean", "date", "text", "identifier")
@@ -145,6 +145,8 @@ def is_mixed(statistics: Statistics) -> bool:
 def missing_advice(statistics: Statistics, prefix: str) -> str:
     """The sentence on words among a column's numbers that may mean missing."""
     odd = statistics.odd_words(None)
+    if odd == [statistics.name]:
+        return "That is the column's name: remove the lines that repeat the header"
     if len(odd) > FEW_ODD:
         return f"If that means missing, add it to {prefix}missing_values"
     return f"If that means missing, say {override(f'{prefix}missing_values', [*statistics.missing_words(), *odd])}"
@@ -227,7 +229,7 @@ def _category(statistics: Statistics, prefix: str, given: Given) -> Column:
             f"{prefix}kinds.{statistics.name} is category; the column has more than {VOCABULARY:,} different values. "
             f"Leave it out: {given.and_drop(statistics.name)}."
         )
-    if statistics.all_numbers and not statistics.codes:
+    if statistics.are_exact:
         words = tuple(f"{number:.17g}" for number in statistics.different_numbers())
         return Column(statistics.name, "category", words, True, missing=statistics.missing)
     return Column(statistics.name, "category", tuple(statistics.words()), missing=statistics.missing)
@@ -273,7 +275,8 @@ def _counts_rows(statistics: Statistics) -> bool:
     if statistics.distinct_share < 1 or statistics.whole < statistics.present or statistics.missing:
         return False
     counting = statistics.lowest in (0, 1) and statistics.highest - statistics.lowest == statistics.present - 1
-    return counting or bool(NAMED_AS_IDENTIFIER.search(statistics.name))
+    large = statistics.lowest > EXACT  # and not one is told from its neighbours
+    return counting or large or bool(NAMED_AS_IDENTIFIER.search(statistics.name))
 
 
 def _reason_to_leave_out(statistics: Statistics) -> str | None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from hypermap.tables.decimals import MINUS, bare, looks_like_number
+from hypermap.tables.decimals import GROUPS, MINUS, SIGNED, bare, looks_like_number
 
 MOSTLY = 0.9  # such a share of numbers, and the rest should have been numbers too
 FEW = 10  # numbers; a column of more, with a few words among them, is no list of categories
 LEAST = 4  # numbers with the same letters behind them; 2wd and 4wd are categories
 
-# Behind polars' own: 12.5-, (12.5), - 12.5, and a minus that is none of a keyboard.
-UNUSUAL = rf"^(?:[+\-{MINUS}]\s?[\d.]\S*|\(\s?[\d.][^()]*\)|[\d.]\S*[\-{MINUS}])$"
+# Beside those that polars reads: 12.5-, (12.5), - 12.5, 1'234, and a minus that is none of a keyboard.
+UNUSUAL = rf"^(?:[+\-{MINUS}]\s?[\d.].*|\(\s?[\d.][^()]*\)|[\d.].*[\-{MINUS}]|\d{{1,3}}[{GROUPS}]\d{{3}}.*)$"
 
 SYMBOL = "$€£¥₹₩₽₺₫₴₦₪฿₱₡₲₵₸¢"
 CODES = "EUR USD GBP CHF JPY CNY RMB INR AUD CAD NZD SEK NOK DKK PLN CZK HUF RON BGN TRY RUB UAH BRL MXN ARS CLP COP "
@@ -47,9 +47,12 @@ def read(cells: pl.Series) -> pl.Series:
 
 
 def plainly(word: str) -> str:
-    """Return a number with a sign as Python writes it: (12.5), 12.5- and a typesetter's minus are negative."""
+    """Return a number as Python writes it: (12.5), 12.5- and a typesetter's minus are negative, 1'234,5 is 1234.5."""
     body = bare(word)
-    return body if body == word or word.startswith("+") else f"-{body}"
+    negative = SIGNED.fullmatch(word) and not word.startswith("+")
+    if any(mark in word for mark in GROUPS):
+        body = body.replace(",", ".")  # beside other groups a comma is a decimal one
+    return f"-{body}" if negative else body
 
 
 def with_units(words: Sequence[str]) -> list[str]:

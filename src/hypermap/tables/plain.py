@@ -63,6 +63,11 @@ def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None
         return "utf-8", (note,) if usual else ()
     if _decodes(path, "cp1252"):
         note = f"{name} is no UTF-8 and was read as Windows-1252 ({asked.prefix}encoding=... if that is wrong)."
+        if line := _line_that_is_not_utf8(path):
+            note = (
+                f"{name} is UTF-8 up to line {line:,}, which is not, so that all was read as Windows-1252 and letters "
+                "such as ä come out as two. Write that line in UTF-8, too."
+            )
         return "cp1252", (note,)
     raise UserError(f"{name} is in neither UTF-8 nor Windows-1252: give its encoding with {asked.prefix}encoding=...")
 
@@ -119,6 +124,8 @@ def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: st
         lines, writer = Lines(source, asked.comment), csv.writer(sink, lineterminator="\n")
         try:
             for record in records(lines, dialect.separator, dialect.quote):
+                if count == 0 and dialect.header and len(record) == cells - 1:
+                    record = list(dialect.first_line)
                 if len(record) != cells:
                     raise UserError(_ragged(name, lines.number, record, dialect, asked))
                 writer.writerow(record)
@@ -162,6 +169,18 @@ def _is_in(usual: str, path: Path, start: bytes) -> bool:
     if codecs.lookup(usual).name != "utf-8" and letters and _decodes(path, "utf-8"):
         return False
     return _decodes(path, usual)
+
+
+def _line_that_is_not_utf8(path: Path) -> int | None:
+    """The first line that is no UTF-8, if those before it have letters that are; None if they have none."""
+    letters = False
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                letters |= not line.decode("utf-8").isascii()
+            except UnicodeDecodeError:
+                return number if letters else None
+    return None
 
 
 def _decodes(path: Path, encoding: str) -> bool:

@@ -20,7 +20,7 @@ import polars.selectors as cs
 from hypermap.errors import UserError, near
 from hypermap.tables import plain
 from hypermap.tables.decimals import MINUS, UNKNOWN, Decimals, merged
-from hypermap.tables.dialect import NOTHING, Dialect, Expected, Format, Spelling, find_dialect
+from hypermap.tables.dialect import BLANKS, NOTHING, Dialect, Expected, Format, Spelling, find_dialect
 from hypermap.tables.unpack import refuse_foreign, unpacked
 
 PARQUET = b"PAR1"
@@ -94,7 +94,7 @@ class Table:
 
     def missing_words(self) -> list[str]:
         """Those of the words that mean missing which the files have; all cells are read for it."""
-        words = pl.col(pl.String).str.strip_chars()
+        words = pl.col(pl.String).str.strip_chars(BLANKS)
         found: set[str] = set()
         for raw in self.raw:
             frame = raw.select(words.filter(words.is_in(self.missing)).unique().implode().name.keep()).collect()
@@ -318,7 +318,7 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
 
 def _words(missing: Sequence[str]) -> pl.Expr:
     """Text without blanks around it; null where it is empty or means missing."""
-    words = pl.col(pl.String).str.strip_chars()
+    words = pl.col(pl.String).str.strip_chars(BLANKS)
     return pl.when(words.is_in(["", *(word.strip() for word in missing)])).then(None).otherwise(words).name.keep()
 
 

@@ -10,6 +10,7 @@ from hypermap.tables.columns import finite
 from hypermap.tables.reading import Table
 
 VOCABULARY = 100_000  # different values of a column that are kept; beyond this they are not categories
+EXACT = 2.0**53  # beyond it two whole numbers are one in float64
 CODES = r"^[+-]?0\d+$"  # 007 is a name, not a number
 
 
@@ -57,6 +58,11 @@ class Statistics:
     def all_numbers(self) -> bool:
         """Whether every cell that is not missing is a number."""
         return self.numbers == self.present > 0
+
+    @property
+    def are_exact(self) -> bool:
+        """Whether cells are numbers that float64 tells apart, and not names such as 007."""
+        return self.all_numbers and not self.codes and self.lowest >= -EXACT and self.highest <= EXACT
 
     @property
     def distinct_share(self) -> float:

@@ -28,6 +28,8 @@ def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bo
         return name
     unheaded = "" if headed else f". Its first line reads as data; if it names the columns, say {prefix}header=true"
     there = f"the table has: {', '.join(columns)}{unheaded}"
+    if len(columns) == 1:
+        there += f". If that should be several columns, say what stands between cells, with {prefix}separator"
     if target is None:
         raise UserError(f"{prefix}target is not set: name the column to predict; {there}.")
     if isinstance(target, int) and not isinstance(target, bool):
@@ -159,7 +161,7 @@ def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: s
 
 
 def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str) -> Target:
-    words, numeric = statistics.words(), statistics.all_numbers and not statistics.codes
+    words, numeric = statistics.words(), statistics.are_exact
     if numeric:
         words = [f"{number:.17g}" for number in statistics.different_numbers()]
     spelled = {str(word): str(name) for word, name in (classes or {}).items()}
