@@ -1,6 +1,7 @@
 """What the default search takes to decide and to propose, beside Optuna's TPE and Gaussian process, without a training.
 
-OMP_NUM_THREADS=1 python benchmarks/asks.py
+OMP_NUM_THREADS=1 python benchmarks/asks.py [--most 1000]
+python benchmarks/asks.py --quick    does it run at all: the figures mean nothing
 
 A worker asks a study with a journal, as sweeps do: who goes on, or who begins and with which values. What trials report
 is made up. The time of an ask is from the study's lock to the values, in the process that asks; the median is over the
@@ -32,6 +33,7 @@ from hypermap.search.study import Claims, Plan, connect, open_study
 
 EPOCHS = 30
 RANGES = ((150, 250), (950, 1000))
+QUICK_RANGES = ((10, 11),)
 FLAT = Space(
     (
         *(Parameter(f"x{k}", f"x{k}", "", FloatDistribution(1e-4, 1.0, log=True)) for k in range(4)),
@@ -109,9 +111,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, default=1000, help="trials that the studies come to")
-    most = parser.parse_args().most
+    parser.add_argument("--quick", action="store_true", help="a smoke run: a dozen trials")
+    given = parser.parse_args()
+    every, most = (QUICK_RANGES, 12) if given.quick else (RANGES, given.most)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    ranges = [(low, high) for low, high in RANGES if high <= most]
+    ranges = [(low, high) for low, high in every if high <= most]
     columns = [f"{kind}, {low} to {high} trials" for kind in ("six parameters", "conditional") for low, high in ranges]
     print(f"| ms an ask | {' | '.join(columns)} |")
     print("|---" + "|--:" * len(columns) + "|")
@@ -123,7 +127,7 @@ def main() -> None:
             elif name.startswith("TPE"):
                 asks = list(of_optuna(TPESampler(seed=0), space, most))
             else:  # it is slow: the smaller number alone
-                asks = list(of_optuna(GPSampler(seed=0), space, min(most, RANGES[0][1])))
+                asks = list(of_optuna(GPSampler(seed=0), space, min(most, every[0][1] + 1)))
             for low, high in ranges:
                 own = [1000 * seconds for number, seconds in asks if low <= number <= high]
                 cells.append(f"{statistics.median(own):.1f}" if own else "")

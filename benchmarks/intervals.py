@@ -1,6 +1,7 @@
 """Whether the intervals of a study's report cover, and whether it takes the luck out of the best score: known truths.
 
 python benchmarks/intervals.py [--repeats 2000] [--seed 0]
+python benchmarks/intervals.py --quick    does it run at all: ten repeats, whose figures mean nothing
 
 Each situation is a distribution of true scores, a number of trials, and the noise of one score, which is given as a
 multiple of the spread (standard deviation) of the best quarter of the true scores. A repeat draws the trials' true
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
@@ -94,9 +96,23 @@ SITUATIONS = (
 )
 
 
-def covers(found: object, truth: float) -> bool:
+class Interval(Protocol):
+    """What has two ends; None: there is none."""
+
+    @property
+    def low(self) -> float | None:
+        """The lower end."""
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+
+
+def covers(found: Interval, truth: float) -> bool:
     """Whether an interval holds the truth."""
-    return found.low <= truth <= found.high  # type: ignore[attr-defined]
+    assert found.low is not None
+    assert found.high is not None
+    return found.low <= truth <= found.high
 
 
 def simulate(situation: Situation, repeats: int, seed: int) -> dict[str, np.ndarray]:
@@ -108,6 +124,7 @@ def simulate(situation: Situation, repeats: int, seed: int) -> dict[str, np.ndar
         best, second = np.argsort(-seen)[:2]
         true = np.array([truth[best], truth[second], situation.draw(rng, 1)[0]])
         known = optimism(seen.tolist(), sd, 1, CONFIDENCE, repeat)
+        assert known is not None
         row = {"raw": (seen[best] - true[0]) / sd}
         row |= {"known": (known.corrected - true[0]) / sd, "known covers": covers(known, true[0])}
         row |= {"width": (known.high - known.low) / sd}
@@ -123,7 +140,9 @@ def simulate(situation: Situation, repeats: int, seed: int) -> dict[str, np.ndar
             again = (Confirmed(0, tuple(own)), Confirmed(1, tuple(other)), Confirmed(BASELINE, tuple(baseline)))
             if r != RETRAININGS[-1]:
                 moved = noise(replace(STUDY, confirmed=again))
+                assert moved is not None
                 told = optimism(seen.tolist(), moved.sd, 1, CONFIDENCE, repeat, moved.freedom)
+                assert told is not None
                 row |= {f"{r}": (told.corrected - true[0]) / sd, f"{r} covers": covers(told, true[0])}
         rows.append(row)
     return {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
@@ -172,11 +191,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: ten repeats")
     arguments = parser.parse_args()
-    found = [simulate(situation, arguments.repeats, arguments.seed + k) for k, situation in enumerate(SITUATIONS)]
+    repeats = 10 if arguments.quick else arguments.repeats
+    found = [simulate(situation, repeats, arguments.seed + k) for k, situation in enumerate(SITUATIONS)]
     missed: list[str] = []
-    error = 100 * math.sqrt(CONFIDENCE * (1 - CONFIDENCE) / arguments.repeats)
-    print(f"{arguments.repeats:,} repeats a situation; a figure in bold misses its target.\n")
+    error = 100 * math.sqrt(CONFIDENCE * (1 - CONFIDENCE) / repeats)
+    print(f"{repeats:,} repeats a situation; a figure in bold misses its target.\n")
 
     print(f"**Coverage of the 95 % intervals after retraining** (target 93 to 97 %; standard error {error:.1f} %)\n")
     kinds = {"mean": "winner", "runner-up": "winner − runner-up", "baseline": "winner − baseline"}

@@ -1,6 +1,7 @@
 """By what of its curve a trial should be judged: which way picks, of 20 trials, the one with the best test score.
 
 HYPERMAP_DATA=FOLDER python benchmarks/judging.py
+python benchmarks/judging.py --quick    does it run at all: a task, a dozen short trainings of each configuration
 
 Of each task 150 random configurations are trained once, whose validation curves are judged, and three times more with
 other seeds, whose mean test score, at the epoch that the project would keep, is what they are worth. A way to judge
@@ -70,14 +71,14 @@ WAYS: dict[str, Callable[[np.ndarray], float]] = {
 }
 
 
-def losses(task: LiveTask) -> dict[str, float]:
-    """Return what each way to judge loses on a task."""
+def losses(task: LiveTask, count: int = CONFIGURATIONS, among: int = AMONG) -> dict[str, float]:
+    """Return what each way to judge loses on a task, of so many configurations and among so many of them."""
     sign = -1.0 if task.direction == "minimize" else 1.0
-    configurations = task.sample(CONFIGURATIONS, 0)
-    curves = sign * task.train(configurations, range(CONFIGURATIONS)).validation
+    configurations = task.sample(count, 0)
+    curves = sign * task.train(configurations, range(count)).validation
     tests = []
     for first in range(1, RETRAININGS + 1):
-        seeds = range(1000 * first, 1000 * first + CONFIGURATIONS)
+        seeds = range(1000 * first, 1000 * first + count)
         tests.append(test_scores(task, configurations, seeds))
     worth = sign * np.array(tests, dtype=float)  # NaN of one that diverged
     whole = ~np.isnan(curves).any(1) & ~np.isnan(worth).any(0)
@@ -85,7 +86,7 @@ def losses(task: LiveTask) -> dict[str, float]:
     mean = worth.mean(0)
     deviation = worth.std(0, ddof=1)[mean >= np.quantile(mean, 2 / 3)].mean()
     rng = np.random.default_rng(0)
-    drawn = [rng.choice(len(mean), AMONG, replace=False) for _ in range(DRAWS)]
+    drawn = [rng.choice(len(mean), among, replace=False) for _ in range(DRAWS)]
     found = {}
     for name, way in WAYS.items():
         scores = np.array([way(curve) for curve in curves])
@@ -99,11 +100,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", help="parts of the names of tasks; all, if not given")
     parser.add_argument("--threads", type=int, default=2, help="of the native kernel")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run: digits, short trainings of few configurations"
+    )
     given = parser.parse_args()
+    quick = {name: shipped(name, "constant", "data=digits", epochs=6) for name in ("digits, score",)}
+    size = (12, 4) if given.quick else (CONFIGURATIONS, AMONG)
     every = {}
-    for name, task in tasks().items():
+    for name, task in (quick if given.quick else tasks()).items():
         if given.tasks is None or any(part in name for part in given.tasks):
-            every[name] = losses(replace(task, threads=given.threads))
+            every[name] = losses(replace(task, threads=given.threads), *size)
             print(name, {way: round(lost, 2) for way, lost in every[name].items()}, file=sys.stderr, flush=True)
     kinds = [kind for kind in ("score", "loss") if any(kind in name for name in every)]
     print(f"| judged by | {' | '.join(f'by {kind}, {sum(kind in name for name in every)} tasks' for kind in kinds)} |")

@@ -1,6 +1,7 @@
 """What a sweep costs beyond training: milliseconds a trial, beside the official Optuna sweeper.
 
 python benchmarks/overhead.py [--trials 200]
+python benchmarks/overhead.py --quick    does it run at all: two of the sweeps, of three trials
 
 Each sweep is a command of its own, over a task that only returns a number: a Hydra application with the configuration
 of this project, so that composing it costs what it costs. The seconds of importing and of starting, a sweep of one
@@ -40,7 +41,7 @@ from hypermap.search.trial import current
 
 @hydra.main(config_path={conf!r}, config_name="config")
 def task(config):
-    time.sleep(0.8 if current().number % 4 == 0 else 0.2)
+    time.sleep({unit} * (4 if current().number % 4 == 0 else 1))
     return config.optimizer.lr
 
 if __name__ == "__main__":
@@ -58,10 +59,10 @@ SWEEPS = {
 }
 
 
-def sweep(folder: str, task: str, *words: str) -> None:
-    """Run a sweep of `task` in `folder`."""
+def sweep(folder: str, task: str, *words: str, unit: float = 0.0) -> None:
+    """Run a sweep of `task`, which may take `unit` for its seconds, in `folder`."""
     path = Path(folder) / "task.py"
-    path.write_text(task.format(conf=str(ROOT / "conf")))
+    path.write_text(task.format(conf=str(ROOT / "conf"), unit=unit))
     done = subprocess.run(
         [sys.executable, str(path), "-m", "hydra.sweeper.study_name=study", "hydra.sweep.dir=sweep", *words],
         cwd=folder,
@@ -81,13 +82,17 @@ def seconds(settings: list[str], trials: int) -> float:
         return time.perf_counter() - started
 
 
-def span(workers: int) -> float:
-    """Seconds from the beginning of the first trial to the end of the last, of trials of unequal length."""
+def span(workers: int, trials: int, unit: float) -> float:
+    """Seconds from the first trial's beginning to the last one's end; every fourth takes four units, others one."""
     with tempfile.TemporaryDirectory() as folder:
-        sweep(folder, UNEQUAL, *OURS, "hydra.sweeper.n_trials=24", f"hydra.sweeper.n_jobs={workers}", *SPACE)
+        words = [f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.n_jobs={workers}", *SPACE]
+        sweep(folder, UNEQUAL, *OURS, *words, unit=unit)
         storage = open_storage(str(Path(folder) / "sweep/journal.log"))
-        trials = optuna.load_study(study_name="study", storage=storage).trials
-    return (max(t.datetime_complete for t in trials) - min(t.datetime_start for t in trials)).total_seconds()
+        done = optuna.load_study(study_name="study", storage=storage).trials
+    return (
+        max(t.datetime_complete for t in done if t.datetime_complete).timestamp()
+        - min(t.datetime_start for t in done if t.datetime_start).timestamp()
+    )
 
 
 def main() -> None:
@@ -95,16 +100,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: two sweeps of three trials, one round")
     arguments = parser.parse_args()
-    measured: dict[str, list[float]] = {name: [] for name in SWEEPS}
-    for _ in range(arguments.rounds):
-        for name, settings in SWEEPS.items():
-            beyond_start = seconds(settings, arguments.trials) - seconds(settings, 1)
-            measured[name].append(1000 * beyond_start / (arguments.trials - 1))
-    print(f"| {arguments.trials} trials | ms a trial | rounds |\n|---|---|---|")
-    for name, rounds in measured.items():
-        print(f"| {name} | {statistics.median(rounds):.1f} | {', '.join(f'{value:.1f}' for value in rounds)} |")
-    alone, together = span(1), span(2)
+    trials, rounds = (3, 1) if arguments.quick else (arguments.trials, arguments.rounds)
+    names = [name for name in SWEEPS if "SQLite" not in name] if arguments.quick else list(SWEEPS)
+    measured: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            beyond_start = seconds(SWEEPS[name], trials) - seconds(SWEEPS[name], 1)
+            measured[name].append(1000 * beyond_start / (trials - 1))
+    print(f"| {trials} trials | ms a trial | rounds |\n|---|---|---|")
+    for name, values in measured.items():
+        print(f"| {name} | {statistics.median(values):.1f} | {', '.join(f'{value:.1f}' for value in values)} |")
+    alone, together = (span(workers, *((4, 0.02) if arguments.quick else (24, 0.2))) for workers in (1, 2))
     print(f"\nTrials of unequal length: one worker {alone:.2f} s, two {together:.2f} s: {together / alone:.2f} of it.")
 
 

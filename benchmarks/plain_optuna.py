@@ -48,7 +48,7 @@ def accuracy(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Of all rows at once, which is faster than by a loader."""
     model.eval()
     with torch.no_grad():
-        return (model(inputs.to(DEVICE)).argmax(1) == targets.to(DEVICE)).float().mean().item()
+        return float((model(inputs.to(DEVICE)).argmax(1) == targets.to(DEVICE)).float().mean())
 
 
 def main() -> None:
@@ -76,8 +76,8 @@ def main() -> None:
     told = {
         "scores": [trial.value for trial in study.trials],
         "values": [trial.params for trial in study.trials],
-        "began": min(trial.datetime_start.timestamp() for trial in study.trials),
-        "completed": max(trial.datetime_complete.timestamp() for trial in study.trials),
+        "began": min(trial.datetime_start.timestamp() for trial in study.trials if trial.datetime_start),
+        "completed": max(trial.datetime_complete.timestamp() for trial in study.trials if trial.datetime_complete),
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
     }

@@ -1,6 +1,7 @@
 """What pruning saves on Fashion-MNIST: epochs to the best validation score of 40 random trials trained in full.
 
 python benchmarks/pruning.py [--seeds 0 1 2 3 4] [--rows 8000]        (HYPERMAP_DATA, or downloads into data/raw)
+python benchmarks/pruning.py --quick    does it run at all: digits, four trials of nine epochs, by one seed
 
 For each seed the project's own command searches the dense network's learning rate, width, dropout and batch size with
 40 random trials of 81 epochs each, and then again with pruning until a trial that was trained to its end has reached
@@ -44,13 +45,11 @@ PRUNERS = {
 }
 
 
-def sweep(folder: Path, name: str, seed: int, rows: int, *settings: str) -> list[optuna.trial.FrozenTrial]:
+def sweep(folder: Path, name: str, seed: int, *settings: str) -> list[optuna.trial.FrozenTrial]:
     """The trials of one sweep, run as a person would."""
     words = [
-        f"data.rows={rows}",
         "data.validation=0.5",
         "trainer.threads=1",
-        f"trainer.epochs={EPOCHS}",
         f"hydra.sweeper.seed={seed}",
         f"hydra.sweeper.study_name={name}",
         "hydra.sweeper.dvc=false",
@@ -58,7 +57,7 @@ def sweep(folder: Path, name: str, seed: int, rows: int, *settings: str) -> list
         "hydra/sweeper/sampler=random",
     ]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "src/train.py"), "-m", "data=fashion_mnist", *words, *settings, *SPACE],
+        [sys.executable, str(ROOT / "src/train.py"), "-m", *words, *settings, *SPACE],
         cwd=folder,
         env=os.environ | {"HYPERMAP_DATA": os.environ.get("HYPERMAP_DATA", str(ROOT / "data/raw"))},
         capture_output=True,
@@ -75,23 +74,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rows", type=int, default=8000)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: digits, few trials of few epochs, one seed")
     arguments = parser.parse_args()
+    data, count, epochs_each = ("digits", 4, 9) if arguments.quick else ("fashion_mnist", TRIALS, EPOCHS)
+    rows = 400 if arguments.quick else arguments.rows
+    common = [f"data={data}", f"data.rows={rows}", f"trainer.epochs={epochs_each}"]
     shares: dict[str, list[float]] = {name: [] for name in PRUNERS}
-    print("| seed | best of 40 | epochs | " + " | ".join(PRUNERS) + " |\n|---|---|---|" + "---|" * len(PRUNERS))
-    for seed in arguments.seeds:
+    print(f"| seed | best of {count} | epochs | " + " | ".join(PRUNERS) + " |\n|---|---|---|" + "---|" * len(PRUNERS))
+    for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             shutil.copy(ROOT / "params.yaml", folder)
-            full = sweep(
-                folder, "full", seed, arguments.rows, "hydra/sweeper/pruner=none", f"hydra.sweeper.n_trials={TRIALS}"
-            )
+            whole = ["hydra/sweeper/pruner=none", f"hydra.sweeper.n_trials={count}"]
+            full = sweep(folder, "full", seed, *common, *whole)
             top, spent = best(full, maximizes=True), sum(map(epochs, full))
             assert top is not None
+            assert top.value is not None
             cells = []
             for number, (name, pruner) in enumerate(PRUNERS.items()):
-                until = [f"hydra.sweeper.target={top.value}", f"hydra.sweeper.n_trials={4 * TRIALS}"]
-                trials = sweep(folder, f"pruned-{number}", seed, arguments.rows, *pruner, *until)
-                reached = (found := best(trials, maximizes=True)) is not None and found.value >= top.value
+                until = [f"hydra.sweeper.target={top.value}", f"hydra.sweeper.n_trials={4 * count}"]
+                trials = sweep(folder, f"pruned-{number}", seed, *common, *pruner, *until)
+                found = best(trials, maximizes=True)
+                reached = found is not None and found.value is not None and found.value >= top.value
                 shares[name].append(sum(map(epochs, trials)) / spent if reached else math.inf)
                 cells.append(f"{shares[name][-1]:.2f} ({len(trials)} trials)" if reached else "not reached")
         print(f"| {seed} | {top.value:.4f} | {spent} | " + " | ".join(cells) + " |", flush=True)

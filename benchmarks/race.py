@@ -109,7 +109,7 @@ class Contender:
         """Train for one measurement, all workers at once; configurations × samples a second."""
         for connection in self.connections:
             connection.send(self.epochs)
-        return sum(self.samples * self.epochs / connection.recv() for connection in self.connections)
+        return sum(self.samples * self.epochs / float(connection.recv()) for connection in self.connections)
 
 
 def serve(connection: Connection, entry: Entry, work: Work) -> None:

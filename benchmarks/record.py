@@ -2,6 +2,7 @@
 
 python benchmarks/record.py --task digits --count 1000 --output digits.npz
 python benchmarks/record.py --count 1000 --output mine.npz -- data=digits model=mlp optimizer=adam +space=default
+python benchmarks/record.py --quick    does it run at all: three short trainings on digits, into a file that is removed
 
 The first records random configurations of one of `TASKS`, the second those of any data set and space: the words after
 `--` are those of `python src/train.py -m`, and are applied to params.yaml as they are there. The arrays of the file
@@ -18,12 +19,13 @@ import copy
 import io
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -289,7 +291,7 @@ class LiveTask:
         return self._space_and_words[0]
 
     @cached_property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """Return ``maximize``, or ``minimize`` where the loss is monitored."""
         return "minimize" if self.configuration({})["trainer"]["monitor"] == "loss" else "maximize"
 
@@ -679,20 +681,38 @@ def _parameter(entry: Mapping[str, Any]) -> Parameter:
     )
 
 
+def smoke_run() -> None:
+    """Record a few short trainings, and print what their file has."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "quick.npz"
+        record(shipped("digits", "constant", "data=digits", epochs=2), count=3, seed=0).write(path)
+        read = Recorded.read(path)
+    for number, curve in enumerate(read.valid):
+        print(f"{read.configuration(number)}: validation {', '.join(f'{score:.3f}' for score in curve[1:])}")
+
+
 def main() -> None:
     """Record the curves that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=TASKS, help="a task that ships; else give words after --")
-    parser.add_argument("--count", type=int, required=True, help="how many random configurations")
+    parser.add_argument("--count", type=int, default=0, help="how many random configurations")
     parser.add_argument("--seed", type=int, default=0, help="of the configurations and of their trainings")
     parser.add_argument("--threads", type=int, default=2, help="of the native kernel")
-    parser.add_argument("--output", type=Path, required=True, help="the file: NAME.npz")
+    parser.add_argument("--output", type=Path, help="the file: NAME.npz")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run: three short trainings, and their file read again"
+    )
     parser.add_argument("words", nargs="*", help="as for python src/train.py -m: data=digits +space=default")
     given = parser.parse_args()
+    if given.quick:
+        smoke_run()
+        return
     if (given.task is None) == (not given.words):
         parser.error("what is to be recorded? Give --task NAME, or the words of a sweep after --.")
     if given.count < 1 or given.threads < 1:
         parser.error("--count and --threads are at least 1.")
+    if given.output is None:
+        parser.error("where are the curves to go? Give --output NAME.npz.")
     task = replace(TASKS[given.task] if given.task else task_of(given.words), threads=given.threads)
     started = time.perf_counter()
     record(task, given.count, given.seed, quiet=False).write(given.output)

@@ -2,6 +2,7 @@
 
 HYPERMAP_DATA=FOLDER python benchmarks/searches.py --output searches.json
 HYPERMAP_DATA=FOLDER python benchmarks/searches.py --set design --tasks digits --budgets 5 10 --seeds 2
+python benchmarks/searches.py --quick    does it run at all: two strategies search digits by one seed
 
 Every strategy searches each of `record.TASKS` with budgets of 5, 10, 20 and 40 full trainings, by five seeds. Epochs
 are counted as they are trained: a trial that is stopped after one of thirty costs a thirtieth of a training. A search
@@ -492,7 +493,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="each of a task and a seed at a time")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON: what is there is kept, and not run again")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: digits, little of everything, one process")
     given = parser.parse_args()
+    if given.quick:
+        given.set, given.tasks, given.strategies = "design", ["digits"], [RANDOM, AUTO]
+        given.budgets, given.seeds, given.processes = [2], 1, 1
     tasks = [name for name in TASKS if (name in DESIGN) == (given.set == "design")]
     if others := [name for name in given.tasks or () if name not in tasks]:
         parser.error(f"{', '.join(others)}: not of the tasks of --set {given.set}, which are {', '.join(tasks)}.")

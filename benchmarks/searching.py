@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -31,7 +31,7 @@ class Problem:
     """What is searched.
 
     Attributes:
-        direction: ``maximize`` or ``minimize``, of the score.
+        direction: of the score.
         steps: of a full training.
         distributions: natural ones, by name.
         mappings: bijections to where parameters are searched, by name.
@@ -40,7 +40,7 @@ class Problem:
         lookahead: whether a search may ask for more steps than it then counts, so that trainings come in larger pieces.
     """
 
-    direction: str
+    direction: Literal["maximize", "minimize"]
     steps: int
     distributions: Mapping[str, BaseDistribution]
     mappings: Mapping[str, Bijection] = field(default_factory=dict)
@@ -158,7 +158,7 @@ def auto_search(**settings: Any) -> Callable[[Problem, int, int], Searching]:
                 study.tell(running.pop(number), state=TrialState.PRUNED)
             if decision.number is None:
                 if decision.repeats is not None:
-                    study.enqueue_trial(tried[decision.repeats].params, {REPEATS: decision.repeats})
+                    study.enqueue_trial(dict(tried[decision.repeats].params), {REPEATS: decision.repeats})
                 trial = study.ask(dict(problem.distributions))
                 running[trial.number] = trial
                 proposed = str(study.get_trials(deepcopy=False)[trial.number].user_attrs.get(PROPOSED, ""))

@@ -231,8 +231,8 @@ def our_sweep(clone: Path, words: Sequence[str], number: int) -> Swept:
     results = [trial.user_attrs["result"] for trial in trials]
     ended = [result["outcome"] == "complete" for result in results]  # else it diverged, and its value says so
     return Swept(
-        max(trial.datetime_complete.timestamp() for trial in trials) - started,
-        min(trial.datetime_start.timestamp() for trial in trials) - started,
+        max(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete) - started,
+        min(trial.datetime_start.timestamp() for trial in trials if trial.datetime_start) - started,
         [trial.params for trial in trials],
         [trial.value if complete else None for trial, complete in zip(trials, ended, strict=True)],
         device_name(),
@@ -261,7 +261,10 @@ def ways(clone: Path, configuration: dict[str, Any], beside: Sequence[str], roun
     def ours(name: str, repeats: int, *words: str) -> Way:
         return Way(name, partial(our_sweep, clone, sweep_command(trials, epochs, *words)), repeats)
 
-    found = [ours(f"stack={choice}", often, f"hydra.sweeper.stack={choice}") for choice in (size, "auto")]
+    found = [
+        ours(f"stack={choice}", often, f"hydra.sweeper.stack={choice}")
+        for choice in ((size,) if quick else (size, "auto"))
+    ]
     found += [ours(SINGLE, rounds)] if "single" in beside else []
     found += [ours(WORKERS, rounds, "hydra.sweeper.n_jobs=2")] if "workers" in beside else []
     if "textbook" in beside:
@@ -353,12 +356,17 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smoke run: little of everything, one round")
     parts = ("digits", "sweep", "mnist")
-    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), metavar="PART")
-    parser.add_argument("--contenders", nargs="+", choices=BESIDE, default=list(BESIDE), metavar="NAME",
-                        help=f"what the stacks are held against: {', '.join(BESIDE)}")  # fmt: skip
+    parser.add_argument(
+        "--parts", nargs="+", choices=parts, metavar="PART", help="all; of a quick run digits and sweep"
+    )
+    parser.add_argument("--contenders", nargs="+", choices=BESIDE, metavar="NAME",
+                        help=f"held against the stacks: {', '.join(BESIDE)}; if quick, single")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="sweeps of each way but the stacks, which have five")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the result here too, as Markdown")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.parts = options.parts or list(parts[:2] if options.quick else parts)
+    options.contenders = options.contenders or list(BESIDE[:1] if options.quick else BESIDE)
+    return options
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ The design of the default strategy was chosen on the tasks in `DESIGN`; the othe
 runs the former, ``--set report``, the default, the latter.
 
 Run with ``python benchmarks/strategies.py --data FOLDER`` in the environment of ``benchmarks/requirements.txt``.
+``--quick`` asks only whether it runs: two strategies, by one seed, on a made-up task that needs no data.
 """
 
 import argparse
@@ -27,7 +28,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 import optuna
@@ -63,7 +66,7 @@ class Task(Protocol):
     """Curves of a space of hyperparameters: `direction`, `distributions` and `goal` say what is searched."""
 
     name: str
-    direction: str
+    direction: Literal["maximize", "minimize"]
     distributions: dict[str, BaseDistribution]
     goal: float
 
@@ -77,7 +80,7 @@ class Task(Protocol):
 class LCBench:
     """A task of LCBench: accuracy, to be maximized."""
 
-    direction = "maximize"
+    direction: Literal["maximize", "minimize"] = "maximize"
 
     def __init__(self, mfbench: Any, name: str) -> None:
         self._bench = mfbench.LCBench(name)
@@ -102,7 +105,7 @@ class LCBench:
 class TaskSet:
     """A task of TaskSet: loss, to be minimized."""
 
-    direction = "minimize"
+    direction: Literal["maximize", "minimize"] = "minimize"
     distributions: dict[str, BaseDistribution] = {key: FloatDistribution(*ends, log=True) for key, ends in ADAM.items()}  # noqa: RUF012
 
     def __init__(self, mfbench: Any, name: str, once: bool) -> None:
@@ -129,7 +132,27 @@ class TaskSet:
     @staticmethod
     def _unit(natural: np.ndarray) -> np.ndarray:
         low, high = np.log(np.array(list(ADAM.values()))).T
-        return (np.log(natural) - low) / (high - low)
+        unit: np.ndarray = (np.log(natural) - low) / (high - low)
+        return unit
+
+
+class MadeUp:
+    """A made-up task for a smoke run: scores rise to what the values come to, and random search reaches the goal."""
+
+    direction: Literal["maximize", "minimize"] = "maximize"
+    name = "made up"
+    goal = 0.9
+
+    def __init__(self) -> None:
+        self.distributions: dict[str, BaseDistribution] = {key: FloatDistribution(0.0, 1.0) for key in ("a", "b")}
+
+    def begin(self) -> None:
+        """Nothing is kept."""
+
+    def curve(self, params: dict[str, Any]) -> Sequence[float]:
+        """The score after each epoch."""
+        end = 1.0 - (params["a"] - 0.3) ** 2 - (params["b"] - 0.6) ** 2
+        return [end * (1.0 - 0.5**epoch) for epoch in range(1, EPOCHS + 1)]
 
 
 def random_search(best: np.ndarray) -> float:
@@ -225,6 +248,21 @@ def speeds_of(
     return speeds
 
 
+def recorded(given: argparse.Namespace) -> dict[str, list[Task]]:
+    """Return the tasks of both sets that the command line asks for, by the module beside their data."""
+    sys.path.insert(0, str(given.data))
+    mfbench = importlib.import_module("mfbench")
+
+    def asked(name: str) -> bool:
+        chosen = given.set == "all" or (name in DESIGN) == (given.set == "design")
+        return any(part in name for part in given.tasks) if given.tasks else chosen
+
+    return {
+        "LCBench": [LCBench(mfbench, name) for name in mfbench.LCBench.tasks() if asked(name)],
+        "TaskSet": [TaskSet(mfbench, name, not given.again) for name in mfbench.TaskSet.tasks() if asked(name)],
+    }
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -236,22 +274,16 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="use configurations of TaskSet more than once")
     parser.add_argument("--prior", choices=("same", "other", "misleading"), help="give auto an earlier study")
     parser.add_argument("--verbose", action="store_true", help="print each task's speed")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: a made-up task, two strategies, one seed")
     given = parser.parse_args()
-    if given.data is None:
+    if given.quick:
+        given.seeds, given.strategies = 1, given.strategies or ["random", "auto"]
+    elif given.data is None:
         parser.error("where are the curves? Give --data FOLDER or set HYPERMAP_BENCH.")
-    sys.path.insert(0, str(given.data))
-    mfbench = importlib.import_module("mfbench")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-    def asked(name: str) -> bool:
-        chosen = given.set == "all" or (name in DESIGN) == (given.set == "design")
-        return any(part in name for part in given.tasks) if given.tasks else chosen
-
-    sets: dict[str, list[Task]] = {
-        "LCBench": [LCBench(mfbench, name) for name in mfbench.LCBench.tasks() if asked(name)],
-        "TaskSet": [TaskSet(mfbench, name, not given.again) for name in mfbench.TaskSet.tasks() if asked(name)],
-    }
+    sets: dict[str, list[Task]] = {"made up": [MadeUp()]} if given.quick else recorded(given)
     print(f"| strategy | {' | '.join(sets)} | slowest task | tasks reached | ms a decision |")
     print("|---" * (len(sets) + 4) + "|")
     for strategy in STRATEGIES:

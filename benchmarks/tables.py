@@ -1,6 +1,7 @@
 """The default network for tables beside scikit-learn's models, on seven tasks: test figures with their intervals.
 
 HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--output FILE]
+python benchmarks/tables.py --quick    does it run at all: two made-up tables, one seed, two epochs
 
 Every model learns from the same prepared training rows, as `python src/train.py experiment=table data=NAME` has them;
 the network's epoch and the boosting's number of trees are picked on the validation rows. scikit-learn's own network,
@@ -17,11 +18,13 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
+import polars
 import sklearn
 import torch
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -30,6 +33,7 @@ from hypermap import experiment, metrics, outcome
 from hypermap.compose import compose
 from hypermap.data.prepare import load, prepare_settings
 from hypermap.data.transform import read_transform
+from hypermap.menu import Configuration
 from hypermap.parts import understand
 
 SETS = {
@@ -41,12 +45,14 @@ SETS = {
     "wine_quality, number": ["data=wine_quality", "data.task=regression"],
     "california_housing": ["data=california_housing"],
 }
+QUICK = {"made up, classes": "kind", "made up, number": "price"}  # the target of each
 MODELS = ("random_forest", "gradient_boosting", "dummy")
 NETWORK, TEXTBOOK = "network", "scikit-learn's MLP"
 REPEATS = 1000
 
 Predictions = np.ndarray
 Found = dict[str, "Scores"]
+Measured = tuple[str, dict[str, Found], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,12 @@ class Scores:
         return Scores(self.value - other.value, self.resampled - other.resampled)
 
 
-def trained(configuration: dict, prepared: Path, folder: Path, seeds: int) -> list[Predictions]:
+def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: int) -> list[Predictions]:
     """Test predictions of a model of the menu, one for each seed."""
     predictions = []
     for seed in range(seeds):
         with_seed = {**configuration, "seed": seed}
-        experiment.train(with_seed, prepared, folder, folder / "validation.json")
+        experiment.train(experiment.Asked(with_seed, prepared, folder, folder / "validation.json", states=folder))
         predictions.append(outcome.read_trained(folder).predict(load(prepared, "test").inputs))
     return predictions
 
@@ -104,9 +110,7 @@ def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: str) -
     }
 
 
-def measure(
-    words: Sequence[str], seeds: int, folder: Path
-) -> tuple[str, dict[str, dict[str, Scores]], dict[str, float]]:
+def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     """The task, the scores of every model by name, and the seconds that preparing and each model's training took."""
     network = compose(["experiment=table", *words])
     started = time.perf_counter()
@@ -115,13 +119,13 @@ def measure(
     prepared = folder / "prepared"
     targets = outcome.targets(load(prepared, "test"), read_transform(prepared))
     ways: dict[str, Callable[[], list[Predictions]]] = {
-        NETWORK: lambda: trained(network, prepared, folder / NETWORK, seeds),
-        TEXTBOOK: lambda: textbook(prepared, seeds),
+        NETWORK: partial(trained, network, prepared, folder / NETWORK, seeds),
+        TEXTBOOK: partial(textbook, prepared, seeds),
     }
     for name in MODELS:
         configuration = compose(["experiment=table", *words, f"model={name}"])
         often = 1 if name == "dummy" else seeds
-        ways[name] = lambda c=configuration, name=name, often=often: trained(c, prepared, folder / name, often)
+        ways[name] = partial(trained, configuration, prepared, folder / name, often)
     found = {}
     for name, way in ways.items():
         started = time.perf_counter()
@@ -149,7 +153,7 @@ def no_worse(name: str, difference: Scores) -> str:
     return "better" if better else "worse" if worse else "cannot be told apart"
 
 
-def page(results: Mapping[str, tuple]) -> str:
+def page(results: Mapping[str, Measured]) -> str:
     """The tables, in Markdown."""
     lines = [
         "| set | metric | network | random forest | gradient boosting | scikit-learn's MLP | dummy |",
@@ -173,20 +177,36 @@ def page(results: Mapping[str, tuple]) -> str:
     return "\n".join([*lines, *beside, *times]) + "\n"
 
 
+def made_up(folder: Path) -> dict[str, list[str]]:
+    """Write a small table of numbers and categories, and return the words for each target in it."""
+    drawn = np.random.default_rng(0)
+    size, place = drawn.normal(50, 20, 200), drawn.choice(["north", "south", "west"], 200)
+    price = np.round(1000 * size + 20_000 * (place == "south") + drawn.normal(0, 5000, 200))
+    kind = np.where(price > 55_000, "house", "flat")
+    polars.DataFrame({"size": size, "place": place, "price": price, "kind": kind}).write_csv(folder / "made_up.csv")
+    words = ["data=table", f"data.path={folder / 'made_up.csv'}", "trainer.epochs=2", "trainer.threads=1"]
+    others = {"kind": "price", "price": "kind"}  # each would give the other away
+    return {name: [*words, f"data.target={target}", f"data.drop=[{others[target]}]"] for name, target in QUICK.items()}
+
+
 def main() -> None:
     """Measure, and print the tables as they grow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: made-up tables, one seed, two epochs")
     arguments = parser.parse_args()
+    seeds = 1 if arguments.quick else arguments.seeds
     results = {}
-    for name in arguments.sets:
-        with tempfile.TemporaryDirectory() as folder:
-            results[name] = measure(SETS[name], arguments.seeds, Path(folder))
+    for name in QUICK if arguments.quick else arguments.sets:
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            words = made_up(folder)[name] if arguments.quick else SETS[name]
+            results[name] = measure(words, seeds, folder)
         print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in results[name][2].items())}", flush=True)
     about = (
-        f"{arguments.seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
+        f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}\n"
     )
     print(text := f"{about}\n{page(results)}")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from race import Entry, Ready, Work
@@ -140,7 +139,7 @@ def lightning(work: Work) -> Ready:
     warnings.filterwarnings("ignore")  # advice on workers for the loader, which rows in memory do not need
     model, loader = torch_network(work), torch_loader(work)
 
-    class Module(pl.LightningModule):
+    class Module(pl.LightningModule):  # type: ignore[misc, unused-ignore]  # where it is not installed
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -216,7 +215,8 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
     """The training rows, and what a manifest says of them."""
     import torch
 
-    from hypermap.data.prepare import Split, load, read_manifest
+    from hypermap.data.prepare import load
+    from hypermap.data.transform import Split, read_manifest
 
     if work.prepared is not None:
         split, manifest = load(work.prepared, "train"), read_manifest(work.prepared)
@@ -232,10 +232,11 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
 
 def hypermap_rows(work: Work) -> Any:
     """The rows as Hypermap's learners take them; the validation rows are not looked at."""
-    from hypermap.learners import Rows
+    from hypermap.data.transform import Transform
+    from hypermap.folds import Rows
 
     split, manifest = load_rows(work)
-    return Rows(split, split, SimpleNamespace(manifest=manifest))
+    return Rows(split, split, Transform(manifest))
 
 
 def network_sizes(work: Work, manifest: dict[str, Any]) -> tuple[int, float, int]:

@@ -14,8 +14,8 @@ def main() -> None:
     """Write the three splits and their manifest, of files that are still what the stage before found."""
     part = read_slice(CONFIG)
     choice, checksum = part["data"], part.get("files_sha256")
-    pinned = Pinned(checksum, "changed since python src/compose.py looked at it: run dvc repro again.")
-    manifest = prepare_settings(PREPARED, choice, pinned if checksum else None)
+    told = "changed since python src/compose.py looked at it: run dvc repro again."
+    manifest = prepare_settings(PREPARED, choice, Pinned(checksum, told) if checksum else None)
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
     tell(manifest)
     print(f"{choice['name']}: {rows} rows in {PREPARED}")

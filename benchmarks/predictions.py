@@ -1,6 +1,7 @@
 """How long predictions for a large table take: a million rows of 20 columns, CSV in and out.
 
-python benchmarks/predict.py
+python benchmarks/predictions.py
+python benchmarks/predictions.py --quick    does it run at all: two thousand rows, by one model
 
 The table is made up: thirteen columns of numbers (one of whole numbers, three with missing values), five of categories,
 one of yes and no, one of dates, and a target. The models are trained on 20,000 rows of it, the network for two epochs.
@@ -36,7 +37,7 @@ def table(rows: int, seed: int) -> polars.DataFrame:
     drawn = np.random.default_rng(seed)
     columns = {f"number_{k}": np.round(drawn.normal(50, 20, rows), 3) for k in range(9)}
     columns |= {f"gapped_{k}": np.where(drawn.random(rows) < 0.1, np.nan, drawn.gamma(2, 3, rows)) for k in range(3)}
-    columns["count"] = drawn.poisson(4, rows)
+    columns["count"] = drawn.poisson(4, rows).astype(float)
     sizes = (3, 5, 12, 40, 200)
     codes = {f"category_{k}": np.floor(size * drawn.random(rows) ** 2) for k, size in enumerate(sizes)}
     yes = drawn.random(rows) < 0.3
@@ -68,12 +69,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--quick", action="store_true", help="a smoke run: few rows, one model, one round")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rows, arguments.rounds, arguments.models = 2000, 1, ["linear"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("conf", "params.yaml", "src"):  # so that nothing is left in the project
             (folder / part).symlink_to(ROOT / part)
-        table(TRAINING_ROWS, seed=0).write_csv(folder / "train.csv")
+        table(min(TRAINING_ROWS, arguments.rows), seed=0).write_csv(folder / "train.csv")
         table(arguments.rows, seed=1).drop("bought").write_csv(folder / "new.csv")
         size = (folder / "new.csv").stat().st_size / 2**20
         print(f"{arguments.rows:,} rows, {size:.0f} MiB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")

@@ -1,6 +1,7 @@
 """How long the report of a large study takes: 1,000 trials of 50 epochs, with ten parameters and with sixty.
 
-python benchmarks/report.py
+python benchmarks/large_study.py
+python benchmarks/large_study.py --quick    does it run at all: thirty trials
 
 The study is made up: a score with a peak in two of the parameters, noise, half of the trials pruned, one in six failed.
 What is timed is what a person waits for: a process that imports, opens the study's file, and writes every file of the
@@ -34,8 +35,9 @@ STATES = (*[TrialState.COMPLETE] * 2, *[TrialState.PRUNED] * 3, TrialState.FAIL)
 
 def trial(drawn: random.Random, number: int, space: dict[str, BaseDistribution]) -> FrozenTrial:
     """One trial: two workers, five seconds each on average."""
-    params = {name: 10 ** drawn.uniform(-4, 0) for name in space if name != "choice"} | {"choice": drawn.choice("abc")}
-    score = 1 - abs(math.log10(params["p0"]) + 2) / 5 - abs(math.log10(params["p1"]) + 1) / 40 + drawn.gauss(0, 0.02)
+    rates = {name: 10 ** drawn.uniform(-4, 0) for name in space if name != "choice"}
+    params = rates | {"choice": drawn.choice("abc")}
+    score = 1 - abs(math.log10(rates["p0"]) + 2) / 5 - abs(math.log10(rates["p1"]) + 1) / 40 + drawn.gauss(0, 0.02)
     state = drawn.choice(STATES)
     epochs = {TrialState.COMPLETE: EPOCHS, TrialState.FAIL: 0}.get(state, drawn.randint(1, EPOCHS - 10))
     made = create_trial(
@@ -73,14 +75,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: thirty trials of ten parameters, one round")
     arguments = parser.parse_args()
+    trials, rounds = (30, 1) if arguments.quick else (arguments.trials, arguments.rounds)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print(f"| trials | epochs | parameters | seconds, median of {arguments.rounds} |\n|--:|--:|--:|--:|")
-    for parameters in (10, 60):
+    print(f"| trials | epochs | parameters | seconds, median of {rounds} |\n|--:|--:|--:|--:|")
+    for parameters in (10,) if arguments.quick else (10, 60):
         with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder) / "journal.log", arguments.trials, parameters)
-            taken = [seconds(Path(folder)) for _ in range(arguments.rounds)]
-        print(f"| {arguments.trials} | {EPOCHS} | {parameters} | {statistics.median(taken):.1f} |", flush=True)
+            make(Path(folder) / "journal.log", trials, parameters)
+            taken = [seconds(Path(folder)) for _ in range(rounds)]
+        print(f"| {trials} | {EPOCHS} | {parameters} | {statistics.median(taken):.1f} |", flush=True)
 
 
 if __name__ == "__main__":
