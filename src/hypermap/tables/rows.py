@@ -1,5 +1,6 @@
 """A table's rows as arrays, filled batch by batch, so that memory holds them and one batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,22 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     codes = None if members is None or apart else members.rank("dense").cast(pl.Int64).to_numpy() - 1
     in_order = times[:kept] if order else None
     return Rows(matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes))
+
+
+def read_columns(
+    table: Table, columns: Mapping[str, Column], numbers: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return columns of a table that have one number each, NaN where there is none, of the rows so numbered from 1."""
+    if not columns:
+        return {}
+    parts = [
+        batch.select(
+            expression.alias(name) for name, c in columns.items() for expression in c.encoded(batch.schema[name])
+        )
+        for batch in table.batches()
+    ]
+    frame = pl.concat(parts)[numbers - 1]
+    return {name: _numbers(frame[name]) for name in columns}
 
 
 def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> NDArray[np.float64]:

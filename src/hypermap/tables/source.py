@@ -17,8 +17,9 @@ from hypermap.tables.dialect import Expected, Format
 from hypermap.tables.kinds import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
 from hypermap.tables.leaks import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
 from hypermap.tables.reading import Table, checked, open_table
-from hypermap.tables.rows import Rows, read_rows
+from hypermap.tables.rows import Rows, read_columns, read_rows
 from hypermap.tables.schema import Schema
+from hypermap.tables.serial import rows_in_order
 from hypermap.tables.statistics import Statistics, gather
 from hypermap.tables.target import column_of, find_name, spelled_in_vain, understand_target
 
@@ -92,7 +93,7 @@ def table(
         notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {roles.target!r} never is."]
     order = None if roles.time is None else _order(statistics[roles.time], roles.kinds.get(roles.time))
     rows = read_rows(train, schema, order)
-    notes = [*train.notes, *notes, *rows.notes]
+    notes = [*train.notes, *notes, *rows.notes, *_serial(train, schema, statistics, rows)]
     if test_path is None:
         return _raw(schema, rows, None, notes, roles.given)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
@@ -270,6 +271,26 @@ def _order(statistics: Statistics, kind: str | None) -> Column:
     if not isinstance(column, Column):
         raise UserError(f"{PREFIX}time is {name!r}; {column}.")
     return column if number else replace(column, parts=("days",))
+
+
+def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], rows: Rows) -> list[str]:
+    """What to tell of the rows' order in the file, of which columns that are left out may speak as well."""
+    if schema.group is not None or schema.time is not None:
+        return []
+    dates: dict[str, Column] = {}
+    counters: dict[str, Column] = {}
+    for name in schema.dropped:
+        if name in statistics and len(statistics[name].values) > 1:
+            try:
+                column = understand(statistics[name], "number" if statistics[name].all_numbers else None, PREFIX)
+            except UserError:
+                continue
+            if isinstance(column, Column) and column.kind in ("date", "number"):
+                (dates if column.kind == "date" else counters)[name] = replace(column, parts=("days",))
+    values = read_columns(table, {**dates, **counters}, rows.numbers)
+    return rows_in_order(
+        schema, rows.matrix, rows.targets, {name: values[name] for name in dates}, {n: values[n] for n in counters}
+    )
 
 
 def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str], given: Given) -> Raw:
