@@ -66,6 +66,44 @@ def test_giveaways_of_numbers() -> None:
     assert "R²" in found[0]
 
 
+def spread(rows: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ten classes, a column of 0 and 1 for each, and columns of 0 and 1 that have nothing to do with them."""
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, 10, rows)
+    others = np.column_stack([generator.random((rows, 4)) < 0.5, generator.random((rows, 4)) < 0.02])
+    return classes.astype(float), np.eye(10)[classes], others.astype(float)
+
+
+@pytest.mark.parametrize("left_out", [None, 0, 3])
+@pytest.mark.parametrize("gap", [0.0, np.nan])  # an x, or an empty cell
+def test_columns_that_are_the_target_spread_out(left_out: int | None, gap: float) -> None:
+    classes, hot, others = spread()
+    kept = [k for k in range(10) if k != left_out]
+    y = hot[:, left_out] if left_out == 3 else classes  # 3: whether it is the one that has no column
+    matrix = np.column_stack([others, np.where(hot == 1, 1, gap)[:, kept]])
+    kinds = {f"x{k}": "number" for k in range(8)} | {f"is {k}": "boolean" for k in kept}
+    target = Target("y", "multiclass", tuple("0123456789")) if left_out != 3 else TASKS["classes"]
+    (note,) = giveaways(schema(target, **kinds), matrix, y)
+    assert "together say 'y'" in note
+    assert "'data.drop=[" + ",".join(f'"is {k}"' for k in kept) + "]'" in note
+
+
+def test_labels_of_which_the_target_says_whether_there_is_one() -> None:
+    labels = np.random.default_rng(0).random((400, 5)) < 0.15
+    kinds = dict.fromkeys("abcde", "number")
+    (note,) = giveaways(schema(TASKS["classes"], **kinds), labels * 1.0, labels[:, :4].any(axis=1) * 1.0)
+    assert "data.drop=[a,b,c,d]" in note
+
+
+@pytest.mark.parametrize("rare", [0.5, 0.05])
+def test_columns_of_two_values_that_say_it_by_chance_alone(rare: float) -> None:
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        matrix = (generator.random((150, 60)) < rare).astype(float)
+        y = (generator.random(150) < 0.05).astype(float)
+        assert giveaways(schema(TASKS["classes"], **{f"x{k}": "number" for k in range(60)}), matrix, y) == []
+
+
 def test_few_rows_say_nothing() -> None:
     y = np.arange(20) % 2.0
     assert giveaways(schema(TASKS["classes"], x="number"), y[:, np.newaxis], y) == []

@@ -1,5 +1,7 @@
 """What makes a table's test score better than the model is: columns that hold the target, rows that come twice."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -7,6 +9,8 @@ from numpy.typing import NDArray
 from hypermap.tables.kinds import NOTHING, Given
 from hypermap.tables.schema import Matrix, Schema
 from hypermap.words import override
+
+Values = NDArray[np.float64]
 
 ROWS = 10_000  # looked at, at most
 LEAST_ROWS = 50
@@ -17,17 +21,20 @@ SCORE = 0.99  # balanced accuracy or R² of one column alone
 PROMISING = 0.9  # on the first fold; below this the others are not looked at
 MISSING = -2.0  # the code of a missing word
 FEW = 50  # different values: where no column has more, rows are equal by coincidence
+LEAST_OF_SIGN = 5  # rows that have it
+SURPRISE = 13.8  # minus the logarithm of one in a million: no sign of a class by chance
 TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
 
 
 def giveaways(
     schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0, given: Given = NOTHING
 ) -> list[str]:
-    """A sentence for each column of the file that by itself gives the target away.
+    """A sentence for each column of the file that gives the target away, by itself or together with others.
 
     A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
     word is largest, or their mean, is fitted and scored on held-out rows, over a few folds: balanced accuracy for
-    classes, R² for numbers. A column is named from `SCORE` on. Of fewer than `LEAST_ROWS` rows nothing is said.
+    classes, R² for numbers. A column is named from `SCORE` on; so are columns of two values each that are the target in
+    another form, see `_spread`. Of fewer than `LEAST_ROWS` rows nothing is said.
 
     Args:
         matrix: ``(rows, columns)`` before any split; test rows are among them unless they have a file of their own.
@@ -39,6 +46,7 @@ def giveaways(
         return []
     rows = np.random.default_rng(seed).permutation(len(targets))[:ROWS]
     sentences, first = [], 0
+    pairs: dict[str, Values] = {}  # columns of two values
     for column in schema.columns:
         part = matrix[rows, first : first + len(column.matrix_names)]
         first += len(column.matrix_names)
@@ -51,6 +59,15 @@ def giveaways(
                 "seen: it seems to give the target away. If it is not known when predictions are made, leave it out: "
                 f"{given.and_drop(column.name)}."
             )
+        elif part.shape[1] == 1 and len(np.unique(part)) == 2:
+            pairs[column.name] = part[:, 0]
+    if schema.target.classes and (names := _spread(pairs, targets[rows])):
+        shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        sentences.append(
+            f"Columns {shown} together say {schema.target.name!r} on rows not seen: a value of each goes with one "
+            "class, as where the target was spread over columns, or is one of several. If they are not known when "
+            f"predictions are made, leave them out: {given.and_drop(*names)}."
+        )
     return sentences
 
 
@@ -148,6 +165,79 @@ def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Se
             rows = rows.with_columns(target=pl.Series(targets[first : first + BLOCK]))
         parts.append(rows.hash_rows(seed=0))
     return pl.concat(parts)
+
+
+def _spread(columns: Mapping[str, Values], targets: Values) -> list[str]:
+    """The columns of two values that together are the target in another form; none where there are no such columns.
+
+    With one value of such a column goes one class. Either at most one of them speaks in a row (a column for each
+    class), or any of them does and they are never wrong (the target says whether there is one of several labels).
+    """
+    whole = np.ones(len(targets), np.bool_)
+    for apart in (True, False):
+        signs = _signs(columns, targets, apart)
+        if len(signs) < 2 or _balanced_accuracy(_said(columns, signs, targets, whole), targets) < (
+            SCORE if apart else 1
+        ):
+            continue
+        scores = []
+        for k in range(FOLDS):
+            seen = np.arange(len(targets)) % FOLDS != k  # the rows are in random order
+            known = _signs({name: column[seen] for name, column in columns.items()}, targets[seen], apart)
+            scores.append(_balanced_accuracy(_said(columns, known, targets, seen)[~seen], targets[~seen]))
+        if np.mean(scores) >= SCORE:
+            return _needed(columns, signs, targets)
+    return []
+
+
+Signs = dict[str, tuple[float, float]]  # by column: a value, and the class that goes with it
+
+
+def _signs(columns: Mapping[str, Values], targets: Values, apart: bool) -> Signs:
+    """Columns with a value of one class; `apart`, no two of them in one row: those of more rows come first."""
+    found: list[tuple[int, str, float, float]] = []
+    for name, column in columns.items():
+        for value in np.unique(column):
+            rows = _is(column, value)
+            classes = np.unique_counts(targets[rows])
+            if not rows.all() and classes.counts.max() >= max(SCORE * rows.sum(), LEAST_OF_SIGN):
+                found.append((int(rows.sum()), name, float(value), float(classes.values[classes.counts.argmax()])))
+    signs: Signs = {}
+    taken = np.zeros(len(targets), np.bool_)
+    for size, name, value, which in sorted(found, key=lambda sign: -sign[0]):
+        rows = _is(columns[name], value)
+        if name not in signs and not (apart and (rows & taken).sum() > (1 - SCORE) * size):
+            signs[name] = (value, which)
+            taken |= rows
+    return {name: signs[name] for name in columns if name in signs}
+
+
+def _said(columns: Mapping[str, Values], signs: Signs, targets: Values, seen: NDArray[np.bool_]) -> Values:
+    """The class by these signs; for rows that have none, the most frequent one of such rows that were seen."""
+    said = np.full(len(targets), np.nan)
+    for name, (value, which) in signs.items():
+        said[_is(columns[name], value)] = which
+    silent = np.isnan(said)
+    classes = np.unique_counts(targets[silent & seen] if (silent & seen).any() else targets)
+    said[silent] = classes.values[classes.counts.argmax()]
+    return said
+
+
+def _needed(columns: Mapping[str, Values], signs: Signs, targets: Values) -> list[str]:
+    """The columns whose signs are no coincidence, or without which the target would not be said."""
+    whole, shares = np.ones(len(targets), np.bool_), {c: float((targets == c).mean()) for c in np.unique(targets)}
+    best = _balanced_accuracy(_said(columns, signs, targets, whole), targets)
+    for name, (value, which) in list(signs.items()):
+        others = {other: sign for other, sign in signs.items() if other != name}
+        surprise = -_is(columns[name], value).sum() * np.log(shares[which])
+        if surprise < SURPRISE and _balanced_accuracy(_said(columns, others, targets, whole), targets) >= best:
+            signs = others
+    return list(signs)
+
+
+def _is(column: Values, value: float) -> NDArray[np.bool_]:
+    """Which rows have a value, of which NaN is one."""
+    return np.isnan(column) if np.isnan(value) else column == value
 
 
 def _score(columns: Matrix, targets: NDArray[np.float64], *, words: bool, classes: bool, seed: int) -> float:
