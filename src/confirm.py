@@ -79,4 +79,4 @@ def begun(name: str) -> tuple[dict[str, Any], Path]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

@@ -11,13 +11,10 @@ from hypermap.errors import run
 
 def main() -> None:
     """Read the command line, export, and say how near the program comes to the network."""
-    if set(sys.argv[1:]) & {"-h", "--help"}:
-        print(__doc__)
-        return
     from hypermap.export import Asked
 
     print(Asked.of(sys.argv[1:]).answer())
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

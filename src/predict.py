@@ -14,13 +14,10 @@ from hypermap.errors import run
 
 def main() -> None:
     """Read the command line, predict, and say what came of it."""
-    if set(sys.argv[1:]) & {"-h", "--help"}:
-        print(__doc__)
-        return
     from hypermap.prediction import Asked
 
     print(Asked.of(sys.argv[1:]).answer())
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

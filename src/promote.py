@@ -49,4 +49,4 @@ def order_of_trial(study: str, number: int) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

@@ -17,11 +17,8 @@ def main() -> None:
     from hypermap.search.storage import REPORTS
     from hypermap.study_report.command import Asked
 
-    if set(sys.argv[1:]) & {"-h", "--help"}:
-        print(__doc__)
-        return
     print(Asked.of(sys.argv[1:]).answer(REPORTS))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

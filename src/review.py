@@ -136,4 +136,4 @@ def dvc(*words: str) -> Any:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

@@ -86,3 +86,56 @@ def test_a_process_ends_with_one_message_and_its_code():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": PACKAGE})
     assert done.returncode == 1
     assert done.stderr == f"Error: so it is\n({TRACEBACK_VARIABLE}=1 shows the traceback)\n"
+
+
+WORK = """
+from pathlib import Path
+from hypermap.errors import run
+
+def work():
+    for line in range(3):
+        print("a line of output →", line, flush=True)
+    Path("done").touch()
+
+run(work, "How to work.")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ('"$0" -c "$1" | true', "Broken pipe"),
+        ('"$0" -c "$1" > /dev/full', "No space left on device"),
+        ('"$0" -c "$1" >&- 2>&- <&-', None),
+    ],
+)
+def test_work_goes_on_without_a_reader(tmp_path, command, reason):
+    command = (
+        f"set -o pipefail; {command.replace('$1', 'import time; time.sleep(0.2); $1') if '|' in command else command}"
+    )
+    ended = subprocess.run(
+        ["bash", "-c", command, sys.executable, WORK],
+        cwd=tmp_path,
+        env={"PYTHONPATH": PACKAGE},
+        capture_output=True,
+        text=True,
+    )
+    assert (tmp_path / "done").exists()
+    assert ended.returncode == 0
+    assert ended.stderr == (f"Nobody reads the output any more ({reason}); the work goes on.\n" if reason else "")
+
+
+def test_what_the_output_cannot_show_is_escaped(tmp_path):
+    words = [sys.executable, "-c", WORK]
+    variables = {"PYTHONPATH": PACKAGE, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[0] == "a line of output \\u2192 0"
+
+
+def test_a_command_says_what_it_is_about(tmp_path):
+    for flag in ("-h", "--help"):
+        words = [sys.executable, "-c", WORK, flag]
+        ended = subprocess.run(words, cwd=tmp_path, env={"PYTHONPATH": PACKAGE}, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "How to work.\n", "")
+    assert not (tmp_path / "done").exists()

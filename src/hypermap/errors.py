@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TextIO, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -35,9 +36,9 @@ class Interrupted(Exception):  # noqa: N818
     """A person asked that training stop after the running epoch; raised by whoever it reports to."""
 
 
-def near(word: object, known: Iterable[object]) -> str:
+def near(word: object, known: Iterable[object], cutoff: float = 0.6) -> str:
     """A hint such as `` (did you mean 'momentum'?)``, or nothing when no known word is near."""
-    matches = get_close_matches(str(word), [str(k) for k in known], n=2, cutoff=0.6)
+    matches = get_close_matches(str(word), [str(k) for k in known], n=2, cutoff=cutoff)
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
 
 
@@ -50,12 +51,65 @@ def raising(error: Exception) -> Callable[[], Any]:
     return raise_it
 
 
-def run(command: Callable[[], T]) -> T:
+class LastingOutput:
+    """A stream that may lose its reader, such as ``| head`` or a terminal: then it drops what it is given."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write `text`, or drop it."""
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, or drop it."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(
+            nowhere, self.stream.fileno()
+        )  # also for what is in the buffer, and for libraries that write themselves
+        os.close(nowhere)
+        if self is sys.stdout:
+            print(f"Nobody reads the output any more ({error.strerror}); the work goes on.", file=sys.stderr)
+
+
+def outlive_readers() -> None:
+    """Let this process go on when its output is closed, and show as escapes what the output's encoding lacks."""
+    while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:  # standard streams that are closed would be the next files
+        pass
+    os.close(lowest)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        if not isinstance(stream, LastingOutput):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, cast(TextIO, LastingOutput(stream)))
+
+
+def run(command: Callable[[], T], about: str | None = None) -> T:
     """Return what `command` returns; exit with 1 and one message where a person made a mistake.
+
+    With ``--help`` on the command line, print what the command is `about` instead, if that is given.
 
     The environment variable ``HYPERMAP_TRACEBACK=1`` shows the traceback as well. A full disk and a folder
     that cannot be written to are a person's to mend too, so an `OSError` counts as one.
     """
+    outlive_readers()
+    if about is not None and {"-h", "--help"} & set(sys.argv[1:]):
+        print(about.strip())
+        sys.exit()
     try:
         return command()
     except (UserError, OSError) as error:

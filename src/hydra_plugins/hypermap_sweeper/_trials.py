@@ -24,7 +24,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from hypermap.build import LABELS
 from hypermap.compose import resolve
-from hypermap.errors import UserError, near, raising
+from hypermap.errors import UserError, near, outlive_readers, raising
 from hypermap.search.application import Application, Job
 from hypermap.search.schedule import Size
 from hypermap.search.study import Plan
@@ -162,6 +162,7 @@ class Worker:
 
     def __call__(self, config: DictConfig) -> None:
         """Run trials until the budget is used up."""
+        outlive_readers()
         work(
             self.plan,
             self._run,
