@@ -34,7 +34,7 @@ def test_help_needs_no_torch_and_lists_the_menu(clone):
         (["-m", "optimizer=sgd,sdg"], "optimizer has no choice 'sdg'"),
         (["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"], "give a momentum, such as 0.9"),
         (["seed=-1", "trainer.epochs=0"], "trainer.epochs is 0"),
-        (["seed"], "The command line is not understood"),
+        (["seed"], "is not understood. Write key=value"),
         (["data=mnist", "data.root=/no/such/folder"], "data.root is '/no/such/folder'; no such folder"),
         (["data.rows=100000"], "data.rows is 100000"),
         (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from hypermap import compose as module
 from hypermap import menu as menu_module
@@ -171,13 +172,45 @@ def test_an_unknown_experiment_cannot_be_ordered():
 
 def test_a_mapping_on_the_command_line_is_a_choice_with_values_as_in_an_order():
     words = ["seed=3", "data={name: table, path: 'my file.csv', target: -1, drop: [a, b], kinds: {zip: category}}"]
-    plain = module._spelled_out(words)
+    plain = module.spelled_out(words)
     assert plain[:2] == ["seed=3", "data=table"]
     data = compose(plain)["data"]
     order = {"name": "table", "path": "my file.csv", "target": -1, "drop": ["a", "b"], "kinds": {"zip": "category"}}
     assert data == compose(order={"data": order})["data"]
     with pytest.raises(UserError, match="data is a mapping without a name"):
-        module._spelled_out(["data={path: my.csv}"])
+        module.spelled_out(["data={path: my.csv}"])
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        """data={name: table, path: "x (1).csv", target: "Größe"}""",
+        """data={name: table, path: a.csv, target: "3", drop: ["a, b", 'it"s', "\\"], kinds: {my column: "true"}}""",
+        """data={name: "table", path: 'C:\\data\\x.csv', target: null, split_seed: "${seed}", fill: 1e-3}""",
+    ],
+)
+def test_a_mapping_keeps_what_its_quotes_say_as_dvc_reads_it(tmp_path, word):
+    params = tmp_path / "params.yaml"
+    params.write_text("data: digits\n")
+    apply_overrides(params, [word])
+    assert compose(module.spelled_out([word]))["data"] == compose(order=read_order(params))["data"]
+
+
+def test_a_mapping_is_one_configuration():
+    for word in ("optimizer={name: sgd, lr: 0.1},adam", "optimizer={name: sgd, lr: choice(0.1,0.2)}"):
+        with pytest.raises(UserError, match=r"-m optimizer=sgd,adam optimizer\.lr=0\.1,0\.01"):
+            module.spelled_out([word])
+
+
+def test_a_search_of_choices_lists_those_that_match():
+    assert module.spelled_out(["optimizer=glob(ada*)"]) == ["optimizer=adagrad,adam,adamw"]
+    assert module.spelled_out(["+sweep=glob([*_grid,q*],exclude=c*)"]) == ["+sweep=binary_grid,quick"]
+    assert module.spelled_out(["optimizer=glob(sg*)"]) == ["optimizer=choice(sgd)"]
+    assert module.spelled_out(["optimizer='sgd',\"adam\""]) == ["optimizer=sgd,adam"]
+    with pytest.raises(UserError, match=r"no choice matches. There are: adagrad, adam"):
+        module.spelled_out(["optimizer=glob(zzz*)"])
+    with pytest.raises(UserError, match=r"glob\(…\) is of a group's choices, and optimizer.lr is none"):
+        compose(["optimizer.lr=glob(*)"])
 
 
 # Slices.
@@ -231,8 +264,11 @@ def test_slices_hold_everything_and_training_only_what_trains():
         ("seed=[1]", "seed is [1]; it must be a whole number, such as 0"),
         ("seed=4294967296", "seed is 4294967296; it must be a whole number of at least 0 and at most 4294967295"),
         ("evaluation=3", "evaluation is 3; it must be a mapping"),
+        ("optimizer.lr=0,01", "a decimal number has a point: 0.01"),
+        ("lr=0.1", "no group or key 'lr' (did you mean 'optimizer.lr'?)"),
+        ("hydra.searchpath=[file:///tmp]", "choices are read from conf/ alone"),
         ("optimizer.lr=${nothing}", "Interpolation key 'nothing' not found"),
-        ("optimizer.lr", "The command line is not understood"),
+        ("optimizer.lr", "is not understood. Write key=value"),
     ],
 )
 def test_mistakes_on_the_command_line(word, told):

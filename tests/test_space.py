@@ -298,9 +298,9 @@ def test_lists_are_values_in_hydras_grammar():
         ("range(8,4)", "must contain at least one value"),
         ("range(1.5,1.5,0.5)", "must contain at least one value"),
         ("range(1,5,0)", "x=range(1,5,0): "),
-        ("choice()", "x=choice(): not understood"),
-        ("interval(1)", "x=interval(1): not understood"),
-        ("interval(a,b)", "x=interval(a,b): not understood"),
+        ("choice()", "x=choice() is not understood"),
+        ("interval(1)", "x=interval(1) is not understood"),
+        ("interval(a,b)", "x=interval(a,b) is not understood"),
     ],
 )
 def test_what_is_not_to_be_searched(written, message):

@@ -6,10 +6,13 @@ dictionary of the order's own shape, fully spelled out: every group is ``{name: 
 
 import os
 import re
+import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,14 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from hypermap.build import LABELS
 from hypermap.errors import UserError, near, run
 from hypermap.menu import (
     MAPPINGS,
@@ -44,6 +47,7 @@ from hypermap.menu import (
     groups,
     read_order,
 )
+from hypermap.overrides import is_sweep, parse_override, parse_overrides, written
 from hypermap.validate import validate
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
@@ -71,6 +75,7 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
         UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
     """
     parsed = _parse(overrides)
+    _check_sweeps(parsed, multirun=False)
     config_name = "config" if order is None else _store(order, parsed)
     refused = None
     try:
@@ -162,9 +167,12 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
     Raises:
         UserError: as `compose`.
     """
-    arguments = get_args_parser().parse_args()
+    arguments = read_arguments(sys.argv[1:])
     asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
-    arguments.overrides = _spelled_out(arguments.overrides)
+    if arguments.shell_completion:  # its words are none of a configuration
+        _start(_job(task, prepare, None), arguments, MENU, "config")
+        return
+    arguments.overrides = spelled_out(arguments.overrides)
     parsed = _parse(arguments.overrides)
     baseline = _baseline(parsed)
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
@@ -173,8 +181,59 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
         compose(_without_sweeps(parsed), baseline.order)
     if not asks:
         print(f"Baseline: {baseline.says}", flush=True)
+        if idle := [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra.sweeper.") and not multirun]:
+            print(f"Note: {', '.join(idle)}: no part of a single run; a search has -m.", flush=True)
     base = (ORDER.read_text(encoding="utf-8") if ORDER.exists() else "") if multirun else None
     _start(_job(task, prepare, base), arguments, MENU, baseline.config_name)
+
+
+def read_arguments(words: Sequence[str]) -> Namespace:
+    """Return Hydra's flags and the overrides, in whatever order they stand.
+
+    Raises:
+        UserError: flags that go against each other, or against what a configuration is made of here.
+    """
+    parser = get_args_parser()
+    parser.usage = "python src/train.py [key=value …] [-m] [--cfg job] [--help]"
+    arguments, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        keys = keys_like(unknown[0].lstrip("-").partition("=")[0])
+        meant = f" (did you mean {' or '.join(f'{key}=…' for key in keys)}?)" if keys else ""
+        parser.error(
+            f"unrecognized arguments: {' '.join(unknown)}{meant}. Values are given as key=value, without dashes"
+        )
+    if arguments.config_dir or arguments.config_path:
+        raise UserError(_elsewhere("--config-dir" if arguments.config_dir else "--config-path", arguments.config_dir))
+    if arguments.config_name:
+        raise UserError(
+            f"--config-name={arguments.config_name}: a run starts from {ORDER}, or from a file of conf/experiment/, "
+            "which experiment=NAME names."
+        )
+    actions = {
+        "-m": arguments.multirun,
+        "--run": arguments.run,
+        "--cfg": arguments.cfg,
+        "--info": arguments.info,
+        "--shell-completion": arguments.shell_completion,
+    }
+    if len(given := [flag for flag, value in actions.items() if value]) > 1:
+        raise UserError(f"{' and '.join(given)}: give one of them. A configuration is shown of one value for each key.")
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise UserError("--resolve goes with --cfg job, which shows the configuration.")
+    return arguments
+
+
+def keys_like(name: str) -> list[str]:
+    """Return the keys of the menu's defaults, such as ``optimizer.lr``, that end in a name or come near to it."""
+    menu, name = menu_of(()), name.replace("-", "_")
+    keys = {f"{group}.{key}" for group in MAPPINGS for key in menu[group] if key not in LABELS} | {*VALUES}
+    ending = sorted(key for key in keys if name in (key, key.rpartition(".")[2]))
+    return ending or get_close_matches(name, keys, n=2)
+
+
+def _elsewhere(word: str, folder: str | None) -> str:
+    copy = f": cp -r {shlex.quote(folder)}/. conf/" if folder else "."
+    return f"{word}: choices are read from conf/ alone, where dvc repro and a study find them again. Copy yours{copy}"
 
 
 def sweep_again(
@@ -195,8 +254,8 @@ def sweep_again(
     Raises:
         UserError: as the sweep does.
     """
+    parsed = parse_overrides(words)
     with _told():
-        parsed = OverridesParser.create().parse_overrides(list(words))
         order: Any = OmegaConf.to_container(OmegaConf.create(base))
     config_name = "config" if _sets_order_aside(parsed) else _store(order, parsed, menu)
     _start(_job(task, prepare, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
@@ -310,39 +369,67 @@ def _baselines(configuration: Configuration) -> Configuration:
     return {"models": [_compose("config", [f"model={name}"])["model"] for name in names]}
 
 
-def _spelled_out(words: Sequence[str]) -> list[str]:
-    """The words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it."""
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it.
+
+    A search of a group's choices, ``glob(…)`` among them, becomes the list of their names.
+    """
     plain: list[str] = []
     for word in words:
-        group, _, value = word.partition("=")
-        if group not in TUNED or not value.startswith("{"):
+        key, _, text = word.partition("=")
+        group = key.lstrip("+")
+        if group in TUNED and text.startswith("{"):
+            plain += _mapping(word, key)
+        elif group in groups() and re.search(r"glob\s*\(|[\"']", text):
+            plain.append(_named(word, key))
+        else:
             plain.append(word)
-            continue
-        values: Any = _understood([word])[0].value()
-        if "name" not in values:
-            raise UserError(f"{word}: {group} is a mapping without a name. Write {group}={{name: choice, …}}.")
-        plain.append(f"{group}={values.pop('name')}")
-        plain += [f"{group}.{key}={Override._get_value_element_as_str(inner)}" for key, inner in values.items()]
     return plain
 
 
-def _understood(words: Sequence[str]) -> list[Override]:
-    """The words as Hydra parses them."""
-    try:
-        return OverridesParser.create().parse_overrides(overrides=list(words))
-    except HydraException as error:
-        odd = next((word.partition("=") for word in words if not word.isascii()), None)
-        quote = f""" Quote what has other letters than ASCII: '{odd[0]}="{odd[2]}"'.""" if odd else ""
-        raise UserError(f"The command line is not understood: {_first_paragraph(error)}{quote}") from error
+def _mapping(word: str, key: str) -> Iterator[str]:
+    """A group's choice and its values, each as a word."""
+    group, values = key.lstrip("+"), parse_override(word).value()
+    if is_sweep(values) or not isinstance(values, dict):
+        raise UserError(
+            f"{word}: a mapping holds one value for each key. What is searched is given word by word, such as "
+            "-m optimizer=sgd,adam optimizer.lr=0.1,0.01"
+        )
+    if "name" not in values:
+        raise UserError(f"{word}: {group} is a mapping without a name. Write {group}={{name: choice, …}}.")
+    yield f"{key}={values.pop('name')}"
+    yield from (f"{group}.{inner}={written(value)}" for inner, value in values.items())
+
+
+def _named(word: str, key: str) -> str:
+    """The word with the choices that it matches, or names in quotes, as they are."""
+    value: Any = parse_override(word).value()
+    known = groups()[key.lstrip("+")]
+    if isinstance(value, ChoiceSweep) and value.simple_form:
+        names = [choice.text if isinstance(choice, QuotedString) else str(choice) for choice in value.list]
+    elif isinstance(value, Glob):
+        names = value.filter(known)
+    else:
+        return word
+    if not names:
+        raise UserError(f"{word}: no choice matches. There are: {', '.join(known)}.")
+    return f"{key}={','.join(names)}" if len(names) > 1 else f"{key}=choice({names[0]})"
 
 
 def _parse(words: Sequence[str]) -> list[Override]:
     """The command line's overrides; unknown groups and choices are told here, with what there is."""
-    parsed, menu = _understood(words), groups()
+    parsed, menu = parse_overrides(words), groups()
     for override in parsed:
+        if isinstance(override.value(), Glob):
+            raise UserError(
+                f"{override.input_line}: glob(…) is of a group's choices, and {override.key_or_group} is none."
+            )
         top = re.split(r"[.@/]", override.key_or_group)[0]
         if top not in (known := [*menu, *VALUES, "hydra"]):
-            raise UserError(f"command line: no group or key {top!r}{near(top, known)}. There are: {', '.join(known)}.")
+            meant = near(top, known) or near(top, keys_like(top), cutoff=0.0)
+            raise UserError(f"command line: no group or key {top!r}{meant}. There are: {', '.join(known)}.")
+        if override.key_or_group == "hydra.searchpath":
+            raise UserError(_elsewhere("hydra.searchpath", None))
         if override.key_or_group in {f"{group}.name" for group in TUNED}:
             given = str(override.input_line)
             raise UserError(f"{given}: a choice is made with {top}={given.partition('=')[2]}.")
@@ -361,9 +448,11 @@ def _check_sweeps(parsed: Sequence[Override], *, multirun: bool) -> None:
         if override.key_or_group in SEARCHES and not multirun:
             raise UserError(f"{override.input_line} is a search: add -m.")
         if override.is_sweep_override() and not multirun:
+            decimal = re.fullmatch(r"[-+]?(\d+),(\d+)", str(override.input_line).partition("=")[2])
             raise UserError(
                 f"{override.input_line} gives several values. To try each in turn add -m; a list is written "
-                f"{override.key_or_group}=[value,value]."
+                f"{override.key_or_group}=[value,value]"
+                + (f"; a decimal number has a point: {decimal[1]}.{decimal[2]}." if decimal else ".")
             )
 
 
@@ -390,6 +479,16 @@ def _first_paragraph(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group} has no choice {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
     told = str(error).strip().split("\n\n")[0]
+    if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", told)) is not None:
+        return f"No key {key[1]!r}{near(key[1], _hydra_keys(key[1].rpartition('.')[0]))}."
     if told.startswith("Error merging override ") and error.__cause__:  # the reason is in the cause
         return f"{told.removeprefix('Error merging override ')}: {str(error.__cause__).strip().splitlines()[0]}"
     return told
+
+
+def _hydra_keys(node: str) -> list[str]:
+    """What stands below a key of Hydra's own configuration."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(MENU)):
+        found = OmegaConf.select(hydra.compose("config", return_hydra_config=True), node)
+    return [f"{node}.{key!s}" for key in found] if isinstance(found, DictConfig) else []

@@ -4,13 +4,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from optuna.distributions import BaseDistribution
 
 from hypermap.errors import UserError, near
+from hypermap.overrides import parse_override, parse_overrides
 from hypermap.search.mapping import NAMES, mapping
 from hypermap.search.space import Condition, Parameter, Space, interval
 
@@ -23,6 +24,7 @@ class Menu:
     has: Callable[[str, str, str], bool]  # whether a choice of a group has a key
     chosen: Mapping[str, str]  # the baseline's choice of each group
     idle: Callable[[str, str], Collection[str]] = lambda group, choice: ()  # groups with no part under a choice
+    loader: ConfigLoader | None = None  # knows what a ``glob(…)`` matches
 
 
 def read_space(
@@ -37,8 +39,8 @@ def read_space(
             no choice has.
     """
     written = {_bare(name): f"{name}={value}" for name, value in params.items()}
-    parsed = {**{key: _parse(text) for key, text in written.items()}}
-    given = [_parse(text) for text in overrides]
+    parsed = {key: parse_override(text) for key, text in written.items()}
+    given = parse_overrides(overrides, menu.loader)
     parsed |= {_key(override): override for override in given}
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
     fixed += [
@@ -73,7 +75,7 @@ def _add_file(
                 path = f"{group}.{key}"
                 if path in parsed:
                     continue
-                parameter = _parameter(_parse(f"{path}={expression}"))
+                parameter = _parameter(parse_override(f"{path}={expression}"))
                 if several:
                     name = f"{group}.{choice}.{key}"
                     swept[name] = replace(parameter, name=name, conditions=(Condition(group, (choice,)), *only))
@@ -157,13 +159,6 @@ def _distribution(override: Override) -> BaseDistribution:
     if not getattr(made, "choices", True):
         raise UserError(f"{override.input_line}: an empty list of values; give one at least.")
     return made
-
-
-def _parse(text: str) -> Override:
-    try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise UserError(f"{text}: not understood ({str(error).strip().splitlines()[0]}).") from error
 
 
 def _key(override: Override) -> str:

@@ -213,7 +213,7 @@ class Sweep:
         chosen = {str(k): str(v) for k, v in self.config.hydra.runtime.choices.items()}
         file = OmegaConf.select(self.config, "space")
         params = self.settings["params"] or {}
-        menu = Menu(self.choices, has, chosen, self.application.idle)
+        menu = Menu(self.choices, has, chosen, self.application.idle, self.context.config_loader)
         return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, menu)
 
     def purpose(self, space: Space) -> dict[str, Any]:
@@ -261,7 +261,10 @@ class Sweep:
                 whole = {**values, parameter.key: int(value)}
                 if self.complaint(whole, composer) != complaint:
                     raise UserError(f"{complaint} Whole numbers are searched by int({parameter.expression}).")
-        raise UserError(complaint)
+        chosen = " ".join(
+            f"{p.key}={values[p.key]}" for p in space.parameters if p.key in values and self.choices(p.key)
+        )
+        raise UserError(f"{chosen}: {complaint}" if chosen else complaint)
 
     def complaint(self, values: Mapping[str, Any], composer: Composer) -> str | None:
         """What the application has against the configuration with these values."""
