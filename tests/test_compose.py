@@ -185,8 +185,8 @@ def test_a_mapping_on_the_command_line_is_a_choice_with_values_as_in_an_order():
     "word",
     [
         """data={name: table, path: "x (1).csv", target: "Größe"}""",
-        """data={name: table, path: a.csv, target: "3", drop: ["a, b", 'it"s', "\\"], kinds: {my column: "true"}}""",
-        """data={name: "table", path: 'C:\\data\\x.csv', target: null, split_seed: "${seed}", fill: 1e-3}""",
+        """data={name: table, path: a.csv, target: "3", drop: ["a, b", 'it"s', "a:b"], kinds: {my column: "number"}}""",
+        """data={name: "table", path: 'C:\\data\\x.csv', target: -1, pca: null, fill: 1e-3}""",
     ],
 )
 def test_a_mapping_keeps_what_its_quotes_say_as_dvc_reads_it(tmp_path, word):

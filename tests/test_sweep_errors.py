@@ -197,7 +197,7 @@ def sweep(tmp_path, monkeypatch):
         ([LR, "hydra.sweeper.storage=redis://localhost"], ["redis://localhost cannot be opened", "sqlite:///PATH"]),
         ([LR, "hydra.sweeper.storage=sqlite://"], ["sqlite:// is in memory and would be lost", "sqlite:///PATH"]),
         # Settings and files.
-        ([LR, "hydra.sweeper.n_trial=3"], ["Could not override 'hydra.sweeper.n_trial'"]),
+        ([LR, "hydra.sweeper.n_trial=3"], ["No key 'hydra.sweeper.n_trial' (did you mean 'hydra.sweeper.n_trials'"]),
         ([LR, "+hydra.sweeper.n_trial=3"], ["hydra.sweeper has no 'n_trial' (did you mean 'n_trials'?)"]),
         (["+sweep=quik"], ["sweep has no choice 'quik' (did you mean 'quick'?)"]),
         (["+space=nosuch"], ["space has no choice 'nosuch'. There are: default."]),

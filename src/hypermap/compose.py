@@ -75,7 +75,7 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
         UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
     """
     parsed = _parse(overrides)
-    _check_sweeps(parsed, multirun=False)
+    _check_one_value(parsed)
     config_name = "config" if order is None else _store(order, parsed)
     refused = None
     try:
@@ -447,7 +447,13 @@ def _check_sweeps(parsed: Sequence[Override], *, multirun: bool) -> None:
     for override in parsed:
         if override.key_or_group in SEARCHES and not multirun:
             raise UserError(f"{override.input_line} is a search: add -m.")
-        if override.is_sweep_override() and not multirun:
+    if not multirun:
+        _check_one_value(parsed)
+
+
+def _check_one_value(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.is_sweep_override():
             decimal = re.fullmatch(r"[-+]?(\d+),(\d+)", str(override.input_line).partition("=")[2])
             raise UserError(
                 f"{override.input_line} gives several values. To try each in turn add -m; a list is written "
