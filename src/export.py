@@ -2,6 +2,7 @@
 
 make export                                              the model that dvc repro made, into exported/
 python src/export.py model=studies/NAME/NUMBER output=FOLDER    another one, elsewhere
+python src/export.py model=FOLDER trust=true     a model that names other code than this project's, where you trust it
 """
 
 import sys

@@ -5,6 +5,7 @@ python src/predict.py input=new.parquet output=predictions.parquet   Parquet in 
 python src/predict.py … model=studies/NAME/NUMBER                    with another: a trial's, or a run's in outputs/
 python src/predict.py … separator=';' decimal=,                      how the file is written, where that is neither
                                                                      found nor as it was of the training file
+python src/predict.py … model=FOLDER trust=true      one that names other code than this project's, where you trust it
 """
 
 import sys

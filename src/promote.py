@@ -1,20 +1,27 @@
-"""Write a trial into params.yaml: python src/promote.py STUDY [NUMBER] (or: make promote STUDY=name [TRIAL=42])."""
+"""Write a trial into params.yaml: python src/promote.py STUDY [NUMBER] (or: make promote STUDY=name [TRIAL=42]).
+
+With trust=true also one that names other code than this project's, where you trust whoever made the study.
+"""
 
 import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from hypermap.build import check_plain, check_record
 from hypermap.errors import UserError, run
 from hypermap.files import write_text
 from hypermap.menu import ORDER, read_order
 from hypermap.order import rewrite
 from hypermap.versions import check_study_name, experiment_name, order_of
+from hypermap.words import read_trust, read_words
 
 
 def main() -> None:
     """Replace the order by that of a study's best trial, or of the one whose number is given; comments stay."""
-    given = [word for word in sys.argv[1:] if word]
+    words = [word for word in sys.argv[1:] if word]
+    given = [word for word in words if "=" not in word]
+    trust = read_trust(read_words([word for word in words if "=" in word], ("trust",)))
     if not 1 <= len(given) <= 2 or not all(word.isdecimal() for word in given[1:]):
         raise UserError("name a study: make promote STUDY=NAME takes its best trial, TRIAL=42 beside it another.")
     check_study_name(given[0])
@@ -22,6 +29,8 @@ def main() -> None:
     number = best_trial(given[0]) if len(given) == 1 else int(given[1])
     order = OmegaConf.to_container(OmegaConf.create(order_of_trial(given[0], number)))
     assert isinstance(order, dict)
+    check_record(order, f"trial {number} of {given[0]}", trust=trust)
+    check_plain(order, f"trial {number} of {given[0]}")
     present = ORDER.read_text(encoding="utf-8")
     write_text(ORDER, rewrite(present, {str(key): value for key, value in order.items()}, alone=True))
     print(f"{ORDER} now orders trial {number} of {given[0]}. Next: dvc repro")

@@ -2,6 +2,7 @@
 
 python src/report.py study=quick                                        a study that was made here
 python src/report.py study=NAME storage=sqlite:///FILE                  one made with plain Optuna: a path or URL
+python src/report.py study=NAME storage=… trust=true                    one that names other code, where you trust it
 python src/report.py study=quick scientific=[model.hidden] goal=TEXT    what it was for, kept in the study
 python src/report.py study=[a,b,c]                                      a comparison; study=strategies-* names several
 python src/report.py study=quick edge=0.1                               with another threshold (conf/report.yaml)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hypermap import classical, machine
+from hypermap.build import check_record
 from hypermap.data.transform import Transform, read_manifest
 from hypermap.errors import UserError
 from hypermap.files import write_json
@@ -45,11 +46,12 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
     return [choice["name"] for choice in models]
 
 
-def read(folder: Path, transform: Transform) -> list[tuple[dict[str, Any], classical.Model]]:
+def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tuple[dict[str, Any], classical.Model]]:
     """Each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
 
     Raises:
-        UserError: a file is missing or damaged, or the models were fitted to other data.
+        UserError: a file is missing or damaged, the models were fitted to other data, or the record names code that
+            is no part (`hypermap.build.check_record`) and there is no `trust` in it.
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -57,6 +59,7 @@ def read(folder: Path, transform: Transform) -> list[tuple[dict[str, Any], class
         files = [folder / _file(choice) for choice in choices]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
+    check_record(choices, str(folder / RECORD), trust=trust)
     if data != _data(transform.manifest):
         raise UserError(f"The baselines in {folder} were fitted to other data than are prepared now. {REMEDY}")
     return [

@@ -61,7 +61,13 @@ class Scored:
 
 
 def evaluate(
-    configuration: Mapping[str, Any], prepared: Path, models: Path, baselines: Path, reports: Path
+    configuration: Mapping[str, Any],
+    prepared: Path,
+    models: Path,
+    baselines: Path,
+    reports: Path,
+    *,
+    trust: bool = False,
 ) -> dict[str, float]:
     """Score the trained model on the test rows; write test.json, intervals.json and the report into `reports`.
 
@@ -70,9 +76,10 @@ def evaluate(
     Returns the test metrics.
 
     Raises:
-        UserError: the data, the model, its figures or a baseline are missing or damaged, or not of one another.
+        UserError: the data, the model, its figures or a baseline are missing or damaged, not of one another, or name
+            code that is no part, and there is no `trust` in them.
     """
-    transform, trained = read_transform(prepared), outcome.read_trained(models)
+    transform, trained = read_transform(prepared), outcome.read_trained(models, trust=trust)
     _check_data(trained.transform, transform, models, prepared)
     history = outcome.read_history(models)
     validated = outcome.read_figures(reports / "validation.json", "validation")
@@ -87,7 +94,7 @@ def evaluate(
     of_model = scored(trained.predict)
     beside = [
         _beside(choice["name"], of_model, scored(model))
-        for choice, model in others.read(baselines, transform)
+        for choice, model in others.read(baselines, transform, trust=trust)
         if choice != configuration["model"]
     ]
     manifest, test, stored = transform.manifest, of_model["test"], load_published(prepared, "test")

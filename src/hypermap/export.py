@@ -23,7 +23,7 @@ from hypermap.outcome import Network, read_trained
 from hypermap.runs import CACHE, PREPARED
 from hypermap.tables.schema import Schema
 from hypermap.torch_preparation import Natural, Prepare, Scale, Shares
-from hypermap.words import read_words
+from hypermap.words import read_trust, read_words
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
 TOLERANCE = 1e-5  # of the largest prediction: rounding in float32
@@ -61,10 +61,11 @@ DATES = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One command: which model, and where the program goes."""
+    """One command: which model, where the program goes, and whether what the model's record names may be anything."""
 
     model: Path = Path("models")
     output: Path = Path("exported")
+    trust: bool = False
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Self:
@@ -73,7 +74,8 @@ class Asked:
         Raises:
             UserError: a word that is not understood.
         """
-        return cls(**{key: Path(value) for key, value in read_words(words, ("model", "output")).items()})
+        given = read_words(words, ("model", "output", "trust"))
+        return cls(Path(given.get("model", "models")), Path(given.get("output", "exported")), read_trust(given))
 
     def answer(self) -> str:
         """Export, and say how near the program comes to the network.
@@ -81,7 +83,7 @@ class Asked:
         Raises:
             UserError: as `export`.
         """
-        rows, difference = export(self.model, self.output)
+        rows, difference = export(self.model, self.output, trust=self.trust)
         return (
             f"{self.output / PROGRAM} gives what {self.model} gives: the largest difference over {rows:,} validation "
             f"rows is {difference:.1e} of the largest prediction (allowed: {TOLERANCE:.0e}).\n"
@@ -115,7 +117,7 @@ class Exported(nn.Module):
         return torch.where(rows.isnan().any(1, keepdim=predicted.ndim == 2), torch.nan, predicted)
 
 
-def export(model: Path, output: Path) -> tuple[int, float]:
+def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, float]:
     """Write the network of the folder `model` with its preparation into the folder `output`, once it is checked.
 
     Returns the number of validation rows on which the program, read back, and the network were compared, and the
@@ -125,7 +127,7 @@ def export(model: Path, output: Path) -> tuple[int, float]:
         UserError: the model is none or no network, its data is not here, torch.export cannot follow the network, or
             the program gives other numbers.
     """
-    trained = read_trained(model)
+    trained = read_trained(model, trust=trust)
     if not isinstance(trained.predict, Network):
         raise UserError(
             f"{model} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from hypermap.build import NAME_IT, check_record
 from hypermap.errors import UserError
 
 CODE = (".py", ".cpp", ".h")
@@ -112,7 +113,7 @@ def read_slice(path: Path) -> dict[str, Any]:
     """The part of the configuration that the compose stage wrote to `path`.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged, or names code that is no part.
     """
     remedy = "`dvc repro` writes it, as does python src/compose.py."
     try:
@@ -123,6 +124,7 @@ def read_slice(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
     if not isinstance(configuration, dict):
         raise UserError(f"{path} holds no configuration. {remedy}")
+    check_record(configuration, str(path), remedy=NAME_IT)
     return configuration
 
 

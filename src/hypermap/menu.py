@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hypermap.build import LABELS
+from hypermap.build import LABELS, NAME_IT, check_record
 from hypermap.errors import UserError, near
 from hypermap.validate import check_kind
 
@@ -35,7 +35,8 @@ def read_order(path: Path = ORDER) -> dict[str, Any]:
     """The order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
 
     Raises:
-        UserError: the file is absent, is not YAML, or names a group or choice that the menu has not.
+        UserError: the file is absent, is not YAML, names a group or choice that the menu has not, or code that is no
+            part: whoever made an experiment of DVC wrote the order that it brings.
     """
     try:
         order: Any = OmegaConf.to_container(OmegaConf.load(path))
@@ -53,6 +54,7 @@ def read_order(path: Path = ORDER) -> dict[str, Any]:
     for group in menu:
         if group in order:
             check_choice(group, choice_of(order, group), menu, str(path))
+    check_record(order, str(path), remedy=NAME_IT)
     return order
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hypermap import checkpoint, classical, machine, metrics
-from hypermap.build import build
+from hypermap.build import build, check_record
 from hypermap.data.transform import MANIFEST, PREPARATION, Split, Transform, read_transform
 from hypermap.errors import UserError
 from hypermap.files import durable_together, write_csv, write_json
@@ -112,14 +112,16 @@ def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, A
     return {model, RECORD, HISTORY, *trained.transform.contents()}
 
 
-def read_trained(folder: Path) -> TrainedModel:
+def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
     """What `write_trained` wrote, on the CPU.
 
     Raises:
-        UserError: a file is missing or damaged, or the weights are not of this network.
+        UserError: a file is missing or damaged, the weights are not of this network, or the record names code that is
+            no part (`hypermap.build.check_record`) and there is no `trust` in it.
     """
     try:
         record = Record(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        check_record(record.configuration, str(folder / RECORD), trust=trust)
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
         transform = read_transform(folder)

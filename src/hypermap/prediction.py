@@ -19,7 +19,7 @@ from hypermap.errors import UserError, near
 from hypermap.table_writer import check_output, writing
 from hypermap.tables.dialect import Format
 from hypermap.tables.preparation import complete_rows
-from hypermap.words import read_words
+from hypermap.words import read_trust, read_words
 
 if TYPE_CHECKING:  # a mistake in the command is told before torch and polars are there
     from polars import DataFrame
@@ -44,12 +44,14 @@ class Asked:
         inputs: files with the same columns, one after the other.
         model: the folder of a trained model.
         format: how the files are to be read, where that is said.
+        trust: whether what the model's record names may be anything.
     """
 
     inputs: tuple[Path, ...]
     output: Path
     model: Path
     format: Mapping[str, Any]
+    trust: bool = False
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Self:
@@ -58,14 +60,14 @@ class Asked:
         Raises:
             UserError: a word that is not understood, no input or output, or an input that is not there.
         """
-        given = read_words(words, ("input", "output", "model", *FORMAT_KEYS))
+        given = read_words(words, ("input", "output", "model", "trust", *FORMAT_KEYS))
         if not given.get("input") or not given.get("output"):
             raise UserError("Name a file to read and one to write: python src/predict.py input=FILE output=FILE")
         inputs = tuple(_there(Path(path).expanduser()) for path in _listed(given["input"]))
         output = Path(given["output"]).expanduser()
         check_output(output, *inputs)
         asked = {key: _understood(key, text) for key, text in given.items() if key in FORMAT_KEYS}
-        return cls(inputs, output, Path(given.get("model", "models")), asked)
+        return cls(inputs, output, Path(given.get("model", "models")), asked, read_trust(given))
 
     def answer(self) -> str:
         """Write the predictions, and say how many there are and where; notes go to stderr before.
@@ -78,7 +80,9 @@ class Asked:
         from hypermap.outcome import read_trained
 
         began = time.perf_counter()
-        count = Predictor(read_trained(self.model)).predict_files(self.inputs, self.output, self.format)
+        count = Predictor(read_trained(self.model, trust=self.trust)).predict_files(
+            self.inputs, self.output, self.format
+        )
         for note in count.told():
             print(f"Note: {note}", file=sys.stderr)
         return f"{count.rows:,} rows predicted in {time.perf_counter() - began:.1f} s: {self.output}"

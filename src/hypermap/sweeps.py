@@ -187,7 +187,7 @@ class Training(Application):
 
         try:
             with FileLock(lock_folder(storage, study.study_name) / "report"):  # several commands may end it at once
-                return report(study, storage, REPORTS, read_thresholds())
+                return report(study, storage, REPORTS, read_thresholds(), trust=True)  # its space was given just now
         except (UserError, OSError) as error:
             again = f"python src/report.py study={study.study_name}"
             return f"No report: {error}\nOnce that is mended: {again}"

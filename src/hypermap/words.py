@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hypermap.errors import UserError, near
@@ -48,3 +48,15 @@ def _as_hydra_has_it(value: Any) -> str:
         return value
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would look up ${...}
     return '"' + re.sub(r'(\\*)("|\Z)', lambda end: end[1] * 2 + '\\"' * bool(end[2]), literal) + '"'
+
+
+def read_trust(given: Mapping[str, str]) -> bool:
+    """Whether ``trust=true`` was said: that what a file names may be imported and called, whatever it is.
+
+    Raises:
+        UserError: something else was said of it.
+    """
+    value = given.get("trust", "false")
+    if value not in ("true", "false"):
+        raise UserError(f"trust={value}: it is true or false.")
+    return value == "true"

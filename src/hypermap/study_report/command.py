@@ -19,8 +19,9 @@ from hypermap.study_report.reading import read
 from hypermap.study_report.verdict import LEVELS, THRESHOLDS, Thresholds, Verdict, read_thresholds
 from hypermap.study_report.view import CONFIRMATION, View
 from hypermap.study_report.write import folder_of, write_report
+from hypermap.words import read_trust
 
-KEYS = ("study", "storage", "goal", "scientific")
+KEYS = ("study", "storage", "goal", "scientific", "trust")
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Asked:
         studies: names; with ``*`` those here that match.
         storage: a path or URL; None for studies that were made here.
         purpose: what the study was for, ``goal`` and ``scientific``, where that is said anew.
+        trust: whether what the studies name may be any code.
     """
 
     studies: tuple[str, ...]
     storage: str | None
     purpose: Mapping[str, Any]
     thresholds: Thresholds
+    trust: bool = False
 
     @classmethod
     def of(cls, words: Sequence[str], thresholds: Path = THRESHOLDS) -> Self:
@@ -53,7 +56,7 @@ class Asked:
                 raise UserError(
                     f"{word!r} is not understood{near(key, known)}. Write key=value; keys: {', '.join(known)}."
                 )
-            given[key] = text if key in ("goal", "storage") else _parsed(word, text)
+            given[key] = text if key in ("goal", "storage", "trust") else _parsed(word, text)
         studies = given.get("study", [])
         numbers = {key: value for key, value in given.items() if key not in KEYS}
         purpose: dict[str, Any] = {key: given[key] for key in ("goal", "scientific") if key in given}
@@ -65,6 +68,7 @@ class Asked:
             given.get("storage"),
             purpose,
             Thresholds.of({**asdict(usual), **numbers}) if numbers else usual,
+            read_trust(given),
         )
 
     def answer(self, reports: Path) -> str:
@@ -82,7 +86,8 @@ class Asked:
             return self._one(*found[0], reports)
         from hypermap.study_report.comparison import compare
 
-        return compare([view_of(study, place) for study, place in found], reports, self.thresholds)
+        views = [view_of(study, place, trust=self.trust) for study, place in found]
+        return compare(views, reports, self.thresholds)
 
     def _one(self, study: optuna.Study, place: str, reports: Path) -> str:
         if self.purpose:
@@ -94,7 +99,7 @@ class Asked:
                         f"There are: {', '.join(sorted(known)) or 'none'}."
                     )
             study.set_user_attr(PURPOSE, {**study.user_attrs.get(PURPOSE, {}), **self.purpose})
-        return report(study, place, reports, self.thresholds)
+        return report(study, place, reports, self.thresholds, trust=self.trust)
 
     def _names_here(self) -> list[str]:
         here = sorted(path.parent.name for path in STUDIES.glob(f"*/{WHERE}"))
@@ -110,9 +115,9 @@ class Asked:
         return list(dict.fromkeys(names))
 
 
-def report(study: optuna.Study, place: str, reports: Path, thresholds: Thresholds) -> str:
+def report(study: optuna.Study, place: str, reports: Path, thresholds: Thresholds, *, trust: bool = False) -> str:
     """Write the report of a study that is in the storage `place`; returns what it comes to, in a few lines."""
-    view = view_of(study, place, thresholds.best, reports.parent)
+    view = view_of(study, place, thresholds.best, reports.parent, trust=trust)
     verdicts = write_report(view, reports, thresholds)
     path = folder_of(view.name, reports) / "report.md"
     told = [_count(view, verdicts), f"Report: {path} (beside it report.html, to explore)"]
@@ -122,12 +127,14 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
     return "\n".join(told)
 
 
-def view_of(study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None) -> View:
+def view_of(
+    study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None, *, trust: bool = False
+) -> View:
     """The study as its report sees it, with the trainings that confirm it and the best one's test, if there are any."""
     storage, name, confirmation = open_storage(place), study.study_name + CONFIRMATION, None
     if name in optuna.get_all_study_names(storage):
         confirmation = optuna.load_study(study_name=name, storage=storage)
-    return read(study, _near(place), confirmation, best, results)
+    return read(study, _near(place), confirmation, best, results, trust=trust)
 
 
 def _count(view: View, verdicts: Sequence[Verdict]) -> str:

@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.build import check_part
 from hypermap.menu import ORDER
 from hypermap.search.mapping import mapping
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger
@@ -31,6 +32,8 @@ def read(
     confirmation: optuna.Study | None = None,
     best: int = 5,
     results: Path | None = None,
+    *,
+    trust: bool = False,
 ) -> View:
     """A study as its report sees it.
 
@@ -40,6 +43,10 @@ def read(
         confirmation: the study in which some of its configurations were trained again.
         best: how many of the best trials' histories to read from the study's folder.
         results: the folder of the pipeline's figures; whose test they tell is seen from its validation.
+        trust: whether a mapping that the study names may be any code, as one that a person has named just now.
+
+    Raises:
+        UserError: the study names a mapping that is none, or that is no part (`hypermap.build.is_part`).
     """
     record = dict(study.user_attrs.get(RECORD) or {})
     purpose = dict(study.user_attrs.get(PURPOSE) or {})
@@ -48,7 +55,10 @@ def read(
     names = tuple(record.get("objectives") or study.metric_names or ())
     if len(names) != len(directions):
         names = ("objective",) if len(directions) == 1 else tuple(f"objective {k}" for k in range(len(directions)))
-    axes = _axes(frozen, record.get("identity", {}).get("space", {}))
+    space = record.get("identity", {}).get("space", {})
+    for name, entry in {} if trust else space.items():
+        _check_mapping(entry.get("mapping"), f"study {study.study_name}: the mapping of {name}")
+    axes = _axes(frozen, space)
     budget, horizon = study.user_attrs.get(TRAININGS), record.get("horizon")
     view = View(
         name=study.study_name,
@@ -142,6 +152,14 @@ def _axes(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> tuple[Axis
             found[name] = _wider(found.get(name), distribution)
     names = [name for name in space if name in found] + [name for name in found if name not in space]
     return tuple(_axis(name, found[name], space.get(name, {})) for name in names)
+
+
+def _check_mapping(path: object, told: str) -> None:
+    """Refuse a mapping by a dotted path that is no part; those without a dot are the package's own."""
+    if (isinstance(path, str) and "." not in path) or path is None:
+        return
+    for method in ("forward", "inverse"):
+        check_part(f"{path}.{method}", told)
 
 
 def _axis(name: str, distribution: BaseDistribution, entry: Mapping[str, Any]) -> Axis:
