@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from hypermap.errors import UserError, run
+from hypermap.passwords import revealed
 from hypermap.search.study import find
 
 
@@ -15,7 +16,7 @@ def main() -> None:
     _, storage = find(sys.argv[1])
     if shutil.which("optuna-dashboard") is None:
         raise UserError("optuna-dashboard is not installed: pip install optuna-dashboard")
-    sys.exit(subprocess.run(["optuna-dashboard", storage]).returncode)
+    sys.exit(subprocess.run(["optuna-dashboard", revealed(storage)]).returncode)
 
 
 if __name__ == "__main__":

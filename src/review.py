@@ -10,6 +10,7 @@ from typing import Any
 from hypermap.changes import PARAMETERS, Changes, review
 from hypermap.errors import UserError, near, run
 from hypermap.figures import Side
+from hypermap.passwords import masked
 
 MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 
@@ -33,7 +34,7 @@ def main() -> None:
         files=changed_files(base),
         studies=sorted(path.parent.name for path in Path("reports/studies").glob("*/study.json")),
     )
-    print(review(changes), end="")
+    print(masked(review(changes)), end="")
 
 
 def default_base() -> tuple[str, str]:

@@ -164,7 +164,7 @@ def test_a_network_that_cannot_be_followed_is_told(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "own", sys.modules[__name__])
     untrained(network({"_target_": "own.Counting"}, "MeanSquaredError"))
     with pytest.raises(UserError, match=r"torch.export cannot follow this network: .*predict\.py"):
-        export(Path("models"), Path("exported"))
+        export(Path("models"), Path("exported"), trust=True)
 
 
 def test_a_model_of_scikit_learn_is_its_own_file(place):

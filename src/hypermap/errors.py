@@ -115,7 +115,9 @@ def run(command: Callable[[], T], about: str | None = None) -> T:
     except (UserError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             raise
-        print(f"Error: {error}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
+        from hypermap.passwords import masked
+
+        print(f"Error: {masked(str(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from hypermap.errors import UserError
-from hypermap.search.storage import REPORTS, shown
+from hypermap.search.storage import REPORTS
 from hypermap.search.study import connect
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def search_each(
         if search.stopped:
             print(f"{len(plans)} of {len(searches)} searches are begun. The same command goes on.", flush=True)
             return
+    from hypermap.passwords import shown
     from hypermap.study_report.comparison import compare
     from hypermap.study_report.reading import read
 

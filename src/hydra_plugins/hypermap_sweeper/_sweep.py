@@ -29,6 +29,7 @@ from hypermap.build import locate
 from hypermap.compose import resolve
 from hypermap.errors import UserError, near
 from hypermap.files import write_text
+from hypermap.passwords import shown
 from hypermap.search.application import Application
 from hypermap.search.schedule import Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
@@ -164,9 +165,9 @@ class Sweep:
             "horizon": plan.horizon,
             "folder": str(plan.folder),
             "program": os.path.relpath(sys.argv[0]),
-            "command": arguments,
-            "fixed": fixed,
-            "hydra": lasting(self.hydra_overrides),
+            "command": [shown(word) for word in arguments],
+            "fixed": [shown(word) for word in fixed],
+            "hydra": [shown(word) for word in lasting(self.hydra_overrides)],
             "versions": versions(),
             "began": plan.began,  # so that whoever takes it up finds a record other than his own
             **self.application.begin(plan.name, publish=bool(self.settings["dvc"])),

@@ -25,6 +25,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from hypermap.build import LABELS
 from hypermap.compose import resolve
 from hypermap.errors import UserError, near, outlive_readers, raising
+from hypermap.files import write_text
+from hypermap.passwords import masked
 from hypermap.search.application import Application, Job
 from hypermap.search.schedule import Size
 from hypermap.search.study import Plan
@@ -132,6 +134,9 @@ def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPa
             if not folder.exists():
                 partial = folder.with_name(f".{folder.name}-{os.getpid()}")
                 shutil.copytree(source, partial, ignore=_not_read, dirs_exist_ok=True)
+                for file in partial.rglob("*.yaml"):
+                    if masked(text := file.read_text(encoding="utf-8")) != text:
+                        write_text(file, masked(text))
                 with contextlib.suppress(OSError):  # another process was quicker
                     partial.rename(folder)
                 shutil.rmtree(partial, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from hypermap.errors import UserError
+from hypermap.passwords import MASK, revealed, secrets, shown
 
 STUDIES = Path("studies")  # where studies are kept by name
 REPORTS = Path("reports/studies")  # and what is told of them
@@ -183,8 +183,9 @@ def open_storage(place: str) -> BaseStorage:
     """The storage at a path (a journal file) or at a URL of SQLAlchemy's; its tables are made if they are not there.
 
     Raises:
-        UserError: it cannot be reached, or is none of Optuna's.
+        UserError: it cannot be reached, is none of Optuna's, or its password is masked and not in the environment.
     """
+    place = revealed(place)
     try:
         if "://" not in place:
             return JournalStorage(Journal(Path(place)))
@@ -197,6 +198,8 @@ def open_storage(place: str) -> BaseStorage:
         raise
     except Exception as error:  # a driver's own, and there are many
         reason = " ".join(str(error).split("\n\n")[0].split())
+        for secret in sorted(secrets(place), key=len, reverse=True):
+            reason = reason.replace(secret, MASK)
         raise UserError(
             f"storage={shown(place)} cannot be opened ({reason[:300]}). It is null (a journal file "
             "beside the trials), a path, sqlite:///PATH, or a database such as postgresql://USER:PASSWORD@HOST/NAME, "
@@ -214,11 +217,6 @@ def _served(place: str) -> BaseStorage:
         except SQLAlchemyError:
             time.sleep(patience_s)
     return RDBStorage(place)
-
-
-def shown(place: str) -> str:
-    """A place as it may be printed: without the password of a URL."""
-    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", place)
 
 
 def absolute(place: str) -> str:
@@ -240,7 +238,9 @@ def file_of(place: str) -> Path | None:
         return None
     path = place.partition(":///")[2].partition("?")[0]
     if path in ("", ":memory:"):
-        raise UserError(f"hydra.sweeper.storage={place} is in memory and would be lost. Give a file: sqlite:///PATH")
+        raise UserError(
+            f"hydra.sweeper.storage={shown(place)} is in memory and would be lost. Give a file: sqlite:///PATH"
+        )
     return Path(path).absolute()
 
 

@@ -23,7 +23,8 @@ from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError, near
-from hypermap.files import write_json
+from hypermap.files import write_json, write_text
+from hypermap.passwords import masked, shown
 from hypermap.search import curves
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy
@@ -39,7 +40,7 @@ from hypermap.search.schedule import (
     ToTheEnd,
 )
 from hypermap.search.space import Space
-from hypermap.search.storage import STUDIES, batching, file_of, lock_folder, open_storage, shown
+from hypermap.search.storage import STUDIES, batching, file_of, lock_folder, open_storage
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
 SNAPSHOT = ".conf"  # in a study's folder: the configuration's folder as it was when the study began
@@ -182,7 +183,7 @@ def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[o
         if kept is None or (force and changed):
             study.set_user_attr(RECORD, dict(record))
             kept = dict(record)
-        write_json(plan.folder / WHERE, {"name": plan.name, "storage": plan.storage})
+        write_json(plan.folder / WHERE, {"name": plan.name, "storage": shown(plan.storage)})
     return study, kept
 
 
@@ -223,6 +224,24 @@ def find(name: str) -> tuple[optuna.Study, str]:
             return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
     except KeyError:
         raise UserError(f"{shown(storage)} holds no study {name!r}: another file was put in its place.") from None
+
+
+def mask_passwords(study: optuna.Study) -> None:
+    """Take the passwords of URLs out of what a study and its folder keep, as it was written by earlier versions."""
+    record = study.user_attrs.get(RECORD)
+    if record is not None and (clean := _without_passwords(record)) != record:
+        study.set_user_attr(RECORD, clean)
+    path = STUDIES / study.study_name / WHERE
+    if path.is_file() and masked(text := path.read_text(encoding="utf-8")) != text:
+        write_text(path, masked(text))
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_passwords(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(inner) for inner in value]
+    return shown(value) if isinstance(value, str) else value
 
 
 def _directions(study: optuna.Study) -> list[str]:

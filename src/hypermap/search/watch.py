@@ -13,8 +13,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.passwords import shown
 from hypermap.search.schedule import Allowed, Size
-from hypermap.search.storage import shown
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
 from hypermap.search.study import (
     RESULT,

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError, raising
 from hypermap.files import write_text
+from hypermap.passwords import masked
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
@@ -256,9 +257,9 @@ def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
     except Exception as error:
         if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return Ending("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
-        write_text(trial.folder / "error.txt", traceback.format_exc())
+        write_text(trial.folder / "error.txt", masked(traceback.format_exc()))
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return Ending("failed", TrialState.FAIL, None, told)
+        return Ending("failed", TrialState.FAIL, None, masked(told))
     if any(math.isnan(value) for value in values):
         return Ending("diverged", TrialState.COMPLETE, plan.worst, "the objective is not a number")
     return Ending("complete", TrialState.COMPLETE, values)

@@ -11,8 +11,9 @@ import optuna
 import yaml
 
 from hypermap.errors import UserError, near
-from hypermap.search.storage import STUDIES, file_of, open_storage, shown
-from hypermap.search.study import PURPOSE, WHERE, find
+from hypermap.passwords import shown
+from hypermap.search.storage import STUDIES, file_of, open_storage
+from hypermap.search.study import PURPOSE, WHERE, find, mask_passwords
 from hypermap.study_report.checks import is_answered
 from hypermap.study_report.early_scores import early_scores, judged
 from hypermap.study_report.reading import read
@@ -117,6 +118,7 @@ class Asked:
 
 def report(study: optuna.Study, place: str, reports: Path, thresholds: Thresholds, *, trust: bool = False) -> str:
     """Write the report of a study that is in the storage `place`; returns what it comes to, in a few lines."""
+    mask_passwords(study)
     view = view_of(study, place, thresholds.best, reports.parent, trust=trust)
     verdicts = write_report(view, reports, thresholds)
     path = folder_of(view.name, reports) / "report.md"
@@ -134,6 +136,7 @@ def view_of(
     storage, name, confirmation = open_storage(place), study.study_name + CONFIRMATION, None
     if name in optuna.get_all_study_names(storage):
         confirmation = optuna.load_study(study_name=name, storage=storage)
+        mask_passwords(confirmation)
     return read(study, _near(place), confirmation, best, results, trust=trust)
 
 

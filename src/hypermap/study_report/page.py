@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from hypermap.passwords import HOW, MASK
 from hypermap.report.wording import table
 from hypermap.report.wording import value as typed
 from hypermap.search.watch import figure, short
@@ -259,6 +260,8 @@ def _origin(view: View) -> Iterator[str]:
             )
         commands.insert(0, f"{view.command({})}    # the search: goes on where it stopped")
     yield "```\n" + "\n".join(commands) + "\n```"
+    if any(MASK in command for command in (*commands, origin.storage)):
+        yield HOW
     if origin.program and not any(word.lstrip("+").startswith(("sweep=", "experiment=")) for word in origin.command):
         back = f"`git checkout {origin.commit[:7]} -- params.yaml`" if origin.commit else "your version control"
         yield f"The commands start from `params.yaml` as it was when the search began; {back} brings it back."

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from hypermap.passwords import shown
 from hypermap.search.auto import BASELINE as PROPOSED_FIRST
 from hypermap.search.curves import judged, ranked, second_half
 from hypermap.search.mapping import Mapping as Bijection
@@ -354,4 +355,4 @@ class View:
         ]
         added = {w.partition("=")[0].lstrip("+") for w in self.origin.command if w.startswith("+")}
         words += [f"{'+' if key in added else ''}{key}={expression}" for key, expression in changes.items()]
-        return " ".join(map(shlex.quote, ["python", self.origin.program, "-m", *words, *others]))
+        return " ".join(map(shlex.quote, ["python", self.origin.program, "-m", *map(shown, words), *others]))

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from hypermap.files import write_bytes, write_csv, write_json, write_text
+from hypermap.passwords import masked
 from hypermap.study_report import course_pictures, space_pictures
 from hypermap.study_report.checks import judge
 from hypermap.study_report.course import trained
@@ -42,13 +43,13 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
             stale.unlink()
     for name, content in drawn.items():
         write_bytes(folder / "pictures" / f"{name}.png", content)
-    write_text(folder / "report.md", inert(page(view, verdicts, drawn, thresholds)))
+    write_text(folder / "report.md", masked(inert(page(view, verdicts, drawn, thresholds))))
     write_csv(folder / "trials.csv", *trials_table(view))
-    write_text(folder / "best.yaml", best_text(view))
+    write_text(folder / "best.yaml", masked(best_text(view)))
     write_json(folder / "study.json", _finite(summary(view, verdicts, thresholds)))
     from hypermap.study_report.interactive import interactive  # brings plotly
 
-    write_text(folder / "report.html", interactive(view, verdicts, found, thresholds))
+    write_text(folder / "report.html", masked(interactive(view, verdicts, found, thresholds)))
     return verdicts
 
 
@@ -88,7 +89,7 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
             "seed": trial.seed,
             **(_spread(trial) if view.fits_several else {}),
             **({"proposed": trial.proposed} if by else {}),
-            "error": " ".join((trial.error or "").split())[:200],
+            "error": masked(" ".join((trial.error or "").split()))[:200],
             **{columns[name]: value for name, value in trial.params.items()},
         }
         for trial in trials
@@ -178,7 +179,9 @@ def _isolation(view: View, found: Importances | None) -> bytes | None:
 
 
 def _finite(value: Any) -> Any:
-    """The same for JSON, which has no infinity and no NaN: they become null."""
+    """The same for JSON, which has no infinity and no NaN, they become null; and without passwords."""
+    if isinstance(value, str):
+        return masked(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
