@@ -441,3 +441,47 @@ def test_without_a_map_its_picture_goes(tmp_path):
     files = written(tmp_path, replace(run, map=None))
     assert "pictures/map.png" not in files
     assert "Map of the test rows" not in files["report.md"].decode()
+
+
+HOSTILE = [
+    "<script>x</script>",
+    "a | b",
+    "``two`one <b>`",
+    "line\r\n\r\n# head",
+    "[c](javascript:1)",
+    "![p](http://x/y)",
+    "*b*",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_of_a_table_are_shown_and_do_nothing(name):
+    def elements(markdown):
+        parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True}).enable("table")
+        tokens = [part for token in parser.parse(markdown) for part in (token, *(token.children or ()))]
+        return {token.type for token in tokens}
+
+    plain = page(run_of_table(), ["confusion", "roc_calibration"])
+    table = {
+        "columns": [{**TABLE["columns"][0], "name": name}, *TABLE["columns"][1:]],
+        "target": {"name": name, "classes": [name, "other"]},
+        "file_columns": [name, *TABLE["file_columns"][1:]],
+        "group": name,
+        "dropped": {"id": name},
+    }
+    run = run_of_table(table, classes=(name, "other"))
+    config = {**run.config, "data": {**run.config["data"], "path": f"some/{name.replace('/', '')}.csv", "drop": [name]}}
+    run = replace(run, config=config, manifest={**run.manifest, "warnings": [name, name]})
+    text = page(run, ["confusion", "roc_calibration"])
+    assert elements(text) <= elements(plain) | {"text_special", "softbreak"}
+    assert text.count("\n## ") == plain.count("\n## ")
+    assert len([row for row in text.splitlines() if row.startswith("|")]) == len(
+        [row for row in plain.splitlines() if row.startswith("|")]
+    )
+
+
+def test_a_class_that_is_a_formula_is_text_in_the_plots(tmp_path):
+    run = replace(run_of(**CASES["binary"]), classes=("=1+1", "-1"))
+    write_report(tmp_path, run)
+    with (tmp_path / "plots" / "confusion.csv").open(newline="") as file:
+        assert {cell for row in csv.DictReader(file) for cell in row.values()} == {"'=1+1", "-1"}

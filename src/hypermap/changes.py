@@ -70,7 +70,7 @@ def _headline(figures: Figures) -> str:
     figure = figures.leading
     if figure is None or figure.change is None:
         return "**No metric that both sides have.**"
-    name = figure.name.replace("_", " ")
+    name = wording.words(figure.name.replace("_", " "))
     if figure.change == 0:
         return f"**{name[0].upper()}{name[1:]} {_number(figure, figure.now)}, as it was.**"
     moved = f"{_number(figure, figure.before)} → {_number(figure, figure.now)} ({_signed(figure)})"
@@ -123,7 +123,7 @@ def _metrics(changes: Changes, figures: Figures) -> list[str]:
         return []
     lines = [
         (
-            figure.name,
+            wording.words(figure.name),
             _number(figure, figure.before),
             _number(figure, figure.now),
             _signed(figure),
@@ -181,7 +181,7 @@ def _retraining(changes: Changes) -> list[str]:
 
 
 def _confirmed_by(entry: Mapping[str, Any]) -> str:
-    return f"{entry.get('label', 'a configuration')}, {entry.get('n', '?')} seeds"
+    return f"{wording.words(entry.get('label', 'a configuration'))}, {wording.words(entry.get('n', '?'))} seeds"
 
 
 def _plots(changes: Changes) -> list[str]:
@@ -211,7 +211,7 @@ def _series(title: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[
         x, y = (str(definitions.get(f"<DVC_METRIC_{axis}_LABEL>", "")) for axis in "XY")
         curves: dict[str, tuple[Points, Points]] = {}
         for row in definitions.get("<DVC_METRIC_DATA>") or ():
-            name = f"{title}: {row['field']}" if "field" in row else title
+            name = wording.words(f"{title}: {row['field']}" if "field" in row else title)
             sides = curves.setdefault(name, ([], []))
             sides[row.get("rev") == "workspace"].append((row.get(x), row.get("dvc_inferred_y_value", row.get(y))))
         yield from ((name, x, *sides) for name, sides in curves.items())
@@ -221,9 +221,9 @@ def _end(x: str, points: Points) -> str:
     if not points:
         return ABSENT
     try:
-        return f"{wording.significant(float(points[-1][1]))} ({x} {points[-1][0]})"
+        return f"{wording.significant(float(points[-1][1]))} ({x} {wording.words(points[-1][0])})"
     except (TypeError, ValueError):
-        return f"{points[-1][1]} ({x} {points[-1][0]})"
+        return wording.words(f"{points[-1][1]} ({x} {points[-1][0]})")
 
 
 def _both(changes: Changes, path: str) -> str:
@@ -232,7 +232,7 @@ def _both(changes: Changes, path: str) -> str:
     known = [{"A": "new", "D": "removed"}.get(letter)]
     known += [_link(changes.before, "base", path)] if letter != "A" and changes.before.address is not None else []
     notes = "; ".join(note for note in known if note)
-    return f"{name if letter == 'D' else _link(changes.now, name, path)}{f' ({notes})' if notes else ''}"
+    return f"{wording.words(name) if letter == 'D' else _link(changes.now, name, path)}{f' ({notes})' if notes else ''}"
 
 
 def _studies(changes: Changes) -> list[str]:
@@ -257,8 +257,10 @@ def _study(changes: Changes, name: str) -> Iterator[str]:
     for verdict in _dicts(now.get("verdicts")):
         if verdict.get("level") == "act":
             command = f" {_code(str(verdict['command']))}" if verdict.get("command") else ""
-            told = ". ".join(_plain(verdict[key]).rstrip(".") for key in ("figure", "advice") if verdict.get(key))
-            yield f"  - act, {_plain(verdict.get('check', '?'))}: {told}.{command}"
+            told = ". ".join(
+                wording.words(verdict[key]).rstrip(".") for key in ("figure", "advice") if verdict.get(key)
+            )
+            yield f"  - act, {wording.words(verdict.get('check', '?'))}: {told}.{command}"
     for entry in _dicts(now.get("confirmed")):
         if is_number(entry.get("mean")) and is_number(entry.get("sd")):
             yield f"  - trained again: {entry['mean']:.4g} ±{entry['sd']:.2g} ({_confirmed_by(entry)})"
@@ -272,10 +274,10 @@ def _best(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         record["best"].get("value") if isinstance(record.get("best"), dict) else None for record in (now, before)
     )
     if not names or not is_number(value):
-        return _plain(told)
+        return wording.words(told)
     earlier = f"{_score(names[0], old)} → " if is_number(old) and old != value and names == old_names else ""
-    trial = f" (trial {now['best']['trial']})" if "trial" in now["best"] else ""
-    return f"{_plain(told or names[0])}, best {earlier}{_score(names[0], value)}{trial}"
+    trial = f" (trial {wording.words(now['best']['trial'])})" if "trial" in now["best"] else ""
+    return f"{wording.words(told or names[0])}, best {earlier}{_score(names[0], value)}{trial}"
 
 
 def _score(name: str, value: float) -> str:
@@ -286,7 +288,11 @@ def _score(name: str, value: float) -> str:
 def _trials(now: Mapping[str, Any]) -> str:
     trials = now.get("trials")
     counts = {how: n for how, n in trials.items() if is_number(n) and n} if isinstance(trials, dict) else {}
-    return f"{sum(counts.values())} trials: {_listed(f'{n} {how}' for how, n in counts.items())}" if counts else ""
+    return (
+        f"{sum(counts.values())} trials: {_listed(f'{n} {wording.words(how)}' for how, n in counts.items())}"
+        if counts
+        else ""
+    )
 
 
 def _verdicts(now: Mapping[str, Any]) -> str:
@@ -311,7 +317,7 @@ def _record(side: Side, name: str) -> Mapping[str, Any]:
 
 def _number(figure: Figure, value: Any) -> str:
     if not is_number(value):
-        return ABSENT if value is None else _plain(value)
+        return ABSENT if value is None else wording.words(value)
     return str(value) if isinstance(value, int) else wording.metric(stem(figure.name), value)
 
 
@@ -332,17 +338,13 @@ def _value(value: Any) -> str:
 
 
 def _code(text: str) -> str:
-    told = " ".join(text.split()).replace("`", "'")
-    return f"`{told if len(told) <= WIDEST else told[:WIDEST] + '…'}`"
-
-
-def _plain(text: Any) -> str:
-    """Text in which no HTML begins."""
-    return " ".join(str(text).split()).replace("<", "\\<")
+    told = wording.line(text)
+    return wording.code(told if len(told) <= WIDEST else told[:WIDEST] + "…")
 
 
 def _link(side: Side, text: str, path: str) -> str:
-    return text if side.address is None else f"[{text}]({side.address}{quote(path)})"
+    told = wording.words(text)
+    return told if side.address is None else f"[{told}]({side.address}{quote(path)})"
 
 
 def _listed(texts: Iterable[str]) -> str:

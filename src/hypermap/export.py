@@ -20,6 +20,7 @@ from hypermap.data.prepare import load_published
 from hypermap.data.transform import Split, Transform, read_manifest
 from hypermap.errors import UserError
 from hypermap.outcome import Network, read_trained
+from hypermap.report.wording import cell, words
 from hypermap.runs import CACHE, PREPARED
 from hypermap.tables.schema import Schema
 from hypermap.torch_preparation import Natural, Prepare, Scale, Shares
@@ -210,7 +211,9 @@ def _readme(about: dict[str, Any]) -> str:
     """How to run a program, and what its rows are."""
     classes = about["classes"]
     given = (
-        f"probabilities `(rows, {len(classes)})` of: {', '.join(classes)}" if classes else "values in the target's unit"
+        f"probabilities `(rows, {len(classes)})` of: {', '.join(map(words, classes))}"
+        if classes
+        else "values in the target's unit"
     )
     shape = ", ".join(map(str, about["input"]["shape"]))
     text = TEXT.format(torch=about["torch"], dtype=about["input"]["dtype"], shape=shape, given=given)
@@ -219,9 +222,11 @@ def _readme(about: dict[str, Any]) -> str:
 
 def _columns(schema: Schema) -> str:
     """What the columns of a table's rows hold."""
-    held = [
+    columns = [
         (name, column.name, DATES[name.removeprefix(f"{column.name}.")] if column.kind == "date" else HELD[column.kind])
         for column in schema.columns
         for name in column.matrix_names
     ]
-    return COLUMNS + "".join(f"| {k} | {' | '.join(cells)} |\n" for k, cells in enumerate(held))
+    return COLUMNS + "".join(
+        f"| {k} | {' | '.join(cell(words(held)) for held in cells)} |\n" for k, cells in enumerate(columns)
+    )

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from hypermap.build import NAME_IT, check_record
 from hypermap.errors import UserError
 
 CODE = (".py", ".cpp", ".h")
+FORMULA = re.compile(r"(?![-+]?(?:\d[\d_]*\.?\d*|\.\d+|inf|nan)(?:e[-+]?\d+)?$|[-+]$)[=+\-@\t\n]", re.IGNORECASE)
+"""How a text begins that is a formula to a spreadsheet: a number is none, and a sign alone is none."""
 SYNCING = 8  # files brought to the disk at a time
 
 _together: ContextVar[set[Path] | None] = ContextVar("files to bring to the disk together", default=None)
@@ -101,12 +104,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the file at `path` by a table with a header; floats are written so that they read back exactly."""
+    """Replace the file at `path` by a table with a header; floats are written so that they read back exactly.
+
+    Texts are written as `csv_text` has them.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({column: csv_text(column) for column in columns})
+    writer.writerows({column: csv_text(value) for column, value in row.items()} for row in rows)
     write_text(path, buffer.getvalue())
+
+
+def csv_text(value: Any) -> Any:
+    """Return a cell with an apostrophe before a text that a spreadsheet would run as a formula; a number is none."""
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"\r\n?", "\n", value)  # Python quotes no carriage return, which would end the row
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def without_apostrophe(text: str) -> str:
+    """Return the text that `csv_text` was given."""
+    return text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text
 
 
 def read_slice(path: Path) -> dict[str, Any]:

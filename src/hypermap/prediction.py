@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hypermap.errors import UserError, near
-from hypermap.table_writer import check_output, writing
+from hypermap.files import csv_text
+from hypermap.table_writer import SEPARATORS, check_output, writing
 from hypermap.tables.dialect import Format
 from hypermap.tables.preparation import complete_rows
 from hypermap.words import read_trust, read_words
@@ -166,7 +167,7 @@ class Predictor:
 
         usual = {key: getattr(self.schema.spelling, key) for key in SAME_AS_IN_TRAINING}
         table = open_table(inputs, Format(**{**usual, **asked}, prefix=""), self.schema.expected)
-        count = Count(notes=[*table.notes, *self.schema.check(table)])
+        count = Count(notes=[*table.notes, *self.schema.check(table), *self.renamed(output)])
         with writing(output) as write, tqdm(total=table.size, unit=" rows", unit_scale=True, disable=None) as bar:
             write(self.answers(Batch(np.zeros((0, 1), np.float32), np.zeros(0, np.bool_), {})))  # at least a header
             for batch in ahead(self.batches(table)):
@@ -174,6 +175,16 @@ class Predictor:
                 count.add(batch)
                 bar.update(len(batch.complete))
         return count
+
+    def renamed(self, output: Path) -> list[str]:
+        """Tell which classes a CSV file has otherwise."""
+        odd = [name for name in self.manifest["classes"] if csv_text(name) != name]
+        if not odd or output.suffix.lower() not in SEPARATORS:
+            return []
+        return [
+            f"{', '.join(map(repr, odd))} would be a formula to a spreadsheet: in {output.name} an apostrophe stands "
+            f"before it. Parquet has it as it is: output={output.with_suffix('.parquet')}"
+        ]
 
     def batches(self, table: "Table") -> Iterator[Batch]:
         """The table's rows, prepared.

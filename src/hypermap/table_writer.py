@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypermap.errors import UserError
+from hypermap.files import csv_text
 
 if TYPE_CHECKING:  # a mistake in the command is told before polars is there
-    from polars import DataFrame
+    from polars import DataFrame, Series
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
@@ -66,9 +67,16 @@ def _csv(path: Path) -> Iterator[Write]:
     with path.open("wb") as file:
 
         def write(batch: "DataFrame") -> None:
-            batch.write_csv(file, include_header=file.tell() == 0, separator=separator)
+            plain = batch.with_columns(*(_inert(column) for column in batch if str(column.dtype) == "String"))
+            plain.rename(csv_text).write_csv(file, include_header=file.tell() == 0, separator=separator)
 
         yield write
+
+
+def _inert(column: "Series") -> "Series":
+    """A column of texts as `csv_text` has them; of many rows there are few texts."""
+    texts = [text for text in column.unique().to_list() if text is not None]
+    return column.replace({text: csv_text(text) for text in texts if csv_text(text) != text})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a search begins with: the configuration that the sweep starts from, and the best of earlier studies."""
 
 import csv
+import io
 import json
 import math
 import statistics
@@ -13,6 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.errors import UserError
+from hypermap.files import without_apostrophe
 from hypermap.search.earlier import EACH, EarlierStudy
 from hypermap.search.mapped import nearest
 from hypermap.search.space import Parameter, Space
@@ -168,7 +170,8 @@ def _of_file(path: Path) -> tuple[Rows, Scored]:
             if odd := [row for row in rows if not isinstance(row, dict)]:
                 raise ValueError(f"{odd[0]!r} is no configuration")
             return rows, []
-        table = list(csv.DictReader(text.splitlines()))
+        read = csv.DictReader(io.StringIO(text, newline=""))
+        table = [{name: without_apostrophe(str(value or "")) for name, value in row.items()} for row in read]
         complete = [row for row in table if row.get("state", "complete") == "complete"]
         reached = [float(row.get("reached") or "nan") for row in complete]
         known = [value for value in reached if math.isfinite(value)]

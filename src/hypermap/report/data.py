@@ -34,7 +34,7 @@ def section(run: Run) -> list[str]:
     """The paragraphs of the section; of a table its columns too, and what the reader noted."""
     if not run.table:
         return [data_paragraph(run)]
-    notes = "\n".join(f"- {_line(note)}" for note in run.manifest["warnings"])
+    notes = "\n".join(f"- {wording.words(note)}" for note in run.manifest["warnings"])
     return [
         _table_paragraph(run),
         *([f"Noted when the table was read:\n\n{notes}"] if notes else []),
@@ -70,7 +70,7 @@ def _table_paragraph(run: Run) -> str:
     columns = wording.count(len(table["columns"]), "column")
     repeated = " Training rows of the smaller classes are repeated." if manifest.get("oversample") else ""
     return (
-        f"{_rows(run)}; from {columns} to {target} `{table['target']['name']}`{learned}. "
+        f"{_rows(run)}; from {columns} to {target} {wording.code(table['target']['name'])}{learned}. "
         f"{_split(run)} {_test_set(run)}{repeated} Sha256 of what was read: `{manifest['raw_sha256'][:12]}`."
     )
 
@@ -78,9 +78,9 @@ def _table_paragraph(run: Run) -> str:
 def _split(run: Run) -> str:
     table, seed = run.manifest["table"], run.manifest["split_seed"]
     if table["time"]:
-        return f"Split in the order of `{table['time']}`: validation rows are later than training rows."
+        return f"Split in the order of {wording.code(table['time'])}: validation rows are later than training rows."
     if table["group"]:
-        return f"Split with seed {seed}, rows with one `{table['group']}` together."
+        return f"Split with seed {seed}, rows with one {wording.code(table['group'])} together."
     return f"Split with seed {seed}{', stratified by class' if run.classes else ''}."
 
 
@@ -100,7 +100,7 @@ def _test_set(run: Run) -> str:
 
 
 def _file_names(paths: Any) -> str:
-    return ", ".join(f"`{Path(path).name}`" for path in ([paths] if isinstance(paths, str) else paths))
+    return ", ".join(wording.code(Path(path).name) for path in ([paths] if isinstance(paths, str) else paths))
 
 
 def _columns(manifest: Mapping[str, Any]) -> str:
@@ -121,19 +121,20 @@ def _categories(table: Entry) -> list[str]:
 def _column(name: str, used: Mapping[str, Entry], codes: Mapping[str, int], table: Entry) -> tuple[str, ...]:
     """Name, kind, missing cells, content, and what became of it."""
     if name == table["target"]["name"]:
-        return (_line(name), "", "", _words(table["target"]["classes"]), "**the target**")
+        return (wording.words(name), "", "", _words(table["target"]["classes"]), "**the target**")
     if name in used:
         column = used[name]
-        return (_line(name), column["kind"], f"{column['missing']:,}", _holds(column), _became(column, codes))
+        return (wording.words(name), column["kind"], f"{column['missing']:,}", _holds(column), _became(column, codes))
     roles = {table["group"]: "keeps rows together in the splits", table["time"]: "orders the splits"}
-    return (_line(name), "", "", "", roles.get(name) or f"left out: {_line(table['dropped'].get(name, 'not needed'))}")
+    left_out = f"left out: {wording.words(table['dropped'].get(name, 'not needed'))}"
+    return (wording.words(name), "", "", "", roles.get(name) or left_out)
 
 
 def _holds(column: Entry) -> str:
     if column["kind"] == "number" and column["lowest"] is not None:
         return f"{_number(column['lowest'])} to {_number(column['highest'])}"
     if column["kind"] == "date":
-        return _line(column["form"] or "")
+        return wording.words(column["form"] or "")
     return _words(column["categories"])
 
 
@@ -145,7 +146,7 @@ def _words(categories: list[str]) -> str:
     """The first, and how many there are where that is not all."""
     if not categories:
         return "numbers"
-    shown = ", ".join(_line(word) for word in categories[:WORDS])
+    shown = ", ".join(wording.words(word) for word in categories[:WORDS])
     return f"{shown}, … ({len(categories):,})" if len(categories) > WORDS else shown
 
 
@@ -180,8 +181,3 @@ def _pca(run: Run) -> str:
     if run.manifest["preparation"]["pca"] is None:
         return ""
     return f", and then {run.manifest['layout']['numbers']} principal components stand for all of them"
-
-
-def _line(text: str) -> str:
-    """Whatever a file has, in one line."""
-    return " ".join(str(text).split())

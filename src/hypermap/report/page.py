@@ -183,8 +183,8 @@ def _title(run: Run) -> str:
 def _brief(values: Mapping[str, Any]) -> str:
     if values["name"] == "table":  # a name that says little
         files = [values["path"]] if isinstance(values["path"], str) else values["path"]
-        return f" ({', '.join(Path(file).name for file in files)})"
-    said = [f"{key} {wording.value(values[key])}" for key in TITLE_VALUES if values.get(key)]
+        return f" ({', '.join(wording.words(Path(file).name) for file in files)})"
+    said = [f"{key} {wording.words(wording.value(values[key]))}" for key in TITLE_VALUES if values.get(key)]
     return f" ({', '.join(said)})" if said else ""
 
 
@@ -262,7 +262,9 @@ def _metrics_note(run: Run) -> str:
 def _fits_line(run: Run) -> str:
     """How validation was done, where it was more than one training."""
     validation, seeds = run.config["validation"], run.config["trainer"].get("repeats", 1)
-    values = ", ".join(f"{key} {wording.value(value)}" for key, value in validation.items() if key not in NOT_SHOWN)
+    values = ", ".join(
+        f"{key} {wording.words(wording.value(value))}" for key, value in validation.items() if key not in NOT_SHOWN
+    )
     how = f"{validation['name']}{values and f' ({values})'}" + (f" over {seeds} seeds" if seeds > 1 else "")
     mean, deviation = (wording.metric(run.monitor, run.fits[f"{run.monitor}{end}"]) for end in ("", "_std"))
     return (
@@ -289,14 +291,14 @@ def _class_table(run: Run) -> str:
         run.targets, run.predictions.argmax(axis=1), labels=labels, zero_division=0.0
     )
     lines = [
-        (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", f"{int(rows):,}")
+        (wording.words(name), f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", f"{int(rows):,}")
         for name, precision, recall, f1, rows in zip(run.classes, *columns, strict=True)
     ]
     return wording.table(("class", "precision", "recall", "f1", "rows"), lines)
 
 
 def _curves_caption(run: Run) -> str:
-    subject = f"`{run.classes[1]}`" if len(run.classes) == 2 else "each class against the rest"
+    subject = wording.code(run.classes[1]) if len(run.classes) == 2 else "each class against the rest"
     return f"ROC of {subject}. Calibration: points below the dashed line are overconfident, above it underconfident."
 
 
@@ -336,7 +338,7 @@ def _mistakes_table(run: Run) -> str:
     if len(worst) == 0:
         return f"There is no mistake among the {len(run.targets):,} test rows."
     lines = [
-        (str(run.rows[k]), run.classes[run.targets[k]], run.classes[p.argmax()], f"{p.max():.4f}")
+        (str(run.rows[k]), *(wording.words(run.classes[of]) for of in (run.targets[k], p.argmax())), f"{p.max():.4f}")
         for k, p in zip(worst, run.predictions[worst], strict=True)
     ]
     return wording.table(("row", "actual", "predicted", "confidence"), lines)
@@ -354,7 +356,7 @@ def _values(run: Run, group: str) -> str:
     values = {key: value for key, value in run.config[group].items() if key not in NOT_SHOWN}
     if group == "data" and run.table:
         values = {key: value for key, value in values.items() if value not in (None, [], {})}
-    return ", ".join(f"`{key}` {wording.value(value)}" for key, value in values.items())
+    return ", ".join(f"{wording.code(key)} {wording.words(wording.value(value))}" for key, value in values.items())
 
 
 def _run_paragraph(run: Run) -> str:

@@ -1,6 +1,10 @@
-"""How numbers, values and tables are written in a report."""
+"""How numbers, values, tables and other people's words are written in a report.
+
+Names of classes, columns, files and studies are anybody's: `words` and `code` let them say nothing but themselves.
+"""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,8 +39,54 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     lines = list(lines)
     numeric = [k > 0 and all(line[k][:1] in "+-0123456789" for line in lines) for k in range(len(header))]
     rule = ["---:" if number else "---" for number in numeric]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in (header, rule, *lines))
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in (header, rule, *lines))
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def line(text: object) -> str:
+    """Return a text in one line, without what is no letter on a screen: line breaks, and what moves or hides others."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2066-\u2069]", " ", str(text)).split())
+
+
+def words(text: object) -> str:
+    """Return a text of somebody else's as Markdown that shows it: no HTML, link, code and the like begins in it."""
+    told = re.sub(r"\\(?=[!-/:-@[-`{-~])", r"\\\\", line(text))
+    told = re.sub(r"&(?=#?\w+;)", "&amp;", told).replace("<", "&lt;")
+    told = re.sub(r"[`*~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", told)
+    if re.search(r"\][(\[:]", told):
+        told = told.replace("[", "\\[")
+    return re.sub(r"^(?:[-+>=](?=\s|$)|#|\d+(?=[.)](?:\s|$)))", _inert_start, told)
+
+
+def code(text: object) -> str:
+    """Return a text of somebody else's as a code span in fences that it lacks; as `words` where a table breaks it."""
+    told = line(text)
+    if not told or "\\|" in told:
+        return words(told)
+    fence = "`" * next(n for n in range(1, len(told) + 2) if n not in map(len, re.findall("`+", told)))
+    space = " " if told.startswith("`") or told.endswith("`") else ""
+    return f"{fence}{space}{told}{space}{fence}"
+
+
+def inert(markdown: str) -> str:
+    """Markdown without HTML and with links to its own files alone: names, goals and errors of a study may hold others.
+
+    What is code stays as it is: there ``<`` is a letter like any other. It ends at as many backticks as it begins with.
+    """
+    code = r"^```$.*?^```$|(?<!`)(?P<fence>`+)(?!`)[^\n]+?(?<!`)(?P=fence)(?!`)"
+    link = r"\]\((?![\w./-]+\.(?:png|csv|yaml)\))"
+    told, end = "", 0
+    for found in [*re.finditer(code, markdown, re.MULTILINE | re.DOTALL), None]:
+        text = markdown[end : found.start() if found else None]
+        told += re.sub(link, r"]\\(", text.replace("<", "&lt;")) + (found[0] if found else "")
+        end = found.end() if found else end
+    return told
+
+
+def _inert_start(found: re.Match[str]) -> str:
+    """What would begin a heading, a quotation or a list."""
+    return f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}"
+
+
+def cell(text: str) -> str:
+    """Return Markdown that stays in one cell of a table."""
+    return re.sub(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", text).replace("|", "\\|")

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypermap.files import write_bytes, write_csv, write_json, write_text
 from hypermap.passwords import masked
-from hypermap.report.wording import metric, significant, table
+from hypermap.report.wording import inert, metric, significant, table
 from hypermap.study_report.sentences import both
 from hypermap.study_report.strategies import Comparison, Strategy, compared
 from hypermap.study_report.verdict import Thresholds
@@ -44,7 +44,7 @@ def compare(views: Sequence[View], reports: Path, thresholds: Thresholds, name: 
         write_bytes(folder / "comparison.png", draw(comparison))
     else:
         (folder / "comparison.png").unlink(missing_ok=True)  # of an earlier comparison
-    write_text(folder / "comparison.md", masked(page(comparison)))
+    write_text(folder / "comparison.md", masked(inert(page(comparison))))
     return f"{summary(comparison)}\nPage: {folder}/comparison.md"
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -20,7 +21,7 @@ from hypermap.menu import ORDER
 from hypermap.search.mapping import mapping
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger
 from hypermap.search.storage import STUDIES
-from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, epochs, outcome
+from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, epochs, outcome, quiet
 from hypermap.study_report.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
 
 VALIDATION, TEST, INTERVALS = "validation.json", "test.json", "intervals.json"
@@ -48,6 +49,7 @@ def read(
     Raises:
         UserError: the study names a mapping that is none, or that is no part (`hypermap.build.is_part`).
     """
+    study, confirmation = in_letters(study), None if confirmation is None else in_letters(confirmation)
     record = dict(study.user_attrs.get(RECORD) or {})
     purpose = dict(study.user_attrs.get(PURPOSE) or {})
     frozen = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
@@ -84,6 +86,46 @@ def read(
         if results is not None and view.best is not None:
             view = replace(view, test=_tested(view, view.best, folder / str(view.best.number), results))
     return view
+
+
+def in_letters(study: optuna.Study) -> optuna.Study:
+    """A study whose texts hold letters alone; it itself, unless it has line breaks and the like, or backticks.
+
+    Names of studies and parameters, choices and errors may be anybody's. A copy is in memory, and has the same numbers.
+    """
+    trials = study.get_trials(deepcopy=False)
+    attributes = {**study.user_attrs}
+    held = [study.study_name, attributes, [(t.params, t.distributions, t.user_attrs) for t in trials]]
+    if not re.search(rf"{ODD}|\\[nrtx0u]", repr(held)):
+        return study
+    with quiet():
+        copy = optuna.create_study(study_name=_letters(study.study_name), directions=study.directions)
+        for key, value in attributes.items():
+            copy.set_user_attr(key, _letters(value))
+        if study.metric_names:
+            copy.set_metric_names(_letters(study.metric_names))
+        for trial in study.get_trials(deepcopy=True):
+            trial.distributions = {_letters(name): _letters(d) for name, d in trial.distributions.items()}
+            trial.params = _letters(trial.params)
+            trial.user_attrs = _letters(trial.user_attrs)
+            copy._storage.create_new_trial(copy._study_id, template_trial=trial)
+    return copy
+
+
+ODD = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069`]"
+
+
+def _letters(value: Any) -> Any:
+    """The same with letters alone."""
+    if isinstance(value, str):
+        return re.sub(ODD, " ", value.replace("`", "'")).strip()
+    if isinstance(value, Mapping):
+        return {_letters(key): _letters(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_letters(inner) for inner in value)
+    if isinstance(value, CategoricalDistribution):
+        return CategoricalDistribution([_letters(choice) for choice in value.choices])
+    return value
 
 
 def _tried(trial: FrozenTrial) -> Tried:
@@ -197,7 +239,7 @@ def _origin(record: Mapping[str, Any], storage: str) -> Origin:
     return Origin(
         storage=storage,
         folder=next((place for place in places if place.is_dir()), None),  # the project may have been moved
-        program=record.get("program", ""),
+        program="" if (program := str(record.get("program", ""))).startswith("-") else program,  # python -c …
         command=tuple(record.get("command") or ()),
         hydra=tuple(record.get("hydra") or ()),
         seed=record.get("seed"),

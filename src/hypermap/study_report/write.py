@@ -11,6 +11,7 @@ import yaml
 
 from hypermap.files import write_bytes, write_csv, write_json, write_text
 from hypermap.passwords import masked
+from hypermap.report.wording import inert
 from hypermap.study_report import course_pictures, space_pictures
 from hypermap.study_report.checks import judge
 from hypermap.study_report.course import trained
@@ -56,15 +57,6 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
 def folder_of(name: str, reports: Path) -> Path:
     """Where the report of a study of that name is; names of other programs may hold what a folder's cannot."""
     return reports / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
-
-
-def inert(markdown: str) -> str:
-    """Markdown without HTML: names, goals and errors of a study may hold what would be taken for some.
-
-    What is code stays as it is: there ``<`` is a letter like any other.
-    """
-    pieces = re.split(r"(^```$.*?^```$|`[^`\n]+`)", markdown, flags=re.MULTILINE | re.DOTALL)
-    return "".join(piece if k % 2 else piece.replace("<", "&lt;") for k, piece in enumerate(pieces))
 
 
 def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
