@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from hypermap import memory
 from hypermap.memory import SHARE, free_memory, most_members
 from hypermap.models import CNN, MLP
 
@@ -49,38 +48,6 @@ def test_asking_leaves_the_network_as_it_was():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(layer._forward_hooks for layer in model.modules())
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine whose group of processes has a limit."""
-    for name in ("LIMIT", "USED"):
-        monkeypatch.setattr(memory, name, tmp_path / name)
-
-    def limited(limit, used):
-        (tmp_path / "LIMIT").write_text(f"{limit}\n")
-        (tmp_path / "USED").write_text(f"{used}\n")
-
-    return limited
-
-
-def test_free_memory_is_what_the_limit_leaves(machine):
-    machine("max", 5)
-    free = free_memory()
-    assert free is None or free > 10**6  # as /proc/meminfo has it, where there is one
-    if free is not None:
-        machine(3_000_000, 1_000_000)
-        assert free_memory() == 2_000_000
-        machine("2 apples", 1)
-        assert free_memory() > 10**6
-
-
-def test_a_machine_that_tells_nothing(machine, monkeypatch, tmp_path):
-    def missing(self, encoding=None):
-        raise FileNotFoundError(self)
-
-    monkeypatch.setattr(memory.Path, "read_text", missing)
-    assert free_memory() is None
 
 
 def test_what_torch_keeps_of_a_device_is_free(monkeypatch):

@@ -1,13 +1,10 @@
 """Memory: how much is free, and how many trainings it holds at once."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
-LIMIT = Path("/sys/fs/cgroup/memory.max")
-USED = Path("/sys/fs/cgroup/memory.current")
+from hypermap import host_memory
+
 SHARE = 0.5  # of the free memory for a stack: the rest is for whatever else runs, and for an estimate's error
 VECTORS = 8  # as long as the weights: they, the best ones, gradients, an optimizer's moments, and what is in passing
 PASSES = 3  # of a network's activations: forward, backward, and what an operation holds in passing
@@ -18,7 +15,7 @@ def free_memory(device: torch.device | None = None) -> int | None:
     if device is not None and device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
         return int(torch.cuda.mem_get_info(device)[0] + kept)
-    return min(_limits(), default=None)
+    return host_memory.free()
 
 
 def most_members(model: nn.Module, inputs: Tensor, width: int, batch: int, free: int | None) -> int | None:
@@ -57,13 +54,3 @@ def _activations(model: nn.Module, rows: Tensor) -> int:
         for hook in hooks:
             hook.remove()
     return sum(counted)
-
-
-def _limits() -> Iterator[int]:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        yield next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-        if (limit := LIMIT.read_text(encoding="ascii").strip()) != "max":
-            yield int(limit) - int(USED.read_text(encoding="ascii"))
-    except (OSError, StopIteration, ValueError):
-        return
