@@ -344,7 +344,10 @@ def test_outcomes():
     running = told(9, "running")
     assert outcome(running) == "running"
     assert finished([*trials, running]) == trials
-    assert finished(trials, 2) == trials[:2]
+    never_trained = create_trial(state=TrialState.FAIL)
+    never_trained.number = 5
+    assert finished([*trials, never_trained], 5) == trials
+    assert finished([*trials, never_trained], 2) == trials
     assert outcome(create_trial(value=1.0)) == "complete"  # as Optuna alone tells it
     assert outcome(create_trial(state=TrialState.FAIL)) == "failed"
 

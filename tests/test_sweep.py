@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A Hydra application that reports as a training does; each trial notes when it ran, and each step it took. One that can
 # pause goes on from the step that it finds in its folder.
 TASK = """
-import json, os, time
+import errno, json, os, re, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +55,8 @@ def task(config):
             file.write(f"{trial.number} {step}\\n")
         if trial.number in config.diverge:
             raise Diverged("the loss is nan")
+        if (how := config.ends.get(f"t{trial.number}")) is not None and step == 2:
+            ENDS[how]()
         if trial.number in config.fail:
             raise RuntimeError(f"cannot multiply {trial.number} by 3")
         if trial.pauses:
@@ -66,6 +68,19 @@ def task(config):
     return value
 
 
+def fill():
+    if not Path("room").exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/weights.bin")
+
+
+ENDS = {
+    "SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "code 7": lambda: os._exit(7),
+    "hang": lambda: re.match("(a+)+b", "a" * 60),
+    "leave": sys.exit,
+    "full": fill,
+}
 if "PAUSES" in os.environ:
     task.application = Pausing()
 if __name__ == "__main__":
@@ -74,6 +89,7 @@ if __name__ == "__main__":
 CONFIG = {
     "defaults": [{"override hydra/sweeper": "hypermap"}, "_self_"],
     "x": 0.0, "y": 0.0, "steps": 5, "pause_s": 0.0, "workers": 1, "uneven": False, "diverge": [], "fail": [],
+    "ends": {},
     "hydra": {"sweep": {"dir": "sweep"}, "sweeper": {"study_name": "study", "seed": 1}},
 }  # fmt: skip
 SPACE = ["x=interval(-1.0,1.0)", "y=interval(0.0,1.0)"]
@@ -213,7 +229,7 @@ def test_the_first_interrupt_finishes_what_runs_and_the_same_command_goes_on(app
     app.has_stepped(process, 10)
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGINT, "whoever waits for it takes it for done"
     assert "The same command goes on" in out
     assert "Traceback" not in out
     [running] = app.trials()
@@ -276,6 +292,59 @@ def test_no_force_changes_the_values_of_a_list(app):
     assert "trials in which x was of other values" in out
     assert "Begin another: hydra.sweeper.study_name=NAME" in out
     assert "All 2 trials are finished" in app.run("x=0.1,0.2", "y=0.5")
+
+
+def test_with_one_worker_the_next_start_counts_the_attempt_that_ended_the_last(app):
+    words = [*RANDOM, "hydra.sweeper.n_trials=3", "++ends={t1: SIGSEGV}"]
+    for _ in range(3):
+        process = app.start(*words)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGSEGV
+    out = app.run(*words)
+    assert [outcome(trial) for trial in app.trials()] == ["complete", "failed", "complete"]
+    assert "its process ended by SIGSEGV (Segmentation fault), in each of 3 attempts" in out
+    assert "in task" in (app.folder / "sweep/1/error.txt").read_text()
+
+
+def test_with_several_workers_a_trial_that_ends_its_process_ends_nothing_else(app):
+    ends = "++ends={t1: SIGKILL, t3: code 7, t4: leave, t6: hang}"
+    words = [*RANDOM, "hydra.sweeper.n_trials=8", "hydra.sweeper.n_jobs=2", "hydra.sweeper.trial_timeout=3", ends]
+    out = app.run(*words)
+    trials = app.trials()
+    failed = {trial.number: trial.user_attrs["result"]["error"] for trial in trials if outcome(trial) == "failed"}
+    assert [number for number, trial in enumerate(trials) if outcome(trial) == "complete"] == [0, 2, 5, 7]
+    assert "by SIGKILL" in failed[1]
+    assert "with exit code 7" in failed[3]
+    assert failed[4] == "the code called sys.exit(None)"
+    assert failed[6] == "it took longer than hydra.sweeper.trial_timeout=3 s"
+    assert "8 of 8 trials: 4 complete, 4 failed" in out
+    assert "Fatal Python error" not in out
+
+
+def test_with_one_worker_a_trial_that_hangs_ends_nothing_else(app):
+    out = app.run(*RANDOM, "hydra.sweeper.n_trials=3", "hydra.sweeper.trial_timeout=2", "++ends={t1: hang}")
+    assert [outcome(trial) for trial in app.trials()] == ["complete", "failed", "complete"]
+    assert "trial 1: failed: it took longer than hydra.sweeper.trial_timeout=2 s" in out
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_stops_the_sweep_and_the_same_command_goes_on(app, jobs):
+    words = [*RANDOM, "hydra.sweeper.n_trials=4", f"hydra.sweeper.n_jobs={jobs}", "++ends={t1: full}"]
+    assert "/scratch/weights.bin" in app.fails(*words)
+    assert app.trials()[1].state.name == "RUNNING"
+    (app.folder / "room").touch()
+    app.run(*words)
+    assert [outcome(trial) for trial in app.trials()] == ["complete"] * 4
+
+
+def test_a_smaller_number_of_trials_has_the_same_best(app):
+    app.run(*RANDOM, "hydra.sweeper.n_trials=6")
+    whole = yaml.safe_load((app.folder / "sweep/optimization_results.yaml").read_text())
+    best = min(app.trials(), key=lambda trial: trial.value).number
+    assert best > 0
+    out = app.run(*RANDOM, f"hydra.sweeper.n_trials={best}")
+    assert f"Best: trial {best}," in out
+    assert yaml.safe_load((app.folder / "sweep/optimization_results.yaml").read_text()) == whole
 
 
 def test_a_sweep_whose_worker_is_killed_says_so_and_goes_on(app):
@@ -378,7 +447,7 @@ def test_an_interrupt_leaves_paused_trials_which_the_same_command_takes_up(pausi
     pausing.has_stepped(process, 14)
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGINT
     assert "The same command goes on" in out
     left = [outcome(trial) for trial in pausing.trials()]
     assert "paused" in left

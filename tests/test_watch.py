@@ -212,12 +212,19 @@ def test_a_line_for_each_trial(plan, ended, told):
 # At the end.
 
 
+def test_the_best_is_that_of_all_trials_though_fewer_were_asked_for(plan):
+    """As the report has it, which knows nothing of what a command asks for."""
+    trials = [trial(0, value=0.5), trial(1, value=0.6), trial(2, value=0.9)]
+    assert "3 trials: 3 complete." in summary(replace(plan, n_trials=2), trials, None)
+    assert "Best: trial 2, accuracy 0.9000" in summary(replace(plan, n_trials=2), trials, None)
+
+
 def test_the_summary(plan):
     (plan.folder / "6").mkdir(parents=True)
     (plan.folder / "6/params.yaml").touch()
     ended = [*TWELVE, *(trial(number, value=0.9) for number in range(12, 41))]
     assert summary(plan, ended, None).splitlines() == [
-        "40 of 40 trials: 35 complete, 4 pruned, 1 failed; pruning saved 9% of all epochs.",
+        "41 trials: 36 complete, 4 pruned, 1 failed; pruning saved 9% of all epochs.",
         f"Best: trial 6, accuracy 0.9560: {VALUES}",
         "Take it up: make promote STUDY=quick, then dvc repro",
         "Results: studies/quick/",

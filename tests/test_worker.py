@@ -1,17 +1,24 @@
 """A worker in this process: what becomes of each kind of trial, and what is left when it stops."""
 
+import errno
+import multiprocessing
 import os
+import re
 import signal
+import sys
 import threading
 from dataclasses import replace
+from functools import partial
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
+from hypermap.errors import Diverged, Interrupted, MachineFault, OutOfMemory, Pruned, UserError
+from hypermap.search.attempts import MOST, note_death
 from hypermap.search.space import Condition, Parameter, Space
+from hypermap.search.storage import lock_folder
 from hypermap.search.study import RESULT, Plan, connect, open_study, outcome
 from hypermap.search.trial import current
 from hypermap.search.worker import work
@@ -92,7 +99,6 @@ class OutOfMemoryError(Exception):
     [
         (Diverged("the loss is nan"), "diverged", TrialState.COMPLETE, float("inf"), "the loss is nan"),
         (OutOfMemory("too wide"), "out_of_memory", TrialState.COMPLETE, float("inf"), "too wide"),
-        (MemoryError("no more"), "out_of_memory", TrialState.COMPLETE, float("inf"), "no more"),
         (OutOfMemoryError("CUDA"), "out_of_memory", TrialState.COMPLETE, float("inf"), "CUDA"),
         (Pruned("others did better"), "pruned", TrialState.PRUNED, None, None),
         (optuna.TrialPruned(), "pruned", TrialState.PRUNED, None, None),
@@ -111,6 +117,89 @@ def test_other_ends(plan, error, how, state, value, said):
     if how == "failed":
         assert "in task" in traceback.read_text()
         assert str(error) in traceback.read_text()
+
+
+def test_a_code_that_leaves_the_program_has_failed(plan):
+    plan = replace(plan, n_trials=3)
+    work(plan, lambda trial, values: sys.exit((0, "no licence", 3)[trial.number]))
+    assert [outcome(trial) for trial in trials(plan)] == ["failed"] * 3
+    errors = [trial.user_attrs[RESULT]["error"] for trial in trials(plan)]
+    assert errors == [f"the code called sys.exit({code!r})" for code in (0, "no licence", 3)]
+    assert "in <lambda>" in (plan.folder_of(1) / "error.txt").read_text()
+
+
+def full(number=errno.ENOSPC):
+    return OSError(number, os.strerror(number), "/scratch/weights.bin")
+
+
+def caused(by):
+    error = RuntimeError("it could not be saved")
+    error.__cause__ = by
+    return error
+
+
+MACHINES = {
+    "full": full(),
+    "quota": full(errno.EDQUOT),
+    "read-only": full(errno.EROFS),
+    "by another error": caused(full()),
+    "in words": RuntimeError(f"[enforce fail] {os.strerror(errno.ENOSPC)}: /scratch/weights.bin"),
+    "memory": MemoryError("/scratch/weights.bin"),
+    "torch's memory": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+}
+
+
+@pytest.mark.parametrize("error", MACHINES.values(), ids=MACHINES)
+def test_what_the_machine_lacks_is_no_trials_end_and_the_same_work_goes_on(plan, tmp_path, error):
+    plan, stop, published = replace(plan, n_trials=3), tmp_path / "stop", []
+    fails = [1]
+
+    def task(trial, values):
+        if trial.number in fails:
+            raise error
+        return values["x"]
+
+    with pytest.raises(MachineFault, match=r"/scratch/weights\.bin|no memory") as told:
+        work(plan, task, stop_file=stop, before_tell=lambda trial: published.append(trial.number))
+    assert "the same command goes on" in str(told.value)
+    assert stop.exists(), "the other workers are not asked to stop"
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert RESULT not in trials(plan)[1].user_attrs
+    assert published == [0]
+    fails.clear()
+    stop.unlink()
+    before = values_of(plan)
+    work(plan, task, stop_file=stop)
+    assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE] * 3
+    assert values_of(plan)[:2] == before
+
+
+def test_a_trial_for_which_there_never_is_memory_is_told_so_in_the_end(plan):
+    plan = replace(plan, n_trials=2)
+
+    def task(trial, values):
+        if trial.number == 0:
+            raise MemoryError("60 GiB")
+        return 0.5
+
+    for _ in range(MOST):
+        with pytest.raises(MachineFault):
+            work(plan, task)
+    work(plan, task)
+    assert [outcome(trial) for trial in trials(plan)] == ["out_of_memory", "complete"]
+    assert "60 GiB, in each of 3 attempts" in trials(plan)[0].user_attrs[RESULT]["error"]
+
+
+def test_more_memory_than_there_is_is_the_trials_own(plan):
+    work(plan, raises(RuntimeError(f"DefaultCPUAllocator: can't allocate: you tried to allocate {2**62} bytes.")))
+    assert outcome(trials(plan)[0]) == "failed"
+
+
+def test_a_trial_that_cannot_be_told_for_a_full_disk_is_left(plan, monkeypatch):
+    monkeypatch.setattr("hypermap.search.worker.write_text", raises(full()))
+    with pytest.raises(MachineFault, match="scratch"):
+        work(plan, raises(ZeroDivisionError("by zero")))
+    assert trials(plan)[0].state == TrialState.RUNNING
 
 
 def test_bad_is_worse_than_any_in_the_studys_direction(plan, tmp_path):
@@ -290,6 +379,141 @@ def test_more_may_be_drawn_by_optunas_own_means(plan):
     drawn = trials(plan)[0]
     assert drawn.value == drawn.params["z"]
     assert list(drawn.params) == ["x", "y", "z"]
+
+
+# Processes that die.
+
+fork, spawn = (multiprocessing.get_context(method) for method in ("fork", "spawn"))
+
+
+def dies(plan, task, together=None, by=fork) -> int:
+    """Work in a process of its own, as whoever launched it sees it; return how that ended."""
+    process = by.Process(target=work, args=(plan, task), kwargs={"together": together})
+    process.start()
+    process.join(60)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError("it hangs")
+    if process.exitcode:
+        note_death(lock_folder(plan.storage, plan.name), process.pid, process.exitcode)
+    return process.exitcode
+
+
+def ends_its_process(by):
+    def task(trial, values):
+        if trial.number == 1:
+            trial.report(1, 0.5)
+            by()
+        return values["x"]
+
+    return task
+
+
+ENDS = {
+    "SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGABRT": os.abort,
+    "exit code 7": lambda: os._exit(7),
+    "exit code 0": lambda: os._exit(0),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_trial_that_ends_its_process_has_failed_after_three_attempts(plan, how):
+    plan, task = replace(plan, n_trials=3), ends_its_process(ENDS[how])
+    for _ in range(MOST):
+        dies(plan, task)
+        assert trials(plan)[1].state == TrialState.RUNNING
+    assert dies(plan, task) == 0
+    assert [outcome(trial) for trial in trials(plan)] == ["complete", "failed", "complete"]
+    error = trials(plan)[1].user_attrs[RESULT]["error"]
+    assert f"{MOST} attempts" in error
+    assert how in error or how == "exit code 0"  # which nobody takes for a death but the next to come by
+    assert list(lock_folder(plan.storage, plan.name).glob("attempt-*")) == []
+
+
+def test_a_trial_that_comes_further_with_each_attempt_goes_on(plan):
+    """As on a machine that is taken away every hour."""
+
+    def task(trial, values):
+        step = max(trial.steps, default=0) + 1
+        trial.report(step, 1 / step)
+        if step < 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return values["x"]
+
+    for _ in range(5):
+        assert dies(plan, task) == -signal.SIGKILL
+    assert dies(plan, task) == 0
+    assert outcome(trials(plan)[0]) == "complete"
+
+
+def test_trials_that_were_left_on_purpose_have_all_their_attempts(plan):
+    for _ in range(MOST + 1):
+        work(plan, raises(Interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            work(plan, raises(KeyboardInterrupt))
+    work(plan, lambda trial, values: 0.5)
+    assert outcome(trials(plan)[0]) == "complete"
+
+
+def test_of_a_stack_that_ends_its_process_the_guilty_is_found(plan):
+    plan, task = replace(plan, n_trials=4, stack=4), ends_its_process(ENDS["SIGSEGV"])
+
+    def together(pairs, end):
+        assert len(pairs) > 1
+        for trial, values in pairs:
+            end(trial, lambda trial=trial, values=values: task(trial, values))
+
+    deaths = 0
+    while dies(plan, task, together):
+        deaths += 1
+        assert deaths <= 1 + MOST
+    assert [outcome(trial) for trial in trials(plan)] == ["complete", "failed", "complete", "complete"]
+    assert deaths == 1 + MOST
+
+
+def hangs(trial, values):
+    if trial.number == 1:
+        re.match("(a+)+b", "a" * 60)  # for years, in compiled code that lets no other thread run
+    return values["x"]
+
+
+def hang_together(pairs, end):
+    for trial, values in pairs:
+        end(trial, partial(hangs, trial, values))
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+def test_a_trial_that_hangs_is_ended_and_told_with_where_it_was(plan, stack):
+    plan = replace(plan, n_trials=3, trial_timeout=0.5, stack=stack)
+    deaths = 0
+    while dies(plan, hangs, hang_together, by=spawn):  # a process that is forked has pytest's own watch in its way
+        deaths += 1
+        assert deaths <= 2
+    assert [outcome(trial) for trial in trials(plan)] == ["complete", "failed", "complete"]
+    assert "hydra.sweeper.trial_timeout=0.5" in trials(plan)[1].user_attrs[RESULT]["error"]
+    assert "in hangs" in (plan.folder_of(1) / "error.txt").read_text()
+
+
+# Trials that somebody enqueued.
+
+
+@pytest.mark.parametrize(
+    ("values", "how"), [({"x": 0.25, "y": 0.5}, "complete"), ({"x": 0.25}, "complete"), ({"x": "abc"}, "failed")]
+)
+@pytest.mark.parametrize("sampler", ["optuna.samplers.RandomSampler", "hypermap.search.auto.Auto"])
+def test_a_trial_that_waits_is_run_next_and_harms_nobody(plan, values, how, sampler):
+    plan = replace(plan, n_trials=3, sampler={"_target_": sampler})
+    work(plan, lambda trial, values: values["x"])
+    connect(plan).enqueue_trial(values)
+    plan = replace(plan, n_trials=5)
+    work(plan, lambda trial, values: values["x"])
+    assert [outcome(trial) for trial in trials(plan)] == ["complete"] * 3 + [how, "complete"]
+    if how == "complete":
+        assert trials(plan)[3].params | values == trials(plan)[3].params
+    else:
+        assert "enqueued" in trials(plan)[3].user_attrs[RESULT]["error"]
 
 
 # Stopping.

@@ -64,7 +64,7 @@ def _find(path: str) -> Any:
             if error.name and f"{module_name}.".startswith(f"{error.name}."):
                 continue
             raise UserError(f"_target_ {path}: {module_name} needs a module that is not here: {error.name}.") from None
-        except Exception as error:  # whatever somebody's own module does when imported
+        except (Exception, SystemExit) as error:  # whatever somebody's own module does when imported
             raise UserError(f"_target_ {path}: importing {module_name} failed: {error!r}.") from error
         for name in parts[length:]:
             if not hasattr(found, name):
@@ -109,7 +109,7 @@ def build(choice: Mapping[str, Any], **runtime: Any) -> Any:
     values = {key: value for key, value in choice.items() if key not in LABELS}
     try:
         return locate(choice["_target_"])(**values, **runtime)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch's for want of memory, among others
+    except (TypeError, ValueError, RuntimeError, SystemExit) as error:  # torch's for want of memory, among others
         raise UserError(f"{choice['_target_']} refuses its settings {values}: {error}") from error
 
 

@@ -1,11 +1,15 @@
 """Mistakes that a person can mend, told in one message; and the ends of a training that are no mistakes."""
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
+
+from hypermap.host_memory import could_be_had
 
 T = TypeVar("T")
 
@@ -34,6 +38,46 @@ class Paused(Exception):  # noqa: N818
 
 class Interrupted(Exception):  # noqa: N818
     """A person asked that training stop after the running epoch; raised by whoever it reports to."""
+
+
+class OutOfHostMemory(OutOfMemory):
+    """The machine has less memory left than is asked for, though it could have as much."""
+
+
+class MachineFault(UserError):  # noqa: N818
+    """The machine cannot go on, such as with a full disk: no fault of what is trained."""
+
+
+ALLOCATOR = "DefaultCPUAllocator"  # torch's, of the machine's memory
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # of the disk; the last where files are limited
+FULL_WORDS = (*map(os.strerror, FULL[:3]), "disk is full")  # the last are SQLite's
+
+
+def exited(error: SystemExit) -> UserError:
+    """Return an error that says that somebody's code left the program."""
+    made = UserError(f"the code called sys.exit({error.code!r})")
+    made.__cause__ = error
+    return made
+
+
+def disk_fault(error: BaseException) -> str | None:
+    """Return what a disk refused, where an error or one that led to it says that it is full or cannot be written to."""
+    while True:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        if not isinstance(error, OSError) and any(words in str(error) for words in FULL_WORDS):
+            return str(error).strip().splitlines()[0]
+        if (cause := error.__cause__ or error.__context__) is None:
+            return None
+        error = cause
+
+
+def is_the_machines(error: BaseException) -> bool:
+    """Return whether an error says that a disk is full, or the machine's memory, which may be better another time."""
+    if isinstance(error, OutOfHostMemory) or disk_fault(error) is not None:
+        return True
+    lacks = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ALLOCATOR in str(error))
+    return lacks and could_be_had(error)
 
 
 def near(word: object, known: Iterable[object], cutoff: float = 0.6) -> str:
@@ -119,6 +163,9 @@ def run(command: Callable[[], T], about: str | None = None) -> T:
 
         print(f"Error: {masked(str(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
         sys.exit(1)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)

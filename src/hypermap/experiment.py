@@ -11,7 +11,16 @@ from typing import Any
 
 from hypermap import checkpoint, machine, outcome
 from hypermap.build import locate
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, raising
+from hypermap.errors import (
+    Diverged,
+    Interrupted,
+    OutOfHostMemory,
+    OutOfMemory,
+    Paused,
+    Pruned,
+    is_the_machines,
+    raising,
+)
 from hypermap.files import durable_together, fingerprint, fingerprint_of_code
 from hypermap.fits import Fit, Fitted, Fitter, forget, read_finished, write_finished
 from hypermap.folds import Folds
@@ -96,7 +105,9 @@ def train(asked: Asked) -> Result:
 
     def tell(told: Mapping[Task, tuple[int, float]]) -> Mapping[Task, Exception]:
         for step, value in told.values():
-            asked.report(step, value) if run.single else asked.pause()
+            if run.single:
+                asked.report(step, value)
+            asked.pause()
         return {}
 
     heard = asked.report is not unheard
@@ -106,6 +117,8 @@ def train(asked: Asked) -> Result:
         for ended in learn(run.tasks(), tell, quiet=heard):
             for task, came_to in ended.items():
                 run.done(task, came_to)
+            if not run.complete:
+                asked.pause()
         return run.result()
 
 
@@ -158,7 +171,7 @@ def _carry_out(
             raise
         except Exception as error:  # what was done before an interruption is told again, and may be pruned
             going.discard(run)
-            if not isinstance(error, Paused):
+            if not isinstance(error, Paused) and not is_the_machines(error):
                 run.forget()
             end(run.asked, raising(error))
 
@@ -192,7 +205,8 @@ def _carry_out(
                     paused.add(run)
                     come_to_an_end[run] = raising(error)
                 except Exception as error:
-                    run.forget()
+                    if not is_the_machines(error):
+                        run.forget()
                     come_to_an_end[run] = raising(error)
                 going -= come_to_an_end.keys()
         for run, told in come_to_an_end.items():
@@ -233,6 +247,8 @@ class Run:
         with checkpoint.own_folder(self.asked.states, _identity(self.fitter, backend)) as self.state:
             try:
                 yield
+            except OutOfHostMemory:
+                raise
             except (Diverged, OutOfMemory, Pruned):
                 self.forget()
                 raise
@@ -287,7 +303,7 @@ class Run:
         fits = [self.fits[number] for number in range(len(self.plan))]
         with machine.on_threads(fitter.learner.threads):  # not a stack's
             if self.kept is None and asked.refit:
-                self.kept = fitter.fit(fitter.holdout, self.state / "refit")
+                self.kept = fitter.fit(fitter.holdout, self.state / "refit", lambda step, value: asked.pause())
             latency_ms = fitter.latency_ms() if asked.measure_latency else None
         figures = self._write(fits)
         self.forget()

@@ -38,7 +38,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with _created(temporary) as file:
+        with naming(path), _created(temporary) as file:
             file.write(content)
             file.flush()
             if (together := _together.get()) is None:
@@ -48,6 +48,17 @@ def write_bytes(path: Path, content: bytes) -> None:
             together.add(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of the system's tell the file, as it does not where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -145,6 +156,12 @@ def read_slice(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} holds no configuration. {remedy}")
     check_record(configuration, str(path), remedy=NAME_IT)
     return configuration
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(value: Any) -> str:

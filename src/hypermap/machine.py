@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hypermap.errors import OutOfMemory, UserError
+from hypermap.errors import OutOfHostMemory, OutOfMemory, UserError
+from hypermap.host_memory import could_be_had
 
 LATENCY_CALLS = 50
-WANT_OF_MEMORY = ("can't allocate", "not enough memory", "out of memory")  # torch's words
+OF_THE_HOST = ("can't allocate", "not enough memory")  # torch's words for want of the machine's memory
+WANT_OF_MEMORY = (*OF_THE_HOST, "out of memory")  # and of any
 SMALL_STEP = 2_000_000  # multiplications of a dense forward pass below which one thread is the fastest
 CORES = torch.get_num_threads()  # what torch takes by itself, before any run in this process sets another number
 
@@ -141,14 +143,17 @@ def told_out_of_memory(batch_size: int) -> Iterator[None]:
 
     Raises:
         OutOfMemory: says what to change.
+        OutOfHostMemory: it is the machine's memory, which would hold this if others had not so much of it.
     """
     try:
         yield
     except (RuntimeError, MemoryError, UserError) as error:
-        if not (wants_memory(error) or wants_memory(error.__cause__)):  # as the cause, where a network is built
-            raise
+        if isinstance(error, OutOfMemory) or not (wants_memory(error) or wants_memory(error.__cause__)):
+            raise  # as the cause, where a network is built
+        cause = error if wants_memory(error) else error.__cause__
+        kind = OutOfHostMemory if _by_the_host(cause) and could_be_had(cause) else OutOfMemory
         half = f"trainer.batch_size={batch_size // 2} (it is {batch_size})" if batch_size > 1 else "smaller inputs"
-        raise OutOfMemory(
+        raise kind(
             f"the network and its batches do not fit into memory ({str(error).strip().splitlines()[0]}). "
             f"Try {half}, or a narrower network (model.hidden, model.channels, model.width)."
         ) from None
@@ -169,6 +174,11 @@ def latency_ms(model: nn.Module, row: Tensor, precision: str) -> float:
 @cache
 def _version(package: str) -> str:
     return metadata.version(package)  # parses a file
+
+
+def _by_the_host(error: BaseException | None) -> bool:
+    """Return whether it is the machine's memory that an error tells the want of, and not a device's."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OF_THE_HOST)
 
 
 def wants_memory(error: BaseException | None) -> bool:

@@ -13,7 +13,7 @@ from hypermap import versions
 from hypermap.compose import menu_of
 from hypermap.data.prepare import Pinned, file_checksum
 from hypermap.data.transform import read_manifest
-from hypermap.errors import UserError, raising
+from hypermap.errors import UserError, disk_fault, raising
 from hypermap.files import fingerprint_of_code, write_text
 from hypermap.menu import MENU, ORDER, ROOT, Configuration
 from hypermap.order import order_text
@@ -207,6 +207,8 @@ class Training(Application):
             try:
                 versions.publish(Path.cwd(), self.snapshot, name, order, metrics)
             except UserError as error:  # the trial counts all the same, and its order is in its folder
+                if disk_fault(error) is not None:
+                    raise
                 print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 from hypermap import machine
-from hypermap.errors import Interrupted, OutOfMemory, UserError
+from hypermap.errors import Interrupted, OutOfMemory, UserError, exited
 from hypermap.files import durable_together
 from hypermap.fits import Fit, Fitted, Fitter
 from hypermap.folds import Rows
@@ -158,6 +158,8 @@ def _alone(task: Task, tell: Tell, quiet: bool) -> tuple[Fitted, Learned] | Exce
         return task.fitter.fit(task.fit, task.folder, report, quiet)
     except Interrupted:
         raise
+    except SystemExit as error:
+        return exited(error)
     except Exception as error:
         return error
 
@@ -177,6 +179,8 @@ def _stacks(tasks: Sequence[Task], tell: Tell, quiet: bool) -> Iterator[Ended]:
                 yield ended
         except Interrupted:
             raise
+        except SystemExit as error:
+            yield dict.fromkeys(left, exited(error))
         except Exception as error:
             halve = len(left) > 1 and isinstance(error, OutOfMemory)
             if not halve:

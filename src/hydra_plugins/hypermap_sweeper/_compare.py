@@ -38,6 +38,7 @@ def search_each(
     for search in searches:
         plans.append(search.search(arguments))
         if search.stopped:
+            sweep.status = search.status or 1
             print(f"{len(plans)} of {len(searches)} searches are begun. The same command goes on.", flush=True)
             return
     from hypermap.passwords import shown

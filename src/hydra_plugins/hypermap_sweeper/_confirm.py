@@ -180,12 +180,14 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
         planner, alike = Planner(sweep.settings, sweep.config), resolve(*source.composer(source.values(numbers[0])))
         plan = replace(plan, stack=planner.stack(plan, sweep.application, alike))
         one.launch(plan, source.composer, source.fixed, planner.jobs())
-        sweep.stopped = one.stopped
+        sweep.stopped, sweep.status = one.stopped, one.status
     trials = study.get_trials(deepcopy=False)
     if (error := failure(plan, trials)) is not None:
         raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
     if (done := len(finished(trials, trainings))) < trainings:
         print(f"{done} of {many(trainings, 'training')}. The same command goes on.")
+    else:
+        sweep.status = 0
     confirmed = read(source.study, confirmation=study, best=0).confirmed
     print(_table([each for each in confirmed if each.trial in numbers], plan), flush=True)
 

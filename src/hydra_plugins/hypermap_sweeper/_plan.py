@@ -26,12 +26,13 @@ RANDOM = "hypermap.search.numbered.Random"
 NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler": RANDOM}
 NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
+SHORTEST_S = 0.1  # that a trial may take
 LEAST_BUDGET = 0.01  # of a training; what is asked for is at least a step
 BEGUN = 4  # trials that begin, at least, for a full training's worth of budget
 ROUNDS = 8  # in which an automatic stack leaves a sampler that learns to see what came of the trials before
 # Settings with which a sweep that ships is still that sweep.
 OF_A_RUN = (
-    r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
+    r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|trial_timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
     r"|scientific|confirm|report)\b"
 )
 # What is asked of one command alone, and of none that the study's report proposes.
@@ -71,6 +72,7 @@ class Planner:
             seed=about.seed if seed is None else int(seed),
             began=time.time(),
             target=self.number("target", -math.inf),
+            trial_timeout=self.number("trial_timeout", SHORTEST_S),
             max_failure_rate=self.number("max_failure_rate", 0.0, 1.0) or 0.0,
             horizon=about.horizon,
             minimizes_reports=about.minimizes_reports,

@@ -63,6 +63,7 @@ from ._start import Start, earlier
 from ._trials import Composer, Worker, snapshot_path
 
 PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
+JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null"}  # a worker leaves nothing of its own
 
 
@@ -79,6 +80,7 @@ class Sweep:
         self.suffix = ""
         self.repeat = 0
         self.stopped = False  # whether a person or a scheduler asked that it stop
+        self.status = 0  # with which the command ends: another one where the search stopped short of what was asked
         self.application: Application = getattr(task, "application", None) or Application()
 
     def run(self, arguments: list[str]) -> None:
@@ -308,11 +310,12 @@ class Sweep:
             stop_file=stop_file,
         )
         config = self.workers_config(plan, jobs)
+        worker.supervised = config.hydra.launcher._target_ == JOBLIB and config.hydra.launcher.get("backend") in LOKY
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=worker, config=config
         )
         returns: Sequence[Any] = ()
-        with _forwarding(stop_file), watching(plan):
+        with _forwarding(stop_file) as signals, watching(plan):
             try:
                 returns = launcher.launch([list(fixed)] * jobs, initial_job_idx=0)
             except Exception as error:
@@ -324,6 +327,8 @@ class Sweep:
                         "others with it. The same command goes on."
                     ) from error
             self.stopped = stop_file.exists()
+        if self.stopped:
+            self.status = 128 + signals[0] if signals else 1  # as a shell has it of a process that a signal ended
         for job in returns:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 
@@ -332,8 +337,9 @@ class Sweep:
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
         quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
         extra.append(f"hydra.sweep.dir='{quoted}'")
-        if jobs > 1 and not any(o.startswith("hydra/launcher=") for o in self.hydra_overrides):
-            extra += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
+        processes = max(jobs, 2 if plan.trial_timeout is not None else 1)  # joblib does one's work in this process
+        if processes > 1 and not any(o.startswith("hydra/launcher=") for o in self.hydra_overrides):
+            extra += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"]
         task = list(OmegaConf.to_container(self.config.hydra.overrides.task))  # type: ignore[arg-type]
         config = self.context.config_loader.load_configuration(
             self.config.hydra.job.config_name, [*self.hydra_overrides, *extra, *task], RunMode.MULTIRUN
@@ -371,26 +377,34 @@ class Sweep:
         if (error := failure(plan, trials)) is not None:
             raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
         if used_up(plan, trials):
-            reason = None
-        elif (reason := why_stop(plan, trials, time.time())) is None:
-            reason = "it was asked to" if self.stopped else "the rest is another command's, or its worker was stopped"
+            reason, self.status = None, 0
+        elif (reason := why_stop(plan, trials, time.time())) is not None:
+            self.status = 0
+        elif self.stopped:
+            reason = "it was asked to"
+        elif Claims(plan, study, Samplers(plan), ToTheEnd()).deserted():
+            reason, self.status = "its worker was stopped", 1
+        else:
+            reason = "the rest is another command's"
         print(summary(plan, trials, reason), flush=True)
         return reason is None or reached(plan, trials) is not None
 
 
 @contextmanager
-def _forwarding(stop_file: Path) -> Iterator[None]:
-    """Turn the first Ctrl-C, or a scheduler's request, into the file that workers look for."""
+def _forwarding(stop_file: Path) -> Iterator[list[int]]:
+    """Turn the first Ctrl-C, or a scheduler's request, into the file that workers look for; gives their numbers."""
+    signals: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
         if stop_file.exists():
             raise KeyboardInterrupt
+        signals.append(number)
         stop_file.touch()
         print("\nStopping after the epochs that run; Ctrl-C again stops at once. The same command goes on.", flush=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,6 +5,7 @@ import copy
 import os
 import pickle
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,9 @@ from hypermap.files import write_text
 from hypermap.passwords import masked
 from hypermap.search.application import Application, Job
 from hypermap.search.schedule import Size
+from hypermap.search.storage import lock_folder
 from hypermap.search.study import Plan
+from hypermap.search.supervised import supervised
 from hypermap.search.trial import RunningTrial
 from hypermap.search.worker import End, work
 
@@ -164,10 +167,17 @@ class Worker:
     output_subdir: str | None
     stop_file: Path
     sizes: Callable[[Mapping[str, Any]], Size] | None = None
+    supervised: bool = False
 
     def __call__(self, config: DictConfig) -> None:
-        """Run trials until the budget is used up."""
+        """Run trials until the budget is used up; where it is launched for that alone, in a process that may die."""
         outlive_readers()
+        if self.supervised and hasattr(os, "fork") and threading.current_thread() is threading.main_thread():
+            supervised(self._work, lock_folder(self.plan.storage, self.plan.name), self.stop_file)
+        else:
+            self._work(lambda: False)
+
+    def _work(self, deserted: Callable[[], bool]) -> None:
         work(
             self.plan,
             self._run,
@@ -176,6 +186,7 @@ class Worker:
             size=None if self.sizes is None else self._size,
             before_tell=self.application.before_tell,
             stop_file=self.stop_file,
+            deserted=deserted,
         )
 
     def _extend(self, trial: optuna.Trial) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     pruner: Any = MISSING
     objective: Any = None  # one or several of the validation figures, parameters, latency_ms; null: trainer.monitor
     timeout: float | None = None  # seconds after which no trial begins
+    trial_timeout: float | None = None  # seconds of training, in all, after which a trial is ended, even if it hangs
     target: float | None = None  # the value at which the search is done
     seed: int | None = None  # of the search; null: the configuration's
     resume: str = "auto"  # force: take up a study that was begun otherwise

@@ -1,5 +1,6 @@
 """``hydra/sweeper=hypermap``: the official Optuna sweeper's settings and grammar, over `hypermap.search`."""
 
+import sys
 from dataclasses import fields
 from typing import Any
 
@@ -34,6 +35,7 @@ class HypermapSweeper(Sweeper):
         """Search, and write ``optimization_results.yaml`` into the sweep's folder.
 
         Raises:
+            SystemExit: it stopped short of what was asked for, with the status that says why.
             UserError: the space, the settings or the study do not fit; or the error that ended the sweep.
         """
         from ._confirm import again, wanted
@@ -46,3 +48,5 @@ class HypermapSweeper(Sweeper):
             again(sweep, asked, arguments)
         else:
             sweep.run(arguments)
+        if sweep.status:
+            sys.exit(sweep.status)

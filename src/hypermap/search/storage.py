@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from hypermap.errors import UserError
+from hypermap.files import naming
 from hypermap.passwords import MASK, revealed, secrets, shown
 
 STUDIES = Path("studies")  # where studies are kept by name
@@ -22,6 +24,8 @@ REPORTS = Path("reports/studies")  # and what is told of them
 BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
 WAIT_S = 0.2  # after which whoever waits for a journal's lock looks whether it is needed yet
 BUSY_S = 60  # how long a writer waits for another's transaction
+
+warnings.filterwarnings("ignore", "Choices for a categorical distribution")  # of others' studies, once for each trial
 
 
 @dataclass
@@ -66,7 +70,8 @@ class Journal(JournalFileBackend):
                 continue
             try:
                 self._repair()
-                super().append_logs(logs)
+                with naming(self.path):
+                    super().append_logs(logs)
             finally:
                 self.kernel_lock.release()
             return
@@ -113,7 +118,7 @@ class Journal(JournalFileBackend):
                     self._write(batch)
 
     def _write(self, batch: _Batch) -> None:
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(b"".join(batch.lines))
             file.flush()
             os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from hypermap.errors import UserError, near
 from hypermap.files import write_json, write_text
 from hypermap.passwords import masked, shown
 from hypermap.search import curves
+from hypermap.search.attempts import MOST, Attempt, forget, forget_last_words
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy
 from hypermap.search.schedule import (
@@ -71,6 +72,7 @@ class Plan:
         target: a value of the objective at which the sweep is done.
         seed: the study's; every trial's follows from it.
         horizon: reports of a full trial, where that is known.
+        trial_timeout: seconds that a trial may be trained for, in all.
         stack: how many trials a worker runs at once, at most.
         minimizes_reports: whether less is better of what trials report; None: as of the first objective.
         reports_fits: whether a report is of a fold or a repeat, and not of an epoch.
@@ -94,6 +96,7 @@ class Plan:
     began: float = 0.0
     deadline: float | None = None
     target: float | None = None
+    trial_timeout: float | None = None
     max_failure_rate: float = 1.0
     horizon: int | None = None
     stack: int = 1
@@ -283,6 +286,7 @@ class Claim:
     trial: optuna.Trial
     lock: FileLock
     sampler: optuna.samplers.BaseSampler
+    died: Attempt | None = None  # an attempt at it whose process died: it is to be trained by itself
 
 
 @dataclass
@@ -314,7 +318,10 @@ class Claims:
 
         The study's sampler is that of the last one, so its values are to be drawn before the next is asked for.
         """
-        yield from islice(self._all(trials), most)
+        for claim in islice(self._all(trials), most):
+            yield claim
+            if claim.died is not None:
+                return
 
     def _all(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
         yield from self._all_left_behind(trials)
@@ -326,17 +333,44 @@ class Claims:
         return next(self._all_left_behind(trials), None)
 
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
-        for trial in trials:
-            if trial.state != TrialState.RUNNING or Allowed.of(trial).paused or not self._may_be_ours(trial):
-                continue
-            if (lock := self._lock(trial.number)) is None:
+        """Those in whose training a process died come first, since each is to be trained by itself."""
+        left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
+        for trial in sorted(left, key=lambda trial: Attempt.read(self.locks, trial.number) is None):
+            if not self._may_be_ours(trial) or (lock := self._lock(trial.number)) is None:
                 continue
             now = self.study._storage.get_trial(trial._trial_id)
-            if now.state == TrialState.RUNNING and not Allowed.of(now).paused:  # and not told in the meantime
-                self.study.sampler = self.sampler(trial.number)
-                yield Claim(self._taken_up(now), lock, self.study.sampler)
-            else:
+            died = Attempt.read(self.locks, trial.number)
+            told = now.state != TrialState.RUNNING or Allowed.of(now).paused  # in the meantime
+            if told or (died is not None and self._given_up(now, died)):
                 lock.release()
+                continue
+            self.study.sampler = self.sampler(trial.number)
+            yield Claim(self._taken_up(now), lock, self.study.sampler, died)
+
+    def _given_up(self, trial: FrozenTrial, died: Attempt) -> bool:
+        """Tell a trial as failed, or for want of memory as worse than any, where that ended its process too often."""
+        deaths = died.counted(trial.last_step or 0)
+        if died.alone and died.timed_out(self.locks):
+            error = f"it took longer than hydra.sweeper.trial_timeout={self.plan.trial_timeout or 0:g} s"
+        elif deaths < MOST:
+            return False
+        elif died.memory:
+            error = f"{died.ended}, in each of {deaths} attempts"
+        else:
+            error = f"its process ended {died.how(self.locks)}, in each of {deaths} attempts"
+        outcome = "out_of_memory" if died.memory else "failed"
+        result = {**trial.user_attrs.get(RESULT, {}), "outcome": outcome, "seed": self.plan.seed_of(trial.number)}
+        write_text(self.plan.folder_of(trial.number) / "error.txt", masked(f"{error}\n{died.traceback(self.locks)}"))
+        with batching(self.study._storage):
+            self.study._storage.set_trial_user_attr(trial._trial_id, RESULT, {**result, "error": error})
+            if died.memory:
+                self.study.tell(trial.number, self.plan.worst)
+            else:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        shutil.rmtree(self.plan.folder_of(trial.number) / STATE, ignore_errors=True)
+        forget(self.locks, trial.number)
+        forget_last_words(self.locks, died.pid)
+        return True
 
     def next(self, trials: Sequence[FrozenTrial]) -> Claim | None:
         """What the scheduler decides, claimed; None where there is nothing to do."""
@@ -373,6 +407,23 @@ class Claims:
             for number in set() if self.plan.pauses else set(numbers) - going.keys():  # those have ended
                 self._allow(trials[number], replace(Allowed.of(trials[number]), paused=False))
         return going
+
+    def deserted(self) -> list[int]:
+        """Return the numbers of the trials that nobody has, though they are not paused: whoever had them has gone."""
+        running = [t for t in self.study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+        mine = [trial.number for trial in running if not Allowed.of(trial).paused and self._may_be_ours(trial)]
+        locks = {number: lock for number in mine if (lock := self._lock(number)) is not None}
+        for lock in locks.values():
+            lock.release()
+        return list(locks)
+
+    def refuse(self, claim: Claim, error: Exception) -> None:
+        """Tell a trial as failed that somebody put into the queue with values that are none of the space's."""
+        told = {"outcome": "failed", "error": f"it was enqueued with values that do not suit: {error}"}
+        with batching(self.study._storage):
+            claim.trial.set_user_attr(RESULT, {**told, "seed": self.plan.seed_of(claim.trial.number)})
+            self.study.tell(claim.trial, state=TrialState.FAIL)
+        claim.lock.release()
 
     def settle(self) -> None:
         """Tell paused trials as pruned, since nobody will take them up again; but for those that another may."""
@@ -471,8 +522,12 @@ def _at_work(paused: FrozenTrial) -> FrozenTrial:
 
 
 def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:
-    """The trials that came to an end, those beyond the budget left out."""
-    return [trial for trial in trials if trial.state.is_finished() and (n_trials is None or trial.number < n_trials)]
+    """The trials that came to an end; given a number of trials, without those beyond it that were never trained.
+
+    Another machine may have begun one too many, which is told as failed at once (`Claims`).
+    """
+    within = [t for t in trials if n_trials is None or t.number < n_trials or RESULT in t.user_attrs or t.values]
+    return [trial for trial in within if trial.state.is_finished()]
 
 
 def outcome(trial: FrozenTrial) -> str:

@@ -66,7 +66,9 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     saved = _saved(plan, ended)
-    of = _trials(len(ended)) if plan.n_trials is None else f"{len(ended)} of {_trials(plan.n_trials)}"
+    of = _trials(len(ended))
+    if plan.n_trials is not None and len(ended) <= plan.n_trials:  # there may be more, of a command that asked for more
+        of = f"{len(ended)} of {_trials(plan.n_trials)}"
     if plan.budget is not None:
         of += f", {_spent(plan, trials)}"
     lines = [f"{of}: {told or 'none finished'}{saved and f'; {saved} of all epochs'}."]
@@ -140,7 +142,8 @@ def status(plan: Plan, trials: Sequence[FrozenTrial], began_with: float, now: fl
     """
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES[1:]}
-    parts = [f"{len(ended)}/{plan.n_trials} done"] if plan.budget is None else [_spent(plan, trials)]
+    done = len(ended) if plan.n_trials is None else min(len(ended), plan.n_trials)
+    parts = [f"{done}/{plan.n_trials} done"] if plan.budget is None else [_spent(plan, trials)]
     if plan.budget is not None:
         parts.append(f"{sum(outcome(trial) == OUTCOMES[0] for trial in ended)} complete")
     parts += [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]

@@ -7,23 +7,37 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError, raising
+from hypermap.errors import (
+    Diverged,
+    Interrupted,
+    MachineFault,
+    OutOfMemory,
+    Paused,
+    Pruned,
+    UserError,
+    disk_fault,
+    exited,
+    is_the_machines,
+    raising,
+)
 from hypermap.files import write_text
 from hypermap.passwords import masked
+from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_last_words, last_words, within
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
 from hypermap.search.study import RESULT, STATE, Claim, Claims, Plan, connect, why_stop
 from hypermap.search.trial import RunningTrial, running
 
+ENQUEUED = "fixed_params"  # Optuna's attribute of a trial whose values somebody gave
 Values = Mapping[str, Any]
 # Runs a trial, given a value for each key of the configuration that is searched, and returns its objective(s).
 Task = Callable[[RunningTrial, Values], Any]
@@ -54,6 +68,7 @@ def work(
     size: Callable[[Values], Size] | None = None,
     before_tell: Callable[[RunningTrial], None] = lambda trial: None,
     stop_file: Path | None = None,
+    deserted: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run trials until the budget is used up, something stops the sweep, or a person does.
 
@@ -65,25 +80,40 @@ def work(
         size: of a trial with these values, where trials differ in it.
         before_tell: called with each trial that completed, before the study counts it as such.
         stop_file: whoever launched the workers asks them to stop by making it.
+        deserted: whether nobody waits for this worker any more.
+
+    Raises:
+        MachineFault: the disk is full, or the memory: the trial is left as it is, and the other workers are to stop.
     """
     pruner = make_pruner(plan)
     study = connect(plan, pruner)
     claims = Claims(plan, study, Samplers(plan), make_scheduler(plan, pruner))
-    with _asked_to_stop(stop_file) as stopping:
+    with _asked_to_stop(stop_file, deserted) as stopping, last_words(claims.locks) as file:
         while not stopping():
-            begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, size, stopping)
-            if not begun:
-                return
-            stack = _Stack(plan, begun, before_tell)
+            stack = None
             try:
-                if together is None or len(begun) == 1:
-                    stack.run_alone(task)
-                else:
-                    stack.run(together)
+                begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, size, stopping)
+                if not begun:
+                    return
+                stack = _Stack(plan, begun, before_tell, claims.locks)
+                with within(stack.limit_s, file):
+                    if together is None or len(begun) == 1:
+                        stack.run_alone(task)
+                    else:
+                        stack.run(together)
             except Interrupted:
                 return
+            except Exception as error:
+                fault = _machine_fault(error, plan.folder)
+                if fault is None:
+                    raise
+                if stop_file is not None:
+                    with suppress(OSError):
+                        stop_file.touch()
+                raise fault from error
             finally:
-                stack.release()
+                if stack is not None:
+                    stack.release()
 
 
 @dataclass(frozen=True)
@@ -112,14 +142,24 @@ def _begin(
     with claims.deciding() as trials:
         if why_stop(plan, trials, time.time()) is not None:
             return []
+        refused = False
         with quick:
             for claim in claims.several(trials, most):
                 claim.trial.relative_params  # a model may take its time, others write meanwhile  # noqa: B018
                 with batching(storage):
-                    values = {**plan.space.suggest(claim.trial), **extend(claim.trial)}
+                    try:
+                        values = {**plan.space.suggest(claim.trial), **extend(claim.trial)}
+                    except (ValueError, TypeError) as error:
+                        if ENQUEUED not in storage.get_trial(claim.trial._trial_id).system_attrs:
+                            raise
+                        claims.refuse(claim, error)
+                        refused = True
+                        continue
                     if size is not None and SIZE not in claim.trial.user_attrs:
                         claim.trial.set_user_attr(SIZE, asdict(size(values)))
                 begun.append(_Begun(claim, _running_trial(plan, claims, claim, stopping), values))
+    if refused and not begun:  # there may be others
+        return _begin(plan, claims, most, extend, size, stopping)
     return begun
 
 
@@ -144,15 +184,32 @@ def _running_trial(plan: Plan, claims: Claims, claim: Claim, stopping: Callable[
 class _Stack:
     """Trials that began together, of which each is told as soon as it ended."""
 
-    def __init__(self, plan: Plan, begun: Sequence[_Begun], before_tell: Callable[[RunningTrial], None]) -> None:
+    def __init__(
+        self, plan: Plan, begun: Sequence[_Begun], before_tell: Callable[[RunningTrial], None], locks: Path
+    ) -> None:
         self.plan = plan
         self.before_tell = before_tell
+        self.locks = locks
+        self.attempts = {one.trial.number: _attempt(one) for one in begun}
+        begin(locks, list(self.attempts), list(self.attempts.values()))
+        for one in begun:
+            if one.claim.died is not None:
+                _tell_again(one, self.attempts[one.trial.number], locks)
+                forget_last_words(locks, one.claim.died.pid)
         self.open = {one.trial.number: one for one in begun}
         self.gone: set[int] = set()  # trials that have ended, and are not paused
+        self.kept: set[int] = set()  # trials whose attempt counts, though the process lives
         self.size = len(begun)
         self.untold: Exception | None = None  # why the end of a trial could not be told
         self.share_s = 0.0  # of the time so far, for a trial that has not ended: at any moment it is shared by those
         self.shared_until = time.perf_counter()
+
+    @property
+    def limit_s(self) -> float | None:
+        """The seconds that these trials may take together, before any has ended."""
+        if self.plan.trial_timeout is None:
+            return None
+        return sum(self.plan.trial_timeout - _seconds_before(one.claim) for one in self.open.values())
 
     def run_alone(self, task: Task) -> None:
         """Run the only trial.
@@ -173,10 +230,10 @@ class _Stack:
         begun = [one.trial for one in self.open.values()]
         try:
             together([(trial, self.open[trial.number].values) for trial in begun], self.end)
-        except Exception as raised:
-            if isinstance(raised, Interrupted) or raised is self.untold:
+        except (Exception, SystemExit) as raised:
+            if isinstance(raised, Interrupted | MachineFault) or raised is self.untold:
                 raise
-            error = raised
+            error = exited(raised) if isinstance(raised, SystemExit) else raised
         for one in list(self.open.values()):
             self.end(one.trial, raising(error))
         for trial in begun:  # what else was in training for it may have left something since
@@ -188,13 +245,19 @@ class _Stack:
 
         Raises:
             Interrupted: `run` did; the trial has not ended.
+            MachineFault: neither has it, since it is not the trial that failed.
             ValueError: the trial was told before.
         """
         if trial.number not in self.open:
             raise ValueError(f"the end of trial {trial.number} was told before, or it is none of these")
         claim = self.open[trial.number].claim
-        with running(trial):
-            ending = _ending(self.plan, run, trial)
+        try:
+            with running(trial):
+                ending = _ending(self.plan, run, trial)
+        except MachineFault as fault:
+            if fault.__cause__ is not None and disk_fault(fault.__cause__) is None:
+                self._may_be_too_large(trial.number, str(fault.__cause__))
+            raise
         try:
             if ending.outcome == "complete":
                 self.before_tell(trial)
@@ -203,10 +266,17 @@ class _Stack:
             self.untold = error
             raise
         del self.open[trial.number]
+        forget(self.locks, trial.number)
         claim.lock.release()
 
+    def _may_be_too_large(self, number: int, reason: str) -> None:
+        """Count the attempt at a trial that had no memory: after some, it is the trial that wants too much."""
+        attempt = replace(self.attempts[number], ended=reason or "no memory", memory=True, alone=self.size == 1)
+        attempt.write(self.locks, number)
+        self.kept.add(number)
+
     def _tell(self, claim: Claim, ending: Ending, trial: RunningTrial) -> None:
-        before = float(claim.trial.user_attrs.get(RESULT, {}).get("seconds", 0.0))  # until it was paused
+        before = _seconds_before(claim)
         result = {
             "outcome": ending.outcome,
             "seed": trial.seed,
@@ -234,8 +304,46 @@ class _Stack:
 
     def release(self) -> None:
         """Let go of the trials that have not ended; whoever finds them goes on with them."""
-        for one in self.open.values():
+        for number, one in self.open.items():
+            if number not in self.kept:
+                forget(self.locks, number)
             one.claim.lock.release()
+
+
+def _attempt(begun: _Begun) -> Attempt:
+    """Return the attempt at a trial that begins now; its process is noted with it."""
+    step, died = max(begun.trial.steps, default=0), begun.claim.died
+    return Attempt(0, step, 0 if died is None else died.counted(step))
+
+
+def _tell_again(begun: _Begun, attempt: Attempt, locks: Path) -> None:
+    """Print that a trial is trained again, by itself, after its process died."""
+    died = begun.claim.died
+    assert died is not None
+    how = died.ended if died.memory else f"its process ended {died.how(locks)}"
+    times = (
+        f"attempt {attempt.deaths + 1} of {MOST}" if died.alone else "or that of another in its stack; by itself now"
+    )
+    print(f"Trial {begun.trial.number} again, {times}: {how}", flush=True)
+
+
+def _seconds_before(claim: Claim) -> float:
+    """Return for how long a trial was trained until it was paused."""
+    return float(claim.trial.user_attrs.get(RESULT, {}).get("seconds", 0.0))
+
+
+def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
+    """Return what is wrong with the machine, where that is what an error comes from."""
+    if isinstance(error, MachineFault):
+        return error
+    if not is_the_machines(error):
+        return None
+    if (refused := disk_fault(error)) is not None:
+        told = f"The disk is full, or cannot be written to ({refused}; trials are in {folder}). Make room"
+    else:
+        told = f"The machine has no memory left ({error or 'MemoryError'}). Free some, or run fewer workers"
+        told += " (hydra.sweeper.n_jobs=1) or smaller stacks (hydra.sweeper.stack=1)"
+    return MachineFault(f"{told}: no trial is told as failed for it, and the same command goes on.")
 
 
 def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
@@ -254,15 +362,28 @@ def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
         raise
     except Diverged as error:
         return Ending("diverged", TrialState.COMPLETE, plan.worst, str(error))
+    except SystemExit as error:
+        return _failed(plan, exited(error), trial)
     except Exception as error:
-        if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return Ending("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
-        write_text(trial.folder / "error.txt", masked(traceback.format_exc()))
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return Ending("failed", TrialState.FAIL, None, masked(told))
+        return _failed(plan, error, trial)
     if any(math.isnan(value) for value in values):
         return Ending("diverged", TrialState.COMPLETE, plan.worst, "the objective is not a number")
     return Ending("complete", TrialState.COMPLETE, values)
+
+
+def _failed(plan: Plan, error: Exception, trial: RunningTrial) -> Ending:
+    """Say how a trial ended that raised an error, whose traceback goes into its folder.
+
+    Raises:
+        MachineFault: the trial is not to blame for it.
+    """
+    if (fault := _machine_fault(error, trial.folder)) is not None:
+        raise fault from error
+    if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Ending("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
+    write_text(trial.folder / "error.txt", masked("".join(traceback.format_exception(error))))
+    told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return Ending("failed", TrialState.FAIL, None, masked(told))
 
 
 def _values(returned: Any, plan: Plan) -> list[float]:
@@ -281,12 +402,12 @@ def _values(returned: Any, plan: Plan) -> list[float]:
 
 
 @contextmanager
-def _asked_to_stop(stop_file: Path | None) -> Iterator[Callable[[], bool]]:
+def _asked_to_stop(stop_file: Path | None, deserted: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Whether a person or a scheduler has asked to stop: the first Ctrl-C asks, the second stops at once."""
     asked = threading.Event()
 
     def stopping() -> bool:
-        return asked.is_set() or (stop_file is not None and stop_file.exists())
+        return asked.is_set() or (stop_file is not None and stop_file.exists()) or deserted()
 
     def ask(number: int, frame: Any) -> None:
         if asked.is_set():

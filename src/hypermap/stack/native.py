@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hypermap.errors import OutOfMemory
+from hypermap.errors import OutOfHostMemory
 from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from hypermap.member import Member
 from hypermap.models import MLP, Logistic
@@ -139,7 +139,7 @@ class Native:
 
         Raises:
             ValueError: rows that are none of the data's, or another number of rates than of steps.
-            OutOfMemory: the buffers of a batch cannot be had.
+            OutOfHostMemory: the buffers of a batch cannot be had.
         """
         stack, count = rows.shape
         steps = -(-count // batch)
@@ -305,4 +305,4 @@ def _address(tensor: Tensor | None) -> int | None:
 def _checked(code: int, rows: int) -> None:
     """Turn the kernel's only failure into an error; it has then done nothing."""
     if code:
-        raise OutOfMemory(f"the buffers of the native kernel for {rows} rows do not fit into memory.")
+        raise OutOfHostMemory(f"the buffers of the native kernel for {rows} rows do not fit into memory.")

@@ -1,0 +1,108 @@
+"""A worker in a process of its own, so that somebody sees how it ends, and begins another in its place."""
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hypermap.errors import UserError
+from hypermap.search.attempts import note_death
+
+TOLD = 32_000  # bytes of an error that a pipe holds without a reader
+
+
+def supervised(work: Callable[[Callable[[], bool]], None], locks: Path, stop_file: Path) -> None:
+    """Do the work in a child of this process, and again in another where the child dies over a trial.
+
+    This process must not have computed anything with several threads before.
+
+    Args:
+        work: is given what says whether this process is gone, so that nobody waits for it.
+        locks: of the study's trials.
+        stop_file: says that all are to stop.
+
+    Raises:
+        UserError: the child died and had no trial; or what `work` raised.
+    """
+    with _stopping_others(stop_file):
+        while True:
+            pid, told = _begin(work)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            error = _read(told)
+            if error is not None:
+                raise error
+            if status == 0:
+                return
+            ended, had_a_trial = note_death(locks, pid, status)
+            if stop_file.exists():
+                return
+            if not had_a_trial:
+                raise UserError(f"A worker ended {ended} before it had a trial.")
+            print(f"A worker ended {ended}; another takes its place.", flush=True)
+
+
+def _begin(work: Callable[[Callable[[], bool]], None]) -> tuple[int, int]:
+    """Begin the child; return its process id, and where it tells what it raised."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    sys.stdout.flush(), sys.stderr.flush()
+    parent = os.getpid()
+    if pid := os.fork():
+        os.close(writing)
+        return pid, reading
+    status = 1
+    try:
+        faulthandler.disable()  # joblib's, which fills the terminal
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        work(lambda: os.getppid() != parent)
+        status = 0
+    except BaseException as error:
+        os.write(writing, _pickled(error))
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
+
+
+def _pickled(error: BaseException) -> bytes:
+    try:
+        told = pickle.dumps(error)
+        pickle.loads(told)  # noqa: S301  some can be written and not read
+    except Exception:
+        told = b""
+    if not told or len(told) > TOLD:
+        told = pickle.dumps(RuntimeError("".join(traceback.format_exception(error))[-TOLD // 8 :]))
+    return told
+
+
+def _read(told: int) -> BaseException | None:
+    """Return what the child raised: it is in the pipe by now."""
+    with os.fdopen(told, "rb", buffering=0) as file:
+        written: Any = file.read()
+    return pickle.loads(written) if written else None  # noqa: S301  our own child's
+
+
+@contextmanager
+def _stopping_others(stop_file: Path) -> Iterator[None]:
+    """Leave a Ctrl-C to the child, which gets it as well, and turn a request to end this process into the stop file."""
+
+    def ask(number: int, frame: Any) -> None:
+        with suppress(OSError):
+            stop_file.touch()
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, ask),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
