@@ -1,15 +1,23 @@
 """What the report says of other models: which of two is better, and by how much, on rows made so that one knows."""
 
+from dataclasses import replace
+
 import pytest
 
 from hypermap.report.beside import Beside, section, verdict
 
-ALL = {"accuracy": 0.8, "roc_auc": 0.85}
+ALL = {"accuracy": 0.8, "roc_auc": 0.85, "log_loss": 0.45, "calibration_error": 0.02}
 
 
-def other(name="gradient_boosting", accuracy=(0.0, -0.1, 0.1), roc_auc=None, validation=0.8):
+def other(name="gradient_boosting", accuracy=(0.0, -0.1, 0.1), roc_auc=None, log_loss=None, validation=0.8):
     """A model that the one in use is so much better than: the difference and the ends of its interval."""
-    differences = {"accuracy": accuracy, "roc_auc": roc_auc or accuracy}
+    value, low, high = accuracy
+    differences = {
+        "accuracy": accuracy,
+        "roc_auc": roc_auc or accuracy,
+        "log_loss": log_loss or (-value, -high, -low),  # of which less is better
+        "calibration_error": (0.0, -0.01, 0.01),
+    }
     return Beside(name, {"accuracy": validation}, ALL, dict.fromkeys(ALL, (0.7, 0.9)), differences)
 
 
@@ -52,6 +60,38 @@ def test_a_second_figure_is_told_where_it_says_otherwise():
     assert "Keep it." in verdict("classification", [other(accuracy=SAME, roc_auc=BETTER)], "95 %")
     assert "Keep it." in verdict("classification", [other(accuracy=BETTER, roc_auc=WORSE)], "95 %")
     assert "roc_auc" not in verdict("classification", [other(accuracy=SAME, roc_auc=SAME)], "95 %")
+
+
+def test_worse_probabilities_are_told_beside_equal_classes():
+    said = verdict("classification", [DUMMY, other(accuracy=SAME, log_loss=(0.2, 0.1, 0.3))], "95 %")
+    assert "By log_loss it is worse than it: log_loss +0.2000 (95 % interval +0.1000 to +0.3000)." in said
+    assert "Take that" in said
+    assert "probabilities" not in said  # they are better than the dummy's
+
+
+def test_probabilities_worse_than_the_class_shares_are_told_though_the_classes_are_better():
+    """As wine quality has it without a temperature: accuracy 0.62 and log loss 1.59, where the dummy has 1.27."""
+    dummy = other("dummy", (0.2, 0.1, 0.3), log_loss=(0.32, 0.2, 0.4), validation=0.4)
+    said = verdict("classification", [dummy, other(accuracy=BETTER)], "95 %")
+    assert (
+        "The probabilities are worse than the class shares, which `dummy` gives: log_loss +0.3200 (95 % interval "
+        "+0.2000 to +0.4000)." in said
+    )
+    alone = verdict("classification", [dummy], "95 %")
+    assert "By log_loss it is worse than it" in alone
+    assert "trainer.monitor=loss" in alone
+
+
+def test_the_probabilities_have_a_table_of_their_own():
+    others = [other("linear", WORSE), other("random_forest", SAME)]
+    others[0] = replace(others[0], test={**ALL, "log_loss": 0.5})
+    _, table, *_ = section("mlp", "classification", ALL, {"log_loss": (0.4, 0.5)}, others, "95 %")
+    lines = table.splitlines()
+    level = "95 % interval"
+    assert lines[0] == f"| model | test log_loss | {level} | difference | {level} | test calibration_error | {level} |"
+    assert lines[2] == "| **mlp** (this run) | 0.4500 | 0.4000 – 0.5000 |  |  | 0.0200 |  |"
+    assert [line.split(" | ")[0] for line in lines[3:]] == ["| random_forest", "| linear"]
+    assert "| -0.0100 | -0.0300 to +0.0100 | 0.0200 |" in lines[3]
 
 
 def test_less_of_an_error_is_better():

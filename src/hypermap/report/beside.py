@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from hypermap.metrics import higher_is_better
 from hypermap.report import wording
 
-COMPARED = {"classification": ("accuracy", "roc_auc"), "regression": ("r2", "mae")}
-"""What a verdict goes by, and a second figure, which is told where it says otherwise."""
+COMPARED = {"classification": ("accuracy", "roc_auc", "log_loss"), "regression": ("r2", "mae")}
+"""What a verdict goes by, and further figures, which are told where they say otherwise."""
+
+PROBABILITIES = ("log_loss", "calibration_error")
+"""What the predicted probabilities are worth: the proper score that a verdict knows, and a part of it."""
 
 IDLE = "dummy"
 """The model that ignores its inputs: a floor, and nobody's choice."""
@@ -53,7 +56,10 @@ def section(
     The order names an `experiment`, or none; one that it names holds its model fast.
     """
     said = verdict(task, others, level, "-S experiment=null " if experiment else "")
-    return [_table(model, task, test, intervals, others, level), said, NOTE]
+    tables = [_table(model, task, test, intervals, others, level)]
+    if task == "classification":
+        tables.append(_probabilities(model, test, intervals, others, level))
+    return [*tables, said, NOTE]
 
 
 def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str = "") -> str:
@@ -61,22 +67,31 @@ def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str =
 
     `first_of_all` is what a command that takes another model has to say before that.
     """
-    first, second = COMPARED[task]
+    first, *further = COMPARED[task]
     known = [other for other in others if first in other.differences]
     if not known:
         return f"{first} does not exist for these test rows: nothing can be said."
     best = max(known, key=lambda other: (other.name != IDLE, other.validation.get(first, float("-inf"))))
     said, stands = [_stands(best, first, level)], best.says(first)
-    if second in best.differences and best.says(second) != stands:
-        said.append(f"By {second} it {_verb(best.says(second))} it: {_difference(best, second, level)}.")
-        stands = stands or best.says(second)
+    for name in further:
+        if name in best.differences and best.says(name) != best.says(first):
+            said.append(f"By {name} it {_verb(best.says(name))} it: {_difference(best, name, level)}.")
+            stands = stands or best.says(name)
     said.append(_advice(best.name, stands, first_of_all))
-    floor = next((other for other in known if other.name == IDLE and other is not best), None)
-    if floor is not None and floor.says(first) < 1:
+    floor = next((other for other in known if other.name == IDLE), None)
+    if floor is not None and floor is not best and floor.says(first) < 1:
         even = "Nor can it be told apart from" if floor.says(first) == 0 else "It is worse even than"
         said.append(
             f"{even} `{IDLE}`, which does not look at the inputs: {_difference(floor, first, level)}. The test rows "
             "are too few to tell, or the inputs say little of the target."
+        )
+    loss = PROBABILITIES[0]
+    if floor is not None and loss in floor.differences and floor.says(loss) < 1:
+        worse = "no better than" if floor.says(loss) == 0 else "worse than"
+        said.append(
+            f"The probabilities are {worse} the class shares, which `{IDLE}` gives: "
+            f"{_difference(floor, loss, level)}. Use the predicted classes alone; of a network, `trainer.monitor=loss` "
+            "keeps the epoch with the best probabilities."
         )
     return " ".join(said)
 
@@ -115,13 +130,30 @@ def _table(
     others: Sequence[Beside],
     level: str,
 ) -> str:
-    first, second = COMPARED[task]
+    first, second, *_ = COMPARED[task]
     header = ("model", f"test {first}", f"{level} interval", "difference", f"{level} interval", f"test {second}")
     lines = [(f"**{model}** (this run)", *_figures(first, test, intervals), "", "", _figure(second, test))]
     for other in sorted(others, key=lambda other: -other.test.get(first, float("-inf"))):
-        difference = other.differences.get(first)
-        told = ("", "") if difference is None else _told(first, difference)
-        lines.append((other.name, *_figures(first, other.test, other.intervals), *told, _figure(second, other.test)))
+        own = _figures(first, other.test, other.intervals)
+        lines.append((other.name, *own, *_told(first, other), _figure(second, other.test)))
+    return wording.table(header, lines)
+
+
+def _probabilities(
+    model: str,
+    test: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    others: Sequence[Beside],
+    level: str,
+) -> str:
+    """What the probabilities are worth, the best log loss first among the others."""
+    loss, error = PROBABILITIES
+    interval = f"{level} interval"
+    header = ("model", f"test {loss}", interval, "difference", interval, f"test {error}", interval)
+    lines = [(f"**{model}** (this run)", *_figures(loss, test, intervals), "", "", *_figures(error, test, intervals))]
+    for other in sorted(others, key=lambda other: other.test.get(loss, float("inf"))):
+        of_loss, of_error = (_figures(name, other.test, other.intervals) for name in PROBABILITIES)
+        lines.append((other.name, *of_loss, *_told(loss, other), *of_error))
     return wording.table(header, lines)
 
 
@@ -133,8 +165,11 @@ def _figure(name: str, figures: Mapping[str, float]) -> str:
     return wording.metric(name, figures[name]) if name in figures else ""
 
 
-def _told(name: str, difference: tuple[float, float, float]) -> tuple[str, str]:
-    value, *bounds = difference
+def _told(name: str, other: Beside) -> tuple[str, str]:
+    """The difference from another model, and its interval; nothing where the figure does not exist."""
+    if name not in other.differences:
+        return "", ""
+    value, *bounds = other.differences[name]
     return _signed(name, value), " to ".join(_signed(name, bound) for bound in bounds)
 
 
