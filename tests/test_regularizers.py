@@ -2,13 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from hypermap.flat import FlatParameters
-from hypermap.regularizers import Regularizer, best_epoch
+from hypermap.regularizers import ALIKE, Regularizer, best_epoch, kept_epochs
 
 
 def network():
@@ -96,3 +97,21 @@ def test_the_best_epoch_is_the_first_of_the_highest():
     for length in (1, 2, 3, 4):
         for scores in itertools.product([(0.1, -1.0), (0.1, -2.0), (0.2, -3.0)], repeat=length):
             assert best_epoch(scores) == scores.index(max(scores)) + 1
+
+
+def test_whatever_comes_the_epoch_to_keep_is_among_those_that_were_held():
+    draw = np.random.default_rng(0)
+    for rows in (5, 150, 4000):
+        for _ in range(100):
+            accuracies = (draw.integers(rows // 2, rows + 1, 30) / rows).tolist()
+            losses = draw.random(30).round(1).tolist()  # some are equal
+            held = {0}
+            for epochs in range(1, 31):
+                chosen = kept_epochs(accuracies[:epochs], losses[:epochs], rows)
+                best = max(accuracies[:epochs])
+                share = min(max(best, 0.5 / rows), 1 - 0.5 / rows)
+                least = best - ALIKE * np.sqrt(share * (1 - share) / rows)
+                alike = [k for k in range(epochs) if accuracies[k] >= least]
+                assert chosen[0] == min(alike, key=lambda k: losses[k]) + 1
+                assert set(chosen) <= held | {epochs}
+                held = set(chosen)

@@ -249,7 +249,14 @@ def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
     for name in run.test:
         assert f"| `{name}`" in text
     assert "| optimizer | adam | `lr` 0.003, `betas` [0.9, 0.999], `nesterov` false |" in text
-    assert "Seed 7; 9,610 weights; 12 epochs trained, epoch 6 kept, the best by validation accuracy" in text
+    best = max(run.history, key=lambda row: row["validation_score"])
+    assert (
+        "Seed 7; 9,610 weights; 12 epochs trained, epoch 6 kept, the one of the lowest validation loss among those "
+        f"whose accuracy cannot be told apart from the best, {best['validation_score']:.4f} in epoch {best['epoch']}. "
+        in text
+    )
+    itself = written(tmp_path, replace(run, kept_epoch=best["epoch"]))["report.md"].decode()
+    assert f"epoch {best['epoch']} kept, the best by validation accuracy. " in itself
     assert "1,149 training, 288 validation and 60 test rows of 1 x 8 x 8 pixels, 4 classes" in text
     assert "`0123456789ab`" in text
     assert "dvc repro" in text

@@ -114,7 +114,8 @@ def build(
     )
     random = torch.Generator()
     random.set_state(torch.get_rng_state())
-    return Member(parts, Settings(**{"epochs": 2, "batch_size": 32, **settings}), task, seed, CPU, random, state)
+    chosen = Settings(**{"epochs": 2, "batch_size": 32, **settings})
+    return Member(parts, chosen, task, seed, CPU, random, state, validation_rows=100)
 
 
 def heard(told):

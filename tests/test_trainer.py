@@ -97,7 +97,8 @@ def trainer(
         regularizer or Regularizer(),
         augment or Augment(),
     )
-    return Alone(parts, Settings(**{"epochs": 3, "batch_size": 32, **settings}), task, seed, device)
+    chosen = Settings(**{"epochs": 3, "batch_size": 32, **settings})
+    return Alone(parts, chosen, task, seed, device, validation_rows=150)
 
 
 class Alone(Member):
@@ -420,6 +421,21 @@ def test_the_epoch_kept(monkeypatch, monitor, scores, losses, kept):
     assert scripted(monkeypatch, scores, losses, monitor=monitor).kept_epoch == kept
 
 
+@pytest.mark.parametrize(
+    ("scores", "losses", "kept"),
+    [
+        # Of 150 rows 120 right: a quarter of sqrt(0.8 * 0.2 / 150) is 0.0082, or 1.2 rows.
+        ([118 / 150, 119 / 150, 120 / 150, 119 / 150], [1.0, 0.7, 0.9, 0.8], 2),
+        ([118 / 150, 119 / 150, 120 / 150, 119 / 150], [0.1, 0.9, 0.7, 0.8], 3),  # two rows fewer can be told apart
+        ([119 / 150, 120 / 150, 121 / 150, 100 / 150], [0.5, 0.6, 0.9, 0.1], 2),  # the first was kept until the third
+        ([119 / 150, 119 / 150, 120 / 150], [0.5, 0.5, 0.6], 1),  # equal losses: the first
+        ([1.0, 149 / 150, 1.0], [0.3, 0.1, 0.2], 3),  # no mistake: less than a row is left
+    ],
+)
+def test_of_epochs_whose_accuracy_cannot_be_told_apart_the_one_of_the_lowest_loss(monkeypatch, scores, losses, kept):
+    assert scripted(monkeypatch, scores, losses).kept_epoch == kept
+
+
 def test_the_epoch_kept_by_r2(monkeypatch):
     train, validation = diabetes()
     made = trainer(Logistic((10,), 1), loss=MeanSquaredError(), task="regression", monitor="r2")
@@ -495,10 +511,11 @@ def everything(optimizer, device=CPU):
 @pytest.mark.parametrize("where", ["save", "write_json"])
 def test_a_run_goes_on_to_the_numbers_of_one_without_a_stop(name, where, epoch, tmp_path, monkeypatch):
     expected = outcome(everything(choice(name)))
-    history, _, kept, stopped_early = expected
+    history, *_, stopped_early = expected
     assert len({row["learning_rate"] for row in history}) > 2  # the plateau was at work
     assert stopped_early
-    assert len(history) == kept + 3  # and so was early stopping
+    best = max(history, key=lambda row: (row["validation_score"], -row["validation_loss"]))
+    assert len(history) == best["epoch"] + 3  # and so was early stopping
     count = epoch if epoch > 0 else len(history)
     with monkeypatch.context() as patch:
         stop_at(patch, where, count)

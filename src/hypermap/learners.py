@@ -112,7 +112,10 @@ class Networks:
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, making the weights draws nothing
-        return Member(parts, self.settings, manifest["task"], seed, self.device, random, state)
+        rows_held = len(sets.validation.targets)
+        return Member(
+            parts, self.settings, manifest["task"], seed, self.device, random, state, validation_rows=rows_held
+        )
 
     def kind(self, rows: Rows | None = None) -> str:
         """What this has in common with those that it may be stacked with.

@@ -14,7 +14,7 @@ from hypermap.errors import Diverged, UserError
 from hypermap.flat import FlatParameters
 from hypermap.models.layers import Dropout
 from hypermap.parts import Parts
-from hypermap.regularizers import best_epoch
+from hypermap.regularizers import best_epoch, kept_epochs
 
 Report = Callable[[int, float], None]
 """Told a step, from 1, and the value that the monitored figure has there; may raise `Pruned` or `Interrupted`."""
@@ -30,7 +30,8 @@ class Settings:
     """How long, in what portions and where a network is trained.
 
     Attributes:
-        monitor: what the best epoch is picked by: ``accuracy``, ``r2`` or ``loss``, all of validation.
+        monitor: what the best epoch is picked by: ``accuracy``, ``r2`` or ``loss``, all of validation; among epochs
+            whose accuracy cannot be told apart from the best, the loss decides which is kept (`kept_epochs`).
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
         threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
@@ -69,12 +70,12 @@ class Progress:
 
     history: list[Row] = field(default_factory=list)
     schedule: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)  # the model's state after its best epoch
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # the model's after epochs that may be kept
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the best epoch's weights by name, and one row of history an epoch."""
+    """The outcome: the kept epoch's weights by name, and one row of history an epoch."""
 
     weights: dict[str, Tensor]
     history: list[Row]
@@ -94,6 +95,7 @@ class Member:
         random: what its `Dropout` layers draw from, on `device`; None for torch's global generator. The caller has
             seeded it, and drawn the network's weights from it or its like.
         state: the folder in which an interrupted run left its state and this one leaves its own; None for none.
+        validation_rows: how many rows its validation figures are of.
 
     Attributes:
         random: as given, or the global generator.
@@ -108,12 +110,15 @@ class Member:
         device: torch.device,
         random: torch.Generator | None = None,
         state: Path | None = None,
+        *,
+        validation_rows: int,
     ) -> None:
         self.parts = parts
         self.settings = settings
         self.task = task
         self.device = device
         self.folder = state
+        self.validation_rows = validation_rows
         self.weights = FlatParameters(parts.model)
         self.optimizer = parts.make_optimizer([self.weights.vector])
         self.base_rate = float(self.optimizer.param_groups[0]["lr"])
@@ -135,12 +140,12 @@ class Member:
 
     @property
     def ended(self) -> bool:
-        """Whether the epochs or the patience are used up."""
-        return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.kept_epoch)
+        """Whether the epochs are used up, or the patience: so many since the best one, whichever is kept."""
+        return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.best_epoch)
 
     @property
-    def kept_epoch(self) -> int:
-        """The best epoch so far, from 1 (0 before the first). Between equal scores the lower loss decides."""
+    def best_epoch(self) -> int:
+        """The epoch of the best monitored figure so far, from 1 (0 before the first); of equals the lower loss's."""
         by_loss = self.settings.monitored(self.task) == "loss"
         scores = [
             (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
@@ -149,10 +154,24 @@ class Member:
         return best_epoch(scores) if scores else 0
 
     @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept, from 1 (0 before the first)."""
+        return self._kept_epochs()[0] if self.progress.history else 0
+
+    def _kept_epochs(self) -> list[int]:
+        """The epoch to keep, and those that may come to be kept: see `kept_epochs`."""
+        if self.settings.monitored(self.task) != "accuracy":  # a loss or an R² has no ties to speak of
+            return [self.best_epoch]
+        history = self.progress.history
+        accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))
+        return kept_epochs(accuracies, losses, self.validation_rows)
+
+    @property
     def trained(self) -> Trained:
         """What has come of it so far."""
         progress = self.progress
-        return Trained(progress.best, progress.history, self.kept_epoch, self.epochs < self.settings.epochs)
+        kept = self.kept_epoch
+        return Trained(progress.states[kept], progress.history, kept, self.epochs < self.settings.epochs)
 
     def monitored(self, row: Row) -> float:
         """The figure of a row that the best epoch is picked by."""
@@ -170,12 +189,15 @@ class Member:
         return [rate * multiplier for rate in self.planned_rates[self.epochs * steps : (self.epochs + 1) * steps]]
 
     def note(self, row: Row) -> None:
-        """Enter an epoch: its row, what the schedule makes of it, and its weights if they are the best so far."""
+        """Enter an epoch: its row, what the schedule makes of it, and its weights if they may be the ones to keep."""
         progress = self.progress
         progress.history.append(row)
         progress.schedule = self.parts.schedule.observe(progress.schedule, row["validation_loss"])
-        if self.kept_epoch == len(progress.history):
-            progress.best = {name: tensor.detach().clone() for name, tensor in self.parts.model.state_dict().items()}
+        kept = self._kept_epochs()
+        progress.states = {epoch: state for epoch, state in progress.states.items() if epoch in kept}
+        if self.epochs in kept:
+            own = {name: tensor.detach().clone() for name, tensor in self.parts.model.state_dict().items()}
+            progress.states[self.epochs] = own
 
     def diverged(self, where: str, loss: float) -> Diverged:
         """What to say, and to advise, when a loss is not finite."""
@@ -204,7 +226,8 @@ class Member:
     def state(self) -> Checkpoint:
         """All that is needed to go on to the same numbers as without a stop."""
         tensors = {f"model/{name}": tensor for name, tensor in self.parts.model.state_dict().items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in self.progress.best.items()}
+        for epoch, state in self.progress.states.items():
+            tensors |= {f"after/{epoch}/{name}": tensor for name, tensor in state.items()}
         optimizer = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"optimizer/{key}": value for key, value in optimizer.items() if isinstance(value, Tensor)}
         tensors |= {"random/order": self.order.get_state(), "random/noise": self.noise.get_state()}
@@ -227,8 +250,11 @@ class Member:
         self.random.set_state(random[self.random.device.type])
         if self.device.type != "cpu":
             torch.set_rng_state(random["cpu"])
-        best = {name: tensor.to(self.device) for name, tensor in state.part("best").items()}
-        self.progress = Progress(state.record["history"], state.record["schedule"], best)
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.part("after").items():
+            epoch, _, own = name.partition("/")
+            states.setdefault(int(epoch), {})[own] = tensor.to(self.device)
+        self.progress = Progress(state.record["history"], state.record["schedule"], states)
 
 
 def _global_generator(device: torch.device) -> torch.Generator:

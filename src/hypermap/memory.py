@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from hypermap import host_memory
 
 SHARE = 0.5  # of the free memory for a stack: the rest is for whatever else runs, and for an estimate's error
-VECTORS = 8  # as long as the weights: they, the best ones, gradients, an optimizer's moments, and what is in passing
+VECTORS = 9  # as long as the weights: they, those of epochs to keep, gradients, moments, and what is in passing
 PASSES = 3  # of a network's activations: forward, backward, and what an operation holds in passing
 
 

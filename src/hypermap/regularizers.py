@@ -1,5 +1,6 @@
-"""Penalties on the weights, a limit on the gradient, and when to stop."""
+"""Penalties on the weights, a limit on the gradient, when to stop, and which epoch to keep."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hypermap.flat import FlatParameters
+
+ALIKE = 0.25
+"""Standard errors of the best accuracy within which another epoch's cannot be told apart from it. Two epochs of one
+training err on mostly the same rows, so their difference has a smaller error than either accuracy by itself."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,23 @@ class Regularizer:
 def best_epoch(scores: Sequence[tuple[float, ...]]) -> int:
     """The first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
     return max(range(len(scores)), key=scores.__getitem__) + 1
+
+
+def kept_epochs(accuracies: Sequence[float], losses: Sequence[float], rows: int) -> list[int]:
+    """Return the epoch to keep, counted from 1, and after it those that may come to be kept as training goes on.
+
+    Of the epochs whose accuracy on so many validation rows cannot be told apart from the best one's (`ALIKE`), the one
+    with the lowest loss is kept, the first of equals: an accuracy of a few rows more is luck, and a loss says whether
+    the probabilities are worth something. A higher accuracy later on leaves fewer epochs to choose from, among which
+    those with a higher accuracy and a higher loss stay.
+    """
+    best = max(accuracies)
+    share = min(max(best, 0.5 / rows), 1 - 0.5 / rows)  # else none or all of the rows would be right for certain
+    least = best - ALIKE * math.sqrt(share * (1 - share) / rows)
+    alike = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= least]
+    kept, above = [], -math.inf
+    for epoch in sorted(alike, key=lambda epoch: (losses[epoch], epoch)):
+        if accuracies[epoch] > above:
+            kept.append(epoch + 1)
+            above = accuracies[epoch]
+    return kept

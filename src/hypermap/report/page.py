@@ -370,5 +370,16 @@ def _run_paragraph(run: Run) -> str:
     weights = "" if run.parameters is None else f"{run.parameters:,} weights; "
     return (
         f"Seed {run.config['seed']}; {weights}{len(run.history)} epochs trained{early}, epoch "
-        f"{run.kept_epoch} kept, the best by validation {run.monitor}. Environment: {environment}."
+        f"{run.kept_epoch} kept, {_kept_for(run)}. Environment: {environment}."
+    )
+
+
+def _kept_for(run: Run) -> str:
+    """Why the kept epoch is kept."""
+    best = max(run.history, key=lambda row: row["validation_score"])
+    if run.monitor != "accuracy" or run.history[run.kept_epoch - 1]["validation_score"] == best["validation_score"]:
+        return f"the best by validation {run.monitor}"
+    return (
+        f"the one of the lowest validation loss among those whose accuracy cannot be told apart from the best, "
+        f"{best['validation_score']:.4f} in epoch {best['epoch']}"
     )
