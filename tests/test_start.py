@@ -297,7 +297,7 @@ def scored(source):
 
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
 def test_what_every_trial_of_a_study_came_to_is_known_higher_being_better(studies, direction, sign):
-    told = [(0.01, [0.5, 0.9, 0.8]), (0.02, [0.7, 0.6, 0.6]), (0.03, [0.4])]
+    told = [(0.01, [0.5, 0.9, 0.8]), (0.02, [0.71, 0.6, 0.7]), (0.03, [0.3, 0.4])]  # of the second, epoch 3 is kept
     told = [(rate, [sign * value for value in reports]) for rate, reports in told]
     values = [sign * 0.9, sign * 0.7, None]
     trials = [(lr(rate)[0], value, reports) for (rate, reports), value in zip(told, values, strict=True)]

@@ -150,13 +150,18 @@ def _reports(trial: FrozenTrial, sign: float) -> list[float]:
 
 
 def _reading(complete: Sequence[FrozenTrial], sign: float) -> Callable[[list[float]], float] | None:
-    """Return how a value follows from reports; None where it does not, as they are of another figure."""
-    readings: tuple[Callable[[list[float]], float], ...] = (max, statistics.fmean)
-    pairs = [(sign * trial.values[0], _reports(trial, sign)) for trial in complete if math.isfinite(trial.values[0])]
-    known = [(value, reports) for value, reports in pairs if reports]
-    for reading in readings if known else ():
-        if all(math.isclose(value, reading(reports), rel_tol=1e-6) for value, reports in known):
-            return reading
+    """Return what reports come to: the best of those of epochs, of which the value is one, or the mean of folds.
+
+    None where neither holds for the complete trials: then they are of another figure than the objective.
+    """
+    pairs = [(sign * trial.values[0], _reports(trial, sign)) for trial in complete]
+    known = [(value, reports) for value, reports in pairs if reports and math.isfinite(value)]
+    if not known:
+        return None
+    if all(any(math.isclose(value, report, rel_tol=1e-6) for report in reports) for value, reports in known):
+        return max
+    if all(math.isclose(value, statistics.fmean(reports), rel_tol=1e-6) for value, reports in known):
+        return statistics.fmean
     return None
 
 
