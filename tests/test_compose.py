@@ -363,6 +363,18 @@ def test_a_choice_that_is_no_mapping(menu, text):
         compose(["model=mine"])
 
 
+def test_what_a_choice_leaves_to_the_command_line(menu):
+    (menu / "data" / "mine.yaml").write_text("_target_: my_reader.read\npath: ???\nhow: fast\n")
+    for path in ("scans", 3):
+        assert compose(["data=mine", f"data.path={path}"])["data"]["path"] == path
+    with pytest.raises(UserError, match=r"data\.path is \?\?\?, which somebody has to set: data\.path=VALUE"):
+        compose(["data=mine"])
+    with pytest.raises(UserError, match=r"data=mine has no key 'paht' \(did you mean 'path'\?\)"):
+        compose(["data=mine", "data.paht=scans"])
+    with pytest.raises(UserError, match=r"data\.how is 3; it must be a word"):
+        compose(["data=mine", "data.path=scans", "data.how=3"])
+
+
 def test_an_added_key_is_the_persons_own_affair():
     assert compose(["+optimizer.amsgrad=true"])["optimizer"]["amsgrad"] is True
 

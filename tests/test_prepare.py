@@ -505,3 +505,42 @@ def test_real_mnist_is_prepared(tmp_path):
     assert manifest["input_mean"] == pytest.approx([0.1307], abs=5e-4)  # the figures everyone knows: 0.1307, 0.3081
     assert manifest["input_std"] == pytest.approx([0.3081], abs=5e-4)
     assert REAL not in json.dumps(manifest)
+
+
+OWN = """
+from pathlib import Path
+import numpy as np
+from hypermap.data.sources import Raw
+
+def pictures(path: str) -> Raw:
+    files = sorted(Path(path).glob("*/*.npy"))
+    classes = sorted({file.parent.name for file in files})
+    return Raw.of(np.stack([np.load(file) for file in files]), [classes.index(f.parent.name) for f in files], classes)
+"""
+
+
+def test_a_reader_of_ones_own_is_asked_again_when_its_folder_or_its_code_changes(tmp_path, monkeypatch):
+    module = tmp_path / "own_reader.py"
+    module.write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    for k in range(20):
+        path = tmp_path / "scans" / "ab"[k % 2] / f"{k}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.full((1, 2, 2), k, np.float32))
+    settings = {"_target_": "own_reader.pictures", "path": str(tmp_path / "scans"), "test": 0.2}
+
+    def folder():
+        return prepare.find_or_prepare(settings, [], tmp_path / "cache")
+
+    first = folder()
+    assert folder() == first
+    assert prepare.read_manifest(first)["classes"] == ["a", "b"]
+    np.save(tmp_path / "scans" / "a" / "20.npy", np.zeros((1, 2, 2), np.float32))
+    more = folder()
+    assert sum(prepare.read_manifest(more)["rows"].values()) == 21
+    (tmp_path / "scans" / "a" / "20.npy").rename(tmp_path / "scans" / "b" / "20.npy")  # the same content elsewhere
+    assert folder() not in (first, more)
+    (tmp_path / "scans" / "b" / "20.npy").unlink()
+    assert folder() == first
+    module.write_text(OWN + "# changed\n")
+    assert folder() != first

@@ -31,7 +31,7 @@ def read(tmp_path: Path) -> Callable[..., Raw]:
 
 def pasted(text: object, key: str) -> Any:
     """The value of a key of `data` after the word for it that stands in a text was pasted into a command."""
-    (word,) = {word.rstrip(".;,") for word in re.findall(rf"'?data\.{key}=.*", str(text))} or {""}
+    (word,) = {word.rstrip(" .;,") for word in re.findall(rf"'?data\.{key}=.*", str(text))} or {""}
     first, *_ = shlex.split(word)
     return compose(["data=table", "data.path=x.csv", "data.target=y", first])["data"][key]
 
@@ -107,3 +107,30 @@ def test_names_and_places_together_name_a_prepared_table(tmp_path: Path) -> None
     settings = {"_target_": "hypermap.tables.source.table", "path": str(tmp_path / "my.csv"), "target": "y"}
     both = [{1: "number", "zip": "category"}, {"zip": "category", 1: "number"}]
     assert len({settings_fingerprint({**settings, "kinds": kinds}) for kinds in both}) == 1
+
+
+LETTERS = {
+    "id": [*range(60)],
+    "user": [f"u{k % 55:02d}" for k in range(60)],
+    "letter": [f"customer {k} wrote us about {k * k % 17} things" for k in range(60)],
+    "none": [None] * 60,
+}
+
+
+def test_what_can_be_done_for_a_column_that_nothing_is_learned_from(read: Callable[..., Raw]) -> None:
+    (note,) = read(columns(**LETTERS)).notes
+    assert pasted(note.replace("Free text", "\nFree text"), "kinds") == [["id", "number"]]
+    assert "turn 'letter' into columns of numbers" in note
+    assert "category" not in note
+    assert pasted(note.replace(" keeps them", "\nkeeps them"), "group") == "user"
+    (note,) = read(columns(none=LETTERS["none"])).notes
+    assert note == "Nothing is learned from 'none' (it has no values)."  # for which nothing can be done
+
+
+def test_a_category_of_which_each_row_has_its_own_is_told(read: Callable[..., Raw]) -> None:
+    asked = {"letter": "category", "zip": "category"}
+    (note,) = read(columns(letter=LETTERS["letter"], zip=[k % 9 for k in range(60)]), kinds=asked).notes
+    assert note.startswith(
+        "Column 'letter' is taken for a category, as data.kinds says; it has 60 different values in 60"
+    )
+    assert "Free text has to become columns of numbers first" in note

@@ -26,7 +26,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quoted
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from hypermap.build import LABELS
@@ -81,13 +81,14 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
     try:
         configuration = _compose(config_name, overrides)
     except UserError as error:  # perhaps over a key, of which the chosen groups can tell more
-        configuration = _compose(config_name, [str(o.input_line) for o in parsed if o.key_or_group in groups()])
+        words = [str(o.input_line) for o in parsed if o.key_or_group in groups()]
+        configuration = _compose(config_name, words, whole=False)
         refused = error
     if order is not None:
         check_experiment(order, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
         raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
-    menu = _compose("config", [f"{group}={configuration[group]['name']}" for group in TUNED])
+    menu = _compose("config", [f"{group}={configuration[group]['name']}" for group in TUNED], whole=False)
     _check_overrides(parsed, menu)
     if refused is not None:
         raise refused
@@ -96,15 +97,18 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
     return configuration
 
 
-def resolve(config: DictConfig, choices: Mapping[str, str | None], *, resolved: bool = True) -> Configuration:
+def resolve(
+    config: DictConfig, choices: Mapping[str, str | None], *, resolved: bool = True, whole: bool = True
+) -> Configuration:
     """Hydra's configuration as a plain dictionary, each group with the ``name`` of its choice.
 
-    Not `resolved`, values that refer to others stay as they are written.
+    Not `resolved`, values that refer to others stay as they are written; not `whole`, those that nobody gave yet,
+    ``???``, too.
     """
     ours = config
     if "hydra" in config:  # as it is not in a trial's, of which there are many: to copy takes longer than all else
         ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain = OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=True)
+    plain = OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=whole)
     assert isinstance(plain, dict)
     for key in SEARCHES:
         plain.pop(key, None)
@@ -125,7 +129,8 @@ def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Conf
     Raises:
         UserError: the menu has no such choice, or its file is damaged.
     """
-    return _compose("config", [override] if isinstance(override, str) else override, folder, resolved=False)
+    words = [override] if isinstance(override, str) else override
+    return _compose("config", words, folder, resolved=False, whole=False)
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
@@ -336,12 +341,17 @@ def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | No
 
 
 def _compose(
-    config_name: str, overrides: Sequence[str], folder: Path | None = None, *, resolved: bool = True
+    config_name: str,
+    overrides: Sequence[str],
+    folder: Path | None = None,
+    *,
+    resolved: bool = True,
+    whole: bool = True,
 ) -> Configuration:
     GlobalHydra.instance().clear()
     with _told(), hydra.initialize_config_dir(str(folder or MENU)):
         composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
-        return resolve(composed, composed.hydra.runtime.choices, resolved=resolved)
+        return resolve(composed, composed.hydra.runtime.choices, resolved=resolved, whole=whole)
 
 
 @contextmanager
@@ -484,6 +494,8 @@ def _first_paragraph(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group} has no choice {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
     told = str(error).strip().split("\n\n")[0]
     if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", told)) is not None:
         return f"No key {key[1]!r}{near(key[1], _hydra_keys(key[1].rpartition('.')[0]))}."

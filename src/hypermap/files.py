@@ -170,6 +170,18 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def checksum_of(paths: Iterable[Path]) -> str:
+    """The SHA-256 of what these files hold, and of the names and contents of all files in folders among them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in below:
+            with file.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            digest.update(f"{file.relative_to(path)}\0{found}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 @cache
 def fingerprint_of_code(folder: Path, *others: Path) -> str:
     """The SHA-256 of the code below a folder, Python's and C++, and of others: as it was at the first call."""

@@ -237,10 +237,12 @@ def validate(configuration: Mapping[str, Any]) -> None:
 def check_kind(key: str, value: Any, default: Any) -> None:
     """Refuse a value of another type than its default's; whole numbers pass for numbers, null for anything.
 
+    A default of ``???``, which somebody has to set, says nothing of the type.
+
     Raises:
         UserError: names the value and the kind that is needed.
     """
-    if value is None or default is None:
+    if value is None or default in (None, "???"):
         return
     if not isinstance(value, _accepted(default)) or isinstance(value, bool) != isinstance(default, bool):
         raise UserError(f"{key} is {value!r}; it must be {_kind(default)}, such as {default!r}.")

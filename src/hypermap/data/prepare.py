@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not 
 
 Reader = Callable[..., Raw]
 
+WRITTEN = ("data", "models", "outputs", "multirun", "reports", "studies")  # no data set is a folder of these as a whole
+
 OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
 """Keys of a data group that only a table with a schema has."""
 
@@ -126,7 +128,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def file_checksum(settings: Mapping[str, Any]) -> str | None:
-    """What tells whether a table's files have changed; None for readers whose files have published checksums.
+    """What tells whether a reader's files have changed; None for those whose files have published checksums.
 
     Raises:
         UserError: a file is missing.
@@ -224,7 +226,7 @@ class _Wanted:
         named = {key: value for key, value in self.arguments.items() if key != "root"}
         dotted = f"{self.reader.__module__}.{self.reader.__qualname__}"
         of_table = {"preparing": self.preparing, "files": self.checksum}
-        if self.checksum is not None:  # a table, whose preparation is scikit-learn's to the last digit
+        if self.checksum is not None:  # perhaps a table, whose preparation is scikit-learn's to the last digit
             of_table["scikit-learn"] = metadata.version("scikit-learn")
         return {"format": FORMAT, "reader": dotted, **asdict(self.choice), "arguments": named, **of_table}
 
@@ -235,14 +237,26 @@ class _Wanted:
 
     def _checksum_now(self) -> str | None:
         fingerprint = getattr(inspect.getmodule(self.reader), "fingerprint", None)
-        return None if fingerprint is None else str(fingerprint(self.arguments))
+        if fingerprint is not None:
+            return str(fingerprint(self.arguments))
+        if self.reader.__module__.startswith("hypermap."):  # whose files have published checksums
+            return None
+        code = inspect.getsourcefile(inspect.unwrap(self.reader))
+        return files.checksum_of([*self.paths, *([Path(code)] if code else [])])
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders that the arguments name, but for those that are written to here."""
+        given = [value for one in self.arguments.values() for value in (one if isinstance(one, list) else [one])]
+        words = [value for value in given if isinstance(value, str) and value not in ("", *WRITTEN)]
+        return [path for word in words if (path := Path(word).expanduser()).exists()]
 
     @property
     def names(self) -> str:
         """The reader's files, as a message calls them."""
         given = [self.arguments.get(key) or [] for key in ("path", "test_path")]
         paths = [path for one in given for path in ([one] if isinstance(one, str) else one)]
-        return ", ".join(paths) or f"What {self.reader.__name__} reads"
+        return ", ".join(paths or map(str, self.paths)) or f"What {self.reader.__name__} reads"
 
     def read(self) -> Raw:
         """The raw arrays, of files that have the checksum."""

@@ -1,7 +1,8 @@
 """Readers of raw data sets: each returns whole arrays as they were published, neither split nor scaled.
 
 A reader of one's own is any function that returns a `Raw` (see `Raw.of`); a choice file names it by its dotted
-path. Where its module has a function ``fingerprint(arguments) -> str``, data is prepared anew when that changes.
+path. Data is prepared anew when its code changes, or the files and folders that its arguments name. Where it reads
+others, its module has a function ``fingerprint(arguments) -> str``, which then speaks for all of them.
 """
 
 import gzip
