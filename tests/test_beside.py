@@ -131,3 +131,10 @@ def test_the_table_has_this_run_first_and_then_the_best():
     assert lines[2] == "| **mlp** (this run) | 0.8000 | 0.7000 – 0.9000 |  |  | 0.8500 |"
     assert "| gradient_boosting | 0.8000 | 0.7000 – 0.9000 | +0.0300 | +0.0100 to +0.0500 | 0.8500 |" in lines
     assert lines[1].count("---:") == 5
+
+
+@pytest.mark.parametrize(("low", "advice"), [(0.0003, "Either will do"), (0.02, "Keep it.")])
+def test_an_interval_that_all_but_holds_0_keeps_no_model(low, advice):
+    said = verdict("classification", [DUMMY, other(accuracy=(0.05, low, 0.1))], "95 %")
+    assert advice in said
+    assert ("all but holds 0" in said) == (low < 0.005)

@@ -185,3 +185,24 @@ def test_shake_is_the_deviation_about_a_trend():
     assert shake(noise + np.arange(4000)) == pytest.approx(0.1, rel=0.05)
     assert shake(np.arange(10.0)) == pytest.approx(0)
     assert shake(np.array([1.0, 5.0, 1.0])) == 0
+
+
+def test_only_images_are_shifted():
+    rows = history(settled(2.3, 0.0), 0.1, 0.99, 0.8)
+    assert "augment" not in found(rows, kept=1)[0].sentence
+    (finding,) = diagnose(rows, 1, "accuracy", "classification", 300, images=True)
+    assert "`augment=shift`" in finding.sentence
+
+
+def test_overfitting_and_more_epochs_are_not_advised_at_once():
+    climbing = np.linspace(0.5, 0.8, len(EPOCHS))
+    wide = history(settled(2.3, 0.0), settled(2.3, 0.5), np.linspace(0.6, 0.99, len(EPOCHS)), climbing)
+    assert kinds(wide) == ["still_improving"]  # the gap is wide, and validation rows are still predicted better
+    rising = np.concatenate([settled(2.3, 0.5)[:5], np.linspace(0.5, 1.5, len(EPOCHS) - 5)])
+    assert kinds(history(settled(2.3, 0.0), rising, np.linspace(0.6, 0.99, len(EPOCHS)), climbing)) == ["overfitting"]
+
+
+@pytest.mark.parametrize("size", [1e12, 1e100])
+def test_large_figures_are_short(size):
+    rows = history(settled(size, size / 2), settled(size, 0.6 * size), 0.0, 0.0)
+    assert all(len(finding.sentence) < 600 for finding in found(rows, task="regression", monitor="loss"))

@@ -26,6 +26,7 @@ def no_traceback(monkeypatch):
     ("word", "hint"),
     [
         ("momentun", " (did you mean 'momentum'?)"),
+        ("adam", " (did you mean 'adamw'?)"),  # what was given is no help
         ("adan", " (did you mean 'adam' or 'adamw'?)"),
         ("quite_another", ""),
         ("", ""),

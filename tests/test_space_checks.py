@@ -20,6 +20,7 @@ from hypermap.search.study import RESULT
 from hypermap.study_report import space_checks
 from hypermap.study_report.importance import Importances
 from hypermap.study_report.reading import read
+from hypermap.study_report.score_checks import luck, winner
 from hypermap.study_report.space_checks import edge, enough, failures, goal, importance, scientific
 from hypermap.study_report.verdict import Thresholds
 from hypermap.study_report.view import Axis, Origin
@@ -606,3 +607,22 @@ def test_scores_that_differ_by_chance_tell_no_importance(three, monkeypatch):
     assert "80 % of the variance" in found.advice
     monkeypatch.setattr(space_checks, "chance", lambda view, scores: 0.2)
     assert importance(three, USUAL, importances((0.7, 0.9, 0.95), (0.02, 0.08, 0.2), (0.0, 0.02, 0.04))).level == "ok"
+
+
+SEEDS = CategoricalDistribution((0, 1, 2, 3, 4, 5))
+
+
+def test_no_seed_is_better_than_another():
+    """As they are, the best one is the last of the list: no room beyond is asked for, and none is promoted."""
+    view = view_of({"seed": SEEDS}, [({"seed": k}, 0.9 + k / 100) for k in range(6)])
+    assert edge(view, USUAL).level == "ok"
+    assert importance(view, USUAL).advice == "Nothing but the seed was varied: what scores differ by is chance."
+    for check in (winner, luck):
+        found = check(view, USUAL)
+        assert (found.level, found.command) == ("ok", None)
+        assert found.figure.startswith(f"0.9250 ± {np.std([0.9 + k / 100 for k in range(6)], ddof=1):.2g} over 6 seeds")
+        assert "take no seed for better" in found.advice
+    both = {"seed": SEEDS, "optimizer.lr": LR}
+    rows = [({"seed": k, "optimizer.lr": lr}, k + math.log(lr)) for k in range(6) for lr in spread(1e-4, 1e-1, 8)]
+    assert edge(view_of(both, rows), USUAL).figure == "optimizer.lr at its upper end"
+    assert not view_of(both, rows).of_seeds

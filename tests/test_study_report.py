@@ -484,3 +484,25 @@ def test_a_study_without_a_direction_is_minimised_as_optuna_has_it(tmp_path):
     view = read(optuna.load_study(study_name="mine", storage=storage))
     assert view.directions == ("minimize",)
     write_report(view, tmp_path, USUAL)
+
+
+def test_no_two_columns_of_the_best_trials_have_one_name(tmp_path):
+    space = {"epochs": FloatDistribution(0.1, 1.0, log=True), "trial": FloatDistribution(0.1, 1.0, log=True)}
+    page, _ = written(study(trials(3, space=space)), tmp_path)
+    header = page.partition("## The best trials\n\n")[2].splitlines()[0].strip("| ").split(" | ")
+    assert len(header) == len(set(header))
+    assert header[-2:] == ["epochs (searched)", "trial (searched)"]
+
+
+def test_a_choice_of_several_lines_keeps_its_row(tmp_path):
+    space = {"prompt": CategoricalDistribution(["one\ntwo", "three\nfour"])}
+    page, _ = written(study(trials(4, space=space)), tmp_path)
+    rows = page.partition("## The best trials\n\n")[2].partition("\n\n")[0].splitlines()
+    assert len({row.count("|") for row in rows}) == 1
+    assert len(rows) == 2 + 4
+
+
+def test_a_huge_figure_is_short(tmp_path):
+    page, _ = written(study(trials(4, value=1e308)), tmp_path)
+    assert "1.000e+308" in page
+    assert not re.search(r"\d{40}", page.replace(",", ""))

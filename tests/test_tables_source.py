@@ -321,6 +321,17 @@ def test_a_giveaway_and_copies_are_told(read: Callable[..., Raw]) -> None:
 # Bad input: what the issue lists.
 
 
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "houses").mkdir()
+    with pytest.raises(
+        UserError, match=r"data\.path is '.*houses'; that is a folder\. Name a file in it, of which it has"
+    ):
+        table(str(tmp_path / "houses"), "y")
+    (tmp_path / "houses" / "a.csv").write_text(lines())
+    with pytest.raises(UserError, match=r"that is a folder\. Name a file in it, such as '.*houses/a\.csv'\."):
+        table(str(tmp_path / "houses"), "y")
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "houses.csv").write_text(lines())
     with pytest.raises(UserError, match=r"no such file \(did you mean 'houses\.csv'\?\)"):

@@ -15,6 +15,9 @@ PROBABILITIES = ("log_loss", "calibration_error")
 IDLE = "dummy"
 """The model that ignores its inputs: a floor, and nobody's choice."""
 
+NARROW = 0.1
+"""An interval that ends so near to 0, as a share of the difference, might hold it by another draw of the rows."""
+
 NOTE = (
     "The others are scikit-learn's with the values of `conf/model/`, untuned, fitted on the same training rows. "
     "A difference is this run's figure less the other's, and its interval a paired bootstrap: both on the same "
@@ -40,6 +43,11 @@ class Beside:
         _, low, high = self.differences[name]
         sign = 1 if higher_is_better(name) else -1
         return sign * ((low > 0) - (high < 0))
+
+    def narrowly(self, name: str) -> bool:
+        """Whether the interval leaves 0 out, but hardly."""
+        value, low, high = self.differences[name]
+        return self.says(name) != 0 and min(abs(low), abs(high)) < NARROW * abs(value)
 
 
 def section(
@@ -77,9 +85,9 @@ def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str =
         if name in best.differences and best.says(name) != best.says(first):
             said.append(f"By {name} it {_verb(best.says(name))} it: {_difference(best, name, level)}.")
             stands = stands or best.says(name)
-    said.append(_advice(best.name, stands, first_of_all))
-    floor = next((other for other in known if other.name == IDLE), None)
-    if floor is not None and floor is not best and floor.says(first) < 1:
+    said.append(_advice(best.name, 0 if best.narrowly(first) else stands, first_of_all))
+    floor = next((other for other in known if other.name == IDLE and other is not best), None)
+    if floor is not None and floor.says(first) < 1:
         even = "Nor can it be told apart from" if floor.says(first) == 0 else "It is worse even than"
         said.append(
             f"{even} `{IDLE}`, which does not look at the inputs: {_difference(floor, first, level)}. The test rows "
@@ -98,7 +106,8 @@ def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str =
 
 def _stands(best: Beside, name: str, level: str) -> str:
     which = "which does not look at the inputs" if best.name == IDLE else "the best of them on validation rows"
-    return f"**This run {_verb(best.says(name))} `{best.name}`**, {which}: {_difference(best, name, level)}."
+    barely = " The interval all but holds 0, so that other test rows may say otherwise." if best.narrowly(name) else ""
+    return f"**This run {_verb(best.says(name))} `{best.name}`**, {which}: {_difference(best, name, level)}.{barely}"
 
 
 def _advice(name: str, stands: int, first_of_all: str) -> str:

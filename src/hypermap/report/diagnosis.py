@@ -70,6 +70,7 @@ class Curves:
     task: str
     validation_rows: int
     stopped_early: bool
+    images: bool = False
 
     @property
     def epochs(self) -> int:
@@ -94,11 +95,13 @@ def diagnose(
     task: str,
     validation_rows: int,
     stopped_early: bool = False,
+    images: bool = False,
 ) -> list[Finding]:
     """What the curves of one run say; `healthy` alone where nothing else is found.
 
     `history` has a row an epoch (the columns of plots/history.csv), `kept_epoch` counts from 1, `monitor` is loss,
-    accuracy or r2, `task` classification or regression.
+    accuracy or r2, `task` classification or regression. Of overfitting and more epochs one is advised: where the kept
+    epoch's score still gets better, a gap to the training rows' is no reason to stop; where the loss rises, it is.
     """
 
     def column(name: str) -> Curve:
@@ -115,8 +118,12 @@ def diagnose(
         task=task,
         validation_rows=validation_rows,
         stopped_early=stopped_early,
+        images=images,
     )
     found = [finding for check in CHECKS if (finding := check(curves))]
+    if {"overfitting", "still_improving"} <= {finding.kind for finding in found}:
+        less = "still_improving" if _rise(curves) else "overfitting"
+        found = [finding for finding in found if finding.kind != less]
     return found or [healthy(curves)]
 
 
@@ -137,8 +144,12 @@ def overfitting(curves: Curves) -> Finding | None:
     said = [text for text in (_rise(curves), _gap(curves)) if text]
     if not said:
         return None
-    remedy = "try `model.dropout=0.2`, `regularizer=l2` or, for images, `augment=shift`"
-    return Finding("overfitting", f"{_sentence(said)}: {remedy}.")
+    remedies = (
+        "`model.dropout=0.2`, `regularizer=l2` or `augment=shift`"
+        if curves.images
+        else ("`model.dropout=0.2`, `regularizer=l2` or `regularizer=early_stopping`")
+    )
+    return Finding("overfitting", f"{_sentence(said)}: try {remedies}.")
 
 
 def underfitting(curves: Curves) -> Finding | None:
@@ -308,4 +319,4 @@ def _sentence(said: Sequence[str]) -> str:
 def _number(value: float) -> str:
     """Three digits after the point where a score may lie, else three significant ones."""
     size = abs(value)
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.3f}" if 0.1 <= size < 10 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= size < 1e9 else f"{value:.3f}" if 0.1 <= size < 10 else f"{value:.3g}"

@@ -218,7 +218,8 @@ def _constant(run: Run) -> str:
 def _diagnosis(run: Run) -> list[str]:
     rows = int(run.manifest["rows"]["validation"])
     if run.history:
-        found = diagnose(run.history, run.kept_epoch, run.monitor, run.task, rows, run.stopped_early)
+        images = len(run.manifest["shape"]) > 1
+        found = diagnose(run.history, run.kept_epoch, run.monitor, run.task, rows, run.stopped_early, images)
     else:
         found = diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, run.task, rows)
     return [f"**{finding.kind.replace('_', ' ').capitalize()}.** {finding.sentence}" for finding in found]

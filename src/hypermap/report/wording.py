@@ -25,8 +25,8 @@ def count(number: int, noun: str) -> str:
 
 
 def significant(value: float) -> str:
-    """Four significant digits, and thousands in full."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
+    """Four significant digits, and thousands in full as far as one reads them."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.4g}"
 
 
 def value(given: Any) -> str:

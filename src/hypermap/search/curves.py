@@ -32,7 +32,10 @@ def second_half(value: float, reports: Mapping[int, float], sign: float) -> floa
     if len(told) < 2 or not math.isclose(max(sign * report for report in told), sign * value, rel_tol=1e-9):
         return None
     half = told[len(told) // 2 :]
-    return math.fsum(half) / len(half)
+    try:
+        return math.fsum(half) / len(half)
+    except OverflowError:  # of figures near the largest there are
+        return math.fsum(report / len(half) for report in half)
 
 
 def judged(trials: Mapping[int, tuple[float, Mapping[int, float]]], sign: float) -> dict[int, float]:

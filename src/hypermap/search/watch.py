@@ -30,6 +30,7 @@ from hypermap.search.study import (
 )
 
 EVERY_S = 1.0
+SEEDS = {"seed", "split_seed"}  # the last words of keys that make nothing but chance differ
 OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 
 
@@ -90,7 +91,9 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
             f"(Trial {lucky.number} has a better best epoch, {figure(lucky.values[0])}, but is behind over the second "
             "half of its epochs, by which trials are judged.)"
         )
-    if (plan.folder / str(top.number) / "params.yaml").exists():
+    if {key.rpartition(".")[2] for key in plan.space.values_of(top.params)} <= SEEDS:
+        lines.append("Only the seed differed: report the mean of the scores and its spread, not the best.")
+    elif (plan.folder / str(top.number) / "params.yaml").exists():
         lines.append(f"Take it up: make promote STUDY={plan.name}, then dvc repro")
     lines.append(f"Results: {_near(plan.folder)}/")
     return "\n".join(lines)
@@ -103,8 +106,8 @@ def values(plan: Plan, trial: FrozenTrial) -> str:
 
 
 def short(value: Any) -> str:
-    """A value in as many digits as a person reads."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value in as many digits as a person reads, in one line."""
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())
 
 
 def figure(value: float) -> str:

@@ -160,7 +160,10 @@ def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
         return
     axes = [axis for axis in view.axes if any(axis.name in trial.params for trial in best)]
     halves = (SECOND_HALF,) if view.halves else ()
-    header = ("trial", *view.objectives, *halves, "ended", "epochs", *(axis.key for axis in axes[:8]))
+    header = ["trial", *view.objectives, *halves, "ended", "epochs"]
+    for axis in axes[:8]:  # the names of what is chosen differ where their keys do not
+        free = (name for name in (axis.key, axis.name, f"{axis.name} (searched)") if name not in header)
+        header.append(next(free, axis.name))
     epochs = trained(view)
     yield table(header, [_row(view, trial, axes[:8], epochs[trial.number]) for trial in best])
     if len(axes) > 8:
@@ -254,7 +257,7 @@ def _origin(view: View) -> Iterator[str]:
     origin = view.origin
     commands = [f"{report_command(view)}    # this report"]
     if origin.program:
-        if view.best is not None:
+        if view.best is not None and not view.of_seeds:
             commands.insert(
                 0, f"make promote STUDY={shlex.quote(view.name)} && dvc repro    # the best trial, then its test"
             )

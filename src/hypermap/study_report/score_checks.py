@@ -39,6 +39,8 @@ def winner(view: View, thresholds: Thresholds) -> Verdict:
     question = "Is the winner real?"
     if (best := view.best) is None:
         return Verdict("winner", question, "ok", *_no_best(view))
+    if view.of_seeds:
+        return _of_seeds("winner", question, view, thresholds)
     entries = {entry.trial: entry for entry in view.confirmed}
     numbers: dict[str, Any] = {
         "trial": best.number,
@@ -68,6 +70,14 @@ def winner(view: View, thresholds: Thresholds) -> Verdict:
         said.append(f"failed: {', '.join(failed)}")
         advice = f"{advice.removesuffix('.')}; but see first why retrainings failed."
     return Verdict("winner", question, level, "; ".join(said), advice, command, numbers)
+
+
+def _of_seeds(check: str, question: str, view: View, thresholds: Thresholds) -> Verdict:
+    """Of a study in which only the seed differs: its trials are the repeats that others would need."""
+    scores = [trial.values[0] for trial in view.completed]
+    figure = f"{_mean(scores, thresholds)}, of one configuration"
+    advice = "Only the seed differs, so the best is luck: report the mean and its spread, and take no seed for better."
+    return Verdict(check, question, "ok", figure, advice, None, {"scores": scores})
 
 
 def _unconfirmed(question: str, view: View, best: Tried, thresholds: Thresholds, numbers: dict[str, Any]) -> Verdict:
@@ -106,6 +116,8 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
     question = "How lucky is the best score?"
     if (best := view.best) is None:
         return Verdict("luck", question, "ok", *_no_best(view))
+    if view.of_seeds:
+        return _of_seeds("luck", question, view, thresholds)
     raw = best.values[0]
     scores = sorted((trial.values[0] for trial in view.completed), key=lambda score: -view.sign * score)
     top = scores[: max(LEAST_TOP, math.ceil(thresholds.top * len(scores)))]
@@ -227,7 +239,7 @@ def _front(view: View) -> Verdict:
 
 
 def _valued(view: View, trial: Tried) -> str:
-    told = [f"{v:,.0f}" if v == round(v) else significant(v) for v in trial.values]
+    told = [f"{v:,.0f}" if v == round(v) and abs(v) < 1e9 else significant(v) for v in trial.values]
     return f"trial {trial.number} ({', '.join(map(' '.join, zip(view.objectives, told, strict=True)))})"
 
 

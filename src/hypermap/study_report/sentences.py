@@ -29,5 +29,5 @@ def sentence(words: str) -> str:
 
 
 def short(value: Any) -> str:
-    """A value to three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else typed(value)
+    """A value to three digits, in one line."""
+    return f"{value:.3g}" if isinstance(value, float) else " ".join(typed(value).splitlines())

@@ -40,6 +40,7 @@ MOSTLY = 0.5  # share of the scores' variance that chance explains, above which 
 
 NOTHING_ENDED = "no trial has ended"
 ALONE = "Nothing else was varied: what scores differ by is this parameter's, and chance."
+CHANCE = "Nothing but the seed was varied: what scores differ by is chance."
 
 __all__ = ["edge", "enough", "failures", "goal", "importance", "scientific"]
 
@@ -122,7 +123,7 @@ class _Edge:
 def edge(view: View, thresholds: Thresholds) -> Verdict:
     """Check 2: whether the best trial, or the median of the best, is at a bound of a range."""
     numbers: dict[str, Any] = {"edge": thresholds.edge, "top": thresholds.top, "parameters": {}}
-    axes = [axis for axis in view.axes if axis.choices is None or ordered(axis)]
+    axes = [axis for axis in view.axes if (axis.choices is None or ordered(axis)) and not axis.is_seed]
     if axes and (few := lacking(view)) is not None:
         return _EDGE("look", few.figure, few.advice, few.command, numbers | {"complete": len(view.completed)})
     if not axes or len({trial.values[0] for trial in view.completed}) < 2:
@@ -281,7 +282,7 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
     names = list(found.shares)
     figure = ", ".join(f"{name} {_share(found, name)}" for name in names[:2])
     if len(names) == 1:
-        return _IMPORTANCE("ok", figure, ALONE, None, numbers)
+        return _IMPORTANCE("ok", figure, CHANCE if view.of_seeds else ALONE, None, numbers)
     first, second = names[:2]
     if found.low[first] < found.shares[second]:
         advice = (
@@ -320,7 +321,7 @@ def _no_importance(view: View) -> Verdict:
         figure = NOTHING_ENDED if not view.ended else "nothing was searched" if view.ranking else "no trial has a score"
         return _IMPORTANCE("ok", figure, "There is nothing to compare yet.", None, numbers)
     if len(view.axes) == 1:
-        return _IMPORTANCE("ok", f"{view.axes[0].name} alone", ALONE, None, numbers)
+        return _IMPORTANCE("ok", f"{view.axes[0].name} alone", CHANCE if view.of_seeds else ALONE, None, numbers)
     if (few := lacking(view, least(view))) is not None:
         return _IMPORTANCE("look", few.figure, few.advice, few.command, numbers)
     advice = "Too few scores, or too few values, to tell parameters apart: more trials would."

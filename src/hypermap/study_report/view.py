@@ -1,6 +1,7 @@
 """A study as its report sees it: plain data, read once, of any study that Optuna can open."""
 
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,11 @@ class Axis:
     expression: str = ""
     bijection: Bijection | None = None
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def is_seed(self) -> bool:
+        """Whether it makes only chance differ, so that no value of it is better than another."""
+        return re.search(r"(?:^|[._])seed$", self.key) is not None
 
     @property
     def choices(self) -> tuple[Any, ...] | None:
@@ -325,6 +331,11 @@ class View:
     def top(self, trials: Iterable[Tried]) -> Tried | None:
         """Return the one of complete trials with the best score, by its best epoch alone; the first of equals."""
         return max(trials, key=lambda trial: (self.sign * trial.values[0], -trial.number), default=None)
+
+    @property
+    def of_seeds(self) -> bool:
+        """Whether nothing but seeds was searched, so that there is one configuration and its chance."""
+        return bool(self.axes) and all(axis.is_seed for axis in self.axes)
 
     @property
     def best(self) -> Tried | None:

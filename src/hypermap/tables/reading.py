@@ -169,10 +169,15 @@ def checked(path: Path, key: str) -> Path:
         UserError: it is not there, empty, or of a format that is not read.
     """
     if not path.is_file():
-        what = "that is a folder" if path.is_dir() else "no such file"
+        if path.is_dir():
+            inside = sorted(
+                f"'{other}'" for other in path.iterdir() if other.is_file() and not other.name.startswith(".")
+            )
+            names = f"such as {' or '.join(inside[:2])}" if inside else "of which it has none"
+            raise UserError(f"{key} is '{path}'; that is a folder. Name a file in it, {names}.")
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         where = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
-        raise UserError(f"{key} is '{path}'; {what}{near(path.name, beside)}.{where}")
+        raise UserError(f"{key} is '{path}'; no such file{near(path.name, beside)}.{where}")
     if not path.stat().st_size:
         raise UserError(f"{path} is empty: it has neither a header nor rows. Export it again.")
     refuse_foreign(path)
