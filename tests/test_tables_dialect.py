@@ -54,7 +54,9 @@ def test_a_column_of_sentences_is_one_column() -> None:
         ("name,?\nx,1\n", True),
         ("0,1,2\n0.5,3,x\n", True),  # pandas counts columns that have no names
         (",0,1,2\n0,0.5,3,x\n1,1.5,4,y\n", True),
+        ("1,2,3\n0.5,3,x\n", True),
         ("0,1\n1,1\n", False),
+        ("0,1,2\n3,4,5\n", False),  # numbers that go on
     ],
 )
 def test_header(text: str, header: bool) -> None:

@@ -58,6 +58,9 @@ def kind_of(found: Column | str) -> str:
         (["-1.5", "\u22122.5", "\u20133", "(4.5)", "5-", "- 6", "6"], "number"),
         (["1'234.5", "2\u202f345", "-4’567", "5"], "number"),
         (["2020Q1", "2020Q2", "2021Q1"], "date"),
+        ([201901, 201902, 201903, 201912, 202001, 202001], "date"),
+        ([201901, 201902, 201903, 201913, 202001, 202001], "number"),
+        (["May-21", "Jun-21", "May-21"], "date"),
         (["2020-W01", "2020-W53", "2021-W02"], "date"),
         (["20210503", "20210504", "20220117", "19991231", "20000229", None], "date"),
         (["20210503.0", "20210504.0", "20220117.0", "19991231.0", "20000229.0", None], "date"),
@@ -137,7 +140,11 @@ def test_kinds_that_are_said(tmp_path: Path, cells: list[object], asked: str, ki
         (["red", "blue"], "boolean", r"data\.kinds\.x is boolean; the column has 'blue', 'red'"),
         (["red", "blue"], "date", r"data\.kinds\.x is date; no form"),
         (["red", "blue"], "%d/%m/%Y", "none of the cells|'blue'"),
-        ([f"2020-01-{k + 1:02}" for k in range(30)] + ["0000-00-00"], None, "1 other values, such as '0000-00-00'"),
+        (
+            [f"2020-01-{k + 1:02}" for k in range(30)] + ["0000-00-00"],
+            None,
+            "1 other values.*'0000-00-00'.*missing_values=.*0000",
+        ),
         (["03/04/2020", "05/06/2021"], None, r"'03/04/2020', which %d/%m/%Y and %m/%d/%Y fit alike"),
     ],
 )
@@ -374,6 +381,8 @@ def test_classes_of_numbers_are_told(tmp_path: Path) -> None:
         (["$1,600", "$20", "$1,600"], None, None, r"such as '\$1,600', '\$20'.*data\.task=multiclass"),
         ([*range(20), *["-"] * 10], None, None, r"'-' in others.*say 'data\.missing_values=\[\"-\"\]', which leaves"),
         (["2021-02-14", "2021-02-15", "2021-02-14"], None, None, "holds dates, such as '2021-02-14'"),
+        (["2021-02-14", "15/02/2021", "2021-02-14"], None, None, "holds dates"),
+        ([20210214 + k for k in range(9)], None, None, "holds dates, .*or data.task=regression"),
         (["a", "b", "a"], "regression", {"a": "b"}, "data.classes is set, and data.task is regression"),
     ],
 )

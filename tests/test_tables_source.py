@@ -240,7 +240,7 @@ def test_columns_are_dropped_and_told(read: Callable[..., Raw]) -> None:
     assert kept.names == ["size", "id", "name"]
 
 
-@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1", "unnamed_0", "__index_level_0__", "...1"])
 def test_columns_that_nobody_named_are_left_out_and_told(read: Callable[..., Raw], name: str) -> None:
     columns = {name: lambda k: k % 7 + 1.5, "size": lambda k: k % 5}  # an index may have gaps, and the same twice
     raw = read(lines(**columns))

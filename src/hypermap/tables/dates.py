@@ -18,12 +18,12 @@ CLOCKS = (
     ", %I:%M:%S %p", " %I:%M%p", " %I:%M:%S%p", " %H:%M:%S,%3f", " %H.%M", ":%H:%M:%S%#z",
 )  # fmt: skip
 WEEKDAYS = ("", "%A, ", "%A ")
-COMPACT = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")  # of digits alone, which may be numbers
+COMPACT = ("%Y%m", "%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")  # of digits alone, which may be numbers
 OTHERS = (
     "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%#z", "%Y%m%dT%H%M", "%Y%m%d %H%M%S", "%Y%m%d %H:%M", "%Y%m%d %H:%M:%S",
     "%A %b %d %H:%M:%S %Y", "%A %b %d %H:%M:%S %Z %Y",  # as C's ctime and Unix's date have it
 )  # fmt: skip
-MONTHS = ("%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%m/%Y")
+MONTHS = ("%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", "%b %y", "%m/%Y", "%m.%Y", "%Y %b", "%Y-%b")
 QUARTERS = ("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "%Y/Q%q")  # their first days, as strptime itself cannot
 WEEKS = ("%G-W%V", "%GW%V")  # their Mondays
 TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%H:%M:%S%.f")
@@ -210,6 +210,8 @@ def _read(text: pl.Expr, form: str) -> pl.Expr:
         return zoned.dt.replace_time_zone(None)
     if form in COMPACT:
         text = text.str.strip_suffix(".0")  # as pandas writes whole numbers of which one is missing
+    if form == "%Y%m":
+        text, form = text + "01", "%Y%m%d"
     if form in QUARTERS:
         text = text.str.replace_many([f"Q{k}" for k in range(1, 5)], ["01", "04", "07", "10"])
         text, form = pl.lit("1 ") + text, f"%d {form.replace('Q%q', '%m')}"

@@ -330,7 +330,7 @@ def _find_header(cells: Records, asked: Format, missing: set[str], expected: Exp
     if asked.columns is not None or expected.orders:
         return False
     if _counts(first):
-        return True
+        return not (below and _goes_on(first, below[0]))
     if any(looks_like_number(cell) for cell in first) or not any(first):
         return False
     columns = _columns(first, below, missing)
@@ -353,10 +353,16 @@ def _comes_again(first: list[str], columns: list[set[str]]) -> bool:
     return any(cell in column for cell, column in zip(first, columns, strict=True))
 
 
-def _counts(first: list[str]) -> bool:
-    """Whether the first line counts columns from 0, as pandas does where nobody named them, maybe beside an index."""
-    named = first[1:] if first[0] == "" else first
-    return len(named) >= LEAST_COUNTED and named == [str(k) for k in range(len(named))]
+def _counts(cells: list[str]) -> bool:
+    """Whether a line counts its columns, as pandas does where nobody named them, maybe beside an index."""
+    named = cells[1:] if cells[0] == "" else cells
+    numbers = [str(k) for k in range(len(named) + 1)]
+    return len(named) >= LEAST_COUNTED and named in (numbers[:-1], numbers[1:])
+
+
+def _goes_on(first: list[str], second: list[str]) -> bool:
+    """Whether the second line counts on from where the first one ends: these are numbers in order."""
+    return second == [str(k) for k in range(int(first[-1]) + 1, int(first[-1]) + 1 + len(first))]
 
 
 def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -> bool:

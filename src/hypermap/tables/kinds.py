@@ -16,7 +16,7 @@ MOSTLY = numbers.MOSTLY
 NAMED_AS_IDENTIFIER = re.compile(r"(?i:(?:^|[\W_])(?:id|ids|idx|index|key|uuid|guid|nr|no|number)$)|[a-z]I[dD]$")
 FEW_ODD = 5  # words, which are listed
 FEW = 50  # different words are categories unless each row has its own
-FIRST_DATE = 19000101
+FIRST_DATE = 190001  # a month of 1900
 LONG_TEXT = 40  # characters on average
 SENTENCE = 2  # blanks on average
 REASONS = {"text": "free text", "identifier": "an identifier"}
@@ -142,9 +142,9 @@ def is_mixed(statistics: Statistics) -> bool:
     return numbers.among_numbers(odd, different)
 
 
-def missing_advice(statistics: Statistics, prefix: str) -> str:
-    """The sentence on words among a column's numbers that may mean missing."""
-    odd = statistics.odd_words(None)
+def missing_advice(statistics: Statistics, prefix: str, odd: Sequence[str] | None = None) -> str:
+    """The sentence on words of a column, as a rule those among its numbers, that may mean missing."""
+    odd = statistics.odd_words(None) if odd is None else odd
     if odd == [statistics.name]:
         return "That is the column's name: remove the lines that repeat the header"
     if len(odd) > FEW_ODD:
@@ -178,7 +178,7 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
             raise UserError(_several_forms(statistics, words, forms, odd, given))
         raise UserError(
             f"column {statistics.name!r} has dates in the form {forms[0]}, and {len(odd):,} other values, such as "
-            f"{_some(odd)}. If that means missing, add it to {prefix}missing_values; else say what the column is: "
+            f"{_some(odd)}. {missing_advice(statistics, prefix, odd)}; else say what the column is: "
             f"{given.and_kind(statistics.name, 'category')}."
         )
     if not statistics.codes and (measures := numbers.with_units(words)):

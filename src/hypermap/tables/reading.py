@@ -27,7 +27,8 @@ PARQUET = b"PAR1"
 EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
 CELLS = 4_000_000  # of a batch, unless its rows are said
 ROWS = (1_000, 200_000)  # of a batch, at least and at most
-UNNAMED = re.compile(r"Unnamed: \d+(?:[._]\S*)?|__index_level_\d+__")  # as pandas calls columns without a name
+# As pandas and R's readr call columns without a name.
+UNNAMED = re.compile(r"|(?i:unnamed)[:_ ]+\d+(?:[._]\S*)?|__index_level_\d+__|\.\.\.\d+")
 SIGN, END = rf"^[(+\-{MINUS}]?\s?", rf"\s?[)\-{MINUS}]?$"
 THOUSANDS = SIGN + r"\d{1,3}(?:,\d{3})+(?:\.\d+)?" + END
 COMMAS = SIGN + r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?" + END

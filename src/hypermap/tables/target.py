@@ -6,7 +6,7 @@ from typing import Any
 from hypermap.errors import UserError, near
 from hypermap.tables import dates, numbers
 from hypermap.tables.columns import TRUE, Target
-from hypermap.tables.kinds import is_boolean, is_mixed, missing_advice, spelled_alike
+from hypermap.tables.kinds import has_compact_dates, is_boolean, is_mixed, missing_advice, spelled_alike
 from hypermap.tables.statistics import Statistics
 from hypermap.words import override
 
@@ -97,6 +97,8 @@ def _joins(target: Target, classes: Mapping[Any, str], groups: Sequence[Sequence
 
 def _refuse_mixed(statistics: Statistics, prefix: str) -> None:
     """Refuse what is neither: numbers of many values with a few words among them, numbers with a unit, dates."""
+    if has_compact_dates(statistics):
+        raise _holds_dates(statistics, prefix)
     if statistics.all_numbers:
         return
     words = statistics.words()
@@ -111,11 +113,16 @@ def _refuse_mixed(statistics: Statistics, prefix: str) -> None:
         raise UserError(
             f"The target {statistics.name!r} {_has_units(measures)}; if these are classes, say {prefix}task=multiclass."
         )
-    if dates.find_formats(words):
-        raise UserError(
-            f"The target {statistics.name!r} holds dates, such as {words[0]!r}. Predict a number or a class instead; "
-            f"if these are classes, say {prefix}task=multiclass."
-        )
+    if dates.find_formats(words) or dates.find_most(words, numbers.MOSTLY):
+        raise _holds_dates(statistics, prefix)
+
+
+def _holds_dates(statistics: Statistics, prefix: str) -> UserError:
+    number = f", or {prefix}task=regression" if statistics.all_numbers else ""
+    return UserError(
+        f"The target {statistics.name!r} holds dates, such as {statistics.words()[0]!r}. Predict a number or a class "
+        f"instead; if these are classes, say {prefix}task=multiclass{number}."
+    )
 
 
 def _has_units(measures: Sequence[str]) -> str:
