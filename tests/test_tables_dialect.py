@@ -159,6 +159,13 @@ def test_decimals(cells: list[str], mark: str | None, grouped: bool) -> None:
     assert any("decimal commas" in note for note in dialect.notes) == (mark == ",")
 
 
+def test_decimals_beside_what_means_missing() -> None:
+    text = "a;b\n" + "".join(f"{k},5;{'-' if k % 3 else f'{k},25'}\n" for k in range(9))
+    assert found(text).decimals.mark == ","
+    assert found(text.replace("-", "n/k")).decimals.mark == ","
+    assert found("a;b\n" + "-;-\nunknown;1,5\n").decimals.mark == ","
+
+
 def test_a_comma_that_may_be_either_is_asked_for() -> None:
     text = "a;b\n1,234;x\n5,678;y\n"
     with pytest.raises(UserError, match=r"""'1,234' in column 'a'.*'data\.decimal=","' or 'data\.decimal="\."'"""):

@@ -189,6 +189,7 @@ def test_utf_8_that_ends_late(tmp_path: Path) -> None:
         ('a,b\n1,"x\ny"\n3,4,5\n', "line 4 has 3 cells"),
         ('a,b\n1,2\n"3,4\n' + "5,6\n" * 50_000, "line 32771 .*a quote that is opened must be closed"),
         ('a,b\n1,"2\n3,4\n', "line 3 .*a quote that is opened must be closed"),
+        ('a,b\n1,"x \\"y\\" z"\n', "line 2 has a quote behind a backslash.* write quotes within cells twice"),
         (b"a,b\n1,\0\n", "bytes of zero"),
         (gzip.compress(PLAIN.encode() * 100, mtime=0)[:-20], "truncated or damaged"),
         (b"PAR1 is no parquet", "cannot be read"),

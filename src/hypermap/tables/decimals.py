@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypermap.errors import UserError
 from hypermap.words import override
 
-MOSTLY = 0.9  # of a column's cells are numbers, if it is to say how numbers are spelled
+MOSTLY = 0.9  # of a column's cells, or of its different ones, are numbers, if it is to say how numbers are spelled
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 COMMA_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")  # 1,5 and 1.234,5
@@ -19,6 +19,10 @@ MINUS = "\u2212\u2013\u2010\u2011\ufe63\uff0d"  # as typesetters, Word and Excel
 SIGNED = re.compile(rf"\(\s?([\d.,][^()]*?)\s?\)|[{MINUS}]\s?([\d.,].*)|[+-]\s([\d.,].*)|([\d.,].*)[-{MINUS}]")
 GROUPS = "'\u2019\u00a0\u2009\u202f"  # between thousands, and nowhere else: a plain blank may part two numbers
 GROUPED = re.compile(rf"[+-]?[1-9]\d{{0,2}}(?:[{GROUPS}]\d{{3}})+(?:[.,]\d+)?")
+# What people write where there is nothing: no letter and no digit, or a word that says so, or an error of Excel's.
+PLACEHOLDER = re.compile(
+    r"[^\w\s]+|(?i:n\.? ?/?a\.?|n\.? ?d\.?|k\. ?a\.?|nil|void|missing|unknown|undefined|not available|#[\w/]+[!?]?)"
+)
 
 CALLED = {",": "commas", ".": "points"}
 
@@ -122,9 +126,10 @@ def _seen(rows: Sequence[Sequence[str]], names: Sequence[str], missing: set[str]
     """By sort of number, and by column that has some, the first of them."""
     seen: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for k, column in enumerate(names):
-        cells = [row[k] for row in rows if k < len(row) and row[k] not in missing]
+        present = [row[k] for row in rows if k < len(row) and row[k] not in missing]
+        cells = [cell for cell in present if not PLACEHOLDER.fullmatch(cell)]
         numbers = [cell for cell in cells if looks_like_number(cell)]
-        if len(numbers) >= MOSTLY * len(cells):
+        if len(numbers) >= MOSTLY * len(cells) or len({*numbers}) >= MOSTLY * len({*cells}):
             for cell in numbers:
                 seen[_sort_of_number(cell)].setdefault(column, cell)
     return seen

@@ -181,16 +181,16 @@ class Dialect:
 
 
 class Lines:
-    """The lines of a stream for `csv.reader`, less comments; `number` counts every line from 1."""
+    """The lines of a stream for `csv.reader`, less comments; `number` counts every line from 1, `line` is the last."""
 
     def __init__(self, stream: io.TextIOBase, comment: str | None) -> None:
         self.stream, self.comment = stream, comment
-        self.number = 0
+        self.number, self.line = 0, ""
         self.between = True  # whether a record may begin here; within a quoted cell there are no comments
 
     def __iter__(self) -> Iterator[str]:
         for line in self.stream:
-            self.number += 1
+            self.number, self.line = self.number + 1, line
             if self.comment and self.between and line.startswith(self.comment):
                 continue
             self.between = False

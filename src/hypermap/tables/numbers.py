@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from hypermap.tables.decimals import GROUPS, MINUS, SIGNED, bare, looks_like_number
+from hypermap.tables.decimals import GROUPS, MINUS, PLACEHOLDER, SIGNED, bare, looks_like_number
 
 MOSTLY = 0.9  # such a share of numbers, and the rest should have been numbers too
 FEW = 10  # numbers; a column of more, with a few words among them, is no list of categories
@@ -27,10 +27,6 @@ MEASURE = re.compile(
     rf"\(?{SIGN}(?:{MONEY}[{BLANK}]?)?{SIGN}{DIGITS}(?:[{BLANK}]?{SCALE})?(?:[{BLANK}]?(?:{MONEY}|[%‰]|°[CF]?))?\)?"
 )
 LETTERS = re.compile(rf"{SIGN}{DIGITS}[{BLANK}]?((?!\d)[^\W_]{{1,12}}\.?(?:/[^\W_]{{1,12}}|[²³])?)")
-# What people write where there is nothing: no letter and no digit, or a word that says so, or an error of Excel's.
-PLACEHOLDER = re.compile(
-    r"[^\w\s]+|(?i:n\.? ?/?a\.?|n\.? ?d\.?|k\. ?a\.?|nil|void|missing|unknown|undefined|not available|#[\w/]+[!?]?)"
-)
 
 
 def read(cells: pl.Series) -> pl.Series:

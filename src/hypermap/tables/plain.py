@@ -131,6 +131,11 @@ def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: st
                 writer.writerow(record)
                 count += 1
         except csv.Error as error:
+            if f"\\{dialect.quote}" in lines.line:
+                raise UserError(
+                    f"{name}: line {lines.number} has a quote behind a backslash, which CSV has not; write quotes "
+                    "within cells twice, or export the table so or as Parquet."
+                ) from None
             raise UserError(
                 f"{name}: line {lines.number} cannot be read ({error}); a quote that is opened must be closed. If "
                 f"cells are not quoted, say {asked.prefix}quote=null."
