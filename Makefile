@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 VENV   := .venv
-BIN    := $(abspath $(VENV))/bin
+# Not by abspath, which takes a blank in a path for its end.
+BIN    := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 # DVC and its stages find the environment's programs first.
 export PATH := $(BIN):$(PATH)
 
@@ -44,7 +45,7 @@ test: $(VENV)/installed  ## the whole test suite
 	@pytest
 
 bench: $(VENV)/installed  ## speed of a training and of a stack beside other trainers, which get an environment of their own
-	@$(MAKE) -C benchmarks PYTHON=$(abspath $(VENV))/bin/python
+	@$(MAKE) -C benchmarks PYTHON="$(BIN)/python"
 
 format: $(VENV)/installed  ## let ruff mend what it can
 	@ruff check --fix .
@@ -59,11 +60,11 @@ lock: $(VENV)/installed  ## bring requirements.lock up to pyproject.toml
 	@mv requirements.new requirements.lock
 
 clean:  ## remove the environments, the caches and the state of unfinished runs; results stay
-	rm -rf $(VENV) .bench-venv runs data/cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" .bench-venv runs data/cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@

@@ -59,7 +59,7 @@ def begun(name: str) -> tuple[dict[str, Any], Path]:
     Raises:
         UserError: there is no such study, another program made it, or that folder is gone.
     """
-    from hypermap.search.storage import STUDIES
+    from hypermap.search.place import folder_of
     from hypermap.search.study import RECORD, SNAPSHOT, find
 
     study, _ = find(name)
@@ -72,7 +72,7 @@ def begun(name: str) -> tuple[dict[str, Any], Path]:
             f"{name} was not searched by src/train.py. Give its command once more with hydra.sweeper.confirm=true "
             f"(python {program} -m …)."
         )
-    menu = (STUDIES / name / SNAPSHOT).absolute()
+    menu = folder_of(name) / SNAPSHOT
     if not menu.is_dir():
         raise UserError(f"{menu}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
     return record, menu

@@ -51,9 +51,9 @@ def best_trial(name: str) -> int:
 
 def order_of_trial(study: str, number: int) -> str:
     """The params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
-    from hypermap.search.storage import STUDIES
+    from hypermap.search.place import folder_of
 
-    path = STUDIES / study / str(number) / ORDER
+    path = folder_of(study) / str(number) / ORDER
     return path.read_text(encoding="utf-8") if path.exists() else order_of(Path(), experiment_name(study, number))
 
 

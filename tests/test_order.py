@@ -5,10 +5,12 @@ And the order of a configuration, which composes to just that configuration.
 
 import itertools
 import json
+import os
 import random
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,8 +109,10 @@ def test_comments_stay_where_they_are(clone):
     assert list(order)[:5] == ["experiment", "data", "model", "optimizer", "trainer"]
 
 
-def test_make_order(clone):
+def test_make_order_in_a_folder_with_blanks(clone):
     project = clone()
+    place = project.path.with_name(f"it's {project.path.name} (1)")
+    project = replace(project, path=project.path.rename(place))
     environment = project.path / "environment"  # in place of one that make would take minutes to install
     environment.mkdir()
     for entry in Path(sys.prefix).iterdir():
@@ -116,9 +120,10 @@ def test_make_order(clone):
             (environment / entry.name).symlink_to(entry)
     (environment / "installed").touch()
     words = ("make", "VENV=environment", "order")
-    assert "Next: dvc repro" in project.ok(*words, "EXPERIMENT=mnist_cnn").out
+    bare = {"PATH": os.defpath}  # so that python is the environment's
+    assert "Next: dvc repro" in project.ok(*words, "EXPERIMENT=mnist_cnn", **bare).out
     assert project.yaml("params.yaml")["experiment"] == "mnist_cnn"
-    outcome = project.run(*words)
+    outcome = project.run(*words, **bare)
     assert outcome.code != 0
     assert "name an experiment: make order EXPERIMENT=NAME" in outcome.err
 

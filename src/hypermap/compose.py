@@ -10,7 +10,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -179,6 +179,8 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
         return
     arguments.overrides = spelled_out(arguments.overrides)
     parsed = _parse(arguments.overrides)
+    if _has_another_sweeper(parsed):  # whose studies have no name
+        arguments.overrides.append(r"hydra.sweep.dir=multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
     baseline = _baseline(parsed)
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     if not arguments.help and not arguments.hydra_help:
@@ -274,10 +276,12 @@ def _job(
     def job(config: DictConfig) -> Any:
         from hypermap.search.trial import current
 
-        configuration, output = _job_configuration(config), Path(HydraConfig.get().runtime.output_dir)
-        if current() is not None:
-            return task(configuration, output)
-        return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
+        runtime = HydraConfig.get().runtime
+        configuration, output = _job_configuration(config), Path(runtime.output_dir)
+        with chdir(runtime.cwd):  # paths are of the folder in which the command was given, also with hydra.job.chdir
+            if current() is not None:
+                return task(configuration, output)
+            return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
 
     if base is not None:
         from hypermap.sweeps import Training  # brings Optuna
@@ -314,6 +318,13 @@ def _baseline(parsed: Sequence[Override]) -> Baseline:
 def _sets_order_aside(parsed: Sequence[Override]) -> Override | None:
     """The override that is a baseline of its own, if there is one."""
     return next((override for override in parsed if override.key_or_group in ("experiment", "sweep")), None)
+
+
+def _has_another_sweeper(parsed: Sequence[Override]) -> bool:
+    """Whether Hydra's own sweeper is chosen, or any but this project's, and no folder for its jobs."""
+    chosen = [override.value() for override in parsed if override.key_or_group == "hydra/sweeper"]
+    placed = any(override.key_or_group == "hydra.sweep.dir" for override in parsed)
+    return bool(chosen) and chosen[-1] != "hypermap" and not placed
 
 
 def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | None = None) -> str:
@@ -498,7 +509,8 @@ def _first_paragraph(error: Exception) -> str:
         return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
     told = str(error).strip().split("\n\n")[0]
     if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", told)) is not None:
-        return f"No key {key[1]!r}{near(key[1], _hydra_keys(key[1].rpartition('.')[0]))}."
+        known = _hydra_keys(key[1].rpartition(".")[0])
+        return f"No key {key[1]!r}{'' if key[1] in known else near(key[1], known)}."
     if told.startswith("Error merging override ") and error.__cause__:  # the reason is in the cause
         return f"{told.removeprefix('Error merging override ')}: {str(error.__cause__).strip().splitlines()[0]}"
     return told

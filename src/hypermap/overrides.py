@@ -56,6 +56,12 @@ def written(value: Any) -> str:
     return _element(value)
 
 
+def word(key: str, text: str) -> str:
+    """Return ``key=text``, with quotes where Hydra does not read `text` back as it is without."""
+    plain = f"{key}={text}"
+    return plain if _parses(plain) and parse_override(plain).value() == text else f"{key}={written(text)}"
+
+
 def is_sweep(value: Any) -> bool:
     """Return whether a parsed value is a search, or has one inside."""
     if isinstance(value, dict):

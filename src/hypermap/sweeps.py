@@ -52,6 +52,7 @@ class Training(Application):
 
     stacks = True
     pauses = True
+    listed = True
 
     def __init__(self, prepare: Callable[..., Path], base: str) -> None:
         self.prepare = prepare

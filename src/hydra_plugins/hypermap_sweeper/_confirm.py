@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from filelock import FileLock
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import IntDistribution
 
 from hypermap.compose import resolve
 from hypermap.errors import UserError
+from hypermap.overrides import parse_overrides
+from hypermap.search.place import folder_of
 from hypermap.search.space import Parameter, Space, Suggests
-from hypermap.search.storage import STUDIES, lock_folder
+from hypermap.search.storage import lock_folder
 from hypermap.search.study import RECORD, SNAPSHOT, Plan, derived_seed, failure, find, finished, open_study
 from hypermap.search.watch import figure
 from hypermap.study_report.reading import read
@@ -137,7 +138,7 @@ def again(sweep: "Sweep", asked: Wanted, arguments: Sequence[str]) -> None:
         raise UserError(
             f"{asked.only} was made by another program, and does not tell what its trials were trained with."
         )
-    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    parsed = parse_overrides(arguments)
     usual = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     fixed = study.user_attrs[RECORD].get("fixed", usual)
     composer = Composer(
@@ -146,7 +147,7 @@ def again(sweep: "Sweep", asked: Wanted, arguments: Sequence[str]) -> None:
         [*sweep.hydra_overrides, *fixed],
         added=frozenset(str(o.key_or_group) for o in parsed if o.is_add() or o.is_force_add()),
     )
-    confirm(sweep, asked, Source(study, storage, (STUDIES / study.study_name).absolute(), composer, fixed))
+    confirm(sweep, asked, Source(study, storage, folder_of(study.study_name), composer, fixed))
     sweep.report(study, storage)
 
 

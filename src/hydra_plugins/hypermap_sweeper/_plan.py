@@ -146,7 +146,12 @@ class Planner:
         return f"{shipped or keys[:40] or 'repeat'}-{fingerprint(parts)[:6]}"
 
     def folder(self, name: str) -> Path:
-        """Where trials, and by default the study, are kept."""
+        """Where trials, and by default the study, are kept; a comparison's studies have a folder each."""
+        folder = self._sweep_folder(name)
+        shared = bool(self.suffix) and folder == self._sweep_folder(f"{name}-")
+        return folder / name if shared else folder
+
+    def _sweep_folder(self, name: str) -> Path:
         config = OmegaConf.masked_copy(self.config, ["hydra"])
         config = copy.deepcopy(config)
         OmegaConf.set_readonly(config.hydra.sweeper, False)

@@ -21,6 +21,7 @@ import optuna
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,6 +32,7 @@ from hypermap.errors import UserError, near
 from hypermap.files import write_text
 from hypermap.passwords import shown
 from hypermap.search.application import Application
+from hypermap.search.place import check_place, remember
 from hypermap.search.schedule import Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import lock_folder
@@ -64,7 +66,8 @@ from ._trials import Composer, Worker, snapshot_path
 
 PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
 JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
-WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null"}  # a worker leaves nothing of its own
+# A worker leaves nothing of its own, and stays where the command was given.
+WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null", "hydra.job.chdir": "false"}
 
 
 class Sweep:
@@ -133,7 +136,11 @@ class Sweep:
             raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
         purpose = self.purpose(space)
         record = self.record(plan, planner.identity(plan, about), arguments, fixed) | {"baseline": start.record()}
+        if self.application.listed:
+            check_place(plan)
         study, kept = open_study(plan, record, force=resume == "force")
+        if self.application.listed:
+            remember(plan)
         if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
             study.set_user_attr(PURPOSE, purpose)
         if plan.target is None:  # else it may well need less
@@ -307,6 +314,7 @@ class Sweep:
             application=self.application,
             sizes=sizes,
             output_subdir=self.config.hydra.output_subdir,
+            chdir=bool(self.config.hydra.job.chdir),
             stop_file=stop_file,
         )
         config = self.workers_config(plan, jobs)
@@ -329,6 +337,8 @@ class Sweep:
             self.stopped = stop_file.exists()
         if self.stopped:
             self.status = 128 + signals[0] if signals else 1  # as a shell has it of a process that a signal ended
+        if any(job.status == JobStatus.FAILED for job in returns):
+            connect(plan)  # says so, if the study is gone
         for job in returns:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 

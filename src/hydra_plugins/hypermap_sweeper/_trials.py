@@ -165,6 +165,7 @@ class Worker:
     fixed: dict[str, Any]
     application: Application
     output_subdir: str | None
+    chdir: bool
     stop_file: Path
     sizes: Callable[[Mapping[str, Any]], Size] | None = None
     supervised: bool = False
@@ -251,7 +252,7 @@ class Worker:
             hydra.overrides.task = _overrides(values)
             if hydra.runtime.choices != choices:  # to set them takes milliseconds
                 hydra.runtime.choices = choices
-        with contextlib.chdir(trial.folder) if hydra.job.chdir else contextlib.nullcontext():
+        with contextlib.chdir(trial.folder) if self.chdir else contextlib.nullcontext():
             return self.task(config)
 
 

@@ -62,10 +62,12 @@ class Application:
         stacks: whether it can run several trials at once, by `together`.
         pauses: whether a trial that reports (`RunningTrial.report`) may be paused there: it raises `Paused`, and the
             same trial is run again later, from where it was.
+        listed: whether its studies are found by name, in `hypermap.search.storage.STUDIES`, wherever their folders are.
     """
 
     stacks = False
     pauses = False
+    listed = False
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Refuse a configuration that no trial should begin with."""

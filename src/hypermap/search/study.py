@@ -145,9 +145,22 @@ def derived_seed(seed: int, *words: object) -> int:
 
 
 def connect(plan: Plan, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
-    """The study, which is there already."""
-    with quiet():
-        return optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage), pruner=pruner)
+    """The study, which is there already.
+
+    Raises:
+        UserError: it is there no more.
+    """
+    gone = UserError(
+        f"The study {plan.name} is gone: {shown(plan.storage)} was deleted or moved while the search ran. Put it back, "
+        "and the same command goes on; without it, the command begins anew."
+    )
+    if (file := file_of(plan.storage)) is not None and not file.exists():  # to open it would make another
+        raise gone
+    try:
+        with quiet():
+            return optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage), pruner=pruner)
+    except KeyError:
+        raise gone from None
 
 
 def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[optuna.Study, dict[str, Any]]:
@@ -222,6 +235,10 @@ def find(name: str) -> tuple[optuna.Study, str]:
             f"{path} is damaged, and does not say where the study is. Write it anew, as in: "
             f'{{"name": "{name}", "storage": "{STUDIES / name / "journal.log"}"}}'
         ) from None
+    if (file := file_of(storage)) is not None and not file.exists():
+        raise UserError(
+            f"{path} says that the study {name} is in {file}, which is gone. Put it back, or delete {path}."
+        )
     try:
         with quiet():
             return optuna.load_study(study_name=name, storage=open_storage(storage)), storage

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -205,13 +205,18 @@ def _is_best(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> b
 def watching(plan: Plan) -> Iterator[None]:
     """Tell of the trials while workers run them: a thread that reads the study, as any other process could."""
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(plan, stop), daemon=True)
+    thread = threading.Thread(target=_watch_what_is_there, args=(plan, stop), daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
+
+
+def _watch_what_is_there(plan: Plan, stop: threading.Event) -> None:
+    with suppress(Exception):  # a study that cannot be read is for the workers to tell of
+        _watch(plan, stop)
 
 
 def _watch(plan: Plan, stop: threading.Event) -> None:

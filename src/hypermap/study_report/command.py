@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import optuna
 import yaml
+from omegaconf import OmegaConf
 
 from hypermap.errors import UserError, near
 from hypermap.passwords import shown
@@ -57,15 +58,14 @@ class Asked:
                 raise UserError(
                     f"{word!r} is not understood{near(key, known)}. Write key=value; keys: {', '.join(known)}."
                 )
-            given[key] = text if key in ("goal", "storage", "trust") else _parsed(word, text)
-        studies = given.get("study", [])
+            given[key] = (
+                text if key in ("goal", "storage", "trust") else _names(text) if key in KEYS else _parsed(word, text)
+            )
         numbers = {key: value for key, value in given.items() if key not in KEYS}
         purpose: dict[str, Any] = {key: given[key] for key in ("goal", "scientific") if key in given}
-        if "scientific" in purpose:
-            purpose["scientific"] = [str(name) for name in _list(purpose["scientific"])]
         usual = read_thresholds(thresholds)
         return cls(
-            tuple(str(name) for name in _list(studies)),
+            tuple(given.get("study", ())),
             given.get("storage"),
             purpose,
             Thresholds.of({**asdict(usual), **numbers}) if numbers else usual,
@@ -168,15 +168,17 @@ def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:
     return [optuna.load_study(study_name=name, storage=storage) for name in (names or there)]
 
 
+def _names(text: str) -> list[str]:
+    """Return one name, or those of a list ``[a,b]``, as they are written: 007 is no number here."""
+    listed = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return [name for each in listed.split(",") if (name := each.strip().strip("\"'"))]
+
+
 def _parsed(word: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[index, call-overload]
     except yaml.YAMLError:
-        raise UserError(f"{word!r} is not understood; a list is written [a,b].") from None
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+        raise UserError(f"{word!r} is not understood; it is a number.") from None
 
 
 def _near(place: str) -> str:
