@@ -1,6 +1,7 @@
 """A study as its report sees it, from Optuna's own objects."""
 
 import math
+import shlex
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -101,6 +102,14 @@ def test_a_command_is_the_sweeps_with_what_changes():
     named = read(study(trial(0.5), record={**RECORDED, "hydra": ["hydra.sweeper.study_name=mine"]}))
     assert "study_name=mine" in named.command({}, "hydra.sweeper.n_trials=80")
     assert "study_name" not in named.command({"optimizer.lr": "interval(0.1,1)"}), "another space, another study"
+
+
+def test_a_command_of_another_study_leaves_the_folder_of_this_one():
+    folder, by_name = "hydra.sweep.dir='/x (1)'", "hydra.sweep.dir=/x/${hydra.sweeper.study_name}"
+    for word, kept in ((folder, False), (by_name, True)):
+        view = read(study(trial(0.5), record={**RECORDED, "hydra": [word]}))
+        assert word in shlex.split(view.command({}))
+        assert (word in shlex.split(view.command({"trainer.epochs": "60"}))) == kept
 
 
 def test_a_pruned_trial_counts_with_what_it_had_reached():

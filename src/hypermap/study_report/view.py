@@ -350,7 +350,8 @@ class View:
     def command(self, changes: Mapping[str, str], *others: str) -> str | None:
         """The sweep's command with some overrides changed or added; None where the command is not known.
 
-        A space or a strategy that changes is another study's: a name that the command gave is left out with it.
+        A space or a strategy that changes is another study's: a name and a folder that the command gave are left out
+        with it, but for a folder that is named after its study.
 
         Args:
             changes: expressions by key of the configuration, such as ``{"optimizer.lr": "interval(0.1,1)"}``.
@@ -360,9 +361,11 @@ class View:
             return None
         replaced = {*changes, *(other.partition("=")[0] for other in others)}
         if changes or any(other.startswith("hydra/sweeper") for other in others):
-            replaced.add("hydra.sweeper.study_name")
+            replaced |= {"hydra.sweeper.study_name", "hydra.sweep.dir"}
         words = [
-            w for w in (*self.origin.command, *self.origin.hydra) if w.partition("=")[0].lstrip("+") not in replaced
+            w
+            for w in (*self.origin.command, *self.origin.hydra)
+            if w.partition("=")[0].lstrip("+") not in replaced or w.endswith("${hydra.sweeper.study_name}")
         ]
         added = {w.partition("=")[0].lstrip("+") for w in self.origin.command if w.startswith("+")}
         words += [f"{'+' if key in added else ''}{key}={expression}" for key, expression in changes.items()]
