@@ -1,6 +1,7 @@
 """Train a study's best and its baseline with other seeds: python src/confirm.py STUDY [best=3] [seeds=5] [jobs=1].
 
-Or: make confirm STUDY=name [BEST=3] [SEEDS=5] [JOBS=1]. Hydra's own words may follow, such as hydra/launcher=NAME.
+Or: make confirm STUDY=name [BEST=3] [SEEDS=5] [JOBS=1]. Hydra's own words may follow, such as hydra/launcher=NAME; and
+trust=true, where a study names other code than this project's, and you trust whoever made it.
 """
 
 import sys
@@ -27,11 +28,12 @@ def main() -> None:
     name, counts = given[0], dict(COUNTS)
     check_study_name(name)
     others = [word for word in given[1:] if word.startswith("hydra")]
+    trust = "trust=true" in given[1:]
     for word in given[1:]:
-        if word not in others:
+        if word not in [*others, "trust=true"]:
             key, count = read_count(word)
             counts[key] = count
-    record, menu = begun(name)
+    record, menu = begun(name, trust=trust)
     confirm = f"{{only:'{name}',best:{counts['best']},seeds:{counts['seeds']}}}"
     own = {"hydra.sweeper.confirm": confirm, "hydra.sweeper.n_jobs": counts["jobs"], "hydra.sweeper.resume": "auto"}
     words = [*record["command"], *record.get("hydra", [])]
@@ -53,12 +55,15 @@ def read_count(word: str) -> tuple[str, int]:
     return key, int(count)
 
 
-def begun(name: str) -> tuple[dict[str, Any], Path]:
+def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
     """The record of a study, and the folder of the configuration that it began from.
 
     Raises:
-        UserError: there is no such study, another program made it, or that folder is gone.
+        UserError: there is no such study, another program made it, that folder is gone; or what they keep names code
+            that is no part, and there is no `trust` in them.
     """
+    from hypermap.build import TRUST
+    from hypermap.recorded_sweep import check_begun, check_menu
     from hypermap.search.place import folder_of
     from hypermap.search.study import RECORD, SNAPSHOT, find
 
@@ -75,6 +80,9 @@ def begun(name: str) -> tuple[dict[str, Any], Path]:
     menu = folder_of(name) / SNAPSHOT
     if not menu.is_dir():
         raise UserError(f"{menu}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
+    if not trust:
+        check_menu(menu, TRUST)
+        check_begun(study, [*record["command"], *record.get("hydra", []), *record.get("fixed", [])], record)
     return record, menu
 
 

@@ -3,6 +3,7 @@
 import functools
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -31,6 +32,7 @@ from hypermap.compose import resolve
 from hypermap.errors import UserError, near
 from hypermap.files import write_text
 from hypermap.passwords import shown
+from hypermap.recorded_sweep import check_menu
 from hypermap.search.application import Application
 from hypermap.search.place import check_place, remember
 from hypermap.search.schedule import Size, ToTheEnd
@@ -292,6 +294,8 @@ class Sweep:
         folder = plan.folder / SNAPSHOT
         if renew and folder.exists():
             shutil.rmtree(folder)
+        if folder.exists():
+            check_menu(folder, f"To go on from your own conf/: rm -r {shlex.quote(str(folder))}")
         plan.folder.mkdir(parents=True, exist_ok=True)
         return snapshot_path(self.context.config_loader.get_search_path(), folder)
 
