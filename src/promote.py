@@ -54,7 +54,12 @@ def order_of_trial(study: str, number: int) -> str:
     from hypermap.search.place import folder_of
 
     path = folder_of(study) / str(number) / ORDER
-    return path.read_text(encoding="utf-8") if path.exists() else order_of(Path(), experiment_name(study, number))
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    try:
+        return order_of(Path(), experiment_name(study, number))
+    except UserError as error:
+        raise UserError(f"There is no {path}, and no experiment in its place: {error}") from None
 
 
 if __name__ == "__main__":
