@@ -10,7 +10,7 @@ MASK = "***"
 VARIABLE = "HYPERMAP_STORAGE_PASSWORD"
 HOW = f"`{MASK}` stands for a password, which is given by the environment variable `{VARIABLE}`."
 
-_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"`<>|]*")  # in a text
+_URL = re.compile(r"://[^\s'\"`<>|]+")  # in a text, from where its scheme ends
 _SECRET = re.compile(r"passw|passphrase|^pass$|pwd|secret|token|credential|api_?key|odbc_connect")  # keys of a query
 
 _opened: dict[str, str] = {}

@@ -9,6 +9,7 @@ import optuna
 from optuna import visualization
 from optuna.study import StudyDirection
 
+from hypermap.passwords import masked
 from hypermap.search.study import quiet
 from hypermap.study_report.course import when
 from hypermap.study_report.early_scores import early_scores, judged
@@ -51,11 +52,11 @@ def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | No
     )
     plain = "" if gain is None else described(view, gain, thresholds).replace("**", "").replace("`", "")
     return PAGE.format(
-        title=html.escape(view.name),
+        title=html.escape(masked(view.name)),
         library=get_plotlyjs(),
         gain=f"<p>{html.escape(plain)}</p>" if plain else "",
-        rows=rows,
-        plots="\n".join(_plots(view, found)),
+        rows=masked(rows),
+        plots=masked("\n".join(_plots(view, found))),
     )
 
 

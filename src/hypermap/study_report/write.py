@@ -50,7 +50,7 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
     write_json(folder / "study.json", _finite(summary(view, verdicts, thresholds)))
     from hypermap.study_report.interactive import interactive  # brings plotly
 
-    write_text(folder / "report.html", masked(interactive(view, verdicts, found, thresholds)))
+    write_text(folder / "report.html", interactive(view, verdicts, found, thresholds))
     return verdicts
 
 
