@@ -79,7 +79,9 @@ def commit(name: str) -> str:
         return sha.strip()
     refs = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags") or ""
     there = f"There are: {', '.join(refs.split()[:20])}." if refs else "There is no commit yet."
-    raise UserError(f"no commit, branch or tag {name!r}{near(name, refs.split())}. {there}")
+    remote = [ref for ref in refs.split() if ref.endswith(f"/{name}")]  # a clone has one branch of its own
+    hint = f" (did you mean {remote[0]!r}?)" if remote else near(name, refs.split())
+    raise UserError(f"no commit, branch or tag {name!r}{hint}. {there}")
 
 
 def changed_files(base: str) -> dict[str, str]:

@@ -357,6 +357,9 @@ def test_the_base_is_where_the_branch_parted_and_on_the_main_branch_what_is_comm
 def test_a_base_that_is_not_there_is_told_with_those_that_are(repository):
     with pytest.raises(UserError, match=r"no commit, branch or tag 'mian' \(did you mean 'main'\?\)\. There are: main"):
         repository.script["named_base"]("mian")
+    repository("update-ref", "refs/remotes/origin/feature/rate", "main")
+    with pytest.raises(UserError, match=r"'feature/rate' \(did you mean 'origin/feature/rate'\?\)"):
+        repository.script["named_base"]("feature/rate")
     with pytest.raises(UserError, match="no commit, branch or tag '--all'"):
         repository.script["named_base"]("--all")
     repository("checkout", "--quiet", "--orphan", "alone")
