@@ -1,6 +1,9 @@
 """Files of strangers are data: each reader is given a record whose command would create a file."""
 
+import functools
 import json
+import os
+import pickle
 import runpy
 import sys
 from dataclasses import asdict
@@ -8,9 +11,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+import skops.io
 import yaml
 
 from hypermap import build as building
+from hypermap import classical, stored
 from hypermap.baselines import read as read_baselines
 from hypermap.build import build, check_part, check_plain, check_record, is_part
 from hypermap.data.transform import Transform
@@ -205,6 +210,22 @@ def test_baselines(tmp_path, hacked):
     write_json(tmp_path / "baselines.json", record)
     transform = Transform({"fingerprint": 1, "raw_sha256": 2})
     assert "0._target_ names 'os.system'" in refusal(read_baselines, tmp_path, transform)
+
+
+@pytest.mark.parametrize("call", ["system", "popen"])
+def test_a_fitted_estimator(call, hacked):
+    """It is skops's format, and holds what a partial calls to its list; a pickle in its place is not read at all."""
+    content = skops.io.dumps(functools.partial(getattr(os, call), f"touch {hacked}"))
+    assert "is not opened" in refusal(stored.loads, content, "model.skops", "", classical.TRUSTED)
+    assert "cannot be read" in refusal(stored.loads, pickle.dumps(Evil(hacked)), "model.skops", "")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
 
 
 def test_a_slice_of_the_configuration(tmp_path, hacked):
