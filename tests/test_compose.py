@@ -384,3 +384,10 @@ def test_choices_may_lie_in_folders(menu):
     (menu / "model" / "small" / "mine.yaml").write_text("_target_: my_network.Net\n")
     assert "small/mine" in groups()["model"]
     assert compose(["model=small/mine"])["model"]["name"] == "small/mine"
+
+
+def test_an_order_with_a_merge_conflict_says_where(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("data: digits\n<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> topic\n")
+    with pytest.raises(UserError, match=r"merge conflict in line 2: .* git checkout --ours"):
+        read_order(path)

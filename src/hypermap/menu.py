@@ -43,6 +43,11 @@ def read_order(path: Path = ORDER) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run this from the project's root, {ROOT}.") from None
     except Exception as error:  # YAML's and OmegaConf's many
+        if line := _conflict(path):
+            raise UserError(
+                f"{path} has a merge conflict in line {line}: keep one side of each, without <<<<<<<, ======= and "
+                f">>>>>>>, and git add {path}; or take one side's file: git checkout --ours {path} (or --theirs)."
+            ) from None
         raise UserError(f"{path} is not readable YAML: {error}") from None
     if not isinstance(order, dict):
         raise UserError(f"{path} must map groups to choices, as in: optimizer: adam")
@@ -56,6 +61,12 @@ def read_order(path: Path = ORDER) -> dict[str, Any]:
             check_choice(group, choice_of(order, group), menu, str(path))
     check_record(order, str(path), remedy=NAME_IT)
     return order
+
+
+def _conflict(path: Path) -> int | None:
+    """The line in which Git has left two versions of a passage; None where there is none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return next((number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None)
 
 
 def choice_of(order: Mapping[str, Any], group: str) -> str | None:
