@@ -287,6 +287,20 @@ def test_who_proposed_what_is_told_where_it_is_known(tmp_path):
     assert record["proposers"] == []
 
 
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_a_study_of_lists_has_a_report(tmp_path):
+    storage, hidden = f"sqlite:///{tmp_path}/lists.db", CategoricalDistribution([[64], [64, 64], [32, 32]])
+    made = trials(20, space={**SPACE, "hidden": hidden})
+    study(made, storage=storage)
+    page, _ = written(optuna.load_study(study_name="mine", storage=storage), tmp_path)
+    with (tmp_path / "mine/trials.csv").open(newline="") as file:
+        rows = {int(row["trial"]): row["hidden"] for row in csv.DictReader(file)}
+    assert rows == {number: str(trial.params["hidden"]).replace(" ", "") for number, trial in enumerate(made)}
+    best = max(range(20), key=lambda number: made[number].value)
+    assert f"hidden={rows[best]}" in page
+    assert "| 7 | What mattered? |" in page
+
+
 @pytest.mark.parametrize("complete", [0, 1, 2])
 def test_a_search_of_two_complete_trials_has_not_levelled_off(tmp_path, complete):
     page, _ = written(searched(complete, 38, told=True, budget=complete + 38 / 8), tmp_path)

@@ -242,6 +242,22 @@ def test_positions_are_on_the_scale_of_the_search():
     assert axis.unit(0.9) == pytest.approx(0.5)  # 1 - x: 1, 0.1, 0.01
 
 
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_values_that_are_lists_are_their_text():
+    """Optuna takes them with a warning; JSON makes a list of a tuple."""
+    given = CategoricalDistribution(([64], [64, 32], {"deep": True}, "none", None, 2))
+    space = {"hidden": given}
+    made = [trial(0.1 * k, params={"hidden": choice}, space=space) for k, choice in enumerate(given.choices)]
+    view = read(study(*made, trial(how="running", params={"hidden": [64]}, space=space)))
+    texts = ["[64]", "[64,32]", '{"deep":true}', "none", None, 2]
+    assert [t.params["hidden"] for t in view.trials] == [*texts, "[64]"]
+    assert [t.params["hidden"] for t in view.study.trials] == [*texts, "[64]"]
+    assert view.axis("hidden").choices == tuple(texts)
+    assert [view.axis("hidden").image(text) for text in texts] == [0, 1, 2, 3, 4, 5]
+    assert [t.outcome for t in view.trials] == ["complete"] * 6 + ["running"]
+    assert view.best.params == {"hidden": 2}
+
+
 def test_a_range_that_changed_is_the_wider_one():
     narrow, wide = {"lr": FloatDistribution(0.1, 0.2)}, {"lr": FloatDistribution(0.0, 0.15)}
     view = read(study(trial(0.5, params={"lr": 0.1}, space=narrow), trial(0.5, params={"lr": 0.1}, space=wide)))

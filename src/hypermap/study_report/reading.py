@@ -89,14 +89,18 @@ def read(
 
 
 def in_letters(study: optuna.Study) -> optuna.Study:
-    """A study whose texts hold letters alone; it itself, unless it has line breaks and the like, or backticks.
+    """A study whose texts hold letters alone and whose values can be compared: it itself, or a copy in memory.
 
-    Names of studies and parameters, choices and errors may be anybody's. A copy is in memory, and has the same numbers.
+    Names of studies and parameters, choices and errors may be anybody's, with line breaks and the like, or backticks.
+    Of choices that Optuna lets through with a warning, such as ``[64, 64]``, a value is its text, ``[64,64]``.
     """
     trials = study.get_trials(deepcopy=False)
     attributes = {**study.user_attrs}
     held = [study.study_name, attributes, [(t.params, t.distributions, t.user_attrs) for t in trials]]
-    if not re.search(rf"{ODD}|\\[nrtx0u]", repr(held)):
+    distributions = [d for trial in trials for d in trial.distributions.values()]
+    choices = [d.choices for d in distributions if isinstance(d, CategoricalDistribution)]
+    plain = all(_is_plain(choice) for each in choices for choice in each)
+    if plain and not re.search(rf"{ODD}|\\[nrtx0u]", repr(held)):
         return study
     with quiet():
         copy = optuna.create_study(study_name=_letters(study.study_name), directions=study.directions)
@@ -106,7 +110,7 @@ def in_letters(study: optuna.Study) -> optuna.Study:
             copy.set_metric_names(_letters(study.metric_names))
         for trial in study.get_trials(deepcopy=True):
             trial.distributions = {_letters(name): _letters(d) for name, d in trial.distributions.items()}
-            trial.params = _letters(trial.params)
+            trial.params = {name: _plain(value) for name, value in _letters(trial.params).items()}
             trial.user_attrs = _letters(trial.user_attrs)
             copy._storage.create_new_trial(copy._study_id, template_trial=trial)
     return copy
@@ -124,8 +128,16 @@ def _letters(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_letters(inner) for inner in value)
     if isinstance(value, CategoricalDistribution):
-        return CategoricalDistribution([_letters(choice) for choice in value.choices])
+        return CategoricalDistribution([_plain(_letters(choice)) for choice in value.choices])
     return value
+
+
+def _is_plain(choice: Any) -> bool:
+    return choice is None or isinstance(choice, str | int) or (isinstance(choice, float) and math.isfinite(choice))
+
+
+def _plain(choice: Any) -> Any:
+    return choice if _is_plain(choice) else json.dumps(choice, separators=(",", ":"), default=str)
 
 
 def _tried(trial: FrozenTrial) -> Tried:
