@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -714,9 +715,23 @@ def test_damaged_results_are_named_with_the_remedy(prepared, name, damage, told)
     assert outcome.REMEDY in message
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
+def test_a_flipped_bit_is_noticed(prepared, name):
+    train(prepared, trainer={"epochs": 1})
+    outcome.read_trained(Path("models"))
+    content = bytearray(Path("models", name).read_bytes())
+    content[-20] ^= 1
+    Path("models", name).write_bytes(content)
+    message = refusal(outcome.read_trained, Path("models"))
+    assert f"models/{name} cannot be read: it is not the file" in message
+    assert hashlib.sha256(content).hexdigest()[:12] in message
+
+
 def test_weights_of_another_network(prepared):
     train(prepared, trainer={"epochs": 1})
     save_file({"a": torch.zeros(1)}, "models/model.safetensors")
+    record = json.loads(Path("models/model.json").read_text())
+    Path("models/model.json").write_text(json.dumps({k: v for k, v in record.items() if k != "sha256"}))
     message = refusal(outcome.read_trained, Path("models"))
     assert "model.safetensors does not fit model.json" in message
 

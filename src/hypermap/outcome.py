@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypermap import checkpoint, classical, machine, metrics
 from hypermap.build import build, check_record
 from hypermap.data.transform import MANIFEST, PREPARATION, Split, Transform, read_transform
 from hypermap.errors import UserError
-from hypermap.files import durable_together, write_csv, write_json
+from hypermap.files import durable_together, file_sha256, write_csv, write_json
 from hypermap.losses import Loss
 from hypermap.parts import Inputs, make_parts, understand
 from hypermap.stack.backend import EVALUATION_ROWS, forward_all
@@ -40,6 +40,7 @@ class Record:
     parameters: int | None  # the weights' number; None for a model without
     environment: dict[str, str]
     configuration: dict[str, Any]
+    sha256: dict[str, str] = field(default_factory=dict)  # of the files beside it that predictions depend on
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, A
         model = ESTIMATOR
         classical.save(folder / ESTIMATOR, trained.predict)
     trained.transform.write(folder)
-    write_json(folder / RECORD, asdict(trained.record))
+    sha256 = {name: file_sha256(folder / name) for name in sorted({model, *trained.transform.contents()})}
+    write_json(folder / RECORD, asdict(trained.record) | {"sha256": sha256})
     write_csv(folder / HISTORY, COLUMNS, [{key: row[key] for key in COLUMNS} for row in history])
     return {model, RECORD, HISTORY, *trained.transform.contents()}
 
@@ -124,6 +126,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         check_record(record.configuration, str(folder / RECORD), trust=trust)
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
+        _check_files(folder, record.sha256)
         transform = read_transform(folder)
         choice = record.configuration["model"]
         if classical.is_family(choice):
@@ -139,6 +142,20 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
     network = Network(parts.model, parts.loss, transform, understand(choice, transform.manifest), precision)
     return TrainedModel(record, network)
+
+
+def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
+    """Hold a model's files to what was written; models of earlier versions have no record of that.
+
+    Raises:
+        UserError: one is another.
+    """
+    for name, written in sha256.items():
+        if (folder / name).exists() and (found := file_sha256(folder / name)) != written:
+            raise UserError(
+                f"{folder / name} cannot be read: it is not the file that {RECORD} was written with (its SHA-256 is "
+                f"{found[:12]}…, was {written[:12]}…). Copy it anew from where the model was made. {REMEDY}"
+            )
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
