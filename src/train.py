@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from hypermap.errors import run
-from hypermap.runs import PREPARED, by_hand, prepare, told
+from hypermap.runs import PREPARED, asked_to_end, by_hand, prepare, told
 
 
 def stage(config: Path) -> None:
@@ -20,8 +20,8 @@ def stage(config: Path) -> None:
     configuration = read_slice(config)
     from hypermap.experiment import Asked, train  # brings torch, which takes seconds
 
-    asked = Asked(configuration, PREPARED, Path("models"), Path("reports/validation.json"))
-    print(told(train(asked)))
+    with asked_to_end() as pause:
+        print(told(train(Asked(configuration, PREPARED, Path("models"), Path("reports/validation.json"), pause=pause))))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What the commands say: one message for a mistake, exit code 1 or 2, nothing lost, no traceback."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,29 @@ def test_a_checkpoint_that_cannot_be_read(clone):
         assert f"remove the folder {progress.parent.relative_to(project.path)}" in told
         assert project.content("models", "reports/validation.json") == results
         path.write_bytes(kept)
+
+
+def test_a_training_that_a_scheduler_ends_goes_on_to_the_same_bits(clone):
+    project = clone()
+    project.order(trainer={"name": "default", "epochs": 200, "batch_size": 64})
+    project.ok("python", "src/compose.py")
+    process = project.start(*STAGE)
+    project.until(lambda: len(project.progress().get("history", ())) >= 2 or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "The same command goes on from there." in err
+    assert "Traceback" not in err
+    done = len(project.progress()["history"])
+    assert 2 <= done < 200
+    told = project.ok(*STAGE).out
+    assert "of 200" in told
+    resumed = project.content("models", "reports/validation.json")
+    beside = clone()
+    beside.order(trainer={"name": "default", "epochs": 200, "batch_size": 64})
+    beside.ok("python", "src/compose.py")
+    beside.ok(*STAGE)
+    assert beside.content("models", "reports/validation.json") == resumed
 
 
 # A full disk: no file may be larger than so many KiB.

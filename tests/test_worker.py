@@ -457,6 +457,19 @@ def test_trials_that_were_left_on_purpose_have_all_their_attempts(plan):
     assert outcome(trials(plan)[0]) == "complete"
 
 
+def test_whoever_is_killed_after_it_was_asked_to_stop_counts_for_no_attempt(plan):
+    """As by a scheduler, which waits for less time than an epoch takes."""
+
+    def task(trial, values):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(MOST + 1):
+        assert dies(plan, task) == -signal.SIGKILL
+    work(plan, lambda trial, values: 0.5)
+    assert outcome(trials(plan)[0]) == "complete"
+
+
 def test_of_a_stack_that_ends_its_process_the_guilty_is_found(plan):
     plan, task = replace(plan, n_trials=4, stack=4), ends_its_process(ENDS["SIGSEGV"])
 

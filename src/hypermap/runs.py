@@ -1,7 +1,14 @@
 """Trainings beside the pipeline: by hand, as a trial of a sweep, or again to confirm one."""
 
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hypermap.errors import Interrupted
 
 if TYPE_CHECKING:  # torch takes seconds
     from hypermap.data.prepare import Pinned
@@ -40,10 +47,42 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
     prepared = prepare(configuration)
     from hypermap.experiment import Asked, train
 
-    result = train(Asked(configuration, prepared, output, output / "validation.json"))
+    with asked_to_end() as pause:
+        result = train(Asked(configuration, prepared, output, output / "validation.json", pause=pause))
     print(told(result))
     print(f"Model and history: {output}")
     return result.objective
+
+
+@contextmanager
+def asked_to_end() -> Iterator[Callable[[], None]]:
+    """Answer a scheduler's SIGTERM after the epoch that runs, when the state is on the disk; a second ends at once.
+
+    Yields:
+        what is to be called then.
+
+    Raises:
+        Interrupted: a scheduler asked.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        print("SIGTERM: stopping after the epoch that runs; a second one stops at once.", file=sys.stderr, flush=True)
+        signal.signal(number, before)
+
+    def pause() -> None:
+        if asked:
+            raise Interrupted("Stopped after an epoch, as asked by SIGTERM. The same command goes on from there.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield pause
+        return
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield pause
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def told(result: "Result") -> str:

@@ -34,6 +34,7 @@ from hypermap.files import write_text
 from hypermap.passwords import shown
 from hypermap.recorded_sweep import check_menu
 from hypermap.search.application import Application
+from hypermap.search.attempts import forget_all
 from hypermap.search.place import check_place, remember
 from hypermap.search.schedule import Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
@@ -412,6 +413,7 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
     def ask(number: int, frame: Any) -> None:
         if stop_file.exists():
             raise KeyboardInterrupt
+        forget_all(stop_file.parent)
         signals.append(number)
         stop_file.touch()
         print("\nStopping after the epochs that run; Ctrl-C again stops at once. The same command goes on.", flush=True)

@@ -103,6 +103,13 @@ def forget(locks: Path, number: int) -> None:
         _note(locks, number).unlink(missing_ok=True)
 
 
+def forget_all(locks: Path) -> None:
+    """Note that all trials are to be left: who ends their processes from now on does so on purpose."""
+    for path in (*locks.glob("attempt-*.json"), *locks.glob("last-words-*.txt")):
+        with suppress(OSError):
+            path.unlink()
+
+
 def note_death(locks: Path, pid: int, status: int) -> tuple[str, bool]:
     """Note how a process ended, as ``os.waitstatus_to_exitcode`` has it.
 

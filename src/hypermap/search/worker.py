@@ -30,7 +30,7 @@ from hypermap.errors import (
 )
 from hypermap.files import write_text
 from hypermap.passwords import masked
-from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_last_words, last_words, within
+from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, forget_last_words, last_words, within
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
@@ -88,7 +88,7 @@ def work(
     pruner = make_pruner(plan)
     study = connect(plan, pruner)
     claims = Claims(plan, study, Samplers(plan), make_scheduler(plan, pruner))
-    with _asked_to_stop(stop_file, deserted) as stopping, last_words(claims.locks) as file:
+    with _asked_to_stop(claims.locks, stop_file, deserted) as stopping, last_words(claims.locks) as file:
         while not stopping():
             stack = None
             try:
@@ -402,7 +402,7 @@ def _values(returned: Any, plan: Plan) -> list[float]:
 
 
 @contextmanager
-def _asked_to_stop(stop_file: Path | None, deserted: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+def _asked_to_stop(locks: Path, stop_file: Path | None, deserted: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Whether a person or a scheduler has asked to stop: the first Ctrl-C asks, the second stops at once."""
     asked = threading.Event()
 
@@ -413,6 +413,7 @@ def _asked_to_stop(stop_file: Path | None, deserted: Callable[[], bool]) -> Iter
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        forget_all(locks)
         if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's, which tells
             outer(number, frame)
 
