@@ -79,7 +79,7 @@ def evaluate(data, folder, **groups):
 
 
 def outputs_of_saved_weights(data, folder, split="test"):
-    """Outputs (rows, width) float64 and stored targets, scaled here by the manifest's numbers."""
+    """Outputs (rows, width) float64 over the temperature, and stored targets, scaled by the manifest's numbers."""
     stored = safetensors.numpy.load_file(folder / f"{split}.safetensors")
     manifest = json.loads((folder / "manifest.json").read_text())
     shape = (-1, *[1] * (stored["inputs"].ndim - 2))
@@ -89,7 +89,8 @@ def outputs_of_saved_weights(data, folder, split="test"):
     network.load_state_dict(load_file(MODELS / "model.safetensors"))
     network.eval()
     with torch.no_grad():
-        return network(inputs).double(), stored["targets"], manifest
+        outputs = network(inputs).double()
+    return outputs / json.loads((MODELS / "model.json").read_text())["temperature"], stored["targets"], manifest
 
 
 def assert_figures(expected):
@@ -121,6 +122,10 @@ def test_digits(runs):
     assert told == REPORTS
     np.testing.assert_allclose(run.predictions, probabilities, atol=1e-5)
     np.testing.assert_array_equal(run.targets, targets)
+    assert run.temperature != 1
+    unscaled = (outputs * run.temperature).softmax(1).numpy()
+    assert run.uncalibrated["log_loss"] == pytest.approx(sk.log_loss(targets, unscaled), rel=1e-4)
+    assert run.uncalibrated["accuracy"] == run.test["accuracy"]
     assert run.parameters == 64 * 16 + 16 + 16 * 10 + 10
 
 

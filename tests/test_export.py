@@ -68,14 +68,14 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def untrained(configuration: dict[str, Any]) -> None:
+def untrained(configuration: dict[str, Any], temperature: float = 1.0) -> None:
     """A network as it begins, with weights that are not near zero, where a trained one would be."""
     transform = read_transform(Path("data/prepared"))
     torch.manual_seed(0)
     parts = make_parts(configuration, transform.manifest, torch.device("cpu"))
     inputs = understand(configuration["model"], transform.manifest)
-    predict = outcome.Network(parts.model, parts.loss, transform, inputs, "fp32")
-    record = outcome.Record(1, False, "accuracy", 0, {}, configuration)
+    predict = outcome.Network(parts.model, parts.loss, transform, inputs, "fp32", temperature)
+    record = outcome.Record(1, False, "accuracy", 0, {}, configuration, temperature)
     outcome.write_trained(Path("models"), outcome.TrainedModel(record, predict), [])
 
 
@@ -84,19 +84,23 @@ def program(folder: str = "exported") -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "settings"),
+    ("configuration", "settings", "temperature"),
     [
-        (EMBEDDING, {"target": "label", "scaling": "quantile", "rare": 10}),
-        (EMBEDDING, {"target": "label", "scaling": "robust", "categories": "ordinal", "missing": "mean", "pca": 2}),
-        (RESIDUAL, {"target": "label", "scaling": "min_max", "missing": "drop"}),
-        (ONE_HOT, {"target": "price", "scaling": "standard", "target_transform": "log1p"}),
-        (ONE_HOT, {"target": "price", "missing": "constant", "fill": -1.0, "missing_categories": "most_frequent"}),
+        (EMBEDDING, {"target": "label", "scaling": "quantile", "rare": 10}, 2.5),
+        (
+            EMBEDDING,
+            {"target": "label", "scaling": "robust", "categories": "ordinal", "missing": "mean", "pca": 2},
+            1.0,
+        ),
+        (RESIDUAL, {"target": "label", "scaling": "min_max", "missing": "drop"}, 0.6),
+        (ONE_HOT, {"target": "price", "scaling": "standard", "target_transform": "log1p"}, 1.0),
+        (ONE_HOT, {"target": "price", "missing": "constant", "fill": -1.0, "missing_categories": "most_frequent"}, 1.0),
     ],
 )
-def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, configuration, settings):
+def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, configuration, settings, temperature):
     other = "price" if settings["target"] == "label" else "label"
     prepare(Path("data/prepared"), reader=table, path="train.csv", drop=[other], test=0.2, **settings)
-    untrained(configuration)
+    untrained(configuration, temperature)
     told = Asked.of([]).answer()
     assert "exported/model.pt2 gives what models gives" in told
 

@@ -263,6 +263,23 @@ def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
     assert "dvc exp show" in text
 
 
+def test_the_page_says_what_the_temperature_did(tmp_path):
+    run = run_of()
+    config = {**run.config, "trainer": {**run.config["trainer"], "calibration": "temperature"}}
+    without = {**run.test, "log_loss": 1.6763, "calibration_error": 0.2441}
+    bounds = {"log_loss": (1.5, 1.8), "calibration_error": (0.2, 0.3)}
+    scaled = replace(run, config=config, temperature=3.1234, uncalibrated=without, uncalibrated_intervals=bounds)
+    text = written(tmp_path, scaled)["report.md"].decode()
+    assert "divided by a temperature of 3.12, fitted to the log loss of 288 validation rows" in text
+    low, high = run.test_intervals["log_loss"]
+    assert f"| `log_loss` | 1.6763 | 1.5000 – 1.8000 | {run.test['log_loss']:.4f} | {low:.4f} – {high:.4f} |" in text
+    assert "| `calibration_error` | 0.2441 | 0.2000 – 0.3000 |" in text
+    assert "cannot be told apart from 1." in written(tmp_path, replace(run, config=config))["report.md"].decode()
+    assert "temperature" not in written(tmp_path, run)["report.md"].decode()
+    assert "in 15 bins of equal width" in text
+    assert "on 60 test rows" in text
+
+
 def test_tables_have_their_mistakes_listed(tmp_path):
     run = run_of(**CASES["binary"])
     text = written(tmp_path, run)["report.md"].decode()

@@ -98,6 +98,7 @@ def evaluate(
         if choice != configuration["model"]
     ]
     manifest, test, stored = transform.manifest, of_model["test"], load_published(prepared, "test")
+    uncalibrated = scored(trained.uncalibrated)["test"] if trained.record.temperature != 1 else None
     run = Run(
         task=manifest["task"],
         classes=tuple(manifest["classes"]),
@@ -122,6 +123,9 @@ def evaluate(
         beside=beside,
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
+        temperature=trained.record.temperature,
+        uncalibrated=uncalibrated.figures if uncalibrated else {},
+        uncalibrated_intervals=uncalibrated.intervals if uncalibrated else {},
     )
     write_report(reports, run)
     write_json(reports / "intervals.json", {name: rows.intervals for name, rows in of_model.items()})

@@ -346,6 +346,7 @@ class Run:
                 fitter.learner.parameters,
                 fitter.learner.environment,
                 _made_by(fitter.configuration, self.backend),
+                learned.predict.temperature if isinstance(learned.predict, outcome.Network) else 1.0,
             )
             stale -= outcome.write_trained(output, outcome.TrainedModel(record, learned.predict), learned.history)
         if self.single:

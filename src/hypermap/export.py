@@ -108,7 +108,7 @@ class Exported(nn.Module):
         self.encode = predict.inputs.encode
         self.network = predict.module
         self.predictions = predict.loss.predictions
-        self.answer = Shares() if manifest["classes"] else _natural(manifest)
+        self.answer = Shares(predict.temperature) if manifest["classes"] else _natural(manifest)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hypermap import classical, machine, outcome
+from hypermap import calibration, classical, machine, outcome
 from hypermap.data.transform import Split
 from hypermap.errors import UserError
 from hypermap.folds import Rows
@@ -159,6 +159,10 @@ class Networks:
         parts.model.load_state_dict(trained.weights)
         network = outcome.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
         predictions = network(rows.validation.inputs.to(self.device))
+        if self.settings.calibration is not None and rows.transform.manifest["classes"]:
+            temperature = calibration.fit_temperature(predictions, outcome.targets(rows.validation, rows.transform))
+            network = replace(network, temperature=temperature)
+            predictions = calibration.scale(predictions, temperature)
         loss = {"loss": history[kept - 1]["validation_loss"]}
         return Learned(
             network,

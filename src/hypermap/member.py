@@ -37,6 +37,7 @@ class Settings:
         threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
         repeats: trainings over which the figures are means, each with a seed of its own.
         reports_per_epoch: how often the monitored figure is reported; it changes no number of the training.
+        calibration: ``temperature`` for probabilities scaled on the validation rows (`hypermap.calibration`), or None.
         backend: what carries out the steps, a name of `hypermap.stack.choice.BACKENDS`; ``auto`` is torch itself for
             one training, and what proves fastest for several at once.
     """
@@ -50,6 +51,7 @@ class Settings:
     threads: int | None = None
     repeats: int = 1
     reports_per_epoch: int = 1
+    calibration: str | None = "temperature"
     backend: str = "auto"
 
     def monitored(self, task: str) -> str:

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hypermap import checkpoint, classical, machine, metrics
+from hypermap import calibration, checkpoint, classical, machine, metrics
 from hypermap.build import build, check_record
 from hypermap.data.transform import MANIFEST, PREPARATION, Split, Transform, read_transform
 from hypermap.errors import UserError
@@ -40,6 +40,7 @@ class Record:
     parameters: int | None  # the weights' number; None for a model without
     environment: dict[str, str]
     configuration: dict[str, Any]
+    temperature: float = 1.0  # of the probabilities (`hypermap.calibration`); 1 leaves them as they are
     sha256: dict[str, str] = field(default_factory=dict)  # of the files beside it that predictions depend on
 
 
@@ -52,6 +53,7 @@ class Network:
     transform: Transform
     inputs: Inputs
     precision: str
+    temperature: float = 1.0
 
     def __call__(self, features: Tensor) -> np.ndarray:
         """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
@@ -60,8 +62,7 @@ class Network:
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
         if not self.transform.manifest["classes"]:
             return self.transform.natural(predicted)
-        shares: np.ndarray = predicted / predicted.sum(axis=1, keepdims=True)
-        return shares
+        return calibration.scale(predicted / predicted.sum(axis=1, keepdims=True), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class TrainedModel:
     def inputs(self) -> Inputs:
         """How the model takes features."""
         return self.predict.inputs
+
+    @property
+    def uncalibrated(self) -> Network | classical.Model:
+        """What predicts, with the probabilities as the network gives them."""
+        return replace(self.predict, temperature=1.0) if isinstance(self.predict, Network) else self.predict
 
     @property
     def network(self) -> nn.Module | None:
@@ -140,7 +146,8 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
-    network = Network(parts.model, parts.loss, transform, understand(choice, transform.manifest), precision)
+    inputs = understand(choice, transform.manifest)
+    network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
     return TrainedModel(record, network)
 
 

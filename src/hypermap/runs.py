@@ -95,5 +95,6 @@ def told(result: "Result") -> str:
     mean = f", mean of {fits} trainings" if fits > 1 else ""
     return (
         f"{said}{mean}, fitted in {result.seconds:.1f} s\n"
-        "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment and trainer.epochs have no part in it)"
+        "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment, trainer.epochs and trainer.calibration "
+        "have no part in it)"
     )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hypermap.calibration import LEAST
 from hypermap.errors import UserError
 from hypermap.tables.preparation import Preparation
 
@@ -204,11 +205,16 @@ class Natural(nn.Module):
 
 
 class Shares(nn.Module):
-    """Probabilities ``(rows, classes)`` that sum to 1 in float64."""
+    """Probabilities ``(rows, classes)`` that sum to 1 in float64, under a temperature (`hypermap.calibration`)."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
 
     def forward(self, probabilities: Tensor) -> Tensor:
         """The same shape."""
-        return probabilities / probabilities.sum(1, keepdim=True)
+        shares = probabilities / probabilities.sum(1, keepdim=True)
+        return shares if self.temperature == 1 else (shares.clamp(min=LEAST).log() / self.temperature).softmax(1)
 
 
 def as_module(estimator: Any) -> nn.Module:

@@ -214,6 +214,7 @@ RULES: dict[str, Rule] = {
     "trainer.threads": optional(integer(1)),
     "trainer.repeats": integer(1),
     "trainer.reports_per_epoch": integer(1),
+    "trainer.calibration": optional(one_of("temperature")),
     "trainer.backend": one_of("auto", "eager", "batched", "vmap", "compiled", "native"),
     "validation.k": integer(2),
     "validation.stratified": BOOLEAN,

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 
 from hypermap.data.transform import LOGS
 from hypermap.files import write_bytes, write_text
-from hypermap.metrics import LOWER_IS_BETTER
+from hypermap.metrics import BINS, LOWER_IS_BETTER
 from hypermap.report import beside, data, maps, pictures, plots, wording
 from hypermap.report.diagnosis import diagnose
 from hypermap.report.run import Run
@@ -88,6 +88,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         "## Metrics",
         _metrics_table(run),
         _metrics_note(run),
+        *_calibration_note(run),
         *([_fits_line(run)] if run.fits else []),
         *_beside(run),
     ]
@@ -251,13 +252,54 @@ def _metrics_note(run: Run) -> str:
         note += " The bootstrap takes rows for independent; those of one group or time are alike, so it is too sure."
     if run.task == "regression":
         return note
-    note += " Precision, recall and F1 are means over classes; noise adds to the calibration error and its interval."
+    note += " Precision, recall and F1 are means over classes."
     rows = {"test": len(run.targets), "validation": run.manifest["rows"]["validation"]}
     for name, metrics in (("test", run.test), ("validation", run.validation)):
         if metrics["accuracy"] == 1:  # every resample is without a mistake, and the interval a point
             least = max(0.0, 1 - 3 / rows[name])
             note += f" No mistake in {rows[name]:,} {name} rows: the accuracy may still be {least:.4f} (rule of three)."
     return note
+
+
+def _calibration_note(run: Run) -> list[str]:
+    """How calibration is measured, and what the temperature did to it."""
+    if run.task == "regression":
+        return []
+    note = (
+        "`calibration_error` is the expected calibration error of [Guo et al. (2017)](https://arxiv.org/abs/1706.04599)"
+        f": the mean gap between accuracy and confidence in {BINS} bins of equal width of the predicted class's "
+        f"probability, weighted by their rows. Noise adds to it and to its interval, on {len(run.targets):,} test rows "
+        "as on any."
+    )
+    return [note, *_temperature(run)]
+
+
+def _temperature(run: Run) -> list[str]:
+    """What the temperature is, and what the test rows' probabilities were worth without it."""
+    fitted = f"fitted to the log loss of {run.manifest['rows']['validation']:,} validation rows"
+    if not run.uncalibrated:
+        if not run.history or run.config["trainer"].get("calibration") is None:
+            return []
+        return [
+            f"The probabilities are as the network gives them: a temperature, {fitted}, cannot be told apart from 1."
+        ]
+    level = f"{run.level} interval"
+    without, intervals = run.uncalibrated, run.uncalibrated_intervals
+    lines = [
+        (
+            f"`{name}`",
+            wording.metric(name, without[name]),
+            wording.interval(name, intervals),
+            wording.metric(name, run.test[name]),
+            wording.interval(name, run.test_intervals),
+        )
+        for name in beside.PROBABILITIES
+    ]
+    return [
+        f"The network's logits are divided by a temperature of {run.temperature:.3g}, {fitted} "
+        "(`trainer.calibration`), which changes probabilities and no predicted class:",
+        wording.table(("metric", "test without it", level, "test", level), lines),
+    ]
 
 
 def _fits_line(run: Run) -> str:
