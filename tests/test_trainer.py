@@ -485,6 +485,26 @@ def stop_at(monkeypatch, function, count):
     monkeypatch.setattr(checkpoint, function, counted)
 
 
+def test_an_epoch_that_comes_to_be_kept_after_a_stop_has_its_weights(tmp_path, monkeypatch):
+    """The first of three is kept until the third, whose accuracy leaves the second, of before the stop."""
+    told = iter([(119, 0.5), (120, 0.6), (121, 0.9)])
+    after = []
+
+    def measure(self):
+        after.append({name: tensor.clone() for name, tensor in self.members[0].parts.model.state_dict().items()})
+        right, loss = next(told)
+        return [{"validation_loss": loss, "validation_score": right / 150}]
+
+    monkeypatch.setattr(Trainer, "measure", measure)
+    with monkeypatch.context() as patch:
+        stop_at(patch, "save", 2)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(network()).fit(*digits(40), tmp_path)
+    trained = trainer(network()).fit(*digits(40), tmp_path)
+    assert trained.kept_epoch == 2
+    assert_same_weights(trained.weights, after[1], rtol=0, atol=0)
+
+
 def outcome(made, state=None, images=True, rows=130):
     trained = made.fit(*digits(rows, images=images, device=made.device), state)
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in trained.history]
