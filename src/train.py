@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from hypermap.errors import run
+from hypermap.preload import preload_torch, uncollected
 from hypermap.runs import PREPARED, asked_to_end, by_hand, prepare, told
 
 
@@ -18,7 +19,8 @@ def stage(config: Path) -> None:
     from hypermap.files import read_slice
 
     configuration = read_slice(config)
-    from hypermap.experiment import Asked, train  # brings torch, which takes seconds
+    with uncollected():
+        from hypermap.experiment import Asked, train  # brings torch, which takes seconds
 
     with asked_to_end() as pause:
         print(told(train(Asked(configuration, PREPARED, Path("models"), Path("reports/validation.json"), pause=pause))))
@@ -26,10 +28,12 @@ def stage(config: Path) -> None:
 
 def main() -> None:
     """Take the stage's configuration, or compose one as a Hydra application."""
+    preload_torch()
     if sys.argv[1:2] == ["--config"] and len(sys.argv) == 3:
         stage(Path(sys.argv[2]))
     else:
-        from hypermap.compose import application
+        with uncollected():
+            from hypermap.compose import application
 
         application(by_hand, prepare)
 

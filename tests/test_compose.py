@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from hypermap import compose as module
 from hypermap import menu as menu_module
 from hypermap.build import check_arguments, locate
 from hypermap.classical import is_family
-from hypermap.compose import compose, order_for, slices
+from hypermap.compose import compose, composed_once, order_for, slices
 from hypermap.data.prepare import OF_TABLES, Choice
 from hypermap.errors import UserError
 from hypermap.menu import SEARCHES, TUNED, groups, read_order
@@ -391,3 +396,31 @@ def test_an_order_with_a_merge_conflict_says_where(tmp_path):
     path.write_text("data: digits\n<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> topic\n")
     with pytest.raises(UserError, match=r"merge conflict in line 2: .* git checkout --ours"):
         read_order(path)
+
+
+# Composed once.
+
+
+def test_what_was_checked_is_what_hydra_runs(monkeypatch):
+    made, anew = [], ConfigLoaderImpl._load_configuration_impl
+
+    def counting(*args, **others):
+        made.append(anew(*args, **others))
+        return made[-1]
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", counting)
+
+    def composed(*words):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(MENU)):
+            return OmegaConf.to_container(hydra_compose("config", list(words), return_hydra_config=True), resolve=False)
+
+    with composed_once():
+        first, others = composed("optimizer.lr=0.5"), composed("optimizer.lr=0.25")
+        assert len(made) == 2
+        assert composed("optimizer.lr=0.5") == first != others
+        assert len(made) == 2  # reused
+        assert composed("optimizer.lr=0.5") == first
+        assert len(made) == 3  # what Hydra got it may have changed
+    assert ConfigLoaderImpl._load_configuration_impl is counting
+    assert composed("optimizer.lr=0.5") == first

@@ -115,6 +115,7 @@ EXEMPT = {
         "build.py",
         "checkpoint.py",
         "words.py",
+        "preload.py",
     ],
     "train": PREPARED,
     "baselines": PREPARED,

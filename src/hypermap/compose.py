@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -48,6 +49,7 @@ from hypermap.menu import (
     read_order,
 )
 from hypermap.overrides import is_sweep, parse_override, parse_overrides, written
+from hypermap.preload import uncollected
 from hypermap.validate import validate
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
@@ -163,6 +165,25 @@ def order_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {**order, "seed": configuration["seed"], **values}
 
 
+@contextmanager
+def composed_once() -> Iterator[None]:
+    """Hand Hydra the configuration that was checked where it would compose the same once more, which takes as long."""
+    compose_anew, known = ConfigLoaderImpl._load_configuration_impl, dict[Any, DictConfig]()
+
+    def compose_or_reuse(loader: Any, config_name: Any, overrides: Any, run_mode: Any, **others: Any) -> DictConfig:
+        key = (str(loader.get_search_path()), config_name, tuple(overrides), run_mode)
+        if key in known:  # once: Hydra may change what it gets
+            return known.pop(key)
+        return known.setdefault(key, compose_anew(loader, config_name, overrides, run_mode, **others))
+
+    ConfigLoaderImpl._load_configuration_impl = compose_or_reuse  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl._load_configuration_impl = compose_anew  # type: ignore[method-assign]
+
+
+@composed_once()
 def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path]) -> None:
     """Run `task` as a Hydra application: single runs and sweeps, from the baseline it prints first.
 
@@ -185,7 +206,7 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     if not arguments.help and not arguments.hydra_help:
         _check_sweeps(parsed, multirun=multirun)
-        compose(_without_sweeps(parsed), baseline.order)
+        compose(_without_sweeps(parsed) if multirun else arguments.overrides, baseline.order)
     if not asks:
         print(f"Baseline: {baseline.says}", flush=True)
         if idle := [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra.sweeper.") and not multirun]:
@@ -284,7 +305,8 @@ def _job(
             return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
 
     if base is not None:
-        from hypermap.sweeps import Training  # brings Optuna
+        with uncollected():
+            from hypermap.sweeps import Training  # brings Optuna
 
         job.application = Training(prepare, base)  # type: ignore[attr-defined]
     return job

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypermap.errors import Interrupted
+from hypermap.preload import uncollected
 
 if TYPE_CHECKING:  # torch takes seconds
     from hypermap.data.prepare import Pinned
@@ -45,7 +46,8 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
 
         return train_trial(configuration, prepare(configuration, files_of(trial)), trial)
     prepared = prepare(configuration)
-    from hypermap.experiment import Asked, train
+    with uncollected():
+        from hypermap.experiment import Asked, train
 
     with asked_to_end() as pause:
         result = train(Asked(configuration, prepared, output, output / "validation.json", pause=pause))
