@@ -1,6 +1,7 @@
 """From choices to a configuration, compared with the choice files read as plain YAML."""
 
 import inspect
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -424,3 +425,31 @@ def test_what_was_checked_is_what_hydra_runs(monkeypatch):
         assert len(made) == 3  # what Hydra got it may have changed
     assert ConfigLoaderImpl._load_configuration_impl is counting
     assert composed("optimizer.lr=0.5") == first
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {},
+        {"data": "digits", "model": "cnn", "optimizer": "sgd", "augment": "none", "regularizer": "none"},
+        {"trainer": "quick"},  # which builds on another
+    ],
+)
+def test_what_the_menu_has_is_what_hydra_composes(names):
+    usual = read_menu_choices() | names
+    expected = module._compose("config", [f"{group}={name}" for group, name in usual.items()])
+    assert module.menu_with(usual) == expected
+
+
+def read_menu_choices():
+    defaults = yaml.safe_load((MENU / "config.yaml").read_text())["defaults"]
+    pairs = [pair for entry in defaults if isinstance(entry, dict) for pair in entry.items()]
+    return {group: choice for group, choice in pairs if group in TUNED}
+
+
+def test_a_choice_that_refers_to_another_is_composed(tmp_path, monkeypatch):
+    shutil.copytree(MENU, tmp_path / "conf")
+    monkeypatch.setattr(module, "MENU", tmp_path / "conf")
+    (tmp_path / "conf/optimizer/adam.yaml").write_text("_target_: torch.optim.Adam\nlr: ${model.dropout}\n")
+    found = module.menu_with(read_menu_choices())
+    assert found["optimizer"]["lr"] == found["model"]["dropout"]

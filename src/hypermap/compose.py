@@ -90,7 +90,7 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
         check_experiment(order, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
         raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
-    menu = _compose("config", [f"{group}={configuration[group]['name']}" for group in TUNED], whole=False)
+    menu = menu_with({group: configuration[group]["name"] for group in TUNED})
     _check_overrides(parsed, menu)
     if refused is not None:
         raise refused
@@ -133,6 +133,26 @@ def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Conf
     """
     words = [override] if isinstance(override, str) else override
     return _compose("config", words, folder, resolved=False, whole=False)
+
+
+def menu_with(names: Mapping[str, str]) -> Configuration:
+    """What the menu has with these choices, from their files alone where that says it: a tenth of composing them.
+
+    Raises:
+        UserError: as `compose`.
+    """
+    with _told():
+        top: Any = OmegaConf.to_container(OmegaConf.load(MENU / "config.yaml"))
+        texts = {group: (MENU / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
+        parts: dict[str, Any] = {group: OmegaConf.to_container(OmegaConf.create(text)) for group, text in texts.items()}
+    listed = {str(key) for entry in top.pop("defaults", []) if isinstance(entry, dict) for key in entry}
+    values = {key: value for key, value in top.items() if key != "hydra"}
+    known = {*names, "experiment", *(key for key in listed if key.startswith("override hydra/"))}
+    refers = re.search(r"\$\{|\?\?\?", str([*parts.values(), values]))
+    builds = any(re.search(r"^defaults\b|@package", text, re.MULTILINE) for text in texts.values())
+    if refers or builds or listed != known or {*values} != {*VALUES}:
+        return _compose("config", [f"{group}={name}" for group, name in names.items()], whole=False)
+    return {"experiment": None, **{group: {"name": names[group], **part} for group, part in parts.items()}, **values}
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
