@@ -140,3 +140,17 @@ def test_a_command_says_what_it_is_about(tmp_path):
         ended = subprocess.run(words, cwd=tmp_path, env={"PYTHONPATH": PACKAGE}, capture_output=True, text=True)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "How to work.\n", "")
     assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.symlink_to("gone"), "is a link to gone, which is not there. Make that folder, or remove"),
+        (lambda path: path.write_text(""), "is a file where a folder is to be. Move it away"),
+    ],
+)
+def test_what_is_in_a_folders_place_is_told(tmp_path, capsys, make, told):
+    make(tmp_path / "data")
+    with pytest.raises(SystemExit):
+        run(lambda: (tmp_path / "data").mkdir(parents=True, exist_ok=True))
+    assert f"Error: {tmp_path / 'data'} {told}" in capsys.readouterr().err

@@ -142,6 +142,17 @@ def outlive_readers() -> None:
             setattr(sys, name, cast(TextIO, LastingOutput(stream)))
 
 
+def _explained(error: Exception) -> str:
+    """Return what an error says, and of a folder that cannot be made what is in its place."""
+    if isinstance(error, FileExistsError) and error.filename:
+        path = Path(os.fsdecode(error.filename))
+        if path.is_symlink() and not path.exists():
+            return f"{path} is a link to {path.readlink()}, which is not there. Make that folder, or remove the link."
+        if path.is_file():
+            return f"{path} is a file where a folder is to be. Move it away, or give it another name."
+    return str(error)
+
+
 def run(command: Callable[[], T], about: str | None = None) -> T:
     """Return what `command` returns; exit with 1 and one message where a person made a mistake.
 
@@ -161,7 +172,7 @@ def run(command: Callable[[], T], about: str | None = None) -> T:
             raise
         from hypermap.passwords import masked
 
-        print(f"Error: {masked(str(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
+        print(f"Error: {masked(_explained(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
