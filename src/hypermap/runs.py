@@ -1,9 +1,10 @@
 """Trainings beside the pipeline: by hand, as a trial of a sweep, or again to confirm one."""
 
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,11 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
         result = train(Asked(configuration, prepared, output, output / "validation.json", pause=pause))
     print(told(result))
     print(f"Model and history: {output}")
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        words = HydraConfig.get().overrides.task
+        print(f"Test, baselines and report: {pipeline_command(words, configuration.get('experiment'))}")
     return result.objective
 
 
@@ -85,6 +91,17 @@ def asked_to_end() -> Iterator[Callable[[], None]]:
         yield pause
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def pipeline_command(words: Sequence[str], experiment: str | None) -> str:
+    """Return the command, for a shell, that runs the pipeline with what a run by hand was asked for."""
+    named = f"experiment={experiment}"
+    if named in words:
+        others = [word for word in words if word != named]
+        return f"{shlex.join(['python', 'src/order.py', str(experiment), *others])} && dvc repro"
+    return (
+        shlex.join(["dvc", "exp", "run", *(part for word in words for part in ("-S", word))]) if words else "dvc repro"
+    )
 
 
 def told(result: "Result") -> str:
