@@ -102,6 +102,11 @@ def test_a_place_that_there_is_not(read: Callable[..., Raw]) -> None:
         read(columns(), drop=[2])
 
 
+def test_a_column_is_of_one_kind(read: Callable[..., Raw]) -> None:
+    with pytest.raises(UserError, match=r"data\.kinds says of one column, 1 or 'size', that it is category and number"):
+        read(columns(), kinds=[[1, "category"], ["size", "number"]])
+
+
 def test_names_and_places_together_name_a_prepared_table(tmp_path: Path) -> None:
     pl.DataFrame(columns()).write_csv(tmp_path / "my.csv")
     settings = {"_target_": "hypermap.tables.source.table", "path": str(tmp_path / "my.csv"), "target": "y"}

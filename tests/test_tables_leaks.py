@@ -104,6 +104,20 @@ def test_columns_of_two_values_that_say_it_by_chance_alone(rare: float) -> None:
         assert giveaways(schema(TASKS["classes"], **{f"x{k}": "number" for k in range(60)}), matrix, y) == []
 
 
+def test_a_target_that_is_a_sum_of_columns() -> None:
+    generator = np.random.default_rng(0)
+    parts = generator.integers(0, 500, (300, 3)).astype(float)
+    matrix = np.column_stack([generator.normal(size=300), parts, 3 * generator.normal(size=300)])
+    columns = schema(TASKS["numbers"], noise="number", casual="number", registered="number", other="number", x="number")
+    (note,) = giveaways(columns, matrix, parts[:, 0] + parts[:, 1])
+    assert note.startswith("'y' is a weighted sum of 'casual', 'registered', without any rest")
+    assert "'data.drop=[casual,registered]'" in note
+    assert giveaways(columns, matrix, parts[:, 0] + parts[:, 1] + generator.normal(size=300)) == []
+    assert giveaways(columns, matrix, parts[:, 0] * parts[:, 1]) == []
+    (copy,) = giveaways(schema(TASKS["numbers"], a="number"), matrix[:60, :1], matrix[:60, 0])  # too few for a tree
+    assert "'data.drop=[a]'" in copy
+
+
 def test_few_rows_say_nothing() -> None:
     y = np.arange(20) % 2.0
     assert giveaways(schema(TASKS["classes"], x="number"), y[:, np.newaxis], y) == []

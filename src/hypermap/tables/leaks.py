@@ -1,6 +1,6 @@
 """What makes a table's test score better than the model is: columns that hold the target, rows that come twice."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ PROMISING = 0.9  # on the first fold; below this the others are not looked at
 MISSING = -2.0  # the code of a missing word
 FEW = 50  # different values: where no column has more, rows are equal by coincidence
 LEAST_OF_SIGN = 5  # rows that have it
+EXACT = 1e-9  # of the target's variance: what rounding leaves of a sum
 SURPRISE = 13.8  # minus the logarithm of one in a million: no sign of a class by chance
 TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
 
@@ -61,11 +62,15 @@ def giveaways(
             )
         elif part.shape[1] == 1 and len(np.unique(part)) == 2:
             pairs[column.name] = part[:, 0]
-    if schema.target.classes and (names := _spread(pairs, targets[rows])):
-        shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if not schema.target.classes and not sentences and (names := _summed(schema, matrix[rows], targets[rows])):
         sentences.append(
-            f"Columns {shown} together say {schema.target.name!r} on rows not seen: a value of each goes with one "
-            "class, as where the target was spread over columns, or is one of several. If they are not known when "
+            f"{schema.target.name!r} is a weighted sum of {_listed(names)}, without any rest, on rows not seen. If "
+            f"they are not known when predictions are made, leave them out: {given.and_drop(*names)}."
+        )
+    if schema.target.classes and (names := _spread(pairs, targets[rows])):
+        sentences.append(
+            f"Columns {_listed(names)} together say {schema.target.name!r} on rows not seen: a value of each goes with "
+            "one class, as where the target was spread over columns, or is one of several. If they are not known when "
             f"predictions are made, leave them out: {given.and_drop(*names)}."
         )
     return sentences
@@ -165,6 +170,29 @@ def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Se
             rows = rows.with_columns(target=pl.Series(targets[first : first + BLOCK]))
         parts.append(rows.hash_rows(seed=0))
     return pl.concat(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:
+    """The columns of numbers of which the target is a weighted sum, such as the parts of a total."""
+    roles = zip(schema.matrix_names, schema.roles, strict=True)
+    places = [k for k, (_, role) in enumerate(roles) if role == "number" and np.isfinite(matrix[:, k]).all()]
+    columns = np.column_stack([matrix[:, places], np.ones(len(targets))])
+    if not places or len(targets) < FOLDS * columns.shape[1]:
+        return []
+    scale = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)
+    seen = np.arange(len(targets)) % FOLDS != 0
+    weights = np.linalg.lstsq(columns[seen] / scale, targets[seen], rcond=None)[0]
+    parts = columns / scale * weights
+    if ((parts.sum(axis=1) - targets)[~seen] ** 2).mean() > EXACT * targets[~seen].var():
+        return []
+    heavy = {
+        schema.matrix_names[k] for k, part in zip(places, parts.T, strict=False) if part.var() > EXACT * targets.var()
+    }
+    return [c.name for c in schema.columns if heavy & {*c.matrix_names}]
 
 
 def _spread(columns: Mapping[str, Values], targets: Values) -> list[str]:

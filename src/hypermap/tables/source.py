@@ -1,6 +1,7 @@
 """The reader of tables: from files and what is said of them to the arrays of a data set."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,6 +163,12 @@ class _Roles:
                 f"{'; '.join(problems)}; {table.name} has: {', '.join(table.columns)} (or 1 to {len(table.columns)} by "
                 f"position, -1 for the last).{'' if table.headed else f' {UNHEADED}'}"
             )
+        for first, second in itertools.combinations(kinds.items(), 2):
+            if column_of(first[0], table.columns) == column_of(second[0], table.columns) and first[1] != second[1]:
+                raise UserError(
+                    f"{PREFIX}kinds says of one column, {first[0]!r} or {second[0]!r}, that it is {first[1]} and "
+                    f"{second[1]}: leave one out."
+                )
         found = {name: str(column_of(name, table.columns)) for names in given.values() for name in names}
         roles = cls(
             target,
