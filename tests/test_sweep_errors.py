@@ -178,7 +178,7 @@ def sweep(tmp_path, monkeypatch):
         ([LR, "hydra.sweeper.budget=-1"], ["budget is -1.0; it must be a number of at least 0.01"]),
         ([LR, "hydra.sweeper.budget=nan"], ["budget is nan; it must be a number of at least 0.01"]),
         ([LR, "hydra.sweeper.budget=abc"], ["hydra.sweeper.budget=abc", "could not be converted to Float"]),
-        ([LR, "hydra.sweeper.prior=nosuch"], ["No study 'nosuch' here", "a sweep makes one"]),
+        ([LR, "hydra.sweeper.prior=nosuch"], ["No study 'nosuch' here", "makes one"]),
         (
             [LR, "hydra.sweeper.prior=mine", "hydra.sweeper.study_name=mine"],
             ["prior names mine, which is this study itself. Name another"],

@@ -227,9 +227,8 @@ def find(name: str) -> tuple[optuna.Study, str]:
         storage = str(json.loads(path.read_text(encoding="utf-8"))["storage"])
     except FileNotFoundError:
         known = sorted(other.parent.name for other in STUDIES.glob(f"*/{WHERE}"))
-        raise UserError(
-            f"No study {name!r} here{near(name, known)}. There are: {', '.join(known) or 'none; a sweep makes one'}."
-        ) from None
+        there = ", ".join(known) or f"none in {STUDIES.absolute()}; a sweep that is begun here makes one"
+        raise UserError(f"No study {name!r} here{near(name, known)}. There are: {there}.") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f"{path} is damaged, and does not say where the study is. Write it anew, as in: "
