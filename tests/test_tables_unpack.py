@@ -65,6 +65,7 @@ EXCEL = archive({"[Content_Types].xml": b"", "xl/workbook.xml": b""})
         parquet(),
         gzip.compress(parquet()),
     ],
+    ids=["text", "gzip", "bzip2", "xz", "zstandard", "zip", "gzip in zip", "parquet", "gzip of parquet"],
 )
 @pytest.mark.parametrize("name", ["my.csv", "my.xls", "table"])
 def test_a_table_is_read_whatever_its_name(tmp_path: Path, content: bytes, name: str) -> None:
@@ -94,6 +95,7 @@ def test_a_table_is_read_whatever_its_name(tmp_path: Path, content: bytes, name:
         (b"@RELATION iris\n", "is an ARFF file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS .*git lfs pull"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_table_is_told_for_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "my.csv").write_bytes(content)

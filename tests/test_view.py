@@ -258,6 +258,16 @@ def test_values_that_are_lists_are_their_text():
     assert view.best.params == {"hidden": 2}
 
 
+def test_attributes_that_another_program_or_a_later_version_has_do_no_harm():
+    names = [("result", 12), ("size", "large"), ("schedule", [1]), ("schedule", {"until": 1, "later": True})]
+    made = [trial(0.5) for _ in names]
+    for one, (name, value) in zip(made, names, strict=True):
+        one.user_attrs = {name: value}
+    view = read(study(*made))
+    assert [t.outcome for t in view.trials] == ["complete"] * 4
+    assert [t.values for t in view.trials] == [(0.5,)] * 4
+
+
 def test_a_range_that_changed_is_the_wider_one():
     narrow, wide = {"lr": FloatDistribution(0.1, 0.2)}, {"lr": FloatDistribution(0.0, 0.15)}
     view = read(study(trial(0.5, params={"lr": 0.1}, space=narrow), trial(0.5, params={"lr": 0.1}, space=wide)))

@@ -13,6 +13,12 @@ REPEATS = "repeats"  # attribute of a trial: the one whose values it has, to mea
 SIZE = "size"  # attribute of a trial: its steps in full and what they count for, where trials differ
 
 
+def mapping_of(trial: FrozenTrial, key: str) -> Mapping[str, Any]:
+    """Return what a study keeps of a trial under a name; nothing where another program uses that name for its own."""
+    kept = trial.user_attrs.get(key)
+    return kept if isinstance(kept, Mapping) else {}
+
+
 @dataclass(frozen=True)
 class Allowed:
     """How far a trial may train, as its study keeps it.
@@ -30,7 +36,8 @@ class Allowed:
     @classmethod
     def of(cls, trial: FrozenTrial) -> "Allowed":
         """Return what the study keeps of a trial."""
-        return cls(**trial.user_attrs.get(SCHEDULE, {}))
+        kept = mapping_of(trial, SCHEDULE)
+        return cls(**{key: kept[key] for key in ("until", "paused", "unpruned") if key in kept})
 
     def record(self) -> dict[str, Any]:
         """Return what the study is to keep."""
@@ -52,7 +59,7 @@ class Size:
     @classmethod
     def of(cls, trial: FrozenTrial, horizon: int | None) -> "Size":
         """Return a trial's size; `horizon` is that of every trial, where they are alike."""
-        kept: Mapping[str, Any] = trial.user_attrs.get(SIZE, {})
+        kept = mapping_of(trial, SIZE)
         return cls(kept.get("steps", horizon), kept.get("trainings", 1.0))
 
     def cost(self, steps: float) -> float:

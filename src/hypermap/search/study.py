@@ -39,6 +39,7 @@ from hypermap.search.schedule import (
     Ledger,
     Scheduler,
     ToTheEnd,
+    mapping_of,
 )
 from hypermap.search.space import Space
 from hypermap.search.storage import STUDIES, batching, file_of, lock_folder, open_storage
@@ -375,7 +376,7 @@ class Claims:
         else:
             error = f"its process ended {died.how(self.locks)}, in each of {deaths} attempts"
         outcome = "out_of_memory" if died.memory else "failed"
-        result = {**trial.user_attrs.get(RESULT, {}), "outcome": outcome, "seed": self.plan.seed_of(trial.number)}
+        result = {**mapping_of(trial, RESULT), "outcome": outcome, "seed": self.plan.seed_of(trial.number)}
         write_text(self.plan.folder_of(trial.number) / "error.txt", masked(f"{error}\n{died.traceback(self.locks)}"))
         with batching(self.study._storage):
             self.study._storage.set_trial_user_attr(trial._trial_id, RESULT, {**result, "error": error})
@@ -457,7 +458,7 @@ class Claims:
         with batching(self.study._storage):
             for number in locks:
                 trial = self.study.get_trials(deepcopy=False)[number]
-                result = {**trial.user_attrs.get(RESULT, {}), "outcome": "pruned"}
+                result = {**mapping_of(trial, RESULT), "outcome": "pruned"}
                 self.study._storage.set_trial_user_attr(trial._trial_id, RESULT, result)
                 self.study.tell(number, state=TrialState.PRUNED)
         for number, lock in locks.items():
@@ -550,13 +551,13 @@ def outcome(trial: FrozenTrial) -> str:
     """Return ``complete``, ``pruned``, ``diverged``, ``out_of_memory``, ``failed``; or ``paused`` or ``running``."""
     if trial.state == TrialState.RUNNING:
         return "paused" if Allowed.of(trial).paused else "running"
-    told = trial.user_attrs.get(RESULT, {}).get("outcome")
+    told = mapping_of(trial, RESULT).get("outcome")
     return str(told) if told else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
 
 def epochs(trial: FrozenTrial) -> int:
     """The epochs that a trial was trained for, as far as it told or reported them."""
-    return int(trial.user_attrs.get(RESULT, {}).get("epochs", max(trial.intermediate_values, default=0)))
+    return int(mapping_of(trial, RESULT).get("epochs", max(trial.intermediate_values, default=0)))
 
 
 def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -630,7 +631,7 @@ def failure(plan: Plan, trials: Sequence[FrozenTrial]) -> str | None:
         if trial.datetime_complete and trial.datetime_complete.timestamp() >= plan.began
     ]
     ended.sort(key=lambda trial: (trial.datetime_complete, trial.number))
-    errors = [trial.user_attrs.get(RESULT, {}).get("error") if outcome(trial) == "failed" else None for trial in ended]
+    errors = [mapping_of(trial, RESULT).get("error") if outcome(trial) == "failed" else None for trial in ended]
     last = errors[-SAME_ERRORS:]
     if len(last) == SAME_ERRORS and last[0] and len({_kind(error) for error in last}) == 1:
         return f"{SAME_ERRORS} trials in a row failed with the same error: {last[-1]}"

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.passwords import shown
-from hypermap.search.schedule import Allowed, Size
+from hypermap.search.schedule import Allowed, Size, mapping_of
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
 from hypermap.search.study import (
     RESULT,
@@ -120,7 +120,7 @@ def figure(value: float) -> str:
 def line(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
     """What is printed of a trial that ended, where the output is no terminal."""
     how = outcome(trial)
-    result = trial.user_attrs.get(RESULT, {})
+    result = mapping_of(trial, RESULT)
     told = how.replace("_", " ")
     if how == "complete":
         told = ", ".join(f"{name} {figure(value)}" for name, value in zip(_names(plan), trial.values, strict=True))

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.build import check_part
 from hypermap.menu import ORDER
 from hypermap.search.mapping import mapping
-from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger
+from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger, mapping_of
 from hypermap.search.storage import STUDIES
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, epochs, outcome, quiet
 from hypermap.study_report.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
@@ -141,7 +141,7 @@ def _plain(choice: Any) -> Any:
 
 
 def _tried(trial: FrozenTrial) -> Tried:
-    result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
+    result = mapping_of(trial, RESULT)
     how = "pruned" if (paused := outcome(trial) == "paused") else outcome(trial)
     values = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values is not None else ()
     if how == "complete" and not all(map(math.isfinite, values)):
@@ -169,7 +169,7 @@ def _tried(trial: FrozenTrial) -> Tried:
         ended=_ended(trial, busy),
         busy_s=busy,
         paused=paused,
-        steps=trial.user_attrs.get(SIZE, {}).get("steps"),
+        steps=mapping_of(trial, SIZE).get("steps"),
         proposed=str(trial.user_attrs.get(PROPOSED, "")),
         repeats=trial.user_attrs.get(REPEATS),
     )
