@@ -1,6 +1,7 @@
 """Studies: taken up or refused; their trials claimed once each and no more than the budget; how they ended."""
 
 import multiprocessing
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -447,3 +448,25 @@ def test_a_choice_keeps_its_type(begun):
         mine.study.tell(claim.trial, 1.0)
         kept = connect(of).trials[claim.trial.number].params["x"]
         assert (kept, type(kept)) == (drawn, type(drawn))
+
+
+@pytest.mark.parametrize("kind", ["{}/journal.log", "sqlite:///{}/study.db"])
+def test_a_study_that_is_deleted_while_it_runs_is_told_and_not_made_again(tmp_path, kind):
+    made = plan(tmp_path / "study", storage=kind.format(tmp_path / "study"))
+    made.folder.mkdir()
+    open_study(made, record(made), force=False)
+    module.connect(made)
+    shutil.rmtree(made.folder)
+    with pytest.raises(UserError, match=r"The study study is gone: .* was deleted or moved while the search ran"):
+        module.connect(made)
+    assert not made.folder.exists()
+
+
+def test_a_name_whose_study_is_gone_is_told_and_nothing_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = plan(tmp_path / "studies/study")
+    open_study(made, record(made), force=False)
+    (made.folder / "journal.log").unlink()
+    with pytest.raises(UserError, match=r"study study is in .*journal\.log, which is gone"):
+        module.find("study")
+    assert not (made.folder / "journal.log").exists()

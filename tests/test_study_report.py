@@ -440,6 +440,27 @@ def test_a_study_of_here_is_found_by_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("007", ["007"]),
+        ("[007, 1e3,'on']", ["007", "1e3", "on"]),
+        ("*-random", ["*-random"]),
+        ("2024-01-01", ["2024-01-01"]),
+        ("[]", []),
+    ],
+)
+def test_names_are_words_and_no_values(text, names):
+    assert list(asked(f"study={text}").studies) == names
+    assert asked(f"scientific={text}").purpose["scientific"] == names
+
+
+def test_a_threshold_is_a_number_however_it_is_written():
+    assert asked("study=x", "edge=1e-1").thresholds.edge == 0.1
+    with pytest.raises(UserError, match="edge is 'abc'; it is a number"):
+        asked("study=x", "edge=abc")
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["study"], "is not understood"),

@@ -58,9 +58,8 @@ class Asked:
                 raise UserError(
                     f"{word!r} is not understood{near(key, known)}. Write key=value; keys: {', '.join(known)}."
                 )
-            given[key] = (
-                text if key in ("goal", "storage", "trust") else _names(text) if key in KEYS else _parsed(word, text)
-            )
+            as_written = key in ("goal", "storage", "trust")
+            given[key] = text if as_written else _names(word, text) if key in KEYS else _parsed(word, text)
         numbers = {key: value for key, value in given.items() if key not in KEYS}
         purpose: dict[str, Any] = {key: given[key] for key in ("goal", "scientific") if key in given}
         usual = read_thresholds(thresholds)
@@ -168,9 +167,11 @@ def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:
     return [optuna.load_study(study_name=name, storage=storage) for name in (names or there)]
 
 
-def _names(text: str) -> list[str]:
+def _names(word: str, text: str) -> list[str]:
     """Return one name, or those of a list ``[a,b]``, as they are written: 007 is no number here."""
-    listed = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if text.startswith("[") != text.endswith("]"):
+        raise UserError(f"{word!r} is not understood; a list is written [a,b].")
+    listed = text[1:-1] if text.startswith("[") else text
     return [name for each in listed.split(",") if (name := each.strip().strip("\"'"))]
 
 
