@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
+STACK_DEATHS = 2  # of a stack, after which its members are trained by themselves: the first may be anybody's doing
 MOST = 3  # attempts, none of which came further than the one before; after that the trial has failed
 # What Python writes of a signal that ended it, where nobody else saw the process die.
 FATAL = {
@@ -34,6 +35,7 @@ class Attempt:
         pid: of the process.
         step: the last that the trial had reported when it began; 0 before the first.
         deaths: how many attempts in a row had ended with their process's death, none of them further than this step.
+        stack_deaths: likewise those that ended with the death of a stack.
         alone: whether the process trained no other trial beside it.
         ended: how the process ended, where somebody saw it.
         memory: whether it ended for want of the machine's memory.
@@ -42,6 +44,7 @@ class Attempt:
     pid: int
     step: int = 0
     deaths: int = 0
+    stack_deaths: int = 0
     alone: bool = True
     ended: str = ""
     memory: bool = False
@@ -69,6 +72,16 @@ class Attempt:
         if not self.alone:
             return self.deaths
         return self.deaths + 1 if step <= self.step else 1
+
+    def counted_of_stacks(self, step: int) -> int:
+        """Return the deaths of stacks in a row, likewise."""
+        if self.alone:
+            return self.stack_deaths
+        return self.stack_deaths + 1 if step <= self.step else 1
+
+    def apart(self, step: int, locks: Path) -> bool:
+        """Return whether the trial is to be trained by itself from now on, so that it is known whose fault it was."""
+        return self.alone or self.timed_out(locks) or self.counted_of_stacks(step) >= STACK_DEATHS
 
     def how(self, locks: Path) -> str:
         """Return how the process ended."""

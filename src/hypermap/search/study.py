@@ -303,7 +303,8 @@ class Claim:
     trial: optuna.Trial
     lock: FileLock
     sampler: optuna.samplers.BaseSampler
-    died: Attempt | None = None  # an attempt at it whose process died: it is to be trained by itself
+    died: Attempt | None = None  # an attempt at it whose process died
+    apart: bool = False  # whether it is to be trained by itself for that
 
 
 @dataclass
@@ -337,7 +338,7 @@ class Claims:
         """
         for claim in islice(self._all(trials), most):
             yield claim
-            if claim.died is not None:
+            if claim.apart:
                 return
 
     def _all(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
@@ -350,9 +351,9 @@ class Claims:
         return next(self._all_left_behind(trials), None)
 
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
-        """Those in whose training a process died come first, since each is to be trained by itself."""
+        """Those come first that are to be trained by themselves, since a process died with them."""
         left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
-        for trial in sorted(left, key=lambda trial: Attempt.read(self.locks, trial.number) is None):
+        for trial in sorted(left, key=lambda trial: not self._apart(trial, Attempt.read(self.locks, trial.number))):
             if not self._may_be_ours(trial) or (lock := self._lock(trial.number)) is None:
                 continue
             now = self.study._storage.get_trial(trial._trial_id)
@@ -362,7 +363,10 @@ class Claims:
                 lock.release()
                 continue
             self.study.sampler = self.sampler(trial.number)
-            yield Claim(self._taken_up(now), lock, self.study.sampler, died)
+            yield Claim(self._taken_up(now), lock, self.study.sampler, died, self._apart(now, died))
+
+    def _apart(self, trial: FrozenTrial, died: Attempt | None) -> bool:
+        return died is not None and died.apart(trial.last_step or 0, self.locks)
 
     def _given_up(self, trial: FrozenTrial, died: Attempt) -> bool:
         """Tell a trial as failed, or for want of memory as worse than any, where that ended its process too often."""

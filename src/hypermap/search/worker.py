@@ -195,6 +195,8 @@ class _Stack:
         for one in begun:
             if one.claim.died is not None:
                 _tell_again(one, self.attempts[one.trial.number], locks)
+        for one in begun:
+            if one.claim.died is not None:
                 forget_last_words(locks, one.claim.died.pid)
         self.open = {one.trial.number: one for one in begun}
         self.gone: set[int] = set()  # trials that have ended, and are not paused
@@ -313,17 +315,15 @@ class _Stack:
 def _attempt(begun: _Begun) -> Attempt:
     """Return the attempt at a trial that begins now; its process is noted with it."""
     step, died = max(begun.trial.steps, default=0), begun.claim.died
-    return Attempt(0, step, 0 if died is None else died.counted(step))
+    return Attempt(0, step) if died is None else Attempt(0, step, died.counted(step), died.counted_of_stacks(step))
 
 
 def _tell_again(begun: _Begun, attempt: Attempt, locks: Path) -> None:
-    """Print that a trial is trained again, by itself, after its process died."""
+    """Print that a trial is trained again after its process died."""
     died = begun.claim.died
     assert died is not None
     how = died.ended if died.memory else f"its process ended {died.how(locks)}"
-    times = (
-        f"attempt {attempt.deaths + 1} of {MOST}" if died.alone else "or that of another in its stack; by itself now"
-    )
+    times = f"attempt {attempt.deaths + 1} of {MOST}" if begun.claim.apart else "with its stack"
     print(f"Trial {begun.trial.number} again, {times}: {how}", flush=True)
 
 
