@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -458,7 +459,7 @@ def test_a_sweep_searches_with_each_strategy_and_seed_and_compares_them(tmp_path
 def test_an_interrupt_ends_the_search_that_runs_and_all_that_would_follow(tmp_path):
     (tmp_path / "interrupt").touch()
     done = sweep(tmp_path, compare={"random": {"sampler": "random"}, "quasi": {"sampler": "quasi_random"}}, seeds=2)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 128 + signal.SIGINT, done.stdout + done.stderr
     assert "1 of 2 trials: 1 complete. Stopped: it was asked to." in done.stdout
     assert done.stdout.endswith("1 of 4 searches are begun. The same command goes on.\n")
     assert [folder.name for folder in (tmp_path / "studies").iterdir()] == ["sweep-random-s0"]

@@ -150,8 +150,7 @@ def told_out_of_memory(batch_size: int) -> Iterator[None]:
     except (RuntimeError, MemoryError, UserError) as error:
         if isinstance(error, OutOfMemory) or not (wants_memory(error) or wants_memory(error.__cause__)):
             raise  # as the cause, where a network is built
-        cause = error if wants_memory(error) else error.__cause__
-        kind = OutOfHostMemory if _by_the_host(cause) and could_be_had(cause) else OutOfMemory
+        kind = _kind(error if wants_memory(error) else error.__cause__)  # a name for it here would keep what it holds
         half = f"trainer.batch_size={batch_size // 2} (it is {batch_size})" if batch_size > 1 else "smaller inputs"
         raise kind(
             f"the network and its batches do not fit into memory ({str(error).strip().splitlines()[0]}). "
@@ -176,9 +175,10 @@ def _version(package: str) -> str:
     return metadata.version(package)  # parses a file
 
 
-def _by_the_host(error: BaseException | None) -> bool:
-    """Return whether it is the machine's memory that an error tells the want of, and not a device's."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in OF_THE_HOST)
+def _kind(error: BaseException | None) -> type[OutOfMemory]:
+    """Return what a want of memory is: of a device's, or of more than the machine has, it is the network's own."""
+    by_the_host = isinstance(error, MemoryError) or any(words in str(error) for words in OF_THE_HOST)
+    return OutOfHostMemory if by_the_host and could_be_had(error) else OutOfMemory
 
 
 def wants_memory(error: BaseException | None) -> bool:
