@@ -29,9 +29,12 @@ def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
     project.append("README.md", "An edit that is nobody's business.\n")
     project.ok("git", "add", "README.md")
     project.append("src/train.py", "# an edit that belongs to the trials\n")
+    shadow = project.path / "random.py"  # workers are begun as `python -m …`, which looks here first
+    shadow.write_text("raise RuntimeError('not Python\'s own')\n")
     before = project.ok("git", "status", "--porcelain").out
     project.ok(*TRAIN, "optimizer.lr=0.01,0.03", "model.dropout=0.2", study_name("rates"), "hydra.sweeper.n_jobs=2")
     assert project.ok("git", "status", "--porcelain").out == before
+    shadow.unlink()
 
     listed = project.ok("dvc", "exp", "list", "--name-only").out.split()
     assert sorted(listed) == ["rates-0000", "rates-0001"]

@@ -65,7 +65,7 @@ from ._confirm import Source, check_seed, confirm, wanted
 from ._plan import Planner, as_list, lasting
 from ._space import Menu, read_space
 from ._start import Start, earlier
-from ._trials import Composer, Worker, snapshot_path
+from ._trials import SAFE_PATH, Composer, Worker, set_variable, snapshot_path
 
 PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
 JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
@@ -321,6 +321,7 @@ class Sweep:
             output_subdir=self.config.hydra.output_subdir,
             chdir=bool(self.config.hydra.job.chdir),
             stop_file=stop_file,
+            safe_path=os.environ.get(SAFE_PATH),
         )
         config = self.workers_config(plan, jobs)
         worker.supervised = config.hydra.launcher._target_ == JOBLIB and config.hydra.launcher.get("backend") in LOKY
@@ -328,7 +329,7 @@ class Sweep:
             hydra_context=self.context, task_function=worker, config=config
         )
         returns: Sequence[Any] = ()
-        with _forwarding(stop_file) as signals, watching(plan):
+        with _forwarding(stop_file) as signals, watching(plan), _safe_path():
             try:
                 returns = launcher.launch([list(fixed)] * jobs, initial_job_idx=0)
             except Exception as error:
@@ -425,6 +426,20 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         stop_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Begin workers, which are ``python -m …``, without the folder of the command on their path.
+
+    A `random.py` or `test.py` of a person's own that lies there would stand for Python's.
+    """
+    before = os.environ.get(SAFE_PATH)
+    set_variable(SAFE_PATH, "1")
+    try:
+        yield
+    finally:
+        set_variable(SAFE_PATH, before)
 
 
 def _ends(parameter: Parameter) -> list[Any]:

@@ -154,6 +154,17 @@ def _not_read(folder: str, names: Sequence[str]) -> list[str]:
     ]
 
 
+SAFE_PATH = "PYTHONSAFEPATH"
+
+
+def set_variable(name: str, value: str | None) -> None:
+    """Set a variable of this process' environment; None: remove it."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
 @dataclass
 class Worker:
     """What Hydra launches instead of the task: the task in a loop over trials."""
@@ -169,10 +180,12 @@ class Worker:
     stop_file: Path
     sizes: Callable[[Mapping[str, Any]], Size] | None = None
     supervised: bool = False
+    safe_path: str | None = None  # the variable as it was before workers were begun with it
 
     def __call__(self, config: DictConfig) -> None:
         """Run trials until the budget is used up; where it is launched for that alone, in a process that may die."""
         outlive_readers()
+        set_variable(SAFE_PATH, self.safe_path)
         if self.supervised and hasattr(os, "fork") and threading.current_thread() is threading.main_thread():
             supervised(self._work, lock_folder(self.plan.storage, self.plan.name), self.stop_file)
         else:
