@@ -173,7 +173,7 @@ def test_the_order_comes_first_and_then_what_follows_from_the_menu():
         "params.yaml": pairs({"optimizer.lr": 0.01, "a": "x|`y`"}, {"optimizer.lr": 0.1, "seed": 0, "a": True}),
     }
     assert rows(review(changes(params=params)), "Parameters") == [
-        ["`a`", "`x\\|'y'`", "`true`", ""],
+        ["`a`", "`` x\\|`y` ``", "`true`", ""],
         ["`optimizer.lr`", "`0.01`", "`0.1`", ""],
         ["`seed`", "–", "`0`", ""],
         ["`b`", "`[1, 2]`", "–", "menu"],
@@ -245,7 +245,7 @@ def test_a_new_study_tells_its_best_its_verdicts_and_what_to_do():
     assert (
         "- **`quick`** (new): maximize accuracy, best 0.9800 (trial 8); 8 trials: 3 complete, 5 pruned; "
         f"1 act, 1 look, 1 ok. [study.json]({path})\n"
-        "  - act, edge: lr: 0.029. Widen \\<it>. `python x lr=1`\n"
+        "  - act, edge: lr: 0.029. Widen &lt;it>. `python x lr=1`\n"
         "  - trained again: 0.9712 ±0.0042 (trial 8, 5 seeds)\n"
     ) in told
 

@@ -126,7 +126,8 @@ def check_record(record: Any, origin: str, *, trust: bool = False, remedy: str =
         UserError: says what is named, and where.
     """
     for key, path in () if trust else _named(record, ""):
-        check_part(path, f"{origin}: {key}", remedy=remedy)
+        if path is not None:  # which names nothing, and is told of where something is to be made
+            check_part(path, f"{origin}: {key}", remedy=remedy)
 
 
 def check_plain(record: Any, origin: str) -> None:
