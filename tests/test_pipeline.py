@@ -116,6 +116,7 @@ EXEMPT = {
         "checkpoint.py",
         "words.py",
         "preload.py",
+        "host_memory.py",
     ],
     "train": PREPARED,
     "baselines": PREPARED,
