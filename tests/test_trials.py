@@ -32,7 +32,8 @@ def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
     shadow = project.path / "random.py"  # workers are begun as `python -m …`, which looks here first
     shadow.write_text("raise RuntimeError('not Python\'s own')\n")
     before = project.ok("git", "status", "--porcelain").out
-    project.ok(*TRAIN, "optimizer.lr=0.01,0.03", "model.dropout=0.2", study_name("rates"), "hydra.sweeper.n_jobs=2")
+    several = ("optimizer.lr=0.01,0.03", "model.dropout=0.2", study_name("rates"), "hydra.sweeper.n_jobs=2")
+    assert project.ok(*TRAIN, *several).err == ""  # nor is anything said to be leaked
     assert project.ok("git", "status", "--porcelain").out == before
     shadow.unlink()
 

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def _begin(work: Callable[[Callable[[], bool]], None]) -> tuple[int, int]:
     finally:
         with suppress(Exception):
             sys.stdout.flush(), sys.stderr.flush()
+            util._run_finalizers(0)  # type: ignore[attr-defined]  # such as of tqdm's lock, which would else be told as leaked
         os._exit(status)
 
 
