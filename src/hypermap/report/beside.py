@@ -86,8 +86,8 @@ def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str =
             said.append(f"By {name} it {_verb(best.says(name))} it: {_difference(best, name, level)}.")
             stands = stands or best.says(name)
     said.append(_advice(best.name, 0 if best.narrowly(first) else stands, first_of_all))
-    floor = next((other for other in known if other.name == IDLE and other is not best), None)
-    if floor is not None and floor.says(first) < 1:
+    floor = next((other for other in known if other.name == IDLE), None)
+    if floor is not None and floor is not best and floor.says(first) < 1:
         even = "Nor can it be told apart from" if floor.says(first) == 0 else "It is worse even than"
         said.append(
             f"{even} `{IDLE}`, which does not look at the inputs: {_difference(floor, first, level)}. The test rows "
