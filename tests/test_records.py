@@ -52,7 +52,6 @@ FOREIGN = [
     "train.main",
     "${oc.env:HOME}",
     "",
-    None,
     3,
     ["os.system"],
 ]

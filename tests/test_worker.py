@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import optuna
 import pytest
@@ -504,7 +505,8 @@ def hang_together(pairs, end):
 
 
 @pytest.mark.parametrize("stack", [1, 3])
-def test_a_trial_that_hangs_is_ended_and_told_with_where_it_was(plan, stack):
+def test_a_trial_that_hangs_is_ended_and_told_with_where_it_was(plan, stack, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])  # for the child, which imports this module
     plan = replace(plan, n_trials=3, trial_timeout=0.5, stack=stack)
     deaths = 0
     while dies(plan, hangs, hang_together, by=spawn):  # a process that is forked has pytest's own watch in its way
