@@ -326,7 +326,7 @@ def test_a_trial_with_one_lucky_epoch_is_not_the_best_and_the_page_says_why(tmp_
         trial.values, trial.intermediate_values = [max(curve)], dict(enumerate(curve, 1))
     page, record = written(study(made), tmp_path)
     assert page.split("\n\n")[1].startswith("**Best objective 0.9100, trial 0:**")
-    assert "By its best epoch alone trial 1 would be ahead, with 0.9200; over the second half" in page
+    assert "By its kept epoch alone trial 1 would be ahead, with 0.9200; over the second half" in page
     table = page.partition("## The best trials\n\n")[2].partition("\n\n")[0].splitlines()
     assert table[0].startswith("| trial | objective | mean of its second half | ended |")
     assert [row.split(" | ")[:3] for row in table[2:]] == [["| 0", "0.9100", "0.9033"], ["| 1", "0.9200", "0.8400"]]

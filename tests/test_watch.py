@@ -237,7 +237,7 @@ def test_the_summary_names_the_trial_of_the_luckiest_epoch_where_that_is_not_the
     said = summary(plan, [trial(0, value=0.96), lucky], None).splitlines()
     assert said[1].startswith("Best: trial 0, accuracy 0.9600: ")
     assert said[2] == (
-        "(Trial 1 has a better best epoch, 0.9700, but is behind over the second half of its epochs, by which trials "
+        "(Trial 1 has a better kept epoch, 0.9700, but is behind over the second half of its epochs, by which trials "
         "are judged.)"
     )
 

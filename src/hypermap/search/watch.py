@@ -88,7 +88,7 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     lucky = luckiest(ended, maximizes=plan.maximizes)
     if len(measured) == 1 and lucky is not None and lucky.values[0] != top.values[0]:
         lines.append(
-            f"(Trial {lucky.number} has a better best epoch, {figure(lucky.values[0])}, but is behind over the second "
+            f"(Trial {lucky.number} has a better kept epoch, {figure(lucky.values[0])}, but is behind over the second "
             "half of its epochs, by which trials are judged.)"
         )
     if {key.rpartition(".")[2] for key in plan.space.values_of(top.params)} <= SEEDS:

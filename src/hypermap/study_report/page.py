@@ -99,7 +99,7 @@ def _headline(view: View) -> str:
     said = f"**Best {view.objective} {score}, trial {best.number}:** {_values(view, best)}. {trials}"
     if len(measured) == 1 and (top := view.top(view.completed)) is not None and top.values[0] != best.values[0]:
         said += (
-            f" By its best epoch alone trial {top.number} would be ahead, with {figure(top.values[0])}; over the "
+            f" By its kept epoch alone trial {top.number} would be ahead, with {figure(top.values[0])}; over the "
             "second half of their epochs, which is less a matter of luck, it is not."
         )
     if retrained := next((each for each in view.confirmed if each.trial == best.number and each.scores), None):

@@ -49,7 +49,7 @@ def curves(view: View, thresholds: Thresholds) -> Verdict:
     number, text = next(iter(worse.items()))
     figure = f"of the best {len(judged)}, {len(worse)} got worse after the best epoch; trial {number}: {text}"
     if len(worse) <= len(judged) / 2:
-        kept = ", and the best epoch's weights are kept: nothing to mend" if view.origin.program else ""
+        kept = ", and the weights of a better epoch are kept: nothing to mend" if view.origin.program else ""
         advice = f"At least half of the best trials do not overfit{kept}."
         return Verdict("curves", question, "ok", figure, advice, None, numbers)
     advice = "Most of the best trials overfit: search a remedy as well, such as dropout or weight decay"

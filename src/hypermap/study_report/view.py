@@ -100,7 +100,7 @@ class Tried:
         scores: the objective of each fit, where there were several.
         epochs: trained for, as far as it is known.
         seconds: it was trained for, pauses left out; None where it is not known.
-        kept_epoch: the best epoch, from 1; None where it is not known.
+        kept_epoch: the epoch whose weights are kept, from 1; None where it is not known.
         backend: what carried out its training's steps, of `hypermap.stack.choice.BACKENDS`; None where it is not known.
         ended: when; of one that was paused and never taken up again, when its training would have, without a pause.
         busy_s: seconds from the beginning to the end of its training, pauses left out, where there may have been some.
@@ -279,7 +279,7 @@ class View:
     def score(self, trial: Tried) -> float | None:
         """The first objective: of a complete trial its value, of a pruned one what it had reached; else None.
 
-        What a pruned trial had reached is the best of its reports, since the best epoch's weights are kept; where
+        What a pruned trial had reached is the best of its reports, as one of the best epochs' weights are kept; where
         reports are of several fits, it is their mean.
         """
         if trial.outcome == "complete":
@@ -329,7 +329,7 @@ class View:
         return {number: half for number, half in found.items() if half is not None}
 
     def top(self, trials: Iterable[Tried]) -> Tried | None:
-        """Return the one of complete trials with the best score, by its best epoch alone; the first of equals."""
+        """Return the one of complete trials with the best score, by its kept epoch alone; the first of equals."""
         return max(trials, key=lambda trial: (self.sign * trial.values[0], -trial.number), default=None)
 
     @property
