@@ -30,7 +30,7 @@ def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
     project.ok("git", "add", "README.md")
     project.append("src/train.py", "# an edit that belongs to the trials\n")
     shadow = project.path / "random.py"  # workers are begun as `python -m …`, which looks here first
-    shadow.write_text("raise RuntimeError('not Python\'s own')\n")
+    shadow.write_text("raise RuntimeError('not the standard one')\n")
     before = project.ok("git", "status", "--porcelain").out
     several = ("optimizer.lr=0.01,0.03", "model.dropout=0.2", study_name("rates"), "hydra.sweeper.n_jobs=2")
     assert project.ok(*TRAIN, *several).err == ""  # nor is anything said to be leaked
