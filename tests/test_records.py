@@ -80,6 +80,7 @@ def own_src(monkeypatch, folder, **modules):
     (folder / "src").mkdir(exist_ok=True)
     for name, text in modules.items():
         (folder / "src" / f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)  # of another test
     monkeypatch.setattr(building, "SOURCES", folder / "src")
     monkeypatch.setattr(building, "_named_in_conf", frozenset)
     monkeypatch.syspath_prepend(folder / "src")
