@@ -176,9 +176,7 @@ def checksum_of(paths: Iterable[Path]) -> str:
     for path in paths:
         below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         for file in below:
-            with file.open("rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
-            digest.update(f"{file.relative_to(path)}\0{found}\0".encode(errors="surrogateescape"))
+            digest.update(f"{file.relative_to(path)}\0{file_sha256(file)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
