@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from hypermap.errors import Diverged, Interrupted, MachineFault, OutOfMemory, Pruned, UserError
-from hypermap.search.attempts import MOST, STACK_DEATHS, note_death
+from hypermap.search.attempts import MOST, MOST_WITH_ALL, STACK_DEATHS, note_death
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import lock_folder
 from hypermap.search.study import RESULT, Plan, connect, open_study, outcome
@@ -388,20 +388,29 @@ def test_more_may_be_drawn_by_optunas_own_means(plan):
 fork, spawn = (multiprocessing.get_context(method) for method in ("fork", "spawn"))
 
 
-def without_pytests_traceback(plan, task, together):
+def without_pytests_traceback(plan, task, together, deserted):
     faulthandler.disable()
-    work(plan, task, together=together)
+    work(plan, task, together=together, deserted=deserted)
 
 
-def dies(plan, task, together=None, by=fork) -> int:
-    """Work in a process of its own, as whoever launched it sees it; return how that ended."""
-    process = by.Process(target=without_pytests_traceback, args=(plan, task, together))
+def dies(plan, task, together=None, by=fork, with_all=False) -> int:
+    """Work in a process of its own, as whoever launched it sees it; return how that ended.
+
+    Args:
+        plan: what to do.
+        task: runs a trial.
+        together: runs several.
+        by: begins the process.
+        with_all: who watches the process ends with it, and sees nothing.
+    """
+    deserted = (lambda: False) if with_all else None
+    process = by.Process(target=without_pytests_traceback, args=(plan, task, together, deserted))
     process.start()
     process.join(60)
     if process.exitcode is None:
         process.kill()
         raise AssertionError("it hangs")
-    if process.exitcode:
+    if process.exitcode and not with_all:
         note_death(lock_folder(plan.storage, plan.name), process.pid, process.exitcode)
     return process.exitcode
 
@@ -475,6 +484,25 @@ def test_whoever_is_killed_after_it_was_asked_to_stop_counts_for_no_attempt(plan
         assert dies(plan, task) == -signal.SIGKILL
     work(plan, lambda trial, values: 0.5)
     assert outcome(trials(plan)[0]) == "complete"
+
+
+def test_that_everything_was_killed_is_held_against_no_trial_at_first(plan):
+    """As by a scheduler that takes the machine away, or by whoever kills the whole sweep."""
+    plan, task = replace(plan, n_trials=2), ends_its_process(ENDS["SIGKILL"])
+    for _ in range(MOST_WITH_ALL):
+        assert dies(plan, task, with_all=True) == -signal.SIGKILL
+        assert trials(plan)[1].state == TrialState.RUNNING
+    assert dies(plan, task, with_all=True) == 0
+    assert [outcome(trial) for trial in trials(plan)] == ["complete", "failed"]
+    assert f"{MOST_WITH_ALL} attempts" in trials(plan)[1].user_attrs[RESULT]["error"]
+
+
+def test_where_everything_was_killed_the_trials_own_deaths_count_as_before(plan):
+    plan, task = replace(plan, n_trials=2), ends_its_process(ENDS["SIGKILL"])
+    for with_all in [True, False, True, False, False]:
+        assert dies(plan, task, with_all=with_all) == -signal.SIGKILL
+    assert dies(plan, task) == 0
+    assert outcome(trials(plan)[1]) == "failed"
 
 
 def test_of_a_stack_that_ends_its_process_the_guilty_is_found(plan):

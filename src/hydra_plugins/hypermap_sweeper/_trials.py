@@ -189,9 +189,9 @@ class Worker:
         if self.supervised and hasattr(os, "fork") and threading.current_thread() is threading.main_thread():
             supervised(self._work, lock_folder(self.plan.storage, self.plan.name), self.stop_file)
         else:
-            self._work(lambda: False)
+            self._work(None)
 
-    def _work(self, deserted: Callable[[], bool]) -> None:
+    def _work(self, deserted: Callable[[], bool] | None) -> None:
         work(
             self.plan,
             self._run,

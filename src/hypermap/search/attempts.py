@@ -8,7 +8,7 @@ import faulthandler
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import IO, Self
 
 STACK_DEATHS = 2  # of a stack, after which its members are trained by themselves: the first may be anybody's doing
 MOST = 3  # attempts, none of which came further than the one before; after that the trial has failed
+MOST_WITH_ALL = 10  # likewise where whoever watched it died too: more likely the doing of a person or the machine
 # What Python writes of a signal that ended it, where nobody else saw the process die.
 FATAL = {
     "Segmentation fault": signal.SIGSEGV,
@@ -36,7 +37,9 @@ class Attempt:
         step: the last that the trial had reported when it began; 0 before the first.
         deaths: how many attempts in a row had ended with their process's death, none of them further than this step.
         stack_deaths: likewise those that ended with the death of a stack.
+        deaths_with_all: likewise those at which whoever watched the process died with it.
         alone: whether the process trained no other trial beside it.
+        watched: whether somebody was there to see how the process ends.
         ended: how the process ended, where somebody saw it.
         memory: whether it ended for want of the machine's memory.
     """
@@ -45,7 +48,9 @@ class Attempt:
     step: int = 0
     deaths: int = 0
     stack_deaths: int = 0
+    deaths_with_all: int = 0
     alone: bool = True
+    watched: bool = False
     ended: str = ""
     memory: bool = False
 
@@ -64,29 +69,39 @@ class Attempt:
         with suppress(OSError):
             _note(locks, number).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
-    def counted(self, step: int) -> int:
-        """Return the deaths in a row, this one included, of a trial that has reported `step` by now.
-
-        Where others were trained beside it, it may have been the fault of any of them: that counts for none.
-        """
-        if not self.alone:
-            return self.deaths
-        return self.deaths + 1 if step <= self.step else 1
-
-    def counted_of_stacks(self, step: int) -> int:
-        """Return the deaths of stacks in a row, likewise."""
+    def after(self, step: int, locks: Path) -> Self:
+        """Return the next attempt, at a trial that has reported `step` by now: it counts this one's death."""
+        following = type(self)(0, step, self.deaths, self.stack_deaths, self.deaths_with_all)
+        came_further = step > self.step
+        if self.died_with_all(locks):
+            return replace(following, deaths_with_all=1 if came_further else self.deaths_with_all + 1)
         if self.alone:
-            return self.stack_deaths
-        return self.stack_deaths + 1 if step <= self.step else 1
+            return replace(following, deaths=1 if came_further else self.deaths + 1)
+        return replace(following, stack_deaths=1 if came_further else self.stack_deaths + 1)
+
+    def died_with_all(self, locks: Path) -> bool:
+        """Return whether nobody was left to say how the process ended, though somebody watched it."""
+        return self.watched and not self.ended and not self.traceback(locks)
 
     def apart(self, step: int, locks: Path) -> bool:
         """Return whether the trial is to be trained by itself from now on, so that it is known whose fault it was."""
-        return self.alone or self.timed_out(locks) or self.counted_of_stacks(step) >= STACK_DEATHS
+        following = self.after(step, locks)
+        too_often = following.stack_deaths >= STACK_DEATHS or following.deaths_with_all >= MOST_WITH_ALL
+        return self.alone or self.timed_out(locks) or too_often
+
+    def too_often(self, step: int, locks: Path) -> int:
+        """Return how many attempts at a trial ended so, if there is to be no other; else 0."""
+        following = self.after(step, locks)
+        if following.deaths >= MOST:
+            return following.deaths
+        return following.deaths_with_all if self.alone and following.deaths_with_all >= MOST_WITH_ALL else 0
 
     def how(self, locks: Path) -> str:
         """Return how the process ended."""
         if self.ended:
             return self.ended
+        if self.died_with_all(locks):
+            return "with the process that watched it, as where somebody kills the sweep or the machine loses power"
         first = self.traceback(locks).partition("\n")[0].partition("Fatal Python error: ")[2]
         if (number := FATAL.get(first)) is not None:
             return by_signal(number)
@@ -104,10 +119,11 @@ class Attempt:
         return self.traceback(locks).startswith("Timeout (")
 
 
-def begin(locks: Path, numbers: Sequence[int], attempts: Sequence[Attempt]) -> None:
-    """Note that this process trains these trials."""
-    for number, attempt in zip(numbers, attempts, strict=True):
-        replace(attempt, pid=os.getpid(), alone=len(numbers) == 1, ended="", memory=False).write(locks, number)
+def begin(locks: Path, attempts: Mapping[int, Attempt], *, watched: bool) -> None:
+    """Note that this process trains these trials, by number, and whether somebody watches it."""
+    for number, attempt in attempts.items():
+        now = replace(attempt, pid=os.getpid(), alone=len(attempts) == 1, watched=watched, ended="", memory=False)
+        now.write(locks, number)
 
 
 def forget(locks: Path, number: int) -> None:

@@ -26,7 +26,7 @@ from hypermap.errors import UserError, near
 from hypermap.files import write_json, write_text
 from hypermap.passwords import masked, shown
 from hypermap.search import curves
-from hypermap.search.attempts import MOST, Attempt, forget, forget_last_words
+from hypermap.search.attempts import Attempt, forget, forget_last_words
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy
 from hypermap.search.schedule import (
@@ -370,10 +370,10 @@ class Claims:
 
     def _given_up(self, trial: FrozenTrial, died: Attempt) -> bool:
         """Tell a trial as failed, or for want of memory as worse than any, where that ended its process too often."""
-        deaths = died.counted(trial.last_step or 0)
+        deaths = died.too_often(trial.last_step or 0, self.locks)
         if died.alone and died.timed_out(self.locks):
             error = f"it took longer than hydra.sweeper.trial_timeout={self.plan.trial_timeout or 0:g} s"
-        elif deaths < MOST:
+        elif not deaths:
             return False
         elif died.memory:
             error = f"{died.ended}, in each of {deaths} attempts"

@@ -68,7 +68,7 @@ def work(
     size: Callable[[Values], Size] | None = None,
     before_tell: Callable[[RunningTrial], None] = lambda trial: None,
     stop_file: Path | None = None,
-    deserted: Callable[[], bool] = lambda: False,
+    deserted: Callable[[], bool] | None = None,
 ) -> None:
     """Run trials until the budget is used up, something stops the sweep, or a person does.
 
@@ -80,7 +80,7 @@ def work(
         size: of a trial with these values, where trials differ in it.
         before_tell: called with each trial that completed, before the study counts it as such.
         stop_file: whoever launched the workers asks them to stop by making it.
-        deserted: whether nobody waits for this worker any more.
+        deserted: says whether whoever watches this process is gone; None where nobody does.
 
     Raises:
         MachineFault: the disk is full, or the memory: the trial is left as it is, and the other workers are to stop.
@@ -95,7 +95,7 @@ def work(
                 begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, size, stopping)
                 if not begun:
                     return
-                stack = _Stack(plan, begun, before_tell, claims.locks)
+                stack = _Stack(plan, begun, before_tell, claims.locks, watched=deserted is not None)
                 with within(stack.limit_s, file):
                     if together is None or len(begun) == 1:
                         stack.run_alone(task)
@@ -185,13 +185,19 @@ class _Stack:
     """Trials that began together, of which each is told as soon as it ended."""
 
     def __init__(
-        self, plan: Plan, begun: Sequence[_Begun], before_tell: Callable[[RunningTrial], None], locks: Path
+        self,
+        plan: Plan,
+        begun: Sequence[_Begun],
+        before_tell: Callable[[RunningTrial], None],
+        locks: Path,
+        *,
+        watched: bool,
     ) -> None:
         self.plan = plan
         self.before_tell = before_tell
         self.locks = locks
-        self.attempts = {one.trial.number: _attempt(one) for one in begun}
-        begin(locks, list(self.attempts), list(self.attempts.values()))
+        self.attempts = {one.trial.number: _attempt(one, locks) for one in begun}
+        begin(locks, self.attempts, watched=watched)
         for one in begun:
             if one.claim.died is not None:
                 _tell_again(one, self.attempts[one.trial.number], locks)
@@ -312,10 +318,10 @@ class _Stack:
             one.claim.lock.release()
 
 
-def _attempt(begun: _Begun) -> Attempt:
+def _attempt(begun: _Begun, locks: Path) -> Attempt:
     """Return the attempt at a trial that begins now; its process is noted with it."""
     step, died = max(begun.trial.steps, default=0), begun.claim.died
-    return Attempt(0, step) if died is None else Attempt(0, step, died.counted(step), died.counted_of_stacks(step))
+    return Attempt(0, step) if died is None else died.after(step, locks)
 
 
 def _tell_again(begun: _Begun, attempt: Attempt, locks: Path) -> None:
@@ -323,8 +329,11 @@ def _tell_again(begun: _Begun, attempt: Attempt, locks: Path) -> None:
     died = begun.claim.died
     assert died is not None
     how = died.ended if died.memory else f"its process ended {died.how(locks)}"
-    times = f"attempt {attempt.deaths + 1} of {MOST}" if begun.claim.apart else "with its stack"
-    print(f"Trial {begun.trial.number} again, {times}: {how}", flush=True)
+    if died.died_with_all(locks):
+        times = ""
+    else:
+        times = f", attempt {attempt.deaths + 1} of {MOST}" if begun.claim.apart else ", with its stack"
+    print(f"Trial {begun.trial.number} again{times}: {how}", flush=True)
 
 
 def _seconds_before(claim: Claim) -> float:
@@ -402,12 +411,14 @@ def _values(returned: Any, plan: Plan) -> list[float]:
 
 
 @contextmanager
-def _asked_to_stop(locks: Path, stop_file: Path | None, deserted: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+def _asked_to_stop(
+    locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None
+) -> Iterator[Callable[[], bool]]:
     """Whether a person or a scheduler has asked to stop: the first Ctrl-C asks, the second stops at once."""
     asked = threading.Event()
 
     def stopping() -> bool:
-        return asked.is_set() or (stop_file is not None and stop_file.exists()) or deserted()
+        return asked.is_set() or (stop_file is not None and stop_file.exists()) or (deserted is not None and deserted())
 
     def ask(number: int, frame: Any) -> None:
         if asked.is_set():
