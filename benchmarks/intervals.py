@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 import optuna
 
-from hypermap.study_report.noise import noise
-from hypermap.study_report.statistics import difference, estimate, optimism
-from hypermap.study_report.view import BASELINE, Confirmed, View
+from hypermap.reports.study.noise import noise
+from hypermap.reports.study.statistics import difference, estimate, optimism
+from hypermap.reports.study.view import BASELINE, Confirmed, View
 
 CONFIDENCE = 0.95
 RETRAININGS = (3, 5, 10)

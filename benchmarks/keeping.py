@@ -24,15 +24,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 import torch
 
-from hypermap import machine, regularizers
-from hypermap.build import build
-from hypermap.calibration import fit_temperature, scale
-from hypermap.compose import compose
-from hypermap.data.prepare import find_or_prepare, load
-from hypermap.errors import run
-from hypermap.folds import Folds
-from hypermap.learners import Networks, make_learner
-from hypermap.trainer import Trainer
+from hypermap.config.compose import compose
+from hypermap.core import device
+from hypermap.core.errors import run
+from hypermap.core.instantiate import build
+from hypermap.data.fold_data import Folds
+from hypermap.datasets.prepare import find_or_prepare, load
+from hypermap.experiments.estimators import Networks, make_learner
+from hypermap.inference.calibration import fit_temperature, scale
+from hypermap.training import regularizers
+from hypermap.training.loop import Trainer
 
 SEEDS, SEEDS_OF_ADULT = 12, 5
 MLP = ("model=mlp", "optimizer=adam", "optimizer.lr=0.003", "scheduler=constant")
@@ -156,7 +157,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = {"digits, mlp": ["data=digits", *MLP, "trainer.epochs=3"]} if given.quick else ways()
     seeds = 2 if given.quick else given.seeds
-    machine.make_repeatable()
+    device.make_repeatable()
     torch.set_num_threads(1)
     found: dict[str, dict[str, np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as cache:

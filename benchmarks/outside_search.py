@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hypermap.errors import UserError
-from hypermap.search.mapped import Numerical, image, nearest
-from hypermap.search.mapping import Mapping as Bijection
-from hypermap.search.mapping import mapping
+from hypermap.core.errors import UserError
+from hypermap.search.scaled_sampler import Numerical, image, nearest
+from hypermap.search.scales import Mapping as Bijection
+from hypermap.search.scales import mapping
 from outside import TOOLS
 from searching import Problem, Request, Searching, Strategy, Tried
 

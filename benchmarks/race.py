@@ -116,7 +116,7 @@ def serve(connection: Connection, entry: Entry, work: Work) -> None:
     """A worker's process: build, say where it runs, then train whenever told how many epochs."""
     import torch
 
-    from hypermap.errors import UserError
+    from hypermap.core.errors import UserError
 
     if entry.threads is not None:
         torch.set_num_threads(entry.threads)
@@ -168,9 +168,9 @@ def race(entrants: Sequence[Contender], rounds: int = ROUNDS, seconds: float = S
 
 def prepare(overrides: Sequence[str], quick: bool) -> tuple[Work, str]:
     """The configuration of the menu's defaults and these, and its data, prepared once for all; also says which data."""
-    from hypermap.compose import compose
-    from hypermap.data.fetch import DOWNLOADS, given_folder
-    from hypermap.data.prepare import find_or_prepare
+    from hypermap.config.compose import compose
+    from hypermap.datasets.download import DOWNLOADS, given_folder
+    from hypermap.datasets.prepare import find_or_prepare
 
     configuration = compose(overrides)
     data = {key: value for key, value in configuration["data"].items() if key != "name"}

@@ -42,31 +42,33 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, distribution_to_json, json_to_distribution
 from tqdm import tqdm
 
-from hydra_plugins.hypermap_sweeper._space import Menu, read_space
-from hypermap import classical, machine, outcome
-from hypermap.build import build
-from hypermap.compose import compose, menu_of
-from hypermap.data.prepare import find_or_prepare, load
-from hypermap.data.transform import Split
-from hypermap.errors import Diverged, Paused, UserError, run
-from hypermap.files import write_bytes
-from hypermap.folds import Folds
-from hypermap.learners import Families, Networks, make_learner
-from hypermap.member import Member, Row, Settings, Trained
-from hypermap.memory import free_memory, most_members
-from hypermap.menu import MENU, ORDER, SEARCHES, TUNED, Configuration, groups, read_order
-from hypermap.search.mapped import Mapped
-from hypermap.search.mapping import mapping
-from hypermap.search.numbered import Random
+from hypermap.config.compose import compose, menu_of
+from hypermap.config.groups import MENU, ORDER, SEARCHES, TUNED, Configuration, groups, read_order
+from hypermap.config.rules import validate
+from hypermap.core import device
+from hypermap.core.errors import Diverged, Paused, UserError, run
+from hypermap.core.files import write_bytes
+from hypermap.core.instantiate import build
+from hypermap.data.fold_data import Folds
+from hypermap.data.preprocessor import Split
+from hypermap.datasets.prepare import find_or_prepare, load
+from hypermap.experiments import artifacts
+from hypermap.experiments.estimators import Families, Networks, make_learner
+from hypermap.experiments.memory import free_memory, most_members
+from hypermap.experiments.scheduler import MOST
+from hypermap.models import sklearn_fit
+from hypermap.search.counter_samplers import Random
+from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scales import mapping
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.study import derived_seed
 from hypermap.search.study import quiet as optuna_quiet
-from hypermap.stack import choice
-from hypermap.stack.native_build import why_no_compiler
-from hypermap.sweeps import Training
-from hypermap.together import MOST
-from hypermap.trainer import MakeBackend, Sets, Trainer
-from hypermap.validate import validate
+from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.training_target import Training
+from hypermap.training.backends import choice
+from hypermap.training.backends.native_build import why_no_compiler
+from hypermap.training.loop import MakeBackend, Sets, Trainer
+from hypermap.training.state import Member, Row, Settings, Trained
 from race import CACHE
 
 GROUPS = frozenset(groups())
@@ -227,7 +229,7 @@ def train_stack(jobs: Mapping[Job, int], threads: int, test: bool = True) -> Non
     make_backend = partial(choice.make, backend, threads=threads)
     trainer = TrainerWithTest(list(members.values()), sets, tested if test else None, make_backend)
     ends: dict[Member, Trained | Exception] = {}
-    with machine.on_threads(1 if first.on_kernel else threads):  # torch's own would be in the way of the kernel's
+    with device.on_threads(1 if first.on_kernel else threads):  # torch's own would be in the way of the kernel's
         for ended in trainer.run(lambda told: {m: Paused() for m in told if m.epochs >= until.get(m, m.epochs + 1)}):
             ends |= ended
     for job, member in members.items():
@@ -249,9 +251,9 @@ def fit_model(job: Job, epochs: int) -> None:
     """Fit a model of scikit-learn, and enter its scores as those of every epoch."""
     learned = job.learner.learn(job.data.rows, job.seed, Path())  # which neither reads nor writes a state
     model, test, transform = learned.predict, job.data.test, job.data.rows.transform
-    assert isinstance(model, classical.Model)
+    assert isinstance(model, sklearn_fit.Model)
     monitor = job.settings.monitored(job.data.manifest["task"])
-    tested = outcome.score(test, model(test.inputs), transform)
+    tested = artifacts.score(test, model(test.inputs), transform)
     if monitor == "loss":  # what `Families` reports as such
         squares = np.square(model.standardised(test.inputs) - test.targets.double().numpy())
         tested["loss"] = tested.get("log_loss", float(squares.mean()))
@@ -387,8 +389,8 @@ class LiveTask:
         Raises:
             UserError: a configuration that cannot be trained.
         """
-        machine.make_repeatable()
-        machine.spare_compiler()
+        device.make_repeatable()
+        device.spare_compiler()
         stacks: dict[str, list[Job]] = {}
         for job in jobs:
             stacks.setdefault(job.stack, []).append(job)

@@ -21,8 +21,8 @@ from hypermap.search.auto import Auto
 from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EACH, EarlierStudy
-from hypermap.search.mapped import Mapped
-from hypermap.search.mapping import Mapping as Bijection
+from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Ledger
 
 

@@ -93,7 +93,7 @@ def entries(problem: Problem, beside: Sequence[str], quick: bool) -> list[Entry]
 
 def raced(problem: Problem, beside: Sequence[str], quick: bool) -> list[str]:
     """The race on one problem, as lines of Markdown."""
-    from hypermap.stack.native_build import why_no_compiler
+    from hypermap.training.backends.native_build import why_no_compiler
 
     why_no_compiler()  # builds the kernel, so that the contenders do not do it all at once
     work, data = prepare(problem.overrides, quick)
@@ -202,7 +202,7 @@ def template(prepared: Path) -> Iterator[Path]:
     """
     import torch
 
-    from hypermap.data.prepare import load
+    from hypermap.datasets.prepare import load
 
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "template"
@@ -283,7 +283,7 @@ def ways(clone: Path, configuration: dict[str, Any], beside: Sequence[str], roun
 
 def swept(beside: Sequence[str], rounds: int, quick: bool) -> list[str]:
     """The sweep in every way, round by round, as lines of Markdown."""
-    from hypermap.stack.native_build import why_no_compiler
+    from hypermap.training.backends.native_build import why_no_compiler
 
     why_no_compiler()  # builds the kernel, so that no sweep's time has it
     work, _ = prepare(FIXED, quick)
@@ -371,7 +371,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Run the parts, print, and write where asked. The exit code says nothing of the figures."""
-    from hypermap.files import write_text
+    from hypermap.core.files import write_text
 
     options = arguments()
     output = options.output and options.output.absolute()
@@ -398,6 +398,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from hypermap.errors import run
+    from hypermap.core.errors import run
 
     run(main)

@@ -36,8 +36,8 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from hypermap.search.counter_samplers import from_unit
 from hypermap.search.earlier import EACH, EarlierStudy
-from hypermap.search.numbered import from_unit
 from hypermap.search.unit_cube import Cube
 from searching import STRATEGIES, Clock, Problem, Strategy, Tried, as_earlier
 

@@ -29,12 +29,13 @@ import sklearn
 import torch
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from hypermap import experiment, metrics, outcome
-from hypermap.compose import compose
-from hypermap.data.prepare import load, prepare_settings
-from hypermap.data.transform import read_transform
-from hypermap.menu import Configuration
-from hypermap.parts import understand
+from hypermap.config.compose import compose
+from hypermap.config.groups import Configuration
+from hypermap.data.preprocessor import read_transform
+from hypermap.datasets.prepare import load, prepare_settings
+from hypermap.experiments import artifacts, run
+from hypermap.tasks import metrics
+from hypermap.training.components import understand
 
 SETS = {
     "adult": ["data=adult"],
@@ -78,8 +79,8 @@ def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: i
     predictions = []
     for seed in range(seeds):
         with_seed = {**configuration, "seed": seed}
-        experiment.train(experiment.Asked(with_seed, prepared, folder, folder / "validation.json", states=folder))
-        predictions.append(outcome.read_trained(folder).predict(load(prepared, "test").inputs))
+        run.train(run.Asked(with_seed, prepared, folder, folder / "validation.json", states=folder))
+        predictions.append(artifacts.read_trained(folder).predict(load(prepared, "test").inputs))
     return predictions
 
 
@@ -117,7 +118,7 @@ def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     manifest = prepare_settings(folder / "prepared", network["data"])
     seconds = {"preparing": time.perf_counter() - started}
     prepared = folder / "prepared"
-    targets = outcome.targets(load(prepared, "test"), read_transform(prepared))
+    targets = artifacts.targets(load(prepared, "test"), read_transform(prepared))
     ways: dict[str, Callable[[], list[Predictions]]] = {
         NETWORK: partial(trained, network, prepared, folder / NETWORK, seeds),
         TEXTBOOK: partial(textbook, prepared, seeds),

@@ -86,7 +86,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Race on each problem, print, and write where asked. The exit code says nothing of the figures."""
-    from hypermap.files import write_text
+    from hypermap.core.files import write_text
 
     options = arguments()
     absent = [name for name in options.contenders if name in PACKAGES and not is_installed(name)]
@@ -106,6 +106,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from hypermap.errors import run
+    from hypermap.core.errors import run
 
     run(main)

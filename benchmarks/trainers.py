@@ -21,9 +21,9 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
     """
     import torch
 
-    from hypermap import machine
-    from hypermap.member import Progress
-    from hypermap.stack import choice
+    from hypermap.core import device as machine
+    from hypermap.training.backends import choice
+    from hypermap.training.state import Progress
 
     machine.make_repeatable()
     rows = hypermap_rows(work)
@@ -58,7 +58,7 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
 
 def unvalidated() -> type:
     """`Trainer`, whose epochs validate nothing, as the peers' do not."""
-    from hypermap.trainer import Trainer
+    from hypermap.training.loop import Trainer
 
     class Unvalidated(Trainer):
         def measure(self) -> list[dict[str, Any]]:
@@ -69,8 +69,8 @@ def unvalidated() -> type:
 
 def learner(work: Work, rows: Any, number: int, members: int) -> Any:
     """What trains member `number`: its learning rate is within a factor of three of the configuration's."""
-    from hypermap.build import build
-    from hypermap.learners import Networks
+    from hypermap.core.instantiate import build
+    from hypermap.experiments.estimators import Networks
 
     configuration = work.configuration
     rate = configuration["optimizer"]["lr"] * 3 ** (2 * number / max(1, members - 1) - 1 if members > 1 else 0)
@@ -84,8 +84,8 @@ def learner(work: Work, rows: Any, number: int, members: int) -> Any:
 
 def fastest(first: Any, rows: Any, members: int) -> str:
     """What ``auto`` takes for so many, by the measurement with which a sweep begins."""
-    from hypermap import machine
-    from hypermap.stack import choice
+    from hypermap.core import device as machine
+    from hypermap.training.backends import choice
 
     sets = first.sets(rows)
 
@@ -215,8 +215,8 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
     """The training rows, and what a manifest says of them."""
     import torch
 
-    from hypermap.data.prepare import load
-    from hypermap.data.transform import Split, read_manifest
+    from hypermap.data.preprocessor import Split, read_manifest
+    from hypermap.datasets.prepare import load
 
     if work.prepared is not None:
         split, manifest = load(work.prepared, "train"), read_manifest(work.prepared)
@@ -232,8 +232,8 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
 
 def hypermap_rows(work: Work) -> Any:
     """The rows as Hypermap's learners take them; the validation rows are not looked at."""
-    from hypermap.data.transform import Transform
-    from hypermap.folds import Rows
+    from hypermap.data.fold_data import Rows
+    from hypermap.data.preprocessor import Transform
 
     split, manifest = load_rows(work)
     return Rows(split, split, Transform(manifest))

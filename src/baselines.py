@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from hypermap.baselines import fit
-from hypermap.errors import run
-from hypermap.files import read_slice
+from hypermap.core.errors import run
+from hypermap.core.files import read_slice
+from hypermap.models.baselines import fit
 
 CONFIG = Path("reports/config/baselines.yaml")
 BASELINES = Path("baselines")

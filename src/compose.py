@@ -4,11 +4,11 @@ from pathlib import Path
 
 import yaml
 
-from hypermap.compose import compose, slices
-from hypermap.data.prepare import file_checksum
-from hypermap.errors import run
-from hypermap.files import write_text
-from hypermap.menu import read_order
+from hypermap.config.compose import compose, slices
+from hypermap.config.groups import read_order
+from hypermap.core.errors import run
+from hypermap.core.files import write_text
+from hypermap.datasets.prepare import file_checksum
 
 FOLDER = Path("reports/config")
 

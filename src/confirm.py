@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hypermap.compose import sweep_again
-from hypermap.errors import UserError, near, run
-from hypermap.runs import by_hand, prepare
-from hypermap.versions import check_study_name
+from hypermap.config.compose import sweep_again
+from hypermap.core.dvc_experiments import check_study_name
+from hypermap.core.errors import UserError, near, run
+from hypermap.sweeps.cli import by_hand, prepare
 
 COUNTS = {"best": 3, "seeds": 5, "jobs": 1}
 
@@ -62,10 +62,10 @@ def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
         UserError: there is no such study, another program made it, that folder is gone; or what they keep names code
             that is no part, and there is no `trust` in them.
     """
-    from hypermap.build import TRUST
-    from hypermap.recorded_sweep import check_begun, check_menu
+    from hypermap.core.instantiate import TRUST
     from hypermap.search.place import folder_of
     from hypermap.search.study import RECORD, SNAPSHOT, find
+    from hypermap.sweeps.recorded_sweep import check_begun, check_menu
 
     study, _ = find(name)
     record: dict[str, Any] | None = study.user_attrs.get(RECORD)

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 import sys
 
-from hypermap.errors import UserError, run
-from hypermap.passwords import revealed
+from hypermap.core.errors import UserError, run
+from hypermap.core.passwords import revealed
 from hypermap.search.study import find
 
 

@@ -8,10 +8,10 @@ import json
 import sys
 from pathlib import Path
 
-from hypermap.errors import run
-from hypermap.evaluation import evaluate
-from hypermap.files import read_slice
-from hypermap.words import read_trust, read_words
+from hypermap.core.cli_args import read_trust, read_words
+from hypermap.core.errors import run
+from hypermap.core.files import read_slice
+from hypermap.inference.evaluate import evaluate
 
 CONFIG = Path("reports/config/evaluate.yaml")
 REPORTS = Path("reports")

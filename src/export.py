@@ -7,12 +7,12 @@ python src/export.py model=FOLDER trust=true     a model that names other code t
 
 import sys
 
-from hypermap.errors import run
+from hypermap.core.errors import run
 
 
 def main() -> None:
     """Read the command line, export, and say how near the program comes to the network."""
-    from hypermap.export import Asked
+    from hypermap.inference.export import Asked
 
     print(Asked.of(sys.argv[1:]).answer())
 

@@ -2,11 +2,11 @@
 
 import sys
 
-from hypermap.compose import compose, order_for
-from hypermap.errors import UserError, run
-from hypermap.files import write_text
-from hypermap.menu import ORDER, groups, read_order
-from hypermap.order import order_of, rewrite
+from hypermap.config.compose import compose, order_for
+from hypermap.config.groups import ORDER, groups, read_order
+from hypermap.config.params_file import order_of, rewrite
+from hypermap.core.errors import UserError, run
+from hypermap.core.files import write_text
 
 
 def main() -> None:

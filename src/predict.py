@@ -10,12 +10,12 @@ python src/predict.py … model=FOLDER trust=true      one that names other code
 
 import sys
 
-from hypermap.errors import run
+from hypermap.core.errors import run
 
 
 def main() -> None:
     """Read the command line, predict, and say what came of it."""
-    from hypermap.prediction import Asked
+    from hypermap.inference.predict import Asked
 
     print(Asked.of(sys.argv[1:]).answer())
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from hypermap.data.prepare import Pinned, prepare_settings, tell
-from hypermap.errors import run
-from hypermap.files import read_slice
+from hypermap.core.errors import run
+from hypermap.core.files import read_slice
+from hypermap.datasets.prepare import Pinned, prepare_settings, tell
 
 CONFIG = Path("reports/config/preprocess.yaml")
 PREPARED = Path("data/prepared")

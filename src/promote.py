@@ -8,13 +8,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from hypermap.build import check_plain, check_record
-from hypermap.errors import UserError, run
-from hypermap.files import write_text
-from hypermap.menu import ORDER, read_order
-from hypermap.order import rewrite
-from hypermap.versions import check_study_name, experiment_name, order_of
-from hypermap.words import read_trust, read_words
+from hypermap.config.groups import ORDER, read_order
+from hypermap.config.params_file import rewrite
+from hypermap.core.cli_args import read_trust, read_words
+from hypermap.core.dvc_experiments import check_study_name, experiment_name, order_of
+from hypermap.core.errors import UserError, run
+from hypermap.core.files import write_text
+from hypermap.core.instantiate import check_plain, check_record
 
 
 def main() -> None:

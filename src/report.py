@@ -10,13 +10,13 @@ python src/report.py study=quick edge=0.1                               with ano
 
 import sys
 
-from hypermap.errors import run
+from hypermap.core.errors import run
 
 
 def main() -> None:
     """Read the command line, open the studies, write the report, and say where it is."""
+    from hypermap.reports.study.command import Asked
     from hypermap.search.storage import REPORTS
-    from hypermap.study_report.command import Asked
 
     print(Asked.of(sys.argv[1:]).answer(REPORTS))
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hypermap.changes import PARAMETERS, Changes, review
-from hypermap.errors import UserError, near, run
-from hypermap.figures import Side
-from hypermap.passwords import masked
+from hypermap.core.errors import UserError, near, run
+from hypermap.core.passwords import masked
+from hypermap.reports.review.changes import PARAMETERS, Changes, review
+from hypermap.reports.review.metric_diff import Side
 
 MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 

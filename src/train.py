@@ -9,18 +9,18 @@ python src/train.py --config FILE               the stage of dvc.yaml
 import sys
 from pathlib import Path
 
-from hypermap.errors import run
-from hypermap.preload import preload_torch, uncollected
-from hypermap.runs import PREPARED, asked_to_end, by_hand, prepare, told
+from hypermap.core.errors import run
+from hypermap.core.preload import preload_torch, uncollected
+from hypermap.sweeps.cli import PREPARED, asked_to_end, by_hand, prepare, told
 
 
 def stage(config: Path) -> None:
     """Train on data/prepared what the compose stage wrote; results where DVC expects them."""
-    from hypermap.files import read_slice
+    from hypermap.core.files import read_slice
 
     configuration = read_slice(config)
     with uncollected():
-        from hypermap.experiment import Asked, train  # brings torch, which takes seconds
+        from hypermap.experiments.run import Asked, train  # brings torch, which takes seconds
 
     with asked_to_end() as pause:
         print(told(train(Asked(configuration, PREPARED, Path("models"), Path("reports/validation.json"), pause=pause))))
@@ -33,7 +33,7 @@ def main() -> None:
         stage(Path(sys.argv[2]))
     else:
         with uncollected():
-            from hypermap.compose import application
+            from hypermap.config.compose import application
 
         application(by_hand, prepare)
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from hypermap import augment
-from hypermap.augment import Augment
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.training import augment
+from hypermap.training.augment import Augment
 
 ROWS = 64
 

@@ -28,10 +28,10 @@ from hypermap.search.auto import (
     portfolio,
 )
 from hypermap.search.auto import _Density as Density
+from hypermap.search.counter_samplers import sobol
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy
-from hypermap.search.mapping import mapping
-from hypermap.search.numbered import sobol
+from hypermap.search.scales import mapping
 from hypermap.search.schedule import PROPOSED, REPEATS
 from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Cube

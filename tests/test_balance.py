@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hypermap.data.balance import oversample
+from hypermap.data.sampling import oversample
 
 
 @pytest.fixture

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from hypermap import baselines
-from hypermap.compose import compose, slices
-from hypermap.data import prepare
-from hypermap.data.transform import read_transform
-from hypermap.errors import UserError
+from hypermap.config.compose import compose, slices
+from hypermap.core.errors import UserError
+from hypermap.data.preprocessor import read_transform
+from hypermap.datasets import prepare
+from hypermap.models import baselines
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
 FOLDER = Path("baselines")
 PREPARED = Path("prepared")
-FOREST = {"name": "random_forest", "_target_": "hypermap.families.RandomForest", "n_estimators": 10}
-DUMMY = {"name": "dummy", "_target_": "hypermap.families.Dummy"}
+FOREST = {"name": "random_forest", "_target_": "hypermap.models.sklearn_models.RandomForest", "n_estimators": 10}
+DUMMY = {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"}
 
 
 @pytest.fixture
 def breast_cancer():
-    source = {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard", "split_seed": 3}
+    source = {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard", "split_seed": 3}
     prepare.prepare_settings(PREPARED, source)
 
 
@@ -53,14 +53,14 @@ def test_the_test_rows_are_not_opened_and_again_gives_the_same_bytes(breast_canc
 
 def test_those_of_other_data_are_refused(breast_cancer):
     fit(DUMMY)
-    source = {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard", "split_seed": 4}
+    source = {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard", "split_seed": 4}
     prepare.prepare_settings(PREPARED, source)
     with pytest.raises(UserError, match=r"baselines were fitted to other data than .* dvc repro --force baselines"):
         baselines.read(FOLDER, read_transform(PREPARED))
 
 
 def test_images_have_none():
-    prepare.prepare_settings(PREPARED, {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 200})
+    prepare.prepare_settings(PREPARED, {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 200})
     assert fit(FOREST) == []
     assert json.loads((FOLDER / "baselines.json").read_text())["models"] == []
     assert baselines.read(FOLDER, read_transform(PREPARED)) == []
@@ -72,7 +72,11 @@ def test_a_network_is_refused(breast_cancer):
 
 
 def test_one_that_refuses_the_data_can_be_left_out(breast_cancer):
-    greedy = {"name": "nearest_neighbors", "_target_": "hypermap.families.NearestNeighbors", "n_neighbors": 1000}
+    greedy = {
+        "name": "nearest_neighbors",
+        "_target_": "hypermap.models.sklearn_models.NearestNeighbors",
+        "n_neighbors": 1000,
+    }
     with pytest.raises(UserError, match=r"there are 364 training rows.* can be left out of evaluation.baselines"):
         fit(greedy)
 

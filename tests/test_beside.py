@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hypermap.report.beside import Beside, section, verdict
+from hypermap.reports.run.baseline_table import Beside, section, verdict
 
 ALL = {"accuracy": 0.8, "roc_auc": 0.85, "log_loss": 0.45, "calibration_error": 0.02}
 

@@ -4,10 +4,10 @@ import sys
 import pytest
 import torch
 
-from hypermap.build import build, check_arguments, locate
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.core.instantiate import build, check_arguments, locate
 from hypermap.models import MLP
-from hypermap.schedules import Cosine
+from hypermap.training.lr_schedules import Cosine
 
 
 class Own:
@@ -54,7 +54,7 @@ def refusal(function, *args, **kwargs):
 
 
 def test_paths_lead_through_packages_modules_and_classes():
-    assert locate("hypermap.schedules.Cosine") is Cosine
+    assert locate("hypermap.training.lr_schedules.Cosine") is Cosine
     assert locate("hypermap.models.MLP") is MLP  # what a package imports
     assert locate("torch.optim.Adam") is torch.optim.Adam
     assert locate("collections.OrderedDict.fromkeys") == collections.OrderedDict.fromkeys
@@ -66,11 +66,11 @@ def test_paths_lead_through_packages_modules_and_classes():
     [
         ("hypermap.models.MPL", "no 'MPL' there (did you mean 'MLP'"),
         ("torch.optim.Adan", "no 'Adan' there (did you mean 'Adam'"),
-        ("hypermap.schedules.Cosine.shaer", "no 'shaer' there (did you mean 'share'"),
+        ("hypermap.training.lr_schedules.Cosine.shaer", "no 'shaer' there (did you mean 'share'"),
         ("no_such_package.models.MLP", "no such module"),
         ("MLP", "no such module"),
         ("hypermap.models", "neither a function nor a class"),
-        ("hypermap.schedules.math.pi", "neither a function nor a class"),
+        ("hypermap.training.lr_schedules.math.pi", "neither a function nor a class"),
         ("own_parts.broken.Own", "own_parts.broken needs a module that is not here: no_such_module_anywhere"),
         ("own_parts.networks.Onw", "no 'Onw' there (did you mean 'Own'"),
     ],
@@ -139,7 +139,7 @@ def test_built_from_values_and_what_the_program_adds():
         "more": [1],
     }
     assert build({"_target_": STRICT, "depth": 4}, width=3).area == 12
-    assert build({"_target_": "hypermap.schedules.Cosine", "end": 0.5}) == Cosine(end=0.5)
+    assert build({"_target_": "hypermap.training.lr_schedules.Cosine", "end": 0.5}) == Cosine(end=0.5)
 
 
 def test_a_choice_is_left_as_it_is():
@@ -157,7 +157,7 @@ def test_a_constructor_that_refuses_is_told_in_its_own_words():
 
 
 def test_a_constructors_own_user_error_stays_as_it_is():
-    message = refusal(build, {"_target_": "hypermap.schedules.Cosine", "end": 2.0})
+    message = refusal(build, {"_target_": "hypermap.training.lr_schedules.Cosine", "end": 2.0})
     assert message == "end is 2.0; allowed: from 0 to 1, a share of the learning rate"
 
 

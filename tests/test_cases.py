@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hypermap.data.sources import Raw
-from hypermap.errors import UserError
-from hypermap.tables.reading import open_table
-from hypermap.tables.source import table
+from hypermap.core.errors import UserError
+from hypermap.datasets.images import Raw
+from hypermap.datasets.tables.dataset import table
+from hypermap.datasets.tables.readers import open_table
 
 CASES = Path(os.environ.get("HYPERMAP_CASES", Path(__file__).resolve().parents[2] / "shared/cases"))
 

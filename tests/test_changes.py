@@ -11,9 +11,9 @@ import pytest
 import yaml
 from scipy.stats import norm
 
-from hypermap.changes import LONGEST, MARKER, Changes, review
-from hypermap.errors import UserError
-from hypermap.figures import Figures, Side
+from hypermap.core.errors import UserError
+from hypermap.reports.review.changes import LONGEST, MARKER, Changes, review
+from hypermap.reports.review.metric_diff import Figures, Side
 
 ROOT = Path(__file__).resolve().parents[1]
 REVIEW = ("python", "src/review.py")

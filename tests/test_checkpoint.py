@@ -10,14 +10,14 @@ import safetensors.torch
 import torch
 
 import hypermap
-from hypermap import checkpoint
-from hypermap.checkpoint import Checkpoint
-from hypermap.errors import UserError
+from hypermap.core import checkpoint
+from hypermap.core.checkpoint import Checkpoint
+from hypermap.core.errors import UserError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from hypermap.checkpoint import own_folder
+from hypermap.core.checkpoint import own_folder
 with own_folder(Path(sys.argv[1]), "run") as folder:
     print(folder.name, flush=True)
     time.sleep(60)

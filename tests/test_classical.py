@@ -27,21 +27,23 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import SVC, SVR
 
-from hypermap import classical, experiment, outcome, stored
-from hypermap.data import prepare
-from hypermap.data.transform import FORMAT, Split, Transform, read_transform
-from hypermap.errors import UserError
-from hypermap.families import Calibrated, Dummy
-from hypermap.parts import understand
-from hypermap.runs import told
-from hypermap.tables.preparation import Settings
+from hypermap.core import skops_io
+from hypermap.core.errors import UserError
+from hypermap.data.preparation import Settings
+from hypermap.data.preprocessor import FORMAT, Split, Transform, read_transform
+from hypermap.datasets import prepare
+from hypermap.experiments import artifacts, run
+from hypermap.models import sklearn_fit
+from hypermap.models.sklearn_models import Calibrated, Dummy
+from hypermap.sweeps.cli import told
+from hypermap.training.components import understand
 
 MENU = Path(__file__).resolve().parents[1] / "conf" / "model"
 FAMILIES = ("random_forest", "gradient_boosting", "support_vector", "linear", "nearest_neighbors", "dummy")
 SOURCES = {
-    "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 300},
-    "breast_cancer": {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard"},
-    "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
+    "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 300},
+    "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
+    "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
 }
 REMEDY = "Do it again."
 
@@ -75,7 +77,7 @@ def rows(prepared):
 
 
 def fit(chosen, rows, seed=0, threads=1):
-    return classical.fit(chosen, *rows, seed=seed, threads=threads)
+    return sklearn_fit.fit(chosen, *rows, seed=seed, threads=threads)
 
 
 def arrays(split):
@@ -190,7 +192,7 @@ def test_a_class_without_training_rows_has_no_share(rows):
 def test_a_forest_predicts_the_same_bits_however_many_threads(rows, monkeypatch):
     train, validation, transform = rows("digits")
     one = fit(choice("random_forest"), (train, validation, transform))(validation.inputs)
-    monkeypatch.setattr(classical, "PREDICTED_ROWS", 7)
+    monkeypatch.setattr(sklearn_fit, "PREDICTED_ROWS", 7)
     several = fit(choice("random_forest"), (train, validation, transform), threads=2)
     assert (several(validation.inputs) == one).all()
 
@@ -275,9 +277,9 @@ def test_a_stored_model_predicts_the_same_and_equal_ones_are_equal_files(rows, t
     train, validation, transform = rows(data)
     model = fit(choice(name), (train, validation, transform))
     for file in ("one", "other"):
-        classical.save(tmp_path / file, fit(choice(name), (train, validation, transform)))
+        sklearn_fit.save(tmp_path / file, fit(choice(name), (train, validation, transform)))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    loaded = classical.load(tmp_path / "one", choice(name), transform, REMEDY)
+    loaded = sklearn_fit.load(tmp_path / "one", choice(name), transform, REMEDY)
     assert (loaded(validation.inputs) == model(validation.inputs)).all()
 
 
@@ -285,8 +287,8 @@ def test_a_stored_model_predicts_the_same_and_equal_ones_are_equal_files(rows, t
 def test_neighbours_found_by_a_tree_are_stored(tmp_path, p):
     rows, _ = table()
     model = fit(choice("nearest_neighbors", p=p), rows)
-    classical.save(tmp_path / "file", model)
-    loaded = classical.load(tmp_path / "file", model_choice := choice("nearest_neighbors", p=p), rows[2], REMEDY)
+    sklearn_fit.save(tmp_path / "file", model)
+    loaded = sklearn_fit.load(tmp_path / "file", model_choice := choice("nearest_neighbors", p=p), rows[2], REMEDY)
     assert model_choice["p"] == loaded.estimator.p == p
     assert (loaded(rows[1].inputs) == model(rows[1].inputs)).all()
 
@@ -294,14 +296,14 @@ def test_neighbours_found_by_a_tree_are_stored(tmp_path, p):
 def test_boosting_with_categories_is_stored(tmp_path):
     rows, _ = table()
     model = fit(choice("gradient_boosting"), rows)
-    classical.save(tmp_path / "file", model)
-    loaded = classical.load(tmp_path / "file", choice("gradient_boosting"), rows[2], REMEDY)
+    sklearn_fit.save(tmp_path / "file", model)
+    loaded = sklearn_fit.load(tmp_path / "file", choice("gradient_boosting"), rows[2], REMEDY)
     assert (loaded(rows[1].inputs) == model(rows[1].inputs)).all()
 
 
 def test_a_file_that_is_missing_damaged_or_of_another_make_is_named(rows, tmp_path):
     transform, path = rows("diabetes")[2], tmp_path / "model.skops"
-    load = (classical.load, path, choice("dummy"), transform, REMEDY)
+    load = (sklearn_fit.load, path, choice("dummy"), transform, REMEDY)
     assert "model.skops cannot be read" in refusal(*load)
     path.write_text("no archive")
     assert f"{path} cannot be read" in (message := refusal(*load))
@@ -309,7 +311,7 @@ def test_a_file_that_is_missing_damaged_or_of_another_make_is_named(rows, tmp_pa
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("schema.json", "{}")
     assert f"{path} cannot be read" in refusal(*load)
-    path.write_bytes(stored.dumps(FunctionTransformer(print)))
+    path.write_bytes(skops_io.dumps(FunctionTransformer(print)))
     assert f"{path} holds types that no model of ours has" in refusal(*load)
 
 
@@ -365,17 +367,26 @@ def test_other_warnings_of_a_fit_are_given(rows, capsys):
 
 
 def configuration(data, chosen, **changes):
-    trainer = {"_target_": "hypermap.member.Settings", "epochs": 3, "batch_size": 64, "device": "cpu", "threads": 1}
+    trainer = {
+        "_target_": "hypermap.training.state.Settings",
+        "epochs": 3,
+        "batch_size": 64,
+        "device": "cpu",
+        "threads": 1,
+    }
     made = {
         "data": {"name": data, **SOURCES[data]},
         "model": chosen,
         "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-        "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
-        "loss": {"name": "binary_cross_entropy", "_target_": "hypermap.losses.BinaryCrossEntropy"},  # unfit, and unused
-        "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer"},
-        "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+        "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
+        "loss": {
+            "name": "binary_cross_entropy",
+            "_target_": "hypermap.tasks.losses.BinaryCrossEntropy",
+        },  # unfit, and unused
+        "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
+        "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
         "trainer": trainer,
-        "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
+        "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
         "seed": 0,
         "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95},
     }
@@ -384,10 +395,10 @@ def configuration(data, chosen, **changes):
 
 def train(prepared, data, chosen, latency=False, refit=True, **changes):
     order = configuration(data, chosen, **changes)
-    asked = experiment.Asked(
+    asked = run.Asked(
         order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, refit=refit
     )
-    return experiment.train(asked)
+    return run.train(asked)
 
 
 @pytest.mark.usefixtures("a_place_of_its_own")
@@ -396,7 +407,7 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     reference = fit(choice("random_forest"), splits := rows(data))
     result = train(prepared, data, choice("random_forest"), latency=True)
     validation, transform = splits[1:]
-    figures = outcome.score(validation, reference(validation.inputs), transform)
+    figures = artifacts.score(validation, reference(validation.inputs), transform)
     loss = figures.get("log_loss", (figures.get("rmse", 0) / (transform.manifest["target_scale"] or 1)) ** 2)
     assert result.figures == pytest.approx(figures | {"loss": loss})
     assert (result.objective, result.monitor) == (result.figures[monitor], monitor)
@@ -404,11 +415,11 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     assert result.latency_ms > 0
     files = {path.name for path in Path("models").iterdir()}
     assert files == {"model.skops", "model.json", "history.csv", "manifest.json"}
-    trained = outcome.read_trained(Path("models"))
+    trained = artifacts.read_trained(Path("models"))
     assert (trained.predict(validation.inputs) == reference(validation.inputs)).all()
     assert (trained.network, trained.loss, trained.record.parameters) == (None, None, None)
     assert trained.transform.manifest == transform.manifest
-    assert outcome.read_history(Path("models")) == []
+    assert artifacts.read_history(Path("models")) == []
     assert "have no part in it" in told(result)
     assert "epoch 0" not in told(result)
 
@@ -420,7 +431,7 @@ def test_equal_trainings_write_equal_bytes_and_a_network_leaves_none_of_them(pre
         train(prepared, "breast_cancer", choice("gradient_boosting"))
         contents.append({path.name: path.read_bytes() for path in Path("models").iterdir()})
     assert contents[0] == contents[1]
-    loss = {"name": "cross_entropy", "_target_": "hypermap.losses.CrossEntropy"}
+    loss = {"name": "cross_entropy", "_target_": "hypermap.tasks.losses.CrossEntropy"}
     train(prepared, "breast_cancer", {"name": "logistic", "_target_": "hypermap.models.Logistic"}, loss=loss)
     names = {path.name for path in Path("models").iterdir()}
     assert names == {"model.safetensors", "model.json", "history.csv", "manifest.json"}
@@ -428,7 +439,7 @@ def test_equal_trainings_write_equal_bytes_and_a_network_leaves_none_of_them(pre
 
 @pytest.mark.usefixtures("a_place_of_its_own")
 def test_folds_and_seeds(prepared):
-    validation = {"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 3}
+    validation = {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
     changes = {"validation": validation, "trainer": {"repeats": 2}}
     result = train(prepared, "breast_cancer", choice("random_forest"), latency=True, refit=False, **changes)
     assert len(set(result.scores)) > 1
@@ -444,8 +455,8 @@ def test_folds_and_seeds(prepared):
 @pytest.mark.usefixtures("a_place_of_its_own")
 @pytest.mark.parametrize("refit", [True, False])
 def test_each_seed_is_fitted_once(prepared, monkeypatch, refit):
-    seeds, fitted = [], classical.fit
-    monkeypatch.setattr(classical, "fit", lambda *given: seeds.append(given[4]) or fitted(*given))
+    seeds, fitted = [], sklearn_fit.fit
+    monkeypatch.setattr(sklearn_fit, "fit", lambda *given: seeds.append(given[4]) or fitted(*given))
     result = train(prepared, "breast_cancer", choice("random_forest"), refit=refit, trainer={"repeats": 3})
     assert len(seeds) == len(set(seeds)) == len(result.scores) == 3
     alone = train(prepared, "breast_cancer", choice("random_forest"))
@@ -455,9 +466,9 @@ def test_each_seed_is_fitted_once(prepared, monkeypatch, refit):
 @pytest.mark.usefixtures("a_place_of_its_own")
 def test_threads_are_those_that_gain_by_it(prepared):
     train(prepared, "digits", choice("linear"), trainer={"threads": None})
-    assert outcome.read_trained(Path("models")).record.environment["threads"] == "1"
+    assert artifacts.read_trained(Path("models")).record.environment["threads"] == "1"
     train(prepared, "digits", choice("linear"), trainer={"threads": 2})
-    assert outcome.read_trained(Path("models")).record.environment["threads"] == "2"
+    assert artifacts.read_trained(Path("models")).record.environment["threads"] == "2"
 
 
 def test_a_search_over_families_and_a_network_is_promoted_to_the_same_bytes(clone):

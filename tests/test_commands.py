@@ -63,7 +63,7 @@ def test_a_variable_shows_the_traceback(clone, words, file):
     assert outcome.code == 1
     assert outcome.err.startswith("Traceback (most recent call last):")
     assert file in outcome.err
-    assert "hypermap.errors.UserError: " in outcome.err
+    assert "hypermap.core.errors.UserError: " in outcome.err
     assert "did you mean" in outcome.err
 
 

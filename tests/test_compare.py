@@ -20,14 +20,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 from scipy import stats
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.reports.study.comparison import compare
+from hypermap.reports.study.comparison_picture import band
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.strategies import compared, curve, cut, grouped, named
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import View
 from hypermap.search.study import RECORD, RESULT
-from hypermap.study_report.comparison import compare
-from hypermap.study_report.comparison_picture import band
-from hypermap.study_report.reading import read
-from hypermap.study_report.strategies import compared, curve, cut, grouped, named
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import View
 
 NOW = datetime(2026, 1, 1)
 FILES = ["comparison.csv", "comparison.json", "comparison.md", "comparison.png"]

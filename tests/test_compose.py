@@ -14,16 +14,16 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from hypermap import compose as module
-from hypermap import menu as menu_module
-from hypermap.build import check_arguments, locate
-from hypermap.classical import is_family
-from hypermap.compose import compose, composed_once, order_for, slices
-from hypermap.data.prepare import OF_TABLES, Choice
-from hypermap.errors import UserError
-from hypermap.menu import SEARCHES, TUNED, groups, read_order
-from hypermap.tables.source import table
-from hypermap.validate import validate
+from hypermap.config import compose as module
+from hypermap.config import groups as menu_module
+from hypermap.config.compose import compose, composed_once, order_for, slices
+from hypermap.config.groups import SEARCHES, TUNED, groups, read_order
+from hypermap.config.rules import validate
+from hypermap.core.errors import UserError
+from hypermap.core.instantiate import check_arguments, locate
+from hypermap.datasets.prepare import OF_TABLES, Choice
+from hypermap.datasets.tables.dataset import table
+from hypermap.models.sklearn_fit import is_family
 
 MENU = Path(__file__).resolve().parents[1] / "conf"
 FILES = sorted(MENU.rglob("*.yaml"))

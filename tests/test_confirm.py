@@ -19,15 +19,15 @@ import yaml
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from optuna.distributions import IntDistribution
 
-from hydra_plugins.hypermap_sweeper._confirm import wanted
-from hydra_plugins.hypermap_sweeper._plan import OF_A_RUN, lasting
-from hydra_plugins.hypermap_sweeper._trials import snapshot_path
-from hypermap.errors import UserError
-from hypermap.files import write_json
-from hypermap.search.numbered import Listed
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
+from hypermap.search.counter_samplers import Listed
 from hypermap.search.storage import open_storage
 from hypermap.search.study import derived_seed
-from hypermap.sweeps import Training
+from hypermap.sweeps.confirm import wanted
+from hypermap.sweeps.plan import OF_A_RUN, lasting
+from hypermap.sweeps.training_target import Training
+from hypermap.sweeps.trials import snapshot_path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIRM = ("python", "src/confirm.py")

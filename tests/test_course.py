@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from hypermap.study_report.course import (
+from hypermap.reports.study.course import (
     best_so_far,
     by_epoch,
     lanes,
@@ -20,8 +20,8 @@ from hypermap.study_report.course import (
     trained,
     without,
 )
-from hypermap.study_report.reading import read
-from hypermap.study_report.view import Tried, View
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.view import Tried, View
 
 NOW = datetime(2026, 1, 1, 12)
 

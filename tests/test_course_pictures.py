@@ -11,12 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hypermap.report.pictures import LIMIT
-from hypermap.study_report import course_pictures
-from hypermap.study_report.drawing import figure_of, focus, scale
-from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import View
+from hypermap.reports.run.pictures import LIMIT
+from hypermap.reports.study import course_pictures
+from hypermap.reports.study.drawing import figure_of, focus, scale
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import View
 
 PICTURES = ("history", "curves", "timeline", "trade_off", "best_of_n")
 NOW = datetime(2026, 1, 1)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hypermap.report.diagnosis import Finding, diagnose, shake
+from hypermap.reports.run.diagnosis import Finding, diagnose, shake
 
 EPOCHS = np.arange(1, 21)
 

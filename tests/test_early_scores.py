@@ -6,12 +6,12 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from scipy.stats import kendalltau
 
+from hypermap.reports.study import course_pictures
+from hypermap.reports.study.early_scores import early_scores, judged
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.verdict import Thresholds
 from hypermap.search.auto_pruner import INFORMATIVE
 from hypermap.search.study import RECORD
-from hypermap.study_report import course_pictures
-from hypermap.study_report.early_scores import early_scores, judged
-from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import Thresholds
 
 STEPS = 12
 AUTO = {"pruner": {"_target_": "hypermap.search.auto_pruner.AutoPruner"}, "program": "src/train.py", "horizon": STEPS}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import hypermap
-from hypermap.errors import TRACEBACK_VARIABLE, UserError, near, run
+from hypermap.core.errors import TRACEBACK_VARIABLE, UserError, near, run
 
 PACKAGE = str(Path(hypermap.__file__).parents[1])
 
@@ -83,7 +83,7 @@ def test_the_variable_shows_the_traceback(value, shown, monkeypatch):
 
 
 def test_a_process_ends_with_one_message_and_its_code():
-    code = "from hypermap.errors import *\ndef f(): raise UserError('so it is')\nrun(f)"
+    code = "from hypermap.core.errors import *\ndef f(): raise UserError('so it is')\nrun(f)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": PACKAGE})
     assert done.returncode == 1
     assert done.stderr == f"Error: so it is\n({TRACEBACK_VARIABLE}=1 shows the traceback)\n"
@@ -91,7 +91,7 @@ def test_a_process_ends_with_one_message_and_its_code():
 
 WORK = """
 from pathlib import Path
-from hypermap.errors import run
+from hypermap.core.errors import run
 
 def work():
     for line in range(3):

@@ -12,26 +12,26 @@ from sklearn import metrics as sk
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from hypermap import baselines, evaluation
-from hypermap.data import prepare
-from hypermap.errors import UserError
-from hypermap.experiment import Asked, train
-from hypermap.models import MLP
-from hypermap.outcome import COLUMNS
+from hypermap.core.errors import UserError
+from hypermap.datasets import prepare
+from hypermap.experiments.artifacts import COLUMNS
+from hypermap.experiments.run import Asked, train
+from hypermap.inference import evaluate as evaluation
+from hypermap.models import MLP, baselines
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
 SOURCES = {
-    "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 500},
-    "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
-    "breast_cancer": {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard"},
+    "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 500},
+    "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
+    "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
 }
 LOSSES = {"digits": "CrossEntropy", "diabetes": "MeanSquaredError", "breast_cancer": "BinaryCrossEntropy"}
 OUTPUTS = {"digits": 10, "diabetes": 1, "breast_cancer": 1}
 MODELS, BASELINES, REPORTS = Path("models"), Path("baselines"), Path("reports")
 OTHERS = [
-    {"name": "dummy", "_target_": "hypermap.families.Dummy"},
-    {"name": "linear", "_target_": "hypermap.families.Linear"},
+    {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"},
+    {"name": "linear", "_target_": "hypermap.models.sklearn_models.Linear"},
 ]
 
 
@@ -40,19 +40,19 @@ def order(data):
         "data": {"name": data, **SOURCES[data]},
         "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
         "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-        "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
-        "loss": {"name": "loss", "_target_": f"hypermap.losses.{LOSSES[data]}"},
-        "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer"},
-        "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+        "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
+        "loss": {"name": "loss", "_target_": f"hypermap.tasks.losses.{LOSSES[data]}"},
+        "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
+        "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
         "trainer": {
             "name": "quick",
-            "_target_": "hypermap.member.Settings",
+            "_target_": "hypermap.training.state.Settings",
             "epochs": 2,
             "batch_size": 64,
             "device": "cpu",
             "threads": 1,
         },
-        "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
+        "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
         "seed": 0,
         "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9, "map": "pca"},
     }
@@ -200,7 +200,7 @@ def test_of_several_fits_the_report_is_given_the_means_beside_the_kept_models_ow
     folder = trained("digits")
     evaluate("digits", folder)
     alone = (REPORTS / "test.json").read_bytes()
-    trained("digits", validation={"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 3})
+    trained("digits", validation={"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3})
     evaluate("digits", folder)
     assert (REPORTS / "test.json").read_bytes() == alone  # the refit is the holdout's model
     (_, one), (_, several) = runs

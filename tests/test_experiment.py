@@ -20,38 +20,39 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 import hypermap
-from hypermap import checkpoint, experiment, machine, outcome
-from hypermap.data import prepare
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
+from hypermap.core import checkpoint, device
+from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
+from hypermap.data.cross_validation import derived_seed
+from hypermap.datasets import prepare
+from hypermap.experiments import artifacts, run
 from hypermap.models import MLP
-from hypermap.parts import make_optimizer
-from hypermap.trainer import Trainer
-from hypermap.validation import derived_seed
+from hypermap.training.components import make_optimizer
+from hypermap.training.loop import Trainer
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
 PARTS = {
     "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
     "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-    "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
-    "loss": {"name": "cross_entropy", "_target_": "hypermap.losses.CrossEntropy"},
-    "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer"},
-    "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+    "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
+    "loss": {"name": "cross_entropy", "_target_": "hypermap.tasks.losses.CrossEntropy"},
+    "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
+    "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
     "trainer": {
         "name": "quick",
-        "_target_": "hypermap.member.Settings",
+        "_target_": "hypermap.training.state.Settings",
         "epochs": 3,
         "batch_size": 64,
         "device": "cpu",
         "threads": 1,
     },
-    "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
+    "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
     "seed": 4,
 }
 SOURCES = {
-    "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 500},
-    "breast_cancer": {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "scaling": "standard"},
-    "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
+    "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 500},
+    "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
+    "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
 }
 LOSSES = {"digits": "CrossEntropy", "breast_cancer": "BinaryCrossEntropy", "diabetes": "MeanSquaredError"}
 KILLED = """
@@ -84,7 +85,7 @@ def prepared(tmp_path_factory):
 def order(data="digits", **changes):
     """A configuration; ``trainer={"epochs": 1}`` changes a value of a group."""
     made = copy.deepcopy(PARTS)
-    made["loss"] = {"name": "loss", "_target_": f"hypermap.losses.{LOSSES[data]}"}
+    made["loss"] = {"name": "loss", "_target_": f"hypermap.tasks.losses.{LOSSES[data]}"}
     made |= {"data": {"name": data, **SOURCES[data]}, "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95}}
     for key, value in changes.items():
         made[key] = {**made[key], **value} if isinstance(value, dict) else value
@@ -93,7 +94,7 @@ def order(data="digits", **changes):
 
 def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, states="runs", **changes):
     folder = Path(folder)
-    asked = experiment.Asked(
+    asked = run.Asked(
         order(data, **changes),
         prepared / data,
         folder / "models",
@@ -103,7 +104,7 @@ def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=F
         measure_latency=latency,
         states=Path(states),
     )
-    return experiment.train(asked)
+    return run.train(asked)
 
 
 def content(folder="."):
@@ -243,7 +244,7 @@ def test_the_record_says_what_made_the_weights(prepared):
     assert record["monitor"] == "accuracy"
     assert record["stopped_early"] == (result.epochs < 3)
     assert record["kept_epoch"] == result.kept_epoch
-    assert record["environment"] == machine.environment(torch.device("cpu"), 1)
+    assert record["environment"] == device.environment(torch.device("cpu"), 1)
 
 
 def test_the_weights_are_those_of_the_epoch_kept(prepared):
@@ -259,7 +260,7 @@ def test_the_weights_are_those_of_the_epoch_kept(prepared):
 
 def test_seconds_stay_out_of_what_is_compared_and_stand_in_runs(prepared):
     result = train(prepared)
-    assert list(read_history("models/history.csv")[0]) == list(outcome.COLUMNS)
+    assert list(read_history("models/history.csv")[0]) == list(artifacts.COLUMNS)
     (timed,) = Path("runs").glob("*/history.csv")
     assert sum(row["seconds"] for row in read_history(timed)) == pytest.approx(result.seconds)
     assert sorted(path.name for path in timed.parent.iterdir()) == ["history.csv", "lock"]  # the state is gone
@@ -267,18 +268,18 @@ def test_seconds_stay_out_of_what_is_compared_and_stand_in_runs(prepared):
 
 def test_history_reads_back_as_it_was(prepared):
     train(prepared)
-    rows = outcome.read_history(Path("models"))
+    rows = artifacts.read_history(Path("models"))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     (timed,) = Path("runs").glob("*/history.csv")
     for row, full in zip(rows, read_history(timed), strict=True):
-        assert row == {key: full[key] for key in outcome.COLUMNS}
+        assert row == {key: full[key] for key in artifacts.COLUMNS}
 
 
 def test_figures_read_back_as_they_were(tmp_path):
     figures = {"accuracy": 1 / 3, "loss": 1e-300}
-    outcome.write_figures(tmp_path / "file", "test", figures)
+    artifacts.write_figures(tmp_path / "file", "test", figures)
     assert read_json(tmp_path / "file").keys() == {"test_accuracy", "test_loss"}
-    assert outcome.read_figures(tmp_path / "file", "test") == figures
+    assert artifacts.read_figures(tmp_path / "file", "test") == figures
 
 
 # Again, and after an interruption.
@@ -378,7 +379,7 @@ def test_two_runs_at_once_do_not_touch_each_others_state(prepared, monkeypatch):
 # Several fits.
 
 
-THREE_FOLDS = {"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 3}
+THREE_FOLDS = {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
 
 
 def read_scores(folder="."):
@@ -495,7 +496,7 @@ def test_a_killed_run_of_several_fits_goes_on_where_it_was(prepared, monkeypatch
 
 IN_ORDER = """
 import numpy as np
-from hypermap.validation import Fold
+from hypermap.data.cross_validation import Fold
 
 class InOrder:
     def __init__(self, cuts):
@@ -689,9 +690,9 @@ def refusal(function, *args, **kwargs):
         ("digits", {"trainer": {"epoch": 3}}, "does not take 'epoch' (did you mean 'epochs'?)"),
         ("digits", {"trainer": {"monitor": "r2"}}, "for classification it can be accuracy or loss"),
         ("digits", {"trainer": {"device": "gpu"}}, "trainer.device is 'gpu'"),
-        ("digits", {"loss": {"_target_": "hypermap.losses.MeanSquaredError"}}, "use loss=cross_entropy"),
-        ("digits", {"loss": {"_target_": "hypermap.losses.BinaryCrossEntropy"}}, "the data has 10"),
-        ("diabetes", {"loss": {"_target_": "hypermap.losses.CrossEntropy"}}, "use loss=mean_squared_error"),
+        ("digits", {"loss": {"_target_": "hypermap.tasks.losses.MeanSquaredError"}}, "use loss=cross_entropy"),
+        ("digits", {"loss": {"_target_": "hypermap.tasks.losses.BinaryCrossEntropy"}}, "the data has 10"),
+        ("diabetes", {"loss": {"_target_": "hypermap.tasks.losses.CrossEntropy"}}, "use loss=mean_squared_error"),
         ("diabetes", {"augment": {"flip": True}}, "augment needs images"),
         ("digits", {"optimizer": {"lr": 1e20}, "trainer": {"epochs": 2}}, "training diverged"),
     ],
@@ -722,19 +723,19 @@ def test_damaged_results_are_named_with_the_remedy(prepared, name, damage, told)
     Path("models", name).unlink()
     if damage is not None:
         Path("models", name).write_text(damage)
-    message = refusal(outcome.read_trained, Path("models"))
+    message = refusal(artifacts.read_trained, Path("models"))
     assert told in message
-    assert outcome.REMEDY in message
+    assert artifacts.REMEDY in message
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
 def test_a_flipped_bit_is_noticed(prepared, name):
     train(prepared, trainer={"epochs": 1})
-    outcome.read_trained(Path("models"))
+    artifacts.read_trained(Path("models"))
     content = bytearray(Path("models", name).read_bytes())
     content[-20] ^= 1
     Path("models", name).write_bytes(content)
-    message = refusal(outcome.read_trained, Path("models"))
+    message = refusal(artifacts.read_trained, Path("models"))
     assert f"models/{name} cannot be read: it is not the file" in message
     assert hashlib.sha256(content).hexdigest()[:12] in message
 
@@ -744,22 +745,22 @@ def test_weights_of_another_network(prepared):
     save_file({"a": torch.zeros(1)}, "models/model.safetensors")
     record = json.loads(Path("models/model.json").read_text())
     Path("models/model.json").write_text(json.dumps({k: v for k, v in record.items() if k != "sha256"}))
-    message = refusal(outcome.read_trained, Path("models"))
+    message = refusal(artifacts.read_trained, Path("models"))
     assert "model.safetensors does not fit model.json" in message
 
 
-@pytest.mark.parametrize("damage", [None, "epoch,train_loss\n1,2\n", f"{','.join(outcome.COLUMNS)}\n1,0.5"])
+@pytest.mark.parametrize("damage", [None, "epoch,train_loss\n1,2\n", f"{','.join(artifacts.COLUMNS)}\n1,0.5"])
 def test_a_damaged_history(tmp_path, damage):
     if damage is not None:
         (tmp_path / "history.csv").write_text(damage)
-    assert "history.csv cannot be read" in refusal(outcome.read_history, tmp_path)
+    assert "history.csv cannot be read" in refusal(artifacts.read_history, tmp_path)
 
 
 @pytest.mark.parametrize("damage", [None, "{", "[]", '{"test_accuracy": "high"}'])
 def test_damaged_figures(tmp_path, damage):
     if damage is not None:
         (tmp_path / "test.json").write_text(damage)
-    message = refusal(outcome.read_figures, tmp_path / "test.json", "test")
+    message = refusal(artifacts.read_figures, tmp_path / "test.json", "test")
     assert "test.json cannot be read" in message
 
 

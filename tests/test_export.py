@@ -11,18 +11,19 @@ import polars
 import pytest
 import torch
 
-from hypermap import classical, outcome
-from hypermap import export as exporting
-from hypermap.data.prepare import load, load_published, prepare
-from hypermap.data.sources import diabetes, digits
-from hypermap.data.transform import read_transform
-from hypermap.errors import UserError
-from hypermap.export import Asked, export
-from hypermap.parts import make_parts, understand
-from hypermap.prediction import Predictor
-from hypermap.tables.reading import open_table
-from hypermap.tables.schema import Schema
-from hypermap.tables.source import table
+from hypermap.core.errors import UserError
+from hypermap.data.preprocessor import read_transform
+from hypermap.datasets.images import diabetes, digits
+from hypermap.datasets.prepare import load, load_published, prepare
+from hypermap.datasets.tables.dataset import table
+from hypermap.datasets.tables.readers import open_table
+from hypermap.datasets.tables.schema import Schema
+from hypermap.experiments import artifacts
+from hypermap.inference import export as exporting
+from hypermap.inference.export import Asked, export
+from hypermap.inference.predict import Predictor
+from hypermap.models import sklearn_fit
+from hypermap.training.components import make_parts, understand
 
 ROWS = 200
 
@@ -44,11 +45,11 @@ def network(model: dict[str, Any], loss: str) -> dict[str, Any]:
     return {
         "model": model,
         "optimizer": {"_target_": "torch.optim.Adam"},
-        "scheduler": {"_target_": "hypermap.schedules.Constant"},
-        "loss": {"_target_": f"hypermap.losses.{loss}"},
-        "regularizer": {"_target_": "hypermap.regularizers.Regularizer"},
-        "augment": {"_target_": "hypermap.augment.Augment"},
-        "trainer": {"_target_": "hypermap.member.Settings", "epochs": 1, "batch_size": 32},
+        "scheduler": {"_target_": "hypermap.training.lr_schedules.Constant"},
+        "loss": {"_target_": f"hypermap.tasks.losses.{loss}"},
+        "regularizer": {"_target_": "hypermap.training.regularizers.Regularizer"},
+        "augment": {"_target_": "hypermap.training.augment.Augment"},
+        "trainer": {"_target_": "hypermap.training.state.Settings", "epochs": 1, "batch_size": 32},
     }
 
 
@@ -74,9 +75,9 @@ def untrained(configuration: dict[str, Any], temperature: float = 1.0) -> None:
     torch.manual_seed(0)
     parts = make_parts(configuration, transform.manifest, torch.device("cpu"))
     inputs = understand(configuration["model"], transform.manifest)
-    predict = outcome.Network(parts.model, parts.loss, transform, inputs, "fp32", temperature)
-    record = outcome.Record(1, False, "accuracy", 0, {}, configuration, temperature)
-    outcome.write_trained(Path("models"), outcome.TrainedModel(record, predict), [])
+    predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", temperature)
+    record = artifacts.Record(1, False, "accuracy", 0, {}, configuration, temperature)
+    artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict), [])
 
 
 def program(folder: str = "exported") -> torch.nn.Module:
@@ -105,7 +106,7 @@ def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, confi
     assert "exported/model.pt2 gives what models gives" in told
 
     rows(1, cities=9).drop(other).write_csv("new.csv")  # three cities are unseen
-    Predictor(outcome.read_trained(Path("models"))).predict_files([Path("new.csv")], Path("p.csv"), {})
+    Predictor(artifacts.read_trained(Path("models"))).predict_files([Path("new.csv")], Path("p.csv"), {})
     written = polars.read_csv("p.csv").select(polars.col(polars.Float64)).to_numpy()
     opened = open_table(["new.csv"])
     about = json.loads(Path("exported/program.json").read_text())
@@ -125,7 +126,7 @@ def test_images_and_plain_tables_go_in_as_published(place, reader, configuration
     assert count == len(load(Path("data/prepared"), "validation").rows)
     assert difference <= 1e-5
     published = load_published(Path("data/prepared"), "test").inputs
-    expected = outcome.read_trained(Path("models")).predict(load(Path("data/prepared"), "test").inputs)
+    expected = artifacts.read_trained(Path("models")).predict(load(Path("data/prepared"), "test").inputs)
     np.testing.assert_allclose(program("elsewhere")(published).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -175,12 +176,12 @@ def test_a_model_of_scikit_learn_is_its_own_file(place):
     prepare(Path("data/prepared"), reader=diabetes, test=0.2)
     transform, choice = (
         read_transform(Path("data/prepared")),
-        {"name": "linear", "_target_": "hypermap.families.Linear"},
+        {"name": "linear", "_target_": "hypermap.models.sklearn_models.Linear"},
     )
     splits = [load(Path("data/prepared"), name) for name in ("train", "validation")]
-    record = outcome.Record(0, False, "r2", None, {}, {"model": choice})
-    model = outcome.TrainedModel(record, classical.fit(choice, *splits, transform, 0, 1))
-    outcome.write_trained(Path("models"), model, [])
+    record = artifacts.Record(0, False, "r2", None, {}, {"model": choice})
+    model = artifacts.TrainedModel(record, sklearn_fit.fit(choice, *splits, transform, 0, 1))
+    artifacts.write_trained(Path("models"), model, [])
     with pytest.raises(UserError, match=r"models holds linear, a model of scikit-learn: its file is .*model\.skops"):
         export(Path("models"), Path("exported"))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hypermap.data import fetch
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.datasets import download
 
 NAME = "train-labels-idx1-ubyte.gz"
 CONTENT = gzip.compress(bytes(range(256)) * 500, mtime=0) + bytes(1000)
@@ -40,9 +40,9 @@ def server(tmp_path, monkeypatch):
         (served / folder).mkdir(parents=True)
         (served / folder / NAME).write_bytes(content)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(fetch.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(download.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setitem(fetch.MD5, "mnist", {NAME: hashlib.md5(CONTENT).hexdigest()})
+    monkeypatch.setitem(download.MD5, "mnist", {NAME: hashlib.md5(CONTENT).hexdigest()})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(served))) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
@@ -52,7 +52,7 @@ def server(tmp_path, monkeypatch):
 @pytest.fixture
 def mirrors(server, monkeypatch):
     def use(*names):
-        monkeypatch.setitem(fetch.MIRRORS, "mnist", tuple(f"{server}/{name}/" for name in names))
+        monkeypatch.setitem(download.MIRRORS, "mnist", tuple(f"{server}/{name}/" for name in names))
 
     return use
 
@@ -63,17 +63,17 @@ def left_behind():
 
 def test_a_file_is_downloaded_once(mirrors):
     mirrors("good")
-    (path,) = fetch.locate("mnist", [NAME], None)
+    (path,) = download.locate("mnist", [NAME], None)
     assert path == Path("data/raw/mnist") / NAME
     assert path.read_bytes() == CONTENT
     mirrors()  # from here on, every download would fail
-    assert fetch.locate("mnist", [NAME], None) == [path]
+    assert download.locate("mnist", [NAME], None) == [path]
 
 
 @pytest.mark.parametrize("bad", ["missing", "wrong", "half", "cut"])
 def test_the_second_mirror_is_tried_when_the_first_fails(mirrors, bad, capfd):
     mirrors(bad, "good")
-    (path,) = fetch.locate("mnist", [NAME], None)
+    (path,) = download.locate("mnist", [NAME], None)
     assert path.read_bytes() == CONTENT
     assert left_behind() == [NAME]
     out, err = capfd.readouterr()
@@ -85,32 +85,32 @@ def test_the_second_mirror_is_tried_when_the_first_fails(mirrors, bad, capfd):
 def test_when_all_mirrors_fail_all_are_named_and_nothing_stays(mirrors, server, bad):
     mirrors(bad, "missing")
     with pytest.raises(UserError) as told:
-        fetch.locate("mnist", [NAME], None)
+        download.locate("mnist", [NAME], None)
     for word in [f"{server}/{bad}/{NAME}", f"{server}/missing/{NAME}", "404", "data.root", "HYPERMAP_DATA"]:
         assert word in str(told.value)
     assert left_behind() == []
 
 
 def test_a_mirror_that_is_not_there_is_a_failure_like_another(server, monkeypatch):
-    monkeypatch.setitem(fetch.MIRRORS, "mnist", ("http://127.0.0.1:9/", f"{server}/good/"))
-    assert fetch.download("mnist", NAME).read_bytes() == CONTENT
+    monkeypatch.setitem(download.MIRRORS, "mnist", ("http://127.0.0.1:9/", f"{server}/good/"))
+    assert download.download("mnist", NAME).read_bytes() == CONTENT
 
 
 def test_a_damaged_download_is_fetched_again(mirrors):
     mirrors("good")
-    path = fetch.DOWNLOADS / "mnist" / NAME
+    path = download.DOWNLOADS / "mnist" / NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:100])
-    assert fetch.locate("mnist", [NAME], None)[0].read_bytes() == CONTENT
+    assert download.locate("mnist", [NAME], None)[0].read_bytes() == CONTENT
 
 
 def test_a_damaged_download_stays_as_it_was_when_no_mirror_answers(mirrors):
     mirrors("missing")
-    path = fetch.DOWNLOADS / "mnist" / NAME
+    path = download.DOWNLOADS / "mnist" / NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:100])
     with pytest.raises(UserError, match="could not be downloaded"):
-        fetch.locate("mnist", [NAME], None)
+        download.locate("mnist", [NAME], None)
 
 
 def test_nothing_is_downloaded_into_a_users_folder(mirrors, tmp_path):
@@ -118,13 +118,13 @@ def test_nothing_is_downloaded_into_a_users_folder(mirrors, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     with pytest.raises(UserError, match=NAME):
-        fetch.locate("mnist", [NAME], "mine")
+        download.locate("mnist", [NAME], "mine")
     assert list(mine.iterdir()) == []
     assert not Path("data").exists()
 
 
 def test_every_published_file_has_a_mirror_and_a_checksum():
-    for dataset, mirrors in fetch.MIRRORS.items():
+    for dataset, mirrors in download.MIRRORS.items():
         assert all(mirror.startswith("http") and mirror.endswith("/") for mirror in mirrors)
-        assert {len(md5) for md5 in fetch.MD5[dataset].values()} == {32}
-    assert fetch.MIRRORS.keys() == fetch.MD5.keys()
+        assert {len(md5) for md5 in download.MD5[dataset].values()} == {32}
+    assert download.MIRRORS.keys() == download.MD5.keys()

@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 
-from hypermap import files
+from hypermap.core import files
 
 EXACT = [0.1, 1 / 3, 1e-300, 5e-324, 1.7976931348623157e308, -0.0, 2**53 + 2.0, math.pi, 1e22, float(np.float32(0.1))]
 

@@ -3,15 +3,15 @@
 import pytest
 
 from hypermap.models import CNN, MLP, Logistic
-from hypermap.stack.fitting import kind
+from hypermap.training.backends.compatibility import kind
 
 BASE = {
     "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [8], "dropout": 0.1},
     "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01, "betas": [0.9, 0.99]},
-    "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
-    "loss": {"name": "cross_entropy", "_target_": "hypermap.losses.CrossEntropy", "label_smoothing": 0.0},
-    "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer", "l1": 0.0},
-    "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+    "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
+    "loss": {"name": "cross_entropy", "_target_": "hypermap.tasks.losses.CrossEntropy", "label_smoothing": 0.0},
+    "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer", "l1": 0.0},
+    "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
     "trainer": {"name": "quick", "epochs": 3, "batch_size": 64, "backend": "auto", "monitor": None, "repeats": 1},
     "seed": 4,
 }
@@ -32,7 +32,7 @@ def word(network=None, rows=100, **changes):
         {"seed": 5},
         {"optimizer": {"lr": 0.1, "betas": [0.5, 0.9]}},
         {"optimizer": {"name": "sgd", "_target_": "torch.optim.SGD", "momentum": 0.9}},
-        {"scheduler": {"name": "plateau", "_target_": "hypermap.schedules.Plateau", "patience": 1}},
+        {"scheduler": {"name": "plateau", "_target_": "hypermap.training.lr_schedules.Plateau", "patience": 1}},
         {"loss": {"label_smoothing": 0.1, "class_weights": "balanced"}},
         {"regularizer": {"l1": 0.1, "clip_norm": 1.0, "patience_epochs": 3}},
         {"augment": {"shift": 1}},

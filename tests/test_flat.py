@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hypermap.flat import FlatParameters
+from hypermap.training.flat_parameters import FlatParameters
 
 
 def network():

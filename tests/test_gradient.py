@@ -5,11 +5,11 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.search.counter_samplers import Random
 from hypermap.search.gradient import Gradient
-from hypermap.search.mapped import Mapped
-from hypermap.search.mapping import mapping
-from hypermap.search.numbered import Random
+from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scales import mapping
 
 UNIT = FloatDistribution(0, 1)
 

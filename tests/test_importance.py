@@ -9,10 +9,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
-from hypermap.study_report import importance
-from hypermap.study_report.importance import LEAST_OF_BEST, importances
-from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import Thresholds
+from hypermap.reports.study import importance
+from hypermap.reports.study.importance import LEAST_OF_BEST, importances
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.verdict import Thresholds
 
 SPACE = {
     "lr": FloatDistribution(1e-5, 1, log=True),

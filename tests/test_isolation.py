@@ -7,10 +7,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from hypermap.search.mapping import mapping
-from hypermap.study_report.isolation import Isolated, Level, isolate, natural, place, unevenness
-from hypermap.study_report.reading import read
-from hypermap.study_report.view import Axis, Tried
+from hypermap.reports.study.isolation import Isolated, Level, isolate, natural, place, unevenness
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.view import Axis, Tried
+from hypermap.search.scales import mapping
 
 
 def view(distribution, pairs, direction="maximize"):

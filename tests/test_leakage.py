@@ -5,12 +5,12 @@ import pytest
 from scipy.stats import binom
 from sklearn.ensemble import ExtraTreesClassifier
 
-from hypermap import stored
-from hypermap.data.prepare import load, load_published, prepare_settings
-from hypermap.data.transform import PREPARATION, read_transform
-from hypermap.folds import Folds
-from hypermap.parts import understand
-from hypermap.tables.preparation import Preparation, Settings
+from hypermap.core import skops_io
+from hypermap.data.fold_data import Folds
+from hypermap.data.preparation import Preparation, Settings
+from hypermap.data.preprocessor import PREPARATION, read_transform
+from hypermap.datasets.prepare import load, load_published, prepare_settings
+from hypermap.training.components import understand
 
 ROWS = 600
 CHOICES = [
@@ -39,7 +39,13 @@ def settings(tmp_path_factory):
     path = tmp_path_factory.mktemp("lots") / "lots.csv"
     rows = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
     path.write_text("\n".join(rows) + "\n")
-    return {"_target_": "hypermap.tables.source.table", "path": str(path), "target": "target", "test": 0.3, "rare": 5}
+    return {
+        "_target_": "hypermap.datasets.tables.dataset.table",
+        "path": str(path),
+        "target": "target",
+        "test": 0.3,
+        "rare": 5,
+    }
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
@@ -62,7 +68,7 @@ def test_what_is_stored_is_fitted_on_the_training_rows_alone(settings, choice, t
     manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
     rows = load_published(tmp_path / "data", "train").inputs.numpy()
     alone = Preparation.fit(rows, manifest["roles"], Settings(**manifest["preparation"]))
-    assert stored.dumps(alone.transformer) == (tmp_path / "data" / PREPARATION).read_bytes()
+    assert skops_io.dumps(alone.transformer) == (tmp_path / "data" / PREPARATION).read_bytes()
 
 
 def test_stored_features_are_what_the_preparation_makes_of_each_split(settings, tmp_path):

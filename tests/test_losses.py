@@ -7,8 +7,8 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from hypermap.errors import UserError
-from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from hypermap.core.errors import UserError
+from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 
 ROWS, CLASSES = 50, 4
 

@@ -12,8 +12,8 @@ import sklearn
 import torch
 from torch import nn
 
-from hypermap import machine
-from hypermap.errors import OutOfMemory, UserError
+from hypermap.core import device
+from hypermap.core.errors import OutOfMemory, UserError
 
 CPU = torch.device("cpu")
 LAZY = """
@@ -69,16 +69,16 @@ def as_before(monkeypatch):
 
 def test_auto_is_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert machine.choose_device("auto") == CPU
+    assert device.choose_device("auto") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert machine.choose_device("auto").type == "cuda"
-    assert machine.choose_device("cpu") == CPU
+    assert device.choose_device("auto").type == "cuda"
+    assert device.choose_device("cpu") == CPU
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:7", "", "cpu:x"])
 def test_a_device_that_is_not_here_is_a_clear_error(name):
     with pytest.raises(UserError) as told:
-        machine.choose_device(name)
+        device.choose_device(name)
     message = str(told.value)
     assert f"trainer.device is {name!r}" in message
     assert "Try auto or cpu." in message
@@ -87,7 +87,7 @@ def test_a_device_that_is_not_here_is_a_clear_error(name):
 
 def test_repeatable_sets_deterministic_algorithms_and_flushes_denormals(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    machine.make_repeatable()
+    device.make_repeatable()
     assert (torch.full((1,), 1e-30) * 1e-10).item() == 0  # 1e-40 otherwise
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.is_deterministic_algorithms_warn_only_enabled()
@@ -102,7 +102,7 @@ def test_repeatable_leaves_the_compiler_alone_until_it_is_used_and_makes_that_re
 
 def said(script):
     """What a new Python prints, word by word, when it runs a script that imports the package."""
-    place = {**os.environ, "PYTHONPATH": str(Path(machine.__file__).parents[1])}
+    place = {**os.environ, "PYTHONPATH": str(Path(device.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=place)
     return done.stdout.split()
 
@@ -114,41 +114,41 @@ def test_an_optimizer_does_without_the_compiler_which_is_there_when_it_is_wanted
 
 def test_a_compiler_that_is_loaded_stays():
     compiler = importlib.import_module("torch._dynamo")
-    machine.spare_compiler()
+    device.spare_compiler()
     assert sys.modules["torch._dynamo"] is compiler
 
 
 def test_a_workspace_that_a_person_has_set_stays():
-    machine.make_repeatable()
+    device.make_repeatable()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 def test_small_dense_networks_get_one_thread_others_all(monkeypatch):
-    monkeypatch.setattr(machine, "CORES", 6)
+    monkeypatch.setattr(device, "CORES", 6)
     small = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-    assert machine.choose_threads(small, 64) == 1
-    assert machine.choose_threads(small, 64_000) == 6
-    assert machine.choose_threads(nn.Linear(2000, 1001), 1) == 6
-    assert machine.choose_threads(nn.Conv2d(1, 2, 3), 1) == 6
+    assert device.choose_threads(small, 64) == 1
+    assert device.choose_threads(small, 64_000) == 6
+    assert device.choose_threads(nn.Linear(2000, 1001), 1) == 6
+    assert device.choose_threads(nn.Conv2d(1, 2, 3), 1) == 6
 
 
 def test_what_one_run_has_set_is_not_what_the_next_takes_for_every_core():
-    every = machine.choose_threads(nn.Conv2d(1, 2, 3), 1)
+    every = device.choose_threads(nn.Conv2d(1, 2, 3), 1)
     torch.set_num_threads(every + 1)
-    assert machine.choose_threads(nn.Conv2d(1, 2, 3), 1) == every
+    assert device.choose_threads(nn.Conv2d(1, 2, 3), 1) == every
 
 
 def test_autocast_is_bf16_where_asked_for_and_nothing_else():
     layer, inputs = nn.Linear(2, 2), torch.ones(1, 2)
-    with machine.autocast(CPU, "bf16"):
+    with device.autocast(CPU, "bf16"):
         assert layer(inputs).dtype == torch.bfloat16
-    with machine.autocast(CPU, "fp32"):
+    with device.autocast(CPU, "fp32"):
         assert layer(inputs).dtype == torch.float32
     assert layer(inputs).dtype == torch.float32
 
 
 def test_environment_holds_versions_device_and_threads():
-    assert machine.environment(CPU, 3) == {
+    assert device.environment(CPU, 3) == {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -178,7 +178,7 @@ def on_a_gpu(size):
 
 @pytest.mark.parametrize("failing", [too_large, refused, on_a_gpu])
 def test_want_of_memory_is_one_error_that_says_what_to_change(failing):
-    with pytest.raises(OutOfMemory) as told, machine.told_out_of_memory(48):
+    with pytest.raises(OutOfMemory) as told, device.told_out_of_memory(48):
         failing(2**60)
     assert "trainer.batch_size=24 (it is 48)" in str(told.value)
     assert "model.hidden" in str(told.value)
@@ -186,7 +186,7 @@ def test_want_of_memory_is_one_error_that_says_what_to_change(failing):
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), UserError("a mistake"), KeyError("memory")])
 def test_other_errors_pass(error):
-    with pytest.raises(type(error)) as told, machine.told_out_of_memory(48):
+    with pytest.raises(type(error)) as told, device.told_out_of_memory(48):
         raise error
     assert told.value is error
 
@@ -204,5 +204,5 @@ class Slow(nn.Module):
 
 def test_latency_is_the_median_of_passes_in_evaluation_mode():
     model = Slow()
-    assert 2 <= machine.latency_ms(model, torch.zeros(1, 3), "fp32") < 10
+    assert 2 <= device.latency_ms(model, torch.zeros(1, 3), "fp32") < 10
     assert set(model.calls) == {(False, (1, 3))}

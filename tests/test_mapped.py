@@ -9,11 +9,11 @@ from optuna import samplers
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.search.counter_samplers import Grid, QuasiRandom, Random, RandomGrid
 from hypermap.search.gradient import Gradient
-from hypermap.search.mapped import Mapped, nearest
-from hypermap.search.mapping import mapping
-from hypermap.search.numbered import Grid, QuasiRandom, Random, RandomGrid
+from hypermap.search.scaled_sampler import Mapped, nearest
+from hypermap.search.scales import mapping
 
 LOG = mapping("log", 1e-5, 1e-1)
 POW2 = mapping("pow2", 16, 512)

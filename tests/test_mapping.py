@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from hypermap.errors import UserError
-from hypermap.search.mapping import NAMES, mapping
+from hypermap.core.errors import UserError
+from hypermap.search.scales import NAMES, mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 # Each mapping beside what numpy or scipy calls it, and an interval it may be used on.
@@ -215,9 +215,7 @@ def test_mappings_travel_to_other_processes(name):
 
 
 def test_the_module_needs_nothing_heavy():
-    code = (
-        "import sys, hypermap.search.mapping; print(sorted({'numpy', 'optuna', 'torch', 'scipy'} & set(sys.modules)))"
-    )
+    code = "import sys, hypermap.search.scales; print(sorted({'numpy', 'optuna', 'torch', 'scipy'} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": "src"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert done.stdout.strip() == "[]"

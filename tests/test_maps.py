@@ -8,13 +8,13 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_iris
 from sklearn.neighbors import KNeighborsClassifier
 
-from hypermap.report import maps
+from hypermap.reports.run import projection
 
 
 @pytest.fixture(scope="module")
 def digits():
     features, targets = load_digits(return_X_y=True)
-    return features[:300] / features.std(), targets[:300], maps.place(features[:300] / features.std(), "tsne")
+    return features[:300] / features.std(), targets[:300], projection.place(features[:300] / features.std(), "tsne")
 
 
 def test_tsne_keeps_neighbours_together_and_comes_out_the_same_each_time(digits):
@@ -26,24 +26,24 @@ def test_tsne_keeps_neighbours_together_and_comes_out_the_same_each_time(digits)
     )
     assert on_map > in_full - 0.1
     assert on_map > 0.8
-    again = maps.place(features, "tsne")
+    again = projection.place(features, "tsne")
     assert again.places.tobytes() == placed.places.tobytes()
 
 
 def test_pca_is_the_singular_value_decomposition():
     features = load_iris().data
-    placed = maps.place(features, "pca")
+    placed = projection.place(features, "pca")
     left, sizes, _ = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(np.abs(placed.places), np.abs(left[:, :2] * sizes[:2]), atol=1e-9)
     np.testing.assert_allclose(placed.explained, sizes[:2] ** 2 / np.sum(sizes**2))
 
 
 def test_of_many_rows_a_thousand_are_taken_from_first_to_last():
-    placed = maps.place(np.random.default_rng(0).normal(size=(5000, 3)), "pca")
-    assert len(placed.chosen) == len(placed.places) == maps.POINTS
+    placed = projection.place(np.random.default_rng(0).normal(size=(5000, 3)), "pca")
+    assert len(placed.chosen) == len(placed.places) == projection.POINTS
     assert (placed.chosen[0], placed.chosen[-1]) == (0, 4999)
     assert np.all(np.diff(placed.chosen) > 0)
-    assert "1,000 of 5,000 test rows" in maps.caption(placed, 5000, "regression")
+    assert "1,000 of 5,000 test rows" in projection.caption(placed, 5000, "regression")
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
@@ -51,13 +51,13 @@ def test_of_many_rows_a_thousand_are_taken_from_first_to_last():
 def test_few_rows_few_columns_and_columns_that_say_nothing(method):
     generator = np.random.default_rng(0)
     one = np.column_stack([generator.normal(size=12), np.ones(12)])
-    for features in (one, generator.normal(size=(maps.LEAST, 3)), generator.normal(size=(6, 90))):
-        placed = maps.place(features, method)
+    for features in (one, generator.normal(size=(projection.LEAST, 3)), generator.normal(size=(6, 90))):
+        placed = projection.place(features, method)
         assert np.isfinite(placed.places).all()
         assert placed.places.shape == (len(features), 2)
-    assert maps.place(np.ones((40, 3)), method) is None
-    assert maps.place(generator.normal(size=(maps.LEAST - 1, 3)), method) is None
-    assert maps.place(generator.normal(size=(40, 3)), "none") is None
+    assert projection.place(np.ones((40, 3)), method) is None
+    assert projection.place(generator.normal(size=(projection.LEAST - 1, 3)), method) is None
+    assert projection.place(generator.normal(size=(40, 3)), "none") is None
 
 
 def colours(picture):
@@ -67,9 +67,9 @@ def colours(picture):
 def test_classes_have_their_colours_and_mistakes_their_rings(digits):
     _, targets, placed = digits
     kinds = targets % 3
-    right = maps.classes_map(placed, kinds, kinds, ("a", "b", "c"))
-    wrong = maps.classes_map(placed, kinds, (kinds + 1) % 3, ("a", "b", "c"))
-    assert maps.classes_map(placed, kinds, kinds, ("a", "b", "c")) == right
+    right = projection.classes_map(placed, kinds, kinds, ("a", "b", "c"))
+    wrong = projection.classes_map(placed, kinds, (kinds + 1) % 3, ("a", "b", "c"))
+    assert projection.classes_map(placed, kinds, kinds, ("a", "b", "c")) == right
     assert len(colours(right)) > 3
     dark = [sum(np.asarray(Image.open(io.BytesIO(p)).convert("L")).ravel() < 60) for p in (right, wrong)]
     assert dark[1] > 2 * dark[0]
@@ -80,13 +80,13 @@ def test_classes_have_their_colours_and_mistakes_their_rings(digits):
 def test_any_number_of_classes(digits, classes):
     _, targets, placed = digits
     kinds = np.arange(len(targets)) % classes
-    picture = maps.classes_map(placed, kinds, kinds[::-1], [f"class {k}" for k in range(classes)])
+    picture = projection.classes_map(placed, kinds, kinds[::-1], [f"class {k}" for k in range(classes)])
     assert len(picture) < 100_000
 
 
 def test_values_have_a_scale(digits):
     _, targets, placed = digits
     values = targets.astype(float)
-    picture = maps.values_map(placed, values, values[::-1])
+    picture = projection.values_map(placed, values, values[::-1])
     assert len(colours(picture)) > 100
-    assert maps.values_map(placed, values, values[::-1]) == picture
+    assert projection.values_map(placed, values, values[::-1]) == picture

@@ -7,12 +7,12 @@ import polars
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from hypermap.files import csv_text, without_apostrophe, write_csv
-from hypermap.report import wording
-from hypermap.study_report import write
-from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import Thresholds
-from hypermap.table_writer import writing
+from hypermap.core.files import csv_text, without_apostrophe, write_csv
+from hypermap.inference.table_writer import writing
+from hypermap.reports.run import wording
+from hypermap.reports.study import write
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.verdict import Thresholds
 
 HOSTILE = [
     "<script>open('hacked')</script>",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hypermap.memory import SHARE, free_memory, most_members
+from hypermap.experiments.memory import SHARE, free_memory, most_members
 from hypermap.models import CNN, MLP
 
 GIB = 2**30

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from hypermap.errors import UserError
-from hypermap.metrics import (
+from hypermap.core.errors import UserError
+from hypermap.tasks.metrics import (
     calibration_bins,
     calibration_error,
     classification,
@@ -273,7 +273,7 @@ def test_the_seed_decides_and_the_chunk_does_not(monkeypatch):
     targets, probabilities = predictions(120, 3)
     first = intervals(targets, probabilities, task="classification", repeats=60)
     assert intervals(targets, probabilities, task="classification", repeats=60, seed=1) != first
-    monkeypatch.setattr("hypermap.metrics.CHUNK", 1000)
+    monkeypatch.setattr("hypermap.tasks.metrics.CHUNK", 1000)
     again = intervals(targets, probabilities, task="classification", repeats=60)
     assert again == {name: pytest.approx(bounds) for name, bounds in first.items()}
 

@@ -6,11 +6,11 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.data.layout import Layout
 from hypermap.models import CNN, MLP, Logistic, ResNet, TabularMLP, TabularResNet
 from hypermap.models.layers import Dropout, _sixteen_bits, activation, initialize
 from hypermap.models.tabular import CategoryEmbedding, PeriodicEmbedding
-from hypermap.tables.layout import Layout
 
 
 def seeded(model, *arguments, **keywords):

@@ -8,16 +8,16 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 
-from hypermap.augment import Augment
-from hypermap.flat import FlatParameters
-from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from hypermap.models import CNN, MLP, Logistic
 from hypermap.models.layers import Dropout, _sixteen_bits
-from hypermap.parts import Parts, make_optimizer
-from hypermap.regularizers import Regularizer
-from hypermap.schedules import Constant
-from hypermap.stack import native_build
-from hypermap.stack.native import Native, why_not
+from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from hypermap.training.augment import Augment
+from hypermap.training.backends import native_build
+from hypermap.training.backends.native import Native, why_not
+from hypermap.training.components import Parts, make_optimizer
+from hypermap.training.flat_parameters import FlatParameters
+from hypermap.training.lr_schedules import Constant
+from hypermap.training.regularizers import Regularizer
 
 EPOCHS, ROWS, BATCH = 3, 150, 32  # the last batch has 22 rows
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.003}

@@ -13,8 +13,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from scipy import stats
 from scipy.stats import qmc
 
-from hypermap.errors import UserError
-from hypermap.search.numbered import (
+from hypermap.core.errors import UserError
+from hypermap.search.counter_samplers import (
     Grid,
     QuasiRandom,
     Random,
@@ -219,7 +219,7 @@ def test_a_draw_depends_on_seed_number_and_name():
 @pytest.mark.parametrize("make", ["Random(3)", "QuasiRandom(['a', 'b'], 3)", "RandomGrid({'a': range(50)}, 3)"])
 def test_another_process_proposes_the_same(make):
     code = (
-        "from hypermap.search.numbered import *; from optuna.distributions import IntDistribution as I; "
+        "from hypermap.search.counter_samplers import *; from optuna.distributions import IntDistribution as I; "
         f"print([{make}.propose(n, 'a', I(0, 49)) for n in range(20)])"
     )
     done = subprocess.run(

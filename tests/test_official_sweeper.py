@@ -25,10 +25,10 @@ from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_
 from hydra_plugins.hydra_optuna_sweeper.config import OptunaSweeperConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hydra_plugins.hypermap_sweeper import _space
 from hydra_plugins.hypermap_sweeper.config import HypermapSweeperConf
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.search.storage import open_storage
+from hypermap.sweeps import space
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -239,14 +239,14 @@ def test_distributions(written, expected):
     def parsed():
         return OverridesParser.create().parse_override(f"key={written}")
 
-    assert _space._parameter(parsed()).distribution == expected
+    assert space._parameter(parsed()).distribution == expected
     if "int(tag" not in written:
         assert create_optuna_distribution_from_override(parsed()) == expected
 
 
 @pytest.mark.parametrize("written", ["shuffle(range(1,4))", "shuffle(1,2,3)", "shuffle(choice(1,2,3))"])
 def test_shuffled_values_are_the_same_values(written):
-    parameter = _space._parameter(OverridesParser.create().parse_override(f"key={written}"))
+    parameter = space._parameter(OverridesParser.create().parse_override(f"key={written}"))
     assert set(parameter.distribution.choices) == {1, 2, 3}
     assert parameter.listed
 

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from ruamel.yaml import YAML
 
-from hypermap import compose as composing
-from hypermap import menu
-from hypermap.compose import compose
-from hypermap.errors import UserError
-from hypermap.menu import TUNED, groups
-from hypermap.order import order_of, order_text, rewrite
+from hypermap.config import compose as composing
+from hypermap.config import groups as menu
+from hypermap.config.compose import compose
+from hypermap.config.groups import TUNED, groups
+from hypermap.config.params_file import order_of, order_text, rewrite
+from hypermap.core.errors import UserError
 
 ORDER = ("python", "src/order.py")
 EXPERIMENTS = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "conf" / "experiment").glob("*.yaml"))
@@ -307,7 +307,7 @@ def test_the_menu_is_composed_for_all_new_choices_at_once_and_for_a_known_one_ne
         asked.append(overrides)
         return composing.menu_of(overrides)
 
-    monkeypatch.setattr("hypermap.order.menu_of", counted)
+    monkeypatch.setattr("hypermap.config.params_file.menu_of", counted)
     first, second = compose(["model=mlp"]), compose(["model=cnn", "data=mnist"])
     for configuration in (first, second, first):
         assert order_of(configuration, {}, tmp_path)["model"] == configuration["model"]["name"]

@@ -7,14 +7,14 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from hypermap.reports.study.over_baseline import described, over_baseline
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.statistics import difference
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import BASELINE, Confirmed
 from hypermap.search.auto import PROPOSED
 from hypermap.search.schedule import REPEATS
 from hypermap.search.study import RECORD, RESULT
-from hypermap.study_report.over_baseline import described, over_baseline
-from hypermap.study_report.reading import read
-from hypermap.study_report.statistics import difference
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import BASELINE, Confirmed
 
 USUAL = Thresholds()
 RECORDED = {"program": "src/train.py", "objectives": ["accuracy"]}

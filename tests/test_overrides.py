@@ -5,8 +5,8 @@ import shlex
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hypermap.errors import UserError
-from hypermap.overrides import is_sweep, parse_override, parse_overrides, quoted, written
+from hypermap.config.overrides import is_sweep, parse_override, parse_overrides, quoted, written
+from hypermap.core.errors import UserError
 
 TEXTS = [
     "houses (1).csv",

@@ -7,11 +7,11 @@ import optuna
 import pytest
 from sqlalchemy.engine import make_url
 
-from hypermap.errors import UserError, run
-from hypermap.passwords import MASK, VARIABLE, masked, revealed, secrets, shown
+from hypermap.core.errors import UserError, run
+from hypermap.core.passwords import MASK, VARIABLE, masked, revealed, secrets, shown
+from hypermap.reports.study.command import Asked
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RECORD, WHERE, find
-from hypermap.study_report.command import Asked
 
 OF_THE_AUTHORITY = [
     "postgresql://user:geheim@host/name",

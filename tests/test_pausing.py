@@ -15,7 +15,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.errors import Paused, Pruned, raising
+from hypermap.core.errors import Paused, Pruned, raising
 from hypermap.search import study as module
 from hypermap.search.schedule import REPEATS, SCHEDULE, Allowed, Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
@@ -34,7 +34,7 @@ SPACE = Space(
 )
 STEPS = 8
 AUTO = {"_target_": "hypermap.search.auto.Auto"}
-RANDOM = {"_target_": "hypermap.search.numbered.Random"}
+RANDOM = {"_target_": "hypermap.search.counter_samplers.Random"}
 PRUNER = {"_target_": "hypermap.search.auto_pruner.AutoPruner"}
 
 

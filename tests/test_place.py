@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hypermap.errors import UserError
-from hypermap.files import write_json
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
 from hypermap.search.place import check_place, folder_of, remember
 from hypermap.search.space import Space
 from hypermap.search.study import WHERE, Plan

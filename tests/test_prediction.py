@@ -14,27 +14,28 @@ import polars
 import pytest
 import torch
 
-from hypermap import classical, outcome
-from hypermap.data.prepare import load, prepare
-from hypermap.data.sources import digits
-from hypermap.data.transform import read_transform
-from hypermap.errors import UserError
-from hypermap.parts import make_parts, understand
-from hypermap.prediction import Asked, ahead
-from hypermap.tables import reading
-from hypermap.tables.source import table
+from hypermap.core.errors import UserError
+from hypermap.data.preprocessor import read_transform
+from hypermap.datasets.images import digits
+from hypermap.datasets.prepare import load, prepare
+from hypermap.datasets.tables import readers
+from hypermap.datasets.tables.dataset import table
+from hypermap.experiments import artifacts
+from hypermap.inference.predict import Asked, ahead
+from hypermap.models import sklearn_fit
+from hypermap.training.components import make_parts, understand
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = 240
-FAMILY = {"name": "forest", "_target_": "hypermap.families.RandomForest", "n_estimators": 5}
+FAMILY = {"name": "forest", "_target_": "hypermap.models.sklearn_models.RandomForest", "n_estimators": 5}
 NETWORK = {
     "model": {"_target_": "hypermap.models.TabularMLP", "hidden": [8]},
     "optimizer": {"_target_": "torch.optim.Adam"},
-    "scheduler": {"_target_": "hypermap.schedules.Constant"},
-    "loss": {"_target_": "hypermap.losses.CrossEntropy"},
-    "regularizer": {"_target_": "hypermap.regularizers.Regularizer"},
-    "augment": {"_target_": "hypermap.augment.Augment"},
-    "trainer": {"_target_": "hypermap.member.Settings", "epochs": 1, "batch_size": 32},
+    "scheduler": {"_target_": "hypermap.training.lr_schedules.Constant"},
+    "loss": {"_target_": "hypermap.tasks.losses.CrossEntropy"},
+    "regularizer": {"_target_": "hypermap.training.regularizers.Regularizer"},
+    "augment": {"_target_": "hypermap.training.augment.Augment"},
+    "trainer": {"_target_": "hypermap.training.state.Settings", "epochs": 1, "batch_size": 32},
 }
 
 
@@ -77,14 +78,14 @@ def fit(folder: Path, choice: dict[str, Any], given: dict[str, Any]) -> Path:
     if "model" in choice:
         torch.manual_seed(0)
         parts = make_parts(choice, transform.manifest, torch.device("cpu"))
-        predict = outcome.Network(
+        predict = artifacts.Network(
             parts.model, parts.loss, transform, understand(choice["model"], transform.manifest), "fp32"
         )
     else:
-        predict = classical.fit(choice, *splits, transform, 0, 1)
+        predict = sklearn_fit.fit(choice, *splits, transform, 0, 1)
     configuration = choice if "model" in choice else {"model": choice}
-    record = outcome.Record(0, False, "accuracy", None, {}, configuration)
-    outcome.write_trained(folder / "models", outcome.TrainedModel(record, predict), [])
+    record = artifacts.Record(0, False, "accuracy", None, {}, configuration)
+    artifacts.write_trained(folder / "models", artifacts.TrainedModel(record, predict), [])
     return folder
 
 
@@ -107,7 +108,7 @@ def written(path: Path) -> tuple[list[str], list[list[str]]]:
 def expected(folder: Path, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """The rows' places in the file, and what the model says of them as they were prepared."""
     stored = load(folder / "prepared", split)
-    return stored.rows.numpy() - 1, outcome.read_trained(folder / "models").predict(stored.inputs)
+    return stored.rows.numpy() - 1, artifacts.read_trained(folder / "models").predict(stored.inputs)
 
 
 @pytest.mark.parametrize("choice", [FAMILY, NETWORK], ids=["family", "network"])
@@ -140,7 +141,7 @@ def test_a_value_in_the_targets_own_unit(tmp_path, log):
 
 
 def test_a_dummy_answers_the_shares_of_the_training_rows(tmp_path):
-    train(tmp_path, {"name": "dummy", "_target_": "hypermap.families.Dummy"})
+    train(tmp_path, {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"})
     predict(tmp_path, tmp_path / "train.csv")
     _, lines = written(tmp_path / "predictions.csv")
     counts = np.bincount(load(tmp_path / "prepared", "train").targets.numpy())
@@ -149,7 +150,7 @@ def test_a_dummy_answers_the_shares_of_the_training_rows(tmp_path):
 
 def test_batches_parquet_and_the_columns_order_change_nothing(folder, tmp_path, monkeypatch):
     predict(folder, folder / "train.csv", "whole.csv")
-    monkeypatch.setattr(reading, "ROWS", (7, 7))
+    monkeypatch.setattr(readers, "ROWS", (7, 7))
     new = rows().select("gapped", "sold", "garden", "city", "area")  # neither target nor identifier
     new.write_parquet(tmp_path / "new.parquet")
     new.write_csv(tmp_path / "new.tsv", separator="\t")
@@ -299,7 +300,7 @@ def test_what_is_wrong_with_the_columns_is_told_at_once_and_nothing_is_written(f
 
 
 def test_a_cell_of_another_kind_far_down_leaves_no_half_of_a_file(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "ROWS", (50, 50))
+    monkeypatch.setattr(readers, "ROWS", (50, 50))
     cells = rows()["area"].cast(polars.String).to_list()
     cells[199] = "large"
     rows().with_columns(area=polars.Series(cells)).write_csv(tmp_path / "new.csv")
@@ -313,11 +314,11 @@ def test_a_cell_of_another_kind_far_down_leaves_no_half_of_a_file(folder, tmp_pa
 def test_a_model_of_images_is_refused(tmp_path):
     prepare(tmp_path / "prepared", reader=digits, test=0.2)
     transform = read_transform(tmp_path / "prepared")
-    choice = {"name": "dummy", "_target_": "hypermap.families.Dummy"}
+    choice = {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"}
     splits = [load(tmp_path / "prepared", name) for name in ("train", "validation")]
-    model = classical.fit(choice, *splits, transform, 0, 1)
-    record = outcome.Record(0, False, "accuracy", None, {}, {"model": choice})
-    outcome.write_trained(tmp_path / "models", outcome.TrainedModel(record, model), [])
+    model = sklearn_fit.fit(choice, *splits, transform, 0, 1)
+    record = artifacts.Record(0, False, "accuracy", None, {}, {"model": choice})
+    artifacts.write_trained(tmp_path / "models", artifacts.TrainedModel(record, model), [])
     (tmp_path / "new.csv").write_text("a\n1\n")
     with pytest.raises(UserError, match=r"trained on digits, .*no table.*export"):
         predict(tmp_path, tmp_path / "new.csv")

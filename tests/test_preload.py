@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hypermap.preload import uncollected
+from hypermap.core.preload import uncollected
 
 LIBRARIES = Path(str(find_spec("torch").origin)).parent / "lib"
 LOADED = """
 import sys, threading
-from hypermap.preload import preload_torch
+from hypermap.core.preload import preload_torch
 preload_torch()
 [thread.join() for thread in threading.enumerate() if thread is not threading.main_thread()]
 assert "torch" not in sys.modules
@@ -41,7 +41,7 @@ def test_torch_finds_its_library_loaded():
 
 def test_without_torch_nothing_is_loaded():
     code = "import importlib.util, threading\nimportlib.util.find_spec = lambda name: None\n"
-    code += "from hypermap.preload import preload_torch\npreload_torch()\nprint(threading.active_count())"
+    code += "from hypermap.core.preload import preload_torch\npreload_torch()\nprint(threading.active_count())"
     assert python(code) == "1\n"
 
 

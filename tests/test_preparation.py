@@ -11,10 +11,10 @@ from scipy.stats import norm
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
 
-from hypermap import stored
-from hypermap.errors import UserError
-from hypermap.tables.layout import Layout
-from hypermap.tables.preparation import Preparation, Settings, complete_rows
+from hypermap.core import skops_io
+from hypermap.core.errors import UserError
+from hypermap.data.layout import Layout
+from hypermap.data.preparation import Preparation, Settings, complete_rows
 
 ROLES = ["number", "category", "number", "number", "category"]
 TRAIN = 160
@@ -171,11 +171,11 @@ def test_an_unknown_word_is_told_with_what_there_is(key, word):
 
 def test_a_stored_preparation_does_the_same(matrix):
     preparation = fitted(matrix, scaling="quantile", rare=20, pca=2)
-    content = stored.dumps(preparation.transformer)
-    again = Preparation(stored.loads(content, "file", "do it again"))
+    content = skops_io.dumps(preparation.transformer)
+    again = Preparation(skops_io.loads(content, "file", "do it again"))
     assert again.layout == preparation.layout
     np.testing.assert_array_equal(again.transform(matrix), preparation.transform(matrix))
-    assert stored.dumps(again.transformer) == content
+    assert skops_io.dumps(again.transformer) == content
 
 
 def test_equal_preparations_have_equal_bytes_in_every_process(matrix, tmp_path):
@@ -183,23 +183,23 @@ def test_equal_preparations_have_equal_bytes_in_every_process(matrix, tmp_path):
     program = f"""
 import sys, numpy as np
 from hypermap import stored
-from hypermap.tables.preparation import Preparation, Settings
+from hypermap.data.preparation import Preparation, Settings
 rows = np.load({str(tmp_path / "matrix.npy")!r})[:{TRAIN}]
 sys.stdout.buffer.write(stored.dumps(Preparation.fit(rows, {ROLES!r}, Settings(scaling="quantile")).transformer))
 """
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7"}
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment).stdout
-    assert other == stored.dumps(fitted(matrix, scaling="quantile").transformer)
+    assert other == skops_io.dumps(fitted(matrix, scaling="quantile").transformer)
 
 
 def test_a_damaged_file_or_a_foreign_type_is_told(matrix):
-    content = stored.dumps(fitted(matrix).transformer)
+    content = skops_io.dumps(fitted(matrix).transformer)
     with pytest.raises(UserError, match=r"x\.skops cannot be read .* Train again"):
-        stored.loads(content[: len(content) // 2], "x.skops", "Train again")
+        skops_io.loads(content[: len(content) // 2], "x.skops", "Train again")
     import skops.io
 
     with pytest.raises(UserError, match=r"x\.skops holds types that no model of ours has"):
-        stored.loads(skops.io.dumps(subprocess.Popen), "x.skops", "Train again")
+        skops_io.loads(skops.io.dumps(subprocess.Popen), "x.skops", "Train again")
 
 
 def test_settings_are_plain_values():

@@ -19,15 +19,16 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import hypermap
 import preprocess
-from hypermap import outcome
-from hypermap.data import fetch, folder, prepare, scale, sources
-from hypermap.data.sources import Raw
-from hypermap.errors import UserError
-from hypermap.tables import source
+from hypermap.core.errors import UserError
+from hypermap.data import normalize
+from hypermap.datasets import artifact, download, images, prepare
+from hypermap.datasets.images import Raw
+from hypermap.datasets.tables import dataset
+from hypermap.experiments import artifacts
 
-DIGITS = {"_target_": "hypermap.data.sources.digits", "test": 0.2}
-DIABETES = {"_target_": "hypermap.data.sources.diabetes", "test": 0.2}
-REAL = os.environ.get(fetch.FOLDER_VARIABLE, "")
+DIGITS = {"_target_": "hypermap.datasets.images.digits", "test": 0.2}
+DIABETES = {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2}
+REAL = os.environ.get(download.FOLDER_VARIABLE, "")
 
 
 def published(root=None, rows=40):
@@ -72,7 +73,7 @@ def test_stored_arrays_are_those_published(digits):
     stored = load_file(digits / "train.safetensors")
     assert stored.keys() == {"inputs", "targets", "rows"}
     assert stored["inputs"].dtype == np.uint8
-    np.testing.assert_array_equal(stored["inputs"], sources.digits().inputs[stored["rows"]])
+    np.testing.assert_array_equal(stored["inputs"], images.digits().inputs[stored["rows"]])
 
 
 def test_splits_are_disjoint_and_depend_on_their_seed_alone(tmp_path):
@@ -96,31 +97,31 @@ def test_published_test_set_is_kept_as_test(tmp_path):
 
 
 def test_rows_keeps_a_stratified_subset_of_training_and_validation(tmp_path):
-    manifest = prepare.prepare(tmp_path / "made", reader=sources.digits, test=0.2, rows=200)
+    manifest = prepare.prepare(tmp_path / "made", reader=images.digits, test=0.2, rows=200)
     assert manifest["rows"] == {"train": 160, "validation": 40, "test": 360}
     assert set(manifest["class_counts"]["validation"]) <= {3, 4, 5}
-    everything = prepare.prepare(tmp_path / "all", reader=sources.digits, test=0.2, rows=1437)
+    everything = prepare.prepare(tmp_path / "all", reader=images.digits, test=0.2, rows=1437)
     assert everything["rows"]["train"] == 1149
 
 
 @pytest.mark.parametrize(
     ("reader", "settings", "told"),
     [
-        (sources.digits, {}, r"digits publishes no test set: give data\.test, for instance 0\.2"),
+        (images.digits, {}, r"digits publishes no test set: give data\.test, for instance 0\.2"),
         (published, {"test": 0.2}, r"published publishes its own test set: leave data\.test out"),
         (published, {"validation": 0}, r"data\.validation is 0;"),
         (published, {"validation": 1.0}, r"data\.validation is 1\.0;"),
         (published, {"validation": "0.2"}, r"data\.validation is '0\.2'"),
         (published, {"validation": True}, r"data\.validation is True"),
-        (sources.digits, {"test": -0.1}, r"data\.test is -0\.1"),
-        (sources.digits, {"test": float("nan")}, r"data\.test is nan"),
+        (images.digits, {"test": -0.1}, r"data\.test is -0\.1"),
+        (images.digits, {"test": float("nan")}, r"data\.test is nan"),
         (published, {"split_seed": -1}, r"data\.split_seed is -1"),
         (published, {"rows": 0}, r"data\.rows is 0"),
         (published, {"rows": 41}, r"data\.rows is 41; .*40 rows"),
         (published, {"scaling": "standrad"}, r"did you mean 'standard'"),
-        (sources.digits, {"test": 0.001}, r"data\.test=0\.001: cannot give both parts rows of each of the 10 classes"),
-        (sources.digits, {"test": 0.2, "rows": 12}, r"data\.validation=0\.2: cannot give"),
-        (sources.diabetes, {"test": 0.0001, "rows": 2, "validation": 0.9}, r"data\.validation=0\.9: 2 rows"),
+        (images.digits, {"test": 0.001}, r"data\.test=0\.001: cannot give both parts rows of each of the 10 classes"),
+        (images.digits, {"test": 0.2, "rows": 12}, r"data\.validation=0\.2: cannot give"),
+        (images.diabetes, {"test": 0.0001, "rows": 2, "validation": 0.9}, r"data\.validation=0\.9: 2 rows"),
     ],
 )
 def test_settings_that_cannot_be_met_are_told(tmp_path, reader, settings, told):
@@ -186,8 +187,8 @@ def test_a_constant_feature_becomes_zero_and_not_noise(tmp_path, scaling):
 def test_statistics_over_several_blocks_are_those_over_all_rows(monkeypatch):
     inputs = np.random.default_rng(0).normal(50, 3, (1000, 4)).astype(np.float32)
     whole = StandardScaler().fit(inputs.astype(np.float64))
-    monkeypatch.setattr("hypermap.data.scale.BLOCK_ROWS", 7)
-    found = scale.statistics(inputs)
+    monkeypatch.setattr("hypermap.data.normalize.BLOCK_ROWS", 7)
+    found = normalize.statistics(inputs)
     np.testing.assert_allclose(found.mean, whole.mean_, rtol=1e-12)
     np.testing.assert_allclose(found.std, whole.scale_, rtol=1e-9)
 
@@ -212,19 +213,19 @@ def test_regression_targets_are_stored_raw_and_loaded_standardised(tmp_path):
 
 def test_manifest_says_what_was_done(digits):
     manifest = prepare.read_manifest(digits)
-    assert manifest["reader"] == "hypermap.data.sources.digits"
+    assert manifest["reader"] == "hypermap.datasets.images.digits"
     assert manifest["task"] == "classification"
     assert manifest["shape"] == [1, 8, 8]
     assert manifest["rows"] == {"train": 1149, "validation": 288, "test": 360}
     assert (manifest["shift"], manifest["scale"]) == ([0.0], [16.0])
     assert manifest["target_shift"] is manifest["target_scale"] is None
-    assert manifest["raw_sha256"] == sources.digits().checksum
+    assert manifest["raw_sha256"] == images.digits().checksum
     counts = np.sum([manifest["class_counts"][name] for name in manifest["rows"]], axis=0)
     np.testing.assert_array_equal(counts, np.bincount(load_digits().target))
 
 
 def test_same_settings_same_bytes(digits, tmp_path):
-    prepare.prepare(tmp_path / "again", reader=sources.digits, test=0.2, validation=0.2)
+    prepare.prepare(tmp_path / "again", reader=images.digits, test=0.2, validation=0.2)
     assert content(tmp_path / "again") == content(digits)
     assert content(digits).keys() == {
         "train.safetensors",
@@ -260,7 +261,7 @@ def test_a_manifest_that_cannot_be_used_says_what_to_run(tmp_path, text):
 
 
 def test_fingerprint_ignores_root_and_order_and_defaults_but_nothing_else():
-    settings = {"_target_": "hypermap.data.sources.mnist", "validation": 0.2}
+    settings = {"_target_": "hypermap.datasets.images.mnist", "validation": 0.2}
     name = prepare.settings_fingerprint(settings)
     assert prepare.settings_fingerprint({"root": "here", **dict(reversed(settings.items()))}) == name
     assert prepare.settings_fingerprint({"_target_": settings["_target_"], "test": None}) == name
@@ -285,8 +286,8 @@ def test_manifest_has_the_fingerprint_of_its_settings(digits):
         ({}, "no _target_"),
         ({"_target_": "digits"}, "_target_ digits: no such module"),
         ({"_target_": "nowhere.digits"}, "_target_ nowhere.digits: no such module"),
-        ({"_target_": "hypermap.data.sources.digist"}, "no 'digist' there.*did you mean 'digits'"),
-        ({"_target_": "hypermap.data.sources.OBJECTS"}, "neither a function nor a class"),
+        ({"_target_": "hypermap.datasets.images.digist"}, "no 'digist' there.*did you mean 'digits'"),
+        ({"_target_": "hypermap.datasets.images.OBJECTS"}, "neither a function nor a class"),
         ({**DIGITS, "validaton": 0.2}, "does not take 'validaton'"),
         ({**DIGITS, "root": "here"}, "does not take 'root'"),
     ],
@@ -333,7 +334,7 @@ def people(shift=0, rows=60):
 def table(tmp_path):
     (tmp_path / "people.csv").write_text(people())
     path = str(tmp_path / "people.csv")
-    return {"_target_": "hypermap.tables.source.table", "path": path, "target": "seconds", "test": 0.2}
+    return {"_target_": "hypermap.datasets.tables.dataset.table", "path": path, "target": "seconds", "test": 0.2}
 
 
 def edit_once_read(monkeypatch, path):
@@ -344,8 +345,8 @@ def edit_once_read(monkeypatch, path):
         path.write_text(people(shift=5))
         return rows
 
-    read = source.read_rows
-    monkeypatch.setattr(source, "read_rows", read_rows)
+    read = dataset.read_rows
+    monkeypatch.setattr(dataset, "read_rows", read_rows)
 
 
 def test_a_file_that_is_edited_while_it_is_read_is_refused(table, tmp_path, monkeypatch):
@@ -407,7 +408,7 @@ def test_the_targets_of_a_table_keep_all_their_digits(table, tmp_path, log):
     np.testing.assert_allclose(learned.targets, scaler.transform(known)[:, 0], rtol=1e-5, atol=1e-6)
     test = prepare.load(tmp_path / "made", "test")
     transform = prepare.read_transform(tmp_path / "made")
-    np.testing.assert_allclose(outcome.targets(test, transform), expected[test.rows], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(artifacts.targets(test, transform), expected[test.rows], rtol=0, atol=1e-4)
 
 
 # Whole or absent.
@@ -432,7 +433,7 @@ def test_a_full_disk_leaves_the_old_folder_and_nothing_else(digits, tmp_path, mo
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hypermap.files.write_bytes", full)
+    monkeypatch.setattr("hypermap.core.files.write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         prepare.prepare_settings(tmp_path / "made", DIGITS)
     assert content(tmp_path / "made") == before
@@ -450,7 +451,7 @@ def slow(path, content):
     while len(list(pathlib.Path(signs).iterdir())) < 2 or pause == "forever":  # until both are in the middle
         time.sleep(0.01)
 files.write_bytes = slow
-settings = {"_target_": "hypermap.data.sources.digits", "test": 0.2}
+settings = {"_target_": "hypermap.datasets.images.digits", "test": 0.2}
 print(prepare.find_or_prepare(settings, [], pathlib.Path(cache)))
 """
 
@@ -486,21 +487,21 @@ def test_a_process_killed_in_the_middle_leaves_nothing_that_matters(digits, tmp_
     made = prepare.find_or_prepare(DIGITS, [], cache)
     assert content(made) == content(digits)
     assert leftover.exists()  # whoever owns it may still be alive
-    long_ago = time.time() - 2 * folder.STALE_S
+    long_ago = time.time() - 2 * artifact.STALE_S
     os.utime(leftover, (long_ago, long_ago))
     prepare.prepare_settings(made, DIGITS)
     assert list(cache.iterdir()) == [made]
 
 
 def test_preparing_imports_no_torch():
-    code = "import sys, hypermap.data.prepare; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    code = "import sys, hypermap.datasets.prepare; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path(hypermap.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not REAL or not (Path(REAL) / "mnist").is_dir(), reason="no MNIST in HYPERMAP_DATA")
 def test_real_mnist_is_prepared(tmp_path):
-    manifest = prepare.prepare_settings(tmp_path / "made", {"_target_": "hypermap.data.sources.mnist", "root": REAL})
+    manifest = prepare.prepare_settings(tmp_path / "made", {"_target_": "hypermap.datasets.images.mnist", "root": REAL})
     assert manifest["rows"] == {"train": 48000, "validation": 12000, "test": 10000}
     assert manifest["input_mean"] == pytest.approx([0.1307], abs=5e-4)  # the figures everyone knows: 0.1307, 0.3081
     assert manifest["input_std"] == pytest.approx([0.3081], abs=5e-4)
@@ -510,7 +511,7 @@ def test_real_mnist_is_prepared(tmp_path):
 OWN = """
 from pathlib import Path
 import numpy as np
-from hypermap.data.sources import Raw
+from hypermap.datasets.images import Raw
 
 def pictures(path: str) -> Raw:
     files = sorted(Path(path).glob("*/*.npy"))
@@ -532,15 +533,15 @@ def test_a_reader_of_ones_own_is_asked_again_when_its_folder_or_its_code_changes
     def folder():
         return prepare.find_or_prepare(settings, [], tmp_path / "cache")
 
-    first = folder()
-    assert folder() == first
+    first = artifact()
+    assert artifact() == first
     assert prepare.read_manifest(first)["classes"] == ["a", "b"]
     np.save(tmp_path / "scans" / "a" / "20.npy", np.zeros((1, 2, 2), np.float32))
-    more = folder()
+    more = artifact()
     assert sum(prepare.read_manifest(more)["rows"].values()) == 21
     (tmp_path / "scans" / "a" / "20.npy").rename(tmp_path / "scans" / "b" / "20.npy")  # the same content elsewhere
-    assert folder() not in (first, more)
+    assert artifact() not in (first, more)
     (tmp_path / "scans" / "b" / "20.npy").unlink()
-    assert folder() == first
+    assert artifact() == first
     module.write_text(OWN + "# changed\n")
-    assert folder() != first
+    assert artifact() != first

@@ -9,9 +9,9 @@ import optuna
 import pytest
 import yaml
 
-from hypermap.files import write_json, write_text
+from hypermap.core.dvc_experiments import Snapshot, publish, snapshot
+from hypermap.core.files import write_json, write_text
 from hypermap.search.storage import open_storage
-from hypermap.versions import Snapshot, publish, snapshot
 
 PROMOTE = ("python", "src/promote.py")
 PRESENT = """\

@@ -4,9 +4,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from hypermap.reports.study.proposers import Proposer, proposers
+from hypermap.reports.study.reading import read
 from hypermap.search.auto import PROPOSED
-from hypermap.study_report.proposers import Proposer, proposers
-from hypermap.study_report.reading import read
 
 
 def study(*trials, directions=("maximize",)):

@@ -7,10 +7,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hydra_plugins.hypermap_sweeper._space import Menu, read_space
-from hypermap.search.mapping import mapping
-from hypermap.study_report.ranges import between, extended, limit, moved, ordered, overrides, typed, without, written
-from hypermap.study_report.view import Axis
+from hypermap.reports.study.ranges import between, extended, limit, moved, ordered, overrides, typed, without, written
+from hypermap.reports.study.view import Axis
+from hypermap.search.scales import mapping
+from hypermap.sweeps.space import Menu, read_space
 
 MENU = Menu(choices=lambda group: (), has=lambda *words: False, chosen={})
 

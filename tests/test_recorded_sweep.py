@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hypermap.errors import UserError
-from hypermap.recorded_sweep import check_begun, check_menu
+from hypermap.core.errors import UserError
+from hypermap.sweeps.recorded_sweep import check_begun, check_menu
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -14,20 +14,21 @@ import pytest
 import skops.io
 import yaml
 
-from hypermap import build as building
-from hypermap import classical, stored
-from hypermap.baselines import read as read_baselines
-from hypermap.build import build, check_part, check_plain, check_record, is_part
-from hypermap.data.transform import Transform
-from hypermap.errors import UserError
-from hypermap.export import Asked as ExportAsked
-from hypermap.files import read_slice, write_json, write_text
-from hypermap.menu import read_order
-from hypermap.outcome import Record, read_trained
-from hypermap.prediction import Asked as PredictAsked
+from hypermap.config.groups import read_order
+from hypermap.core import instantiate as building
+from hypermap.core import skops_io
+from hypermap.core.errors import UserError
+from hypermap.core.files import read_slice, write_json, write_text
+from hypermap.core.instantiate import build, check_part, check_plain, check_record, is_part
+from hypermap.data.preprocessor import Transform
+from hypermap.experiments.artifacts import Record, read_trained
+from hypermap.inference.export import Asked as ExportAsked
+from hypermap.inference.predict import Asked as PredictAsked
+from hypermap.models import sklearn_fit
+from hypermap.models.baselines import read as read_baselines
+from hypermap.reports.study.command import Asked as ReportAsked
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RECORD
-from hypermap.study_report.command import Asked as ReportAsked
 
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = [
@@ -37,11 +38,11 @@ FOREIGN = [
     "builtins.exec",
     "hydra.utils.get_method",
     "hydra.utils.instantiate",
-    "hypermap.build.build",
-    "hypermap.files.write_text",
-    "hypermap.files.os.system",
+    "hypermap.core.instantiate.build",
+    "hypermap.core.files.write_text",
+    "hypermap.core.files.os.system",
     "hypermap.models.tabular.torch.load",
-    "hypermap.tables.source.fetch.locate",
+    "hypermap.datasets.tables.dataset.fetch.locate",
     "torch.load",
     "torch.hub.load",
     "torch.nn.Module.apply",
@@ -216,8 +217,8 @@ def test_baselines(tmp_path, hacked):
 def test_a_fitted_estimator(call, hacked):
     """It is skops's format, and holds what a partial calls to its list; a pickle in its place is not read at all."""
     content = skops.io.dumps(functools.partial(getattr(os, call), f"touch {hacked}"))
-    assert "is not opened" in refusal(stored.loads, content, "model.skops", "", classical.TRUSTED)
-    assert "cannot be read" in refusal(stored.loads, pickle.dumps(Evil(hacked)), "model.skops", "")
+    assert "is not opened" in refusal(skops_io.loads, content, "model.skops", "", sklearn_fit.TRUSTED)
+    assert "cannot be read" in refusal(skops_io.loads, pickle.dumps(Evil(hacked)), "model.skops", "")
 
 
 class Evil:
@@ -262,7 +263,7 @@ def strange_study(path, mapping):
     return study
 
 
-@pytest.mark.parametrize("mapping", ["strangers_maps.Evil", "os.path", ["a.b"], "hypermap.files.os"])
+@pytest.mark.parametrize("mapping", ["strangers_maps.Evil", "os.path", ["a.b"], "hypermap.core.files.os"])
 def test_a_study_whose_mapping_is_a_module_somewhere(mapping, tmp_path, monkeypatch, hacked):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "strangers_maps.py").write_text(f"open({str(hacked)!r}, 'w').close()\n")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hypermap.flat import FlatParameters
-from hypermap.regularizers import ALIKE, Regularizer, best_epoch, kept_epochs
+from hypermap.training.flat_parameters import FlatParameters
+from hypermap.training.regularizers import ALIKE, Regularizer, best_epoch, kept_epochs
 
 
 def network():

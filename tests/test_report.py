@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hypermap.metrics import classification, intervals, regression
-from hypermap.report import Beside, Run, place, write_report
-from hypermap.report.data import data_paragraph
-from hypermap.report.page import PICTURES, page, right_examples, worst_mistakes
-from hypermap.report.pictures import LIMIT
-from hypermap.report.plots import COLUMNS, ROC_POINTS, roc_curves
+from hypermap.reports.run import Beside, Run, place, write_report
+from hypermap.reports.run.data import data_paragraph
+from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
+from hypermap.reports.run.pictures import LIMIT
+from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
+from hypermap.tasks.metrics import classification, intervals, regression
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 ROWS = 60
@@ -54,7 +54,7 @@ def run_of(task="classification", shape=(1, 8, 8), classes=("0", "1", "2", "3"),
             "split_seed": 3,
             "scaling": "unit",
             "fitted_on": {"split": "train", "rows": 1149},
-            "reader": "hypermap.data.sources.cifar10",
+            "reader": "hypermap.datasets.images.cifar10",
         },
         environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "threads": "2"},
         parameters=9610,
@@ -104,7 +104,7 @@ def run_of_table(table=None, preparation=None, **changed):
     return replace(run, **changed)
 
 
-def without_epochs(run, target="hypermap.families.RandomForest"):
+def without_epochs(run, target="hypermap.models.sklearn_models.RandomForest"):
     """The same run, of a model that is fitted in one go."""
     config = {**run.config, "model": {"name": "forest", "_target_": target, "max_depth": None}}
     return replace(run, config=config, history=[], kept_epoch=0, parameters=None, train=run.validation)

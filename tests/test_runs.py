@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
-from hypermap.compose import order_for
-from hypermap.runs import pipeline_command
+from hypermap.config.compose import order_for
+from hypermap.sweeps.cli import pipeline_command
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from hypermap.errors import UserError
-from hypermap.schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Schedule, Step
+from hypermap.core.errors import UserError
+from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Schedule, Step
 
 BASE, EPOCHS, STEPS = 0.3, 6, 7  # steps of an epoch
 TOTAL = EPOCHS * STEPS

@@ -10,13 +10,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from scipy import stats
 
+from hypermap.reports.study import score_checks
+from hypermap.reports.study.noise import Noise
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.score_checks import again, luck, trade_off, winner
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import BASELINE, Confirmed, Origin
 from hypermap.search.study import RESULT
-from hypermap.study_report import score_checks
-from hypermap.study_report.noise import Noise
-from hypermap.study_report.reading import read
-from hypermap.study_report.score_checks import again, luck, trade_off, winner
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import BASELINE, Confirmed, Origin
 
 USUAL = Thresholds()
 NOON = datetime(2026, 1, 1, 12)

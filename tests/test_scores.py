@@ -2,12 +2,12 @@
 
 import pytest
 
-from hypermap.report.scores import RICHER, SIMPLER, diagnose_scores
+from hypermap.reports.run.scores import RICHER, SIMPLER, diagnose_scores
 
 
 def said(family, train, validation, task="classification", rows=400):
     name = "r2" if task == "regression" else "accuracy"
-    target = f"hypermap.families.{family}"
+    target = f"hypermap.models.sklearn_models.{family}"
     (finding,) = diagnose_scores(target, {name: train}, {name: validation}, task, rows)
     return finding.kind, finding.sentence
 
@@ -41,5 +41,5 @@ def test_a_gap_within_the_noise_is_none():
 
 
 def test_too_few_rows_for_a_score():
-    (finding,) = diagnose_scores("hypermap.families.Linear", {"mae": 1.0}, {"mae": 1.0}, "regression", 1)
+    (finding,) = diagnose_scores("hypermap.models.sklearn_models.Linear", {"mae": 1.0}, {"mae": 1.0}, "regression", 1)
     assert "too few rows" in finding.sentence

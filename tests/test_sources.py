@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from hypermap.data import fetch, sources
-from hypermap.data.sources import Raw
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.datasets import download, images
+from hypermap.datasets.images import Raw
 
-REAL = os.environ.get(fetch.FOLDER_VARIABLE, "")
+REAL = os.environ.get(download.FOLDER_VARIABLE, "")
 
 
 @pytest.fixture(autouse=True)
 def _no_folder_named(monkeypatch, tmp_path):
-    monkeypatch.delenv(fetch.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(download.FOLDER_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -30,7 +30,7 @@ def _no_folder_named(monkeypatch, tmp_path):
 
 
 def test_digits_are_scikit_learns():
-    raw, theirs = sources.digits(), datasets.load_digits()
+    raw, theirs = images.digits(), datasets.load_digits()
     assert raw.inputs.shape == (1797, 1, 8, 8)
     assert raw.inputs.dtype == np.uint8
     assert raw.targets.dtype == np.int64
@@ -42,7 +42,7 @@ def test_digits_are_scikit_learns():
 
 
 def test_breast_cancer_is_a_table_with_two_named_classes():
-    raw = sources.breast_cancer()
+    raw = images.breast_cancer()
     np.testing.assert_allclose(raw.inputs, datasets.load_breast_cancer().data, rtol=1e-6)
     assert raw.inputs.dtype == np.float32
     assert raw.classes == ("malignant", "benign")
@@ -50,7 +50,7 @@ def test_breast_cancer_is_a_table_with_two_named_classes():
 
 
 def test_diabetes_is_regression_in_its_own_units():
-    raw = sources.diabetes()
+    raw = images.diabetes()
     assert raw.classes == ()
     assert raw.targets.dtype == np.float32
     np.testing.assert_allclose(raw.inputs, datasets.load_diabetes(scaled=False).data, rtol=1e-6)
@@ -86,7 +86,7 @@ def idx_folder(tmp_path):
 def publish(monkeypatch, dataset, folder):
     """Make the checksums of these files the published ones."""
     sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    monkeypatch.setitem(fetch.MD5, dataset, sums)
+    monkeypatch.setitem(download.MD5, dataset, sums)
 
 
 def compress(folder):
@@ -101,7 +101,7 @@ def test_idx_files_are_read_plain_and_gzipped(idx_folder, monkeypatch, root, com
     if compressed:
         compress(idx_folder)
         publish(monkeypatch, "mnist", idx_folder)
-    raw, written = sources.mnist(root), arrays()
+    raw, written = images.mnist(root), arrays()
     np.testing.assert_array_equal(raw.inputs[:, 0], written["train-images-idx3-ubyte"])
     np.testing.assert_array_equal(raw.targets, written["train-labels-idx1-ubyte"])
     np.testing.assert_array_equal(raw.test_inputs[:, 0], written["t10k-images-idx3-ubyte"])
@@ -110,31 +110,31 @@ def test_idx_files_are_read_plain_and_gzipped(idx_folder, monkeypatch, root, com
 
 
 def test_checksum_does_not_depend_on_the_container(idx_folder, monkeypatch):
-    plain = sources.mnist("mine").checksum
+    plain = images.mnist("mine").checksum
     compress(idx_folder)
     publish(monkeypatch, "mnist", idx_folder)
-    assert sources.mnist("mine").checksum == plain
+    assert images.mnist("mine").checksum == plain
     assert len(plain) == 64
 
 
 def test_environment_variable_names_the_folder_and_root_comes_first(idx_folder, monkeypatch):
-    monkeypatch.setenv(fetch.FOLDER_VARIABLE, "mine")
-    assert len(sources.mnist().inputs) == 6
+    monkeypatch.setenv(download.FOLDER_VARIABLE, "mine")
+    assert len(images.mnist().inputs) == 6
     Path("other").mkdir()
     with pytest.raises(UserError, match="other"):
-        sources.mnist("other")
+        images.mnist("other")
 
 
 def test_files_put_into_the_default_folder_need_no_download(idx_folder, tmp_path):
     (tmp_path / "data/raw").mkdir(parents=True)
     idx_folder.rename(tmp_path / "data/raw/mnist")
-    assert len(sources.mnist().inputs) == 6
+    assert len(images.mnist().inputs) == 6
 
 
 def test_missing_files_are_named_with_the_way_out(idx_folder):
     (idx_folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError) as told:
-        sources.mnist("mine")
+        images.mnist("mine")
     for word in ["mine", "t10k-labels-idx1-ubyte", "data.root", "HYPERMAP_DATA", "download", "data/raw/mnist"]:
         assert word in str(told.value)
     assert "train-images" not in str(told.value)
@@ -143,29 +143,29 @@ def test_missing_files_are_named_with_the_way_out(idx_folder):
 
 def test_a_folder_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(UserError, match=r"data\.root is 'nowhere'"):
-        sources.fashion_mnist("nowhere")
-    monkeypatch.setenv(fetch.FOLDER_VARIABLE, "gone")
+        images.fashion_mnist("nowhere")
+    monkeypatch.setenv(download.FOLDER_VARIABLE, "gone")
     with pytest.raises(UserError, match="HYPERMAP_DATA is 'gone'"):
-        sources.cifar10()
+        images.cifar10()
 
 
 def test_wrong_checksum_in_a_users_folder_is_an_error(idx_folder, monkeypatch):
     compress(idx_folder)
-    published = fetch.MD5["mnist"]["train-images-idx3-ubyte.gz"]
+    published = download.MD5["mnist"]["train-images-idx3-ubyte.gz"]
     found = hashlib.md5((idx_folder / "train-images-idx3-ubyte.gz").read_bytes()).hexdigest()
     with pytest.raises(UserError) as told:
-        sources.mnist("mine")
+        images.mnist("mine")
     for word in ["train-images-idx3-ubyte.gz", published, found]:
         assert word in str(told.value)
 
 
 def test_truncated_gzip_without_a_checksum_is_an_error(idx_folder, monkeypatch):
     compress(idx_folder)
-    monkeypatch.setitem(fetch.MD5, "mnist", {})
+    monkeypatch.setitem(download.MD5, "mnist", {})
     path = idx_folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz: truncated or damaged"):
-        sources.mnist("mine")
+        images.mnist("mine")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_truncated_gzip_without_a_checksum_is_an_error(idx_folder, monkeypatch):
 def test_damaged_idx_files_are_told(idx_folder, name, content, told):
     (idx_folder / name).write_bytes(content)
     with pytest.raises(UserError, match=told):
-        sources.mnist("mine")
+        images.mnist("mine")
 
 
 # CIFAR-10.
@@ -203,7 +203,7 @@ def cifar_batch(seed, rows=20):
 def cifar_files(monkeypatch):
     contents = {f"data_batch_{number}.bin": cifar_batch(number) for number in range(1, 6)}
     monkeypatch.setitem(
-        fetch.MD5, "cifar10", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+        download.MD5, "cifar10", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
     )
     return {**contents, "test_batch.bin": cifar_batch(9)}
 
@@ -216,19 +216,19 @@ def put(folder, contents):
 
 def put_archive(folder, contents, monkeypatch):
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / sources.CIFAR_ARCHIVE
+    path = folder / images.CIFAR_ARCHIVE
     with tarfile.open(path, "w:gz") as archive:
         for name, content in contents.items():
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    monkeypatch.setitem(fetch.MD5["cifar10"], path.name, hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(download.MD5["cifar10"], path.name, hashlib.md5(path.read_bytes()).hexdigest())
     return path
 
 
 def test_cifar_records_are_a_label_and_three_planes(tmp_path, cifar_files):
     put(tmp_path / "mine/cifar10", cifar_files)
-    raw = sources.cifar10("mine", batches=[2, 1])
+    raw = images.cifar10("mine", batches=[2, 1])
     assert raw.inputs.shape == (40, 3, 32, 32)
     record = cifar_files["data_batch_2.bin"][7 * 3073 : 8 * 3073]  # the eighth image; batch 2 was named first
     assert raw.targets[7] == record[0]
@@ -243,50 +243,50 @@ def test_cifar_records_are_a_label_and_three_planes(tmp_path, cifar_files):
 def test_cifar_batches_may_be_compressed_and_lie_in_either_folder(tmp_path, cifar_files, place, suffix, pack):
     put(tmp_path / "plain", cifar_files)
     put(tmp_path / "mine" / place, {name + suffix: pack(content) for name, content in cifar_files.items()})
-    assert sources.cifar10("mine").checksum == sources.cifar10("plain").checksum
+    assert images.cifar10("mine").checksum == images.cifar10("plain").checksum
 
 
 def test_cifar_archive_is_read_and_not_unpacked(tmp_path, cifar_files, monkeypatch):
     put(tmp_path / "plain", cifar_files)
     path = put_archive(tmp_path / "mine/cifar10", cifar_files, monkeypatch)
-    assert sources.cifar10("mine").checksum == sources.cifar10("plain").checksum
+    assert images.cifar10("mine").checksum == images.cifar10("plain").checksum
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_cifar_archive_in_the_default_folder_is_used(tmp_path, cifar_files, monkeypatch):
     put_archive(tmp_path / "data/raw/cifar10", cifar_files, monkeypatch)
-    assert len(sources.cifar10().inputs) == 100
+    assert len(images.cifar10().inputs) == 100
 
 
 def test_cifar_archive_with_a_wrong_checksum_or_without_the_batches_is_an_error(tmp_path, cifar_files, monkeypatch):
     path = put_archive(tmp_path / "mine", {"readme.html": b"x"}, monkeypatch)
     with pytest.raises(UserError, match=r"holds no data_batch_1\.bin"):
-        sources.cifar10("mine", [1])
+        images.cifar10("mine", [1])
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match="wrong checksum"):
-        sources.cifar10("mine", [1])
+        images.cifar10("mine", [1])
     put_archive(tmp_path / "mine", cifar_files, monkeypatch)
-    monkeypatch.delitem(fetch.MD5["cifar10"], path.name)
+    monkeypatch.delitem(download.MD5["cifar10"], path.name)
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(UserError, match="truncated or damaged"):
-        sources.cifar10("mine", [1])
+        images.cifar10("mine", [1])
 
 
 def test_a_missing_cifar_batch_is_told_with_those_that_are_there(tmp_path, cifar_files):
     put(tmp_path / "mine", {name: cifar_files[name] for name in ["data_batch_1.bin", "data_batch_2.bin"]})
     with pytest.raises(UserError, match=r"data_batch_3\.bin, .*data\.batches=\[1,2\] would use them"):
-        sources.cifar10("mine")
+        images.cifar10("mine")
     with pytest.raises(UserError, match=r"cifar10: test_batch\.bin not found") as told:
-        sources.cifar10("mine", [1, 2])
+        images.cifar10("mine", [1, 2])
     assert "data.batches" not in str(told.value)
 
 
 def test_part_of_the_cifar_test_batch_is_accepted_but_the_whole_one_comes_first(tmp_path, cifar_files):
     whole = cifar_files.pop("test_batch.bin")
     put(tmp_path / "mine/cifar10", {**cifar_files, "test_batch_first5.bin.xz": lzma.compress(whole[: 5 * 3073])})
-    assert len(sources.cifar10("mine", [1]).test_inputs) == 5
+    assert len(images.cifar10("mine", [1]).test_inputs) == 5
     put(tmp_path / "mine", {"test_batch.bin": whole})
-    assert len(sources.cifar10("mine", [1]).test_inputs) == 20
+    assert len(images.cifar10("mine", [1]).test_inputs) == 20
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_part_of_the_cifar_test_batch_is_accepted_but_the_whole_one_comes_first(
 def test_damaged_cifar_files_are_told(tmp_path, cifar_files, name, change, told):
     put(tmp_path / "mine", {**cifar_files, name: change(cifar_files[name])})
     with pytest.raises(UserError, match=told) as error:
-        sources.cifar10("mine", [1])
+        images.cifar10("mine", [1])
     assert name in str(error.value)
 
 
@@ -309,13 +309,13 @@ def test_damaged_xz_is_told(tmp_path, cifar_files):
     packed = lzma.compress(cifar_files.pop("data_batch_1.bin"))
     put(tmp_path / "mine", {**cifar_files, "data_batch_1.bin.xz": packed[:-50]})
     with pytest.raises(UserError, match=r"data_batch_1\.bin\.xz: truncated or damaged"):
-        sources.cifar10("mine", [1])
+        images.cifar10("mine", [1])
 
 
 @pytest.mark.parametrize("batches", [[], [0], [6], [1, 1], "12", ["1"], 1])
 def test_batches_out_of_range_are_told(batches):
     with pytest.raises(UserError, match=r"data\.batches"):
-        sources.cifar10("mine", batches)
+        images.cifar10("mine", batches)
 
 
 # A reader of one's own.
@@ -342,7 +342,7 @@ def test_arrays_that_do_not_fit_are_refused(inputs, targets, told):
 
 @pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir() or not REAL, reason="no MNIST in HYPERMAP_DATA")
 def test_real_mnist_has_its_published_counts():
-    raw = sources.mnist(REAL)
+    raw = images.mnist(REAL)
     assert raw.inputs.shape == (60000, 1, 28, 28)
     # Counts as LeCun's page and every text since give them.
     assert np.bincount(raw.targets).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -352,7 +352,7 @@ def test_real_mnist_has_its_published_counts():
 
 @pytest.mark.skipif(not (Path(REAL) / "cifar10").is_dir() or not REAL, reason="no CIFAR-10 in HYPERMAP_DATA")
 def test_real_cifar_has_the_documented_first_batch():
-    raw = sources.cifar10(REAL, [1])
+    raw = images.cifar10(REAL, [1])
     assert raw.inputs.shape == (10000, 3, 32, 32)
     assert [raw.classes[label] for label in raw.targets[:3]] == ["frog", "truck", "truck"]
     assert np.bincount(raw.targets).tolist() == [1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981]

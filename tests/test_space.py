@@ -10,13 +10,13 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hydra_plugins.hypermap_sweeper._space import Menu, read_space
-from hydra_plugins.hypermap_sweeper._sweep import _ends
-from hypermap.compose import compose, menu_of
-from hypermap.errors import UserError
-from hypermap.menu import groups
+from hypermap.config.compose import compose, menu_of
+from hypermap.config.groups import groups
+from hypermap.config.rules import validate
+from hypermap.core.errors import UserError
 from hypermap.search.space import Condition, Parameter, Space, interval
-from hypermap.validate import validate
+from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.sweep import _ends
 
 SHIPPED = yaml.safe_load((Path(__file__).resolve().parents[1] / "conf/space/default.yaml").read_text())
 KEYS = {

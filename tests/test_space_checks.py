@@ -14,16 +14,16 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from hydra_plugins.hypermap_sweeper._space import Menu, read_space
-from hypermap.search.mapping import mapping
+from hypermap.reports.study import space_checks
+from hypermap.reports.study.importance import Importances
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.score_checks import luck, winner
+from hypermap.reports.study.space_checks import edge, enough, failures, goal, importance, scientific
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import Axis, Origin
+from hypermap.search.scales import mapping
 from hypermap.search.study import RESULT
-from hypermap.study_report import space_checks
-from hypermap.study_report.importance import Importances
-from hypermap.study_report.reading import read
-from hypermap.study_report.score_checks import luck, winner
-from hypermap.study_report.space_checks import edge, enough, failures, goal, importance, scientific
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import Axis, Origin
+from hypermap.sweeps.space import Menu, read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 USUAL = Thresholds()

@@ -10,15 +10,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
-from hypermap.report.pictures import LIMIT
-from hypermap.search.mapping import mapping
-from hypermap.study_report import space_pictures
-from hypermap.study_report.importance import Importances, importances
-from hypermap.study_report.isolation import isolate
-from hypermap.study_report.reading import read
-from hypermap.study_report.ticks import beside, clipped, plain, tail, ticks, wrapped
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import Axis
+from hypermap.reports.run.pictures import LIMIT
+from hypermap.reports.study import space_pictures
+from hypermap.reports.study.importance import Importances, importances
+from hypermap.reports.study.isolation import isolate
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.ticks import beside, clipped, plain, tail, ticks, wrapped
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import Axis
+from hypermap.search.scales import mapping
 
 SPACE = {
     "optimizer.lr": FloatDistribution(1e-5, 1, log=True),

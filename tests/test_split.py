@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hypermap.data.sources import Raw
-from hypermap.data.split import split
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.datasets.images import Raw
+from hypermap.datasets.split import split
 
 PARTS = ("train", "validation", "test")
 

@@ -9,20 +9,20 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from hypermap import machine
-from hypermap.augment import Augment
-from hypermap.data.transform import Split
-from hypermap.errors import Diverged, Interrupted, Pruned, UserError
-from hypermap.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from hypermap.member import Member, Parts, Settings, Trained
+from hypermap.core import device
+from hypermap.core.errors import Diverged, Interrupted, Pruned, UserError
+from hypermap.data.layout import Layout
+from hypermap.data.preprocessor import Split
 from hypermap.models import CNN, MLP, Logistic, ResNet
 from hypermap.models.tabular import TabularMLP, TabularResNet
-from hypermap.parts import make_optimizer
-from hypermap.regularizers import Regularizer
-from hypermap.schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
-from hypermap.stack import choice
-from hypermap.tables.layout import Layout
-from hypermap.trainer import Sets, Trainer, train_alone
+from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from hypermap.training.augment import Augment
+from hypermap.training.backends import choice
+from hypermap.training.components import make_optimizer
+from hypermap.training.loop import Sets, Trainer, train_alone
+from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
+from hypermap.training.regularizers import Regularizer
+from hypermap.training.state import Member, Parts, Settings, Trained
 
 CPU = torch.device("cpu")
 # Of each optimizer, members with other rates, decays and moments.
@@ -52,7 +52,7 @@ dense = pytest.mark.parametrize("backend", ["batched", "vmap", "native"])
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with machine.on_threads(1):
+    with device.on_threads(1):
         yield
 
 
@@ -552,7 +552,9 @@ def test_a_member_pruned_within_an_epoch_leaves_at_its_end(backend):
 
 @dense
 def test_one_that_was_pruned_within_an_epoch_is_so_whatever_came_later_in_it(backend, monkeypatch):
-    monkeypatch.setattr("hypermap.trainer._divergence", lambda member, *_: Diverged("later") if member.epochs else None)
+    monkeypatch.setattr(
+        "hypermap.training.loop._divergence", lambda member, *_: Diverged("later") if member.epochs else None
+    )
     made = stacked([{"seed": seed, "reports_per_epoch": 2} for seed in (1, 2)], digits(), backend, ending(0, 3))
     assert [type(outcome) for _, outcome in made] == [Pruned, Diverged]
 
@@ -660,7 +662,7 @@ def test_a_schedule_that_cannot_be_ends_its_own_member(backend):
 @dense
 def test_states_that_are_not_written_at_each_epoch_are_no_older_than_a_while(backend, tmp_path, monkeypatch):
     """A stack's states are written as often as takes little of its time, and whenever it is interrupted."""
-    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", 0.0)
+    monkeypatch.setattr("hypermap.training.loop.SAVING_SHARE", 0.0)
     specs = [{"seed": seed, "epochs": 3} for seed in (1, 2)]
     for spec in specs:
         (tmp_path / str(spec["seed"])).mkdir()

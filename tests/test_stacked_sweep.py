@@ -12,7 +12,7 @@ import pytest
 
 from hypermap.search.storage import open_storage
 from hypermap.search.study import outcome
-from hypermap.stack.native_build import CACHE, why_no_compiler
+from hypermap.training.backends.native_build import CACHE, why_no_compiler
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ("python", "src/train.py", "-m", "hydra.sweeper.report=false")

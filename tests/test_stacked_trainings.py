@@ -18,39 +18,41 @@ import torch
 from safetensors.torch import load_file
 
 import hypermap
-from hypermap import checkpoint, experiment, machine, together
-from hypermap.data import prepare
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
-from hypermap.fits import Fitter
-from hypermap.folds import Folds
-from hypermap.memory import SHARE, most_members
+from hypermap.core import checkpoint
+from hypermap.core import device as machine
+from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
+from hypermap.data.cross_validation import derived_seed
+from hypermap.data.fold_data import Folds
+from hypermap.datasets import prepare
+from hypermap.experiments import run, scheduler
+from hypermap.experiments.cross_validator import Fitter
+from hypermap.experiments.memory import SHARE, most_members
 from hypermap.models import MLP
-from hypermap.stack import batched, choice, native
-from hypermap.trainer import Trainer
-from hypermap.validation import derived_seed
+from hypermap.training.backends import batched, choice, native
+from hypermap.training.loop import Trainer
 
 PARTS = {
     "data": {"name": "digits"},
     "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
     "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-    "scheduler": {"name": "constant", "_target_": "hypermap.schedules.Constant"},
-    "loss": {"name": "cross_entropy", "_target_": "hypermap.losses.CrossEntropy"},
-    "regularizer": {"name": "none", "_target_": "hypermap.regularizers.Regularizer"},
-    "augment": {"name": "none", "_target_": "hypermap.augment.Augment"},
+    "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
+    "loss": {"name": "cross_entropy", "_target_": "hypermap.tasks.losses.CrossEntropy"},
+    "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
+    "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
     "trainer": {
         "name": "quick",
-        "_target_": "hypermap.member.Settings",
+        "_target_": "hypermap.training.state.Settings",
         "epochs": 3,
         "batch_size": 64,
         "device": "cpu",
         "threads": 1,
     },
-    "validation": {"name": "holdout", "_target_": "hypermap.validation.Holdout"},
+    "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
     "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95},
     "seed": 4,
 }
-SOURCE = {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 320}
-THREE_FOLDS = {"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 3}
+SOURCE = {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 320}
+THREE_FOLDS = {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
 SGD = {"name": "sgd", "_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
 WILD = {"name": "sgd", "_target_": "torch.optim.SGD", "lr": 1e20}
 # Configurations that are one stack.
@@ -108,7 +110,7 @@ pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
 @pytest.fixture(autouse=True)
 def own_measurements(monkeypatch):
-    monkeypatch.setattr(together, "_measured", {})
+    monkeypatch.setattr(scheduler, "_measured", {})
 
 
 @pytest.fixture(autouse=True)
@@ -147,13 +149,13 @@ def heard(told):
 
 
 def asked_for(prepared, changes, folder, **settings):
-    return experiment.Asked(
+    return run.Asked(
         order(**changes), prepared, Path(folder, "models"), Path(folder, "reports/validation.json"), **settings
     )
 
 
 def train(prepared, changes, folder="alone", **settings):
-    return experiment.train(asked_for(prepared, changes, folder, **settings))
+    return run.train(asked_for(prepared, changes, folder, **settings))
 
 
 def train_all(prepared, every, *, tell=heard, folder="together", settings=({},)):
@@ -172,7 +174,7 @@ def train_all(prepared, every, *, tell=heard, folder="together", settings=({},))
         except (UserError, Pruned, Paused) as error:
             results[which] = error
 
-    experiment.train_together(asked, lambda told: tell(told), end, reasons.__setitem__)
+    run.train_together(asked, lambda told: tell(told), end, reasons.__setitem__)
     assert results.keys() == set(asked)
     return [results[one] for one in asked], [reasons.get(one) for one in asked]
 
@@ -347,7 +349,7 @@ def test_settings_that_are_refused_end_their_own_training(prepared, monkeypatch,
 def test_weights_that_do_not_suit_the_rows_end_their_own_training(prepared, backend, monkeypatch):
     folds = Folds(prepared, keep=True)
     folds.of(folds.pool.holdout).train.targets.clamp_(max=8)  # no row of the class 9 is left
-    monkeypatch.setattr(experiment, "Folds", lambda *args, **settings: folds)
+    monkeypatch.setattr(run, "Folds", lambda *args, **settings: folds)
     every = by(backend, {"seed": 1, "loss": {"class_weights": "balanced"}}, {"seed": 2}, {"seed": 3})
     results, _ = train_all(prepared, every)
     assert "classes [9] have no training rows" in str(results[0])
@@ -368,7 +370,7 @@ def test_folds_that_cannot_be_prepared_end_their_own_training(prepared, monkeypa
 
     monkeypatch.setattr(Folds, "_transformed", refuses)
     results, _ = train_all(prepared, by("batched", FOUR[0], {"validation": THREE_FOLDS}, FOUR[1]))
-    assert [type(result) for result in results] == [experiment.Result, UserError, experiment.Result]
+    assert [type(result) for result in results] == [run.Result, UserError, run.Result]
     assert states() == []
 
 
@@ -382,7 +384,7 @@ def test_those_that_fit_are_stacked_and_it_is_said_why_others_are_not(prepared, 
         {"seed": 4, "model": {"hidden": [12]}},
         {"seed": 5, "model": {"dropout": 0.1}},
         {"seed": 6, "trainer": {"batch_size": 32}},
-        {"seed": 7, "model": {"name": "dummy", "_target_": "hypermap.families.Dummy"}},
+        {"seed": 7, "model": {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"}},
     ]
     results, reasons = train_all(prepared, every)
     assert sorted(seen) == [1, 1, 2, 2]
@@ -396,7 +398,7 @@ def test_those_that_fit_are_stacked_and_it_is_said_why_others_are_not(prepared, 
     assert reasons[6] == "a model of scikit-learn is fitted by itself"
 
 
-SHIFT = {"augment": {"name": "shift", "_target_": "hypermap.augment.Augment", "shift": 1}}
+SHIFT = {"augment": {"name": "shift", "_target_": "hypermap.training.augment.Augment", "shift": 1}}
 AMSGRAD = {"optimizer": {"amsgrad": True}}
 
 
@@ -456,7 +458,7 @@ def test_data_prepared_in_other_ways_may_be_one_stack(prepared, monkeypatch, bac
         asked_for(folder, one, f"together/{n}") for n, (folder, one) in enumerate(zip(folders, every, strict=True))
     ]
     seen, results = sizes(monkeypatch), {}
-    experiment.train_together(asked, heard, lambda one, result: results.update({one: result()}), print)
+    run.train_together(asked, heard, lambda one, result: results.update({one: result()}), print)
     assert seen == [4]
     for number in range(4):
         expected = train(folders[number], FOUR[number], f"alone/{number}")
@@ -466,26 +468,26 @@ def test_data_prepared_in_other_ways_may_be_one_stack(prepared, monkeypatch, bac
 @pytest.mark.parametrize(
     ("changes", "seconds", "size"),
     [
-        ({}, {"eager": 1.0, "batched": 0.5}, together.MOST),
+        ({}, {"eager": 1.0, "batched": 0.5}, scheduler.MOST),
         ({}, {"eager": 1.0, "batched": 1.5}, 1),
-        ({"trainer": {"backend": "batched"}}, {}, together.MOST),
+        ({"trainer": {"backend": "batched"}}, {}, scheduler.MOST),
         ({"trainer": {"backend": "eager"}}, {}, 1),
-        ({"model": {"name": "dummy", "_target_": "hypermap.families.Dummy"}}, {}, 1),
+        ({"model": {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"}}, {}, 1),
     ],
 )
 def test_the_size_of_a_stack_that_pays(prepared, monkeypatch, changes, seconds, size):
     takes(monkeypatch, **seconds)
     fitter = Fitter(order(**changes), prepared)
-    assert together.stack_size(fitter) == size
-    monkeypatch.setattr(together, "free_memory", holding(prepared, 3))
-    assert together.stack_size(fitter) == min(size, 3)
+    assert scheduler.stack_size(fitter) == size
+    monkeypatch.setattr(scheduler, "free_memory", holding(prepared, 3))
+    assert scheduler.stack_size(fitter) == min(size, 3)
 
 
 def test_what_trains_by_itself_in_any_case_is_not_measured(prepared, monkeypatch):
     """To compile a network takes minutes."""
     takes(monkeypatch)
     fitters = [Fitter(order(trainer={"compile": True}, seed=seed), prepared) for seed in (1, 2)]
-    reasons = together.settle({number: (fitter, 1, None) for number, fitter in enumerate(fitters)})
+    reasons = scheduler.settle({number: (fitter, 1, None) for number, fitter in enumerate(fitters)})
     assert reasons == dict.fromkeys((0, 1), "trainer.compile=true is for one training at a time")
     assert [fitter.learner.backend for fitter in fitters] == ["eager"] * 2
 
@@ -507,7 +509,7 @@ def test_a_mistake_in_ones_own_network_ends_who_has_it(prepared, monkeypatch, ba
     every = by(backend, *({"seed": seed, **model} for seed, model in enumerate(models)))
     asked = [asked_for(prepared, one, f"together/{number}") for number, one in enumerate(every)]
     ends = {}
-    experiment.train_together(asked, heard, ends.__setitem__, lambda *_: None)
+    run.train_together(asked, heard, ends.__setitem__, lambda *_: None)
     for one in (asked[0], asked[4]):
         assert ends[one]().epochs == 3
     for one in asked[1:3]:
@@ -571,7 +573,7 @@ def holding(prepared, members):
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_a_stack_is_as_large_as_memory_holds(prepared, monkeypatch, backend, members):
     assert SHARE < 1
-    monkeypatch.setattr(together, "free_memory", holding(prepared, members))
+    monkeypatch.setattr(scheduler, "free_memory", holding(prepared, members))
     seen = sizes(monkeypatch)
     results, _ = train_all(prepared, by(backend, *FOUR))
     assert seen == {1: [1, 1, 1, 1], 2: [2, 2], 3: [3, 1]}[members]
@@ -645,7 +647,7 @@ def test_folds_and_seeds_are_a_stack_with_the_scores_of_each_alone(prepared, mon
     np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-4)
     assert_alike(result, "together", expected, "alone")
     if backend == "native":
-        monkeypatch.setattr(together, "most_members", lambda *args: 1)
+        monkeypatch.setattr(scheduler, "most_members", lambda *args: 1)
         train(prepared, by(backend, changes)[0], "singly")
         assert content("singly") == content("together")
         if name == "seeds":
@@ -692,7 +694,7 @@ def test_folds_that_know_other_categories_or_have_other_rows_are_no_stack(monkey
     lines = [f"{k % 9},{word},{own}" for k, (word, own) in enumerate(zip(words, classes, strict=True))]
     Path("my.csv").write_text("\n".join(["x,word,y", *lines]) + "\n")
     table = {
-        "_target_": "hypermap.tables.source.table",
+        "_target_": "hypermap.datasets.tables.dataset.table",
         "path": "my.csv",
         "target": "y",
         "rare": 2,
@@ -703,8 +705,13 @@ def test_folds_that_know_other_categories_or_have_other_rows_are_no_stack(monkey
     plain = {
         "data": {"name": "table", **table},
         "model": {"name": "own", **chosen},
-        "loss": {"name": "auto", "_target_": "hypermap.losses.Auto"},
-        "validation": {"name": "kfold", "_target_": "hypermap.validation.KFold", "k": 4, "stratified": False},
+        "loss": {"name": "auto", "_target_": "hypermap.tasks.losses.Auto"},
+        "validation": {
+            "name": "kfold",
+            "_target_": "hypermap.data.cross_validation.KFold",
+            "k": 4,
+            "stratified": False,
+        },
         "trainer": {"monitor": "loss", "batch_size": 32},
     }
     expected = train(Path("table"), plain)
@@ -717,7 +724,7 @@ def test_folds_that_know_other_categories_or_have_other_rows_are_no_stack(monkey
 
 def test_a_pruned_trial_of_several_fits_takes_its_other_fits_along(prepared, monkeypatch):
     """Of the first trial one fit ends early, and with it the whole; its other fit had saved states since."""
-    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", float("inf"))
+    monkeypatch.setattr("hypermap.training.loop.SAVING_SHARE", float("inf"))
     stops = {"epochs": 6, "repeats": 2}
     every = by("batched", {"seed": 1, "trainer": stops, "regularizer": {"patience_epochs": 1}}, {"seed": 2})
     scores = iter([0.9, 0.5, 0.5, 0.1, 0.6, 0.5, 0.1, 0.7, 0.5, 0.8, 0.6])
@@ -793,7 +800,7 @@ def test_a_stack_that_is_killed_goes_on_to_the_same_bytes(prepared, backend):
 @stacking
 def test_one_that_is_paused_leaves_its_stack_and_goes_on_in_another(prepared, backend, monkeypatch):
     """Its state is left though those of the others are not, and the others go on as if nothing had happened."""
-    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", 0.0)
+    monkeypatch.setattr("hypermap.training.loop.SAVING_SHARE", 0.0)
     every = by(backend, *FOUR)
     results, _ = train_all(prepared, every, folder="whole")
 
@@ -822,7 +829,7 @@ def test_a_trial_of_several_fits_that_ends_leaves_its_other_fits_what_they_need(
     prepared, monkeypatch, backend, error, share
 ):
     """Whoever is told of its end removes its states, as a sweep does with those of a trial that has ended."""
-    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", share)
+    monkeypatch.setattr("hypermap.training.loop.SAVING_SHARE", share)
     folds = {"seed": 1, "validation": THREE_FOLDS, "trainer": {"repeats": 2}}  # six fits, which are two stacks
     every = by(backend, folds, {"seed": 2, "trainer": {"epochs": 5}})
     expected = train(prepared, every[0], "alone")
@@ -846,7 +853,7 @@ def test_a_trial_of_several_fits_that_ends_leaves_its_other_fits_what_they_need(
             if isinstance(raised, Pruned):
                 shutil.rmtree(which.states)
 
-    experiment.train_together(asked, heard, end, print)
+    run.train_together(asked, heard, end, print)
     assert ended[asked[0]] is error
     assert ended[asked[1]].epochs == 5
     left = [path for path in Path("state-0").rglob("*") if path.is_file()]
@@ -854,7 +861,7 @@ def test_a_trial_of_several_fits_that_ends_leaves_its_other_fits_what_they_need(
     if isinstance(error, Paused):
         trained, learn = [], Trainer.__init__
         monkeypatch.setattr(Trainer, "__init__", lambda self, m, *a, **k: trained.extend(m) or learn(self, m, *a, **k))
-        result = experiment.train(asked[0])
+        result = run.train(asked[0])
         assert result.scores == pytest.approx(expected.scores, rel=1e-4)
         assert len(trained) < 7  # six fits and the model to keep: what was done is not done again
 
@@ -875,7 +882,7 @@ def test_what_the_kernel_began_it_goes_on_with_whatever_is_the_fastest_now(prepa
     takes(monkeypatch, eager=1.0, native=0.1)
     with pytest.raises(Interrupted):
         train_all(prepared, FOUR, tell=interrupting(2))
-    monkeypatch.setattr(together, "_measured", {})
+    monkeypatch.setattr(scheduler, "_measured", {})
     takes(monkeypatch, eager=1.0, batched=0.1)
     results, _ = train_all(prepared, FOUR[1:], folder="later")
     assert [result.backend for result in results] == ["native"] * 3
@@ -887,7 +894,7 @@ def test_what_the_kernel_began_it_goes_on_with_whatever_is_the_fastest_now(prepa
 
 @pytest.mark.parametrize("backend", ["vmap", "native"])
 def test_interrupted_folds_and_seeds_go_on(prepared, backend, monkeypatch):
-    monkeypatch.setattr("hypermap.trainer.SAVING_SHARE", float("inf"))
+    monkeypatch.setattr("hypermap.training.loop.SAVING_SHARE", float("inf"))
     changes = by(backend, {"validation": THREE_FOLDS, "trainer": {"repeats": 2, "monitor": "loss"}})[0]
     expected = train(prepared, changes, "whole")
     pauses = []
@@ -919,7 +926,7 @@ def test_who_ended_as_another_was_interrupted_is_told(prepared, backend):
 
     asked[1] = dataclasses.replace(asked[1], report=stop)
     with pytest.raises(Interrupted):
-        experiment.train_together(asked, heard, lambda one, result: ended.append((one, result())), print)
+        run.train_together(asked, heard, lambda one, result: ended.append((one, result())), print)
     assert [one for one, _ in ended] == [asked[0], asked[2]]
     assert len(list(Path("runs").rglob("finished.json"))) == 2
     again, _ = train_all(prepared, every[1:2])

@@ -9,16 +9,16 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from hydra_plugins.hypermap_sweeper._start import Start
-from hydra_plugins.hypermap_sweeper._start import earlier as found_by
-from hydra_plugins.hypermap_sweeper._trials import Composer
-from hypermap.errors import UserError
-from hypermap.files import write_json
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
 from hypermap.search.earlier import starts
 from hypermap.search.schedule import REPEATS
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RESULT
+from hypermap.sweeps.start import Start
+from hypermap.sweeps.start import earlier as found_by
+from hypermap.sweeps.trials import Composer
 
 
 def parameter(key: str, distribution, name: str | None = None, *conditions: Condition) -> Parameter:

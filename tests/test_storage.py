@@ -13,7 +13,7 @@ import optuna
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.search import storage as module
 from hypermap.search.storage import Journal, absolute, batching, file_of, lock_folder, open_storage, shown
 

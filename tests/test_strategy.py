@@ -17,9 +17,9 @@ from optuna.pruners import (
 from optuna.trial import TrialState, create_trial
 
 from hydra_plugins.hypermap_sweeper.config import PRUNERS, SAMPLERS
-from hypermap.errors import UserError
-from hypermap.search.mapped import Mapped
-from hypermap.search.mapping import mapping
+from hypermap.core.errors import UserError
+from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scales import mapping
 from hypermap.search.space import Parameter, Space
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_sampler
 from hypermap.search.study import Plan, derived_seed
@@ -109,7 +109,7 @@ def test_a_sampler_that_draws_has_a_seed_for_each_trial(plan, monkeypatch, targe
     assert given == [{"seed": derived_seed(11, "sampler", number)} for number in range(3)]
 
 
-@pytest.mark.parametrize("target", ["optuna.samplers.QMCSampler", "hypermap.search.numbered.Random"])
+@pytest.mark.parametrize("target", ["optuna.samplers.QMCSampler", "hypermap.search.counter_samplers.Random"])
 def test_a_sequence_has_the_studys_seed_in_each_trial(plan, monkeypatch, target):
     """Another one in each would be points of so many sequences, which fill the space no better than random ones."""
     assert seeds_given(plan, monkeypatch, target) == [{"seed": 11}] * 3
@@ -118,7 +118,7 @@ def test_a_sequence_has_the_studys_seed_in_each_trial(plan, monkeypatch, target)
 def test_the_default_sampler_draws_by_the_studys_seed_and_the_trials_number(plan):
     each = Samplers(replace(plan, sampler={"_target_": "hypermap.search.auto.Auto"}))
     assert each(0) is each(1)
-    other = Samplers(replace(plan, sampler={"_target_": "hypermap.search.numbered.Random"}))
+    other = Samplers(replace(plan, sampler={"_target_": "hypermap.search.counter_samplers.Random"}))
     assert other(0) is not other(1)
 
 
@@ -151,12 +151,12 @@ def test_an_unknown_setting_is_told(plan):
 
 
 def test_a_grid_visits_each_cell_once_in_order_and_needs_values(plan):
-    grid = with_sampler(replace(plan, space=LISTED), "hypermap.search.numbered.Grid")
+    grid = with_sampler(replace(plan, space=LISTED), "hypermap.search.counter_samplers.Grid")
     assert points(grid) == [(a, b) for a in (1, 2, 3) for b in ("u", "v")]
     shuffled = with_sampler(replace(plan, space=LISTED), "random_grid")
     assert sorted(points(shuffled)) == points(grid) != points(shuffled)
     with pytest.raises(UserError, match="x: a grid needs values, not an interval"):
-        make_sampler(with_sampler(plan, "hypermap.search.numbered.Grid"), 0)
+        make_sampler(with_sampler(plan, "hypermap.search.counter_samplers.Grid"), 0)
 
 
 def test_a_space_with_mappings_is_searched_through_them(plan):
@@ -251,7 +251,10 @@ def test_every_choice_that_ships_can_be_made_and_draws(plan):
 @pytest.mark.parametrize(
     ("target", "does"),
     [
-        *((f"hypermap.search.numbered.{name}", False) for name in ("Grid", "RandomGrid", "Random", "QuasiRandom")),
+        *(
+            (f"hypermap.search.counter_samplers.{name}", False)
+            for name in ("Grid", "RandomGrid", "Random", "QuasiRandom")
+        ),
         *((f"optuna.samplers.{name}Sampler", False) for name in ("QMC", "BruteForce", "Random", "Grid")),
         *((f"optuna.samplers.{name}Sampler", True) for name in ("TPE", "GP", "CmaEs", "NSGAII", "PartialFixed")),
         ("hypermap.search.auto.Auto", True),

@@ -13,7 +13,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.search import study as module
 from hypermap.search.space import Parameter, Space
 from hypermap.search.strategy import make_sampler

@@ -14,17 +14,17 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from hypermap.errors import UserError
-from hypermap.files import write_json
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
+from hypermap.reports.study.checks import CHECKS, STEPS, judge, next_steps
+from hypermap.reports.study.command import Asked
+from hypermap.reports.study.noise import noise
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.verdict import Thresholds, Verdict
+from hypermap.reports.study.write import folder_of, write_report
 from hypermap.search.auto import PROPOSED
 from hypermap.search.schedule import SCHEDULE, Allowed
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, WHERE
-from hypermap.study_report.checks import CHECKS, STEPS, judge, next_steps
-from hypermap.study_report.command import Asked
-from hypermap.study_report.noise import noise
-from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import Thresholds, Verdict
-from hypermap.study_report.write import folder_of, write_report
 
 USUAL = Thresholds(repeats=100)
 NO_FILE = Path("no/such/file.yaml")

@@ -8,16 +8,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from scipy import integrate, stats
 
+from hypermap.reports.study.noise import chance, noise
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.statistics import best_of_n, difference, estimate, optimism
+from hypermap.reports.study.view import BASELINE, Axis, Confirmed, Tried, View
 from hypermap.search.study import RESULT
-from hypermap.study_report.noise import chance, noise
-from hypermap.study_report.reading import read
-from hypermap.study_report.statistics import (
-    best_of_n,
-    difference,
-    estimate,
-    optimism,
-)
-from hypermap.study_report.view import BASELINE, Axis, Confirmed, Tried, View
 
 FEW, MORE = [0.91, 0.93, 0.90], [0.88, 0.90, 0.87, 0.895, 0.89]
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import hydra
 
-from hypermap.errors import Diverged
+from hypermap.core.errors import Diverged
 from hypermap.search.application import Application
 from hypermap.search.trial import current
 

@@ -9,9 +9,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from ruamel.yaml import YAML
 
-from hypermap import compose as module
-from hypermap.data.transform import FORMAT
-from hypermap.errors import UserError
+from hypermap.config import compose as module
+from hypermap.core.errors import UserError
+from hypermap.data.preprocessor import FORMAT
 
 # Told once by the module that asks for it; pytest resets the filters for each test.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

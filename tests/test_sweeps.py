@@ -6,14 +6,14 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hypermap import runs
-from hypermap.compose import compose
-from hypermap.data.prepare import file_checksum
-from hypermap.errors import UserError
-from hypermap.menu import MENU
+from hypermap.config.compose import compose
+from hypermap.config.groups import MENU
+from hypermap.core.errors import UserError
+from hypermap.datasets.prepare import file_checksum
 from hypermap.search.study import RECORD
 from hypermap.search.trial import RunningTrial, running
-from hypermap.sweeps import Training
+from hypermap.sweeps import cli
+from hypermap.sweeps.training_target import Training
 
 FILE = Path("my.csv")
 
@@ -30,7 +30,7 @@ def configuration(*overrides):
 
 
 def identity(*searched):
-    return Training(runs.prepare, "").about(configuration(), searched, None).identity["data"]
+    return Training(cli.prepare, "").about(configuration(), searched, None).identity["data"]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_study_that_searches_among_files_is_of_none_of_them(searched):
 
 def test_a_study_of_published_data_is_of_what_was_read():
     def about(*searched):
-        return Training(runs.prepare, "").about(compose(["data=digits", "data.rows=200"]), searched, None).identity
+        return Training(cli.prepare, "").about(compose(["data=digits", "data.rows=200"]), searched, None).identity
 
     assert set(about("optimizer.lr")["data"]) == {"files"}
     assert about("data.scaling")["data"] == {}
@@ -68,7 +68,7 @@ def trial_of(data, tmp_path):
 
 def test_a_trial_is_refused_where_the_file_is_another_than_when_the_study_began(tmp_path):
     with running(trial_of(identity(), tmp_path)) as trial:
-        (score,) = runs.by_hand(configuration("data.scaling=min_max"), trial.folder)
+        (score,) = cli.by_hand(configuration("data.scaling=min_max"), trial.folder)
     assert score == trial.record["figures"]["accuracy"]
     prepared = {path.name for path in Path("data/cache").iterdir()}
     data = identity()
@@ -77,20 +77,20 @@ def test_a_trial_is_refused_where_the_file_is_another_than_when_the_study_began(
         running(trial_of(data, tmp_path)) as trial,
         pytest.raises(UserError, match=r"^my\.csv changed during the sweep; put it back or begin another study\.$"),
     ):
-        runs.by_hand(configuration(), trial.folder)
+        cli.by_hand(configuration(), trial.folder)
     assert {path.name for path in Path("data/cache").iterdir()} == prepared
     FILE.write_text(lines())
     with running(trial_of(data, tmp_path)) as trial:
-        runs.by_hand(configuration(), trial.folder)
+        cli.by_hand(configuration(), trial.folder)
 
 
 def test_a_trial_whose_study_noted_no_files_is_trained(tmp_path):
     with running(trial_of({}, tmp_path)) as trial:
-        assert len(runs.by_hand(configuration(), trial.folder)) == 1
+        assert len(cli.by_hand(configuration(), trial.folder)) == 1
 
 
 def test_what_has_no_part_is_asked_of_the_studys_own_menu(tmp_path):
-    training = Training(runs.prepare, "")
+    training = Training(cli.prepare, "")
     assert training.idle("model", "mlp") == ()
     assert "optimizer" in training.idle("model", "dummy")
     training.menu = tmp_path / "conf"

@@ -3,8 +3,8 @@ import csv
 import polars
 import pytest
 
-from hypermap.errors import UserError
-from hypermap.table_writer import check_output, writing
+from hypermap.core.errors import UserError
+from hypermap.inference.table_writer import check_output, writing
 
 ROWS = [("a", 0.1), ("b, c", 1 / 3), (None, None), ('"d"\ne', 1e-300), ("é", float(2**53)), ("f", -0.0)]
 

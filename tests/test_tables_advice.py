@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hypermap.compose import compose
-from hypermap.data.prepare import settings_fingerprint
-from hypermap.data.sources import Raw
-from hypermap.errors import UserError
-from hypermap.tables.source import table
+from hypermap.config.compose import compose
+from hypermap.core.errors import UserError
+from hypermap.datasets.images import Raw
+from hypermap.datasets.prepare import settings_fingerprint
+from hypermap.datasets.tables.dataset import table
 
 ODD = ["Preis (€)", "size, cm", "a b", "[x]", "{y: z}", "it's", 'say "x"', "Größe", "a=b", "#", "$x", "null", "7"]
 
@@ -109,7 +109,7 @@ def test_a_column_is_of_one_kind(read: Callable[..., Raw]) -> None:
 
 def test_names_and_places_together_name_a_prepared_table(tmp_path: Path) -> None:
     pl.DataFrame(columns()).write_csv(tmp_path / "my.csv")
-    settings = {"_target_": "hypermap.tables.source.table", "path": str(tmp_path / "my.csv"), "target": "y"}
+    settings = {"_target_": "hypermap.datasets.tables.dataset.table", "path": str(tmp_path / "my.csv"), "target": "y"}
     both = [{1: "number", "zip": "category"}, {"zip": "category", 1: "number"}]
     assert len({settings_fingerprint({**settings, "kinds": kinds}) for kinds in both}) == 1
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hypermap.errors import UserError
-from hypermap.tables.decimals import Decimals, looks_like_number, merged
-from hypermap.tables.dialect import Dialect, Expected, Format, Lines, Spelling, find_dialect, records
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables.csv_format import Dialect, Expected, Format, Lines, Spelling, find_dialect, records
+from hypermap.datasets.tables.number_format import Decimals, looks_like_number, merged
 
 
 def found(text: str, expected: Expected | None = None, **asked: object) -> Dialect:

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hypermap.errors import UserError
-from hypermap.tables import dates, numbers, statistics
-from hypermap.tables.columns import Column
-from hypermap.tables.kinds import KINDS, check_kinds, understand
-from hypermap.tables.reading import open_table
-from hypermap.tables.statistics import Statistics, gather
-from hypermap.tables.target import find_name, understand_target
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables import dates, numbers, statistics
+from hypermap.datasets.tables.column_types import KINDS, check_kinds, understand
+from hypermap.datasets.tables.columns import Column
+from hypermap.datasets.tables.readers import open_table
+from hypermap.datasets.tables.statistics import Statistics, gather
+from hypermap.datasets.tables.target import find_name, understand_target
 
 LONG = [f"a sentence of many words, the {k}th of its kind" for k in range(60)]
 
@@ -160,7 +160,7 @@ def test_kinds_that_there_are_not() -> None:
 
 
 def test_statistics_are_those_of_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hypermap.tables.reading.ROWS", (2, 2))  # in three batches
+    monkeypatch.setattr("hypermap.datasets.tables.readers.ROWS", (2, 2))  # in three batches
     found = of(tmp_path, ["1.5", "-2", "word", None, "007 x", "1.5"])
     assert (found.rows, found.missing, found.numbers, found.whole) == (6, 1, 3, 1)
     assert (found.lowest, found.highest, found.distinct_share) == (-2, 1.5, 4 / 5)
@@ -172,7 +172,7 @@ def test_statistics_are_those_of_the_cells(tmp_path: Path, monkeypatch: pytest.M
 
 def test_words_beyond_a_limit_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "VOCABULARY", 4)
-    monkeypatch.setattr("hypermap.tables.reading.ROWS", (5, 5))
+    monkeypatch.setattr("hypermap.datasets.tables.readers.ROWS", (5, 5))
     found = of(tmp_path, [f"w{k % 30}" for k in range(60)])
     assert (len(found.values), found.valued, found.complete) == (5, 5, False)
     assert kind_of(understand(found, None, "data.")).startswith("an identifier")

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
-from hypermap.tables.columns import Column, Target
-from hypermap.tables.leaks import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
-from hypermap.tables.schema import Schema
+from hypermap.datasets.tables.columns import Column, Target
+from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
+from hypermap.datasets.tables.schema import Schema
 
 TASKS = {"classes": Target("y", "binary", ("a", "b")), "numbers": Target("y", "regression")}
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hypermap.errors import UserError
-from hypermap.tables import plain
-from hypermap.tables.dialect import Expected, Format, Spelling
-from hypermap.tables.reading import Table, open_table
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables import text_file
+from hypermap.datasets.tables.csv_format import Expected, Format, Spelling
+from hypermap.datasets.tables.readers import Table, open_table
 
 ROWS = [("1.5", "A"), ("2", None), ("-3e2", "b c")]
 PLAIN = "number,word\n1.5,A\n2,\n-3e2,b c\n"
@@ -304,8 +304,8 @@ def test_what_is_written_anew_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_plain_files_are_read_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain, "rewrite", None)
-    monkeypatch.setattr(plain, "CHUNK", 7)  # so that records lie across chunks
+    monkeypatch.setattr(text_file, "rewrite", None)
+    monkeypatch.setattr(text_file, "CHUNK", 7)  # so that records lie across chunks
     for content in (PLAIN, PLAIN.replace("A", '"A,\n""B"'), PLAIN.replace("\n", "\r\n")):
         assert open_table([write(tmp_path, content)]).size == 3
 

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hypermap.errors import UserError
-from hypermap.tables.columns import Column, Target
-from hypermap.tables.decimals import Decimals
-from hypermap.tables.dialect import Spelling
-from hypermap.tables.reading import Table, open_table
-from hypermap.tables.schema import Schema
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables.columns import Column, Target
+from hypermap.datasets.tables.csv_format import Spelling
+from hypermap.datasets.tables.number_format import Decimals
+from hypermap.datasets.tables.readers import Table, open_table
+from hypermap.datasets.tables.schema import Schema
 
 NAN = float("nan")
 COLUMNS = (

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 
-from hypermap.tables.source import table
+from hypermap.datasets.tables.dataset import table
 
 ROWS = 300
 DRAW = np.random.default_rng(0)

@@ -14,14 +14,14 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hypermap.data.prepare import load_published, prepare_settings
-from hypermap.data.sources import Raw
-from hypermap.data.split import split
-from hypermap.errors import UserError
-from hypermap.tables import rows
-from hypermap.tables.decimals import Decimals
-from hypermap.tables.dialect import Spelling
-from hypermap.tables.source import SHIPPED, fingerprint, table
+from hypermap.core.errors import UserError
+from hypermap.datasets.images import Raw
+from hypermap.datasets.prepare import load_published, prepare_settings
+from hypermap.datasets.split import split
+from hypermap.datasets.tables import arrays
+from hypermap.datasets.tables.csv_format import Spelling
+from hypermap.datasets.tables.dataset import SHIPPED, fingerprint, table
+from hypermap.datasets.tables.number_format import Decimals
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -415,7 +415,7 @@ def test_a_byte_order_mark(read: Callable[..., Raw]) -> None:
 def test_a_large_file_is_read_in_batches(read: Callable[..., Raw], monkeypatch: pytest.MonkeyPatch) -> None:
     text = lines(500, when=lambda k: f"2020-01-{k % 28 + 1}", y=lambda k: "" if k % 7 == 0 else k % 3)
     whole = read(text, time="when", group="color")
-    monkeypatch.setattr("hypermap.tables.reading.ROWS", (64, 64))
+    monkeypatch.setattr("hypermap.datasets.tables.readers.ROWS", (64, 64))
     parts = read(text, time="when", group="color")
     assert (parts.checksum, parts.table, parts.notes) == (whole.checksum, whole.table, whole.notes)
     np.testing.assert_array_equal(parts.groups, whole.groups)
@@ -423,7 +423,7 @@ def test_a_large_file_is_read_in_batches(read: Callable[..., Raw], monkeypatch: 
 
 
 def test_a_file_too_large_for_memory(read: Callable[..., Raw], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "free_memory", lambda: 400)
+    monkeypatch.setattr(arrays, "free_memory", lambda: 400)
     with pytest.raises(
         UserError, match=r"12 rows of 2 columns take about .* GB of memory are free.*data\.drop.* about 3 of the rows"
     ):
@@ -449,7 +449,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     def meddle(*_: object) -> None:
         path.write_text(lines(13))
 
-    monkeypatch.setattr(rows, "_check_memory", meddle)
+    monkeypatch.setattr(arrays, "_check_memory", meddle)
     with pytest.raises(UserError, match=r"my\.csv changed while it was being read"):
         table(str(path), "y")
 
@@ -488,7 +488,7 @@ def test_names_that_begin_with_zeros(read: Callable[..., Raw]) -> None:
 def test_rows_are_known_by_where_they_stand_in_the_file(read: Callable[..., Raw], tmp_path: Path) -> None:
     raw = read(lines(20, y=lambda k: "" if k in (0, 7) else "no" if k % 2 else "yes"))
     np.testing.assert_array_equal(raw.numbers, [k + 1 for k in range(20) if k not in (0, 7)])
-    settings = {"_target_": "hypermap.tables.source.table", "path": str(tmp_path / "my.csv"), "target": "y"}
+    settings = {"_target_": "hypermap.datasets.tables.dataset.table", "path": str(tmp_path / "my.csv"), "target": "y"}
     prepare_settings(tmp_path / "data", {**settings, "test": 0.2, "missing": "drop"})
     for part in ("train", "validation", "test"):
         published = load_published(tmp_path / "data", part)

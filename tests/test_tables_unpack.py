@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hypermap.errors import UserError
-from hypermap.tables.reading import open_table
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables.readers import open_table
 
 TABLE = b"number,word\n1.5,A\n2,\n"
 # TABLE by the zstd program, version 1.5.

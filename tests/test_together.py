@@ -18,8 +18,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from hydra_plugins.hypermap_sweeper._plan import OF_A_RUN, Planner
-from hypermap.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, raising
+from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, raising
 from hypermap.search import worker as module
 from hypermap.search.application import Application
 from hypermap.search.space import Parameter, Space
@@ -28,6 +27,7 @@ from hypermap.search.strategy import make_pruner, make_sampler
 from hypermap.search.study import RESULT, Claims, Plan, connect, open_study, outcome
 from hypermap.search.trial import RunningTrial, current, report_all
 from hypermap.search.worker import work
+from hypermap.sweeps.plan import OF_A_RUN, Planner
 
 ROOT = Path(__file__).resolve().parents[1]
 fork = multiprocessing.get_context("fork")
@@ -142,7 +142,7 @@ def test_each_trial_is_told_its_own_result_and_the_budget_is_met(plan):
     work(plan, raising(AssertionError), together=raising(AssertionError))
 
 
-@pytest.mark.parametrize("sampler", ["optuna.samplers.RandomSampler", "hypermap.search.numbered.QuasiRandom"])
+@pytest.mark.parametrize("sampler", ["optuna.samplers.RandomSampler", "hypermap.search.counter_samplers.QuasiRandom"])
 def test_a_sampler_that_does_not_learn_draws_what_it_would_one_by_one(tmp_path, sampler):
     plan = make_plan(tmp_path, sampler={"_target_": sampler})
     one_by_one = make_plan(tmp_path, "beside.log", sampler={"_target_": sampler}, stack=1)
@@ -485,7 +485,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.search.application import Application
 from hypermap.search.trial import current, report_all
 
@@ -597,7 +597,7 @@ class Able(Application):
         return 100
 
 
-RANDOM, TPE = {"_target_": "hypermap.search.numbered.Random"}, {"_target_": "optuna.samplers.TPESampler"}
+RANDOM, TPE = {"_target_": "hypermap.search.counter_samplers.Random"}, {"_target_": "optuna.samplers.TPESampler"}
 
 
 @pytest.mark.parametrize(

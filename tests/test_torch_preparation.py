@@ -8,9 +8,9 @@ from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
-from hypermap.errors import UserError
-from hypermap.tables.preparation import Preparation, Settings
-from hypermap.torch_preparation import Prepare, as_module
+from hypermap.core.errors import UserError
+from hypermap.data.preparation import Preparation, Settings
+from hypermap.inference.torch_preparation import Prepare, as_module
 
 
 def columns(rows: int, seed: int) -> np.ndarray:

@@ -10,12 +10,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from hypermap.reports.study import course_pictures
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.trade_off import cost_front, costs, hypervolume, knee, pareto_front
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import Tried, View
 from hypermap.search.study import RESULT
-from hypermap.study_report import course_pictures
-from hypermap.study_report.reading import read
-from hypermap.study_report.trade_off import cost_front, costs, hypervolume, knee, pareto_front
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import Tried, View
 
 TWO = ("minimize", "minimize")
 SECOND = timedelta(seconds=1)

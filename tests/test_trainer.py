@@ -13,18 +13,19 @@ from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_sco
 from torch import nn
 from torch.nn import functional as F
 
-from hypermap import checkpoint, machine
-from hypermap.augment import Augment
-from hypermap.data.transform import Split
-from hypermap.errors import Diverged, Interrupted, UserError
-from hypermap.losses import CrossEntropy, MeanSquaredError
-from hypermap.member import Member, Settings, unheard
+from hypermap.core import checkpoint
+from hypermap.core import device as machine
+from hypermap.core.errors import Diverged, Interrupted, UserError
+from hypermap.data.preprocessor import Split
 from hypermap.models import CNN, MLP, Logistic
-from hypermap.parts import Parts, make_optimizer
-from hypermap.regularizers import Regularizer
-from hypermap.schedules import Constant, Cosine, OneCycle, Plateau, Step
-from hypermap.stack import backend, eager
-from hypermap.trainer import Sets, Trainer, r2, train_alone
+from hypermap.tasks.losses import CrossEntropy, MeanSquaredError
+from hypermap.training.augment import Augment
+from hypermap.training.backends import backend, eager
+from hypermap.training.components import Parts, make_optimizer
+from hypermap.training.loop import Sets, Trainer, r2, train_alone
+from hypermap.training.lr_schedules import Constant, Cosine, OneCycle, Plateau, Step
+from hypermap.training.regularizers import Regularizer
+from hypermap.training.state import Member, Settings, unheard
 
 CPU = torch.device("cpu")
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.003}

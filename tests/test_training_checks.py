@@ -11,12 +11,12 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.training_checks import cost, curves, length, stability
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import BASELINE, Confirmed, Origin
 from hypermap.search.schedule import SCHEDULE, SIZE, Allowed
 from hypermap.search.study import RESULT
-from hypermap.study_report.reading import read
-from hypermap.study_report.training_checks import cost, curves, length, stability
-from hypermap.study_report.verdict import Thresholds
-from hypermap.study_report.view import BASELINE, Confirmed, Origin
 
 USUAL = Thresholds()
 NOON = datetime(2026, 1, 1, 12)

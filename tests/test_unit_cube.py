@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import create_trial
 from scipy.special import logit
 
-from hypermap.search.mapping import mapping
+from hypermap.search.scales import mapping
 from hypermap.search.unit_cube import ABSENT, Coordinate, Cube
 
 WHOLE = {

@@ -8,13 +8,13 @@ import pytest
 import torch
 import yaml
 
-from hypermap import validate
-from hypermap.data.scale import SCALINGS
-from hypermap.errors import UserError
-from hypermap.menu import SEARCHES
+from hypermap.config import rules
+from hypermap.config.groups import SEARCHES
+from hypermap.config.rules import RULES
+from hypermap.core.errors import UserError
+from hypermap.data.normalize import SCALINGS
+from hypermap.data.preparation import Categories, Missing, Scaling
 from hypermap.models import MLP
-from hypermap.tables.preparation import Categories, Missing, Scaling
-from hypermap.validate import RULES
 
 MENU = Path(__file__).resolve().parents[1] / "conf"
 TEXTS = ("name", "_target_", "defaults")
@@ -168,7 +168,7 @@ def test_what_is_not_allowed(key, value):
     assert not RULES[key].holds(value)
     group, _, inner = key.rpartition(".")
     with pytest.raises(UserError) as told:
-        validate.validate({group: {inner: value}} if group else {inner: value})
+        rules.validate({group: {inner: value}} if group else {inner: value})
     assert str(told.value).splitlines()[0] == f"{key} is {value!r}; it must be {RULES[key].words}."
 
 
@@ -201,16 +201,16 @@ def test_words_are_those_that_the_code_knows():
     for key, known in {"scaling": {*SCALINGS, *get_args(Scaling)}, "missing": get_args(Missing)}.items():
         assert {*RULES[f"data.{key}"].words.removeprefix("one of ").split(", ")} == {*known}
     assert f"one of {', '.join(get_args(Categories))}" == RULES["data.categories"].words
-    for activation in validate.ACTIVATIONS:
+    for activation in rules.ACTIVATIONS:
         MLP((4,), 2, hidden=[3], activation=activation)
-    for initialization in validate.INITIALIZATIONS:
+    for initialization in rules.INITIALIZATIONS:
         MLP((4,), 2, hidden=[3], initialization=initialization)
     with pytest.raises(ValueError, match="activation is 'rel'") as told:
         MLP((4,), 2, hidden=[3], activation="rel")
-    assert set(str(told.value).split("allowed: ")[1].split(", ")) == set(validate.ACTIVATIONS)
+    assert set(str(told.value).split("allowed: ")[1].split(", ")) == set(rules.ACTIVATIONS)
     with pytest.raises(ValueError, match="initialization is 'he'") as told:
         MLP((4,), 2, hidden=[3], initialization="he")
-    assert set(str(told.value).split("allowed: ")[1].split(", ")) == set(validate.INITIALIZATIONS)
+    assert set(str(told.value).split("allowed: ")[1].split(", ")) == set(rules.INITIALIZATIONS)
 
 
 SOUND = {
@@ -237,9 +237,9 @@ def changed(key, value):
     ],
 )
 def test_contradictions(key, value, told):
-    validate.validate(SOUND)
+    rules.validate(SOUND)
     with pytest.raises(UserError, match=told):
-        validate.validate(changed(key, value))
+        rules.validate(changed(key, value))
 
 
 @pytest.mark.parametrize(
@@ -253,16 +253,16 @@ def test_contradictions(key, value, told):
     ],
 )
 def test_no_contradiction(key, value):
-    validate.validate(changed(key, value))
+    rules.validate(changed(key, value))
 
 
 def test_without_one_of_two_settings_there_is_no_contradiction():
-    validate.validate({"optimizer": {"weight_decay": 0.1}, "scheduler": {"warmup_epochs": 9}, "seed": 0})
+    rules.validate({"optimizer": {"weight_decay": 0.1}, "scheduler": {"warmup_epochs": 9}, "seed": 0})
 
 
 def test_all_mistakes_are_told_together():
     with pytest.raises(UserError) as told:
-        validate.validate(changed("optimizer.momentum", 0) | {"seed": -1, "evaluation": {"confidence": 2}})
+        rules.validate(changed("optimizer.momentum", 0) | {"seed": -1, "evaluation": {"confidence": 2}})
     lines = str(told.value).splitlines()
     assert len(lines) == 3
     assert [line.split()[0] for line in lines] == ["seed", "evaluation.confidence", "optimizer.nesterov"]
@@ -272,10 +272,10 @@ def test_all_mistakes_are_told_together():
 def test_the_table_does_not_speak_of_other_peoples_code(target, allowed):
     configuration = {"model": {"_target_": target, "hidden": "many"}}
     if allowed:
-        validate.validate(configuration)
+        rules.validate(configuration)
     else:
         with pytest.raises(UserError, match=r"model\.hidden is 'many'"):
-            validate.validate(configuration)
+            rules.validate(configuration)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_the_table_does_not_speak_of_other_peoples_code(target, allowed):
     [(1, 2), (1, 0.5), (0.5, 1.5), ("a", "b"), ([], [1]), (True, False), (None, 3), ("a", None), ({}, {"a": 1})],
 )
 def test_kinds_that_pass(value, default):
-    validate.check_kind("group.key", value, default)
+    rules.check_kind("group.key", value, default)
 
 
 @pytest.mark.parametrize(
@@ -302,4 +302,4 @@ def test_kinds_that_pass(value, default):
 )
 def test_kinds_that_do_not(value, default, needed):
     with pytest.raises(UserError, match=f"group.key is .*; it must be {needed}"):
-        validate.check_kind("group.key", value, default)
+        rules.check_kind("group.key", value, default)

@@ -10,17 +10,17 @@ from sklearn.model_selection import KFold as SklearnKFold
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from hypermap.data import prepare
-from hypermap.data.sources import Raw
-from hypermap.data.transform import read_manifest, read_transform
-from hypermap.errors import UserError
-from hypermap.folds import Folds
-from hypermap.validation import Fold, GroupKFold, Holdout, KFold, Pool, TimeSeries, derived_seed
+from hypermap.core.errors import UserError
+from hypermap.data.cross_validation import Fold, GroupKFold, Holdout, KFold, Pool, TimeSeries, derived_seed
+from hypermap.data.fold_data import Folds
+from hypermap.data.preprocessor import read_manifest, read_transform
+from hypermap.datasets import prepare
+from hypermap.datasets.images import Raw
 
 SOURCES = {
-    "digits": {"_target_": "hypermap.data.sources.digits", "test": 0.2, "rows": 400, "split_seed": 5},
-    "breast_cancer": {"_target_": "hypermap.data.sources.breast_cancer", "test": 0.2, "split_seed": 5},
-    "diabetes": {"_target_": "hypermap.data.sources.diabetes", "test": 0.2, "scaling": "standard"},
+    "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 400, "split_seed": 5},
+    "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "split_seed": 5},
+    "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
 }
 
 

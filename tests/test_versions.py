@@ -10,15 +10,15 @@ import time
 import pytest
 import yaml
 
-from hypermap import versions
-from hypermap.errors import UserError
-from hypermap.order import rewrite
-from hypermap.versions import Snapshot, experiment_name, forget, keep, order_of, publish, snapshot
+from hypermap.config.params_file import rewrite
+from hypermap.core import dvc_experiments
+from hypermap.core.dvc_experiments import Snapshot, experiment_name, forget, keep, order_of, publish, snapshot
+from hypermap.core.errors import UserError
 
 PUBLISHER = """
 import json, sys, time
 from pathlib import Path
-from hypermap.versions import Snapshot, experiment_name, publish
+from hypermap.core.dvc_experiments import Snapshot, experiment_name, publish
 
 worker, begins, of = int(sys.argv[1]), float(sys.argv[2]), Snapshot(**json.loads(sys.argv[3]))
 time.sleep(max(0.0, begins - time.time()))
@@ -224,7 +224,7 @@ def test_a_lock_that_stays_is_told(clone, monkeypatch):
     of = taken(project)
     publish(project.path, of, "study-0000", "seed: 0\n", "{}")
     (project.path / ".git" / f"{order_reference(of, 'study-0000')}.lock").touch()
-    monkeypatch.setattr(versions, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(dvc_experiments, "PATIENCE_S", 0.1)
     with pytest.raises(UserError, match=r"study-0000.*lock"):
         publish(project.path, of, "study-0000", "seed: 1\n", "{}")
 
@@ -263,7 +263,7 @@ def test_names():
     assert experiment_name("tune-lr", 42) == "tune-lr-0042"
     assert experiment_name("tune-lr", 12345) == "tune-lr-12345"
     for name in ("tune", "tune-lr_2.1", "größe"):
-        versions.check_study_name(name)
+        dvc_experiments.check_study_name(name)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_names():
 )
 def test_a_name_that_git_or_dvc_would_refuse(name):
     with pytest.raises(UserError, match="cannot name a study"):
-        versions.check_study_name(name)
+        dvc_experiments.check_study_name(name)
 
 
 def test_the_object_of_an_empty_folder_is_put_where_dvc_has_its_cache(tmp_path, monkeypatch):
@@ -280,14 +280,14 @@ def test_the_object_of_an_empty_folder_is_put_where_dvc_has_its_cache(tmp_path, 
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[core]\n    autostage = false\n")
-    place = f"files/md5/{versions.EMPTY_MD5[:2]}/{versions.EMPTY_MD5[2:]}"
-    versions._cache_an_empty_folder(tmp_path)
+    place = f"files/md5/{dvc_experiments.EMPTY_MD5[:2]}/{dvc_experiments.EMPTY_MD5[2:]}"
+    dvc_experiments._cache_an_empty_folder(tmp_path)
     assert (tmp_path / ".dvc" / "cache" / place).read_bytes() == b"[]"
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "dvc.repo", None)  # importing it fails
-        versions._cache_an_empty_folder(tmp_path)
+        dvc_experiments._cache_an_empty_folder(tmp_path)
 
     (tmp_path / "global").mkdir()
     (tmp_path / "global" / "config").write_text(f"[Cache]\n    dir = {tmp_path}/shared\n")
-    versions._cache_an_empty_folder(tmp_path)
+    dvc_experiments._cache_an_empty_folder(tmp_path)
     assert (tmp_path / "shared" / place).read_bytes() == b"[]"

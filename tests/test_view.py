@@ -11,15 +11,15 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from hypermap.errors import UserError
-from hypermap.files import write_json
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
+from hypermap.reports.study import noise
+from hypermap.reports.study.reading import read
+from hypermap.reports.study.verdict import Thresholds, read_thresholds
+from hypermap.reports.study.view import BASELINE, Axis
 from hypermap.search.auto import PROPOSED
 from hypermap.search.schedule import SCHEDULE, SIZE, Allowed
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS
-from hypermap.study_report import noise
-from hypermap.study_report.reading import read
-from hypermap.study_report.verdict import Thresholds, read_thresholds
-from hypermap.study_report.view import BASELINE, Axis
 
 LOG = FloatDistribution(1e-4, 1e-1, log=True)
 BEGAN = datetime(2026, 1, 1)
@@ -60,7 +60,7 @@ RECORDED = {
     "objectives": ["accuracy"],
     "horizon": 10,
     "seed": 7,
-    "sampler": {"_target_": "hypermap.search.numbered.Random"},
+    "sampler": {"_target_": "hypermap.search.counter_samplers.Random"},
     "pruner": {"_target_": "optuna.pruners.NopPruner"},
     "program": "src/train.py",
     "command": ["+sweep=quick", "optimizer.lr=tag(log,interval(1e-4,1e-1))"],

@@ -12,11 +12,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hypermap.search import watch as module
+from hypermap.search import progress as module
+from hypermap.search.progress import figure, heading, line, status, summary, watching
 from hypermap.search.schedule import SIZE
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.study import RESULT, Plan, connect, open_study
-from hypermap.search.watch import figure, heading, line, status, summary, watching
 
 RATE = Parameter(
     "optimizer.lr", "optimizer.lr", "tag(log,interval(1e-5,1e-1))", FloatDistribution(1e-5, 1e-1, log=True)

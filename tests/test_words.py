@@ -3,9 +3,9 @@ import subprocess
 
 import pytest
 
-from hypermap.compose import compose
-from hypermap.errors import UserError
-from hypermap.words import override, read_words
+from hypermap.config.compose import compose
+from hypermap.core.cli_args import override, read_words
+from hypermap.core.errors import UserError
 
 
 def test_values_are_what_was_written_and_may_hold_an_equals_sign():

@@ -17,7 +17,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.errors import Diverged, Interrupted, MachineFault, OutOfMemory, Pruned, UserError
+from hypermap.core.errors import Diverged, Interrupted, MachineFault, OutOfMemory, Pruned, UserError
 from hypermap.search.attempts import MOST, MOST_WITH_ALL, STACK_DEATHS, note_death
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import lock_folder
@@ -327,7 +327,8 @@ def test_an_interrupted_trial_is_taken_up_with_its_values_and_reports(plan):
 
 
 @pytest.mark.parametrize(
-    "sampler", ["optuna.samplers.RandomSampler", "optuna.samplers.TPESampler", "hypermap.search.numbered.QuasiRandom"]
+    "sampler",
+    ["optuna.samplers.RandomSampler", "optuna.samplers.TPESampler", "hypermap.search.counter_samplers.QuasiRandom"],
 )
 def test_a_trial_with_half_its_parameters_drawn_gets_the_others_as_it_would_have(plan, tmp_path, sampler):
     plan = replace(plan, sampler={"_target_": sampler}, n_trials=14)

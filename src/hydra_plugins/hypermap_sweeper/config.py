@@ -12,8 +12,8 @@ from omegaconf import MISSING
 
 SAMPLERS: dict[str, dict[str, Any]] = {
     "auto": {"_target_": "hypermap.search.auto.Auto"},
-    "random_grid": {"_target_": "hypermap.search.numbered.RandomGrid", "seed": None},
-    "quasi_random": {"_target_": "hypermap.search.numbered.QuasiRandom", "seed": None},
+    "random_grid": {"_target_": "hypermap.search.counter_samplers.RandomGrid", "seed": None},
+    "quasi_random": {"_target_": "hypermap.search.counter_samplers.QuasiRandom", "seed": None},
     "gradient": {"_target_": "hypermap.search.gradient.Gradient"},
 }
 PRUNERS: dict[str, dict[str, Any]] = {

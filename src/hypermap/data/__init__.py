@@ -1,1 +1,1 @@
-"""Data: readers of raw sets, how their files come here, and what training sees of them."""
+"""What training sees of a prepared data set: its splits, its folds, and what is fitted on training rows."""

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.models.layers import (
     Activation,
     Dropout,

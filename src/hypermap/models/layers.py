@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
 Initialization = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]

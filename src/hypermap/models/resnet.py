@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.models.layers import Dropout, image_shape, initialize, positive
 
 

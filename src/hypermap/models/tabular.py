@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.data.layout import Layout
 from hypermap.models.layers import Activation, Dropout, Initialization, initialize, positive
 from hypermap.models.layers import activation as make_activation
-from hypermap.tables.layout import Layout
 
 
 class TabularMLP(nn.Module):

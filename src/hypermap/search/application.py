@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.search.schedule import Size
 from hypermap.search.trial import RunningTrial
 

@@ -14,6 +14,7 @@ from optuna.study import Study, StudyDirection
 from optuna.study._multi_objective import _is_pareto_front
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.search.counter_samplers import Random, from_unit, sobol
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy, starts, trends
 from hypermap.search.gaussian_process import (
@@ -22,8 +23,7 @@ from hypermap.search.gaussian_process import (
     expected_hypervolume_improvement,
     expected_improvement,
 )
-from hypermap.search.mapping import Mapping as Bijection
-from hypermap.search.numbered import Random, from_unit, sobol
+from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.schedule import PROPOSED, REPEATS
 from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Array, Cube

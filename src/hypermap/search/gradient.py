@@ -15,8 +15,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.errors import UserError
-from hypermap.search import numbered
+from hypermap.core.errors import UserError
+from hypermap.search import counter_samplers
 
 Point = dict[str, float]  # the coordinates of parameters in the unit cube
 
@@ -26,7 +26,7 @@ STABILITY = 3  # Spall's A: pairs for which the steps hardly shrink
 MEMORY = 0.9  # of the mean square that scales the gradient
 
 
-class Gradient(numbered.Separate):
+class Gradient(counter_samplers.Separate):
     """Pairs of trials at x + c·Δ and x − c·Δ, Δ a vector of random signs; after each pair, x steps downhill.
 
     The trials before `start_trials` are quasi-random points; the best of them is the first x. After them, a trial's
@@ -62,8 +62,8 @@ class Gradient(numbered.Separate):
         self.start_trials = start_trials
         self.step = step
         self.perturbation = perturbation
-        self._start = numbered.QuasiRandom(names, study_seed)
-        self._random = numbered.Random(study_seed)
+        self._start = counter_samplers.QuasiRandom(names, study_seed)
+        self._random = counter_samplers.Random(study_seed)
         self._latest: tuple[int, Point] = (-1, {})  # a trial's id and its x, for all of its parameters
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -85,7 +85,7 @@ class Gradient(numbered.Separate):
             return self._random.propose(self.start_trials + pair, param_name, param_distribution)
         u = self._x(study, trial).get(param_name, 0.5)
         away = self._away(pair, param_name, param_distribution)
-        return numbered.from_unit(param_distribution, _clip(u - away if side else u + away))
+        return counter_samplers.from_unit(param_distribution, _clip(u - away if side else u + away))
 
     def _x(self, study: Study, trial: FrozenTrial) -> Point:
         if self._latest[0] != trial._trial_id:
@@ -96,8 +96,8 @@ class Gradient(numbered.Separate):
         """A coordinate of c·Δ."""
         size = self.perturbation / math.pow(pair + 1, PERTURBATION_POWER)
         if distribution.step is not None and not distribution.log:
-            size = max(size, 0.5 / numbered.count(distribution))
-        return size if numbered.digest(self.study_seed, pair, name) % 2 else -size
+            size = max(size, 0.5 / counter_samplers.count(distribution))
+        return size if counter_samplers.digest(self.study_seed, pair, name) % 2 else -size
 
     def descend(self, study: Study) -> Point:
         """x after all pairs that are finished, in the order of their numbers."""
@@ -149,7 +149,7 @@ def _best(trials: Sequence[FrozenTrial], ranks: Mapping[int, float]) -> Point:
 
 def _point(trial: FrozenTrial) -> Point:
     return {
-        name: _clip(numbered.to_unit(distribution, trial.params[name]))
+        name: _clip(counter_samplers.to_unit(distribution, trial.params[name]))
         for name, distribution in trial.distributions.items()
         if isinstance(distribution, FloatDistribution | IntDistribution)
     }

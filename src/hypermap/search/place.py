@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hypermap.errors import UserError
-from hypermap.files import write_json
-from hypermap.overrides import word
+from hypermap.config.overrides import word
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
 from hypermap.search.storage import STUDIES, file_of
 from hypermap.search.study import WHERE, Plan
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from hypermap.errors import UserError
-from hypermap.search.mapping import Mapping as Bijection
+from hypermap.core.errors import UserError
+from hypermap.search.scales import Mapping as Bijection
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from hypermap.errors import UserError
-from hypermap.files import naming
-from hypermap.passwords import MASK, revealed, secrets, shown
+from hypermap.core.errors import UserError
+from hypermap.core.files import naming
+from hypermap.core.passwords import MASK, revealed, secrets, shown
 
 STUDIES = Path("studies")  # where studies are kept by name
 REPORTS = Path("reports/studies")  # and what is told of them

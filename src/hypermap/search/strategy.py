@@ -10,12 +10,12 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from hypermap.build import LABELS, build, locate
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
+from hypermap.core.instantiate import LABELS, build, locate
 from hypermap.search.auto import Auto
 from hypermap.search.auto_pruner import AutoPruner
-from hypermap.search.mapped import Mapped
-from hypermap.search.numbered import Numbered, cells
+from hypermap.search.counter_samplers import Numbered, cells
+from hypermap.search.scaled_sampler import Mapped
 from hypermap.search.schedule import Scheduler, ToTheEnd
 from hypermap.search.study import Plan, derived_seed
 

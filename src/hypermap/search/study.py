@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.errors import UserError, near
-from hypermap.files import write_json, write_text
-from hypermap.passwords import masked, shown
+from hypermap.core.errors import UserError, near
+from hypermap.core.files import write_json, write_text
+from hypermap.core.passwords import masked, shown
 from hypermap.search import curves
 from hypermap.search.attempts import Attempt, forget, forget_last_words
 from hypermap.search.curves import CurveReader

@@ -12,7 +12,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
-from hypermap.errors import UserError
+from hypermap.core.errors import UserError
 from hypermap.search.attempts import note_death
 
 TOLD = 32_000  # bytes of an error that a pipe holds without a reader

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypermap.errors import Interrupted, Paused, Pruned
+from hypermap.core.errors import Interrupted, Paused, Pruned
 
 if TYPE_CHECKING:  # a single run asks whether it is a trial, and should not wait for Optuna
     import optuna

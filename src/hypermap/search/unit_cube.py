@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from hypermap.search.mapped import image, nearest
-from hypermap.search.mapping import Mapping as Bijection
-from hypermap.search.numbered import count, from_unit, member, to_unit
+from hypermap.search.counter_samplers import count, from_unit, member, to_unit
+from hypermap.search.scaled_sampler import image, nearest
+from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.space import Condition
 
 Array = NDArray[np.float64]

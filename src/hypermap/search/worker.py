@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from hypermap.errors import (
+from hypermap.core.errors import (
     Diverged,
     Interrupted,
     MachineFault,
@@ -28,8 +28,8 @@ from hypermap.errors import (
     is_the_machines,
     raising,
 )
-from hypermap.files import write_text
-from hypermap.passwords import masked
+from hypermap.core.files import write_text
+from hypermap.core.passwords import masked
 from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, forget_last_words, last_words, within
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching

@@ -1,0 +1,1 @@
+"""The configuration: params.yaml, conf/ and the command line, composed by Hydra and checked."""

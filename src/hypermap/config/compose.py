@@ -1,0 +1,566 @@
+"""Choices to a configuration: the one module that speaks to Hydra.
+
+`conf/` is the menu, `params.yaml` the order, the command line the last word. A configuration is a plain
+dictionary of the order's own shape, fully spelled out: every group is ``{name: choice, key: value, …}``.
+"""
+
+import os
+import re
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from hypermap.config.groups import (
+    MAPPINGS,
+    MENU,
+    ORDER,
+    SEARCHES,
+    TUNED,
+    VALUES,
+    Configuration,
+    check_choice,
+    check_configuration,
+    check_experiment,
+    check_keys,
+    choice_of,
+    groups,
+    read_order,
+)
+from hypermap.config.overrides import is_sweep, parse_override, parse_overrides, written
+from hypermap.config.rules import validate
+from hypermap.core.errors import UserError, near, run
+from hypermap.core.instantiate import LABELS
+from hypermap.core.preload import uncollected
+
+# What each later stage needs. The report tells the whole configuration; a change to any of it reruns
+# `evaluate` in any case, through the data or the model.
+SLICES: dict[str, tuple[str, ...]] = {
+    "preprocess": ("data",),
+    "train": (*TUNED[1:], "seed"),
+    "evaluate": ("experiment", *TUNED, "seed", "evaluation"),
+}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Where a run starts before its command line is applied."""
+
+    config_name: str  # of Hydra's primary configuration
+    says: str
+    order: dict[str, Any] | None = None  # as read; None where it is set aside
+
+
+def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = None) -> Configuration:
+    """The validated configuration of `order` (or of the menu's defaults) with `overrides` applied.
+
+    Raises:
+        UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
+    """
+    parsed = _parse(overrides)
+    _check_one_value(parsed)
+    config_name = "config" if order is None else _store(order, parsed)
+    refused = None
+    try:
+        configuration = _compose(config_name, overrides)
+    except UserError as error:  # perhaps over a key, of which the chosen groups can tell more
+        words = [str(o.input_line) for o in parsed if o.key_or_group in groups()]
+        configuration = _compose(config_name, words, whole=False)
+        refused = error
+    if order is not None:
+        check_experiment(order, {override.key_or_group for override in parsed}, configuration)
+    if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
+        raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
+    menu = menu_with({group: configuration[group]["name"] for group in TUNED})
+    _check_overrides(parsed, menu)
+    if refused is not None:
+        raise refused
+    check_configuration(configuration, menu, {o.key_or_group for o in parsed if o.is_add()})
+    validate(configuration)
+    return configuration
+
+
+def resolve(
+    config: DictConfig, choices: Mapping[str, str | None], *, resolved: bool = True, whole: bool = True
+) -> Configuration:
+    """Hydra's configuration as a plain dictionary, each group with the ``name`` of its choice.
+
+    Not `resolved`, values that refer to others stay as they are written; not `whole`, those that nobody gave yet,
+    ``???``, too.
+    """
+    ours = config
+    if "hydra" in config:  # as it is not in a trial's, of which there are many: to copy takes longer than all else
+        ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=whole)
+    assert isinstance(plain, dict)
+    for key in SEARCHES:
+        plain.pop(key, None)
+    named = {
+        str(key): {"name": choices[str(key)], **value} if key in choices and isinstance(value, dict) else value
+        for key, value in plain.items()
+    }
+    return {"experiment": choices.get("experiment"), **named}
+
+
+@cache
+def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
+    """What the menu, or one in another folder, has with one override alone, such as ``model=cnn``, or with several.
+
+    It is kept for the life of the process, and not to be changed. A value that refers to another (``${…}``) stands
+    as it is written.
+
+    Raises:
+        UserError: the menu has no such choice, or its file is damaged.
+    """
+    words = [override] if isinstance(override, str) else override
+    return _compose("config", words, folder, resolved=False, whole=False)
+
+
+def menu_with(names: Mapping[str, str]) -> Configuration:
+    """What the menu has with these choices, from their files alone where that says it: a tenth of composing them.
+
+    Raises:
+        UserError: as `compose`.
+    """
+    with _told():
+        top: Any = OmegaConf.to_container(OmegaConf.load(MENU / "config.yaml"))
+        texts = {group: (MENU / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
+        parts: dict[str, Any] = {group: OmegaConf.to_container(OmegaConf.create(text)) for group, text in texts.items()}
+    listed = {str(key) for entry in top.pop("defaults", []) if isinstance(entry, dict) for key in entry}
+    values = {key: value for key, value in top.items() if key != "hydra"}
+    known = {*names, "experiment", *(key for key in listed if key.startswith("override hydra/"))}
+    refers = re.search(r"\$\{|\?\?\?", str([*parts.values(), values]))
+    builds = any(re.search(r"^defaults\b|@package", text, re.MULTILINE) for text in texts.values())
+    if refers or builds or listed != known or {*values} != {*VALUES}:
+        return _compose("config", [f"{group}={name}" for group, name in names.items()], whole=False)
+    return {"experiment": None, **{group: {"name": names[group], **part} for group, part in parts.items()}, **values}
+
+
+def slices(configuration: Configuration) -> dict[str, Configuration]:
+    """One part of the configuration for each later stage of the pipeline.
+
+    Raises:
+        UserError: a baseline that the menu has not.
+    """
+    parts = {stage: {key: configuration[key] for key in keys} for stage, keys in SLICES.items()}
+    return parts | {"baselines": _baselines(configuration)}
+
+
+def order_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The order that names `experiment`, with its choices, the values it sets, and further ones such as ``seed=1``.
+
+    Raises:
+        UserError: as `compose`.
+    """
+    check_choice("experiment", experiment, groups(), "make order EXPERIMENT=…")
+    configuration = compose([f"experiment={experiment}", *overrides])
+    body = OmegaConf.to_container(OmegaConf.load(MENU / "experiment" / f"{experiment}.yaml"))
+    assert isinstance(body, dict)
+    given = [override.key_or_group.split(".")[:2] for override in _parse(overrides)]
+    order: dict[str, Any] = {"experiment": experiment}
+    for group in TUNED:
+        name, values = configuration[group]["name"], {**body.get(group, {})}
+        values |= {key: configuration[group][key] for top, *inner in given for key in inner if top == group}
+        order[group] = {"name": name, **values} if values else name
+    values = {top: {key: configuration[top][key] for key in inner} for top, *inner in given if top in VALUES and inner}
+    return {**order, "seed": configuration["seed"], **values}
+
+
+@contextmanager
+def composed_once() -> Iterator[None]:
+    """Hand Hydra the configuration that was checked where it would compose the same once more, which takes as long."""
+    compose_anew, known = ConfigLoaderImpl._load_configuration_impl, dict[Any, DictConfig]()
+
+    def compose_or_reuse(loader: Any, config_name: Any, overrides: Any, run_mode: Any, **others: Any) -> DictConfig:
+        key = (str(loader.get_search_path()), config_name, tuple(overrides), run_mode)
+        if key in known:  # once: Hydra may change what it gets
+            return known.pop(key)
+        return known.setdefault(key, compose_anew(loader, config_name, overrides, run_mode, **others))
+
+    ConfigLoaderImpl._load_configuration_impl = compose_or_reuse  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl._load_configuration_impl = compose_anew  # type: ignore[method-assign]
+
+
+@composed_once()
+def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path]) -> None:
+    """Run `task` as a Hydra application: single runs and sweeps, from the baseline it prints first.
+
+    `task` gets the configuration and the folder for its output, and returns the objective, or several. `prepare`
+    gives the folder of the data. Mistakes on the command line or in the order are told before Hydra starts.
+
+    Raises:
+        UserError: as `compose`.
+    """
+    arguments = read_arguments(sys.argv[1:])
+    asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    if arguments.shell_completion:  # its words are none of a configuration
+        _start(_job(task, prepare, None), arguments, MENU, "config")
+        return
+    arguments.overrides = spelled_out(arguments.overrides)
+    parsed = _parse(arguments.overrides)
+    if _has_another_sweeper(parsed):  # whose studies have no name
+        arguments.overrides.append(r"hydra.sweep.dir=multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
+    baseline = _baseline(parsed)
+    multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    if not arguments.help and not arguments.hydra_help:
+        _check_sweeps(parsed, multirun=multirun)
+        compose(_without_sweeps(parsed) if multirun else arguments.overrides, baseline.order)
+    if not asks:
+        print(f"Baseline: {baseline.says}", flush=True)
+        if idle := [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra.sweeper.") and not multirun]:
+            print(f"Note: {', '.join(idle)}: no part of a single run; a search has -m.", flush=True)
+    base = (ORDER.read_text(encoding="utf-8") if ORDER.exists() else "") if multirun else None
+    _start(_job(task, prepare, base), arguments, MENU, baseline.config_name)
+
+
+def read_arguments(words: Sequence[str]) -> Namespace:
+    """Return Hydra's flags and the overrides, in whatever order they stand.
+
+    Raises:
+        UserError: flags that go against each other, or against what a configuration is made of here.
+    """
+    parser = get_args_parser()
+    parser.usage = "python src/train.py [key=value …] [-m] [--cfg job] [--help]"
+    arguments, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        keys = keys_like(unknown[0].lstrip("-").partition("=")[0])
+        meant = f" (did you mean {' or '.join(f'{key}=…' for key in keys)}?)" if keys else ""
+        parser.error(
+            f"unrecognized arguments: {' '.join(unknown)}{meant}. Values are given as key=value, without dashes"
+        )
+    if arguments.config_dir or arguments.config_path:
+        raise UserError(_elsewhere("--config-dir" if arguments.config_dir else "--config-path", arguments.config_dir))
+    if arguments.config_name:
+        raise UserError(
+            f"--config-name={arguments.config_name}: a run starts from {ORDER}, or from a file of conf/experiment/, "
+            "which experiment=NAME names."
+        )
+    actions = {
+        "-m": arguments.multirun,
+        "--run": arguments.run,
+        "--cfg": arguments.cfg,
+        "--info": arguments.info,
+        "--shell-completion": arguments.shell_completion,
+    }
+    if len(given := [flag for flag, value in actions.items() if value]) > 1:
+        raise UserError(f"{' and '.join(given)}: give one of them. A configuration is shown of one value for each key.")
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise UserError("--resolve goes with --cfg job, which shows the configuration.")
+    return arguments
+
+
+def keys_like(name: str) -> list[str]:
+    """Return the keys of the menu's defaults, such as ``optimizer.lr``, that end in a name or come near to it."""
+    menu, name = menu_of(()), name.replace("-", "_")
+    keys = {f"{group}.{key}" for group in MAPPINGS for key in menu[group] if key not in LABELS} | {*VALUES}
+    ending = sorted(key for key in keys if name in (key, key.rpartition(".")[2]))
+    return ending or get_close_matches(name, keys, n=2)
+
+
+def _elsewhere(word: str, folder: str | None) -> str:
+    copy = f": cp -r {shlex.quote(folder)}/. conf/" if folder else "."
+    return f"{word}: choices are read from conf/ alone, where dvc repro and a study find them again. Copy yours{copy}"
+
+
+def sweep_again(
+    task: Callable[[Configuration, Path], Any],
+    prepare: Callable[[Configuration], Path],
+    words: Sequence[str],
+    base: str,
+    menu: Path,
+) -> None:
+    """Run `task` as a sweep of before, from what that began from rather than from what is here now.
+
+    Args:
+        task: as `application` has it; `prepare` too.
+        words: its command line, Hydra's own words among them, which were checked then.
+        base: the text of its order.
+        menu: a copy of its menu's folder.
+
+    Raises:
+        UserError: as the sweep does.
+    """
+    parsed = parse_overrides(words)
+    with _told():
+        order: Any = OmegaConf.to_container(OmegaConf.create(base))
+    config_name = "config" if _sets_order_aside(parsed) else _store(order, parsed, menu)
+    _start(_job(task, prepare, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
+
+
+def _job(
+    task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path], base: str | None
+) -> TaskFunction:
+    """What Hydra runs for each configuration; `base` is the text of the order from which a sweep's start."""
+
+    def job(config: DictConfig) -> Any:
+        from hypermap.search.trial import current
+
+        runtime = HydraConfig.get().runtime
+        configuration, output = _job_configuration(config), Path(runtime.output_dir)
+        with chdir(runtime.cwd):  # paths are of the folder in which the command was given, also with hydra.job.chdir
+            if current() is not None:
+                return task(configuration, output)
+            return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
+
+    if base is not None:
+        with uncollected():
+            from hypermap.sweeps.training_target import Training  # brings Optuna
+
+        job.application = Training(prepare, base)  # type: ignore[attr-defined]
+    return job
+
+
+def _start(job: TaskFunction, arguments: Namespace, menu: Path, config_name: str) -> None:
+    """What `hydra.main` does, with arguments that need not be this program's."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
+    with _told():
+        _run_hydra(arguments, get_args_parser(), job, str(menu), config_name)
+
+
+def _job_configuration(config: DictConfig) -> Configuration:
+    """The configuration of one job; of a sweep, only the first values have been validated before."""
+    with _told():
+        configuration = resolve(config, HydraConfig.get().runtime.choices)
+    validate(configuration)
+    return configuration
+
+
+def _baseline(parsed: Sequence[Override]) -> Baseline:
+    """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
+    if (override := _sets_order_aside(parsed)) is not None:
+        return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
+    order = read_order()
+    experiment = order.get("experiment")
+    says = f"{ORDER}, which names experiment {experiment}" if experiment else str(ORDER)
+    return Baseline(_store(order, parsed), says, order)
+
+
+def _sets_order_aside(parsed: Sequence[Override]) -> Override | None:
+    """The override that is a baseline of its own, if there is one."""
+    return next((override for override in parsed if override.key_or_group in ("experiment", "sweep")), None)
+
+
+def _has_another_sweeper(parsed: Sequence[Override]) -> bool:
+    """Whether Hydra's own sweeper is chosen, or any but this project's, and no folder for its jobs."""
+    chosen = [override.value() for override in parsed if override.key_or_group == "hydra/sweeper"]
+    placed = any(override.key_or_group == "hydra.sweep.dir" for override in parsed)
+    return bool(chosen) and chosen[-1] != "hypermap" and not placed
+
+
+def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | None = None) -> str:
+    """Make the order a primary configuration on top of the menu's, and return its name.
+
+    A group that the command line chooses loses the order's values with its choice: they belong together.
+    """
+    known = groups(menu)
+    rechosen = {override.key_or_group for override in parsed} & set(known)
+    kept = {key: value for key, value in order.items() if key not in rechosen}
+    experiment = kept.pop("experiment", None)
+    chosen = {group: choice_of(kept, group) for group in known if group in kept}
+    if experiment:
+        overrides = [{"override experiment": experiment}]
+    else:
+        overrides = [{f"override {group}": choice} for group, choice in chosen.items()]
+    values = {
+        key: {k: v for k, v in value.items() if k != "name"} if key in chosen else value
+        for key, value in kept.items()
+        if key not in chosen or isinstance(value, dict)
+    }
+    node = {"defaults": ["config", *overrides, "_self_"], **values}
+    ConfigStore.instance().store(name="order", node=node, replace=True)
+    return "order"
+
+
+def _compose(
+    config_name: str,
+    overrides: Sequence[str],
+    folder: Path | None = None,
+    *,
+    resolved: bool = True,
+    whole: bool = True,
+) -> Configuration:
+    GlobalHydra.instance().clear()
+    with _told(), hydra.initialize_config_dir(str(folder or MENU)):
+        composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+        return resolve(composed, composed.hydra.runtime.choices, resolved=resolved, whole=whole)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf find wrong into a `UserError`."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(_first_paragraph(error)) from error
+
+
+def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
+    """Refuse keys on the command line that the chosen choices do not have; ``+`` adds one on purpose."""
+    for override in parsed:
+        group, _, key = override.key_or_group.partition(".")
+        if group in MAPPINGS and key and not override.is_add():
+            check_keys(group, menu, [key.split(".")[0]])
+
+
+def _baselines(configuration: Configuration) -> Configuration:
+    """The models fitted beside the one in use, with the menu's own values: they depend on nothing else but the data."""
+    names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
+    for name in names:
+        check_choice("model", name, groups(), "evaluation.baselines")
+    return {"models": [_compose("config", [f"model={name}"])["model"] for name in names]}
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it.
+
+    A search of a group's choices, ``glob(…)`` among them, becomes the list of their names.
+    """
+    plain: list[str] = []
+    for word in words:
+        key, _, text = word.partition("=")
+        group = key.lstrip("+")
+        if group in TUNED and text.startswith("{"):
+            plain += _mapping(word, key)
+        elif group in groups() and re.search(r"glob\s*\(|[\"']", text):
+            plain.append(_named(word, key))
+        else:
+            plain.append(word)
+    return plain
+
+
+def _mapping(word: str, key: str) -> Iterator[str]:
+    """A group's choice and its values, each as a word."""
+    group, values = key.lstrip("+"), parse_override(word).value()
+    if is_sweep(values) or not isinstance(values, dict):
+        raise UserError(
+            f"{word}: a mapping holds one value for each key. What is searched is given word by word, such as "
+            "-m optimizer=sgd,adam optimizer.lr=0.1,0.01"
+        )
+    if "name" not in values:
+        raise UserError(f"{word}: {group} is a mapping without a name. Write {group}={{name: choice, …}}.")
+    yield f"{key}={values.pop('name')}"
+    yield from (f"{group}.{inner}={written(value)}" for inner, value in values.items())
+
+
+def _named(word: str, key: str) -> str:
+    """The word with the choices that it matches, or names in quotes, as they are."""
+    value: Any = parse_override(word).value()
+    known = groups()[key.lstrip("+")]
+    if isinstance(value, ChoiceSweep) and value.simple_form:
+        names = [choice.text if isinstance(choice, QuotedString) else str(choice) for choice in value.list]
+    elif isinstance(value, Glob):
+        names = value.filter(known)
+    else:
+        return word
+    if not names:
+        raise UserError(f"{word}: no choice matches. There are: {', '.join(known)}.")
+    return f"{key}={','.join(names)}" if len(names) > 1 else f"{key}=choice({names[0]})"
+
+
+def _parse(words: Sequence[str]) -> list[Override]:
+    """The command line's overrides; unknown groups and choices are told here, with what there is."""
+    parsed, menu = parse_overrides(words), groups()
+    for override in parsed:
+        if isinstance(override.value(), Glob):
+            raise UserError(
+                f"{override.input_line}: glob(…) is of a group's choices, and {override.key_or_group} is none."
+            )
+        top = re.split(r"[.@/]", override.key_or_group)[0]
+        if top not in (known := [*menu, *VALUES, "hydra"]):
+            meant = near(top, known) or near(top, keys_like(top), cutoff=0.0)
+            raise UserError(f"command line: no group or key {top!r}{meant}. There are: {', '.join(known)}.")
+        if override.key_or_group == "hydra.searchpath":
+            raise UserError(_elsewhere("hydra.searchpath", None))
+        if override.key_or_group in {f"{group}.name" for group in TUNED}:
+            given = str(override.input_line)
+            raise UserError(f"{given}: a choice is made with {top}={given.partition('=')[2]}.")
+        if override.is_delete() and top != "hydra":
+            raise UserError(f"command line: {override.key_or_group} cannot be left out; give it another value.")
+        if override.key_or_group in menu:
+            value = override.value()
+            choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value or ""]
+            for choice in choices:
+                check_choice(override.key_or_group, str(choice), menu, "command line")
+    return parsed
+
+
+def _check_sweeps(parsed: Sequence[Override], *, multirun: bool) -> None:
+    for override in parsed:
+        if override.key_or_group in SEARCHES and not multirun:
+            raise UserError(f"{override.input_line} is a search: add -m.")
+    if not multirun:
+        _check_one_value(parsed)
+
+
+def _check_one_value(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.is_sweep_override():
+            decimal = re.fullmatch(r"[-+]?(\d+),(\d+)", str(override.input_line).partition("=")[2])
+            raise UserError(
+                f"{override.input_line} gives several values. To try each in turn add -m; a list is written "
+                f"{override.key_or_group}=[value,value]"
+                + (f"; a decimal number has a point: {decimal[1]}.{decimal[2]}." if decimal else ".")
+            )
+
+
+def _without_sweeps(parsed: Sequence[Override]) -> list[str]:
+    """The command line with every sweep replaced by its first value: enough to check keys and kinds.
+
+    What belongs to a group that is searched too may not suit its first choice, and is left to the sweeper.
+    """
+    searched = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    firsts = []
+    for override in parsed:
+        group, _, key = override.key_or_group.partition(".")
+        if override.is_discrete_sweep():
+            first = next(override.sweep_string_iterator(), None)  # an empty range has none, as the sweeper tells
+            if first is not None and not (key and group in searched):
+                firsts.append(f"{override.get_key_element()}={first}")
+        elif not override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+            firsts.append(str(override.input_line))
+    return firsts
+
+
+def _first_paragraph(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} has no choice {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
+    told = str(error).strip().split("\n\n")[0]
+    if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", told)) is not None:
+        known = _hydra_keys(key[1].rpartition(".")[0])
+        return f"No key {key[1]!r}{'' if key[1] in known else near(key[1], known)}."
+    if told.startswith("Error merging override ") and error.__cause__:  # the reason is in the cause
+        return f"{told.removeprefix('Error merging override ')}: {str(error.__cause__).strip().splitlines()[0]}"
+    return told
+
+
+def _hydra_keys(node: str) -> list[str]:
+    """What stands below a key of Hydra's own configuration."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(MENU)):
+        found = OmegaConf.select(hydra.compose("config", return_hydra_config=True), node)
+    return [f"{node}.{key!s}" for key in found] if isinstance(found, DictConfig) else []

@@ -1,0 +1,320 @@
+"""What each value may be, and which settings contradict each other; told before torch is imported.
+
+The table speaks of the values that ship. A value of somebody's own choice file is held to the type of its
+default there, and to the signature it will call.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hypermap.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be, as a test and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
+    """A number from `low` to `high`; `above` and `below` leave out the bound itself."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (value > low if above else value >= low) and (value < high if below else value <= high)
+
+    lower = f"{'above' if above else 'at least'} {low:g}"
+    upper = "" if high == math.inf else f" and {'below' if below else 'at most'} {high:g}"
+    return Rule(holds, f"a number {lower}{upper}")
+
+
+def integer(low: int, high: float = math.inf) -> Rule:
+    """A whole number from `low` to `high`."""
+    return Rule(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+        f"a whole number of at least {low}" + ("" if high == math.inf else f" and at most {high}"),
+    )
+
+
+def one_of(*allowed: str) -> Rule:
+    """One of these words."""
+    return Rule(lambda value: value in allowed, f"one of {', '.join(allowed)}")
+
+
+def optional(rule: Rule) -> Rule:
+    """As `rule`, or null."""
+    return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or null")
+
+
+def either(first: Rule, second: Rule) -> Rule:
+    """As one of two rules."""
+    return Rule(lambda value: first.holds(value) or second.holds(value), f"{first.words}, or {second.words}")
+
+
+def list_of(rule: Rule, least: int = 0) -> Rule:
+    """A list of at least `least` values, each as `rule`."""
+    return Rule(
+        lambda value: isinstance(value, list) and len(value) >= least and all(map(rule.holds, value)),
+        f"a list of at least {least}, each {rule.words}" if least else f"a list, each {rule.words}",
+    )
+
+
+def mapping_to(rule: Rule) -> Rule:
+    """A mapping, which may be empty, to values as `rule`."""
+    return Rule(
+        lambda value: isinstance(value, dict) and all(map(rule.holds, value.values())), f"a mapping to {rule.words}"
+    )
+
+
+def pair_of(rule: Rule) -> Rule:
+    """A list of two values, each as `rule`."""
+    return Rule(
+        lambda value: isinstance(value, list) and len(value) == 2 and all(map(rule.holds, value)),
+        f"a list of two, each {rule.words}",
+    )
+
+
+BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
+TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a word or a path")
+SHARE = number(0, 1, above=True, below=True)
+RATE = number(0, above=True)
+FACTOR = number(0, 1)
+SEED = integer(0, 2**32 - 1)  # what every generator takes
+
+NUMBER = number(-math.inf)
+WHOLE = integer(-(2**31))
+CHARACTER = Rule(lambda value: isinstance(value, str) and len(value) == 1, 'one character, such as ";"')
+PAIR = Rule(lambda value: isinstance(value, list) and len(value) == 2, "a pair [value, class]")
+COLUMN = either(TEXT, WHOLE)
+KIND = Rule(TEXT.holds, "a kind of column, such as category")  # or a date's form
+COLUMN_AND_KIND = Rule(
+    lambda value: PAIR.holds(value) and COLUMN.holds(value[0]) and KIND.holds(value[1]), "a pair [column, kind]"
+)
+MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
+
+ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
+INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
+
+RULES: dict[str, Rule] = {
+    "seed": SEED,
+    "evaluation.bootstrap_repeats": integer(100),
+    "evaluation.confidence": SHARE,
+    "data.root": optional(TEXT),
+    "data.batches": list_of(Rule(lambda value: value in range(1, 6), "a number from 1 to 5"), least=1),
+    "data.validation": SHARE,
+    "data.test": optional(SHARE),
+    "data.split_seed": SEED,
+    "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "quantile"),
+    "data.rows": optional(integer(2)),
+    "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
+    "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
+    "data.target": optional(COLUMN),
+    "data.task": optional(one_of("binary", "multiclass", "regression")),
+    "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote a mapping's keys
+    "data.drop": list_of(COLUMN),
+    "data.dataset": TEXT,
+    "data.kinds": optional(either(mapping_to(KIND), list_of(COLUMN_AND_KIND))),
+    "data.group": optional(COLUMN),
+    "data.time": optional(COLUMN),
+    "data.columns": optional(list_of(TEXT, least=1)),
+    "data.separator": optional(TEXT),  # or its name, such as tab
+    "data.header": optional(BOOLEAN),
+    "data.quote": optional(CHARACTER),
+    "data.encoding": optional(TEXT),
+    "data.decimal": optional(one_of(".", ",")),
+    "data.comment": optional(TEXT),
+    "data.missing_values": optional(list_of(Rule(lambda value: isinstance(value, str), "a word in quotes"))),
+    "data.missing": one_of("mean", "median", "most_frequent", "constant", "drop"),
+    "data.fill": NUMBER,
+    "data.missing_indicator": BOOLEAN,
+    "data.missing_categories": one_of("own", "most_frequent"),
+    "data.categories": one_of("auto", "one_hot", "ordinal", "embedding"),
+    "data.rare": integer(1),
+    "data.max_categories": optional(integer(2)),
+    "data.pca": optional(either(integer(1), SHARE)),
+    "data.target_transform": optional(one_of("log", "log1p")),
+    "data.oversample": BOOLEAN,
+    "evaluation.baselines": list_of(TEXT),
+    "evaluation.map": one_of("tsne", "pca", "none"),
+    "model.hidden": list_of(integer(1)),
+    "model.channels": list_of(integer(1), least=1),
+    "model.kernel_size": integer(1),
+    "model.padding": one_of("auto", "valid", "same"),
+    "model.dense": list_of(integer(1)),
+    "model.width": integer(1),
+    "model.blocks": either(list_of(integer(1), least=1), integer(1)),  # of a resnet's stages; of a tabular_resnet
+    "model.activation": one_of(*ACTIVATIONS),
+    "model.initialization": one_of(*INITIALIZATIONS),
+    "model.dropout": number(0, 1, below=True),
+    "model.batch_norm": BOOLEAN,
+    "model.members": integer(1),
+    "model.category_width": integer(1),
+    "model.number_width": integer(1),
+    "model.frequencies": integer(1),
+    "model.frequency_scale": RATE,
+    "model.expansion": RATE,
+    "model.n_estimators": integer(1),
+    "model.max_depth": optional(integer(1)),
+    "model.min_samples_leaf": integer(1),
+    "model.max_features": optional(number(0, 1, above=True)),
+    "model.class_weight": optional(one_of("balanced")),
+    "model.learning_rate": RATE,
+    "model.max_iter": integer(1),
+    "model.max_leaf_nodes": optional(integer(2)),
+    "model.l2_regularization": number(0),
+    "model.n_iter_no_change": integer(1),
+    "model.C": RATE,
+    "model.kernel": one_of("rbf", "linear", "poly", "sigmoid"),
+    "model.gamma": optional(RATE),
+    "model.epsilon": number(0),
+    "model.n_neighbors": integer(1),
+    "model.weights": one_of("uniform", "distance"),
+    "model.p": integer(1, 2),  # the distances whose stored estimators are read again
+    "optimizer.lr": RATE,
+    "optimizer.momentum": number(0, 1, below=True),
+    "optimizer.nesterov": BOOLEAN,
+    "optimizer.alpha": number(0, 1, below=True),
+    "optimizer.betas": pair_of(number(0, 1, below=True)),
+    "optimizer.eps": RATE,
+    "optimizer.lr_decay": number(0),
+    "optimizer.weight_decay": number(0),
+    "scheduler.warmup_epochs": number(0),
+    "scheduler.every_epochs": integer(1),
+    "scheduler.gamma": number(0, 1, above=True),
+    "scheduler.end": FACTOR,
+    "scheduler.peak_share": SHARE,
+    "scheduler.start_divisor": number(1),
+    "scheduler.end_divisor": number(1),
+    "scheduler.decay": SHARE,
+    "scheduler.patience": integer(0),
+    "scheduler.minimum": FACTOR,
+    "scheduler.threshold": number(0),
+    "loss.label_smoothing": number(0, 1, below=True),
+    "loss.class_weights": optional(either(one_of("balanced"), list_of(number(0), least=2))),
+    "loss.positive_weight": optional(RATE),
+    "regularizer.l1": number(0),
+    "regularizer.l2": number(0),
+    "regularizer.clip_norm": optional(RATE),
+    "regularizer.patience_epochs": optional(integer(1)),
+    "augment.flip": BOOLEAN,
+    "augment.shift": integer(0),
+    "augment.rotate_degrees": number(0, 180),
+    "augment.scale": number(0, 1, below=True),
+    "trainer.epochs": integer(1),
+    "trainer.batch_size": integer(1),
+    "trainer.monitor": optional(one_of("accuracy", "r2", "loss")),
+    "trainer.device": TEXT,
+    "trainer.precision": one_of("fp32", "bf16"),
+    "trainer.compile": BOOLEAN,
+    "trainer.threads": optional(integer(1)),
+    "trainer.repeats": integer(1),
+    "trainer.reports_per_epoch": integer(1),
+    "trainer.calibration": optional(one_of("temperature")),
+    "trainer.backend": one_of("auto", "eager", "batched", "vmap", "compiled", "native"),
+    "validation.k": integer(2),
+    "validation.stratified": BOOLEAN,
+    "validation.repeats": integer(1),
+    "validation.gap_rows": integer(0),
+    "validation.max_train_rows": optional(integer(1)),
+}
+
+
+def validate(configuration: Mapping[str, Any]) -> None:
+    """Hold a configuration to the table, and its settings to each other.
+
+    Raises:
+        UserError: lists every value that is out of range and every contradiction, in one message.
+    """
+    mistakes = [*_out_of_range(configuration), *_contradictions(configuration)]
+    if mistakes:
+        raise UserError("\n       ".join(mistakes))
+
+
+def check_kind(key: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than its default's; whole numbers pass for numbers, null for anything.
+
+    A default of ``???``, which somebody has to set, says nothing of the type.
+
+    Raises:
+        UserError: names the value and the kind that is needed.
+    """
+    if value is None or default in (None, "???"):
+        return
+    if not isinstance(value, _accepted(default)) or isinstance(value, bool) != isinstance(default, bool):
+        raise UserError(f"{key} is {value!r}; it must be {_kind(default)}, such as {default!r}.")
+
+
+def _accepted(default: Any) -> tuple[type, ...]:
+    return (int, float) if isinstance(default, float) else (type(default),)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
+    return names.get(type(value), "a mapping")
+
+
+def _flat(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in configuration.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _out_of_range(configuration: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} is {value!r}; it must be {RULES[key].words}."
+        for key, value in _flat(configuration).items()
+        if key in RULES and _ships(configuration, key) and not RULES[key].holds(value)
+    ]
+
+
+def _ships(configuration: Mapping[str, Any], key: str) -> bool:
+    """Whether the table may speak of this key: its choice calls Hypermap or torch, not somebody's own code."""
+    group = configuration.get(key.split(".")[0])
+    target = group.get("_target_", "hypermap.") if isinstance(group, Mapping) else "hypermap."
+    return str(target).startswith(("hypermap.", "torch."))
+
+
+def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
+    """Sentences on settings that are each allowed and make no sense together."""
+    flat = _flat(configuration)
+    found = _unnamed(flat) if str(flat.get("data._target_")).startswith("hypermap.datasets.tables.") else []
+    if flat.get("optimizer.nesterov") and not flat.get("optimizer.momentum"):
+        found.append("optimizer.nesterov is true and optimizer.momentum is 0: give a momentum, such as 0.9.")
+    epochs = _number(flat, "trainer.epochs", math.inf)
+    warmup, patience = _number(flat, "scheduler.warmup_epochs"), _number(flat, "regularizer.patience_epochs")
+    if warmup >= epochs > 0:
+        found.append(
+            f"scheduler.warmup_epochs is {warmup} and trainer.epochs is {epochs}: the warm-up must end before the "
+            "training does."
+        )
+    if patience >= epochs > 0:
+        found.append(
+            f"regularizer.patience_epochs is {patience} and trainer.epochs is {epochs}: early stopping could never "
+            "act; lower the one or raise the other."
+        )
+    if _number(flat, "optimizer.weight_decay") > 0 and _number(flat, "regularizer.l2") > 0:
+        found.append("optimizer.weight_decay and regularizer.l2 both shrink the weights: set one of them to 0.")
+    return found
+
+
+def _unnamed(flat: Mapping[str, Any]) -> list[str]:
+    """What a table cannot do without."""
+    wanted = {
+        "data.path": "name the file, as in data={name: table, path: my.csv, target: price}.",
+        "data.target": "name the column to predict, or give its place (-1: the last).",
+    }
+    return [f"{key} is null: {advice}" for key, advice in wanted.items() if key in flat and flat[key] is None]
+
+
+def _number(flat: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    value = flat.get(key)
+    return value if isinstance(value, int | float) else default

@@ -1,0 +1,1 @@
+"""What all other rooms stand on: errors, files, objects by name, the machine. It knows nothing of training."""

@@ -1,0 +1,62 @@
+"""The words of a command, ``key=value`` each: read where it is no Hydra application, written where one is advised."""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hypermap.core.errors import UserError, near
+
+PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_][A-Za-z0-9_-]*")  # needs no quotes in Hydra's grammar
+
+
+def read_words(words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """The values by their keys, as they were written; words that are empty are left out.
+
+    Raises:
+        UserError: a word is no ``key=value``, its key is not known, or given twice.
+    """
+    given: dict[str, str] = {}
+    keys = list(known)
+    for word in filter(None, words):
+        key, equals, value = word.partition("=")
+        if not equals or key not in keys:
+            raise UserError(f"{word!r} is not understood{near(key, keys)}. Write key=value; keys: {', '.join(keys)}.")
+        if key in given:
+            raise UserError(f"{key} is given twice: {key}={given[key]} and {word}.")
+        given[key] = value
+    return given
+
+
+def override(key: str, value: Any) -> str:
+    """Return the word that sets a key of the configuration to a value, ready to paste into a shell.
+
+    Text is quoted for Hydra's grammar, which a mapping's keys cannot be: write pairs instead. A key without a group is
+    one that `read_words` reads, as it is written.
+    """
+    return shlex.quote(f"{key}={_as_hydra_has_it(value) if '.' in key else value}")
+
+
+def _as_hydra_has_it(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if not isinstance(value, str):
+        return f"[{','.join(map(_as_hydra_has_it, value))}]"
+    if PLAIN.fullmatch(value):
+        return value
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would look up ${...}
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda end: end[1] * 2 + '\\"' * bool(end[2]), literal) + '"'
+
+
+def read_trust(given: Mapping[str, str]) -> bool:
+    """Whether ``trust=true`` was said: that what a file names may be imported and called, whatever it is.
+
+    Raises:
+        UserError: something else was said of it.
+    """
+    value = given.get("trust", "false")
+    if value not in ("true", "false"):
+        raise UserError(f"trust={value}: it is true or false.")
+    return value == "true"

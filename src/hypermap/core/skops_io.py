@@ -1,0 +1,74 @@
+"""Fitted objects of scikit-learn as files, without pickle: skops's format, made the same for equal objects."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+from hypermap.core.errors import UserError
+
+SCHEMA = "schema.json"
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can tell
+
+TRUSTED = ("numpy.dtype",)
+"""Types beyond skops's own list that fitted transformers hold; a dtype runs no code."""
+
+
+def dumps(fitted: Any) -> bytes:
+    """The bytes of a fitted object; equal objects have equal bytes.
+
+    skops names parts by their place in memory and notes the time: both are replaced.
+    """
+    import skops.io
+
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(fitted))) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    numbers: dict[int, int] = {}
+    schema = _renumbered(json.loads(contents.pop(SCHEMA)), numbers)
+    renamed = {_renamed(name, numbers): content for name, content in contents.items()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in [*sorted(renamed.items()), (SCHEMA, json.dumps(schema).encode())]:
+            archive.writestr(zipfile.ZipInfo(name, LONG_AGO), content, zipfile.ZIP_DEFLATED, compresslevel=1)
+    return buffer.getvalue()
+
+
+def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = ()) -> Any:
+    """The object that `dumps` wrote; no type is made that is not on skops's list, on `TRUSTED` or in `trusted`.
+
+    Raises:
+        UserError: the file is damaged, or holds other types; it calls the file `origin` and says `remedy`.
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.loads(content, trusted=[*TRUSTED, *trusted])
+    except UntrustedTypesFoundException:
+        found = ", ".join(skops.io.get_untrusted_types(data=content))
+        raise UserError(
+            f"{origin} holds types that no model of ours has, and is not opened: {found}. {remedy}"
+        ) from None
+    except Exception as error:  # whatever a damaged archive brings about
+        raise UserError(f"{origin} cannot be read ({error!r}). {remedy}") from None
+
+
+def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
+    """A schema whose ids count from 0 in the order in which they are met."""
+    if isinstance(node, list):
+        return [_renumbered(part, numbers) for part in node]
+    if not isinstance(node, dict):
+        return node
+    if "__id__" in node:
+        numbers.setdefault(node["__id__"], len(numbers))
+    renumbered = {key: _renumbered(value, numbers) for key, value in node.items()}
+    if "__id__" in node:
+        renumbered["__id__"] = numbers[node["__id__"]]
+    if "file" in node:
+        renumbered["file"] = _renamed(node["file"], numbers)
+    return renumbered
+
+
+def _renamed(name: str, numbers: dict[int, int]) -> str:
+    stem, dot, suffix = name.partition(".")
+    return f"{numbers[int(stem)]}{dot}{suffix}" if stem.isdigit() and int(stem) in numbers else name

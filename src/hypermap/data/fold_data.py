@@ -1,0 +1,94 @@
+"""The rows of a fold: what one training learns from and is judged by, each fold transformed by its own."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypermap.data.cross_validation import Fold, Pool
+from hypermap.data.preprocessor import Split, Transform, read_transform
+from hypermap.data.sampling import oversample
+from hypermap.datasets.prepare import load_published
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one training learns from and is judged by, as `transform` makes it, on the CPU."""
+
+    train: Split
+    validation: Split
+    transform: Transform
+
+
+class Folds:
+    """The rows that are not test, and those of each fold as a model sees them.
+
+    Args:
+        prepared: the folder of the prepared data.
+        keep: whether a fold's rows are kept for who asks next, so that a stack holds them once.
+    """
+
+    def __init__(self, prepared: Path, keep: bool = False) -> None:
+        self.kept: dict[bytes, Rows] | None = {} if keep else None
+        self.transform = read_transform(prepared)
+        self.train, self.validation = (load_published(prepared, name) for name in ("train", "validation"))
+        self.order = torch.argsort(torch.cat([self.train.rows, self.validation.rows]))
+
+    @cached_property
+    def pool(self) -> Pool:
+        """What a validation has to know of them."""
+        cut = len(self.train.rows)
+        positions = np.argsort(self.order.numpy())  # where each row of the two splits stands in the pool
+        targets, groups, times = map(self._pooled, ("targets", "groups", "times"))
+        assert targets is not None
+        return Pool(
+            targets=targets.numpy(),
+            classes=tuple(self.transform.manifest["classes"]),
+            holdout=Fold(positions[:cut], positions[cut:]),
+            seed=self.transform.manifest["split_seed"],
+            groups=None if groups is None else groups.numpy(),
+            times=None if times is None else times.numpy(),
+        )
+
+    def of(self, fold: Fold) -> Rows:
+        """Training and validation rows, transformed by what is fitted on these training rows alone.
+
+        Where classes are to be evened out, training rows of the smaller ones are repeated, after the fit.
+        """
+        if self.kept is None:
+            return self._transformed(fold)
+        name = hashlib.sha256(fold.train.tobytes() + fold.validation.tobytes()).digest()
+        if name not in self.kept:
+            self.kept[name] = self._transformed(fold)
+        return self.kept[name]
+
+    def _transformed(self, fold: Fold) -> Rows:
+        if fold is self.pool.holdout:
+            train, validation, transform = self.train, self.validation, self.transform
+        else:
+            train, validation = _at(self._published, fold.train), _at(self._published, fold.validation)
+            transform = self.transform.refit(train)
+        learned = transform(train)
+        if transform.manifest["oversample"]:
+            learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest["split_seed"]))
+        return Rows(learned, transform(validation), transform)
+
+    @cached_property
+    def _published(self) -> Split:
+        """The pool's rows, as published, without the features that only the prepared splits have."""
+        return Split(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
+
+    def _pooled(self, name: str) -> Tensor | None:
+        """A tensor of both splits, in the raw data's order; None where they have none of this name."""
+        parts = [getattr(split, name) for split in (self.train, self.validation)]
+        return None if parts[0] is None else torch.cat(parts)[self.order]
+
+
+def _at(split: Split, positions: np.ndarray) -> Split:
+    """The rows at these positions."""
+    wanted = torch.from_numpy(positions)
+    return Split(split.inputs[wanted], split.targets[wanted], split.rows[wanted])

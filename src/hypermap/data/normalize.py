@@ -1,0 +1,57 @@
+"""Scaling of inputs: statistics of the training rows, and the shift and scale that follow from them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hypermap.datasets.images import Array
+
+SCALINGS = ("unit", "standard", "none")
+BLOCK_ROWS = 1024  # statistics go through the rows in blocks, to keep their float64 copies small
+
+
+class Statistics(NamedTuple):
+    """Of each channel (images) or feature (tables): float64 arrays of that length."""
+
+    mean: Array
+    std: Array  # of the population, as scikit-learn's StandardScaler has it
+    low: Array
+    high: Array
+
+
+class Scale(NamedTuple):
+    """One number a channel or feature: a network sees ``(inputs - shift) / scale``."""
+
+    shift: Array
+    scale: Array
+
+
+def statistics(inputs: Array) -> Statistics:
+    """Statistics of ``(rows, channels or features, ...)`` along the second axis."""
+    axes = tuple(axis for axis in range(inputs.ndim) if axis != 1)
+    blocks = [inputs[start : start + BLOCK_ROWS] for start in range(0, len(inputs), BLOCK_ROWS)]
+    count = inputs.size // inputs.shape[1]
+    low, high = inputs.min(axes).astype(np.float64), inputs.max(axes).astype(np.float64)
+    mean = sum(block.sum(axes, dtype=np.float64) for block in blocks) / count
+    centre = np.expand_dims(mean, axes)
+    variance = sum(np.square(block - centre).sum(axes) for block in blocks) / count
+    # Rounding gives a constant column a tiny spread, and dividing by that would give noise.
+    return Statistics(mean, np.where(high > low, np.sqrt(variance), 0.0), low, high)
+
+
+def fit(scaling: str, train: Statistics, maximum: float | None) -> Scale:
+    """The scale of one of `SCALINGS`; a constant channel or feature is shifted only.
+
+    ``unit`` divides by `maximum`, or takes the range of each feature to 0..1 where there is none; ``standard``
+    takes the mean to 0 and the standard deviation to 1.
+    """
+    if scaling == "standard":
+        return Scale(train.mean, _nonzero(train.std))
+    if scaling == "unit" and maximum is None:
+        return Scale(train.low, _nonzero(train.high - train.low))
+    divisor = maximum if scaling == "unit" else 1.0
+    return Scale(np.zeros_like(train.mean), np.full_like(train.mean, divisor))
+
+
+def _nonzero(spread: Array) -> Array:
+    return np.where(spread > 0, spread, 1.0)

@@ -1,0 +1,186 @@
+"""From a table's matrix to what a model learns from: missing values, scales and categories, by scikit-learn.
+
+All that is fitted is fitted on the training rows it is given; the same object serves at prediction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hypermap.core.errors import UserError, near
+from hypermap.data.layout import Layout
+
+Matrix = NDArray[np.float64]
+
+Missing = Literal["mean", "median", "most_frequent", "constant", "drop"]
+Scaling = Literal["standard", "min_max", "robust", "quantile", "none"]
+Categories = Literal["auto", "one_hot", "ordinal", "embedding"]
+
+MISSING_CODE = -2.0  # of a category that is missing; the schema's own codes are -1 and up
+QUANTILES = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a matrix is prepared; construction checks the values.
+
+    Attributes:
+        missing: what stands for a missing number: a statistic of the training rows, or ``constant``, which is `fill`.
+            ``drop`` leaves out rows in which anything is missing.
+        fill: the constant.
+        missing_indicator: whether a column says which numbers were missing, for each column that had such.
+        missing_categories: a missing category is one of its ``own``, or the ``most_frequent``.
+        scaling: of numbers; ``quantile`` takes each column to a normal distribution by its ranks.
+        categories: ``one_hot`` columns, ``ordinal`` numbers, an ``embedding`` that the network learns, or ``auto``:
+            what suits the model.
+        rare: categories with fewer training rows than this share one code.
+        max_categories: a column has so many codes at most; the rarest share the last.
+        pca: so many principal components (or so many as explain this share of the variance) in place of the numbers.
+    """
+
+    missing: Missing = "median"
+    fill: float = 0.0
+    missing_indicator: bool = True
+    missing_categories: Literal["own", "most_frequent"] = "own"
+    scaling: Scaling = "standard"
+    categories: Categories = "auto"
+    rare: int = 1
+    max_categories: int | None = None
+    pca: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("missing", Missing), ("scaling", Scaling), ("categories", Categories)):
+            if (given := getattr(self, name)) not in (allowed := get_args(kind)):
+                raise UserError(
+                    f"data.{name} is {given!r}; for a table it is one of {', '.join(allowed)}{near(given, allowed)}."
+                )
+
+
+class Preparation:
+    """A fitted ColumnTransformer of scikit-learn, and what stands where in the rows it makes.
+
+    Attributes:
+        transformer: from matrix to numbers, indicators and raw codes, in this order.
+        layout: of the rows that `transform` returns.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+        self._encoder = _part(transformer, "categories", "codes")
+        self._rare = [] if self._encoder is None else [_count(rare) for rare in self._encoder.infrequent_categories_]
+        self.layout = self._layout()
+
+    @classmethod
+    def fit(cls, matrix: Matrix, roles: Sequence[str], settings: Settings) -> "Preparation":
+        """Fit to training rows ``(rows, columns)``, NaN where missing; `roles`: ``number`` or ``category`` each.
+
+        Raises:
+            UserError: `pca` asks for more components than there are.
+        """
+        numbers = [k for k, role in enumerate(roles) if role == "number"]
+        categories = [k for k, role in enumerate(roles) if role == "category"]
+        _check_pca(settings.pca, len(numbers), len(matrix))
+        return cls(_transformer(numbers, categories, settings, len(matrix)).fit(matrix))
+
+    def transform(self, matrix: Matrix) -> NDArray[np.float32]:
+        """Rows for a model: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
+        rows = np.asarray(self.transformer.transform(matrix), np.float32)
+        raw = rows[:, self.layout.plain :]
+        unseen = np.array(
+            [size if rare else 0 for size, rare in zip(self.layout.cardinalities, self._rare, strict=True)]
+        )
+        rows[:, self.layout.plain :] = np.where(raw < 0, unseen, raw + 1)  # codes begin at 1
+        return rows
+
+    def _layout(self) -> Layout:
+        outputs = {name: part.stop - part.start for name, part in self.transformer.output_indices_.items()}
+        sizes: tuple[int, ...] = ()
+        if self._encoder is not None:
+            known = zip(self._encoder.categories_, self._rare, strict=True)
+            sizes = tuple(len(categories) - rare + (rare > 0) for categories, rare in known)
+        return Layout(outputs.get("numbers", 0), outputs.get("missing", 0), sizes)
+
+
+def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
+    """Which rows ``(rows,)`` lack nothing: those that ``missing=drop`` keeps."""
+    return np.asarray(np.isfinite(matrix).all(axis=1))
+
+
+def _transformer(numbers: list[int], categories: list[int], settings: Settings, rows: int) -> Any:
+    """The unfitted ColumnTransformer; a step that there is nothing for is left out."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import MissingIndicator
+    from sklearn.pipeline import Pipeline
+
+    steps: list[tuple[str, Any, list[int]]] = []
+    if numbers:
+        steps.append(("numbers", Pipeline(_number_steps(settings, rows)), numbers))
+    if numbers and settings.missing_indicator and settings.missing != "drop":
+        steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), numbers))
+    if categories:
+        steps.append(("categories", Pipeline(_category_steps(settings)), categories))
+    return ColumnTransformer(steps, sparse_threshold=0.0)
+
+
+def _number_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
+    from sklearn import preprocessing
+    from sklearn.decomposition import PCA
+    from sklearn.impute import SimpleImputer
+
+    strategy = "median" if settings.missing == "drop" else settings.missing  # where nothing is missing, none matters
+    # As many quantiles as Gorishniy et al. take, https://arxiv.org/abs/2106.11959
+    quantiles = max(min(rows // 30, QUANTILES), min(rows, 10))
+    scalers = {
+        "standard": preprocessing.StandardScaler,
+        "min_max": preprocessing.MinMaxScaler,
+        "robust": preprocessing.RobustScaler,
+        "quantile": lambda: preprocessing.QuantileTransformer(
+            n_quantiles=quantiles, output_distribution="normal", subsample=None
+        ),
+    }
+    steps = [("impute", SimpleImputer(strategy=strategy, fill_value=settings.fill, keep_empty_features=True))]
+    if settings.scaling != "none":
+        steps.append(("scale", scalers[settings.scaling]()))
+    if settings.pca is not None:
+        steps.append(("pca", PCA(n_components=settings.pca, svd_solver="full")))
+    return steps
+
+
+def _category_steps(settings: Settings) -> list[tuple[str, Any]]:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import OrdinalEncoder
+
+    strategy = "constant" if settings.missing_categories == "own" else "most_frequent"
+    impute = SimpleImputer(strategy=strategy, fill_value=MISSING_CODE, keep_empty_features=True)
+    codes = OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=-1,
+        min_frequency=settings.rare,  # 1 groups none
+        max_categories=settings.max_categories,
+    )
+    return [("impute", impute), ("codes", codes)]
+
+
+def _check_pca(components: float | None, numbers: int, rows: int) -> None:
+    if components is None:
+        return
+    if isinstance(components, int) and not 1 <= components <= (most := min(numbers, rows)):
+        raise UserError(
+            f"data.pca is {components}; there are {numbers} columns of numbers and {rows} training rows: give at most "
+            f"{most}, or a share of the variance, such as 0.95."
+        )
+    if not numbers:
+        raise UserError(f"data.pca is {components}, and the table has no columns of numbers: set it to null.")
+
+
+def _part(transformer: Any, name: str, step: str) -> Any:
+    """A fitted step of one of the transformer's parts; None where the part is not there."""
+    part = transformer.named_transformers_.get(name)
+    return None if part is None else part.named_steps[step]
+
+
+def _count(categories: NDArray[Any] | None) -> int:
+    return 0 if categories is None else len(categories)

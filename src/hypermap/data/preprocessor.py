@@ -1,0 +1,198 @@
+"""From published rows to what a model is given, and from what it answers back to the target's own unit.
+
+Images and plain tables of numbers are scaled, ``(inputs - shift) / scale``, one number a channel or feature; tables
+that have a schema are prepared by `hypermap.data.preparation`. All that is fitted is fitted on training rows.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hypermap.core import files
+from hypermap.core.errors import UserError
+from hypermap.data.normalize import fit, statistics
+from hypermap.data.preparation import Preparation, Settings
+from hypermap.datasets.images import Array
+
+if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
+    import torch
+
+FORMAT = 3
+MANIFEST, PREPARATION = "manifest.json", "preparation.skops"
+
+LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
+"""What is done to a target before it is standardised, and its inverse."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows ready for a model, or as published; `rows` are the indices within the raw array, or of a file from 1."""
+
+    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or prepared; or of the published type
+    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or as published
+    rows: "torch.Tensor"  # (rows,) int64
+    features: "torch.Tensor | None" = (
+        None  # published rows of a table: `inputs` as the whole training split prepares them
+    )
+    groups: "torch.Tensor | None" = None  # (rows,) int64, published rows only
+    times: "torch.Tensor | None" = None  # (rows,) float64, published rows only
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What was fitted on training rows, as a manifest's entries and, for a table, a stored preparation."""
+
+    manifest: dict[str, Any]
+    stored: bytes | None = None  # preparation.skops
+    origin: str = PREPARATION  # what an error calls that
+
+    @cached_property
+    def preparation(self) -> Preparation | None:
+        """The fitted preparation; None for images and plain tables.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        from hypermap.core import skops_io as stored
+
+        if self.stored is None:
+            return None
+        return Preparation(
+            stored.loads(self.stored, self.origin, "Prepare the data and train again: dvc repro --force")
+        )
+
+    @classmethod
+    def fitted(cls, inputs: Array, targets: Array, about: Mapping[str, Any]) -> "Transform":
+        """Fitted on published training rows; `about` are the manifest's entries that were not fitted.
+
+        Raises:
+            UserError: the settings do not suit these rows.
+        """
+        entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}, **_fit_targets(targets, about)}
+        if "table" not in about:
+            return cls({**about, **_fit_scale(inputs, about["scaling"], about["maximum"]), **entries})
+        from hypermap.core import skops_io as stored
+
+        preparation = Preparation.fit(inputs, about["roles"], Settings(**about["preparation"]))
+        layout = preparation.layout
+        entries |= {"shape": [layout.width], "layout": layout.as_entry()}
+        return cls({**about, **entries}, stored.dumps(preparation.transformer))
+
+    def refit(self, train: Split) -> "Transform":
+        """The same, fitted anew on these published rows."""
+        return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
+
+    def __call__(self, published: Split) -> Split:
+        """Published rows as a model learns from them."""
+        return Split(self.features(published), self.standardised(published.targets), published.rows)
+
+    def features(self, published: Split) -> "torch.Tensor":
+        """The inputs of published rows as a model sees them, float32 on their device."""
+        import torch
+
+        if published.features is not None:
+            return published.features
+        if self.preparation is None:
+            return _scaled(published.inputs, self.manifest["shift"], self.manifest["scale"])
+        return torch.from_numpy(self.preparation.transform(published.inputs.cpu().numpy())).to(published.inputs.device)
+
+    def standardised(self, targets: "torch.Tensor") -> "torch.Tensor":
+        """Class indices as they are; numbers with mean 0 and deviation 1 over the training rows, float32."""
+        if self.manifest["task"] == "classification":
+            return targets
+        if log := self.manifest["target_transform"]:
+            targets = targets.double().log() if log == "log" else targets.double().log1p()
+        shift, scale = self.manifest["target_shift"], self.manifest["target_scale"]
+        return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
+
+    def natural(self, standardised: Array) -> Array:
+        """Numbers (rows,) back in the target's own unit, float64."""
+        values: Array = standardised * self.manifest["target_scale"] + self.manifest["target_shift"]
+        return LOGS[log][1](values) if (log := self.manifest["target_transform"]) else values
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json, and preparation.skops of a table, into `folder`."""
+        for name, content in self.contents().items():
+            files.write_bytes(folder / name, content)
+
+    def contents(self) -> dict[str, bytes]:
+        """The files that `write` writes."""
+        manifest = (json.dumps(self.manifest, indent=2, allow_nan=False) + "\n").encode()
+        return {MANIFEST: manifest} | ({} if self.stored is None else {PREPARATION: self.stored})
+
+
+def read_transform(folder: Path) -> Transform:
+    """What `Transform.write` wrote.
+
+    Raises:
+        UserError: a file is missing, unreadable, or of another version of the format.
+    """
+    manifest = read_manifest(folder)
+    if "table" not in manifest:
+        return Transform(manifest)
+    try:
+        return Transform(manifest, (folder / PREPARATION).read_bytes(), str(folder / PREPARATION))
+    except OSError as error:
+        raise UserError(f"{folder / PREPARATION} cannot be read ({error}). {advice(folder)}") from None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What ``manifest.json`` of a prepared folder says.
+
+    Raises:
+        UserError: it is missing, unreadable, or of another version of the format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder} holds no prepared data: no {MANIFEST}. {advice(folder)}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is unreadable ({error}). {advice(folder)}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path} was written by another version. {advice(folder)}")
+    return manifest
+
+
+def advice(folder: Path) -> str:
+    """What to do about a prepared folder that cannot be read."""
+    return f"Run `dvc repro` or `python src/preprocess.py`; if {folder} is damaged, delete it first."
+
+
+def _fit_scale(inputs: Array, scaling: str, maximum: float | None) -> dict[str, Any]:
+    train = statistics(inputs)
+    shift, scale = fit(scaling, train, maximum)
+    return {
+        "shift": shift.tolist(),
+        "scale": scale.tolist(),
+        "input_mean": ((train.mean - shift) / scale).tolist(),
+        "input_std": (train.std / scale).tolist(),
+    }
+
+
+def _fit_targets(targets: Array, about: Mapping[str, Any]) -> dict[str, float | None]:
+    if about["task"] == "classification":
+        return {"target_shift": None, "target_scale": None}
+    if log := about["target_transform"]:
+        targets = LOGS[log][0](targets.astype(np.float64))
+    shift, scale = fit("standard", statistics(targets[:, np.newaxis]), None)
+    return {"target_shift": float(shift[0]), "target_scale": float(scale[0])}
+
+
+def _scaled(stored: "torch.Tensor", shift: Sequence[float], scale: Sequence[float]) -> "torch.Tensor":
+    """``(stored - shift) * (1 / scale)`` along dimension 1, float32; of float64 it is computed in float64."""
+    import torch
+
+    dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
+
+    def along_channels(values: Sequence[float]) -> torch.Tensor:
+        tensor = torch.tensor(values, dtype=dtype, device=stored.device)
+        return tensor.view(1, -1, *[1] * (stored.ndim - 2))
+
+    factor = along_channels([1 / value for value in scale])
+    return (stored.to(dtype) - along_channels(shift)).mul_(factor).to(torch.float32)

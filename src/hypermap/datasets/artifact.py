@@ -1,0 +1,95 @@
+"""A folder of files that appears whole or not at all, whoever else is writing it at the same time."""
+
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from errno import EEXIST, ENOTEMPTY
+from pathlib import Path
+
+from hypermap.core import files
+from hypermap.core.errors import UserError
+
+STALE_S = 24 * 3600.0  # a neighbour untouched for so long was left by a process that was killed
+
+
+def write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make `folder` hold exactly these files, by building a neighbour and renaming it into place.
+
+    If another process put the very same files there first, theirs stay. A folder that holds part or all of these
+    names is replaced; one that holds anything else is refused.
+
+    Raises:
+        UserError: the folder has foreign files.
+        OSError: the disk is full, or the folder cannot be written to; the old folder is untouched.
+    """
+    _refuse_foreign(folder, contents)
+    _remove_stale(folder)
+    built = _neighbour(folder)
+    built.mkdir(parents=True)
+    try:
+        for name, content in contents.items():
+            files.write_bytes(built / name, content)
+        _publish(built, folder, contents)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)  # after the renaming, nothing has this name
+
+
+def _publish(built: Path, folder: Path, contents: Mapping[str, bytes]) -> None:
+    while True:
+        try:
+            built.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (EEXIST, ENOTEMPTY):
+                raise
+        if _holds(folder, contents):
+            return
+        _set_aside(folder, contents)
+
+
+def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
+    """Whether the folder has exactly these files already."""
+    try:
+        names = _names(folder)
+        return names == set(contents) and all((folder / n).read_bytes() == contents[n] for n in names)
+    except FileNotFoundError:
+        return False
+
+
+def _set_aside(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Remove a folder in one step, as seen from outside."""
+    _refuse_foreign(folder, contents)
+    old = _neighbour(folder)
+    with suppress(FileNotFoundError):  # another process did it
+        folder.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path, contents: Mapping[str, bytes]) -> None:
+    with suppress(FileNotFoundError):
+        if foreign := sorted(_names(folder) - set(contents)):
+            raise UserError(
+                f"{folder} holds {foreign[0]!r}, which does not belong to what is written there, and the folder "
+                "would be replaced as a whole. Name another folder, or move what is in it."
+            )
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _neighbour(folder: Path) -> Path:
+    return folder.parent / f"{_prefix(folder)}{uuid.uuid4().hex}"
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.partial-"
+
+
+def _remove_stale(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # no parent yet, or another process is removing them
+        for path in folder.parent.iterdir():
+            if path.name.startswith(_prefix(folder)) and time.time() - path.stat().st_mtime > STALE_S:
+                shutil.rmtree(path, ignore_errors=True)

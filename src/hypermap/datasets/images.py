@@ -1,0 +1,328 @@
+"""Readers of raw data sets: each returns whole arrays as they were published, neither split nor scaled.
+
+A reader of one's own is any function that returns a `Raw` (see `Raw.of`); a choice file names it by its dotted
+path. Data is prepared anew when its code changes, or the files and folders that its arguments name. Where it reads
+others, its module has a function ``fingerprint(arguments) -> str``, which then speaks for all of them.
+"""
+
+import gzip
+import hashlib
+import lzma
+import math
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hypermap.core.errors import UserError
+from hypermap.datasets import download
+
+if TYPE_CHECKING:
+    from hypermap.datasets.tables.schema import Schema
+
+Array = NDArray[Any]
+
+DIGITS = tuple("0123456789")
+GARMENTS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
+CIFAR_FOLDER = "cifar-10-batches-bin"
+CIFAR_SHAPE = (3, 32, 32)
+COMPRESSIONS = ("", ".gz", ".xz")
+IMAGES_OR_NUMBERS = "uint8 or float32 and (rows, features) or (rows, channels, height, width)"
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A data set as published.
+
+    Images are channels first, ``(rows, channels, height, width)`` uint8; plain tables ``(rows, features)`` float32.
+    Of a table that has a schema they are its matrix, float64 with NaN for what is missing. Targets are int64 class
+    indices ``(rows,)``, or numbers for regression, which has no `classes`: float32, of such a table float64, since a
+    person's own may need all their digits. Construction checks all that.
+    """
+
+    inputs: Array
+    targets: Array
+    classes: tuple[str, ...]
+    maximum: float | None  # the largest value an input can have; None where there is no such thing (tables)
+    checksum: str  # sha256 of the arrays: the same whatever container the files came in
+    test_inputs: Array | None = None  # the published test set, where there is one
+    test_targets: Array | None = None
+    table: "Schema | None" = None  # what the columns of `inputs` are
+    groups: Array | None = None  # (rows,) int64: rows of one group stay together in every split
+    times: Array | None = None  # (rows,) float64: the order in which splits are made
+    numbers: Array | None = None  # (rows,) int64: where each row stands in its file, from 1
+    test_numbers: Array | None = None  # likewise of the test file
+    notes: tuple[str, ...] = ()  # what a person should know of the data, a sentence each
+
+    def __post_init__(self) -> None:
+        self._check("", self.inputs, self.targets)
+        if self.test_inputs is not None and self.test_targets is not None:
+            self._check("test_", self.test_inputs, self.test_targets)
+            if self.test_inputs.shape[1:] != self.inputs.shape[1:]:
+                raise UserError(
+                    f"test_inputs are {self.test_inputs.shape[1:]} each, inputs {self.inputs.shape[1:]}: "
+                    "the files are not of one set."
+                )
+
+    def _check(self, prefix: str, inputs: Array, targets: Array) -> None:
+        allowed = (np.float64,) if self.table else (np.uint8, np.float32)
+        if inputs.ndim not in (2, 4) or inputs.dtype not in allowed or not inputs.size:
+            wanted = "float64 and (rows, columns of the table's matrix)" if self.table else IMAGES_OR_NUMBERS
+            raise UserError(f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be {wanted}.")
+        if targets.shape != (len(inputs),):
+            raise UserError(f"{len(inputs)} {prefix}inputs, but {prefix}targets of shape {targets.shape}.")
+        finite = not np.isinf(inputs).any() if self.table else np.isfinite(inputs).all()
+        if not (finite and np.isfinite(targets).all()):
+            raise UserError(f"{prefix}inputs or {prefix}targets have values that are missing or infinite.")
+        if self.classes and not (targets.min() >= 0 and targets.max() < len(self.classes)):
+            raise UserError(
+                f"{prefix}targets go from {targets.min()} to {targets.max()}; with {len(self.classes)} classes "
+                f"they are 0 to {len(self.classes) - 1}."
+            )
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Array,
+        targets: Array,
+        classes: Sequence[str] = (),
+        maximum: float | None = None,
+        test_inputs: Array | None = None,
+        test_targets: Array | None = None,
+        **of_table: Any,
+    ) -> "Raw":
+        """A `Raw` of these arrays: the targets' dtype is set, the checksum computed; `of_table` are its last fields."""
+        dtype = np.int64 if classes else np.float64 if of_table.get("table") else np.float32
+        targets = np.asarray(targets, dtype)
+        test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
+        checksum = _sha256([inputs, targets, test_inputs, test_targets])
+        return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets, **of_table)
+
+
+def digits() -> Raw:
+    """UCI handwritten digits, embedded in scikit-learn: 1797 images of 8×8, pixels 0 to 16, 10 classes."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return Raw.of(data.images[:, np.newaxis].astype(np.uint8), data.target, DIGITS, maximum=16.0)
+
+
+def breast_cancer() -> Raw:
+    """Breast cancer Wisconsin (diagnostic), embedded in scikit-learn: 569 rows, 30 features, 2 classes."""
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    return Raw.of(data.data.astype(np.float32), data.target, [str(name) for name in data.target_names])
+
+
+def diabetes() -> Raw:
+    """Diabetes progression, embedded in scikit-learn: 442 rows, 10 features (own units); regression."""
+    from sklearn.datasets import load_diabetes
+
+    data = load_diabetes(scaled=False)
+    return Raw.of(data.data.astype(np.float32), data.target)
+
+
+def mnist(root: str | None = None) -> Raw:
+    """MNIST: 60,000 training and 10,000 test images of 28×28, 10 digits.
+
+    Args:
+        root: a folder that has the four idx files, gzipped or not; None: ``HYPERMAP_DATA``, else a download.
+
+    Raises:
+        UserError: a file is missing, damaged or not the published one.
+    """
+    return _read_idx_set("mnist", DIGITS, root)
+
+
+def fashion_mnist(root: str | None = None) -> Raw:
+    """Fashion-MNIST: 60,000 training and 10,000 test images of 28×28, 10 garments; `root` as for `mnist`."""
+    return _read_idx_set("fashion_mnist", GARMENTS, root)
+
+
+def cifar10(root: str | None = None, batches: Sequence[int] = (1, 2, 3, 4, 5)) -> Raw:
+    """CIFAR-10: five training batches of 10,000 colour images of 32×32 and a test batch, 10 classes.
+
+    Args:
+        root: a folder that has the official archive of the binary version or its ``.bin`` files (plain, gz or
+            xz); None: ``HYPERMAP_DATA``, else a download. The Python version, a pickle, is never read.
+        batches: which of the training batches, from 1 to 5, in the order given.
+
+    Raises:
+        UserError: a batch is missing, damaged or not the published one.
+    """
+    _check_batches(batches)
+    train, test = _read_cifar_batches(root, [f"data_batch_{number}.bin" for number in batches])
+    parts = [_parse_cifar(content, origin) for origin, content in train]
+    inputs, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    test_inputs, test_targets = _parse_cifar(test[1], test[0])
+    return Raw.of(inputs, targets, OBJECTS, 255.0, test_inputs, test_targets)
+
+
+# Idx files, http://yann.lecun.com/exdb/mnist: a four-byte magic, the sizes as big-endian int32, the values.
+
+
+def _read_idx_set(dataset: str, classes: Sequence[str], root: str | None) -> Raw:
+    paths = download.locate(dataset, IDX_FILES, root)
+    inputs, targets, test_inputs, test_targets = (
+        _parse_idx(_read(path), dimensions, str(path)) for path, dimensions in zip(paths, (3, 1, 3, 1), strict=True)
+    )
+    _check_pair(paths[0], inputs, paths[1], targets, len(classes))
+    _check_pair(paths[2], test_inputs, paths[3], test_targets, len(classes))
+    return Raw.of(inputs[:, np.newaxis], targets, classes, 255.0, test_inputs[:, np.newaxis], test_targets)
+
+
+def _parse_idx(content: bytes, dimensions: int, origin: str) -> Array:
+    """The array of an idx file of unsigned bytes with so many dimensions."""
+    magic = bytes([0, 0, 8, dimensions])
+    if content[:4] != magic:
+        raise UserError(f"{origin}: begins with {content[:4].hex()}, not with {magic.hex()}: no idx file of this kind.")
+    start = 4 + 4 * dimensions
+    if len(content) < start:
+        raise UserError(f"{origin}: ends within its header; the file is truncated.")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">i4", dimensions, offset=4))
+    if min(shape) < 1 or len(content) - start != math.prod(shape):
+        raise UserError(f"{origin}: the header says {shape}, but {len(content) - start} values follow; get it again.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _check_pair(images: Path, inputs: Array, labels: Path, targets: Array, classes: int) -> None:
+    if len(inputs) != len(targets):
+        raise UserError(f"{images} has {len(inputs)} images and {labels} {len(targets)} labels: not of one set.")
+    if targets.max() >= classes:
+        raise UserError(f"{labels}: has label {targets.max()}; labels go from 0 to {classes - 1}.")
+
+
+# CIFAR-10's binary version, https://www.cs.toronto.edu/~kriz/cifar.html: each record is a byte for the label,
+# then the red, green and blue planes, row by row.
+
+
+def _parse_cifar(content: bytes, origin: str) -> tuple[Array, Array]:
+    """Images ``(rows, 3, 32, 32)`` uint8 and labels ``(rows,)`` uint8 of a batch file."""
+    length = 1 + math.prod(CIFAR_SHAPE)
+    if not content or len(content) % length:
+        raise UserError(f"{origin}: {len(content)} bytes are no whole number of {length}-byte records; get it again.")
+    records = np.frombuffer(content, np.uint8).reshape(-1, length)
+    if records[:, 0].max() >= len(OBJECTS):
+        raise UserError(f"{origin}: has label {records[:, 0].max()}; labels go from 0 to {len(OBJECTS) - 1}.")
+    return records[:, 1:].reshape(-1, *CIFAR_SHAPE), records[:, 0]
+
+
+def _check_batches(batches: Sequence[int]) -> None:
+    numbers = list(batches) if isinstance(batches, Sequence) else []
+    known = all(isinstance(number, int) and 1 <= number <= 5 for number in numbers)
+    if not numbers or not known or len(set(numbers)) < len(numbers):
+        raise UserError(f"data.batches is {batches!r}; give different numbers from 1 to 5, for instance [1, 2].")
+
+
+NamedBytes = tuple[str, bytes]  # where it came from, for errors, and the uncompressed content
+
+
+def _read_cifar_batches(root: str | None, names: Sequence[str]) -> tuple[list[NamedBytes], NamedBytes]:
+    """The training batches so named, checksums verified, and the test batch."""
+    given = download.given_folder(root)
+    places = _cifar_places(given)
+    found = [*(_find_batch(places, name) for name in names), _find_test_batch(places)]
+    if archive := _find_archive(given, places, needed=None in found):
+        *train, test = _read_archive(archive, [*names, "test_batch.bin"])
+    elif given and None in found:
+        wanted = zip([*names, "test_batch.bin"], found, strict=True)
+        raise _missing_batches(given, places, [name for name, path in wanted if path is None])
+    else:
+        *train, test = [(str(path), _read(path)) for path in found if path]
+    for name, (origin, content) in zip(names, train, strict=True):
+        download.verify_content("cifar10", name, content, origin)
+    return train, test
+
+
+def _cifar_places(given: Path | None) -> list[Path]:
+    bases = [given / "cifar10", given] if given else [download.DOWNLOADS / "cifar10"]
+    return [place for base in bases for place in (base, base / CIFAR_FOLDER)]
+
+
+def _find_batch(places: Sequence[Path], name: str) -> Path | None:
+    return download.find(places, [name + suffix for suffix in COMPRESSIONS])
+
+
+def _find_test_batch(places: Sequence[Path]) -> Path | None:
+    """The official test batch, else a file that says by its name that it is a part of it."""
+    patterns = [f"test_batch*.bin{suffix}" for suffix in COMPRESSIONS]
+    parts = (path for place in places for pattern in patterns for path in sorted(place.glob(pattern)))
+    return _find_batch(places, "test_batch.bin") or next(parts, None)
+
+
+def _find_archive(given: Path | None, places: Sequence[Path], needed: bool) -> Path | None:
+    """The official archive, checksum verified; downloaded if it is needed and the user named no folder."""
+    archive = download.find(places, [CIFAR_ARCHIVE])
+    if given is None and (archive or needed):
+        return download.locate("cifar10", [CIFAR_ARCHIVE], None)[0]
+    if archive:
+        download.verify_file("cifar10", archive)
+    return archive
+
+
+def _missing_batches(folder: Path, places: Sequence[Path], missing: Sequence[str]) -> UserError:
+    numbers = [n for n in range(1, 6) if _find_batch(places, f"data_batch_{n}.bin")]
+    listed = f"[{','.join(map(str, numbers))}]"
+    advice = "The binary version is needed, not the Python one. "
+    if numbers and missing != ["test_batch.bin"]:
+        advice += f"Batches {listed} are there: data.batches={listed} would use them. "
+    return download.missing_files("cifar10", folder, missing, advice)
+
+
+def _read_archive(archive: Path, names: Sequence[str]) -> list[NamedBytes]:
+    """Members of the archive by their file name; nothing is unpacked to the disk."""
+    contents: dict[str, bytes] = {}
+    with _naming(archive), tarfile.open(archive) as members:
+        for member in members:
+            name = Path(member.name).name
+            if name in names and (file := members.extractfile(member)):
+                contents[name] = file.read()
+    if missing := [name for name in names if name not in contents]:
+        raise UserError(f"{archive}: holds no {', '.join(missing)}; it is not the archive of the binary version.")
+    return [(f"{archive}, {name}", contents[name]) for name in names]
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file, uncompressed as its suffix says."""
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    with _naming(path), openers.get(path.suffix, open)(path, "rb") as file:
+        content: bytes = file.read()
+    return content
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Tell damage within a compressed file as the user's matter, with the file's name."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise UserError(f"{path}: truncated or damaged ({error}); remove it and get it again.") from error
+
+
+def _sha256(arrays: Iterable[Array | None]) -> str:
+    """The checksum of arrays with their dtypes and shapes, in order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is not None:
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,413 @@
+"""Preparation of a data set: from raw arrays to a folder of three splits and a manifest, and on to tensors.
+
+The folder holds ``train.safetensors``, ``validation.safetensors`` and ``test.safetensors``, each with `inputs` as
+published, `targets` and `rows` (int64: the index within the raw array), and ``manifest.json``. What a model sees is
+made from `inputs` by the folder's transform (`hypermap.data.preprocessor`); of a table it is stored beside them as
+`features`, and the transform's scikit-learn part is ``preparation.skops``.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hypermap.core import files
+from hypermap.core.errors import UserError, near
+from hypermap.core.instantiate import LABELS, check_arguments, locate
+from hypermap.data.normalize import SCALINGS
+from hypermap.data.preparation import Settings, complete_rows
+from hypermap.data.preprocessor import FORMAT, LOGS, Split, Transform, advice, read_manifest, read_transform
+from hypermap.datasets import artifact as folders
+from hypermap.datasets.images import Array, Raw
+from hypermap.datasets.split import Part, split
+
+if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
+    import torch
+
+Reader = Callable[..., Raw]
+
+WRITTEN = ("data", "models", "outputs", "multirun", "reports", "studies")  # no data set is a folder of these as a whole
+
+OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
+"""Keys of a data group that only a table with a schema has."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a data set is split and prepared; construction checks the values."""
+
+    validation: float = 0.2  # share of the rows that are not test
+    test: float | None = None  # share of all rows; None where a test set is published
+    split_seed: int = 0
+    scaling: str | None = None  # of images and plain tables ``unit`` if None; of tables with a schema ``standard``
+    rows: int | None = None  # how many rows training and validation have together; None: all
+    target_transform: str | None = None  # ``log`` or ``log1p`` of the target, before it is standardised
+    oversample: bool = False  # whether each class has as many training rows as the largest, some of them repeated
+
+    def __post_init__(self) -> None:
+        _check_share("validation", self.validation)
+        if self.test is not None:
+            _check_share("test", self.test)
+        _check_whole("split_seed", self.split_seed, 0)
+        if self.rows is not None:
+            _check_whole("rows", self.rows, 2)
+        if self.target_transform not in (None, *LOGS):
+            raise UserError(f"data.target_transform is {self.target_transform!r}; it is {', '.join(LOGS)} or null.")
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a table's files must still hold when they are read, and what is said where they do not."""
+
+    checksum: str  # as `file_checksum` gave it
+    told: str  # what comes after the files' names: ``changed during …; do …``
+
+
+def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
+    """Read, split and write a data set; the folder appears whole, or not at all. Returns the manifest.
+
+    Same settings and same raw files give the same bytes. Two processes may prepare the same folder at once.
+
+    Args:
+        folder: replaced if it is a prepared data set; any other folder with content is refused.
+        reader: a function that returns the raw arrays, see `hypermap.datasets.images`.
+        **settings: the fields of `Choice`; of a table those of `tables.preparation.Settings`, too; all others are
+            given to `reader`.
+
+    Raises:
+        UserError: a value out of range, a split that cannot be made, files that change while they are read, or
+            whatever `reader` finds wrong.
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    return _prepare(folder, _Wanted.of(reader, settings))
+
+
+def _prepare(folder: Path, wanted: "_Wanted") -> dict[str, Any]:
+    raw = wanted.read()
+    raw = wanted.complete(raw) if raw.table else wanted.plain(raw)
+    choice = wanted.choice
+    parts = split(
+        raw,
+        wanted.reader.__name__,
+        validation=choice.validation,
+        test=choice.test,
+        seed=choice.split_seed,
+        row_limit=choice.rows,
+    )
+    _check_targets(raw, choice)
+    train = parts["train"]
+    transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted))
+    contents = {_file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
+    folders.write(folder, contents | transform.contents())
+    return transform.manifest
+
+
+def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned | None = None) -> dict[str, Any]:
+    """`prepare`, from the data group of a configuration: `_target_` is the reader's dotted path.
+
+    Raises:
+        UserError: the reader cannot be imported, the keys do not fit it, the files are no longer those `pinned`, or as
+            `prepare`.
+    """
+    return _prepare(folder, _Wanted.understood(settings, pinned))
+
+
+def settings_fingerprint(settings: Mapping[str, Any]) -> str:
+    """The name of what `prepare_settings` would make; where the raw files lie (`root`) has no part in it.
+
+    Raises:
+        UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
+    """
+    return files.fingerprint(_Wanted.understood(settings).identity)
+
+
+def file_checksum(settings: Mapping[str, Any]) -> str | None:
+    """What tells whether a reader's files have changed; None for those whose files have published checksums.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    return _Wanted.understood(settings).checksum
+
+
+def find_or_prepare(
+    settings: Mapping[str, Any], candidates: Sequence[Path], cache: Path, pinned: Pinned | None = None
+) -> Path:
+    """A folder prepared with these settings: a candidate, else ``cache/<fingerprint>``, made if it is not there.
+
+    Raises:
+        UserError: as `prepare_settings`.
+    """
+    wanted = _Wanted.understood(settings, pinned)
+    fingerprint = files.fingerprint(wanted.identity)
+    cached = cache / fingerprint
+    for folder in [*candidates, cached]:
+        if _fingerprint_of(folder) == fingerprint:
+            return folder
+    _prepare(cached, wanted)
+    return cached
+
+
+def tell(manifest: Mapping[str, Any]) -> None:
+    """Print to stderr what a person should know of a data set."""
+    for note in manifest["warnings"]:
+        print(f"Note: {note}", file=sys.stderr)
+
+
+def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+    """One split as tensors on `device`, as a model learns from them; no other split's file is opened.
+
+    Raises:
+        UserError: the folder or the split's file is missing or unreadable.
+    """
+    return read_transform(folder)(load_published(folder, split, device))
+
+
+def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+    """As `load`, but as published.
+
+    Raises:
+        UserError: the split's file is missing or unreadable.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / _file_name(split)
+    try:
+        stored = load_file(path, device=str(device))
+    except (FileNotFoundError, SafetensorError) as error:
+        raise UserError(f"{path} is missing or unreadable ({error}). {advice(folder)}") from error
+    return Split(**stored)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The settings of a data set, sorted by whom they are for."""
+
+    reader: Reader
+    choice: Choice
+    preparing: dict[str, Any]  # what only a table with a schema has
+    arguments: dict[str, Any]
+
+    @classmethod
+    def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
+        choices = asdict(Choice()).keys()
+        of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own word comes first
+        return cls(
+            reader,
+            Choice(**{key: value for key, value in settings.items() if key in choices}),
+            {key: value for key, value in settings.items() if key in of_tables},
+            {key: value for key, value in settings.items() if key not in choices | of_tables},
+        )
+
+    @classmethod
+    def understood(cls, settings: Mapping[str, Any], pinned: Pinned | None = None) -> "_Wanted":
+        """From the data group of a configuration; files that have a checksum are held to that `pinned`."""
+        wanted = cls.of(*_understood(settings))
+        if pinned is not None and wanted.checksum not in (None, pinned.checksum):
+            raise UserError(f"{wanted.names} {pinned.told}")
+        return wanted
+
+    @cached_property
+    def preparation(self) -> Settings:
+        """How a table with a schema is prepared."""
+        scaling: dict[str, Any] = {} if self.choice.scaling is None else {"scaling": self.choice.scaling}
+        return Settings(**self.preparing, **scaling)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names a prepared data set: all that decides its content, but not where the raw files lie."""
+        named = {key: value for key, value in self.arguments.items() if key != "root"}
+        dotted = f"{self.reader.__module__}.{self.reader.__qualname__}"
+        of_table = {"preparing": self.preparing, "files": self.checksum}
+        if self.checksum is not None:  # perhaps a table, whose preparation is scikit-learn's to the last digit
+            of_table["scikit-learn"] = metadata.version("scikit-learn")
+        return {"format": FORMAT, "reader": dotted, **asdict(self.choice), "arguments": named, **of_table}
+
+    @cached_property
+    def checksum(self) -> str | None:
+        """Of the reader's files when it was first asked for; None where the reader has none."""
+        return self._checksum_now()
+
+    def _checksum_now(self) -> str | None:
+        fingerprint = getattr(inspect.getmodule(self.reader), "fingerprint", None)
+        if fingerprint is not None:
+            return str(fingerprint(self.arguments))
+        if self.reader.__module__.startswith("hypermap."):  # whose files have published checksums
+            return None
+        code = inspect.getsourcefile(inspect.unwrap(self.reader))
+        return files.checksum_of([*self.paths, *([Path(code)] if code else [])])
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders that the arguments name, but for those that are written to here."""
+        given = [value for one in self.arguments.values() for value in (one if isinstance(one, list) else [one])]
+        words = [value for value in given if isinstance(value, str) and value not in ("", *WRITTEN)]
+        return [path for word in words if (path := Path(word).expanduser()).exists()]
+
+    @property
+    def names(self) -> str:
+        """The reader's files, as a message calls them."""
+        given = [self.arguments.get(key) or [] for key in ("path", "test_path")]
+        paths = [path for one in given for path in ([one] if isinstance(one, str) else one)]
+        return ", ".join(paths or map(str, self.paths)) or f"What {self.reader.__name__} reads"
+
+    def read(self) -> Raw:
+        """The raw arrays, of files that have the checksum."""
+        before = self.checksum
+        raw = self.reader(**self.arguments)
+        if self._checksum_now() != before:
+            raise UserError(f"{self.names} changed while it was being read: run it again.")
+        return raw
+
+    def complete(self, raw: Raw) -> Raw:
+        """A table without the rows that `missing` leaves out."""
+        if self.preparation.missing != "drop" or raw.table is None:
+            return raw
+        kept = complete_rows(raw.inputs)
+        tested = None if raw.test_inputs is None else complete_rows(raw.test_inputs)
+        dropped = int((~kept).sum()) + (0 if tested is None else int((~tested).sum()))
+        if not kept.any():
+            raise UserError("data.missing is drop, and every row lacks something: choose another, such as median.")
+        lacking = np.isnan(raw.inputs).mean(axis=0)
+        note = (
+            f"{dropped:,} rows lack something and are left out (data.missing=drop); they cannot be predicted, either. "
+            f"Most often missing: {raw.table.matrix_names[lacking.argmax()]!r}, in {lacking.max():.0%} of the rows."
+        )
+        return replace(
+            raw,
+            inputs=raw.inputs[kept],
+            targets=raw.targets[kept],
+            test_inputs=_rows(raw.test_inputs, tested),
+            test_targets=_rows(raw.test_targets, tested),
+            groups=_rows(raw.groups, kept),
+            times=_rows(raw.times, kept),
+            numbers=_rows(raw.numbers, kept),
+            test_numbers=_rows(raw.test_numbers, tested),
+            notes=(*raw.notes, *([note] if dropped else [])),
+        )
+
+    def plain(self, raw: Raw) -> Raw:
+        """The same arrays, once it is sure that nothing was asked for that only tables have."""
+        if self.preparing:
+            given = ", ".join(f"data.{key}" for key in self.preparing)
+            raise UserError(f"{given}: for tables that have a schema (data=table), which this data set has not.")
+        if self.choice.scaling not in (None, *SCALINGS):
+            hint = near(str(self.choice.scaling), SCALINGS)
+            raise UserError(f"data.scaling is {self.choice.scaling!r}; it is one of {', '.join(SCALINGS)}{hint}.")
+        return raw
+
+
+def _describe(raw: Raw, parts: Mapping[str, Part], wanted: _Wanted) -> dict[str, Any]:
+    """The manifest's entries that nothing was fitted for."""
+    identity, choice = wanted.identity, wanted.choice
+    return {
+        "format": FORMAT,
+        "fingerprint": files.fingerprint(identity),
+        "reader": identity["reader"],
+        "arguments": identity["arguments"],
+        "task": "classification" if raw.classes else "regression",
+        "classes": list(raw.classes),
+        "shape": list(raw.inputs.shape[1:]),
+        "rows": {name: len(part.rows) for name, part in parts.items()},
+        "class_counts": {name: _class_counts(raw, part) for name, part in parts.items()},
+        "raw_sha256": raw.checksum,
+        "test_published": raw.test_inputs is not None,
+        "split_seed": choice.split_seed,
+        "validation": choice.validation,
+        "test": choice.test,
+        "row_limit": choice.rows,
+        "scaling": wanted.preparation.scaling if raw.table else choice.scaling or "unit",
+        "maximum": None if raw.maximum is None else float(raw.maximum),
+        "target_transform": choice.target_transform,
+        "oversample": choice.oversample,
+        "warnings": list(raw.notes),
+        **_of_table(raw, wanted),
+        "versions": {"numpy": np.__version__, "scikit-learn": metadata.version("scikit-learn")},
+    }
+
+
+def _of_table(raw: Raw, wanted: _Wanted) -> dict[str, Any]:
+    if raw.table is None:
+        return {}
+    return {"table": raw.table.as_entry(), "roles": raw.table.roles, "preparation": asdict(wanted.preparation)}
+
+
+def _class_counts(raw: Raw, part: Part) -> list[int]:
+    """Rows a class, in the order of the classes; empty for regression."""
+    return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
+
+
+def _check_targets(raw: Raw, choice: Choice) -> None:
+    """Refuse a transform or an oversampling that the targets do not have."""
+    if choice.oversample and not raw.classes:
+        raise UserError("data.oversample is true; it evens out classes, and the target is a number: set it to false.")
+    if not choice.target_transform:
+        return
+    if raw.classes:
+        raise UserError(f"data.target_transform is {choice.target_transform}; the target is a class: set it to null.")
+    least = min(float(targets.min()) for targets in (raw.targets, raw.test_targets) if targets is not None)
+    if least <= (-1 if choice.target_transform == "log1p" else 0):
+        other = "log1p, or null" if choice.target_transform == "log" and least > -1 else "null"
+        raise UserError(
+            f"data.target_transform is {choice.target_transform}; the smallest target is {least:g}: take {other}."
+        )
+
+
+def _serialised(raw: Raw, name: str, part: Part, transform: Transform) -> bytes:
+    from safetensors.numpy import save
+
+    arrays = part._asdict()
+    if transform.preparation is not None:
+        arrays["features"] = transform.preparation.transform(part.inputs)
+    if name != "test" or raw.test_inputs is None:
+        arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
+    numbers = raw.test_numbers if name == "test" and raw.test_inputs is not None else raw.numbers
+    if numbers is not None:
+        arrays["rows"] = numbers[part.rows]
+    content: bytes = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+    return content
+
+
+def _file_name(split: str) -> str:
+    return f"{split}.safetensors"
+
+
+def _rows(array: Array | None, kept: Array | None) -> Array | None:
+    return None if array is None or kept is None else array[kept]
+
+
+def _fingerprint_of(folder: Path) -> str | None:
+    """The fingerprint of a prepared folder; None if it is none, or not whole."""
+    try:
+        manifest = read_manifest(folder)
+        whole = all((folder / _file_name(name)).is_file() for name in manifest["rows"])
+        return str(manifest["fingerprint"]) if whole else None
+    except (UserError, KeyError):
+        return None
+
+
+def _understood(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
+    """The reader that `_target_` names, and all values, which are checked against its signature."""
+    target = settings.get("_target_")
+    values = {key: value for key, value in settings.items() if key not in LABELS}
+    ours = asdict(Choice()).keys() | OF_TABLES
+    reader = locate(target)
+    check_arguments({"_target_": target, **{key: value for key, value in values.items() if key not in ours}})
+    return reader, values
+
+
+def _check_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise UserError(f"data.{name} is {value!r}; it is a share between 0 and 1, for instance 0.2.")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"data.{name} is {value!r}; it must be a whole number, {least} or more.")

@@ -1,0 +1,155 @@
+"""A table's rows as arrays, filled batch by batch, so that memory holds them and one batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hypermap.core.cli_args import override
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables.columns import UNSEEN, Column, Target
+from hypermap.datasets.tables.readers import Table
+from hypermap.datasets.tables.schema import Matrix, Schema
+from hypermap.experiments.memory import free_memory
+
+COPIES = 7  # of the matrix, at the peak of reading, splitting and preparing it (measured: 5.9 to 7.0)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table that have a target.
+
+    Attributes:
+        matrix: ``(rows, columns)`` float64, see `Schema`.
+        targets: ``(rows,)`` float64, class indices or numbers.
+        groups: ``(rows,)`` int64, or None.
+        members: the group of each row as the file has it, or None.
+        times: ``(rows,)`` float64, NaN where a row has none, or None.
+        numbers: ``(rows,)`` int64, where each row stands in the file, from 1.
+        notes: what a person should know.
+    """
+
+    matrix: Matrix
+    targets: NDArray[np.float64]
+    groups: NDArray[np.int64] | None
+    members: pl.Series | None
+    times: NDArray[np.float64] | None
+    numbers: NDArray[np.int64]
+    notes: tuple[str, ...]
+
+
+def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apart: bool = False) -> Rows:
+    """All rows of a table; those without a target are left out, and told.
+
+    Args:
+        order: the column in whose order splits are made.
+        apart: these are test rows of their own: nothing is split by their groups and times, which may be missing.
+
+    Raises:
+        UserError: a cell is not of its column's kind, a target is no class, or the rows do not fit into memory.
+    """
+    _check_memory(table, len(schema.matrix_names))
+    readable = {*table.columns} - {*table.unsupported}
+    group = schema.group if schema.group in readable or not apart else None
+    order = order if order and (order.name in readable or not apart) else None
+    matrix = np.empty((table.size, len(schema.matrix_names)))
+    targets, times = np.empty(table.size), np.empty(table.size if order else 0)
+    groups: list[pl.Series] = []
+    numbers = np.empty(table.size, np.int64)
+    row = kept = 0
+    for batch in table.batches():
+        found = _targets(batch, schema, table.name, row)
+        there = ~np.isnan(found)
+        these: slice | NDArray[np.bool_] = slice(None) if there.all() else there  # a slice copies nothing
+        part = slice(kept, kept + int(there.sum()))
+        matrix[part], targets[part] = schema.encode(batch, row)[these], found[these]
+        numbers[part] = row + 1 + np.flatnonzero(there)
+        if order is not None:
+            times[part] = _numbers(batch.select(order.encoded(batch.schema[order.name])).to_series())[these]
+        if group is not None:
+            if not apart:
+                _check_groups(batch, group, row)
+            groups.append(batch[group].filter(there))
+        row, kept = row + batch.height, part.stop
+    if not kept:
+        raise UserError(f"{table.name}: no row has a value of the target {schema.target.name!r}.")
+    notes = [] if kept == row else [f"{table.name}: {row - kept:,} of {row:,} rows have no target and were left out."]
+    members = pl.concat(groups) if groups else None
+    codes = None if members is None or apart else members.rank("dense").cast(pl.Int64).to_numpy() - 1
+    in_order = times[:kept] if order else None
+    return Rows(matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes))
+
+
+def read_columns(
+    table: Table, columns: Mapping[str, Column], numbers: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return columns of a table that have one number each, NaN where there is none, of the rows so numbered from 1."""
+    if not columns:
+        return {}
+    parts = [
+        batch.select(
+            expression.alias(name) for name, c in columns.items() for expression in c.encoded(batch.schema[name])
+        )
+        for batch in table.batches()
+    ]
+    frame = pl.concat(parts)[numbers - 1]
+    return {name: _numbers(frame[name]) for name in columns}
+
+
+def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> NDArray[np.float64]:
+    """Class indices or numbers ``(rows,)``, NaN where there is none."""
+    target = schema.target
+    if target.name not in batch.columns:
+        raise UserError(
+            f"{name} has no column {target.name!r}, which is the target; it has {', '.join(batch.columns)}."
+        )
+    cells = batch[target.name]
+    found = batch.select(target.encoded(cells.dtype)).to_series()
+    wrong = (found == UNSEEN) if target.classes else (found.is_null() & cells.is_not_null())
+    if wrong.any():
+        at = int(wrong.arg_max() or 0)
+        raise UserError(
+            _no_target(
+                f"{name}: the target {target.name!r} is {cells[at]!r} in row {first_row + at + 1:,}", target, cells[at]
+            )
+        )
+    return _numbers(found)
+
+
+def _no_target(start: str, target: Target, cell: object) -> str:
+    if not target.classes:
+        return f"{start}, which is no number. Mend it, or add it to data.missing_values, which leaves such rows out."
+    return (
+        f"{start}, which is none of the classes {', '.join(target.classes)}. If it is another way to write one, say "
+        f"so: {override('data.classes', [*target.spelled.items(), (str(cell), target.classes[0])])}."
+    )
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = column.fill_null(np.nan).to_numpy()
+    return numbers
+
+
+def _check_groups(batch: pl.DataFrame, name: str, first_row: int) -> None:
+    """Refuse a row without a group."""
+    cells = batch[name]
+    if cells.null_count():
+        row = first_row + int(cells.is_null().arg_max() or 0) + 1
+        raise UserError(
+            f"data.group is {name!r}, which has no value in row {row:,}, and maybe in others, so that nobody knows "
+            "with which rows that one belongs. Fill in the value, or remove such rows."
+        )
+
+
+def _check_memory(table: Table, columns: int) -> None:
+    """Refuse a matrix that would not fit."""
+    needed, free = COPIES * 8 * table.size * columns, free_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{table.name}: {table.size:,} rows of {columns} columns take about {needed / 1e9:.1f} GB to prepare, and "
+            f"{free / 1e9:.1f} GB of memory are free. Leave out columns with data.drop=[...], name a file with about "
+            f"{int(table.size * free / needed):,} of the rows, or take a machine with more memory. (data.rows is "
+            "applied after reading, so it does not help here.)"
+        )

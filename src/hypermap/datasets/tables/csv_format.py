@@ -1,0 +1,436 @@
+"""How a text file spells a table: what it was said to be, and what is found from its first lines."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hypermap.core.cli_args import override
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables.number_format import UNKNOWN, Decimals, Known, find_decimals, looks_like_number
+
+# What pandas takes for missing, and the question mark of the UCI repository. An empty cell is always missing.
+MISSING_VALUES = (
+    "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "Null", "null",
+    "None", "none", "?", "\\N", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+)  # fmt: skip
+
+COMMENTS = tuple("#%!*;/")
+SHOWN = 60  # characters of a line
+LEAST_COUNTED = 3  # columns; a row may have 0 and 1 by coincidence
+SEPARATORS = (
+    "\x01",
+    "\t",
+    ";",
+    "|",
+    ",",
+    " ",
+)  # in the order of trust: a comma may be a decimal one, a blank part of a cell
+SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
+BLANKS = (
+    "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\u200e\u200f\u2060\ufeff"
+)  # not seen
+NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "\x01": "bytes of 1"}
+
+Records = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a person says of a file; None is to be found. Construction checks the values.
+
+    Attributes:
+        separator: one character, or its name: tab, comma, semicolon, pipe, blank.
+        header: whether the first line holds the columns' names.
+        quote: the character around cells that hold a separator; None: there is none.
+        encoding: as Python names it, such as ``utf-8``, ``cp1252``, ``utf-16``.
+        decimal: ``.`` or ``,``.
+        comment: lines that begin with it are left out.
+        missing_values: the words that mean missing, beside an empty cell; None: `MISSING_VALUES`.
+        columns: names for all columns, in order.
+        prefix: how the settings are called in messages: ``data.`` in a configuration.
+    """
+
+    separator: str | None = None
+    header: bool | None = None
+    quote: str | None = '"'
+    encoding: str | None = None
+    decimal: str | None = None
+    comment: str | None = None
+    missing_values: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
+    prefix: str = "data."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "separator", SPELLED.get(str(self.separator), self.separator))
+        self._check_character("separator", "',', ';', 'tab', '|' or 'blank'")
+        self._check_character("quote", "'\"', or null where cells are not quoted")
+        if self.decimal not in (None, ".", ","):
+            raise UserError(f"{self.prefix}decimal is {self.decimal!r}; it is '.', ',' or null, to find it.")
+        if self.decimal == "," and self.separator == ",":
+            raise UserError(f"{self.prefix}decimal and {self.prefix}separator are both a comma; one must differ.")
+        if self.encoding is not None:
+            self._check_encoding()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The words that mean missing."""
+        if self.missing_values is None:
+            return MISSING_VALUES
+        words = [self.missing_values] if isinstance(self.missing_values, str) else self.missing_values
+        return tuple(str(word) for word in words)
+
+    def _check_character(self, name: str, allowed: str) -> None:
+        given = getattr(self, name)
+        if given is not None and (not isinstance(given, str) or len(given.encode()) != 1 or given in "\r\n"):
+            raise UserError(f"{self.prefix}{name} is {given!r}; it is one character, such as {allowed}.")
+
+    def _check_encoding(self) -> None:
+        try:
+            "".encode(str(self.encoding))
+        except LookupError:
+            raise UserError(
+                f"{self.prefix}encoding is {self.encoding!r}, which Python does not know; try utf-8, cp1252 "
+                "(Windows), latin-1, utf-16 or shift_jis, or null to find it."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """What a table's files were found, or said, to be like, where another file of the same may not show it.
+
+    Attributes:
+        decimals: how numbers are spelled.
+        first_line: its cells, where it names columns that were given other names.
+        separator, encoding: as given.
+        quote, comment, missing_values: as in `Format`.
+    """
+
+    decimals: Decimals = UNKNOWN
+    first_line: tuple[str, ...] = ()
+    separator: str | None = None
+    encoding: str | None = None
+    quote: str | None = '"'
+    comment: str | None = None
+    missing_values: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Spelling":
+        """What `as_entry` made."""
+        missing = entry["missing_values"]
+        return cls(
+            **{
+                **entry,
+                "decimals": Decimals(**entry["decimals"]),
+                "first_line": tuple(entry["first_line"]),
+                "missing_values": None if missing is None else tuple(missing),
+            }
+        )
+
+    def as_entry(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        missing = None if self.missing_values is None else list(self.missing_values)
+        return {**asdict(self), "first_line": list(self.first_line), "missing_values": missing}
+
+
+USUAL = Spelling()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file's columns beforehand.
+
+    Attributes:
+        header: names of which a header would have some.
+        orders: of a file without a header, the columns are called by the list that has as many names.
+        spelling: of the table that was learned from.
+        decimals: how numbers are spelled in files that this one should be like, which messages call `whose`.
+    """
+
+    header: tuple[str, ...] = ()
+    orders: tuple[tuple[str, ...], ...] = ()
+    spelling: Spelling = USUAL
+    decimals: Decimals = UNKNOWN
+    whose: str = "the training table"
+
+
+NOTHING = Expected()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one file spells its table.
+
+    Attributes:
+        names: the columns' names, in order.
+        decimals: how its numbers are spelled.
+        notes: what was found and a person should know.
+        first_line: its cells, where it names columns that are called otherwise.
+    """
+
+    separator: str
+    quote: str | None
+    header: bool
+    names: tuple[str, ...]
+    decimals: Decimals = UNKNOWN
+    notes: tuple[str, ...] = ()
+    first_line: tuple[str, ...] = ()
+
+
+class Lines:
+    """The lines of a stream for `csv.reader`, less comments; `number` counts every line from 1, `line` is the last."""
+
+    def __init__(self, stream: io.TextIOBase, comment: str | None) -> None:
+        self.stream, self.comment = stream, comment
+        self.number, self.line = 0, ""
+        self.between = True  # whether a record may begin here; within a quoted cell there are no comments
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.stream:
+            self.number, self.line = self.number + 1, line
+            if self.comment and self.between and line.startswith(self.comment):
+                continue
+            self.between = False
+            yield line
+
+
+def records(lines: Lines, separator: str, quote: str | None) -> Iterator[list[str]]:
+    """The records of a text, as Python's csv module reads them; blank lines are none.
+
+    Raises:
+        csv.Error: a quote is not closed, or closed within a cell; a cell is longer than any should be.
+    """
+    quoting: Literal[0, 3] = 0 if quote else 3  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
+    # Blanks after a separator are skipped, so that `1, "a, b"` has two cells, and several blanks are one separator.
+    reader = csv.reader(
+        lines, delimiter=separator, quotechar=quote, quoting=quoting, skipinitialspace=True, strict=True
+    )
+    for record in reader:
+        lines.between = True
+        if separator == " " and len(record) > 1 and not record[-1]:
+            record.pop()  # blanks at the end of a line
+        if record and not (len(record) == 1 and not record[0].strip()):
+            yield record
+
+
+def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Expected = NOTHING) -> Dialect:
+    """The dialect of a file from its first lines.
+
+    Args:
+        text: the file's beginning.
+        whole: whether that is all of it; else its last record is left out of account.
+        asked: what is given is not searched for.
+        name: of the file, for messages.
+        expected: what is known of the columns.
+
+    Raises:
+        UserError: the file is empty, its header has a name twice, or its numbers can be read in two ways.
+    """
+
+    if text.lstrip()[:1] in ("{", "[", "<"):
+        raise UserError(
+            f"{name} begins with {text.lstrip()[:1]!r}, as JSON or HTML does. Export the table as CSV or Parquet."
+        )
+
+    def parsed(separator: str) -> Records:
+        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), asked.comment), separator, asked.quote)))
+        return found if whole or len(found) < 2 else found[:-1]
+
+    separator = asked.separator or _find_separator(parsed, expected.spelling.separator)
+    sample = parsed(separator)
+    if not sample:
+        what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
+        raise UserError(f"{name} {what}. Export the table as CSV or Parquet.")
+    missing = {"", *asked.missing}
+    cells = [[cell.strip(BLANKS) for cell in record] for record in sample]
+    _check_beginning(cells, asked, name)
+    cells[0] = completed(cells[0], cells[1:], asked)
+    header = _find_header(cells, asked, missing, expected)
+    names = _names(cells[0], header, asked, name, expected)
+    known = Known(asked.prefix, asked.decimal, expected.decimals, expected.whose)
+    decimals, notes = find_decimals(cells[1:] if header else cells, names, separator, missing, known, name)
+    notes = (*_notes(name, header, asked, expected, names), *notes)
+    renamed = tuple(cells[0]) if header and tuple(cells[0]) != names else ()
+    return Dialect(separator, asked.quote, header, names, decimals, notes, renamed)
+
+
+def completed(first: list[str], below: Records, asked: Format) -> list[str]:
+    """Return the first line with an empty name more where all lines below have a cell more.
+
+    As R writes row names, which have none; or where a separator ends every line but the first.
+    """
+    if asked.header is False or not below or any(len(row) != len(first) + 1 for row in below):
+        return first
+    return ["", *first] if any(row[-1] for row in below) else [*first, ""]
+
+
+def _check_beginning(cells: Records, asked: Format, name: str) -> None:
+    """Refuse lines above the table, such as a title.
+
+    Raises:
+        UserError: says how many, and what to do.
+    """
+    widths = [len(row) for row in cells]
+    usual = max(set(widths), key=widths.count)
+    above = next((k for k, row in enumerate(cells) if not _is_no_part(row, usual)), 0)
+    if not above:
+        return
+    marks = {row[0][:1] for row in cells[:above]}
+    remedy = "Remove what stands above the columns' names"
+    if len(marks) == 1 and (mark := marks.pop()) in COMMENTS and asked.comment is None:
+        remedy = f"If lines that begin so are comments, say {override(f'{asked.prefix}comment', mark)}"
+    lines = "first line reads" if above == 1 else f"first {above} lines read"
+    raise UserError(f"{name}: its {lines} as no part of the table ({_shown(cells[0])}). {remedy}.")
+
+
+def _is_no_part(row: list[str], usual: int) -> bool:
+    """Whether a line above a table of so many columns is none of it: a title, or a comment."""
+    if len(row) == 1 < usual:
+        return usual > 2 or " " in row[0]  # else it may name one column beside an index
+    comment = len(row) != usual and row[0][:1] in COMMENTS
+    return comment or (usual > 2 and bool(row[0]) and not any(row[1:]))
+
+
+def _shown(record: list[str]) -> str:
+    text = " ".join(filter(None, record))
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+
+
+def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
+    """What comes before a record that cannot be read."""
+    try:
+        yield from found
+    except csv.Error:
+        return
+
+
+def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
+    """The first that gives every record as many cells, more than one; else what does so for the most."""
+    shares = {}
+    candidates = dict.fromkeys([*([usual] if usual else []), *SEPARATORS])
+    for separator in candidates:
+        widths = [len(record) for record in parsed(separator)]
+        width = max(set(widths), key=widths.count, default=0)
+        shares[separator] = widths.count(width) / len(widths) if width > 1 else 0.0
+    best = max(candidates, key=lambda separator: shares[separator])  # the first of equals
+    return best if shares[best] > 0 else ","
+
+
+def _find_header(cells: Records, asked: Format, missing: set[str], expected: Expected) -> bool:
+    """Whether the first line names the columns: its cells are unlike those below."""
+    if asked.header is not None:
+        return asked.header
+    first, below = cells[0], cells[1:]
+    if known := set(first) & {*expected.header, *expected.spelling.first_line} - {""}:
+        others = [row for row in below if row != first]  # files one after the other repeat their header
+        return _may_be_header(first, _columns(first, others, missing), known)
+    if asked.columns is not None or expected.orders:
+        return False
+    if _counts(first):
+        return not (below and _goes_on(first, below[0]))
+    if any(looks_like_number(cell) for cell in first) or not any(first):
+        return False
+    columns = _columns(first, below, missing)
+    return _has_word_above_numbers(first, columns) or not _comes_again(first, columns)
+
+
+def _columns(first: list[str], below: Records, missing: set[str]) -> list[set[str]]:
+    """The different values below each cell of the first line."""
+    return [{row[k] for row in below if k < len(row)} - missing for k in range(len(first))]
+
+
+def _has_word_above_numbers(first: list[str], columns: list[set[str]]) -> bool:
+    return any(
+        cell and column and not looks_like_number(cell) and all(map(looks_like_number, column))
+        for cell, column in zip(first, columns, strict=True)
+    )
+
+
+def _comes_again(first: list[str], columns: list[set[str]]) -> bool:
+    return any(cell in column for cell, column in zip(first, columns, strict=True))
+
+
+def _counts(cells: list[str]) -> bool:
+    """Whether a line counts its columns, as pandas does where nobody named them, maybe beside an index."""
+    named = cells[1:] if cells[0] == "" else cells
+    numbers = [str(k) for k in range(len(named) + 1)]
+    return len(named) >= LEAST_COUNTED and named in (numbers[:-1], numbers[1:])
+
+
+def _goes_on(first: list[str], second: list[str]) -> bool:
+    """Whether the second line counts on from where the first one ends: these are numbers in order."""
+    return second == [str(k) for k in range(int(first[-1]) + 1, int(first[-1]) + 1 + len(first))]
+
+
+def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -> bool:
+    """Whether nothing speaks against a first line that has known names, which may be values by coincidence.
+
+    Where all that are known are numbers, such as years, the first line has no fractions, and none of its cells is like
+    those below it.
+    """
+    if set(first) <= known and len(first) > 1:
+        return True
+    if all(map(looks_like_number, known)):
+        whole = all(cell.isdecimal() or not looks_like_number(cell) for cell in first)
+        return whole and all(_may_name(cell, column) for cell, column in zip(first, columns, strict=True) if cell)
+    again = any(cell in known and cell in column for cell, column in zip(first, columns, strict=True))
+    return not again or _has_word_above_numbers(first, columns)
+
+
+def _may_name(cell: str, column: set[str]) -> bool:
+    """Whether a cell is unlike the values below it; a whole number is, above fractions or beyond all of them."""
+    if cell in column:
+        return False
+    if not cell.isdecimal() or not all(re.fullmatch(r"[+-]?\d+", value) for value in column):
+        return True
+    return not column or not min(map(int, column)) <= int(cell) <= max(map(int, column))
+
+
+def _names(first: list[str], header: bool, asked: Format, name: str, expected: Expected) -> tuple[str, ...]:
+    if asked.columns is not None:
+        names = [str(column) for column in asked.columns]
+        if len(names) != len(first):
+            raise UserError(f"{asked.prefix}columns has {len(names)} names; {name} has {len(first)} columns.")
+    elif header:
+        names = [cell or f"column_{k}" for k, cell in enumerate(_renamed(first, expected), 1)]
+    else:
+        numbered = [f"column_{k}" for k in range(1, len(first) + 1)]
+        names = next((list(known) for known in expected.orders if len(known) == len(first)), numbered)
+    if twice := sorted({column for column in names if names.count(column) > 1}):
+        places = " and ".join(str(k) for k, column in enumerate(names, 1) if column == twice[0])
+        raise UserError(
+            f"{name}: {', '.join(map(repr, twice))} is the name of more than one column (columns {places}). Rename one "
+            f"in the file, or name them all: {override(f'{asked.prefix}columns', _distinct(names))}"
+            + (f" {asked.prefix}header=true." if header else ".")
+        )
+    return tuple(names)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that came before."""
+    found: list[str] = []
+    for name in names:
+        others = (f"{name}_{k}" for k in itertools.count(2))
+        found.append(name if name not in found else next(other for other in others if other not in (*found, *names)))
+    return found
+
+
+def _notes(name: str, header: bool, asked: Format, expected: Expected, names: Sequence[str]) -> tuple[str, ...]:
+    if header or asked.header is not None or asked.columns is not None or expected.orders:
+        return ()
+    return (
+        f"{name}: its first line reads as data, so there is no header, and the columns are called {names[0]} to "
+        f"{names[-1]} ({asked.prefix}header=true otherwise).",
+    )
+
+
+def _renamed(first: list[str], expected: Expected) -> list[str]:
+    """The names of a header; where columns of the training table were given others, those."""
+    usual = expected.spelling.first_line
+    if tuple(first) == usual:
+        return list(expected.header)
+    others = {cell: name for cell, name in zip(usual, expected.header, strict=False) if usual.count(cell) == 1}
+    return [others.get(cell, cell) for cell in first]

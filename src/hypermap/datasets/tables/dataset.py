@@ -1,0 +1,350 @@
+"""The reader of tables: from files and what is said of them to the arrays of a data set."""
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypermap.core.errors import UserError, near
+from hypermap.datasets import download
+from hypermap.datasets.images import Raw
+from hypermap.datasets.tables import dates
+from hypermap.datasets.tables.arrays import Rows, read_columns, read_rows
+from hypermap.datasets.tables.column_types import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
+from hypermap.datasets.tables.columns import Column
+from hypermap.datasets.tables.csv_format import Expected, Format
+from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
+from hypermap.datasets.tables.readers import Table, checked, open_table
+from hypermap.datasets.tables.schema import Schema
+from hypermap.datasets.tables.statistics import Statistics, gather
+from hypermap.datasets.tables.target import column_of, find_name, spelled_in_vain, understand_target
+from hypermap.datasets.tables.time_order import rows_in_order
+
+PREFIX = "data."
+UNHEADED = f"Its first line reads as data; if it names the columns, say {PREFIX}header=true."
+UNNAMED = "nobody gave it a name, as of the index that pandas writes"
+
+SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
+
+Paths = str | Sequence[str]
+
+
+def table(
+    path: Paths | None = None,
+    target: str | int | None = None,
+    *,
+    test_path: Paths | None = None,
+    task: str | None = None,
+    drop: Sequence[str | int] = (),
+    kinds: Mapping[str | int, str] | Sequence[Sequence[Any]] | None = None,
+    classes: Mapping[Any, str] | Sequence[Sequence[Any]] | None = None,
+    columns: Sequence[str] | None = None,
+    separator: str | None = None,
+    header: bool | None = None,
+    quote: str | None = '"',
+    encoding: str | None = None,
+    decimal: str | None = None,
+    comment: str | None = None,
+    missing_values: Sequence[str] | None = None,
+    group: str | int | None = None,
+    time: str | int | None = None,
+    root: str | None = None,
+    dataset: str | None = None,
+) -> Raw:
+    """A table that a person has: CSV with any separator, TSV or Parquet.
+
+    Args:
+        path: a file, or a list of files with the same columns.
+        target: the column to predict. This one, and those that follow, by name or by position, where 1 is the first
+            and -1 the last.
+        test_path: files with the test rows, where they stand apart.
+        task: ``binary``, ``multiclass`` or ``regression``; None: words and up to ten whole numbers are classes.
+        drop: columns to leave out.
+        kinds: what columns are, where that is found wrongly: number, category, boolean, date, text, identifier, or the
+            form of a date such as ``%d/%m/%Y``; a mapping, or pairs.
+        classes: class names for values of the target that are spelled in several ways; a mapping, or pairs.
+        columns: names for all columns, in order.
+        separator, header, quote, encoding, decimal, comment, missing_values: as in `Format`.
+        group: a column whose rows with one value stay together in every split; nothing is learned from it.
+        time: a column, date or number, in whose order the splits are made.
+        root: the folder that relative paths start from; of a `dataset` the folder that has its files, where None is
+            ``HYPERMAP_DATA``, else a download.
+        dataset: one that ships with a choice of its own; `path` then names files of it.
+
+    Raises:
+        UserError: whatever is wrong with the files or with what is said of them.
+    """
+    asked = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
+    of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
+    check_kinds(of_kind, PREFIX)
+    drop = [drop] if isinstance(drop, str) else drop
+    hints = [name for name in (target, group, time, *drop, *of_kind) if isinstance(name, str)]
+    train = open_table(_located(_paths(path), dataset, root), asked, Expected(tuple(hints)))
+    if not train.size:
+        raise UserError(f"{train.name} has a header and no rows. Export it again.")
+    roles = _Roles.of(train, find_name(target, train.columns, PREFIX, headed=train.headed), group, time, drop, of_kind)
+    statistics = gather(train)
+    spelled = dict(classes or {})  # type: ignore[arg-type]  # of a mapping or of pairs
+    schema, notes = _understood(train, statistics, roles, task, spelled)
+    if test_path is None and (absent := spelled_in_vain(statistics[roles.target], spelled)):
+        notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {roles.target!r} never is."]
+    order = None if roles.time is None else _order(statistics[roles.time], roles.kinds.get(roles.time))
+    rows = read_rows(train, schema, order)
+    notes = [*train.notes, *notes, *rows.notes, *_serial(train, schema, statistics, rows)]
+    if test_path is None:
+        return _raw(schema, rows, None, notes, roles.given)
+    test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
+    test = open_table(test_paths, asked, schema.expected)
+    notes += [*test.notes, *schema.check(test)]
+    test_rows = read_rows(test, schema, order, apart=True)
+    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given)
+
+
+def fingerprint(arguments: Mapping[str, Any]) -> str:
+    """The sha256 of the files that `table` would read with these arguments: another one when a file has changed.
+
+    Files that ship with a published checksum are not opened for this.
+
+    Raises:
+        UserError: a file is missing, or there is no such dataset.
+    """
+    digest = hashlib.sha256()
+    for key in ("path", "test_path"):
+        if arguments.get(key) is not None:
+            if dataset := arguments.get("dataset"):
+                _check_dataset(dataset)
+                digest.update(f"{arguments[key]} {sorted(download.MD5[dataset].items())}".encode())
+                continue
+            for path in _located(arguments[key], None, arguments.get("root")):
+                checked(path, f"{PREFIX}{key}")
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """What a person says of columns, all by their names."""
+
+    target: str
+    group: str | None
+    time: str | None
+    drop: tuple[str, ...]
+    kinds: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        target: str,
+        group: str | int | None,
+        time: str | int | None,
+        drop: Sequence[str | int],
+        kinds: Mapping[str | int, str],
+    ) -> "_Roles":
+        """Find the columns that are given by name or position.
+
+        Raises:
+            UserError: there are no such columns, or they cannot be what they are said to be.
+        """
+        given = {"drop": drop, "kinds": kinds, "group": [group], "time": [time]}
+        problems = [
+            f"{PREFIX}{key} names {name!r}{near(name, table.columns) if isinstance(name, str) else ''}"
+            for key, names in given.items()
+            for name in names
+            if name is not None and column_of(name, table.columns) is None
+        ]
+        if problems:
+            raise UserError(
+                f"{'; '.join(problems)}; {table.name} has: {', '.join(table.columns)} (or 1 to {len(table.columns)} by "
+                f"position, -1 for the last).{'' if table.headed else f' {UNHEADED}'}"
+            )
+        for first, second in itertools.combinations(kinds.items(), 2):
+            if column_of(first[0], table.columns) == column_of(second[0], table.columns) and first[1] != second[1]:
+                raise UserError(
+                    f"{PREFIX}kinds says of one column, {first[0]!r} or {second[0]!r}, that it is {first[1]} and "
+                    f"{second[1]}: leave one out."
+                )
+        found = {name: str(column_of(name, table.columns)) for names in given.values() for name in names}
+        roles = cls(
+            target,
+            None if group is None else found[group],
+            None if time is None else found[time],
+            tuple(dict.fromkeys(found[name] for name in drop)),
+            {found[name]: kind for name, kind in kinds.items()},
+        )
+        roles._check(table)
+        return roles
+
+    @property
+    def given(self) -> Given:
+        """For advice."""
+        return Given(self.kinds, self.drop, PREFIX)
+
+    def _check(self, table: Table) -> None:
+        """Refuse columns that cannot be what they are said to be."""
+        for key, name in (("target", self.target), ("group", self.group), ("time", self.time)):
+            if name in table.unsupported:
+                raise UserError(f"{PREFIX}{key} is {name!r}, which holds {table.unsupported[name]}: it cannot be used.")
+        for key, names in (("drop", self.drop), ("kinds", self.kinds), ("group", [self.group]), ("time", [self.time])):
+            if self.target in names:
+                remedy = f"use {PREFIX}task to say what it is" if key == "kinds" else "name another"
+                raise UserError(f"{PREFIX}{key} names {self.target!r}, which is the target: {remedy}.")
+
+
+def _understood(
+    table: Table,
+    statistics: Mapping[str, Statistics],
+    roles: _Roles,
+    task: str | None,
+    classes: Mapping[Any, str] | None,
+) -> tuple[Schema, list[str]]:
+    """The schema, and what to tell of how it came about."""
+    target, notes = understand_target(statistics[roles.target], task, classes, PREFIX)
+    dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds)}
+    dropped |= {name: f"it holds {held}" for name, held in table.unsupported.items()}
+    dropped |= dict.fromkeys(roles.drop, f"{PREFIX}drop names it")
+    if roles.group is not None:
+        dropped[roles.group] = "it is the group"
+    columns = []
+    for name in table.columns:
+        if name != roles.target and name not in dropped:
+            column = understand(statistics[name], roles.kinds.get(name), PREFIX, roles.given)
+            if isinstance(column, Column):
+                columns.append(column)
+            else:
+                dropped[name] = column
+    found = {name: reason for name, reason in dropped.items() if name not in (*roles.drop, roles.group)}
+    advice = how_to_keep([statistics[name] for name in found if name not in table.unsupported], roles.given)
+    if not columns:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
+        raise UserError(
+            " ".join([f"{table.name} has no columns to learn from{': ' if reasons else ''}{reasons}.", *advice])
+        )
+    if found:
+        reasons = "; ".join(f"{name!r} ({reason})" for name, reason in found.items())
+        notes.append(" ".join([f"Nothing is learned from {reasons}.", *advice]))
+    notes += scattered([statistics[column.name] for column in columns if column.kind == "category"])
+    notes += [
+        f"Column {column.name!r} has numbers that begin with zeros, which were taken for categories."
+        for column in columns
+        if column.kind == "category" and statistics[column.name].all_numbers and statistics[column.name].codes
+    ]
+    notes += [note for column in columns for note in _spelled_oddly(column, statistics[column.name], roles.given)]
+    return Schema(
+        tuple(columns), target, table.columns, table.headed, roles.group, roles.time, dropped, table.spelling
+    ), notes
+
+
+def _spelled_oddly(column: Column, statistics: Statistics, given: Given) -> list[str]:
+    """A sentence if cells were taken for what not everybody would take them for."""
+    if column.name in given.kinds:
+        return []
+    values = statistics.values
+    if column.kind == "date" and column.form in dates.COMPACT:
+        return [
+            f"Column {column.name!r} has whole numbers that are dates by their digits, such as "
+            f"{min(statistics.words())}, and was taken for dates ({given.and_kind(column.name, 'number')} otherwise)."
+        ]
+    if column.kind == "category" and (groups := spelled_alike(column.categories)):
+        shown = "; ".join(" and ".join(map(repr, group)) for group in groups[:3])
+        return [
+            f"Column {column.name!r} has categories that differ only in case or blanks: {shown}"
+            f"{f' and {len(groups) - 3} more' * (len(groups) > 3)}. If these are one, write them alike in the file."
+        ]
+    if column.kind == "number" and statistics.typed is None:
+        bracketed = values.filter(values.str.starts_with("("))
+        return [
+            f"Column {column.name!r} has numbers in brackets, such as {bracketed.min()!r}, which were taken for "
+            "negative ones, as in accounts."
+        ] * bool(len(bracketed))
+    return []
+
+
+def _order(statistics: Statistics, kind: str | None) -> Column:
+    """The column in whose order the splits are made, as one number: itself, or the days since 1970."""
+    name = statistics.name
+    if statistics.missing:
+        raise UserError(
+            f"{PREFIX}time is {name!r}, which has no value in {statistics.missing:,} of {statistics.rows:,} rows: "
+            "these have no place in the order of time. Fill them in or remove them."
+        )
+    number = statistics.all_numbers and not (kind == "date" or "%" in str(kind))
+    column = understand(statistics, "number" if number else kind if "%" in str(kind) else "date", PREFIX)
+    if not isinstance(column, Column):
+        raise UserError(f"{PREFIX}time is {name!r}; {column}.")
+    return column if number else replace(column, parts=("days",))
+
+
+def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], rows: Rows) -> list[str]:
+    """What to tell of the rows' order in the file, of which columns that are left out may speak as well."""
+    if schema.group is not None or schema.time is not None:
+        return []
+    dates: dict[str, Column] = {}
+    counters: dict[str, Column] = {}
+    for name in schema.dropped:
+        if name in statistics and len(statistics[name].values) > 1:
+            try:
+                column = understand(statistics[name], "number" if statistics[name].all_numbers else None, PREFIX)
+            except UserError:
+                continue
+            if isinstance(column, Column) and column.kind in ("date", "number"):
+                (dates if column.kind == "date" else counters)[name] = replace(column, parts=("days",))
+    values = read_columns(table, {**dates, **counters}, rows.numbers)
+    return rows_in_order(
+        schema, rows.matrix, rows.targets, {name: values[name] for name in dates}, {n: values[n] for n in counters}
+    )
+
+
+def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str], given: Given) -> Raw:
+    dtype = np.int64 if schema.target.classes else np.float64
+    warnings = giveaways(schema, train.matrix, train.targets, given=given)
+    warnings += duplicate_rows(schema, train.matrix, train.targets)
+    if test is not None:
+        warnings += shared_rows(train.matrix, test.matrix)
+        if schema.group is not None and train.members is not None:
+            warnings += shared_groups(schema.group, train.members, test.members, len(test.targets))
+        if schema.time is not None and train.times is not None:
+            warnings += earlier_rows(schema.time, train.times, test.times, len(test.targets))
+    return Raw.of(
+        train.matrix,
+        train.targets.astype(dtype),
+        schema.target.classes,
+        None,
+        None if test is None else test.matrix,
+        None if test is None else test.targets.astype(dtype),
+        table=schema,
+        groups=train.groups,
+        times=train.times,
+        numbers=train.numbers,
+        test_numbers=None if test is None else test.numbers,
+        notes=tuple(dict.fromkeys([*notes, *warnings])),
+    )
+
+
+def _located(path: Paths, dataset: str | None, root: str | None) -> list[Path]:
+    names = [path] if isinstance(path, str) else list(path)
+    if dataset is not None:
+        _check_dataset(dataset)
+        return download.locate(dataset, names, root)
+    return [(Path(root or "").expanduser() / Path(name).expanduser()) for name in names]
+
+
+def _check_dataset(dataset: str) -> None:
+    if dataset not in SHIPPED:
+        raise UserError(
+            f"{PREFIX}dataset is {dataset!r}; there is no such set{near(dataset, SHIPPED)}. There are: "
+            f"{', '.join(SHIPPED)}; or null for a file of your own, which {PREFIX}path names."
+        )
+
+
+def _paths(path: Paths | None) -> Paths:
+    if path is None or path == "???":
+        raise UserError(
+            f"{PREFIX}path is not set: name a file, as in 'data={{name: table, path: my.csv, target: price}}'."
+        )
+    return path

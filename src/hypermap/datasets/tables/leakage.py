@@ -1,0 +1,330 @@
+"""What makes a table's test score better than the model is: columns that hold the target, rows that come twice."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hypermap.core.cli_args import override
+from hypermap.datasets.tables.column_types import NOTHING, Given
+from hypermap.datasets.tables.schema import Matrix, Schema
+
+Values = NDArray[np.float64]
+
+ROWS = 10_000  # looked at, at most
+LEAST_ROWS = 50
+BLOCK = 100_000  # rows at a time
+FOLDS = 3
+DEPTH = 6
+SCORE = 0.99  # balanced accuracy or R² of one column alone
+PROMISING = 0.9  # on the first fold; below this the others are not looked at
+MISSING = -2.0  # the code of a missing word
+FEW = 50  # different values: where no column has more, rows are equal by coincidence
+LEAST_OF_SIGN = 5  # rows that have it
+EXACT = 1e-9  # of the target's variance: what rounding leaves of a sum
+SURPRISE = 13.8  # minus the logarithm of one in a million: no sign of a class by chance
+TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
+
+
+def giveaways(
+    schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0, given: Given = NOTHING
+) -> list[str]:
+    """A sentence for each column of the file that gives the target away, by itself or together with others.
+
+    A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
+    word is largest, or their mean, is fitted and scored on held-out rows, over a few folds: balanced accuracy for
+    classes, R² for numbers. A column is named from `SCORE` on; so are columns of two values each that are the target in
+    another form, see `_spread`. Of fewer than `LEAST_ROWS` rows nothing is said.
+
+    Args:
+        matrix: ``(rows, columns)`` before any split; test rows are among them unless they have a file of their own.
+        targets: ``(rows,)``, class indices or numbers.
+        seed: of the `ROWS` rows that are looked at, which also makes the folds.
+        given: what is said of columns already, for advice.
+    """
+    if len(targets) < LEAST_ROWS:
+        return []
+    rows = np.random.default_rng(seed).permutation(len(targets))[:ROWS]
+    sentences, first = [], 0
+    pairs: dict[str, Values] = {}  # columns of two values
+    for column in schema.columns:
+        part = matrix[rows, first : first + len(column.matrix_names)]
+        first += len(column.matrix_names)
+        words = column.kind in ("category", "boolean")
+        score = _score(part, targets[rows], words=words, classes=bool(schema.target.classes), seed=seed)
+        if score >= SCORE:
+            measure = "balanced accuracy" if schema.target.classes else "R²"
+            sentences.append(
+                f"Column {column.name!r} alone predicts {schema.target.name!r} with {measure} {score:.3f} on rows not "
+                "seen: it seems to give the target away. If it is not known when predictions are made, leave it out: "
+                f"{given.and_drop(column.name)}."
+            )
+        elif part.shape[1] == 1 and len(np.unique(part)) == 2:
+            pairs[column.name] = part[:, 0]
+    if not schema.target.classes and not sentences and (names := _summed(schema, matrix[rows], targets[rows])):
+        sentences.append(
+            f"{schema.target.name!r} is a weighted sum of {_listed(names)}, without any rest, on rows not seen. If "
+            f"they are not known when predictions are made, leave them out: {given.and_drop(*names)}."
+        )
+    if schema.target.classes and (names := _spread(pairs, targets[rows])):
+        sentences.append(
+            f"Columns {_listed(names)} together say {schema.target.name!r} on rows not seen: a value of each goes with "
+            "one class, as where the target was spread over columns, or is one of several. If they are not known when "
+            f"predictions are made, leave them out: {given.and_drop(*names)}."
+        )
+    return sentences
+
+
+def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
+    """A sentence if rows are copies of others in all that the model sees, and more of them than coincidence makes."""
+    rows = _hashes(matrix, targets)
+    copies = len(rows) - rows.n_unique()
+    if not copies or _coarse(matrix) or copies <= TIMES * _coincidences(matrix, targets):
+        return []
+    together = "" if schema.group else ", or keep copies together with data.group"
+    return [
+        f"{copies:,} of {len(rows):,} rows have the same values as others in every column that is learned from, and "
+        "the same target. One may be learned from and its copy tested on, which flatters the score; if they are no "
+        f"measurements of their own, remove them{together}."
+    ]
+
+
+def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
+    """A sentence if test rows are among those learned from, whatever their target, and not by coincidence."""
+    shared = int(_hashes(test_matrix).is_in(_hashes(matrix).unique().implode()).sum())
+    if not shared or _coarse(matrix):
+        return []
+    return [f"{shared:,} of {len(test_matrix):,} test rows have the same values as rows that are learned from."]
+
+
+def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None, tested: int) -> list[str]:
+    """A sentence if any of so many test rows of their own file are of groups that are learned from, or may be.
+
+    Args:
+        group: the column that tells.
+        members: the groups of rows that are learned from.
+        test_members: those of the test rows; None: their file has no such column.
+    """
+    if test_members is None:
+        return [
+            f"The test rows have no column {group!r} (data.group), so that nobody knows whether they are of groups "
+            "that are learned from."
+        ]
+    known = members.cast(pl.String).unique().implode()
+    shared = int(test_members.cast(pl.String).is_in(known).sum())
+    if not shared:
+        return []
+    said = override("data.group", group)
+    return [
+        f"{shared:,} of {tested:,} test rows are of groups that are learned from ({said}), so that the "
+        "test score is not that of new groups. Remove such rows from one of the files, if it should be."
+    ]
+
+
+def earlier_rows(
+    time: str, times: NDArray[np.float64], test_times: NDArray[np.float64] | None, tested: int
+) -> list[str]:
+    """A sentence if any of so many test rows of their own file are not later than all that are learned from.
+
+    Args:
+        time: the column that tells.
+        times: of rows that are learned from.
+        test_times: of the test rows, NaN where they have none; None: their file has no such column.
+    """
+    if test_times is None:
+        return [
+            f"The test rows have no column {time!r} (data.time), so that nobody knows whether they are later than "
+            "those that are learned from."
+        ]
+    early = int((~(test_times > times.max())).sum())
+    if not early:
+        return []
+    said = override("data.time", time)
+    return [
+        f"{early:,} of {tested:,} test rows are not later than all rows that are learned from ({said}), or "
+        "have no time, so that the test score is not that of the future."
+    ]
+
+
+def _coarse(matrix: Matrix) -> bool:
+    """Whether no column has many different values, so that equal rows are to be expected."""
+    return all(len(np.unique(column[:ROWS])) <= FEW for column in matrix.T)
+
+
+def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
+    """How many pairs of rows would be equal if their columns had nothing to do with each other."""
+    share, seen = 1.0, min(len(targets), ROWS)
+    for column in (*matrix.T, targets):
+        counts = np.unique_counts(np.nan_to_num(column[:seen], nan=np.inf)).counts
+        share *= float((counts * (counts - 1)).sum()) / (seen * (seen - 1))
+    return share * len(targets) * (len(targets) - 1) / 2
+
+
+def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Series:
+    """A number for each row; equal rows, NaN among them, have the same."""
+    parts = []
+    for first in range(0, len(matrix), BLOCK):
+        rows = pl.from_numpy(matrix[first : first + BLOCK])
+        if targets is not None:
+            rows = rows.with_columns(target=pl.Series(targets[first : first + BLOCK]))
+        parts.append(rows.hash_rows(seed=0))
+    return pl.concat(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:
+    """The columns of numbers of which the target is a weighted sum, such as the parts of a total."""
+    roles = zip(schema.matrix_names, schema.roles, strict=True)
+    places = [k for k, (_, role) in enumerate(roles) if role == "number" and np.isfinite(matrix[:, k]).all()]
+    columns = np.column_stack([matrix[:, places], np.ones(len(targets))])
+    if not places or len(targets) < FOLDS * columns.shape[1]:
+        return []
+    scale = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)
+    seen = np.arange(len(targets)) % FOLDS != 0
+    weights = np.linalg.lstsq(columns[seen] / scale, targets[seen], rcond=None)[0]
+    parts = columns / scale * weights
+    if ((parts.sum(axis=1) - targets)[~seen] ** 2).mean() > EXACT * targets[~seen].var():
+        return []
+    heavy = {
+        schema.matrix_names[k] for k, part in zip(places, parts.T, strict=False) if part.var() > EXACT * targets.var()
+    }
+    return [c.name for c in schema.columns if heavy & {*c.matrix_names}]
+
+
+def _spread(columns: Mapping[str, Values], targets: Values) -> list[str]:
+    """The columns of two values that together are the target in another form; none where there are no such columns.
+
+    With one value of such a column goes one class. Either at most one of them speaks in a row (a column for each
+    class), or any of them does and they are never wrong (the target says whether there is one of several labels).
+    """
+    whole = np.ones(len(targets), np.bool_)
+    for apart in (True, False):
+        signs = _signs(columns, targets, apart)
+        if len(signs) < 2 or _balanced_accuracy(_said(columns, signs, targets, whole), targets) < (
+            SCORE if apart else 1
+        ):
+            continue
+        scores = []
+        for k in range(FOLDS):
+            seen = np.arange(len(targets)) % FOLDS != k  # the rows are in random order
+            known = _signs({name: column[seen] for name, column in columns.items()}, targets[seen], apart)
+            scores.append(_balanced_accuracy(_said(columns, known, targets, seen)[~seen], targets[~seen]))
+        if np.mean(scores) >= SCORE:
+            return _needed(columns, signs, targets)
+    return []
+
+
+Signs = dict[str, tuple[float, float]]  # by column: a value, and the class that goes with it
+
+
+def _signs(columns: Mapping[str, Values], targets: Values, apart: bool) -> Signs:
+    """Columns with a value of one class; `apart`, no two of them in one row: those of more rows come first."""
+    found: list[tuple[int, str, float, float]] = []
+    for name, column in columns.items():
+        for value in np.unique(column):
+            rows = _is(column, value)
+            classes = np.unique_counts(targets[rows])
+            if not rows.all() and classes.counts.max() >= max(SCORE * rows.sum(), LEAST_OF_SIGN):
+                found.append((int(rows.sum()), name, float(value), float(classes.values[classes.counts.argmax()])))
+    signs: Signs = {}
+    taken = np.zeros(len(targets), np.bool_)
+    for size, name, value, which in sorted(found, key=lambda sign: -sign[0]):
+        rows = _is(columns[name], value)
+        if name not in signs and not (apart and (rows & taken).sum() > (1 - SCORE) * size):
+            signs[name] = (value, which)
+            taken |= rows
+    return {name: signs[name] for name in columns if name in signs}
+
+
+def _said(columns: Mapping[str, Values], signs: Signs, targets: Values, seen: NDArray[np.bool_]) -> Values:
+    """The class by these signs; for rows that have none, the most frequent one of such rows that were seen."""
+    said = np.full(len(targets), np.nan)
+    for name, (value, which) in signs.items():
+        said[_is(columns[name], value)] = which
+    silent = np.isnan(said)
+    classes = np.unique_counts(targets[silent & seen] if (silent & seen).any() else targets)
+    said[silent] = classes.values[classes.counts.argmax()]
+    return said
+
+
+def _needed(columns: Mapping[str, Values], signs: Signs, targets: Values) -> list[str]:
+    """The columns whose signs are no coincidence, or without which the target would not be said."""
+    whole, shares = np.ones(len(targets), np.bool_), {c: float((targets == c).mean()) for c in np.unique(targets)}
+    best = _balanced_accuracy(_said(columns, signs, targets, whole), targets)
+    for name, (value, which) in list(signs.items()):
+        others = {other: sign for other, sign in signs.items() if other != name}
+        surprise = -_is(columns[name], value).sum() * np.log(shares[which])
+        if surprise < SURPRISE and _balanced_accuracy(_said(columns, others, targets, whole), targets) >= best:
+            signs = others
+    return list(signs)
+
+
+def _is(column: Values, value: float) -> NDArray[np.bool_]:
+    """Which rows have a value, of which NaN is one."""
+    return np.isnan(column) if np.isnan(value) else column == value
+
+
+def _score(columns: Matrix, targets: NDArray[np.float64], *, words: bool, classes: bool, seed: int) -> float:
+    """Balanced accuracy, or R², of one column on rows not seen: the mean of folds, or a low first one."""
+    scores: list[float] = []
+    fold = np.arange(len(targets)) % FOLDS  # the rows are in random order
+    for k in range(FOLDS):
+        seen, held = fold != k, fold == k
+        predict = _most_frequent if words else _tree
+        guesses = predict(columns[seen], targets[seen], columns[held], classes, seed)
+        scores.append(_balanced_accuracy(guesses, targets[held]) if classes else _r2(guesses, targets[held]))
+        if scores[-1] < PROMISING:
+            break
+    return float(np.mean(scores))
+
+
+def _tree(
+    columns: Matrix, targets: NDArray[np.float64], others: Matrix, classes: bool, seed: int
+) -> NDArray[np.float64]:
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    weights = None
+    if classes:
+        _, which, counts = np.unique(targets, return_inverse=True, return_counts=True)
+        weights = len(targets) / counts[which]  # each class counts alike
+    tree = (DecisionTreeClassifier if classes else DecisionTreeRegressor)(max_depth=DEPTH, random_state=seed)
+    guesses: NDArray[np.float64] = tree.fit(columns, targets, weights).predict(others)
+    return guesses
+
+
+def _most_frequent(
+    columns: Matrix, targets: NDArray[np.float64], others: Matrix, classes: bool, seed: int
+) -> NDArray[np.float64]:
+    """The class that is the most frequent with a word, by its share of the class; or the mean of the numbers."""
+    known = pl.DataFrame({"word": columns[:, 0], "target": targets}).fill_nan(MISSING)
+    if classes:
+        shares = (
+            known.with_columns(weight=1 / pl.len().over("target"))
+            .group_by("word", "target")
+            .agg(pl.col("weight").sum())
+        )
+        best = shares.sort("weight", "target", descending=[True, False]).unique(
+            "word", keep="first", maintain_order=True
+        )
+        usual = float(np.unique_counts(targets).values[np.unique_counts(targets).counts.argmax()])
+    else:
+        best = known.group_by("word").agg(pl.col("target").mean())
+        usual = float(targets.mean())
+    asked = pl.DataFrame({"word": others[:, 0]}).fill_nan(MISSING)
+    guesses: NDArray[np.float64] = (
+        asked.join(best, on="word", how="left", maintain_order="left")["target"].fill_null(usual).to_numpy()
+    )
+    return guesses
+
+
+def _balanced_accuracy(guesses: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    return float(np.mean([(guesses[targets == c] == c).mean() for c in np.unique(targets)]))
+
+
+def _r2(guesses: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    spread = ((targets - targets.mean()) ** 2).sum()
+    return float(1 - ((guesses - targets) ** 2).sum() / spread) if spread else 0.0

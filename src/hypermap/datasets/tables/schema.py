@@ -1,0 +1,177 @@
+"""What a table's columns are, and the mapping from its cells to a matrix of numbers.
+
+Nothing is fitted but the list of words in each category, so that splits can be made, and all else fitted, afterwards.
+The same object, from JSON, reads the tables that predictions are asked for.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hypermap.core.errors import UserError, near
+from hypermap.datasets.tables.columns import Column, Target
+from hypermap.datasets.tables.csv_format import USUAL, Expected, Spelling
+from hypermap.datasets.tables.readers import Table
+
+Matrix = NDArray[np.float64]
+
+INDENT = "\n       "
+SHOWN = 3  # cells of a column in a message
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table: what is learned from, what is predicted, and what became of the others.
+
+    Attributes:
+        columns: those that are learned from, in the file's order.
+        file_columns: all that the file has.
+        headed: whether the file names them.
+        group, time: columns that rule the splits.
+        dropped: the columns that nothing is learned from, and why.
+        spelling: how the file was written, for what another one does not show by itself.
+    """
+
+    columns: tuple[Column, ...]
+    target: Target
+    file_columns: tuple[str, ...]
+    headed: bool = True
+    group: str | None = None
+    time: str | None = None
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    spelling: Spelling = USUAL
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Schema":
+        """What `as_entry` made."""
+        columns = tuple(
+            Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
+        )
+        target = Target(**{**entry["target"], "classes": tuple(entry["target"]["classes"])})
+        spelling = Spelling.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
+        files = tuple(entry["file_columns"])
+        return cls(**{**entry, "columns": columns, "target": target, "file_columns": files, "spelling": spelling})
+
+    def as_entry(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        entry = asdict(self)
+        entry["columns"] = [
+            {**column, "categories": list(column["categories"]), "parts": list(column["parts"])}
+            for column in entry["columns"]
+        ]
+        entry["target"]["classes"] = list(self.target.classes)
+        return {**entry, "file_columns": list(self.file_columns), "spelling": self.spelling.as_entry()}
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the file that are learned from."""
+        return [column.name for column in self.columns]
+
+    @cached_property
+    def matrix_names(self) -> list[str]:
+        """What the matrix's columns are called: a date has several, such as ``sold.year``."""
+        return [name for column in self.columns for name in column.matrix_names]
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """``number`` or ``category``, for each column of the matrix."""
+        return [role for column in self.columns for role in column.roles]
+
+    @property
+    def expected(self) -> Expected:
+        """What a file with the same columns would have; it may lack the target, or all that nothing is learned from."""
+        rest = tuple(name for name in self.file_columns if name != self.target.name)
+        orders = () if self.headed else (self.file_columns, rest, tuple(self.names))
+        return Expected(self.file_columns, orders, self.spelling, self.spelling.decimals)
+
+    def encode(self, frame: pl.DataFrame, first_row: int = 0) -> Matrix:
+        """The matrix ``(rows, len(matrix_names))`` of a batch of a `Table`; NaN where there is no value.
+
+        Args:
+            frame: has all of `names`, in any order, and maybe others.
+            first_row: how many rows of the file came before, for messages.
+
+        Raises:
+            UserError: cells that are not of their column's kind, with row and value, all in one message.
+        """
+        encoded = _encoded(frame, self.columns)
+        if problems := list(_problems(frame, encoded, self.columns, first_row)):
+            raise UserError(INDENT.join(problems))
+        matrix: Matrix = encoded.fill_null(np.nan).to_numpy()
+        return matrix
+
+    def check(self, table: Table) -> list[str]:
+        """Whether `encode` will take a table, by its columns and its first rows; returns what to tell a person.
+
+        Raises:
+            UserError: columns are missing, or cells of another kind, all in one message.
+        """
+        unknown = [name for name in table.columns if name not in self.file_columns]
+        problems = [_lacking(name, table.columns) for name in self.names if name not in table.columns]
+        problems += [
+            f"column {name!r} holds {table.unsupported[name]}." for name in self.names if name in table.unsupported
+        ]
+        problems += self._misplaced(table)
+        there = [column for column in self.columns if column.name in {*table.columns} - {*table.unsupported}]
+        for batch in itertools.islice(table.batches(), 1):
+            problems += _problems(batch, _encoded(batch, there), there, 0)
+        if problems:
+            if self.headed and not table.headed:
+                problems.append(
+                    "its first line reads as data; it should name the columns, as the training table's does."
+                )
+            elif unknown:
+                problems.append(f"column{_s(unknown)} that the training table lacks: {_listed(unknown)}.")
+            raise UserError(INDENT.join([f"{table.name} does not suit the table that was learned from:", *problems]))
+        return [f"{table.name}: the training table has no {_listed(unknown)}; left out."] if unknown else []
+
+    def _misplaced(self, table: Table) -> list[str]:
+        """What is wrong where columns go by their place and there are more or fewer of them."""
+        widths = {len(order) for order in self.expected.orders}
+        numbered = table.columns == tuple(f"column_{k}" for k in range(1, len(table.columns) + 1))
+        if self.headed or table.headed or not numbered or len(table.columns) in widths:
+            return []
+        allowed = " or ".join(map(str, sorted(widths)))
+        return [
+            f"it has {len(table.columns)} columns and no header; as in training it should have {allowed} of them (with "
+            "or without the target). Or name those there are with columns=[...]."
+        ]
+
+
+def _encoded(frame: pl.DataFrame, columns: Iterable[Column]) -> pl.DataFrame:
+    """The matrix as a frame, whose columns are called by their place."""
+    kinds = frame.schema
+    expressions = [expression for column in columns for expression in column.encoded(kinds[column.name])]
+    return frame.select(expression.alias(str(place)) for place, expression in enumerate(expressions))
+
+
+def _problems(frame: pl.DataFrame, encoded: pl.DataFrame, columns: Iterable[Column], first_row: int) -> Iterator[str]:
+    """A sentence for each column that has cells of another kind."""
+    place = 0
+    for column in columns:
+        cells, numbers = frame[column.name], encoded[str(place)]
+        place += len(column.matrix_names)
+        if numbers.null_count() > cells.null_count():
+            wrong = (numbers.is_null() & cells.is_not_null()).arg_true()
+            shown = ", ".join(f"{cells[row]!r} in row {first_row + row + 1:,}" for row in wrong[:SHOWN].to_list())
+            more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+            yield f"column {column.name!r} should hold {column.words}; it has {shown}{more}."
+
+
+def _lacking(name: str, there: Sequence[str]) -> str:
+    return f"column {name!r} is missing{near(name, there)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:10]))
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+
+
+def _s(names: Sequence[str]) -> str:
+    return "s" if len(names) > 1 else ""

@@ -1,0 +1,220 @@
+"""What is to be predicted: a class or a number, from the target column's cells."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypermap.core.cli_args import override
+from hypermap.core.errors import UserError, near
+from hypermap.datasets.tables import dates, numbers
+from hypermap.datasets.tables.column_types import has_compact_dates, is_boolean, is_mixed, missing_advice, spelled_alike
+from hypermap.datasets.tables.columns import TRUE, Target
+from hypermap.datasets.tables.statistics import Statistics
+
+TASKS = ("binary", "multiclass", "regression")
+FEW = 10  # different whole numbers are classes
+MANY = 1000  # different words are no classes
+
+
+def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bool = True) -> str:
+    """The target column's name, from a name or a position: 1 is the first column, -1 the last.
+
+    Args:
+        headed: whether the columns' names stand in the file.
+
+    Raises:
+        UserError: there is no such column, or none was named.
+    """
+    if (name := column_of(target, columns)) is not None:
+        return name
+    unheaded = "" if headed else f". Its first line reads as data; if it names the columns, say {prefix}header=true"
+    there = f"the table has: {', '.join(columns)}{unheaded}"
+    if len(columns) == 1:
+        there += f". If that should be several columns, say what stands between cells, with {prefix}separator"
+    if target is None:
+        raise UserError(f"{prefix}target is not set: name the column to predict; {there}.")
+    if isinstance(target, int) and not isinstance(target, bool):
+        raise UserError(
+            f"{prefix}target is {target}; positions go from 1 to {len(columns)}, or from -1, the last, down{unheaded}."
+        )
+    raise UserError(f"{prefix}target is {target!r}; there is no such column{near(target, columns)}; {there}.")
+
+
+def column_of(given: object, columns: Sequence[str]) -> str | None:
+    """Return the column of this name or position, 1 for the first and -1 for the last; None where there is none."""
+    if str(given) in columns:  # which a column may be called that goes by a number
+        return str(given)
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= abs(given) <= len(columns):
+        return columns[given - 1 if given > 0 else given]
+    return None
+
+
+def understand_target(
+    statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str
+) -> tuple[Target, list[str]]:
+    """The target, and what a person should be told of how it was understood.
+
+    Args:
+        task: one of `TASKS`; None: it is found.
+        classes: class names for values of the file, where those are spelled in several ways, or are numbers.
+
+    Raises:
+        UserError: there is nothing to learn, or the values do not suit the task.
+    """
+    if task is not None and task not in TASKS:
+        raise UserError(f"{prefix}task is {task!r}; it is one of {', '.join(TASKS)}, or null{near(task, TASKS)}.")
+    if not statistics.present:
+        raise UserError(f"column {statistics.name!r}, the target, has no values. Name another with {prefix}target.")
+    if statistics.typed == "date":
+        raise UserError(f"column {statistics.name!r}, the target, holds dates; predict a number or a class instead.")
+    if task is None and not classes:
+        _refuse_mixed(statistics, prefix)
+    found = task or ("multiclass" if _has_classes(statistics) or classes else "regression")
+    if found == "regression":
+        return _number(statistics, classes, prefix), []
+    target = _classified(statistics, task, classes, prefix)
+    if groups := spelled_alike(target.classes):
+        return target, [_joins(target, classes or {}, groups, prefix)]
+    if task is None and not classes and statistics.all_numbers:
+        return target, [
+            f"The target {target.name!r} has {len(target.classes)} different whole numbers, which were taken for "
+            f"classes; {prefix}task=regression takes them for numbers."
+        ]
+    return target, []
+
+
+def _joins(target: Target, classes: Mapping[Any, str], groups: Sequence[Sequence[str]], prefix: str) -> str:
+    """The sentence on classes that are spelled in several ways, with what joins them."""
+    joined = {name: group[-1] for group in groups for name in group[:-1]}  # upper case is sorted before lower case
+    pairs = {str(word): joined.get(str(name), str(name)) for word, name in classes.items()} | joined
+    order = _in_order([name for name in target.classes if name not in joined])
+    of_classes = sorted(pairs.items(), key=lambda pair: order.index(pair[1]) if pair[1] in order else len(order))
+    return (
+        f"The target {target.name!r} has classes that differ only in case or blanks: "
+        f"{'; '.join(' and '.join(map(repr, group)) for group in groups)}. If these are one, say "
+        f"{override(f'{prefix}classes', of_classes)}."
+    )
+
+
+def _refuse_mixed(statistics: Statistics, prefix: str) -> None:
+    """Refuse what is neither: numbers of many values with a few words among them, numbers with a unit, dates."""
+    if has_compact_dates(statistics):
+        raise _holds_dates(statistics, prefix)
+    if statistics.all_numbers:
+        return
+    words = statistics.words()
+    if is_mixed(statistics) and len(words) > FEW:
+        odd = ", ".join(map(repr, statistics.odd_words()))
+        raise UserError(
+            f"The target {statistics.name!r} is a number in {statistics.numbers:,} of {statistics.present:,} rows, and "
+            f"{odd} in others. {missing_advice(statistics, prefix)}, which leaves such rows out; if all of them are "
+            f"classes, say {prefix}task=multiclass."
+        )
+    if not statistics.codes and (measures := numbers.with_units(words)):
+        raise UserError(
+            f"The target {statistics.name!r} {_has_units(measures)}; if these are classes, say {prefix}task=multiclass."
+        )
+    if dates.find_formats(words) or dates.find_most(words, numbers.MOSTLY):
+        raise _holds_dates(statistics, prefix)
+
+
+def _holds_dates(statistics: Statistics, prefix: str) -> UserError:
+    number = f", or {prefix}task=regression" if statistics.all_numbers else ""
+    return UserError(
+        f"The target {statistics.name!r} holds dates, such as {statistics.words()[0]!r}. Predict a number or a class "
+        f"instead; if these are classes, say {prefix}task=multiclass{number}."
+    )
+
+
+def _has_units(measures: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, measures[:3]))
+    return f"has numbers with a unit or with blanks, such as {shown}. Write plain numbers into the file to predict them"
+
+
+def spelled_in_vain(statistics: Statistics, classes: Mapping[Any, str]) -> list[str]:
+    """The values that `classes` names and the column has not, quoted."""
+    words = set(statistics.words())
+    known = set(statistics.different_numbers()) if statistics.all_numbers else set()
+    return [repr(str(word)) for word in classes if str(word) not in words and not _is_among(str(word), known)]
+
+
+def _is_among(word: str, numbers: set[float]) -> bool:
+    try:
+        return float(word) in numbers
+    except ValueError:
+        return False
+
+
+def _has_classes(statistics: Statistics) -> bool:
+    if not statistics.all_numbers:
+        return True
+    different = len(statistics.different_numbers())
+    return statistics.whole == statistics.present and different <= min(FEW, statistics.present // 2)
+
+
+def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: str) -> Target:
+    if classes:
+        raise UserError(f"{prefix}classes is set, and {prefix}task is regression, which has none: leave one out.")
+    if not statistics.all_numbers and (measures := numbers.with_units(statistics.words())):
+        raise UserError(f"The target {statistics.name!r} {_has_units(measures)}, or say {prefix}task=multiclass.")
+    if not statistics.all_numbers:
+        odd, count = ", ".join(map(repr, statistics.odd_words())), statistics.present - statistics.numbers
+        raise UserError(
+            f"{prefix}task is regression; the target {statistics.name!r} has {count:,} values that are no finite "
+            f"numbers, such as {odd}. {missing_advice(statistics, prefix)}; or say {prefix}task=multiclass."
+        )
+    if statistics.lowest == statistics.highest:
+        raise _single(statistics, f"{statistics.lowest:g}", prefix)
+    return Target(statistics.name, "regression")
+
+
+def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str) -> Target:
+    words, numeric = statistics.words(), statistics.are_exact
+    if numeric:
+        words = [f"{number:.17g}" for number in statistics.different_numbers()]
+    spelled = {str(word): str(name) for word, name in (classes or {}).items()}
+    names = _in_order(list(dict.fromkeys(spelled.get(word, word) for word in words)))
+    _check_spelled(spelled, words, names, statistics.name, prefix)
+    if spelled and set(names) <= set(spelled.values()):
+        names = [name for name in dict.fromkeys(spelled.values()) if name in names]  # in the order a person gave
+    if len(names) == 1:
+        raise _single(statistics, names[0], prefix)
+    if not statistics.complete or len(names) > MANY or len(names) == statistics.present > 2:
+        raise UserError(
+            f"The target {statistics.name!r} has {len(names):,} different values in {statistics.present:,} rows, too "
+            f"many for classes. Name another column with {prefix}target"
+            + (
+                f", or say {prefix}task=regression."
+                if statistics.all_numbers
+                else f". If these are numbers, such as {names[0]!r}, take out of them what belongs to none."
+            )
+        )
+    if task == "binary" and len(names) > 2:
+        raise UserError(
+            f"{prefix}task is binary; the target {statistics.name!r} has {len(names)} classes: "
+            f"{', '.join(names[:10])}. Say multiclass, or name two with {prefix}classes."
+        )
+    return Target(statistics.name, "binary" if len(names) == 2 else "multiclass", tuple(names), spelled, numeric)
+
+
+def _in_order(words: list[str]) -> list[str]:
+    """Sorted already, but of a yes and a no, the yes is second: the positive class."""
+    if len(words) == 2 and is_boolean(words):
+        return sorted(words, key=lambda word: word.lower() in TRUE)
+    return words
+
+
+def _check_spelled(spelled: Mapping[str, str], words: list[str], names: list[str], column: str, prefix: str) -> None:
+    """Refuse names for values that neither are there nor are another way to write a class that is."""
+    lost = [word for word, name in spelled.items() if word not in words and name not in names]
+    if lost:
+        raise UserError(
+            f"{prefix}classes names {', '.join(map(repr, lost))}, which column {column!r} has "
+            f"not{near(lost[0], words)}; it has {', '.join(words[:10])}. (YAML wants quotes around yes and no.)"
+        )
+
+
+def _single(statistics: Statistics, value: str, prefix: str) -> UserError:
+    return UserError(
+        f"The target {statistics.name!r} is {value!r} in every row that has one, so there is nothing to learn. Name "
+        f"another column with {prefix}target, or a file with rows of other values."
+    )

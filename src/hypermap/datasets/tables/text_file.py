@@ -1,0 +1,200 @@
+"""A text file as polars can scan it: UTF-8, each record with as many cells.
+
+Most files are that already. Any other is written anew, in a temporary folder: from its encoding, record by record, by
+Python's csv module, which reads what is out of the ordinary.
+"""
+
+import codecs
+import csv
+import re
+from pathlib import Path
+
+from hypermap.core.errors import UserError
+from hypermap.datasets.tables.csv_format import NAMED, Dialect, Format, Lines, records
+
+CHUNK = 1 << 22  # bytes; small enough for a processor's cache
+SHOWN = 60  # characters of a line that cannot be read
+SAMPLE = 1 << 18  # characters
+LONGEST_RECORD = 1 << 26  # bytes; beyond this a quote was not closed
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+UNICODE = ("utf-8", "utf-8-sig")
+# A whole cell in quotes; a quote in it is written twice.
+QUOTED = (
+    rb"(?<![^%(separator)s\n])%(quote)s[^%(quote)s]*+(?:%(quote)s%(quote)s[^%(quote)s]*+)*+%(quote)s"
+    rb"(?![^%(separator)s\r\n])"
+)
+
+
+def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:
+    """A file's encoding, and what to tell of it. All of the file is read.
+
+    Args:
+        usual: the encoding that other files of the table were said to have; None: that was found.
+
+    Raises:
+        UserError: it is in none that could be found, or not in the one that was asked for.
+    """
+    with path.open("rb") as file:
+        start = file.read(SAMPLE)
+    if asked.encoding:
+        encoding = codecs.lookup(asked.encoding).name
+        if not _decodes(path, encoding):
+            raise UserError(f"{name} is not all {asked.encoding}: set {asked.prefix}encoding to null to find it.")
+        return ("utf-8-sig" if encoding == "utf-8" and start.startswith(codecs.BOM_UTF8) else encoding), ()
+    if marked := next((encoding for mark, encoding in BOMS if start.startswith(mark)), None):
+        if not _decodes(path, marked):
+            raise UserError(f"{name} begins as {marked}, but is damaged further on; get it again.")
+        return marked, ()
+    if usual and _is_in(usual, path, start):
+        return codecs.lookup(usual).name, ()
+    if b"\0" in start:
+        raise UserError(
+            f"{name} holds bytes of zero, as no text in UTF-8 does. If it is UTF-16, say "
+            f"{asked.prefix}encoding=utf-16-le (or -be); if it is no text, export it as CSV or Parquet."
+        )
+    if _decodes(path, "utf-8"):
+        note = f"{name} is UTF-8, unlike the training table ({asked.prefix}encoding={usual} if that is wrong)."
+        return "utf-8", (note,) if usual else ()
+    if _decodes(path, "cp1252"):
+        note = f"{name} is no UTF-8 and was read as Windows-1252 ({asked.prefix}encoding=... if that is wrong)."
+        if line := _line_that_is_not_utf8(path):
+            note = (
+                f"{name} is UTF-8 up to line {line:,}, which is not, so that all was read as Windows-1252 and letters "
+                "such as ä come out as two. Write that line in UTF-8, too."
+            )
+        return "cp1252", (note,)
+    raise UserError(f"{name} is in neither UTF-8 nor Windows-1252: give its encoding with {asked.prefix}encoding=...")
+
+
+def sample_of(path: Path, encoding: str) -> tuple[str, bool]:
+    """The beginning of a file's text, and whether that is all of it."""
+    with path.open(encoding=encoding, newline="") as file:
+        text = file.read(SAMPLE)
+        return text, not file.read(1)
+
+
+def count_regular(path: Path, dialect: Dialect) -> int | None:
+    """How many records a file of UTF-8 has, its header among them; None if polars would not read them all aright.
+
+    It would if each is on lines of its own with as many cells, and no line is blank.
+    """
+    quote = (dialect.quote or "").encode()
+    others = bytes(set(range(256)) - set(f"{dialect.separator}\n".encode()))
+    record = dialect.separator.encode() * (len(dialect.names) - 1) + b"\n"  # without what stands in cells
+    separator = re.escape(dialect.separator.encode())
+    quoted = re.compile(QUOTED % {b"quote": re.escape(quote), b"separator": separator}) if quote else None
+    count, rest = 0, b""
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        while True:
+            chunk = file.read(CHUNK)
+            text = rest + (chunk or b"\n" * bool(rest))  # the last line may lack its end
+            if not text:
+                return count
+            end = _end_of_records(text, quote)
+            left = text[:end]
+            if quoted and quote in left:
+                left = quoted.sub(b"", left)
+                if quote in left:
+                    return None  # within a cell, where it is a character like any other
+            left = left.translate(None, others)
+            rows = left.count(b"\n")
+            if left != record * rows or _is_odd(text[:end], dialect) or (not end and len(text) > LONGEST_RECORD):
+                return None
+            if not (chunk or end):
+                return None  # a quote that nothing closes
+            count, rest = count + rows, text[end:]
+
+
+def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: str, target: Path) -> int:
+    """Write a file anew at `target`, as UTF-8 with commas; returns how many records it has, its header among them.
+
+    Raises:
+        UserError: a record has more or fewer cells than there are columns; names its line.
+    """
+    count, cells = 0, len(dialect.names)
+    with path.open(encoding=encoding, newline="") as source, target.open("w", encoding="utf-8", newline="") as sink:
+        lines, writer = Lines(source, asked.comment), csv.writer(sink, lineterminator="\n")
+        try:
+            for record in records(lines, dialect.separator, dialect.quote):
+                if count == 0 and dialect.header and len(record) == cells - 1:
+                    record = list(dialect.first_line)
+                if len(record) != cells:
+                    raise UserError(_ragged(name, lines.number, record, dialect, asked))
+                writer.writerow(record)
+                count += 1
+        except csv.Error as error:
+            if f"\\{dialect.quote}" in lines.line:
+                raise UserError(
+                    f"{name}: line {lines.number} has a quote behind a backslash, which CSV has not; write quotes "
+                    "within cells twice, or export the table so or as Parquet."
+                ) from None
+            raise UserError(
+                f"{name}: line {lines.number} cannot be read ({error}); a quote that is opened must be closed. If "
+                f"cells are not quoted, say {asked.prefix}quote=null."
+            ) from None
+    return count
+
+
+def _end_of_records(text: bytes, quote: bytes) -> int:
+    """Where the last whole record ends: behind a line end that is not within quotes; 0 if there is none."""
+    end = text.rfind(b"\n") + 1
+    while end and quote and text.count(quote, 0, end) % 2:
+        end = text.rfind(b"\n", 0, text.rfind(quote, 0, end)) + 1  # the cell that this quote opens has not ended
+    return end
+
+
+def _is_odd(text: bytes, dialect: Dialect) -> bool:
+    """Whether records have what Python's csv module reads better than polars."""
+    blank_lines = text.startswith((b"\n", b"\r\n")) or b"\n\n" in text or b"\n\r\n" in text
+    blank_before_quote = bool(dialect.quote) and f"{dialect.separator} {dialect.quote}".encode() in text
+    return blank_lines or blank_before_quote or b"\0" in text or text.count(b"\r") != text.count(b"\r\n")
+
+
+def _ragged(name: str, line: int, record: list[str], dialect: Dialect, asked: Format) -> str:
+    start = dialect.separator.join(record)
+    start = start if len(start) <= SHOWN else f"{start[:SHOWN]}..."
+    return (
+        f"{name}: line {line} has {len(record)} cells where the first has {len(dialect.names)}, separated by "
+        f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Mend the line (a cell that holds a "
+        f"separator must be quoted), or say {asked.prefix}separator=... or {asked.prefix}comment=... if that is wrong."
+    )
+
+
+def _is_in(usual: str, path: Path, start: bytes) -> bool:
+    """Whether a file can be in this encoding and is not rather in UTF-8, with letters that only happen to be others."""
+    letters = b"\0" not in start and not _decodes(path, "ascii")
+    if codecs.lookup(usual).name != "utf-8" and letters and _decodes(path, "utf-8"):
+        return False
+    return _decodes(path, usual)
+
+
+def _line_that_is_not_utf8(path: Path) -> int | None:
+    """The first line that is no UTF-8, if those before it have letters that are; None if they have none."""
+    letters = False
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                letters |= not line.decode("utf-8").isascii()
+            except UnicodeDecodeError:
+                return number if letters else None
+    return None
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        return False
+    return True

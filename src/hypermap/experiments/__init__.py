@@ -1,0 +1,1 @@
+"""Experiments: the trainings that a configuration asks for, scheduled, resumed, and written down."""

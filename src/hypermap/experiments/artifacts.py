@@ -1,0 +1,218 @@
+"""What a training leaves behind: a model, what made it, its history and figures; written and read here."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hypermap.core import checkpoint, device
+from hypermap.core.errors import UserError
+from hypermap.core.files import durable_together, file_sha256, write_csv, write_json
+from hypermap.core.instantiate import build, check_record
+from hypermap.data.preprocessor import MANIFEST, PREPARATION, Split, Transform, read_transform
+from hypermap.inference import calibration
+from hypermap.models import sklearn_fit
+from hypermap.tasks import metrics
+from hypermap.tasks.losses import Loss
+from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
+from hypermap.training.components import Inputs, make_parts, understand
+
+MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
+RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
+FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, SCORES)
+REMEDY = "Train again: dvc repro --force train"
+COLUMNS = (
+    "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
+    "clipped",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """What made a model; ``model.json``."""
+
+    kept_epoch: int  # from 1; 0 where there are no epochs
+    stopped_early: bool
+    monitor: str  # what the epoch was picked by
+    parameters: int | None  # the weights' number; None for a model without
+    environment: dict[str, str]
+    configuration: dict[str, Any]
+    temperature: float = 1.0  # of the probabilities (`hypermap.inference.calibration`); 1 leaves them as they are
+    sha256: dict[str, str] = field(default_factory=dict)  # of the files beside it that predictions depend on
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network as a predictor of prepared features, which lie on its device."""
+
+    module: nn.Module
+    loss: Loss
+    transform: Transform
+    inputs: Inputs
+    precision: str
+    temperature: float = 1.0
+
+    def __call__(self, features: Tensor) -> np.ndarray:
+        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
+        outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
+        predicted = self.loss.predictions(outputs).double().cpu().numpy()
+        if not self.transform.manifest["classes"]:
+            return self.transform.natural(predicted)
+        return calibration.scale(predicted / predicted.sum(axis=1, keepdims=True), self.temperature)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that was trained: ``predict(features)`` asks it, its features being those
+    of `hypermap.datasets.prepare.load`.
+
+    Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64.
+    """
+
+    record: Record
+    predict: Network | sklearn_fit.Model
+
+    @property
+    def transform(self) -> Transform:
+        """From published rows to features, and back from standardised values."""
+        return self.predict.transform
+
+    @property
+    def inputs(self) -> Inputs:
+        """How the model takes features."""
+        return self.predict.inputs
+
+    @property
+    def uncalibrated(self) -> Network | sklearn_fit.Model:
+        """What predicts, with the probabilities as the network gives them."""
+        return replace(self.predict, temperature=1.0) if isinstance(self.predict, Network) else self.predict
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The network; None for a model of scikit-learn."""
+        return self.predict.module if isinstance(self.predict, Network) else None
+
+    @property
+    def loss(self) -> Loss | None:
+        """What the network was trained by; None for a model of scikit-learn."""
+        return self.predict.loss if isinstance(self.predict, Network) else None
+
+
+@durable_together()
+def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, Any]]) -> set[str]:
+    """Write a model into `folder` with all that it takes to predict, and return the files' names.
+
+    Equal trainings write equal bytes, so the seconds stay out.
+    """
+    if isinstance(trained.predict, Network):
+        model = MODEL
+        checkpoint.write_tensors(folder / MODEL, trained.predict.module.state_dict())
+    else:
+        model = ESTIMATOR
+        sklearn_fit.save(folder / ESTIMATOR, trained.predict)
+    trained.transform.write(folder)
+    sha256 = {name: file_sha256(folder / name) for name in sorted({model, *trained.transform.contents()})}
+    write_json(folder / RECORD, asdict(trained.record) | {"sha256": sha256})
+    write_csv(folder / HISTORY, COLUMNS, [{key: row[key] for key in COLUMNS} for row in history])
+    return {model, RECORD, HISTORY, *trained.transform.contents()}
+
+
+def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
+    """What `write_trained` wrote, on the CPU.
+
+    Raises:
+        UserError: a file is missing or damaged, the weights are not of this network, or the record names code that is
+            no part (`hypermap.core.instantiate.check_record`) and there is no `trust` in it.
+    """
+    try:
+        record = Record(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        check_record(record.configuration, str(folder / RECORD), trust=trust)
+        if not (folder / MANIFEST).exists():
+            raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
+        _check_files(folder, record.sha256)
+        transform = read_transform(folder)
+        choice = record.configuration["model"]
+        if sklearn_fit.is_family(choice):
+            return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, choice, transform, REMEDY, device.CORES))
+        parts = make_parts(record.configuration, transform.manifest, torch.device("cpu"))
+        parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
+        precision = build(record.configuration["trainer"]).precision
+    except FileNotFoundError:
+        raise UserError(f"{folder / RECORD} cannot be read (no model was trained there). {REMEDY}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
+    except RuntimeError as error:
+        raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
+    inputs = understand(choice, transform.manifest)
+    network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
+    return TrainedModel(record, network)
+
+
+def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
+    """Hold a model's files to what was written; models of earlier versions have no record of that.
+
+    Raises:
+        UserError: one is another.
+    """
+    for name, written in sha256.items():
+        if (folder / name).exists() and (found := file_sha256(folder / name)) != written:
+            raise UserError(
+                f"{folder / name} cannot be read: it is not the file that {RECORD} was written with (its SHA-256 is "
+                f"{found[:12]}…, was {written[:12]}…). Copy it anew from where the model was made. {REMEDY}"
+            )
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The history that `train` wrote into `folder`: a row an epoch, numbers as they were.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [{key: int(row[key]) if key == "epoch" else float(row[key]) for key in COLUMNS} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{folder / 'history.csv'} cannot be read ({error!r}). {REMEDY}") from None
+
+
+def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write ``scores.csv`` into `folder`: which fit a row is of, and its figures."""
+    write_csv(folder / SCORES, list(dict.fromkeys(key for row in rows for key in row)), rows)
+
+
+def write_figures(path: Path, split: str, figures: Mapping[str, float]) -> None:
+    """Write flat metrics for DVC, each named after its split, so that no two files have a column in common."""
+    write_json(path, {f"{split}_{name}": value for name, value in figures.items()})
+
+
+def read_figures(path: Path, split: str) -> dict[str, float]:
+    """What `write_figures` wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        return {name.removeprefix(f"{split}_"): float(value) for name, value in figures.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
+
+
+def targets(split: Split, transform: Transform) -> np.ndarray:
+    """The true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
+    values = split.targets.cpu().numpy()
+    return values if transform.manifest["classes"] else transform.natural(values.astype(np.float64))
+
+
+def score(split: Split, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
+    """Every metric of the task."""
+    measure = metrics.classification if transform.manifest["classes"] else metrics.regression
+    return measure(targets(split, transform), predictions)

@@ -1,0 +1,118 @@
+"""Fits: the trainings that a validation asks for, each on the rows of its fold and with a seed of its own."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hypermap.core import checkpoint
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_csv, write_json
+from hypermap.core.instantiate import build
+from hypermap.data.cross_validation import Fold, Validation, derived_seed
+from hypermap.data.fold_data import Folds
+from hypermap.experiments import artifacts
+from hypermap.experiments.estimators import Learned, make_learner
+from hypermap.training.state import Report, Settings, unheard
+
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training: the rows it learns from and those that validate it, and its seed."""
+
+    fold: Fold
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit came to: the validation figures of its best epoch."""
+
+    figures: dict[str, float]
+    kept_epoch: int  # from 1; 0 where there are no epochs
+    epochs: int
+    seconds: float
+
+
+class Fitter:
+    """Carries out the fits of one configuration on one prepared data set, whose rows others may have read.
+
+    Raises:
+        UserError: on construction, a value that does not suit the data, the machine or a signature.
+    """
+
+    def __init__(self, configuration: Mapping[str, Any], prepared: Path, folds: Folds | None = None) -> None:
+        self.configuration = configuration
+        self.settings: Settings = build(configuration["trainer"])
+        self.folds = folds or Folds(prepared)
+        self.manifest = self.folds.transform.manifest
+        self.monitor = self.settings.monitored(self.manifest["task"])
+        self.learner = make_learner(configuration, self.settings, self.manifest)
+
+    def plan(self) -> list[Fit]:
+        """Every fold with every seed. The first seed is the configuration's own; it has all folds before the next.
+
+        Raises:
+            UserError: the folds cannot be made, or the monitored figure does not exist for so few rows.
+        """
+        validation: Validation = build(self.configuration["validation"])
+        folds = validation.folds(self.folds.pool)
+        if self.monitor == "r2" and min(len(fold.validation) for fold in folds) < 2:
+            raise UserError("r2 does not exist for one validation row: validate on more, or take trainer.monitor=loss.")
+        seeds = [derived_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
+        return [Fit(fold, seed) for seed in seeds for fold in folds]
+
+    @property
+    def holdout(self) -> Fit:
+        """The fit on the prepared splits."""
+        return Fit(self.folds.pool.holdout, self.configuration["seed"])
+
+    def fit(self, fit: Fit, state: Path, report: Report = unheard, quiet: bool = True) -> tuple[Fitted, Learned]:
+        """Train, going on from what `state` holds, and leave there the state and the history with its seconds.
+
+        Raises:
+            Diverged: a loss that is not finite.
+            OutOfMemory: the network and its batches are too large.
+            UserError: a state that cannot be read, or rows or settings that the model refuses.
+        """
+        return self.fitted(self.learner.learn(self.folds.of(fit.fold), fit.seed, state, report, quiet), state)
+
+    def fitted(self, learned: Learned, state: Path) -> tuple[Fitted, Learned]:
+        """What a fit came to; its history, with the seconds, is written into `state`."""
+        write_csv(state / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), learned.history)
+        return Fitted(learned.figures, learned.kept_epoch, len(learned.history), learned.seconds), learned
+
+    def latency_ms(self) -> float:
+        """The median time of a prediction for one row, in milliseconds."""
+        return self.learner.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
+
+
+def write_finished(folder: Path, fitted: Fitted) -> None:
+    """Note in a fit's folder that it is done, so that it is not done again."""
+    write_json(folder / FINISHED, asdict(fitted))
+
+
+def read_finished(folder: Path) -> Fitted | None:
+    """What `write_finished` wrote, or None.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return Fitted(**json.loads((folder / FINISHED).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder / FINISHED} cannot be read ({error!r}). To do this fit again, remove the folder {folder}."
+        ) from None
+
+
+def forget(state: Path) -> None:
+    """Remove from a run's folder what it could go on from."""
+    for folder in (state, *(path for path in state.glob("*") if path.is_dir())):  # whoever was told may have removed it
+        checkpoint.clear(folder)
+        (folder / FINISHED).unlink(missing_ok=True)

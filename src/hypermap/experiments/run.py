@@ -1,0 +1,411 @@
+"""From a configuration and prepared data to a trained model and its figures on the validation rows."""
+
+import inspect
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from hypermap.core import checkpoint, device
+from hypermap.core.errors import (
+    Diverged,
+    Interrupted,
+    OutOfHostMemory,
+    OutOfMemory,
+    Paused,
+    Pruned,
+    is_the_machines,
+    raising,
+)
+from hypermap.core.files import durable_together, fingerprint, fingerprint_of_code
+from hypermap.core.instantiate import locate
+from hypermap.data.fold_data import Folds
+from hypermap.experiments import artifacts
+from hypermap.experiments.cross_validator import Fit, Fitted, Fitter, forget, read_finished, write_finished
+from hypermap.experiments.estimators import Learned
+from hypermap.experiments.scheduler import Task, learn, settle
+from hypermap.training.backends.native_build import why_no_compiler
+from hypermap.training.components import GROUPS
+from hypermap.training.state import Report, unheard
+
+RUNS = Path("runs")  # where states are kept, unless somebody says otherwise
+
+
+@dataclass(frozen=True)
+class Result:
+    """What validation says of a configuration; `objective` is the figure that a search may pick by.
+
+    Where there are several fits (`hypermap.experiments.cross_validator`), `objective` and `figures` are their means.
+    """
+
+    objective: float
+    monitor: str
+    figures: dict[str, float]  # by name: accuracy, loss, …
+    scores: list[float]  # the objective of each fit
+    kept_epoch: int  # of the model that is kept; where none is, of the first fit; 0 where there are no epochs
+    epochs: int  # likewise
+    seconds: float  # of all trainings
+    parameters: int | None  # the weights' number; None for a model without
+    threads: int
+    latency_ms: float | None  # of a prediction for one row; None where it was not asked for
+    backend: str  # what carried out the steps: of `hypermap.training.backends.choice.BACKENDS`
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A training that is asked for.
+
+    Attributes:
+        configuration: every group, and the seed.
+        prepared: the folder of the prepared data.
+        output: for what is written.
+        validation: the file for the metrics.
+        report: told the monitored figure: of each epoch, where there is one fit (`Trainer.run`), else of each fit,
+            the step being its number. What was reported before an interruption may be reported again.
+        pause: called after each epoch; raises `Interrupted` where a person has asked to stop.
+        refit: where no fit is on the prepared splits, train the model to keep on them; else none is kept.
+        measure_latency: time the prediction for one row.
+        states: the folder below which its state is kept while it trains, by a name that its settings have.
+    """
+
+    configuration: Mapping[str, Any]
+    prepared: Path
+    output: Path
+    validation: Path
+    report: Report = unheard
+    pause: Callable[[], None] = lambda: None
+    refit: bool = True
+    measure_latency: bool = False
+    states: Path = RUNS
+
+
+def train(asked: Asked) -> Result:
+    """Train, going on from an interrupted run of the same settings, and write the outcome.
+
+    Writes ``model.safetensors`` (weights by name; of a model of scikit-learn ``model.skops``), ``model.json`` (what
+    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into `Asked.output`, and the
+    flat metrics of the validation rows as JSON to `Asked.validation`. The seconds of each epoch, which differ from run
+    to run, stay in ``runs/``. Where there are several fits, their figures stand in ``scores.csv`` beside the model; the
+    model is that of the prepared splits and the configuration's own seed.
+
+    Raises:
+        Diverged: a loss that is not finite.
+        OutOfMemory: the network and its batches are too large.
+        Pruned: as `Asked.report` raised it. After these three the run starts over.
+        Paused: as `Asked.report` raised it; the run will go on from here.
+        Interrupted: as `Asked.report` or `Asked.pause` raised it; likewise.
+        UserError: settings that do not fit the data or a signature.
+    """
+    device.make_repeatable()
+    device.spare_compiler()
+    named = asked.configuration["trainer"].get("backend", "auto")
+    run = Run(asked, Folds(asked.prepared, keep=named not in ("auto", "eager")))  # the rows of a stack are held once
+
+    def tell(told: Mapping[Task, tuple[int, float]]) -> Mapping[Task, Exception]:
+        for step, value in told.values():
+            if run.single:
+                asked.report(step, value)
+            asked.pause()
+        return {}
+
+    heard = asked.report is not unheard
+    if run.fitter.settings.backend == "auto" and run.begun_by is not None:
+        run.fitter.learner.backend = run.begun_by
+    with run.opened(run.fitter.learner.backend):
+        for ended in learn(run.tasks(), tell, quiet=heard):
+            for task, came_to in ended.items():
+                run.done(task, came_to)
+            if not run.complete:
+                asked.pause()
+        return run.result()
+
+
+def train_together(
+    every: Sequence[Asked],
+    tell: Callable[[Mapping[Asked, tuple[int, float]]], Mapping[Asked, Exception]],
+    end: Callable[[Asked, Callable[[], Result]], None],
+    say: Callable[[Asked, str], None],
+) -> None:
+    """Train what is asked for, each as `train` would, those that fit together as stacks.
+
+    Args:
+        every: their `Asked.report` is for those with several fits.
+        tell: told after each epoch, for all that have one fit, what `Asked.report` would be; returns what ends some.
+        end: called as soon as one has ended: its second argument returns the result, or raises what `train` would.
+        say: told why something is trained by itself.
+
+    Raises:
+        Interrupted: as `tell` or an `Asked.pause` raised it; what has not ended will go on from here.
+    """
+    device.make_repeatable()
+    device.spare_compiler()
+    folders = {asked.prepared: Folds(asked.prepared, keep=True) for asked in every}
+    runs = []
+    for asked in every:
+        try:
+            runs.append(Run(asked, folders[asked.prepared]))
+        except Exception as error:
+            end(asked, raising(error))
+    for run, reason in settle({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
+        say(run.asked, reason)
+    with ExitStack() as open_runs:
+        for run in runs:
+            open_runs.enter_context(run.opened(run.fitter.learner.backend))
+        _carry_out(runs, tell, end)
+
+
+def _carry_out(
+    runs: Sequence["Run"],
+    tell: Callable[[Mapping[Asked, tuple[int, float]]], Mapping[Asked, Exception]],
+    end: Callable[[Asked, Callable[[], Result]], None],
+) -> None:
+    """Train runs whose states are open, and end each."""
+    going, paused = set(runs), set[Run]()
+    of: dict[Task, Run] = {}
+    for run in runs:
+        try:
+            of |= dict.fromkeys(run.tasks(), run)
+        except Interrupted:
+            raise
+        except Exception as error:  # what was done before an interruption is told again, and may be pruned
+            going.discard(run)
+            if not isinstance(error, Paused) and not is_the_machines(error):
+                run.forget()
+            end(run.asked, raising(error))
+
+    def heard(told: Mapping[Task, tuple[int, float]]) -> dict[Task, Exception]:
+        for run in {of[task] for task in told if not of[task].single}:
+            run.asked.pause()
+        alone = {of[task].asked: task for task in told if of[task].single}
+        ends = tell({asked: told[task] for asked, task in alone.items()}) if alone else {}
+        gone = {task: Pruned("its run has ended") for task in told if of[task] not in going}
+        return {alone[asked]: error for asked, error in ends.items()} | gone
+
+    interrupted: Interrupted | None = None
+    for ended in learn(list(of), heard):
+        come_to_an_end: dict[Run, Callable[[], Result]] = {}
+        with durable_together():  # before anybody is told that it is there
+            for task, came_to in ended.items():
+                run = of[task]
+                if run in paused:
+                    run.keep(task, came_to)
+                    continue
+                if run not in going:
+                    run.forget()  # what this fit left since
+                    continue
+                try:
+                    run.done(task, came_to)
+                    if run.complete:
+                        come_to_an_end[run] = partial(_identical, run.result())
+                except Interrupted as error:  # whoever has ended with it is told all the same
+                    interrupted = error
+                except Paused as error:
+                    paused.add(run)
+                    come_to_an_end[run] = raising(error)
+                except Exception as error:
+                    if not is_the_machines(error):
+                        run.forget()
+                    come_to_an_end[run] = raising(error)
+                going -= come_to_an_end.keys()
+        for run, told in come_to_an_end.items():
+            end(run.asked, told)
+        if interrupted is not None:
+            raise interrupted
+
+
+class Run:
+    """The fits of one configuration, their states, and what they leave behind.
+
+    Args:
+        asked: what is asked for.
+        folds: the rows of `asked.prepared`, where somebody has them.
+
+    Raises:
+        UserError: settings that do not fit the data or a signature.
+    """
+
+    def __init__(self, asked: Asked, folds: Folds | None = None) -> None:
+        self.asked = asked
+        self.fitter = Fitter(asked.configuration, asked.prepared, folds)
+        self.plan: list[Fit] = self.fitter.plan()
+        self.fits: dict[int, Fitted] = {}
+        self.kept: tuple[Fitted, Learned] | None = None
+        self.reported = 0
+        self.backend = self.fitter.learner.backend
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one fit, on the prepared splits."""
+        return self.plan == [self.fitter.holdout]
+
+    @contextmanager
+    def opened(self, backend: str) -> Iterator[None]:
+        """Hold the folder of its state, in which what is done by this backend is found again."""
+        self.backend = backend
+        with checkpoint.own_folder(self.asked.states, _identity(self.fitter, backend)) as self.state:
+            try:
+                yield
+            except OutOfHostMemory:
+                raise
+            except (Diverged, OutOfMemory, Pruned):
+                self.forget()
+                raise
+
+    @property
+    def complete(self) -> bool:
+        """Whether every fit is done."""
+        return len(self.fits) == len(self.plan)
+
+    @property
+    def begun_by(self) -> str | None:
+        """The kernel, where an interrupted run of these settings was trained by it."""
+        state = self.asked.states / _identity(self.fitter, "native")
+        return "native" if any(state.rglob(checkpoint.PROGRESS)) and why_no_compiler() is None else None
+
+    def forget(self) -> None:
+        """Let the next run of these settings start over."""
+        forget(self.state)
+
+    def tasks(self) -> list[Task]:
+        """The fits that are left; those that were done before an interruption are told again."""
+        folders = {number: self._folder(number) for number in range(len(self.plan))}
+        if not self.single:
+            found = {number: read_finished(folder) for number, folder in folders.items()}
+            self.fits = {number: fitted for number, fitted in found.items() if fitted is not None}
+            self._report()
+        # The state of a finished fit on the prepared splits is whole: its model is taken from there.
+        left = [number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.fitter.holdout]
+        return [Task(self.fitter, self.plan[number], folders[number], number) for number in left]
+
+    def done(self, task: Task, came_to: tuple[Fitted, Learned] | Exception) -> None:
+        """Enter what a fit came to; raises it where that is an error."""
+        if isinstance(came_to, Exception):
+            raise came_to
+        fitted, learned = came_to
+        self.keep(task, came_to)
+        self.fits[task.number] = fitted
+        if task.fit == self.fitter.holdout:
+            self.kept = fitted, learned
+        else:
+            checkpoint.clear(task.folder)
+        self._report()
+
+    def keep(self, task: Task, came_to: tuple[Fitted, Learned] | Exception) -> None:
+        """Note on the disk that a fit is done, where it is one of several."""
+        if not self.single and not isinstance(came_to, Exception):
+            write_finished(task.folder, came_to[0])
+
+    def result(self) -> Result:
+        """Train the model to keep, where no fit has; write everything, and say what it comes to."""
+        asked, fitter = self.asked, self.fitter
+        fits = [self.fits[number] for number in range(len(self.plan))]
+        with device.on_threads(fitter.learner.threads):  # not a stack's
+            if self.kept is None and asked.refit:
+                self.kept = fitter.fit(fitter.holdout, self.state / "refit", lambda step, value: asked.pause())
+            latency_ms = fitter.latency_ms() if asked.measure_latency else None
+        figures = self._write(fits)
+        self.forget()
+        told = self.kept[0] if self.kept else fits[0]
+        trained = [*fits, told] if self.kept and fitter.holdout not in self.plan else fits
+        return Result(
+            objective=figures[fitter.monitor],
+            monitor=fitter.monitor,
+            figures=figures,
+            scores=[fit.figures[fitter.monitor] for fit in fits],
+            kept_epoch=told.kept_epoch,
+            epochs=told.epochs,
+            seconds=sum(fit.seconds for fit in trained),
+            parameters=fitter.learner.parameters,
+            threads=fitter.learner.threads,
+            latency_ms=latency_ms,
+            backend=self.backend,
+        )
+
+    def _folder(self, number: int) -> Path:
+        return self.state if self.single else self.state / f"fit-{number + 1}"
+
+    def _report(self) -> None:
+        """Report the fits that are done, in order, where there are several."""
+        while not self.single and self.reported in self.fits:
+            self.reported += 1
+            self.asked.report(self.reported, self.fits[self.reported - 1].figures[self.fitter.monitor])
+
+    @durable_together()
+    def _write(self, fits: Sequence[Fitted]) -> dict[str, float]:
+        """Write what the training leaves behind, and remove what another left there; return the figures."""
+        fitter, output = self.fitter, self.asked.output
+        stale = set(artifacts.FILES)
+        if self.kept:
+            fitted, learned = self.kept
+            record = artifacts.Record(
+                fitted.kept_epoch,
+                learned.stopped_early,
+                fitter.monitor,
+                fitter.learner.parameters,
+                fitter.learner.environment,
+                _made_by(fitter.configuration, self.backend),
+                learned.predict.temperature if isinstance(learned.predict, artifacts.Network) else 1.0,
+            )
+            stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, learned.predict), learned.history)
+        if self.single:
+            figures, spread = fits[0].figures, {}
+        else:
+            figures, spread = _means(fits), _spread(fitter.monitor, fits)
+            labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
+            artifacts.write_scores(output, [label | fit.figures for label, fit in zip(labels, fits, strict=True)])
+            stale -= {artifacts.SCORES}
+        artifacts.write_figures(self.asked.validation, "validation", figures | spread)
+        for name in stale:
+            (output / name).unlink(missing_ok=True)
+        return figures
+
+
+def _means(fits: Sequence[Fitted]) -> dict[str, float]:
+    """The mean of each figure over the fits that have it: a fold may be without ROC-AUC."""
+    names = dict.fromkeys(name for fit in fits for name in fit.figures)
+    return {name: statistics.fmean(fit.figures[name] for fit in fits if name in fit.figures) for name in names}
+
+
+def _spread(monitor: str, fits: Sequence[Fitted]) -> dict[str, float]:
+    """The standard deviation of the fits' scores (of a sample: over one less than their number), and their number."""
+    scores = [fit.figures[monitor] for fit in fits]
+    return {f"{monitor}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0, "fits": len(scores)}
+
+
+def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
+    """The configuration that comes to the same bits again: the kernel's are others than torch's."""
+    if backend != "native":
+        return dict(configuration)
+    return {**configuration, "trainer": {**configuration["trainer"], "backend": backend}}
+
+
+def _identical(result: Result) -> Result:
+    return result
+
+
+def _identity(fitter: Fitter, backend: str) -> str:
+    """A name that two runs share if, and only if, they must come to the same numbers.
+
+    Torch's own backends share one: what they come to differs by the rounding of sums alone.
+    """
+    configuration, package = fitter.configuration, Path(__file__).parent
+    own = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
+    code = fingerprint_of_code(package, *(file for file in own if file))
+    settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
+    settings["trainer"] = {
+        **settings["trainer"],
+        "reports_per_epoch": None,  # changes no number
+        "backend": "native" if backend == "native" else "torch",
+    }
+    data = [fitter.manifest["fingerprint"], fitter.manifest["raw_sha256"]]
+    return fingerprint([settings, *data, fitter.learner.environment, code])
+
+
+@cache
+def _source(target: str) -> Path | None:
+    """The file in which a part is written."""
+    file = inspect.getsourcefile(locate(target))
+    return Path(file).resolve() if file else None

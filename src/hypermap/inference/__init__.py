@@ -1,0 +1,1 @@
+"""Inference: evaluation on the test set, prediction, export."""

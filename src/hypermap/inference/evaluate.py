@@ -1,0 +1,171 @@
+"""The only code that opens the test set."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
+from hypermap.data.layout import Layout
+from hypermap.data.preprocessor import Split, Transform, read_transform
+from hypermap.datasets.prepare import load, load_published
+from hypermap.experiments import artifacts
+from hypermap.models import baselines as others
+from hypermap.reports.run import Beside, Map, Run, place, write_report
+from hypermap.tasks import metrics
+
+LEARNED_ROWS = 2000  # training rows, at most, on which a model without epochs is scored, to be diagnosed
+
+Predictor = Callable[[Tensor], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's predictions for a split, and what they are worth: `evaluation` has the bootstrap's settings."""
+
+    rows: Split
+    transform: Transform
+    predictions: np.ndarray
+    evaluation: Mapping[str, Any]
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Class indices (rows,), or numbers (rows,) in their own unit."""
+        return artifacts.targets(self.rows, self.transform)
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """Every metric of the task."""
+        return artifacts.score(self.rows, self.predictions, self.transform)
+
+    @cached_property
+    def resamples(self) -> dict[str, np.ndarray]:
+        """Each metric in each bootstrap resample; another model's on the same split are of the same rows."""
+        task, repeats = self.transform.manifest["task"], self.evaluation["bootstrap_repeats"]
+        return metrics.resamples(self.targets, self.predictions, task=task, repeats=repeats)
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Of each figure."""
+        return metrics.percentiles(self.resamples, self.evaluation["confidence"])
+
+    def less(self, other: "Scored") -> dict[str, tuple[float, float, float]]:
+        """Each figure less that of another model on the same rows, and the ends of the paired bootstrap's interval."""
+        apart = {name: values - other.resamples[name] for name, values in self.resamples.items()}
+        bounds = metrics.percentiles(apart, self.evaluation["confidence"])
+        return {name: (self.figures[name] - other.figures[name], *ends) for name, ends in bounds.items()}
+
+
+def evaluate(
+    configuration: Mapping[str, Any],
+    prepared: Path,
+    models: Path,
+    baselines: Path,
+    reports: Path,
+    *,
+    trust: bool = False,
+) -> dict[str, float]:
+    """Score the trained model on the test rows; write test.json, intervals.json and the report into `reports`.
+
+    ``reports/validation.json``, which training wrote, is shown beside; where it holds means over several fits, they
+    are told in a line of their own. The `baselines` are scored on the same rows, and written to baselines.json.
+    Returns the test metrics.
+
+    Raises:
+        UserError: the data, the model, its figures or a baseline are missing or damaged, not of one another, or name
+            code that is no part, and there is no `trust` in them.
+    """
+    transform, trained = read_transform(prepared), artifacts.read_trained(models, trust=trust)
+    _check_data(trained.transform, transform, models, prepared)
+    history = artifacts.read_history(models)
+    validated = artifacts.read_figures(reports / "validation.json", "validation")
+    splits = {name: load(prepared, name) for name in ("validation", "test")}
+
+    def scored(predict: Predictor) -> dict[str, Scored]:
+        return {
+            name: Scored(rows, transform, predict(rows.inputs), configuration["evaluation"])
+            for name, rows in splits.items()
+        }
+
+    of_model = scored(trained.predict)
+    beside = [
+        _beside(choice["name"], of_model, scored(model))
+        for choice, model in others.read(baselines, transform, trust=trust)
+        if choice != configuration["model"]
+    ]
+    manifest, test, stored = transform.manifest, of_model["test"], load_published(prepared, "test")
+    uncalibrated = scored(trained.uncalibrated)["test"] if trained.record.temperature != 1 else None
+    run = Run(
+        task=manifest["task"],
+        classes=tuple(manifest["classes"]),
+        config=configuration,
+        history=history,
+        kept_epoch=trained.record.kept_epoch,
+        stopped_early=trained.record.stopped_early,
+        monitor=trained.record.monitor,
+        validation=of_model["validation"].figures if "fits" in validated else validated,
+        fits=validated if "fits" in validated else {},
+        validation_intervals=of_model["validation"].intervals,
+        test=test.figures,
+        test_intervals=test.intervals,
+        targets=test.targets,
+        predictions=test.predictions,
+        inputs=stored.inputs.numpy(),
+        rows=stored.rows.numpy(),
+        manifest=manifest,
+        environment=trained.record.environment,
+        parameters=trained.record.parameters,
+        train={} if history else _learned(trained.predict, load(prepared, "train"), transform),
+        beside=beside,
+        map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
+        encoding=_encoding(trained),
+        temperature=trained.record.temperature,
+        uncalibrated=uncalibrated.figures if uncalibrated else {},
+        uncalibrated_intervals=uncalibrated.intervals if uncalibrated else {},
+    )
+    write_report(reports, run)
+    write_json(reports / "intervals.json", {name: rows.intervals for name, rows in of_model.items()})
+    write_json(reports / "baselines.json", {other.name: asdict(other) for other in beside})
+    artifacts.write_figures(reports / "test.json", "test", test.figures)
+    return test.figures
+
+
+def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path) -> None:
+    """Refuse a model of other data than is prepared: its figures would be of neither."""
+    if any(learned.manifest[key] != now.manifest[key] for key in ("fingerprint", "raw_sha256")):
+        raise UserError(f"The model in {models} was trained on other data than {prepared} holds. {artifacts.REMEDY}")
+
+
+def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Scored]) -> Beside:
+    test = of_other["test"]
+    return Beside(
+        name, of_other["validation"].figures, test.figures, test.intervals, of_model["test"].less(of_other["test"])
+    )
+
+
+def _learned(predict: Predictor, train: Split, transform: Transform) -> dict[str, float]:
+    """The figures on training rows, evenly chosen."""
+    chosen = np.unique(np.linspace(0, len(train.rows) - 1, LEARNED_ROWS).round().astype(np.int64))
+    rows = Split(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
+    return artifacts.score(rows, predict(rows.inputs), transform)
+
+
+def _encoding(trained: artifacts.TrainedModel) -> str:
+    """How the model is given the categories of a table."""
+    layout = trained.inputs.layout
+    if layout is not None and layout.cardinalities:
+        return "codes"
+    ordinal = trained.transform.manifest.get("preparation", {}).get("categories") == "ordinal"
+    return "ordinal" if ordinal else "one_hot"
+
+
+def _map(test: Split, transform: Transform, method: str) -> Map | None:
+    """Where the test rows lie by what a model is given, categories spread out and images row by row."""
+    layout = transform.manifest.get("layout")
+    inputs = Layout.of(layout).spread(test.inputs) if layout else test.inputs
+    return place(inputs.flatten(1).numpy(), method)

@@ -1,0 +1,232 @@
+"""A trained network and its preparation as one program of torch.export, which runs without Hypermap.
+
+torch.export and not ONNX: torch writes and runs it by itself, every operation in float64 where the preparation is. ONNX
+would take three packages (onnx, onnxscript, onnxruntime) to write a file and to see that it gives the same numbers.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hypermap.core.cli_args import read_trust, read_words
+from hypermap.core.errors import UserError
+from hypermap.data.preprocessor import Split, Transform, read_manifest
+from hypermap.datasets import artifact as folders
+from hypermap.datasets.prepare import load_published
+from hypermap.datasets.tables.schema import Schema
+from hypermap.experiments.artifacts import Network, read_trained
+from hypermap.inference.torch_preparation import Natural, Prepare, Scale, Shares
+from hypermap.reports.run.wording import cell, words
+from hypermap.sweeps.cli import CACHE, PREPARED
+
+PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
+TOLERANCE = 1e-5  # of the largest prediction: rounding in float32
+CHECKED_ROWS = 10_000
+
+TEXT = f"""# An exported network
+
+`{PROGRAM}` is a program of torch.export, written by torch {{torch}}: the preparation of the rows, the network, and
+what makes answers of its outputs, in one. It needs torch, and no Hypermap:
+
+    import torch
+    program = torch.export.load("{PROGRAM}").module()
+    answers = program(rows)
+
+`rows` are {{dtype}} `({{shape}})`, any number of them, not scaled. The answers, float64, are {{given}}.
+`{ABOUT}` says the same for programs to read.
+"""
+COLUMNS = f"""
+NaN stands for what is missing. A category is its place in its column's list of `categories` in `{ABOUT}`, from 0, or -1
+if it is not there; of a boolean the first is 0, the second 1.
+
+| | column | of the file's | holds |
+|--:|---|---|---|
+"""
+HELD = {"number": "a number", "boolean": "0 or 1", "category": "a category's place"}
+DATES = {
+    "year": "the year",
+    "month": "the month, 1 to 12",
+    "day": "the day of the month",
+    "weekday": "the weekday: 1 is Monday, 7 is Sunday",
+    "hour": "the hour with its fraction, 0 to 24",
+    "days": "days since 1970-01-01, with their fraction",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One command: which model, where the program goes, and whether what the model's record names may be anything."""
+
+    model: Path = Path("models")
+    output: Path = Path("exported")
+    trust: bool = False
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Self:
+        """From the words of a command line, ``key=value``.
+
+        Raises:
+            UserError: a word that is not understood.
+        """
+        given = read_words(words, ("model", "output", "trust"))
+        return cls(Path(given.get("model", "models")), Path(given.get("output", "exported")), read_trust(given))
+
+    def answer(self) -> str:
+        """Export, and say how near the program comes to the network.
+
+        Raises:
+            UserError: as `export`.
+        """
+        rows, difference = export(self.model, self.output, trust=self.trust)
+        return (
+            f"{self.output / PROGRAM} gives what {self.model} gives: the largest difference over {rows:,} validation "
+            f"rows is {difference:.1e} of the largest prediction (allowed: {TOLERANCE:.0e}).\n"
+            f"How to run it: {self.output / README}"
+        )
+
+
+class Exported(nn.Module):
+    """From rows as they are published to predictions: preparation, network, and probabilities or the target's unit.
+
+    Of a table that has a schema it takes the matrix ``(rows, columns)`` float64, NaN where something is missing. Where
+    rows that lack something are left out (``data.missing=drop``), they have NaN for an answer.
+    """
+
+    def __init__(self, predict: Network) -> None:
+        super().__init__()
+        transform = predict.transform
+        manifest, preparation = transform.manifest, transform.preparation
+        self.prepare = _scale(manifest) if preparation is None else Prepare(preparation)
+        self.complete_only = preparation is not None and manifest["preparation"]["missing"] == "drop"
+        self.encode = predict.inputs.encode
+        self.network = predict.module
+        self.predictions = predict.loss.predictions
+        self.answer = Shares(predict.temperature) if manifest["classes"] else _natural(manifest)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        predicted: Tensor = self.answer(self.predictions(self.network(self.encode(self.prepare(rows)))).double())
+        if not self.complete_only:
+            return predicted
+        return torch.where(rows.isnan().any(1, keepdim=predicted.ndim == 2), torch.nan, predicted)
+
+
+def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, float]:
+    """Write the network of the folder `model` with its preparation into the folder `output`, once it is checked.
+
+    Returns the number of validation rows on which the program, read back, and the network were compared, and the
+    largest difference as a share of the largest prediction.
+
+    Raises:
+        UserError: the model is none or no network, its data is not here, torch.export cannot follow the network, or
+            the program gives other numbers.
+    """
+    trained = read_trained(model, trust=trust)
+    if not isinstance(trained.predict, Network):
+        raise UserError(
+            f"{model} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "
+            f"{model / 'model.skops'}, which skops.io.load reads. What is exported is a network."
+        )
+    predict = replace(trained.predict, precision="fp32")  # the program's, also where training was in bf16
+    published = _validation(predict.transform)
+    content = _program(Exported(predict).eval().requires_grad_(False), published.inputs)
+    given, wanted = _run(content, published.inputs), predict(predict.transform.features(published))
+    difference = float(np.abs(given - wanted).max() / np.abs(wanted).max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"the exported program differs from the network by {difference:.1e} of the largest prediction, more than "
+            f"{TOLERANCE:.0e}; nothing was written. A model of your own may keep state that an export does not follow."
+        )
+    about = _about(predict.transform.manifest, published.inputs)
+    contents = {PROGRAM: content, ABOUT: (json.dumps(about, indent=2) + "\n").encode(), README: _readme(about).encode()}
+    folders.write(output, contents)
+    return len(published.inputs), difference
+
+
+def _program(module: nn.Module, rows: Tensor) -> bytes:
+    """The program of a module for any number of rows such as these, as the bytes of a ``.pt2`` file."""
+    example = torch.zeros_like(rows[:1]).expand(2, *rows.shape[1:]).clone()  # a file should hold no one's row
+    try:
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+    except Exception as error:  # whatever torch finds in a network that it cannot follow
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"torch.export cannot follow this network: {reason}. Use it with src/predict.py.") from error
+    return buffer.getvalue()
+
+
+def _run(content: bytes, rows: Tensor) -> np.ndarray:
+    """What a program says of these rows: of the first alone, and of the others together."""
+    program = torch.export.load(io.BytesIO(content)).module()
+    with torch.no_grad():
+        parts = [program(part) for part in (rows[:1], rows[1:]) if len(part)]
+    return torch.cat(parts).numpy()
+
+
+def _validation(transform: Transform) -> Split:
+    """Published validation rows of the data that a model was trained on, `CHECKED_ROWS` at most.
+
+    Raises:
+        UserError: neither data/prepared nor the cache has that data.
+    """
+    wanted = transform.manifest["fingerprint"]
+    for folder in (PREPARED, CACHE / wanted):
+        if folder.is_dir() and read_manifest(folder)["fingerprint"] == wanted:
+            stored = load_published(folder, "validation")
+            return Split(*(part[:CHECKED_ROWS] for part in (stored.inputs, stored.targets, stored.rows)))
+    raise UserError(
+        f"The data that the model was trained on is neither in {PREPARED} nor in {CACHE / wanted}, and an export is "
+        "checked on its validation rows. Train again, or: dvc repro"
+    )
+
+
+def _scale(manifest: dict[str, Any]) -> Scale:
+    return Scale(manifest["shift"], manifest["scale"], 1 + len(manifest["shape"]))
+
+
+def _natural(manifest: dict[str, Any]) -> Natural:
+    return Natural(manifest["target_shift"], manifest["target_scale"], manifest["target_transform"])
+
+
+def _about(manifest: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+    """What a program takes and gives, as JSON can hold it."""
+    return {
+        "torch": torch.__version__,
+        "input": {"dtype": str(rows.dtype).removeprefix("torch."), "shape": ["rows", *rows.shape[1:]]},
+        "task": manifest["task"],
+        "classes": manifest["classes"],
+        "table": manifest.get("table"),
+    }
+
+
+def _readme(about: dict[str, Any]) -> str:
+    """How to run a program, and what its rows are."""
+    classes = about["classes"]
+    given = (
+        f"probabilities `(rows, {len(classes)})` of: {', '.join(map(words, classes))}"
+        if classes
+        else "values in the target's unit"
+    )
+    shape = ", ".join(map(str, about["input"]["shape"]))
+    text = TEXT.format(torch=about["torch"], dtype=about["input"]["dtype"], shape=shape, given=given)
+    return text + _columns(Schema.of(about["table"])) if about["table"] else text
+
+
+def _columns(schema: Schema) -> str:
+    """What the columns of a table's rows hold."""
+    columns = [
+        (name, column.name, DATES[name.removeprefix(f"{column.name}.")] if column.kind == "date" else HELD[column.kind])
+        for column in schema.columns
+        for name in column.matrix_names
+    ]
+    return COLUMNS + "".join(
+        f"| {k} | {' | '.join(cell(words(held)) for held in cells)} |\n" for k, cells in enumerate(columns)
+    )

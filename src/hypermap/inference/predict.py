@@ -1,0 +1,264 @@
+"""What a trained model says of the rows of a table: a file in, a file out, in the same order, batch by batch."""
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hypermap.core.cli_args import read_trust, read_words
+from hypermap.core.errors import UserError, near
+from hypermap.core.files import csv_text
+from hypermap.data.preparation import complete_rows
+from hypermap.datasets.tables.csv_format import Format
+from hypermap.inference.table_writer import SEPARATORS, check_output, writing
+
+if TYPE_CHECKING:  # a mistake in the command is told before torch and polars are there
+    from polars import DataFrame
+
+    from hypermap.datasets.tables.readers import Table
+    from hypermap.experiments.artifacts import TrainedModel
+
+Array = NDArray[Any]
+Item = TypeVar("Item")
+
+FORMAT_KEYS = tuple(key.name for key in fields(Format) if key.name != "prefix")
+LISTS = ("missing_values", "columns")
+SAME_AS_IN_TRAINING = ("quote", "missing_values", "comment")  # unless given: they cannot be found in a file
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One command.
+
+    Attributes:
+        inputs: files with the same columns, one after the other.
+        model: the folder of a trained model.
+        format: how the files are to be read, where that is said.
+        trust: whether what the model's record names may be anything.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    model: Path
+    format: Mapping[str, Any]
+    trust: bool = False
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Self:
+        """From the words of a command line, ``key=value``; ``input=[a.csv,b.csv]`` names several files.
+
+        Raises:
+            UserError: a word that is not understood, no input or output, or an input that is not there.
+        """
+        given = read_words(words, ("input", "output", "model", "trust", *FORMAT_KEYS))
+        if not given.get("input") or not given.get("output"):
+            raise UserError("Name a file to read and one to write: python src/predict.py input=FILE output=FILE")
+        inputs = tuple(_there(Path(path).expanduser()) for path in _listed(given["input"]))
+        output = Path(given["output"]).expanduser()
+        check_output(output, *inputs)
+        asked = {key: _understood(key, text) for key, text in given.items() if key in FORMAT_KEYS}
+        return cls(inputs, output, Path(given.get("model", "models")), asked, read_trust(given))
+
+    def answer(self) -> str:
+        """Write the predictions, and say how many there are and where; notes go to stderr before.
+
+        Raises:
+            UserError: the model is none of a table, or the input does not suit it.
+        """
+        # Torch's threads spin while they wait, which would keep the thread that reads ahead from its core.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from hypermap.experiments.artifacts import read_trained
+
+        began = time.perf_counter()
+        count = Predictor(read_trained(self.model, trust=self.trust)).predict_files(
+            self.inputs, self.output, self.format
+        )
+        for note in count.told():
+            print(f"Note: {note}", file=sys.stderr)
+        return f"{count.rows:,} rows predicted in {time.perf_counter() - began:.1f} s: {self.output}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a table on their way to a model.
+
+    Attributes:
+        features: float32 ``(complete rows, width)``.
+        complete: bool ``(rows,)``: which rows the model can predict; the others lack something.
+        unseen: by column, rows with a category that training did not have.
+    """
+
+    features: Array
+    complete: Array
+    unseen: Mapping[str, int]
+
+
+@dataclass
+class Count:
+    """What came up on the way through a table, beside the rows; construction starts it at nothing."""
+
+    rows: int = 0
+    incomplete: int = 0
+    unseen: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)  # of the file, from before the first row
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch in."""
+        self.rows += len(batch.complete)
+        self.incomplete += int((~batch.complete).sum())
+        self.unseen.update(batch.unseen)
+
+    def told(self) -> list[str]:
+        """A sentence for each thing that a person should know."""
+        told = list(self.notes)
+        if self.incomplete:
+            told.append(
+                f"{self.incomplete:,} rows lack something and have empty cells: the model was trained without such "
+                "(data.missing=drop)."
+            )
+        if self.unseen:
+            columns = ", ".join(f"{name} ({rows:,} rows)" for name, rows in self.unseen.items())
+            told.append(f"Categories that the training table lacks were taken for unknown ones: {columns}.")
+        return told
+
+
+class Predictor:
+    """A trained model as a mapping from tables to tables.
+
+    Raises:
+        UserError: the model was not trained on a table that has a schema.
+    """
+
+    def __init__(self, trained: "TrainedModel") -> None:
+        from hypermap.datasets.tables.schema import Schema
+
+        self.predict = trained.predict
+        self.manifest = manifest = trained.transform.manifest
+        preparation = trained.transform.preparation
+        if preparation is None:
+            reader = manifest["reader"].rpartition(".")[2]
+            raise UserError(
+                f"the model was trained on {reader}, which is no table of columns with names: there is no file to read "
+                "rows from. Predictions are for models of data=table; python src/export.py exports any network."
+            )
+        self.prepare = preparation.transform
+        self.schema = Schema.of(manifest["table"])
+        self.complete_only = manifest["preparation"]["missing"] == "drop"
+
+    def predict_files(self, inputs: Sequence[Path], output: Path, asked: Mapping[str, Any]) -> Count:
+        """Predict for the rows of these files; `output` appears when all are done, or not at all.
+
+        Raises:
+            UserError: the files cannot be read, or are not like the table that the model was trained on.
+            OSError: the disk is full, or the folder cannot be written to.
+        """
+        from hypermap.datasets.tables.readers import open_table
+
+        usual = {key: getattr(self.schema.spelling, key) for key in SAME_AS_IN_TRAINING}
+        table = open_table(inputs, Format(**{**usual, **asked}, prefix=""), self.schema.expected)
+        count = Count(notes=[*table.notes, *self.schema.check(table), *self.renamed(output)])
+        with writing(output) as write, tqdm(total=table.size, unit=" rows", unit_scale=True, disable=None) as bar:
+            write(self.answers(Batch(np.zeros((0, 1), np.float32), np.zeros(0, np.bool_), {})))  # at least a header
+            for batch in ahead(self.batches(table)):
+                write(self.answers(batch))
+                count.add(batch)
+                bar.update(len(batch.complete))
+        return count
+
+    def renamed(self, output: Path) -> list[str]:
+        """Tell which classes a CSV file has otherwise."""
+        odd = [name for name in self.manifest["classes"] if csv_text(name) != name]
+        if not odd or output.suffix.lower() not in SEPARATORS:
+            return []
+        return [
+            f"{', '.join(map(repr, odd))} would be a formula to a spreadsheet: in {output.name} an apostrophe stands "
+            f"before it. Parquet has it as it is: output={output.with_suffix('.parquet')}"
+        ]
+
+    def batches(self, table: "Table") -> Iterator[Batch]:
+        """The table's rows, prepared.
+
+        Raises:
+            UserError: cells that are not of their column's kind.
+        """
+        from hypermap.datasets.tables.columns import UNSEEN
+
+        names = self.schema.matrix_names
+        categories = [
+            (k, name) for k, (name, role) in enumerate(zip(names, self.schema.roles, strict=True)) if role == "category"
+        ]
+        rows = 0
+        for frame in table.batches():
+            matrix = self.schema.encode(frame, rows)
+            rows += len(matrix)
+            complete = complete_rows(matrix) if self.complete_only else np.ones(len(matrix), np.bool_)
+            unseen = {name: int((matrix[:, k] == UNSEEN).sum()) for k, name in categories}
+            features = self.prepare(matrix[complete]) if complete.any() else np.zeros((0, 1), np.float32)
+            yield Batch(features, complete, {name: count for name, count in unseen.items() if count})
+
+    def answers(self, batch: Batch) -> "DataFrame":
+        """For each row the class and every class's probability, or the value; null where the row is incomplete."""
+        import torch
+        from polars import DataFrame, Series
+
+        classes = self.manifest["classes"]
+        found = np.full((len(batch.complete), max(len(classes), 1)), np.nan)
+        if len(batch.features):
+            predicted = self.predict(torch.from_numpy(batch.features))
+            found[batch.complete] = predicted if classes else predicted[:, np.newaxis]
+        if not classes:
+            return DataFrame({PREDICTION: found[:, 0]}, nan_to_null=True)
+        best = Series(PREDICTION, classes).gather(Series(found.argmax(1)).set(Series(~batch.complete), None))
+        shares = {f"probability_{name}": found[:, k] for k, name in enumerate(classes)}
+        return DataFrame({PREDICTION: best, **shares}, nan_to_null=True)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the next one made in a thread of its own while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = pool.submit(next, items, None)
+            yield item
+
+
+def _there(path: Path) -> Path:
+    if path.exists():
+        return path
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UserError(f"input={path}: no such file{near(path.name, beside)}.")
+
+
+def _listed(text: str) -> list[str]:
+    """One path, or those of a list ``[a.csv,b.csv]``."""
+    return [path.strip() for path in text[1:-1].split(",")] if text.startswith("[") and text.endswith("]") else [text]
+
+
+def _understood(key: str, text: str) -> Any:
+    """The value of one of `FORMAT_KEYS`: a list of words, true or false, or text as it is written."""
+    if text == "null":
+        return None
+    if key == "header":
+        if text not in (allowed := {"true": True, "false": False}):
+            raise UserError(f"header={text}: it is true or false.")
+        return allowed[text]
+    if key not in LISTS:
+        return text
+    try:
+        words = yaml.load(text, yaml.BaseLoader)  # which takes no word for anything else: NA, null and 0 stay words
+    except yaml.YAMLError:
+        words = None
+    if not isinstance(words, list):
+        raise UserError(f"{key}={text} is not understood; a list is written [a,b].")
+    return words

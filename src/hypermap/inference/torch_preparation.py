@@ -1,0 +1,284 @@
+"""A fitted preparation as a torch module, so that a network and its preparation export as one program.
+
+The parts map float64 ``(rows, columns)`` to float64 and compute in the order in which scikit-learn does, so that no
+difference is left but that of rounding. What is missing is NaN, and stays so but in `Impute`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hypermap.core.errors import UserError
+from hypermap.data.preparation import Preparation
+from hypermap.inference.calibration import LEAST
+
+EDGE = 1e-7  # scikit-learn's BOUNDS_THRESHOLD: what lies nearer to an outermost quantile, or beyond, counts as it
+
+
+class Impute(nn.Module):
+    """Put a column's `fill` where a number is missing (SimpleImputer)."""
+
+    fill: Tensor
+
+    def __init__(self, fill: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("fill", _float64(fill))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The same shape, without NaN."""
+        return torch.where(rows.isnan(), self.fill, rows)
+
+
+class Affine(nn.Module):
+    """``(rows - shift) / scale * factor + offset``, a number of each for every column; None where there is none."""
+
+    shift: Tensor | None
+    scale: Tensor | None
+    factor: Tensor | None
+    offset: Tensor | None
+
+    def __init__(
+        self,
+        shift: np.ndarray | None = None,
+        scale: np.ndarray | None = None,
+        factor: np.ndarray | None = None,
+        offset: np.ndarray | None = None,
+    ) -> None:
+        super().__init__()
+        for name, values in (("shift", shift), ("scale", scale), ("factor", factor), ("offset", offset)):
+            self.register_buffer(name, None if values is None else _float64(values))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The same shape."""
+        rows = rows if self.shift is None else rows - self.shift
+        rows = rows if self.scale is None else rows / self.scale
+        rows = rows if self.factor is None else rows * self.factor
+        return rows if self.offset is None else rows + self.offset
+
+
+class Quantiles(nn.Module):
+    """QuantileTransformer: a value's rank among the training rows, then (if `normal`) the normal quantile of it.
+
+    Between two quantiles the rank is interpolated; where several quantiles are equal it is the middle of their ranks,
+    found by interpolating from below and from above.
+    """
+
+    quantiles: Tensor
+    references: Tensor
+
+    def __init__(self, quantiles: np.ndarray, references: np.ndarray, *, normal: bool) -> None:
+        super().__init__()
+        self.normal = normal
+        self.register_buffer("quantiles", _float64(quantiles.T))  # (columns, quantiles)
+        self.register_buffer("references", _float64(references))
+        ends = torch.tensor([EDGE - np.spacing(1), 1 - (EDGE - np.spacing(1))], dtype=torch.float64)
+        self.lowest, self.highest = torch.special.ndtri(ends).tolist()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The same shape."""
+        values = rows.T.contiguous()
+        ranks = _interpolated(values, self.quantiles, self.references)
+        ranks = 0.5 * (ranks - _interpolated(-values, -self.quantiles.flip(1), -self.references.flip(0)))
+        low, high = self.quantiles[:, :1], self.quantiles[:, -1:]
+        edge = EDGE if self.normal else 0.0
+        ranks = torch.where(values + edge > high if self.normal else values == high, 1.0, ranks)
+        ranks = torch.where(values - edge < low if self.normal else values == low, 0.0, ranks)
+        return (torch.special.ndtri(ranks).clamp(self.lowest, self.highest) if self.normal else ranks).T
+
+
+class Components(nn.Module):
+    """PCA: the centred rows on the training rows' principal axes ``(components, columns)``."""
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, mean: np.ndarray, axes: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("mean", _float64(mean))
+        self.register_buffer("axes", _float64(axes))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(rows, columns) to (rows, components)."""
+        return rows @ self.axes.T - self.mean @ self.axes.T
+
+
+class Codes(nn.Module):
+    """Codes of categories by the schema to those a model is given, looked up in a table for each column.
+
+    A table's entries: for a missing category, for one that the schema lacks (-1), for 0, 1, …
+    """
+
+    table: Tensor
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("table", _float64(table))  # (columns, entries)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The same shape."""
+        entry = torch.where(rows.isnan(), 0.0, rows + 2).long().clamp(0, self.table.shape[1] - 1)
+        return self.table.gather(1, entry.T).T
+
+
+class Missing(nn.Module):
+    """Whether a number is missing (MissingIndicator)."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The same shape, bool."""
+        return rows.isnan()
+
+
+class Part(nn.Module):
+    """Some columns of a matrix, mapped by a module."""
+
+    columns: Tensor
+
+    def __init__(self, columns: np.ndarray, mapping: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.from_numpy(columns))
+        self.mapping = mapping
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        """(rows, columns of the matrix) float64 to (rows, columns of the part) float32."""
+        mapped: Tensor = self.mapping(matrix[:, self.columns])
+        return mapped.float()
+
+
+class Prepare(nn.Module):
+    """All of a `Preparation`: a matrix ``(rows, columns)`` float64 to features ``(rows, layout.width)`` float32.
+
+    Raises:
+        UserError: a part of it has no counterpart here.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        super().__init__()
+        transformer = preparation.transformer
+        fitted = transformer.named_transformers_
+        parts = []
+        for name, _, chosen in transformer.transformers_:
+            columns = np.array(chosen)
+            if name == "numbers":
+                parts.append(Part(columns, as_module(fitted[name])))
+            elif name == "missing" and len(fitted[name].features_):
+                parts.append(Part(columns[fitted[name].features_], Missing()))
+            elif name == "categories":
+                parts.append(Part(columns, Codes(_tabulated(preparation, columns))))
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        """What `Preparation.transform` makes of it."""
+        return torch.cat([part(matrix) for part in self.parts], 1)
+
+
+class Scale(nn.Module):
+    """Images and plain tables: ``(rows - shift) * factor`` along dimension 1, float32, as `Transform.features` does."""
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, shift: Sequence[float], scale: Sequence[float], dimensions: int) -> None:
+        super().__init__()
+        along = (1, -1, *[1] * (dimensions - 2))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(along))
+        self.register_buffer("factor", torch.tensor([1 / value for value in scale], dtype=torch.float32).view(along))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Any dtype to float32 of the same shape."""
+        return (rows.float() - self.shift) * self.factor
+
+
+class Natural(nn.Module):
+    """Standardised values back in the target's own unit, as `Transform.natural` has them; float64."""
+
+    def __init__(self, shift: float, scale: float, log: str | None) -> None:
+        super().__init__()
+        self.shift, self.scale, self.log = shift, scale, log
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The same shape."""
+        values = values * self.scale + self.shift
+        return {"log": torch.exp, "log1p": torch.expm1}[self.log](values) if self.log else values
+
+
+class Shares(nn.Module):
+    """Probabilities ``(rows, classes)``, float64, that sum to 1, under a temperature."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """The same shape."""
+        shares = probabilities / probabilities.sum(1, keepdim=True)
+        return shares if self.temperature == 1 else (shares.clamp(min=LEAST).log() / self.temperature).softmax(1)
+
+
+def as_module(estimator: Any) -> nn.Module:
+    """A fitted transformer of numbers as a module that gives what its `transform` gives.
+
+    Raises:
+        UserError: it is of a kind that has no counterpart here.
+    """
+    from sklearn import preprocessing
+    from sklearn.decomposition import PCA
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+
+    match estimator:
+        case None | "passthrough":
+            return nn.Identity()
+        case Pipeline():
+            return nn.Sequential(*(as_module(step) for _, step in estimator.steps))
+        case SimpleImputer(add_indicator=False, keep_empty_features=True):  # a column stays a column
+            return Impute(estimator.statistics_)
+        case preprocessing.StandardScaler():
+            return Affine(shift=estimator.mean_, scale=estimator.scale_)
+        case preprocessing.MinMaxScaler(clip=False):
+            return Affine(factor=estimator.scale_, offset=estimator.min_)
+        case preprocessing.RobustScaler():
+            return Affine(
+                shift=estimator.center_ if estimator.with_centering else None,
+                scale=estimator.scale_ if estimator.with_scaling else None,
+            )
+        case preprocessing.QuantileTransformer():
+            normal = estimator.output_distribution == "normal"
+            return Quantiles(estimator.quantiles_, estimator.references_, normal=normal)
+        case PCA(whiten=False):
+            return Components(estimator.mean_, estimator.components_)
+    raise UserError(
+        f"the preparation has a {type(estimator).__name__} ({estimator}), which cannot be exported. "
+        "Use the model with python src/predict.py."
+    )
+
+
+def _tabulated(preparation: Preparation, columns: np.ndarray) -> np.ndarray:
+    """The model's code of each of the schema's, ``(columns, entries)`` as `Codes` has them, by preparing every one.
+
+    Codes above the largest that was fitted are unseen, as -1 is: the last entry stands for them.
+    """
+    encoder = preparation.transformer.named_transformers_["categories"].named_steps["codes"]
+    most = int(max((known.max() for known in encoder.categories_), default=0))
+    matrix = np.zeros((most + 4, preparation.transformer.n_features_in_))
+    matrix[:, columns] = np.array([np.nan, -1, *range(most + 2)])[:, np.newaxis]
+    return preparation.transform(matrix)[:, preparation.layout.plain :].T
+
+
+def _interpolated(values: Tensor, grid: Tensor, levels: Tensor) -> Tensor:
+    """`numpy.interp` for each column: values ``(columns, rows)`` on the ascending `grid` ``(columns, points)``."""
+    last = grid.shape[1] - 1
+    right = torch.searchsorted(grid, values, right=True).clamp(1, last)
+    left = right - 1
+    begin, end = grid.gather(1, left), grid.gather(1, right)
+    width = end - begin  # zero only where the outermost points are equal; there the bounds below decide
+    slope = (levels[right] - levels[left]) / torch.where(width > 0, width, 1.0)
+    found = slope * (values - begin) + levels[left]
+    found = torch.where(values >= grid[:, -1:], levels[-1], found)
+    return torch.where(values < grid[:, :1], levels[0], found)
+
+
+def _float64(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float64, order="C"))  # contiguous, and no view of the estimator

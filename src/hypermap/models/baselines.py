@@ -1,0 +1,86 @@
+"""Baselines: models of scikit-learn beside the one in use, fitted once on the same training rows.
+
+They tell whether a network earns its place on a table. Images are not what they are good at, and have none.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hypermap.core import device
+from hypermap.core.errors import UserError
+from hypermap.core.files import write_json
+from hypermap.core.instantiate import check_record
+from hypermap.data.fold_data import Folds
+from hypermap.data.preprocessor import Transform, read_manifest
+from hypermap.models import sklearn_fit
+
+RECORD = "baselines.json"
+REMEDY = "Fit them again: dvc repro --force baselines"
+
+
+def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[str]:
+    """Fit each of ``configuration["models"]``, choices of the group `model`, telling which; return their names.
+
+    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices, what names the data, and the seed, which
+    is the split's, so that they stay as they are when the model in use is trained with another.
+
+    Raises:
+        UserError: a choice that is a network, or that refuses the data.
+    """
+    manifest = read_manifest(prepared)
+    tables = len(manifest["shape"]) == 1  # with a schema or plain
+    models, seed = [_family(choice) for choice in configuration["models"]] if tables else [], manifest["split_seed"]
+    if models:
+        folds = Folds(prepared)
+        rows = folds.of(folds.pool.holdout)
+    for choice in models:
+        print(f"Baseline {choice['name']}: fitting on {len(rows.train.rows):,} rows", flush=True)
+        try:
+            threads = sklearn_fit.choose_threads(choice, manifest)
+            model = sklearn_fit.fit(choice, rows.train, rows.validation, rows.transform, seed=seed, threads=threads)
+        except UserError as error:
+            raise UserError(f"{error} It is a baseline: it can be left out of evaluation.baselines.") from error
+        sklearn_fit.save(folder / _file(choice), model)
+    write_json(folder / RECORD, {"models": models, "seed": seed, "data": _data(manifest)})
+    return [choice["name"] for choice in models]
+
+
+def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tuple[dict[str, Any], sklearn_fit.Model]]:
+    """Each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
+
+    Raises:
+        UserError: a file is missing or damaged, the models were fitted to other data, or the record names code that
+            is no part (`hypermap.core.instantiate.check_record`) and there is no `trust` in it.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        choices, data = list(record["models"]), record["data"]
+        files = [folder / _file(choice) for choice in choices]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
+    check_record(choices, str(folder / RECORD), trust=trust)
+    if data != _data(transform.manifest):
+        raise UserError(f"The baselines in {folder} were fitted to other data than are prepared now. {REMEDY}")
+    return [
+        (choice, sklearn_fit.load(file, choice, transform, REMEDY, device.CORES))
+        for choice, file in zip(choices, files, strict=True)
+    ]
+
+
+def _family(choice: dict[str, Any]) -> dict[str, Any]:
+    if not sklearn_fit.is_family(choice):
+        raise UserError(
+            f"evaluation.baselines names {choice['name']}, a network; baselines are models of scikit-learn, such as "
+            "dummy, linear, random_forest or gradient_boosting."
+        )
+    return choice
+
+
+def _data(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {key: manifest[key] for key in ("fingerprint", "raw_sha256")}
+
+
+def _file(choice: Mapping[str, Any]) -> str:
+    return f"{choice['name']}.skops"

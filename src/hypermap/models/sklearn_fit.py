@@ -1,0 +1,201 @@
+"""Models of scikit-learn, chosen as a network is: fitted, asked, stored and loaded.
+
+A model is one of a family (`hypermap.models.sklearn_models`), fitted in one go on the features that a network would
+see. So the choices of how a network is trained (`IDLE`) have no part in it.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hypermap.core import device, files, skops_io
+from hypermap.core.errors import UserError
+from hypermap.core.instantiate import build, check_arguments, locate
+from hypermap.data.preprocessor import Split, Transform
+from hypermap.models.sklearn_models import Family, Problem, RandomForest
+from hypermap.training.components import Inputs, understand
+
+Array = NDArray[Any]
+
+ESTIMATOR = "model.skops"
+IDLE = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # but for its monitor and threads
+LARGE = 2_000_000  # training values from which several threads gain more than they lose by waiting for one another
+PREDICTED_ROWS = 8192  # at once: bounds memory where categories are spread out, and changes no figure
+
+TRUSTED = (
+    "functools.partial",  # of check_array, and of nothing else: what a partial calls has to be listed as well
+    "hypermap.models.sklearn_models.Calibrated",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+)
+"""What fitted estimators of the families here hold beyond skops's own list."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted estimator as a predictor of prepared features."""
+
+    estimator: Any
+    transform: Transform
+    inputs: Inputs
+    threads: int
+
+    def __call__(self, features: Tensor) -> Array:
+        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        predicted = self.standardised(features)
+        return predicted if self.transform.manifest["classes"] else self.transform.natural(predicted)
+
+    def standardised(self, features: Tensor) -> Array:
+        """As a call, but values as the estimator was fitted to them: standardised."""
+        parts = features.split(PREDICTED_ROWS)
+        if len(parts) < 2 or self.threads < 2:
+            return np.concatenate([self._predict(part) for part in parts])
+        with ThreadPoolExecutor(self.threads) as pool:
+            return np.concatenate(list(pool.map(self._predict, parts)))
+
+    def _predict(self, features: Tensor) -> Array:
+        """Each thread has rows of its own and none below it, for those of OpenMP wait for one another.
+
+        And a forest that adds up its trees in the order in which its threads end is never the same to the last digit.
+        """
+        inputs, classes = flat(self.inputs, features), len(self.transform.manifest["classes"])
+        with _pools().limit(limits=1, user_api="openmp"):
+            if not classes:
+                return np.asarray(self.estimator.predict(inputs), np.float64)
+            probabilities = np.zeros((len(inputs), classes))
+            probabilities[:, self.estimator.classes_] = self.estimator.predict_proba(inputs)  # a fold may lack a class
+            return probabilities
+
+
+def is_family(choice: Mapping[str, Any]) -> bool:
+    """Whether a model's choice names a family and no network.
+
+    Raises:
+        UserError: its path cannot be imported.
+    """
+    target = locate(choice.get("_target_"))
+    return isinstance(target, type) and issubclass(target, Family)
+
+
+def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[Family, Inputs]:
+    """The family of a choice, and how it is given the features of data with this manifest.
+
+    Raises:
+        UserError: a value that no signature takes, or one that does not suit the data.
+    """
+    inputs = understand(choice, manifest)
+    layout = {} if inputs.layout is None else {"layout": inputs.layout}
+    check_arguments(choice, *layout)
+    family: Family = build(choice, **layout)
+    weight = getattr(family, "class_weight", None)
+    if weight not in (None, "balanced"):
+        raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
+    if weight and manifest["task"] == "regression":
+        raise UserError(
+            "model.class_weight is balanced; it evens out classes, and the target is a number: set it to null."
+        )
+    return family, inputs
+
+
+def choose_threads(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> int:
+    """As many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else one."""
+    forest = locate(choice["_target_"]) is RandomForest
+    return device.CORES if forest or manifest["rows"]["train"] * prod(manifest["shape"]) >= LARGE else 1
+
+
+def fit(
+    choice: Mapping[str, Any], train: Split, validation: Split, transform: Transform, seed: int, threads: int
+) -> Model:
+    """Fit the family of `choice` to rows as `transform` makes them (`hypermap.datasets.prepare.load`), on the CPU.
+
+    Raises:
+        UserError: values that the family refuses, or rows that do not suit it.
+    """
+    family, inputs = make(choice, transform.manifest)
+    problem = Problem(
+        transform.manifest["task"],
+        (flat(inputs, train.inputs), train.targets.cpu().numpy()),
+        (flat(inputs, validation.inputs), validation.targets.cpu().numpy()),
+        seed,
+        threads,
+    )
+    with _told(choice), _pools().limit(limits=threads):
+        estimator = family.fit(problem)
+    return _quietly(estimator, transform, inputs, threads)
+
+
+def save(path: Path, model: Model) -> None:
+    """Write a fitted estimator; equal ones have equal bytes."""
+    files.write_bytes(path, skops_io.dumps(model.estimator))
+
+
+def load(path: Path, choice: Mapping[str, Any], transform: Transform, remedy: str, threads: int = 1) -> Model:
+    """The model whose estimator `save` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds what no family here has; `remedy` is what to do then.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
+    estimator = skops_io.loads(content, str(path), remedy, TRUSTED)
+    return _quietly(estimator, transform, understand(choice, transform.manifest), threads)
+
+
+def flat(inputs: Inputs, features: Tensor) -> Array:
+    """Features as an estimator takes them: encoded, and images as rows of pixels; ``(rows, width)`` float32."""
+    encoded: Array = inputs.encode(features).flatten(1).cpu().numpy()
+    return encoded
+
+
+def _quietly(estimator: Any, transform: Transform, inputs: Inputs, threads: int) -> Model:
+    """A model whose estimator leaves the threads to the model."""
+    if "n_jobs" in getattr(estimator, "get_params", dict)():
+        estimator.set_params(n_jobs=None)
+    return Model(estimator, transform, inputs, threads)
+
+
+@cache
+def _pools() -> Any:
+    """What sets the threads of the libraries below scikit-learn; to find these takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def _told(choice: Mapping[str, Any]) -> Iterator[None]:
+    """Tell what scikit-learn finds wrong with a setting, or a fit that did not converge, in one message.
+
+    Other warnings are given as they would be without this.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    name = choice.get("name", choice["_target_"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        try:
+            yield
+        except ValueError as error:  # among others scikit-learn's own for a value out of range
+            raise UserError(f"model={name} refuses its settings or the training rows: {error}") from error
+    others = [warning for warning in caught if not issubclass(warning.category, ConvergenceWarning)]
+    for other in others:
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno, source=other.source)
+    if len(others) < len(caught):
+        print(f"model={name} did not converge: raise model.max_iter, or scale the data (data.scaling=standard).")

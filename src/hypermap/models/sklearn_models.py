@@ -1,0 +1,274 @@
+"""Model families of scikit-learn: forests, boosting, support vectors, lines, neighbours, and a dummy.
+
+A family is a class of settings with one method, `Family.fit`; its choice file lies in conf/model/ beside the networks'.
+`hypermap.models.sklearn_fit` fits, stores and loads them.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hypermap.core.errors import UserError
+from hypermap.data.layout import Layout
+
+Array = NDArray[Any]
+ClassWeight = Literal["balanced"] | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a family is fitted to.
+
+    Attributes:
+        task: ``classification`` or ``regression``.
+        train: features (rows, width) float32, and class indices int64 or standardised values float32 (rows,). Trees and
+            neighbours have no need of standardised values; they come so because a network learns from the same rows.
+        validation: likewise; what a network's epoch is picked by may also tell a family when to stop.
+        seed: of whatever is drawn at random.
+        threads: CPU threads.
+    """
+
+    task: str
+    train: tuple[Array, Array]
+    validation: tuple[Array, Array]
+    seed: int
+    threads: int
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the targets are classes."""
+        return self.task == "classification"
+
+
+class Family(ABC):
+    """Settings of a family; a user's own needs no more than `fit`.
+
+    A constructor that takes a `layout` gets categories as codes (`Layout`), any other has them one-hot.
+    """
+
+    @abstractmethod
+    def fit(self, problem: Problem) -> Any:
+        """A fitted estimator, with `predict_proba` and `classes_` for classes and `predict` for values."""
+
+
+class RandomForest(Family):
+    """Trees on resampled rows, averaged (Breiman 2001, https://doi.org/10.1023/A:1010933404324).
+
+    `max_features` is the share of columns that a split may choose from; None for what is usual: the square root of
+    their number for classes, all of them for values.
+    """
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        max_depth: int | None = None,
+        min_samples_leaf: int = 2,
+        max_features: float | None = None,
+        class_weight: ClassWeight = None,
+    ) -> None:
+        self.values = {"n_estimators": n_estimators, "max_depth": max_depth, "min_samples_leaf": min_samples_leaf}
+        self.max_features = max_features
+        self.class_weight = class_weight
+
+    def fit(self, problem: Problem) -> Any:
+        """A RandomForestClassifier or -Regressor."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+        values = {**self.values, "random_state": problem.seed, "n_jobs": problem.threads}
+        if problem.classifies:
+            features = "sqrt" if self.max_features is None else self.max_features
+            return RandomForestClassifier(**values, max_features=features, class_weight=self.class_weight).fit(
+                *problem.train
+            )
+        return RandomForestRegressor(
+            **values, max_features=1.0 if self.max_features is None else self.max_features
+        ).fit(*problem.train)
+
+
+class GradientBoosting(Family):
+    """Trees on binned numbers, each fitted to what those before it left (HistGradientBoosting, after LightGBM, 2017).
+
+    Trees are added until the loss on the validation rows has not fallen for `n_iter_no_change` of them, as a network's
+    epoch is picked there. A split divides categories into two sets; a column with more of them than there are bins is
+    split by its codes' order.
+    """
+
+    BINS = 255
+
+    def __init__(
+        self,
+        layout: Layout | None = None,
+        learning_rate: float = 0.1,
+        max_iter: int = 1000,
+        max_leaf_nodes: int = 31,
+        max_depth: int | None = None,
+        min_samples_leaf: int = 20,
+        l2_regularization: float = 0.0,
+        max_features: float = 1.0,
+        n_iter_no_change: int = 20,
+        class_weight: ClassWeight = None,
+    ) -> None:
+        self.layout = layout or Layout(0)
+        self.values = {
+            "learning_rate": learning_rate,
+            "max_iter": max_iter,
+            "max_leaf_nodes": max_leaf_nodes,
+            "max_depth": max_depth,
+            "min_samples_leaf": min_samples_leaf,
+            "l2_regularization": l2_regularization,
+            "max_features": max_features,
+            "n_iter_no_change": n_iter_no_change,
+        }
+        self.class_weight = class_weight
+
+    def fit(self, problem: Problem) -> Any:
+        """A HistGradientBoostingClassifier or -Regressor."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        categories = [
+            self.layout.plain + k for k, size in enumerate(self.layout.cardinalities) if size < self.BINS
+        ]  # codes are 0 to size
+        values = {
+            **self.values,
+            "categorical_features": categories or None,
+            "early_stopping": True,
+            "random_state": problem.seed,
+        }
+        if problem.classifies:
+            estimator = HistGradientBoostingClassifier(**values, class_weight=self.class_weight)
+        else:
+            estimator = HistGradientBoostingRegressor(**values)
+        inputs, targets = problem.validation
+        if problem.classifies:  # a class that no training row has cannot be told to the estimator
+            known = np.isin(targets, problem.train[1])
+            inputs, targets = inputs[known], targets[known]
+        return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
+
+
+class SupportVector(Family):
+    """The widest margin, or the flattest function, under a kernel (libsvm, Chang and Lin 2011).
+
+    Its time grows with the square of the rows. `gamma` is the kernel's width; None for 1 / (columns * variance).
+    `epsilon` is the error of a value, in standard deviations of the
+    target, that costs nothing; it has no part in classes. Probabilities are those of `Calibrated`.
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,  # noqa: N803, scikit-learn's name and the literature's
+        kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf",
+        gamma: float | None = None,
+        epsilon: float = 0.1,
+        class_weight: ClassWeight = None,
+    ) -> None:
+        self.values = {"C": C, "kernel": kernel, "gamma": "scale" if gamma is None else gamma, "cache_size": 500}
+        self.epsilon = epsilon
+        self.class_weight = class_weight
+
+    def fit(self, problem: Problem) -> Any:
+        """A calibrated SVC, or an SVR."""
+        from sklearn.svm import SVC, SVR
+
+        if not problem.classifies:
+            return SVR(**self.values, epsilon=self.epsilon).fit(*problem.train)
+        estimator = SVC(**self.values, class_weight=self.class_weight).fit(*problem.train)
+        return Calibrated.on(estimator, *problem.validation)
+
+
+class Linear(Family):
+    """Logistic or ridge regression: a weighted sum of the features; small `C` keeps the weights small."""
+
+    def __init__(self, C: float = 1.0, max_iter: int = 1000, class_weight: ClassWeight = None) -> None:  # noqa: N803
+        self.inverse_strength = C
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+
+    def fit(self, problem: Problem) -> Any:
+        """A LogisticRegression, or a Ridge whose ``alpha`` is 1 / (2 C): the same balance of loss and weights."""
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        if not problem.classifies:
+            return Ridge(alpha=1 / (2 * self.inverse_strength)).fit(*problem.train)
+        return LogisticRegression(C=self.inverse_strength, max_iter=self.max_iter, class_weight=self.class_weight).fit(
+            *problem.train
+        )
+
+
+class NearestNeighbors(Family):
+    """What the training rows nearest by say; `p` 2 measures by Euclid, 1 by Manhattan."""
+
+    def __init__(
+        self, n_neighbors: int = 15, weights: Literal["uniform", "distance"] = "uniform", p: Literal[1, 2] = 2
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.values = {"n_neighbors": n_neighbors, "weights": weights, "p": p}
+
+    def fit(self, problem: Problem) -> Any:
+        """A KNeighborsClassifier or -Regressor."""
+        from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+        if self.n_neighbors > (rows := len(problem.train[1])):
+            raise UserError(f"model.n_neighbors is {self.n_neighbors}, and there are {rows} training rows: lower it.")
+        return (KNeighborsClassifier if problem.classifies else KNeighborsRegressor)(**self.values).fit(*problem.train)
+
+
+class Dummy(Family):
+    """The training rows' class shares, or their mean, whatever the features: what every model has to beat."""
+
+    def fit(self, problem: Problem) -> Any:
+        """A DummyClassifier or -Regressor."""
+        from sklearn.dummy import DummyClassifier, DummyRegressor
+
+        return (DummyClassifier(strategy="prior") if problem.classifies else DummyRegressor()).fit(*problem.train)
+
+
+class Calibrated:
+    """A classifier with decision values only, made to give probabilities by temperature scaling.
+
+    They are the softmax of the values over one temperature (Guo et al. 2017, https://arxiv.org/abs/1706.04599),
+    that under which the validation rows are likeliest. It changes no predicted class. (libsvm's own probabilities,
+    which may, are deprecated in scikit-learn, and cost five more fits.)
+    """
+
+    def __init__(self, estimator: Any, temperature: float) -> None:
+        self.estimator = estimator
+        self.temperature = temperature
+
+    @classmethod
+    def on(cls, estimator: Any, inputs: Array, targets: Array) -> "Calibrated":
+        """With the temperature fitted on these rows; those of a class that the estimator lacks are left out."""
+        from scipy.optimize import minimize_scalar
+        from scipy.special import log_softmax
+
+        known = np.isin(targets, estimator.classes_)
+        columns = np.searchsorted(estimator.classes_, targets[known])
+        values = _decisions(estimator, inputs[known]) if known.any() else np.zeros((0, len(estimator.classes_)))
+
+        def loss(log_temperature: float) -> float:
+            likely = log_softmax(values / np.exp(log_temperature), axis=1)
+            return float(-likely[np.arange(len(columns)), columns].sum())
+
+        found = minimize_scalar(loss, bounds=(-10.0, 10.0), options={"xatol": 1e-9})
+        return cls(estimator, float(np.exp(found.x)))
+
+    @property
+    def classes_(self) -> Array:
+        """The classes of the columns of `predict_proba`."""
+        classes: Array = self.estimator.classes_
+        return classes
+
+    def predict_proba(self, inputs: Array) -> Array:
+        """Probabilities (rows, classes)."""
+        from scipy.special import softmax
+
+        probabilities: Array = softmax(_decisions(self.estimator, inputs) / self.temperature, axis=1)
+        return probabilities
+
+
+def _decisions(estimator: Any, inputs: Array) -> Array:
+    """Decision values, a column for each class; of two classes the first has 0."""
+    values: Array = estimator.decision_function(inputs)
+    return np.stack([np.zeros(len(values)), values], 1) if values.ndim == 1 else values

@@ -1,0 +1,79 @@
+"""What a report is made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from hypermap.reports.run.baseline_table import Beside
+from hypermap.reports.run.projection import Map
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a report says of one run: what was asked for, how training went, and the test set's predictions."""
+
+    task: str
+    """classification or regression."""
+    classes: tuple[str, ...]
+    """Names of the classes; empty for regression."""
+    config: Mapping[str, Any]
+    """The resolved configuration: a mapping with the choice's `name` for each group, and `seed`."""
+    history: Sequence[dict[str, Any]]
+    """A row an epoch, with the columns of plots/history.csv; empty for a model that is not trained by epochs."""
+    kept_epoch: int
+    """Epoch whose weights were kept, from 1; 0 where there are none."""
+    stopped_early: bool
+    monitor: str
+    """What the kept epoch was picked by: loss, accuracy or r2."""
+    validation: Mapping[str, float]
+    validation_intervals: Mapping[str, tuple[float, float]]
+    test: Mapping[str, float]
+    test_intervals: Mapping[str, tuple[float, float]]
+    targets: NDArray[Any]
+    """(rows,) of the test set: class indices, or values in the target's own unit."""
+    predictions: NDArray[Any]
+    """(rows, classes) probabilities, or (rows,) values in the target's own unit."""
+    inputs: NDArray[Any]
+    """(rows, *shape) as stored, not scaled; images are (rows, 1 or 3, height, width) uint8, tables may have NaN."""
+    rows: NDArray[Any]
+    """(rows,) where each test row stands in the raw data."""
+    manifest: Mapping[str, Any]
+    """manifest.json of the prepared data."""
+    environment: Mapping[str, str]
+    """Versions, device and threads."""
+    parameters: int | None
+    """Number of weights; None of a model that has none to count."""
+    fits: Mapping[str, float] = field(default_factory=dict)
+    """Where validation was several trainings: the means over them by name, `fits`, their number, and the deviation
+    of what the epoch was picked by, such as `accuracy_std`. `validation` is of the model that was kept."""
+    train: Mapping[str, float] = field(default_factory=dict)
+    """The metrics on training rows, of a model without epochs, whose history does not tell them."""
+    beside: Sequence[Beside] = ()
+    """Other models on the same rows."""
+    map: Map | None = None
+    """Where the test rows lie in the plane."""
+    encoding: str = "one_hot"
+    """Of a table: how the model is given categories, as codes, one_hot or ordinal."""
+
+    temperature: float = 1.0
+    """What the network's logits are divided by; 1 leaves them as they are."""
+    uncalibrated: Mapping[str, float] = field(default_factory=dict)
+    """The test metrics without that; empty where it is 1."""
+    uncalibrated_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def images(self) -> bool:
+        """Whether the inputs can be shown as pictures."""
+        return self.inputs.ndim == 4 and self.inputs.shape[1] in (1, 3)
+
+    @property
+    def table(self) -> bool:
+        """Whether the data are a table that has a schema."""
+        return "table" in self.manifest
+
+    @property
+    def level(self) -> str:
+        """How much an interval holds, such as ``95 %``."""
+        return f"{100 * self.config.get('evaluation', {}).get('confidence', 0.95):.4g} %"

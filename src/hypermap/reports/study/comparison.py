@@ -1,0 +1,241 @@
+"""Several studies side by side, as a page with its table and picture."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypermap.core.files import write_bytes, write_csv, write_json, write_text
+from hypermap.core.passwords import masked
+from hypermap.reports.run.wording import inert, metric, significant, table
+from hypermap.reports.study.sentences import both
+from hypermap.reports.study.strategies import Comparison, Strategy, compared
+from hypermap.reports.study.verdict import Thresholds
+from hypermap.reports.study.view import View
+
+PER_SEARCH = ("trials", "pruned", "epochs")
+
+
+def compare(views: Sequence[View], reports: Path, thresholds: Thresholds, name: str | None = None) -> str:
+    """Hold searches of one problem against each other at the same cost; returns the text for a terminal.
+
+    Studies whose names are equal but for a last ``-s`` and a number are repeats of one strategy with other seeds.
+    Writes ``comparison.md``, ``.png``, ``.csv`` and ``.json`` into a folder of `reports`.
+
+    Args:
+        views: the studies, of one objective.
+        reports: the folder of reports.
+        thresholds: whose confidence all intervals have.
+        name: of the folder; by default what the studies' names have in common, or all of them.
+
+    Raises:
+        UserError: there is no study, one is there twice, or they have other objectives or directions.
+    """
+    comparison = compared(views, thresholds.confidence, name)
+    folder = reports / comparison.name
+    rows = [_row(strategy) for strategy in comparison.strategies]
+    write_csv(folder / "comparison.csv", list(rows[0]), rows)
+    write_json(folder / "comparison.json", _machine_readable(comparison))
+    if comparison.best is not None:
+        from hypermap.reports.study.comparison_picture import comparison as draw  # matplotlib is slow to import
+
+        write_bytes(folder / "comparison.png", draw(comparison))
+    else:
+        (folder / "comparison.png").unlink(missing_ok=True)  # of an earlier comparison
+    write_text(folder / "comparison.md", masked(inert(page(comparison))))
+    return f"{summary(comparison)}\nPage: {folder}/comparison.md"
+
+
+def _row(strategy: Strategy) -> dict[str, Any]:
+    """A line of the table; trials, pruned and epochs are those of one search, on average."""
+    found = strategy.estimate
+    return {
+        "strategy": strategy.name,
+        "seeds": len(strategy.views),
+        "mean": None if found is None else found.mean,
+        "sd": None if found is None else found.sd,
+        "low": None if found is None else found.low,
+        "high": None if found is None else found.high,
+        "rank": strategy.rank,
+        "trials": f"{strategy.trials:g}",
+        "pruned": f"{strategy.pruned:g}",
+        "epochs": f"{strategy.epochs:.10g}",
+    }
+
+
+def _machine_readable(comparison: Comparison) -> dict[str, Any]:
+    def entry(strategy: Strategy) -> dict[str, Any]:
+        gap = strategy.gap
+        return _row(strategy) | {
+            "trials": strategy.trials,
+            "pruned": strategy.pruned,
+            "epochs": strategy.epochs,
+            "behind": None if gap is None else {"mean": gap.mean, "low": gap.low, "high": gap.high},
+            "apart": strategy.apart,
+            "scores": {view.name: strategy.scores.get(seed) for seed, view in strategy.views.items()},
+        }
+
+    return {
+        "objective": comparison.objective,
+        "direction": "maximize" if comparison.sign > 0 else "minimize",
+        "unit": comparison.unit,
+        "budget": comparison.budget,
+        "confidence": comparison.confidence,
+        "friedman": comparison.p_value,
+        "ranked": comparison.ranked,
+        "caveats": list(comparison.caveats),
+        "strategies": [entry(strategy) for strategy in comparison.strategies],
+    }
+
+
+def summary(comparison: Comparison) -> str:
+    """The answer and the table, for a terminal."""
+    header, *lines = [_cells(comparison), *(_cells(comparison, strategy) for strategy in comparison.strategies)]
+    widths = [max(len(line[k]) for line in (header, *lines)) for k in range(len(header))]
+    aligned = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in (header, *lines)
+    ]
+    caveats = [f"Note: {line}." for line in comparison.caveats]
+    return "\n".join([*aligned, " ".join(answer(comparison)), *caveats])
+
+
+def page(comparison: Comparison) -> str:
+    """The page: the answer first, then the table, the picture, how to read them, and where they come from."""
+    first, *rest = answer(comparison)
+    count = "1 study" if len(comparison.studies) == 1 else f"{len(comparison.studies)} studies"
+    parts = [f"# {comparison.name}: {count} compared"]
+    parts.append(" ".join([f"**{first}**", *rest]))
+    if comparison.caveats:
+        parts.append(
+            "\n".join(["The studies differ in more than what they search:", "", *_bullets(comparison.caveats)])
+        )
+    parts.append(table(_cells(comparison), [_cells(comparison, strategy) for strategy in comparison.strategies]))
+    if comparison.best is not None:
+        parts.append("![the best score so far, and the scores at the end](comparison.png)")
+    parts.append("## How to read it\n\n" + "\n".join(_bullets(_reading(comparison))))
+    parts.append("## Where it comes from\n\n" + _commands(comparison))
+    return "\n\n".join(parts) + "\n"
+
+
+def answer(comparison: Comparison) -> list[str]:
+    """What came of it, in a few sentences."""
+    best = comparison.best
+    if best is None or best.estimate is None:
+        return ["No trial was trained to its end, so there is nothing to compare."]
+    told = _figure(comparison)
+    score = told(best.estimate.mean)
+    if best.estimate.low is not None and best.estimate.high is not None:
+        score += f" ({told(best.estimate.low)} to {told(best.estimate.high)})"
+    others = [strategy for strategy in comparison.scored if strategy is not best]
+    lines = [f"{best.name} reaches the best {comparison.objective}: {score}."]
+    if len(comparison.scored) < len(comparison.strategies):
+        lines = [f"Of those that completed a trial, {best.name} has the best {comparison.objective}: {score}."]
+    if len(comparison.strategies) == 1:
+        lines = [f"{best.name}: the best {comparison.objective} is {score}."]
+    if alike := [other.name for other in others if other.apart is False]:
+        lines.append(f"It cannot be told apart from {both(alike)} over {len(best.scores)} seeds.")
+    if worse := [other.name for other in others if other.apart]:
+        lines.append(f"{both(worse)} {'is' if len(worse) == 1 else 'are'} worse beyond what seeds explain.")
+    if unsaid := [other.name for other in others if other.apart is None]:
+        lines.append(
+            f"One seed is an anecdote: whether {both(unsaid)} would be behind {best.name} with another is not known."
+        )
+    elif len(best.scores) == 1:
+        lines.append("One seed is an anecdote: another may end elsewhere.")
+    for strategy in comparison.strategies:
+        if missing := len(strategy.views) - len(strategy.scores):
+            seeds = f" with {missing} of {len(strategy.views)} seeds, which its figures leave out"
+            lines.append(
+                f"{strategy.name} completed no trial within {comparison.budget:g} {comparison.unit}"
+                f"{seeds if strategy.scores else ''}."
+            )
+    return lines
+
+
+def _cells(comparison: Comparison, strategy: Strategy | None = None) -> list[str]:
+    """A line of the table; its heading, where no strategy is given."""
+    interval = f"{100 * comparison.confidence:g} % interval"
+    if strategy is None:
+        return ["strategy", f"best {comparison.objective}", interval, "behind", "rank", "seeds", *PER_SEARCH]
+    told, found, gap = _figure(comparison), strategy.estimate, strategy.gap
+    interval = "" if found is None or found.low is None or found.high is None else _span(told, found.low, found.high)
+    behind = "" if gap is None else told(gap.mean)
+    if gap is not None and gap.low is not None and gap.high is not None:
+        behind += f" ({_span(told, gap.low, gap.high)})"
+    return [
+        strategy.name,
+        "none" if found is None else told(found.mean),
+        interval,
+        behind,
+        "" if strategy.rank is None else f"{strategy.rank:.1f}",
+        str(len(strategy.views)),
+        *(f"{each:,.0f}" for each in (strategy.trials, strategy.pruned, strategy.epochs)),
+    ]
+
+
+def _span(told: Callable[[float], str], low: float, high: float) -> str:
+    return f"{told(low)} to {told(high)}"
+
+
+def _figure(comparison: Comparison) -> Callable[[float], str]:
+    """How scores are written: to four decimals, but where these say too little or too much."""
+    scores = [abs(score) for strategy in comparison.strategies for score in strategy.scores.values()]
+    if scores and not 0.05 <= max(scores) < 1000:
+        return significant
+    return partial(metric, comparison.objective)
+
+
+def _reading(comparison: Comparison) -> list[str]:
+    """What the table and the picture show, a point each."""
+    share, best = f"{100 * comparison.confidence:g} %", comparison.best
+    several = any(len(strategy.views) > 1 for strategy in comparison.strategies)
+    lines = []
+    if comparison.budget is not None:
+        lines.append(
+            f"Same budget: scores are those after {comparison.budget:g} {comparison.unit}, the least that any of the "
+            "studies came to; what another found later does not count. Trials, pruned ones and epochs in the table "
+            "are those of a whole search" + (", on average." if several else ".")
+        )
+    if several:
+        lines.append(
+            "A seed changes what a search tries and the noise of each training, so repeats differ by both. Left: the "
+            "mean over seeds, and a band from the worst to the best of them, since so few tell no more. Right: each "
+            f"seed's score, their mean and its {share} interval (Student's t)."
+        )
+    elif best is not None:
+        lines.append("One seed each: a line without a band, a score without an interval, an anecdote.")
+    if comparison.ranked > 1 and len(comparison.strategies) > 1:
+        told = f"Rank 1 is the best of a seed; the table has the mean over {comparison.ranked} seeds."
+        if (p := comparison.p_value) is not None:
+            chance = "chance alone hardly ranks them so" if p < 1 - comparison.confidence else "chance may do that"
+            told += f" Friedman's test: p = {p:.2g}, {chance}."
+        lines.append(told)
+    if any(strategy.apart is not None for strategy in comparison.strategies):
+        lines.append(
+            "Behind: the difference of a strategy's mean to the best one's, and its interval (Welch's t), wide enough "
+            f"that all of them hold together with {share} (Bonferroni). Where it reaches below 0, the two cannot be "
+            "told apart."
+        )
+    if best is not None:
+        lines.append("All scores are of validation data on which the searches chose, and flatter somewhat.")
+    return lines
+
+
+def _commands(comparison: Comparison) -> str:
+    """What made the page, and what made its studies where they were made together."""
+    names = [view.name for view in comparison.studies]
+    every = f"{comparison.name}-*"
+    asked = every if all(fnmatchcase(name, every) for name in names) else f"[{','.join(names)}]"
+    redraw = shlex.join(["python", "src/report.py", f"study={asked}"])
+    lines = [f"This page:\n\n```bash\n{redraw}\n```"]
+    made = {view.command({}) for view in comparison.studies}
+    if len(made) == 1 and (command := made.pop()) is not None:
+        lines.append(f"The studies:\n\n```bash\n{command}\n```")
+    return "\n\n".join(lines)
+
+
+def _bullets(lines: Sequence[str]) -> list[str]:
+    return [f"- {line}" for line in lines]

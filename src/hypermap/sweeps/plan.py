@@ -1,0 +1,231 @@
+"""What a sweep is to do, from its settings: the strategy, the budget, the directions, the study's name."""
+
+import copy
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hypermap.core.errors import UserError
+from hypermap.core.files import fingerprint
+from hypermap.search.application import About, Application
+from hypermap.search.counter_samplers import cells
+from hypermap.search.space import Space
+from hypermap.search.storage import absolute
+from hypermap.search.strategy import AUTO, AUTO_PRUNER, learns
+from hypermap.search.study import Plan
+
+GRID, RANDOM_GRID = "hypermap.search.counter_samplers.Grid", "hypermap.search.counter_samplers.RandomGrid"
+RANDOM = "hypermap.search.counter_samplers.Random"
+# Optuna's own keep a record of what they drew, which several workers would write at once.
+NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler": RANDOM}
+NO_PRUNER = "optuna.pruners.NopPruner"
+USUAL_TRIALS = 20
+SHORTEST_S = 0.1  # that a trial may take
+LEAST_BUDGET = 0.01  # of a training; what is asked for is at least a step
+BEGUN = 4  # trials that begin, at least, for a full training's worth of budget
+ROUNDS = 8  # in which an automatic stack leaves a sampler that learns to see what came of the trials before
+# Settings with which a sweep that ships is still that sweep.
+OF_A_RUN = (
+    r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|trial_timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
+    r"|scientific|confirm|report)\b"
+)
+# What is asked of one command alone, and of none that the study's report proposes.
+ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report))\b"
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Reads a sweep's settings; `suffix` tells apart the studies of a comparison."""
+
+    settings: Mapping[str, Any]
+    config: DictConfig
+    suffix: str = ""
+
+    def plan(self, space: Space, about: About) -> Plan:
+        """The plan that every worker has."""
+        sampler, pruner, n_trials = self.strategy(space, about)
+        seed = self.settings["seed"]
+        own = sampler.pop("seed", None)  # as the official sweeper has it; each trial's follows from it
+        seed = own if seed is None else seed
+        directions = self.directions(about)
+        name = (
+            self.settings["study_name"] or self.name(space, about, directions, [sampler, pruner, seed])
+        ) + self.suffix
+        folder = self.folder(name)
+        plan = Plan(
+            name=name,
+            storage=absolute(self.settings["storage"] or str(folder / "journal.log")),
+            folder=folder,
+            space=space,
+            directions=directions,
+            objectives=about.objectives,
+            sampler=sampler,
+            pruner=pruner,
+            n_trials=n_trials,
+            budget=self.number("budget", LEAST_BUDGET),
+            seed=about.seed if seed is None else int(seed),
+            began=time.time(),
+            target=self.number("target", -math.inf),
+            trial_timeout=self.number("trial_timeout", SHORTEST_S),
+            max_failure_rate=self.number("max_failure_rate", 0.0, 1.0) or 0.0,
+            horizon=about.horizon,
+            minimizes_reports=about.minimizes_reports,
+            reports_fits=about.reports_fits,
+            sizes_differ=about.sizes_differ,
+        )
+        timeout = self.number("timeout", 0.0)
+        return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
+
+    def strategy(self, space: Space, about: About) -> tuple[dict[str, Any], dict[str, Any], int | None]:
+        """The sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
+
+        Values listed one by one, and no number of trials and no budget, are the grid that a Hydra user expects.
+        """
+        sampler, pruner = _choice(self.settings["sampler"], AUTO), _choice(self.settings["pruner"], AUTO_PRUNER)
+        n_trials = self.settings["n_trials"]
+        if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
+            raise UserError(f"hydra.sweeper.n_trials is {n_trials!r}; it must be a whole number of at least 1.")
+        automatic = sampler["_target_"] == AUTO
+        if sampler["_target_"] in NUMBERED:
+            sampler = {**sampler, "_target_": NUMBERED[sampler["_target_"]]}
+        if automatic and not space.parameters and self.settings["custom_search_space"] is None:
+            sampler, n_trials = {"_target_": RANDOM}, n_trials or 1
+        elif automatic and n_trials is None and not self.settings["budget"] and space.parameters and _listed(space):
+            sampler = {"_target_": GRID}
+        on_grid = sampler["_target_"] in (GRID, RANDOM_GRID)
+        if on_grid:
+            if space.conditional:
+                names = ", ".join(p.name for p in space.parameters if p.conditions)
+                raise UserError(
+                    f"A grid has no place for parameters that only some choices have: {names}. Take another "
+                    "sampler, such as hydra/sweeper/sampler=random, or sweep each choice by itself."
+                )
+            size = math.prod(len(values) for values in cells(space.distributions()).values())
+            n_trials = min(n_trials or size, size)
+        if pruner["_target_"] == AUTO_PRUNER and (on_grid or len(self.directions(about)) > 1):
+            pruner = {"_target_": NO_PRUNER}
+        return sampler, pruner, n_trials or (None if self.settings["budget"] else USUAL_TRIALS)
+
+    def directions(self, about: About) -> tuple[str, ...]:
+        """The direction of each objective: as given, else what is better of it."""
+        given = as_list(self.settings["direction"])
+        if given is None:
+            return about.directions
+        allowed = ("minimize", "maximize")
+        if odd := [direction for direction in given if direction not in allowed]:
+            raise UserError(f"hydra.sweeper.direction is {odd[0]!r}; it is minimize or maximize, or a list of them.")
+        if about.objectives and tuple(given) != about.directions:
+            needs = ", ".join(f"{n} {d}" for n, d in zip(about.objectives, about.directions, strict=True))
+            raise UserError(
+                f"hydra.sweeper.direction is {', '.join(given)}; the objective needs: {needs}. Leave it out."
+            )
+        return tuple(given)
+
+    def name(self, space: Space, about: About, directions: Sequence[str], strategy: Sequence[Any]) -> str:
+        """A name that the same command has again: a sweep's own, or what is searched and a fingerprint of the rest."""
+        shipped = self.config.hydra.runtime.choices.get("sweep")
+        overrides = self.config.hydra.overrides
+        others = [o for o in overrides.task if not re.match(r"\+?sweep=", o)]
+        others += [o for o in overrides.hydra if re.match(r"[+~]*hydra[./]sweeper", o) and not re.match(OF_A_RUN, o)]
+        if shipped and not others:
+            return str(shipped)
+        keys = "-".join(dict.fromkeys(p.key.split(".")[:2][-1] for p in space.parameters))
+        parts = [
+            space.record(),
+            about.identity.get("configuration"),
+            list(about.objectives),
+            list(directions),
+            *strategy,
+        ]
+        return f"{shipped or keys[:40] or 'repeat'}-{fingerprint(parts)[:6]}"
+
+    def folder(self, name: str) -> Path:
+        """Where trials, and by default the study, are kept; a comparison's studies have a folder each."""
+        folder = self._sweep_folder(name)
+        shared = bool(self.suffix) and folder == self._sweep_folder(f"{name}-")
+        return folder / name if shared else folder
+
+    def _sweep_folder(self, name: str) -> Path:
+        config = OmegaConf.masked_copy(self.config, ["hydra"])
+        config = copy.deepcopy(config)
+        OmegaConf.set_readonly(config.hydra.sweeper, False)
+        OmegaConf.update(config, "hydra.sweeper.study_name", name, force_add=True)
+        OmegaConf.copy_cache(from_config=self.config, to_config=config)
+        return Path(str(config.hydra.sweep.dir)).absolute()
+
+    def identity(self, plan: Plan, about: About) -> dict[str, Any]:
+        """What must still hold when the study is taken up again."""
+        return {
+            "direction": list(plan.directions),
+            "objective": list(plan.objectives),
+            "space": plan.space.record(),
+            "seed": plan.seed,
+            **about.identity,
+        }
+
+    def number(self, key: str, least: float, most: float = math.inf) -> float | None:
+        """A setting that is a number, or null."""
+        value = self.settings[key]
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            bounds = [f"at least {least:g}"] * math.isfinite(least) + [f"at most {most:g}"] * math.isfinite(most)
+            raise UserError(
+                f"hydra.sweeper.{key} is {value!r}; it must be a number"
+                + (f" of {' and '.join(bounds)}." if bounds else ".")
+            )
+        return float(value)
+
+    def jobs(self) -> int:
+        """How many workers there are."""
+        jobs = self.settings["n_jobs"]
+        if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+            raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
+        return jobs
+
+    def stack(self, plan: Plan, application: Application, configuration: Mapping[str, Any]) -> int:
+        """How many trials a worker runs at once, at most; `configuration` is one such as they will have."""
+        stack = self.settings["stack"]
+        if stack == "auto":
+            most = application.stack_size(configuration)
+            expected = plan.n_trials or math.ceil(BEGUN * (plan.budget or 1))
+            if learns(plan.sampler):  # it has to see some trials' ends before it proposes the next
+                most = min(most, max(2, expected // ROUNDS))
+            return max(1, min(most, math.ceil(expected / self.jobs())))
+        if isinstance(stack, bool) or not isinstance(stack, int) or stack < 1:
+            raise UserError(f"hydra.sweeper.stack is {stack!r}; it must be a whole number of at least 1, or auto.")
+        if stack > 1 and not application.stacks:
+            raise UserError(
+                f"hydra.sweeper.stack is {stack}; this application runs one trial at a time. Leave it out, and run "
+                "several workers: hydra.sweeper.n_jobs=2"
+            )
+        return stack
+
+
+def _listed(space: Space) -> bool:
+    return all(parameter.listed for parameter in space.parameters)
+
+
+def _choice(value: Any, usual: str) -> dict[str, Any]:
+    """A sampler or a pruner as a mapping; the official sweeper's are partly Hydra's business."""
+    if value is None:
+        return {"_target_": usual}
+    if not isinstance(value, Mapping) or not value.get("_target_"):
+        raise UserError(f"hydra.sweeper: a sampler or a pruner is a mapping with a _target_; given {value!r}.")
+    return {key: inner for key, inner in value.items() if key != "_partial_"}
+
+
+def lasting(overrides: Sequence[str]) -> list[str]:
+    """Hydra's own overrides, as a study's report may propose them again."""
+    return [override for override in overrides if not re.match(ONCE, override)]
+
+
+def as_list(value: Any) -> list[str] | None:
+    """One word or several, as a list; None where none is given."""
+    return None if value is None else [str(inner) for inner in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,169 @@
+"""From overrides, a space file and ``hydra.sweeper.params`` to a `Space`: the one reader of Hydra's sweep grammar."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
+from optuna.distributions import BaseDistribution
+
+from hypermap.config.overrides import parse_override, parse_overrides
+from hypermap.core.errors import UserError, near
+from hypermap.search.scales import NAMES, mapping
+from hypermap.search.space import Condition, Parameter, Space, interval
+
+
+@dataclass(frozen=True)
+class Menu:
+    """What the reader must know of the configuration."""
+
+    choices: Callable[[str], Sequence[str]]  # of a group, empty where it is none
+    has: Callable[[str, str, str], bool]  # whether a choice of a group has a key
+    chosen: Mapping[str, str]  # the baseline's choice of each group
+    idle: Callable[[str, str], Collection[str]] = lambda group, choice: ()  # groups with no part under a choice
+    loader: ConfigLoader | None = None  # knows what a ``glob(…)`` matches
+
+
+def read_space(
+    overrides: Sequence[str], params: Mapping[str, str], space: Mapping[str, Any], menu: Menu
+) -> tuple[Space, list[str]]:
+    """The space, and the overrides that are the same for every trial.
+
+    The command line wins over ``hydra.sweeper.params``, and both over the space file.
+
+    Raises:
+        UserError: an expression that is not understood, an empty range, a tag that is no mapping, a parameter that
+            no choice has.
+    """
+    written = {_bare(name): f"{name}={value}" for name, value in params.items()}
+    parsed = {key: parse_override(text) for key, text in written.items()}
+    given = parse_overrides(overrides, menu.loader)
+    parsed |= {_key(override): override for override in given}
+    fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
+    fixed += [
+        str(o.input_line) for k, o in parsed.items() if k in written and o not in given and not o.is_sweep_override()
+    ]
+    swept = {key: _parameter(override) for key, override in parsed.items() if override.is_sweep_override()}
+    _add_file(swept, parsed, space, menu)
+    return Space(tuple(_conditioned(parameter, swept, menu) for parameter in swept.values())), fixed
+
+
+def _add_file(
+    swept: dict[str, Parameter], parsed: Mapping[str, Override], space: Mapping[str, Any], menu: Menu
+) -> None:
+    """Add what a space file, ``{group: {choice: {key: expression}}}``, has for the choices in use."""
+    for group, by_choice in space.items():
+        if not menu.choices(group):
+            raise UserError(f"space: no group {group!r}{near(group, menu.chosen)}.")
+        if not isinstance(by_choice, Mapping) or not all(isinstance(p or {}, Mapping) for p in by_choice.values()):
+            raise UserError(
+                f"space: {group} must map choices to their parameters, as in {{adam: {{lr: interval(…)}}}}."
+            )
+        several = group in swept
+        in_use, only = _choices(group, swept, menu), _only_under(group, swept, menu)
+        if not all(condition.choices for condition in only):
+            continue
+        for choice, parameters in by_choice.items():
+            if choice not in (known := menu.choices(group)):
+                raise UserError(
+                    f"space: {group} has no choice {choice!r}{near(choice, known)}. There are: {', '.join(known)}."
+                )
+            for key, expression in (parameters or {}).items() if choice in in_use else ():
+                path = f"{group}.{key}"
+                if path in parsed:
+                    continue
+                parameter = _parameter(parse_override(f"{path}={expression}"))
+                if several:
+                    name = f"{group}.{choice}.{key}"
+                    swept[name] = replace(parameter, name=name, conditions=(Condition(group, (choice,)), *only))
+                else:
+                    swept[path] = replace(parameter, conditions=only)
+
+
+def _choices(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[str, ...]:
+    """The choices of a group that a trial may have."""
+    if group in swept:
+        return tuple(str(choice) for choice in swept[group].distribution.choices)  # type: ignore[attr-defined]
+    return (menu.chosen[group],) if group in menu.chosen else ()
+
+
+def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[Condition, ...]:
+    """Where a group has no part under every choice of another: under which it has."""
+    conditions = []
+    for other in menu.chosen:
+        choices = _choices(other, swept, menu)
+        having = tuple(choice for choice in choices if group not in menu.idle(other, choice))
+        if having != choices:
+            conditions.append(Condition(other, having))
+    return tuple(conditions)
+
+
+def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Menu) -> Parameter:
+    """A parameter of a group whose choice is searched too applies to those choices that have it."""
+    group, _, key = parameter.key.partition(".")
+    if parameter.conditions or not key or group not in swept or not menu.choices(group):
+        return parameter
+    choices = _choices(group, swept, menu)
+    having = tuple(choice for choice in choices if menu.has(group, choice, key))
+    if not having:
+        raise UserError(f"{parameter.key}: none of the choices {', '.join(choices)} has a key {key!r}.")
+    return parameter if having == choices else replace(parameter, conditions=(Condition(group, having),))
+
+
+def _parameter(override: Override) -> Parameter:
+    """What one override says of one parameter."""
+    key, line = _key(override), str(override.input_line)
+    expression = line.partition("=")[2]
+    value = override.value()
+    if not isinstance(value, IntervalSweep):
+        if getattr(value, "tags", None):
+            raise UserError(f"{line}: a tag says how an interval is searched; values given one by one need none.")
+        return Parameter(
+            key, key, expression, _distribution(override), added=override.is_add() or override.is_force_add()
+        )
+    low, high, tags = value.start, value.end, sorted(value.tags)
+    assert low is not None
+    assert high is not None
+    if len(tags) > 1:
+        raise UserError(f"{line}: {' and '.join(tags)} are two mappings; give one.")
+    name = tags[0] if tags else ""
+    if name and "." not in name and name not in NAMES:
+        raise UserError(
+            f"{line}: no mapping {name!r}{near(name, NAMES)}. There are: {', '.join(NAMES)}, or the dotted path "
+            "of your own, in quotes."
+        )
+    if name == "pow2":
+        low, high = (int(bound) if float(bound).is_integer() else bound for bound in (low, high))
+    plain = name in ("", "log", "identity")  # Optuna's own
+    if low < high and not plain:
+        try:
+            bijection = mapping(name, low, high)
+        except UserError as error:
+            raise UserError(f"{line}: {error}") from None
+    else:
+        bijection = None
+    distribution = interval(key, low, high, log=name == "log", bijection=bijection)
+    return Parameter(
+        key, key, expression, distribution, False, bijection, added=override.is_add() or override.is_force_add()
+    )
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    try:
+        made: BaseDistribution = create_optuna_distribution_from_override(override)
+    except (ValueError, AssertionError, NotImplementedError, HydraException) as error:
+        raise UserError(f"{override.input_line}: {error}") from None
+    if not getattr(made, "choices", True):
+        raise UserError(f"{override.input_line}: an empty list of values; give one at least.")
+    return made
+
+
+def _key(override: Override) -> str:
+    return _bare(str(override.get_key_element()))
+
+
+def _bare(key: str) -> str:
+    return key.lstrip("+")

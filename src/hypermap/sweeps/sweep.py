@@ -1,0 +1,469 @@
+"""One sweep, from its command line to its results."""
+
+import functools
+import os
+import platform
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import Enum
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import optuna
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hypermap.config.compose import resolve
+from hypermap.core.errors import UserError, near
+from hypermap.core.files import write_text
+from hypermap.core.instantiate import locate
+from hypermap.core.passwords import shown
+from hypermap.search.application import Application
+from hypermap.search.attempts import forget_all
+from hypermap.search.place import check_place, remember
+from hypermap.search.progress import heading, summary, watching
+from hypermap.search.schedule import Size, ToTheEnd
+from hypermap.search.space import Parameter, Space
+from hypermap.search.storage import lock_folder
+from hypermap.search.strategy import Samplers, make_pruner, make_sampler
+from hypermap.search.study import (
+    BUDGET,
+    PURPOSE,
+    SNAPSHOT,
+    TRAININGS,
+    Claims,
+    Plan,
+    best,
+    connect,
+    failure,
+    finished,
+    measurements,
+    open_study,
+    outcome,
+    reached,
+    used_up,
+    why_stop,
+)
+from hypermap.sweeps.compare import search_each
+from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
+from hypermap.sweeps.plan import Planner, as_list, lasting
+from hypermap.sweeps.recorded_sweep import check_menu
+from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.start import Start, earlier
+from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, set_variable, snapshot_path
+
+PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
+JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
+# A worker leaves nothing of its own, and stays where the command was given.
+WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null", "hydra.job.chdir": "false"}
+
+
+class Sweep:
+    """The settings, the configuration and the task of one sweep."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], config: DictConfig, context: HydraContext, task: TaskFunction
+    ) -> None:
+        self.settings = {key: _plain(value) for key, value in settings.items()}
+        self.config = config
+        self.context = context
+        self.task = task
+        self.suffix = ""
+        self.repeat = 0
+        self.stopped = False  # whether a person or a scheduler asked that it stop
+        self.status = 0  # with which the command ends: another one where the search stopped short of what was asked
+        self.application: Application = getattr(task, "application", None) or Application()
+
+    def run(self, arguments: list[str]) -> None:
+        """Search; or, where the sweep compares strategies, search with each.
+
+        Raises:
+            UserError: the settings contradict each other, or as `search`.
+        """
+        compared = self.settings.pop("compare") or {}
+        seeds = self.settings.pop("seeds")
+        if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+            raise UserError(f"hydra.sweeper.seeds is {seeds!r}; it must be a whole number of at least 1.")
+        if not compared:
+            if seeds > 1:
+                raise UserError(f"hydra.sweeper.seeds is {seeds}; without hydra.sweeper.compare there is one search.")
+            self.search(arguments)
+            return
+        search_each(self, compared, seeds, arguments)
+
+    def search(self, arguments: list[str]) -> Plan:
+        """Begin the study or take it up, launch the workers, and tell the results.
+
+        Raises:
+            UserError: the space, the settings or the study do not fit; or the error that ended the search.
+        """
+        composer = Composer(self.context.config_loader.get_search_path(), self.config.hydra.job.config_name, [])
+        space, fixed = self.space(arguments, composer)
+        composer.overrides = [*self.hydra_overrides, *fixed]
+        composer.groups = frozenset(p.key for p in space.parameters if self.choices(p.key))
+        composer.added = frozenset(p.key for p in space.parameters if p.added)
+        baseline = self.baseline(space, composer)
+        about = self.application.about(baseline, [p.key for p in space.parameters], as_list(self.settings["objective"]))
+        if (to_confirm := wanted(self.settings["confirm"])) is not None:
+            check_seed(baseline)
+        planner = Planner(self.settings, self.config, self.suffix)
+        plan, jobs = planner.plan(space, about), planner.jobs()
+        start = self.start(space, composer, baseline)
+        plan = replace(
+            plan,
+            seed=plan.seed + self.repeat,
+            stack=planner.stack(plan, self.application, baseline),
+            pauses=self.application.pauses,
+            baseline=start.params or None,
+            prior=tuple(earlier(source, space, plan.name) for source in as_list(self.settings["prior"]) or []),
+        )
+        make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
+
+        resume = self.settings["resume"]
+        if resume not in ("auto", "force"):
+            raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
+        purpose = self.purpose(space)
+        record = self.record(plan, planner.identity(plan, about), arguments, fixed) | {"baseline": start.record()}
+        if self.application.listed:
+            check_place(plan)
+        study, kept = open_study(plan, record, force=resume == "force")
+        if self.application.listed:
+            remember(plan)
+        if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
+            study.set_user_attr(PURPOSE, purpose)
+        if plan.target is None:  # else it may well need less
+            for name, amount in ((BUDGET, plan.n_trials), (TRAININGS, plan.budget)):
+                if study.user_attrs.get(name) != amount:
+                    study.set_user_attr(name, amount)
+        composer.search_path = self.snapshot(plan, renew=kept == record)
+        self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
+        print(heading(plan, study), flush=True)
+        sizes = partial(self.application.size, baseline=start.configuration) if about.sizes_differ else None
+        self.launch(plan, composer, fixed, jobs, sizes)
+        try:
+            if self.finish(plan) and to_confirm is not None:
+                confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
+        except UserError:
+            self.report(study, plan.storage)  # it says what failed, and where
+            raise
+        self.report(study, plan.storage)
+        return plan
+
+    def record(
+        self, plan: Plan, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
+    ) -> dict[str, Any]:
+        """What is kept in a study that begins: what must match when it is taken up, and how to get it back."""
+        return {
+            "identity": identity,
+            "sampler": plan.sampler,
+            "pruner": plan.pruner,
+            "seed": plan.seed,
+            "objectives": list(plan.objectives),
+            "horizon": plan.horizon,
+            "folder": str(plan.folder),
+            "program": os.path.relpath(sys.argv[0]),
+            "command": [shown(word) for word in arguments],
+            "fixed": [shown(word) for word in fixed],
+            "hydra": [shown(word) for word in lasting(self.hydra_overrides)],
+            "versions": versions(),
+            "began": plan.began,  # so that whoever takes it up finds a record other than his own
+            **self.application.begin(plan.name, publish=bool(self.settings["dvc"])),
+        }
+
+    def report(self, study: optuna.Study, storage: str) -> None:
+        """Have the application report on a study, unless the sweep is told not to."""
+        if self.settings["report"] and (told := self.application.report(study, storage)):
+            print(told, flush=True)
+
+    # What is searched
+
+    @property
+    def hydra_overrides(self) -> list[str]:
+        """Return the overrides of the command line that are of Hydra itself."""
+        return list(OmegaConf.to_container(self.config.hydra.overrides.hydra))  # type: ignore[arg-type]
+
+    def choices(self, group: str) -> list[str]:
+        """The choices of a group; none where it is no group."""
+        return list(self.context.config_loader.get_group_options(group.partition("@")[0]))
+
+    def space(self, arguments: list[str], composer: Composer) -> tuple[Space, list[str]]:
+        """The space, and the overrides that every trial has."""
+        fixed = [a for a in arguments if not _sweeps(a)]
+        composer.overrides = [*self.hydra_overrides, *fixed]
+        composer.added = frozenset(a.partition("=")[0].lstrip("+") for a in arguments if a.startswith("+"))
+
+        @functools.cache
+        def composed(*chosen: str) -> dict[str, Any]:
+            composer.groups = frozenset(choice.partition("=")[0] for choice in chosen)
+            config, choices = composer(dict(choice.split("=", 1) for choice in chosen))
+            return resolve(config, choices)
+
+        def has(group: str, choice: str, key: str) -> bool:
+            value: Any = composed(f"{group}={choice}").get(group)
+            for part in key.split("."):
+                if isinstance(value, list) and part.isdigit():
+                    value = value[int(part)] if int(part) < len(value) else None
+                    continue
+                if not isinstance(value, Mapping) or part not in value:
+                    return False
+                value = value[part]
+            return True
+
+        chosen = {str(k): str(v) for k, v in self.config.hydra.runtime.choices.items()}
+        file = OmegaConf.select(self.config, "space")
+        params = self.settings["params"] or {}
+        menu = Menu(self.choices, has, chosen, self.application.idle, self.context.config_loader)
+        return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, menu)
+
+    def purpose(self, space: Space) -> dict[str, Any]:
+        """What the study is for, as a person said it, and which parameters it is to tell something about."""
+        goal, scientific = self.settings["goal"], as_list(self.settings["scientific"]) or []
+        for name in scientific:
+            if name not in space.names:
+                raise UserError(
+                    f"hydra.sweeper.scientific names {name!r}{near(name, space.names)}, which is not searched. "
+                    f"There are: {', '.join(space.names) or 'none'}."
+                )
+        return {"goal": None if goal is None else str(goal), "scientific": scientific}
+
+    def baseline(self, space: Space, composer: Composer) -> dict[str, Any]:
+        """The configuration at the lower end of the space; both ends of each parameter are checked."""
+        lows = {p.key: _ends(p)[0] for p in space.parameters if not p.conditions}
+        self.check(lows, space, composer)
+        for parameter in space.parameters:
+            values = dict(lows)
+            for condition in parameter.conditions:
+                chooser = next(p for p in space.parameters if p.name == condition.group)
+                values[chooser.key] = condition.choices[0]
+            for end in _ends(parameter):
+                self.check({**values, parameter.key: end}, space, composer)
+        return resolve(*composer(lows))
+
+    def start(self, space: Space, composer: Composer, usual: dict[str, Any]) -> Start:
+        """Return what the search begins with: the configuration as it is where nothing is searched.
+
+        `usual` stands for it where it cannot be without what is searched.
+        """
+        try:
+            config, choices = composer({})
+            return Start.of(space, resolve(config, choices), choices, composer.understood)
+        except (UserError, OmegaConfBaseException):  # it lacks what is searched, such as a value that is ???
+            return Start(usual)
+
+    def check(self, values: Mapping[str, Any], space: Space, composer: Composer) -> None:
+        """Refuse values that the application does; an interval of what it wants whole is a likely reason."""
+        if (complaint := self.complaint(values, composer)) is None:
+            return
+        for parameter in space.parameters:
+            value = values.get(parameter.key)
+            if isinstance(value, float) and value.is_integer():
+                whole = {**values, parameter.key: int(value)}
+                if self.complaint(whole, composer) != complaint:
+                    raise UserError(f"{complaint} Whole numbers are searched by int({parameter.expression}).")
+        chosen = " ".join(
+            f"{p.key}={values[p.key]}" for p in space.parameters if p.key in values and self.choices(p.key)
+        )
+        raise UserError(f"{chosen}: {complaint}" if chosen else complaint)
+
+    def complaint(self, values: Mapping[str, Any], composer: Composer) -> str | None:
+        """What the application has against the configuration with these values."""
+        configuration = resolve(*composer(values))
+        try:
+            self.application.check(configuration)
+        except UserError as error:
+            return str(error)
+        return None
+
+    # Doing it
+
+    def snapshot(self, plan: Plan, *, renew: bool) -> Any:
+        """The search path with the configuration's folder as it was when the study began."""
+        folder = plan.folder / SNAPSHOT
+        if renew and folder.exists():
+            shutil.rmtree(folder)
+        if folder.exists():
+            check_menu(folder, f"To go on from your own conf/: rm -r {shlex.quote(str(folder))}")
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        return snapshot_path(self.context.config_loader.get_search_path(), folder)
+
+    def launch(
+        self,
+        plan: Plan,
+        composer: Composer,
+        fixed: Sequence[str],
+        jobs: int,
+        sizes: Callable[[Mapping[str, Any]], Size] | None = None,
+    ) -> None:
+        """Give Hydra's launcher as many workers as there are jobs, and wait for them."""
+        stop_file = lock_folder(plan.storage, plan.name) / f"stop-{time.time_ns()}"
+        worker = Worker(
+            plan=plan,
+            composer=composer,
+            task=self.task,
+            custom=self.custom(),
+            fixed=dict(_key_value(override) for override in fixed),
+            application=self.application,
+            sizes=sizes,
+            output_subdir=self.config.hydra.output_subdir,
+            chdir=bool(self.config.hydra.job.chdir),
+            stop_file=stop_file,
+            safe_path=os.environ.get(SAFE_PATH),
+        )
+        config = self.workers_config(plan, jobs)
+        worker.supervised = config.hydra.launcher._target_ == JOBLIB and config.hydra.launcher.get("backend") in LOKY
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=worker, config=config
+        )
+        returns: Sequence[Any] = ()
+        with _forwarding(stop_file) as signals, watching(plan), _safe_path():
+            try:
+                returns = launcher.launch([list(fixed)] * jobs, initial_job_idx=0)
+            except Exception as error:
+                if "BrokenExecutor" not in {kind.__name__ for kind in type(error).__mro__}:  # joblib's and Python's own
+                    raise
+                if not stop_file.exists():  # else a worker was interrupted before it could listen
+                    raise UserError(
+                        "A worker was killed, perhaps for want of memory (fewer: hydra.sweeper.n_jobs=1), and the "
+                        "others with it. The same command goes on."
+                    ) from error
+            self.stopped = stop_file.exists()
+        if self.stopped:
+            self.status = 128 + signals[0] if signals else 1  # as a shell has it of a process that a signal ended
+        if any(job.status == JobStatus.FAILED for job in returns):
+            connect(plan)  # says so, if the study is gone
+        for job in returns:
+            job.return_value  # raises what a worker did not foresee  # noqa: B018
+
+    def workers_config(self, plan: Plan, jobs: int) -> DictConfig:
+        """The configuration with which workers are launched: several go to joblib unless a launcher was chosen."""
+        extra = [f"{key}={value}" for key, value in WORKERS.items()]
+        quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
+        extra.append(f"hydra.sweep.dir='{quoted}'")
+        processes = max(jobs, 2 if plan.trial_timeout is not None else 1)  # joblib does one's work in this process
+        if processes > 1 and not any(o.startswith("hydra/launcher=") for o in self.hydra_overrides):
+            extra += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"]
+        task = list(OmegaConf.to_container(self.config.hydra.overrides.task))  # type: ignore[arg-type]
+        config = self.context.config_loader.load_configuration(
+            self.config.hydra.job.config_name, [*self.hydra_overrides, *extra, *task], RunMode.MULTIRUN
+        )
+        OmegaConf.copy_cache(from_config=self.config, to_config=config)
+        return config
+
+    def custom(self) -> Any:
+        """The custom search space: a function of the configuration and Optuna's trial, by its dotted path."""
+        path = self.settings["custom_search_space"]
+        return None if path is None else locate(path)
+
+    def finish(self, plan: Plan) -> bool:
+        """Write the results and tell them; returns whether the search came to its budget or its target.
+
+        Raises:
+            UserError: the error that ended it.
+        """
+        study = connect(plan)
+        if not self.stopped:
+            Claims(plan, study, Samplers(plan), ToTheEnd()).settle()
+        trials = study.get_trials(deepcopy=False)
+        ended = finished(trials, plan.n_trials)
+        results: dict[str, Any] = {"name": "optuna"}
+        if len(plan.directions) == 1:
+            if (top := best(ended, maximizes=plan.maximizes)) is not None:
+                value = fmean(trial.values[0] for trial in measurements(ended)[top.number])
+                results |= {"best_params": plan.space.values_of(top.params), "best_value": value}
+        else:
+            front = [trial for trial in study.best_trials if outcome(trial) == "complete"]
+            results["solutions"] = [
+                {"params": plan.space.values_of(trial.params), "values": list(trial.values)} for trial in front
+            ]
+        write_text(plan.folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
+        if (error := failure(plan, trials)) is not None:
+            raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
+        if used_up(plan, trials):
+            reason, self.status = None, 0
+        elif (reason := why_stop(plan, trials, time.time())) is not None:
+            self.status = 0
+        elif self.stopped:
+            reason = "it was asked to"
+        elif Claims(plan, study, Samplers(plan), ToTheEnd()).deserted():
+            reason, self.status = "its worker was stopped", 1
+        else:
+            reason = "the rest is another command's"
+        print(summary(plan, trials, reason), flush=True)
+        return reason is None or reached(plan, trials) is not None
+
+
+@contextmanager
+def _forwarding(stop_file: Path) -> Iterator[list[int]]:
+    """Turn the first Ctrl-C, or a scheduler's request, into the file that workers look for; gives their numbers."""
+    signals: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        if stop_file.exists():
+            raise KeyboardInterrupt
+        forget_all(stop_file.parent)
+        signals.append(number)
+        stop_file.touch()
+        print("\nStopping after the epochs that run; Ctrl-C again stops at once. The same command goes on.", flush=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Begin workers, which are ``python -m …``, without the folder of the command on their path.
+
+    A `random.py` or `test.py` of a person's own that lies there would stand for Python's.
+    """
+    before = os.environ.get(SAFE_PATH)
+    set_variable(SAFE_PATH, "1")
+    try:
+        yield
+    finally:
+        set_variable(SAFE_PATH, before)
+
+
+def _ends(parameter: Parameter) -> list[Any]:
+    distribution: Any = parameter.distribution
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return list(distribution.choices)
+    return [distribution.low, distribution.high]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, DictConfig | ListConfig):
+        return OmegaConf.to_container(value, resolve=True, enum_to_str=True)
+    return value.name if isinstance(value, Enum) else value
+
+
+def _sweeps(argument: str) -> bool:
+    return bool(OverridesParser.create().parse_override(argument).is_sweep_override())
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the figures of a trial."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def _key_value(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value

@@ -1,0 +1,252 @@
+"""Losses: what training makes small, and how a network's outputs become predictions.
+
+A loss is used in this order: `check` that it suits the data, build a network that is `outputs` wide, `fit`
+the loss to the training targets (on their device), then call it on batches.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hypermap.core.errors import UserError
+
+Task = Literal["classification", "regression"]
+
+
+class Loss(Protocol):
+    """What every loss offers; a user's own needs no more than these."""
+
+    @property
+    def task(self) -> Task:
+        """What the loss is for."""
+        ...
+
+    def check(self, task: str, classes: int) -> None:
+        """Refuse data of another task or number of classes (0 for regression) with a `UserError`."""
+        ...
+
+    def outputs(self, classes: int) -> int:
+        """The width of the network's output."""
+        ...
+
+    def fit(self, train_targets: Tensor, classes: int) -> None:
+        """Take from the training targets what the loss needs, and move its weights to their device."""
+        ...
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch, a scalar, from outputs (batch, width) and targets (batch,)."""
+        ...
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Float32 probabilities (rows, classes) for classification, values (rows,) for regression."""
+        ...
+
+
+class CrossEntropy:
+    """Minus the logarithm of the true class's probability under a softmax; targets are int64 class indices.
+
+    `label_smoothing` s makes the target 1 - s + s / classes for the true class and s / classes for the others
+    (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567). `class_weights` is a weight for each class, or
+    ``balanced``: rows / (classes x rows of the class), so that each class counts alike. The mean is then the
+    weighted one, the weights of a batch summing to one.
+
+    Raises:
+        UserError: a smoothing outside [0, 1), or weights that are negative or all zero.
+    """
+
+    task: Task = "classification"
+
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing is {label_smoothing}; allowed: from 0 to less than 1")
+        self.label_smoothing = label_smoothing
+        self.balanced = class_weights == "balanced"
+        self.weights = _class_weights(class_weights)  # float32 (classes,)
+
+    def check(self, task: str, classes: int) -> None:
+        """Refuse numbers as targets, and weights of another count than the classes."""
+        if task != self.task:
+            raise UserError(_for_classes("cross_entropy"))
+        if self.weights is not None and len(self.weights) != classes:
+            raise UserError(
+                f"class_weights has {len(self.weights)} weights; the data has {classes} classes: "
+                f"give one for each, or balanced"
+            )
+
+    def outputs(self, classes: int) -> int:
+        """One logit for each class."""
+        return classes
+
+    def fit(self, train_targets: Tensor, classes: int) -> None:
+        """Count the classes where the weights are to balance them."""
+        if self.balanced:
+            self.weights = _balanced(train_targets, classes)
+        if self.weights is not None:
+            self.weights = self.weights.to(train_targets.device)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of logits (batch, classes) and int64 targets (batch,)."""
+        if self.balanced and self.weights is None:
+            raise RuntimeError("class_weights is 'balanced': fit the loss to the training targets first")
+        return F.cross_entropy(outputs, targets, self.weights, label_smoothing=self.label_smoothing)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Probabilities (rows, classes)."""
+        return outputs.float().softmax(1)
+
+
+class BinaryCrossEntropy:
+    """Log loss of one logit that speaks for class 1 of two; targets are 0 or 1, of any dtype.
+
+    `positive_weight` multiplies the loss of class 1's rows; the mean stays that over rows.
+
+    Raises:
+        UserError: a `positive_weight` that is not above 0.
+    """
+
+    task: Task = "classification"
+
+    def __init__(self, positive_weight: float | None = None) -> None:
+        if positive_weight is not None and not 0 < positive_weight < float("inf"):
+            raise UserError(f"positive_weight is {positive_weight}; allowed: numbers above 0")
+        self.weight = None if positive_weight is None else torch.tensor(positive_weight, dtype=torch.float32)
+
+    def check(self, task: str, classes: int) -> None:
+        """Refuse numbers as targets, and any but two classes."""
+        if task != self.task:
+            raise UserError(_for_classes("binary_cross_entropy"))
+        self.outputs(classes)
+
+    def outputs(self, classes: int) -> int:
+        """One logit.
+
+        Raises:
+            UserError: there are not exactly two classes.
+        """
+        if classes != 2:
+            raise UserError(
+                f"loss is binary_cross_entropy, for two classes; the data has {classes}: use loss=cross_entropy"
+            )
+        return 1
+
+    def fit(self, train_targets: Tensor, classes: int) -> None:
+        """Follow the targets to their device."""
+        if self.weight is not None:
+            self.weight = self.weight.to(train_targets.device)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of logits (batch, 1) and targets (batch,)."""
+        logits = outputs.squeeze(1)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=self.weight)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Probabilities (rows, 2): of class 0, of class 1; either keeps its digits where it is small."""
+        logits = outputs.float()
+        return torch.cat([-logits, logits], 1).sigmoid()
+
+
+class MeanSquaredError:
+    """The mean of squared differences (not its half, which some texts use); targets are float32 numbers."""
+
+    task: Task = "regression"
+
+    def check(self, task: str, classes: int) -> None:
+        """Refuse classes as targets."""
+        if task != self.task:
+            also = " or loss=binary_cross_entropy" if classes == 2 else ""
+            raise UserError(
+                f"loss is mean_squared_error, for targets that are numbers; the data has {classes} classes: "
+                f"use loss=cross_entropy{also}"
+            )
+
+    def outputs(self, classes: int) -> int:
+        """One value."""
+        return 1
+
+    def fit(self, train_targets: Tensor, classes: int) -> None:
+        """Nothing to take."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of values (batch, 1) and targets (batch,)."""
+        return F.mse_loss(outputs.squeeze(1), targets)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Values (rows,)."""
+        return outputs.float().squeeze(1)
+
+
+class Auto:
+    """What suits the data's task: cross-entropy of classes, the mean squared error of numbers.
+
+    It is that loss, value for value: its arguments are those of `CrossEntropy`, which numbers have no use for.
+
+    Attributes:
+        stands_for: that loss, once `check` has told it of the task.
+
+    Raises:
+        UserError: as `CrossEntropy`.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
+    ) -> None:
+        self._given = {"label_smoothing": label_smoothing, "class_weights": class_weights}
+        self.stands_for: Loss = CrossEntropy(label_smoothing, class_weights)
+
+    @property
+    def task(self) -> Task:
+        """What it is for; of numbers, once `check` has told it so."""
+        return self.stands_for.task
+
+    def check(self, task: str, classes: int) -> None:
+        """Take the loss for this task; refuse what that has no use for, and what it refuses itself."""
+        if task == MeanSquaredError.task:
+            if given := ", ".join(f"loss.{key} is {value!r}" for key, value in self._given.items() if value):
+                raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
+            self.stands_for = MeanSquaredError()
+        self.stands_for.check(task, classes)
+
+    def outputs(self, classes: int) -> int:
+        """One logit for each class, or one value."""
+        return self.stands_for.outputs(classes)
+
+    def fit(self, train_targets: Tensor, classes: int) -> None:
+        """As the loss that it stands for."""
+        self.stands_for.fit(train_targets, classes)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+        return self.stands_for(outputs, targets)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Probabilities (rows, classes), or values (rows,)."""
+        return self.stands_for.predictions(outputs)
+
+
+def _for_classes(loss: str) -> str:
+    return f"loss is {loss}, for classes; the data's targets are numbers: use loss=mean_squared_error"
+
+
+def _class_weights(given: Sequence[float] | str | None) -> Tensor | None:
+    if given is None or given == "balanced":
+        return None
+    if isinstance(given, str):
+        raise UserError(f"class_weights is {given!r}; allowed: balanced, a list of numbers, or null")
+    weights = torch.tensor(list(given), dtype=torch.float32)
+    if not (weights.isfinite() & (weights >= 0)).all() or weights.sum() == 0:
+        raise UserError(f"class_weights is {list(given)}; allowed: numbers of at least 0, not all of them 0")
+    return weights
+
+
+def _balanced(targets: Tensor, classes: int) -> Tensor:
+    """Weights (classes,) as scikit-learn's ``class_weight="balanced"``."""
+    counts = torch.bincount(targets, minlength=classes)
+    if not counts.all():
+        missing = (counts == 0).nonzero().flatten().tolist()
+        raise UserError(f"class_weights is balanced; classes {missing} have no training rows: give a list of weights")
+    return len(targets) / (classes * counts.float())

@@ -1,0 +1,171 @@
+"""What carries out the steps: every backend by name, what it can train, and which is the fastest here."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hypermap.core import device as machine
+from hypermap.core.errors import UserError, near
+from hypermap.training.backends.backend import Backend
+from hypermap.training.backends.batched import Batched, MakeForward
+from hypermap.training.backends.dense import Dense, layers_of
+from hypermap.training.backends.eager import Eager
+from hypermap.training.backends.native import Native
+from hypermap.training.backends.native import why_not as why_not_native
+from hypermap.training.backends.native_build import why_no_compiler
+from hypermap.training.backends.vmapped import Vmapped
+from hypermap.training.state import Member, Settings
+
+BACKENDS = {
+    "eager": "torch as it is, one training at a time",
+    "batched": "one batched matrix product a layer, for dense networks",
+    "vmap": "torch.func.vmap, for networks of any kind",
+    "compiled": "torch.compile over vmap; it takes minutes to begin with",
+    "native": "a kernel in C++ for dense networks on the CPU, where a compiler is found",
+}
+STACKING = ("native", "batched", "vmap")  # what is measured, the likely fastest first; `compiled` is for who asks
+PROBES = 16  # members, at most, with which a backend is measured: a member's share hardly falls beyond
+CLEAR = 4  # times as fast as one training by itself: nothing else is measured after a backend that is
+ALIKE = 1e-2  # how close losses of the same steps are: bf16 rounds to eight bits
+WARM, TIMED, ROUNDS = 2, 6, 3  # steps before the clock starts, steps it counts, and how often; the fastest counts
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no backend.
+
+    Raises:
+        UserError: it says what there is.
+    """
+    if name != "auto" and name not in BACKENDS:
+        known = ["auto", *BACKENDS]
+        raise UserError(f"trainer.backend is {name!r}{near(name, known)}; it can be {', '.join(known)}.")
+
+
+def make(name: str, members: Sequence[Member], inputs: Tensor, targets: Tensor, *, threads: int) -> Backend:
+    """The backend of that name for these members, on so many CPU threads.
+
+    Raises:
+        UserError: it cannot train them; says what can.
+    """
+    if (reason := why_not(name, members)) is not None:
+        usable = [other for other in BACKENDS if why_not(other, members) is None]
+        raise UserError(
+            f"trainer.backend is {name}, which cannot train this: {reason}. "
+            f"Here it can be auto{''.join(f', {other}' for other in usable)}."
+        )
+    if name == "eager":
+        return Eager(members, inputs, targets)
+    if name == "native":
+        return Native(members, inputs, targets, threads=threads)
+    forwards: dict[str, MakeForward] = {"batched": Dense, "vmap": Vmapped, "compiled": partial(Vmapped, compiled=True)}
+    return Batched(members, inputs, targets, forwards[name])
+
+
+def why_not(name: str, members: Sequence[Member]) -> str | None:
+    """Why a backend cannot train these members, which may be stacked; None where it can."""
+    first = members[0]
+    if name == "eager":
+        return f"it trains one at a time, and these are {len(members)}" if len(members) > 1 else None
+    if first.settings.compile:
+        return "trainer.compile=true is for one training at a time"
+    if name == "native":
+        reasons = (why_not_native(m.parts, m.optimizer, first.settings.precision) for m in members)
+        return next((reason for reason in reasons if reason is not None), None) or why_no_compiler()
+    if name == "batched":
+        return None if layers_of(first.parts.model) else "it is for model=mlp without batch_norm, and model=logistic"
+    if name == "compiled" and not shutil.which("c++") and not shutil.which("g++"):
+        return "torch.compile finds no C++ compiler"
+    return None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What backends were measured to take for a step of a member, in seconds, and why others were not."""
+
+    seconds: dict[str, float]
+    reasons: dict[str, str]
+
+    @property
+    def fastest(self) -> str:
+        """The backend to take; ``eager`` where a stack does not pay."""
+        return min(self.seconds, key=self.seconds.__getitem__, default="eager")
+
+    @property
+    def why_alone(self) -> str:
+        """Why a stack is not the fastest."""
+        stacks = {name: seconds for name, seconds in self.seconds.items() if name != "eager"}
+        if not stacks:
+            return self.reasons["vmap"]
+        best = min(stacks, key=stacks.__getitem__)
+        return f"a stack ({best}) would take {stacks[best] / self.seconds['eager']:.1f} times as long here"
+
+
+def measure(
+    probe: Callable[[int], Sequence[Member]], size: int, inputs: Tensor, targets: Tensor, *, alone: int, threads: int
+) -> Measured:
+    """Time the backends on a stack of `size`, and one training by itself.
+
+    Args:
+        probe: so many members like those to be trained, all the same, to be trained a little and thrown away.
+        size: of the stack.
+        inputs: training rows.
+        targets: likewise.
+        alone: CPU threads of one training by itself.
+        threads: CPU threads of a stack.
+    """
+    several = min(size, PROBES)
+    reasons = _refusals(probe(several))
+    measured = Measured({}, reasons)
+    if len(reasons) == len(STACKING):
+        return measured  # by itself in any case, where to compile it may take minutes
+    measured.seconds["eager"], right = _timed("eager", probe(1), inputs, targets, alone)
+    for name in STACKING:
+        if name in reasons:
+            continue
+        if CLEAR * min(measured.seconds.values()) < measured.seconds["eager"]:
+            break  # no other is likely to be faster than one that is so much faster
+        try:
+            seconds, losses = _timed(name, probe(several), inputs, targets, threads)
+        except (RuntimeError, NotImplementedError, UserError) as error:  # such as a layer that vmap has no rule for
+            reasons[name] = str(error).strip().splitlines()[0]
+            continue
+        if torch.allclose(losses, right, rtol=ALIKE, atol=ALIKE):
+            measured.seconds[name] = seconds / several
+        else:  # as by torch's own mistakes: its vmap has rules that are wrong for some members
+            reasons[name] = f"{name} comes to other losses than torch as it is"
+    return measured
+
+
+def _refusals(members: Sequence[Member]) -> dict[str, str]:
+    """Why these can be no stack of some backends."""
+    return {name: reason for name in STACKING if (reason := why_not(name, members)) is not None}
+
+
+def _timed(name: str, members: Sequence[Member], inputs: Tensor, targets: Tensor, threads: int) -> tuple[float, Tensor]:
+    """The seconds of a step, of all members together, and the losses of the first steps ``(members, steps)``."""
+    settings: Settings = members[0].settings
+    batch = min(settings.batch_size, len(targets))
+    steps = max(1, min(TIMED, len(targets) // batch))
+    rows = torch.arange(batch * steps).expand(len(members), -1)
+    rates = torch.full((len(members), steps), 1e-6, dtype=torch.float64)
+    times = []
+    with machine.on_threads(threads):
+        backend = make(name, members, inputs, targets, threads=threads)
+        losses = backend.steps(rows[:, : batch * min(WARM, steps)], batch, rates[:, :WARM]).losses
+        for _ in range(ROUNDS):
+            _wait(inputs.device)
+            started = time.perf_counter()
+            backend.steps(rows, batch, rates)
+            _wait(inputs.device)
+            times.append(time.perf_counter() - started)
+    return min(times) / steps, losses
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

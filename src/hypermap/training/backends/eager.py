@@ -1,0 +1,55 @@
+"""One training by torch as it is: the module called, autograd, the optimizer's own step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hypermap.core import device
+from hypermap.training.backends.backend import Steps, forward_all
+from hypermap.training.backends.steppers import stepper
+from hypermap.training.state import Member
+
+
+class Eager:
+    """A stack of one.
+
+    Args:
+        members: a single one.
+        inputs: ``(rows, *shape)`` float32, on the device.
+        targets: ``(rows,)``.
+    """
+
+    def __init__(self, members: Sequence[Member], inputs: Tensor, targets: Tensor) -> None:
+        (self.member,) = members
+        self.inputs, self.targets = inputs, targets
+        model, self.settings = self.member.parts.model, self.member.settings
+        self.forward = torch.compile(model) if self.settings.compile else model
+        self.step = stepper(self.member.optimizer)
+
+    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> Steps:
+        """See `Backend`."""
+        parts, weights, noise = self.member.parts, self.member.weights, self.member.noise
+        inputs = torch.empty((batch, *self.inputs.shape[1:]), device=self.inputs.device)
+        targets = torch.empty(batch, dtype=self.targets.dtype, device=self.inputs.device)
+        outputs, losses, norms = [], [], []
+        parts.model.train()
+        for some, rate in zip(rows[0].to(self.inputs.device).split(batch), rates[0].tolist(), strict=True):
+            if len(some) < batch:
+                inputs, targets = inputs[: len(some)], targets[: len(some)]
+            torch.index_select(self.inputs, 0, some, out=inputs)
+            torch.index_select(self.targets, 0, some, out=targets)
+            weights.gradient.zero_()
+            with device.autocast(inputs.device, self.settings.precision):
+                output = self.forward(parts.augment(inputs, noise))
+                loss = parts.loss(output, targets)
+            loss.backward()
+            norms.append(parts.regularizer.apply(weights))
+            self.step(rate)
+            outputs.append(output.detach())
+            losses.append(loss.detach())
+        return Steps(torch.cat(outputs).float()[None], torch.stack(losses)[None], torch.stack(norms)[None])
+
+    def outputs(self, inputs: Tensor, members: Sequence[int] = (0,)) -> Tensor:
+        """See `Backend`."""
+        return forward_all(self.member.parts.model, inputs, self.settings.precision)[None]

@@ -1,0 +1,76 @@
+"""Penalties on the weights, a limit on the gradient, when to stop, and which epoch to keep."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hypermap.training.flat_parameters import FlatParameters
+
+ALIKE = 0.25
+"""Standard errors of the best accuracy within which another epoch's cannot be told apart from it. Two epochs of one
+training err on mostly the same rows, so their difference has a smaller error than either accuracy by itself."""
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """What is added to a gradient before the optimizer sees it, and the patience of early stopping.
+
+    The penalties ``l1 * sum(abs(w)) + l2 * sum(w ** 2)`` are over weight matrices and filters; biases and
+    norms are free, as in Keras's kernel regularizers. Their gradient is added in closed form, so the losses
+    in the history are those of the data alone.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    patience_epochs: int | None = None
+
+    def apply(self, parameters: FlatParameters) -> Tensor:
+        """Add the penalties' gradient, cut the norm; return the norm before the cut, a scalar tensor."""
+        gradient, weights = parameters.gradient, parameters.vector.detach()
+        if self.l1:
+            gradient.addcmul_(weights.sign(), parameters.penalized, value=self.l1)
+        if self.l2:
+            gradient.addcmul_(weights, parameters.penalized, value=2 * self.l2)
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        if self.clip_norm is not None:
+            gradient.mul_(torch.clamp(self.clip_norm / (norm + 1e-6), max=1.0))
+        return norm
+
+    def clipped(self, norms: NDArray[np.float64]) -> float:
+        """The share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
+        return 0.0 if self.clip_norm is None else float((norms > self.clip_norm).mean())
+
+    def stops(self, epochs_done: int, best_epoch: int) -> bool:
+        """Whether the patience is at its end; epochs count from 1."""
+        return self.patience_epochs is not None and epochs_done - best_epoch >= self.patience_epochs
+
+
+def best_epoch(scores: Sequence[tuple[float, ...]]) -> int:
+    """The first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
+    return max(range(len(scores)), key=scores.__getitem__) + 1
+
+
+def kept_epochs(accuracies: Sequence[float], losses: Sequence[float], rows: int) -> list[int]:
+    """Return the epoch to keep, counted from 1, and after it those that may come to be kept as training goes on.
+
+    Of the epochs whose accuracy on so many validation rows cannot be told apart from the best one's (`ALIKE`), the one
+    with the lowest loss is kept, the first of equals: an accuracy of a few rows more is luck, and a loss says whether
+    the probabilities are worth something. A higher accuracy later on leaves fewer epochs to choose from, among which
+    those with a higher accuracy and a higher loss stay.
+    """
+    best = max(accuracies)
+    share = min(max(best, 0.5 / rows), 1 - 0.5 / rows)  # else none or all of the rows would be right for certain
+    least = best - ALIKE * math.sqrt(share * (1 - share) / rows)
+    alike = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= least]
+    kept, above = [], -math.inf
+    for epoch in sorted(alike, key=lambda epoch: (losses[epoch], epoch)):
+        if accuracies[epoch] > above:
+            kept.append(epoch + 1)
+            above = accuracies[epoch]
+    return kept

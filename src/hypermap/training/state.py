@@ -1,0 +1,267 @@
+"""A member: one configuration in training, whole at any time, whether it is trained alone or in a stack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hypermap.core import checkpoint
+from hypermap.core.checkpoint import Checkpoint
+from hypermap.core.errors import Diverged, UserError
+from hypermap.models.layers import Dropout
+from hypermap.training.components import Parts
+from hypermap.training.flat_parameters import FlatParameters
+from hypermap.training.regularizers import best_epoch, kept_epochs
+
+Report = Callable[[int, float], None]
+"""Told a step, from 1, and the value that the monitored figure has there; may raise `Pruned` or `Interrupted`."""
+Row = dict[str, Any]
+
+
+def unheard(step: int, value: float) -> None:
+    """A `Report` to nobody."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long, in what portions and where a network is trained.
+
+    Attributes:
+        monitor: what the best epoch is picked by: ``accuracy``, ``r2`` or ``loss``, all of validation; among epochs
+            whose accuracy cannot be told apart from the best, the loss decides which is kept (`kept_epochs`).
+        device: ``auto``, or a torch device.
+        precision: ``fp32``, or ``bf16`` for forward passes under autocast.
+        threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
+        repeats: trainings over which the figures are means, each with a seed of its own.
+        reports_per_epoch: how often the monitored figure is reported; it changes no number of the training.
+        calibration: ``temperature`` for probabilities scaled on the validation rows (`hypermap.tasks.calibration`), or None.
+        backend: what carries out the steps, a name in `hypermap.training.backends.choice`; ``auto`` is torch itself for
+            one training, and what proves fastest for several at once.
+    """
+
+    epochs: int
+    batch_size: int
+    monitor: str | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    threads: int | None = None
+    repeats: int = 1
+    reports_per_epoch: int = 1
+    calibration: str | None = "temperature"
+    backend: str = "auto"
+
+    def monitored(self, task: str) -> str:
+        """What the best epoch is picked by, for data of `task`.
+
+        Raises:
+            UserError: the monitor is one of the other task's.
+        """
+        usual = "accuracy" if task == "classification" else "r2"
+        if self.monitor not in (None, "loss", usual):
+            raise UserError(f"trainer.monitor is {self.monitor!r}; for {task} it can be {usual} or loss.")
+        return self.monitor or usual
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    history: list[Row] = field(default_factory=list)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # the model's after epochs that may be kept
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome: the kept epoch's weights by name, and one row of history an epoch."""
+
+    weights: dict[str, Tensor]
+    history: list[Row]
+    kept_epoch: int  # from 1
+    stopped_early: bool
+
+
+class Member:
+    """The state of one training, which can be written down and taken up; `Trainer` carries it on, epoch by epoch.
+
+    Args:
+        parts: the network on `device` and what goes with it.
+        settings: see `Settings`.
+        task: ``classification`` or ``regression``.
+        seed: of the order of the rows and of augmentation.
+        device: where the data is.
+        random: what its `Dropout` layers draw from, on `device`; None for torch's global generator. The caller has
+            seeded it, and drawn the network's weights from it or its like.
+        state: the folder in which an interrupted run left its state and this one leaves its own; None for none.
+        validation_rows: how many rows its validation figures are of.
+
+    Attributes:
+        random: as given, or the global generator.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: Settings,
+        task: str,
+        seed: int,
+        device: torch.device,
+        random: torch.Generator | None = None,
+        state: Path | None = None,
+        *,
+        validation_rows: int,
+    ) -> None:
+        self.parts = parts
+        self.settings = settings
+        self.task = task
+        self.device = device
+        self.folder = state
+        self.validation_rows = validation_rows
+        self.weights = FlatParameters(parts.model)
+        self.optimizer = parts.make_optimizer([self.weights.vector])
+        self.base_rate = float(self.optimizer.param_groups[0]["lr"])
+        self.planned_rates: list[float] = []  # of every step
+        self.order = torch.Generator().manual_seed(seed)
+        self.noise = torch.Generator(device).manual_seed(seed)
+        self.random = _global_generator(device) if random is None else random
+        self.progress = Progress(schedule=parts.schedule.start())
+        for layer in parts.model.modules():
+            if isinstance(layer, Dropout):
+                layer.generator = random
+
+    # Where it is
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that are done."""
+        return len(self.progress.history)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the epochs are used up, or the patience: so many since the best one, whichever is kept."""
+        return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.best_epoch)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the best monitored figure so far, from 1 (0 before the first); of equals the lower loss's."""
+        by_loss = self.settings.monitored(self.task) == "loss"
+        scores = [
+            (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
+            for row in self.progress.history
+        ]
+        return best_epoch(scores) if scores else 0
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept, from 1 (0 before the first)."""
+        return self._kept_epochs()[0] if self.progress.history else 0
+
+    def _kept_epochs(self) -> list[int]:
+        """The epoch to keep, and those that may come to be kept: see `kept_epochs`."""
+        if self.settings.monitored(self.task) != "accuracy":  # a loss or an R² has no ties to speak of
+            return [self.best_epoch]
+        history = self.progress.history
+        accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))
+        return kept_epochs(accuracies, losses, self.validation_rows)
+
+    @property
+    def trained(self) -> Trained:
+        """What has come of it so far."""
+        progress = self.progress
+        kept = self.kept_epoch
+        return Trained(progress.states[kept], progress.history, kept, self.epochs < self.settings.epochs)
+
+    def monitored(self, row: Row) -> float:
+        """The figure of a row that the best epoch is picked by."""
+        by_loss = self.settings.monitored(self.task) == "loss"
+        return float(row["validation_loss" if by_loss else "validation_score"])
+
+    # An epoch
+
+    def rates(self, steps: int) -> list[float]:
+        """The learning rate of each of the next epoch's steps."""
+        whole = self.settings.epochs * steps
+        if len(self.planned_rates) != whole:
+            self.planned_rates = self.parts.schedule.rates(self.base_rate, self.settings.epochs, steps)
+        multiplier = self.progress.schedule["multiplier"]
+        return [rate * multiplier for rate in self.planned_rates[self.epochs * steps : (self.epochs + 1) * steps]]
+
+    def note(self, row: Row) -> None:
+        """Enter an epoch: its row, what the schedule makes of it, and its weights if they may be the ones to keep."""
+        progress = self.progress
+        progress.history.append(row)
+        progress.schedule = self.parts.schedule.observe(progress.schedule, row["validation_loss"])
+        kept = self._kept_epochs()
+        progress.states = {epoch: state for epoch, state in progress.states.items() if epoch in kept}
+        if self.epochs in kept:
+            own = {name: tensor.detach().clone() for name, tensor in self.parts.model.state_dict().items()}
+            progress.states[self.epochs] = own
+
+    def diverged(self, where: str, loss: float) -> Diverged:
+        """What to say, and to advise, when a loss is not finite."""
+        return Diverged(
+            f"training diverged: the loss is {loss} in epoch {self.epochs + 1}, {where}, "
+            f"with optimizer.lr={self.base_rate:g}. Try optimizer.lr={self.base_rate / 10:g}, regularizer=clip, or a "
+            f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
+        )
+
+    # Its state
+
+    def resume(self) -> None:
+        """Take up what an interrupted run left.
+
+        Raises:
+            UserError: a state that cannot be read.
+        """
+        if self.folder is not None and (found := checkpoint.load(self.folder)) is not None:
+            self.restore(found)
+
+    def save(self) -> None:
+        """Leave the state, where there is a folder for it."""
+        if self.folder is not None:
+            checkpoint.save(self.folder, self.epochs, self.state())
+
+    def state(self) -> Checkpoint:
+        """All that is needed to go on to the same numbers as without a stop."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.parts.model.state_dict().items()}
+        for epoch, state in self.progress.states.items():
+            tensors |= {f"after/{epoch}/{name}": tensor for name, tensor in state.items()}
+        optimizer = self.optimizer.state_dict()["state"].get(0, {})
+        tensors |= {f"optimizer/{key}": value for key, value in optimizer.items() if isinstance(value, Tensor)}
+        tensors |= {"random/order": self.order.get_state(), "random/noise": self.noise.get_state()}
+        tensors |= {f"random/{self.random.device.type}": self.random.get_state()}
+        if self.device.type != "cpu":
+            tensors |= {"random/cpu": torch.get_rng_state()}
+        plain = {key: value for key, value in optimizer.items() if not isinstance(value, Tensor)}
+        progress = self.progress
+        return Checkpoint(tensors, {"history": progress.history, "schedule": progress.schedule, "optimizer": plain})
+
+    def restore(self, state: Checkpoint) -> None:
+        """Take up where `state` was written down."""
+        self.parts.model.load_state_dict(state.part("model"))
+        optimizer = self.optimizer.state_dict()
+        kept = {**state.record["optimizer"], **state.part("optimizer")}
+        self.optimizer.load_state_dict({**optimizer, "state": {0: kept} if kept else {}})
+        random = state.part("random")
+        self.order.set_state(random["order"])
+        self.noise.set_state(random["noise"])
+        self.random.set_state(random[self.random.device.type])
+        if self.device.type != "cpu":
+            torch.set_rng_state(random["cpu"])
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.part("after").items():
+            epoch, _, own = name.partition("/")
+            states.setdefault(int(epoch), {})[own] = tensor.to(self.device)
+        self.progress = Progress(state.record["history"], state.record["schedule"], states)
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    """What torch draws from on a device where it is given no generator."""
+    if device.type != "cuda":
+        return torch.default_generator
+    torch.cuda.init()
+    return torch.cuda.default_generators[device.index or 0]
