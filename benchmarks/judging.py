@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 from hypermap.search.curves import second_half
 from record import LiveTask, shipped
 from searches import test_scores

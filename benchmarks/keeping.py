@@ -26,12 +26,13 @@ import torch
 
 from hypermap.config.compose import compose
 from hypermap.core import device
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 from hypermap.core.instantiate import build
 from hypermap.data.fold_data import Folds
-from hypermap.datasets.prepare import find_or_prepare, load
+from hypermap.data.prepared import load
+from hypermap.datasets.prepare import find_or_prepare
 from hypermap.experiments.estimators import Networks, make_learner
-from hypermap.inference.calibration import fit_temperature, scale
+from hypermap.tasks.calibration import fit_temperature, scale
 from hypermap.training import regularizers
 from hypermap.training.loop import Trainer
 

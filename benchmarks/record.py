@@ -43,16 +43,18 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json, 
 from tqdm import tqdm
 
 from hypermap.config.compose import compose, menu_of
-from hypermap.config.groups import MENU, ORDER, SEARCHES, TUNED, Configuration, groups, read_order
+from hypermap.config.groups import MENU, SEARCHES, TUNED, Configuration, groups, read_order
 from hypermap.config.rules import validate
 from hypermap.core import device
-from hypermap.core.errors import Diverged, Paused, UserError, run
+from hypermap.core.cli import run
+from hypermap.core.errors import Diverged, Paused, UserError
 from hypermap.core.files import write_bytes
 from hypermap.core.instantiate import build
+from hypermap.core.paths import PARAMS
 from hypermap.data.fold_data import Folds
+from hypermap.data.prepared import load
 from hypermap.data.preprocessor import Split
-from hypermap.datasets.prepare import find_or_prepare, load
-from hypermap.experiments import artifacts
+from hypermap.datasets.prepare import find_or_prepare
 from hypermap.experiments.estimators import Families, Networks, make_learner
 from hypermap.experiments.memory import free_memory, most_members
 from hypermap.experiments.scheduler import MOST
@@ -65,6 +67,7 @@ from hypermap.search.study import derived_seed
 from hypermap.search.study import quiet as optuna_quiet
 from hypermap.sweeps.space import Menu, read_space
 from hypermap.sweeps.training_target import Training
+from hypermap.training import artifacts
 from hypermap.training.backends import choice
 from hypermap.training.backends.native_build import why_no_compiler
 from hypermap.training.loop import MakeBackend, Sets, Trainer
@@ -539,7 +542,7 @@ def task_of(words: Sequence[str]) -> LiveTask:
         UserError: words that are not understood, or params.yaml is not.
     """
     aside = any(override.key_or_group in BASELINES for override in _parsed(words))
-    task = LiveTask("", tuple(words), None if aside or not ORDER.exists() else read_order())
+    task = LiveTask("", tuple(words), None if aside or not PARAMS.exists() else read_order())
     return replace(task, name=str(task.configuration({})["data"]["name"]))
 
 

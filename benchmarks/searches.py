@@ -46,7 +46,8 @@ import numpy as np
 import optuna
 import torch
 
-from hypermap.core.errors import UserError, run
+from hypermap.core.cli import run
+from hypermap.core.errors import UserError
 from hypermap.core.files import write_json, write_text
 from hypermap.search.curves import ranked
 from hypermap.search.study import derived_seed

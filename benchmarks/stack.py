@@ -202,7 +202,7 @@ def template(prepared: Path) -> Iterator[Path]:
     """
     import torch
 
-    from hypermap.datasets.prepare import load
+    from hypermap.data.prepared import load
 
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "template"
@@ -398,6 +398,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from hypermap.core.errors import run
+    from hypermap.core.cli import run
 
     run(main)

@@ -31,11 +31,13 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from hypermap.config.compose import compose
 from hypermap.config.groups import Configuration
+from hypermap.data.prepared import load
 from hypermap.data.preprocessor import read_transform
-from hypermap.datasets.prepare import load, prepare_settings
-from hypermap.experiments import artifacts, run
+from hypermap.datasets.prepare import prepare_settings
+from hypermap.experiments import run
+from hypermap.models.inputs import understand
 from hypermap.tasks import metrics
-from hypermap.training.components import understand
+from hypermap.training import artifacts
 
 SETS = {
     "adult": ["data=adult"],

@@ -106,6 +106,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from hypermap.core.errors import run
+    from hypermap.core.cli import run
 
     run(main)

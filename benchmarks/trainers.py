@@ -215,8 +215,8 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
     """The training rows, and what a manifest says of them."""
     import torch
 
+    from hypermap.data.prepared import load
     from hypermap.data.preprocessor import Split, read_manifest
-    from hypermap.datasets.prepare import load
 
     if work.prepared is not None:
         split, manifest = load(work.prepared, "train"), read_manifest(work.prepared)

@@ -1,18 +1,16 @@
 """The stage beside training: other models on the same rows, which the report compares with the one in use."""
 
-from pathlib import Path
-
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 from hypermap.core.files import read_slice
+from hypermap.core.paths import BASELINES, CONFIGS, PREPARED
 from hypermap.models.baselines import fit
 
-CONFIG = Path("reports/config/baselines.yaml")
-BASELINES = Path("baselines")
+CONFIG = CONFIGS / "baselines.yaml"
 
 
 def main() -> None:
     """Fit evaluation.baselines into baselines/; for images there are none."""
-    if not fit(read_slice(CONFIG), Path("data/prepared"), BASELINES):
+    if not fit(read_slice(CONFIG), PREPARED, BASELINES):
         print("No baselines: the data are images, or evaluation.baselines names none.")
 
 

@@ -1,24 +1,26 @@
 """The first stage: params.yaml over conf/ becomes one resolved slice of the configuration for each later stage."""
 
-from pathlib import Path
-
 import yaml
 
 from hypermap.config.compose import compose, slices
 from hypermap.config.groups import read_order
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 from hypermap.core.files import write_text
+from hypermap.core.hashing import own_code
+from hypermap.core.paths import CONFIGS
 from hypermap.datasets.prepare import file_checksum
 
-FOLDER = Path("reports/config")
+FOLDER = CONFIGS
 
 
 def main() -> None:
-    """Write a slice for each stage; that of preprocess says what the data's files hold, where that can change."""
+    """Write a slice for each stage, with what its own modules hold, and the data's files, where that can change."""
     parts = slices(compose(order=read_order()))
     if checksum := file_checksum(parts["preprocess"]["data"]):
         parts["preprocess"]["files_sha256"] = checksum
     for stage, configuration in parts.items():
+        if own := own_code(configuration):
+            configuration["code_sha256"] = own
         text = yaml.safe_dump(configuration, sort_keys=False, default_flow_style=False)
         write_text(FOLDER / f"{stage}.yaml", f"# Composed from params.yaml and conf/: what {stage} needs.\n{text}")
 

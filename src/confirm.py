@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hypermap.config.compose import sweep_again
+from hypermap.core.cli import run
 from hypermap.core.dvc_experiments import check_study_name
-from hypermap.core.errors import UserError, near, run
-from hypermap.sweeps.cli import by_hand, prepare
+from hypermap.core.errors import UserError, near
+from hypermap.sweeps.cli import by_hand, target
 
 COUNTS = {"best": 3, "seeds": 5, "jobs": 1}
 
@@ -38,7 +39,7 @@ def main() -> None:
     own = {"hydra.sweeper.confirm": confirm, "hydra.sweeper.n_jobs": counts["jobs"], "hydra.sweeper.resume": "auto"}
     words = [*record["command"], *record.get("hydra", [])]
     words = [word for word in words if word.partition("=")[0] not in own]
-    sweep_again(by_hand, prepare, [*words, *(f"{k}={v}" for k, v in own.items()), *others], record["base"], menu)
+    sweep_again(by_hand, target, [*words, *(f"{k}={v}" for k, v in own.items()), *others], record["base"], menu)
 
 
 def read_count(word: str) -> tuple[str, int]:

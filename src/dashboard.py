@@ -4,7 +4,8 @@ import shutil
 import subprocess
 import sys
 
-from hypermap.core.errors import UserError, run
+from hypermap.core.cli import run
+from hypermap.core.errors import UserError
 from hypermap.core.passwords import revealed
 from hypermap.search.study import find
 

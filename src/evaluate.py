@@ -6,23 +6,20 @@ python src/evaluate.py trust=true   whatever they name, where you trust whoever 
 
 import json
 import sys
-from pathlib import Path
 
+from hypermap.core.cli import run
 from hypermap.core.cli_args import read_trust, read_words
-from hypermap.core.errors import run
 from hypermap.core.files import read_slice
+from hypermap.core.paths import BASELINES, CONFIGS, MODELS, PREPARED, REPORTS
 from hypermap.inference.evaluate import evaluate
 
-CONFIG = Path("reports/config/evaluate.yaml")
-REPORTS = Path("reports")
+CONFIG = CONFIGS / "evaluate.yaml"
 
 
 def main() -> None:
     """Write test.json, intervals.json, baselines.json and report.md with its pictures and plots into reports/."""
     trust = read_trust(read_words(sys.argv[1:], ("trust",)))
-    metrics = evaluate(
-        read_slice(CONFIG), Path("data/prepared"), Path("models"), Path("baselines"), REPORTS, trust=trust
-    )
+    metrics = evaluate(read_slice(CONFIG), PREPARED, MODELS, BASELINES, REPORTS, trust=trust)
     print(f"Test {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
     beside = json.loads((REPORTS / "baselines.json").read_text(encoding="utf-8"))
     figure = "accuracy" if "accuracy" in metrics else "r2"

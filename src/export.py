@@ -7,7 +7,7 @@ python src/export.py model=FOLDER trust=true     a model that names other code t
 
 import sys
 
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 
 
 def main() -> None:

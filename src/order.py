@@ -3,10 +3,12 @@
 import sys
 
 from hypermap.config.compose import compose, order_for
-from hypermap.config.groups import ORDER, groups, read_order
+from hypermap.config.groups import groups, read_order
 from hypermap.config.params_file import order_of, rewrite
-from hypermap.core.errors import UserError, run
+from hypermap.core.cli import run
+from hypermap.core.errors import UserError
 from hypermap.core.files import write_text
+from hypermap.core.paths import PARAMS
 
 
 def main() -> None:
@@ -22,8 +24,8 @@ def main() -> None:
     order = order_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
     if order["experiment"]:
         order = order_for(experiment, overrides)
-    write_text(ORDER, rewrite(ORDER.read_text(encoding="utf-8"), order))
-    print(f"{ORDER} now {'names' if order['experiment'] else 'follows'} experiment {experiment}. Next: dvc repro")
+    write_text(PARAMS, rewrite(PARAMS.read_text(encoding="utf-8"), order))
+    print(f"{PARAMS} now {'names' if order['experiment'] else 'follows'} experiment {experiment}. Next: dvc repro")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ python src/predict.py … model=FOLDER trust=true      one that names other code
 
 import sys
 
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 
 
 def main() -> None:

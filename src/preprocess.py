@@ -1,13 +1,11 @@
 """The second stage: raw data to data/prepared, as reports/config/preprocess.yaml has it."""
 
-from pathlib import Path
-
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 from hypermap.core.files import read_slice
+from hypermap.core.paths import CONFIGS, PREPARED
 from hypermap.datasets.prepare import Pinned, prepare_settings, tell
 
-CONFIG = Path("reports/config/preprocess.yaml")
-PREPARED = Path("data/prepared")
+CONFIG = CONFIGS / "preprocess.yaml"
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from hypermap.config.groups import ORDER, read_order
+from hypermap.config.groups import read_order
 from hypermap.config.params_file import rewrite
+from hypermap.core.cli import run
 from hypermap.core.cli_args import read_trust, read_words
 from hypermap.core.dvc_experiments import check_study_name, experiment_name, order_of
-from hypermap.core.errors import UserError, run
+from hypermap.core.errors import UserError
 from hypermap.core.files import write_text
 from hypermap.core.instantiate import check_plain, check_record
+from hypermap.core.paths import PARAMS
 
 
 def main() -> None:
@@ -31,9 +33,9 @@ def main() -> None:
     assert isinstance(order, dict)
     check_record(order, f"trial {number} of {given[0]}", trust=trust)
     check_plain(order, f"trial {number} of {given[0]}")
-    present = ORDER.read_text(encoding="utf-8")
-    write_text(ORDER, rewrite(present, {str(key): value for key, value in order.items()}, alone=True))
-    print(f"{ORDER} now orders trial {number} of {given[0]}. Next: dvc repro")
+    present = PARAMS.read_text(encoding="utf-8")
+    write_text(PARAMS, rewrite(present, {str(key): value for key, value in order.items()}, alone=True))
+    print(f"{PARAMS} now orders trial {number} of {given[0]}. Next: dvc repro")
 
 
 def best_trial(name: str) -> int:
@@ -53,7 +55,7 @@ def order_of_trial(study: str, number: int) -> str:
     """The params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
     from hypermap.search.place import folder_of
 
-    path = folder_of(study) / str(number) / ORDER
+    path = folder_of(study) / str(number) / PARAMS
     if path.exists():
         return path.read_text(encoding="utf-8")
     try:

@@ -10,15 +10,15 @@ python src/report.py study=quick edge=0.1                               with ano
 
 import sys
 
-from hypermap.core.errors import run
+from hypermap.core.cli import run
 
 
 def main() -> None:
     """Read the command line, open the studies, write the report, and say where it is."""
+    from hypermap.core.paths import STUDY_REPORTS
     from hypermap.reports.study.command import Asked
-    from hypermap.search.storage import REPORTS
 
-    print(Asked.of(sys.argv[1:]).answer(REPORTS))
+    print(Asked.of(sys.argv[1:]).answer(STUDY_REPORTS))
 
 
 if __name__ == "__main__":

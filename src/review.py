@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hypermap.core.errors import UserError, near, run
+from hypermap.core.cli import run
+from hypermap.core.errors import UserError, near
 from hypermap.core.passwords import masked
+from hypermap.core.paths import STUDY_REPORTS
 from hypermap.reports.review.changes import PARAMETERS, Changes, review
 from hypermap.reports.review.metric_diff import Side
 
@@ -32,7 +34,7 @@ def main() -> None:
         plots=dvc("plots", "diff", "--split", base),
         status=dvc("status"),
         files=changed_files(base),
-        studies=sorted(path.parent.name for path in Path("reports/studies").glob("*/study.json")),
+        studies=sorted(path.parent.name for path in STUDY_REPORTS.glob("*/study.json")),
     )
     print(masked(review(changes)), end="")
 

@@ -9,9 +9,9 @@ python src/train.py --config FILE               the stage of dvc.yaml
 import sys
 from pathlib import Path
 
-from hypermap.core.errors import run
+from hypermap.core.cli import run, stop_after_epoch
+from hypermap.core.paths import MODELS, PREPARED, VALIDATION
 from hypermap.core.preload import preload_torch, uncollected
-from hypermap.sweeps.cli import PREPARED, asked_to_end, by_hand, prepare, told
 
 
 def stage(config: Path) -> None:
@@ -20,10 +20,10 @@ def stage(config: Path) -> None:
 
     configuration = read_slice(config)
     with uncollected():
-        from hypermap.experiments.run import Asked, train  # brings torch, which takes seconds
+        from hypermap.experiments.run import Asked, summary, train  # brings torch, which takes seconds
 
-    with asked_to_end() as pause:
-        print(told(train(Asked(configuration, PREPARED, Path("models"), Path("reports/validation.json"), pause=pause))))
+    with stop_after_epoch() as pause:
+        print(summary(train(Asked(configuration, PREPARED, MODELS, VALIDATION, pause=pause))))
 
 
 def main() -> None:
@@ -34,8 +34,9 @@ def main() -> None:
     else:
         with uncollected():
             from hypermap.config.compose import application
+            from hypermap.sweeps.cli import by_hand, target
 
-        application(by_hand, prepare)
+        application(by_hand, target)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from hypermap.config.compose import compose, slices
 from hypermap.core.errors import UserError
+from hypermap.data.prepared import load
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets import prepare
 from hypermap.models import baselines
@@ -33,7 +34,7 @@ def fit(*models):
 
 def test_each_is_fitted_on_the_training_rows_and_read_as_it_was(breast_cancer):
     assert fit(DUMMY, FOREST) == ["dummy", "random_forest"]
-    train, validation = (prepare.load(PREPARED, name) for name in ("train", "validation"))
+    train, validation = (load(PREPARED, name) for name in ("train", "validation"))
     (dummy, idle), (choice, forest) = baselines.read(FOLDER, read_transform(PREPARED))
     assert (dummy, choice) == (DUMMY, FOREST)
     own = RandomForestClassifier(10, min_samples_leaf=2, random_state=3)

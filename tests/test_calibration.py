@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from hypermap.inference.calibration import LOGITS_RATIO, fit_temperature, scale
+from hypermap.tasks.calibration import LOGITS_RATIO, fit_temperature, scale
 
 
 def drawn(classes, rows, temperature, seed=0, spread=2.0):

@@ -30,13 +30,15 @@ from sklearn.svm import SVC, SVR
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
 from hypermap.data.preparation import Settings
+from hypermap.data.prepared import load
 from hypermap.data.preprocessor import FORMAT, Split, Transform, read_transform
 from hypermap.datasets import prepare
-from hypermap.experiments import artifacts, run
+from hypermap.experiments import run
 from hypermap.models import sklearn_fit
+from hypermap.models.inputs import understand
 from hypermap.models.sklearn_models import Calibrated, Dummy
 from hypermap.sweeps.cli import told
-from hypermap.training.components import understand
+from hypermap.training import artifacts
 
 MENU = Path(__file__).resolve().parents[1] / "conf" / "model"
 FAMILIES = ("random_forest", "gradient_boosting", "support_vector", "linear", "nearest_neighbors", "dummy")
@@ -69,7 +71,7 @@ def rows(prepared):
 
     def of(data):
         return (
-            *(prepare.load(prepared / data, name) for name in ("train", "validation")),
+            *(load(prepared / data, name) for name in ("train", "validation")),
             read_transform(prepared / data),
         )
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import hypermap
-from hypermap.core.errors import TRACEBACK_VARIABLE, UserError, near, run
+from hypermap.core.cli import TRACEBACK_VARIABLE, run
+from hypermap.core.errors import UserError, near
 
 PACKAGE = str(Path(hypermap.__file__).parents[1])
 
@@ -91,7 +92,7 @@ def test_a_process_ends_with_one_message_and_its_code():
 
 WORK = """
 from pathlib import Path
-from hypermap.core.errors import run
+from hypermap.core.cli import (run)
 
 def work():
     for line in range(3):

@@ -13,11 +13,12 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from hypermap.core.errors import UserError
+from hypermap.data.prepared import load
 from hypermap.datasets import prepare
-from hypermap.experiments.artifacts import COLUMNS
 from hypermap.experiments.run import Asked, train
 from hypermap.inference import evaluate as evaluation
 from hypermap.models import MLP, baselines
+from hypermap.training.artifacts import COLUMNS
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
@@ -264,7 +265,7 @@ def test_a_model_of_other_data_is_refused(runs):
 def test_another_model_is_scored_on_the_same_rows(runs):
     folder = trained("breast_cancer")
     figures = evaluate("breast_cancer", folder)
-    train, test = (prepare.load(folder, name) for name in ("train", "test"))
+    train, test = (load(folder, name) for name in ("train", "test"))
     inputs, targets = test.inputs.numpy(), test.targets.numpy()
     linear = LogisticRegression(max_iter=1000).fit(train.inputs.numpy(), train.targets.numpy())
     written = json.loads((REPORTS / "baselines.json").read_text())
@@ -316,7 +317,7 @@ def test_missing_baselines_are_told(runs):
 def test_a_model_of_scikit_learn_is_evaluated_as_a_network_is(runs):
     folder = trained("diabetes", model=OTHERS[1])
     figures = evaluate("diabetes", folder, model=OTHERS[1])
-    train, test = (prepare.load(folder, name) for name in ("train", "test"))
+    train, test = (load(folder, name) for name in ("train", "test"))
     ridge = Ridge(alpha=0.5).fit(train.inputs.numpy(), train.targets.numpy())
     assert figures["r2"] == pytest.approx(ridge.score(test.inputs.numpy(), test.targets.numpy()), rel=1e-4)
     ((_, run),) = runs
@@ -328,7 +329,7 @@ def test_of_many_training_rows_some_are_scored(runs, monkeypatch):
     folder = trained("diabetes", model=OTHERS[1])
     monkeypatch.setattr(evaluation, "LEARNED_ROWS", 20)
     evaluate("diabetes", folder, model=OTHERS[1])
-    train = prepare.load(folder, "train")
+    train = load(folder, "train")
     chosen = np.linspace(0, len(train.rows) - 1, 20).round().astype(int)
     ridge = Ridge(alpha=0.5).fit(train.inputs.numpy(), train.targets.numpy())
     expected = ridge.score(train.inputs.numpy()[chosen], train.targets.numpy()[chosen])
@@ -347,6 +348,6 @@ def test_the_map_is_of_what_a_model_is_given(runs, method):
     if method == "none":
         assert run.map is None
         return
-    inputs = prepare.load(folder, "test").inputs.flatten(1).numpy()
+    inputs = load(folder, "test").inputs.flatten(1).numpy()
     expected = PCA(2).fit_transform(inputs)
     np.testing.assert_allclose(np.abs(run.map.places), np.abs(expected), atol=1e-3)

@@ -24,8 +24,9 @@ from hypermap.core import checkpoint, device
 from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
 from hypermap.data.cross_validation import derived_seed
 from hypermap.datasets import prepare
-from hypermap.experiments import artifacts, run
+from hypermap.experiments import run
 from hypermap.models import MLP
+from hypermap.training import artifacts
 from hypermap.training.components import make_optimizer
 from hypermap.training.loop import Trainer
 

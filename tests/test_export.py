@@ -12,18 +12,20 @@ import pytest
 import torch
 
 from hypermap.core.errors import UserError
+from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.images import diabetes, digits
-from hypermap.datasets.prepare import load, load_published, prepare
+from hypermap.datasets.prepare import prepare
 from hypermap.datasets.tables.dataset import table
 from hypermap.datasets.tables.readers import open_table
 from hypermap.datasets.tables.schema import Schema
-from hypermap.experiments import artifacts
 from hypermap.inference import export as exporting
 from hypermap.inference.export import Asked, export
 from hypermap.inference.predict import Predictor
 from hypermap.models import sklearn_fit
-from hypermap.training.components import make_parts, understand
+from hypermap.models.inputs import understand
+from hypermap.training import artifacts
+from hypermap.training.components import make_parts
 
 ROWS = 200
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypermap.core.errors import UserError
+from hypermap.core.paths import DOWNLOADS
 from hypermap.datasets import download
 
 NAME = "train-labels-idx1-ubyte.gz"
@@ -98,7 +99,7 @@ def test_a_mirror_that_is_not_there_is_a_failure_like_another(server, monkeypatc
 
 def test_a_damaged_download_is_fetched_again(mirrors):
     mirrors("good")
-    path = download.DOWNLOADS / "mnist" / NAME
+    path = DOWNLOADS / "mnist" / NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:100])
     assert download.locate("mnist", [NAME], None)[0].read_bytes() == CONTENT
@@ -106,7 +107,7 @@ def test_a_damaged_download_is_fetched_again(mirrors):
 
 def test_a_damaged_download_stays_as_it_was_when_no_mirror_answers(mirrors):
     mirrors("missing")
-    path = download.DOWNLOADS / "mnist" / NAME
+    path = DOWNLOADS / "mnist" / NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:100])
     with pytest.raises(UserError, match="could not be downloaded"):

@@ -8,9 +8,10 @@ from sklearn.ensemble import ExtraTreesClassifier
 from hypermap.core import skops_io
 from hypermap.data.fold_data import Folds
 from hypermap.data.preparation import Preparation, Settings
+from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import PREPARATION, read_transform
-from hypermap.datasets.prepare import load, load_published, prepare_settings
-from hypermap.training.components import understand
+from hypermap.datasets.prepare import prepare_settings
+from hypermap.models.inputs import understand
 
 ROWS = 600
 CHOICES = [

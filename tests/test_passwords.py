@@ -7,7 +7,8 @@ import optuna
 import pytest
 from sqlalchemy.engine import make_url
 
-from hypermap.core.errors import UserError, run
+from hypermap.core.cli import run
+from hypermap.core.errors import UserError
 from hypermap.core.passwords import MASK, VARIABLE, masked, revealed, secrets, shown
 from hypermap.reports.study.command import Asked
 from hypermap.search.storage import open_storage

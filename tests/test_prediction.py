@@ -15,15 +15,17 @@ import pytest
 import torch
 
 from hypermap.core.errors import UserError
+from hypermap.data.prepared import load
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.images import digits
-from hypermap.datasets.prepare import load, prepare
+from hypermap.datasets.prepare import prepare
 from hypermap.datasets.tables import readers
 from hypermap.datasets.tables.dataset import table
-from hypermap.experiments import artifacts
 from hypermap.inference.predict import Asked, ahead
 from hypermap.models import sklearn_fit
-from hypermap.training.components import make_parts, understand
+from hypermap.models.inputs import understand
+from hypermap.training import artifacts
+from hypermap.training.components import make_parts
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = 240

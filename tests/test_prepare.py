@@ -21,10 +21,11 @@ import hypermap
 import preprocess
 from hypermap.core.errors import UserError
 from hypermap.data import normalize
+from hypermap.data.prepared import load, load_published
 from hypermap.datasets import artifact, download, images, prepare
 from hypermap.datasets.images import Raw
 from hypermap.datasets.tables import dataset
-from hypermap.experiments import artifacts
+from hypermap.training import artifacts
 
 DIGITS = {"_target_": "hypermap.datasets.images.digits", "test": 0.2}
 DIABETES = {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2}
@@ -59,7 +60,7 @@ def test_digits_split_is_the_one_scikit_learn_makes(digits):
     rest, test = train_test_split(np.arange(1797), test_size=0.2, random_state=0, stratify=data.target)
     train, validation = train_test_split(rest, test_size=0.2, random_state=0, stratify=data.target[rest])
     for name, rows in {"train": train, "validation": validation, "test": test}.items():
-        split = prepare.load(digits, name)
+        split = load(digits, name)
         np.testing.assert_array_equal(split.rows, rows)
         np.testing.assert_array_equal(split.targets, data.target[rows])
         np.testing.assert_allclose(split.inputs.reshape(-1, 64), data.data[rows] / 16, rtol=1e-6)
@@ -80,7 +81,7 @@ def test_splits_are_disjoint_and_depend_on_their_seed_alone(tmp_path):
     def rows(seed):
         made = tmp_path / str(seed)
         prepare.prepare_settings(made, {**DIGITS, "split_seed": seed})
-        return [prepare.load(made, name).rows.tolist() for name in ("train", "validation", "test")]
+        return [load(made, name).rows.tolist() for name in ("train", "validation", "test")]
 
     first, second = rows(0), rows(1)
     assert sorted(row for rows in first for row in rows) == list(range(1797))
@@ -91,7 +92,7 @@ def test_published_test_set_is_kept_as_test(tmp_path):
     manifest = prepare.prepare(tmp_path / "made", reader=published, validation=0.25)
     assert manifest["rows"] == {"train": 30, "validation": 10, "test": 10}
     assert manifest["test_published"]
-    test = prepare.load(tmp_path / "made", "test")
+    test = load(tmp_path / "made", "test")
     np.testing.assert_array_equal(test.rows, np.arange(10))
     np.testing.assert_allclose(test.inputs, published().test_inputs / 255, rtol=1e-6)
 
@@ -147,16 +148,16 @@ def test_a_class_with_too_few_rows_is_named(tmp_path, rare):
 def test_tables_are_scaled_as_scikit_learn_does_from_training_rows_alone(tmp_path, scaling, scaler):
     manifest = prepare.prepare_settings(tmp_path / "made", {**DIABETES, "scaling": scaling})
     table = load_diabetes(scaled=False).data
-    scaler.fit(table[prepare.load(tmp_path / "made", "train").rows])
+    scaler.fit(table[load(tmp_path / "made", "train").rows])
     for name in ("train", "validation", "test"):
-        split = prepare.load(tmp_path / "made", name)
+        split = load(tmp_path / "made", name)
         np.testing.assert_allclose(split.inputs, scaler.transform(table[split.rows]), rtol=1e-4, atol=1e-5)
     assert manifest["fitted_on"] == {"split": "train", "rows": manifest["rows"]["train"]}
 
 
 def test_standard_scaling_of_images_is_one_number_a_channel(tmp_path):
     manifest = prepare.prepare(tmp_path / "made", reader=published, scaling="standard")
-    train = prepare.load(tmp_path / "made", "train")
+    train = load(tmp_path / "made", "train")
     raw = published().inputs[train.rows].astype(np.float64)
     np.testing.assert_allclose(manifest["shift"], [raw[:, 0].mean(), raw[:, 1].mean()], rtol=1e-12)
     np.testing.assert_allclose(manifest["scale"], [raw[:, 0].std(), raw[:, 1].std()], rtol=1e-12)
@@ -167,7 +168,7 @@ def test_standard_scaling_of_images_is_one_number_a_channel(tmp_path):
 @pytest.mark.parametrize("scaling", ["unit", "standard", "none"])
 def test_manifest_has_the_mean_and_deviation_a_network_sees(tmp_path, scaling):
     manifest = prepare.prepare(tmp_path / "made", reader=published, scaling=scaling)
-    inputs = prepare.load(tmp_path / "made", "train").inputs.double()
+    inputs = load(tmp_path / "made", "train").inputs.double()
     np.testing.assert_allclose(manifest["input_mean"], inputs.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(manifest["input_std"], inputs.std((0, 2, 3), correction=0), rtol=1e-6)
 
@@ -181,7 +182,7 @@ def test_a_constant_feature_becomes_zero_and_not_noise(tmp_path, scaling):
 
     manifest = prepare.prepare(tmp_path / "made", reader=reader, test=0.2, scaling=scaling)
     assert manifest["scale"][1] == 1
-    np.testing.assert_allclose(prepare.load(tmp_path / "made", "train").inputs[:, 1], 0, atol=1e-7)
+    np.testing.assert_allclose(load(tmp_path / "made", "train").inputs[:, 1], 0, atol=1e-7)
 
 
 def test_statistics_over_several_blocks_are_those_over_all_rows(monkeypatch):
@@ -196,9 +197,9 @@ def test_statistics_over_several_blocks_are_those_over_all_rows(monkeypatch):
 def test_regression_targets_are_stored_raw_and_loaded_standardised(tmp_path):
     manifest = prepare.prepare_settings(tmp_path / "made", DIABETES)
     target = load_diabetes().target
-    train = prepare.load(tmp_path / "made", "train")
+    train = load(tmp_path / "made", "train")
     fitted = StandardScaler().fit(target[train.rows][:, None])
-    test = prepare.load(tmp_path / "made", "test")
+    test = load(tmp_path / "made", "test")
     assert test.targets.dtype == torch.float32
     assert test.targets.shape == (89,)
     np.testing.assert_allclose(test.targets, fitted.transform(target[test.rows][:, None])[:, 0], rtol=1e-4, atol=1e-5)
@@ -241,12 +242,12 @@ def test_same_settings_same_bytes(digits, tmp_path):
 def test_loading_opens_only_the_split_asked_for(tmp_path):
     prepare.prepare(tmp_path / "made", reader=published)
     (tmp_path / "made/test.safetensors").write_bytes(b"not to be opened")
-    assert len(prepare.load(tmp_path / "made", "train").rows) == 32
+    assert len(load(tmp_path / "made", "train").rows) == 32
     with pytest.raises(UserError, match=r"test\.safetensors is missing or unreadable"):
-        prepare.load(tmp_path / "made", "test")
+        load(tmp_path / "made", "test")
     (tmp_path / "made/validation.safetensors").unlink()
     with pytest.raises(UserError, match=r"validation\.safetensors is missing or unreadable"):
-        prepare.load(tmp_path / "made", "validation")
+        load(tmp_path / "made", "validation")
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"format": 0}', "\udcff"])
@@ -355,7 +356,7 @@ def test_a_file_that_is_edited_while_it_is_read_is_refused(table, tmp_path, monk
         prepare.find_or_prepare(table, [], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     made = prepare.find_or_prepare(table, [], tmp_path / "cache")
-    assert prepare.load_published(made, "train").targets.min() >= 1_600_000_005
+    assert load_published(made, "train").targets.min() >= 1_600_000_005
 
 
 def test_files_are_held_to_what_they_are_pinned_to(table, tmp_path, digits):
@@ -398,15 +399,15 @@ def test_another_scikit_learn_prepares_tables_anew(table, monkeypatch):
 def test_the_targets_of_a_table_keep_all_their_digits(table, tmp_path, log):
     prepare.prepare_settings(tmp_path / "made", {**table, "target_transform": log})
     expected = 1_600_000_000 + (np.arange(-1, 60) * 7) % 60  # by the row in the file, from 1
-    train = prepare.load_published(tmp_path / "made", "train")
+    train = load_published(tmp_path / "made", "train")
     assert train.targets.dtype == torch.float64
     np.testing.assert_array_equal(train.targets, expected[train.rows])
     known = (np.log(expected) if log else expected)[train.rows, None]
     scaler = StandardScaler().fit(known)
-    learned = prepare.load(tmp_path / "made", "train")
+    learned = load(tmp_path / "made", "train")
     assert learned.targets.dtype == torch.float32
     np.testing.assert_allclose(learned.targets, scaler.transform(known)[:, 0], rtol=1e-5, atol=1e-6)
-    test = prepare.load(tmp_path / "made", "test")
+    test = load(tmp_path / "made", "test")
     transform = prepare.read_transform(tmp_path / "made")
     np.testing.assert_allclose(artifacts.targets(test, transform), expected[test.rows], rtol=0, atol=1e-4)
 

@@ -21,7 +21,6 @@ from hypermap.core.errors import UserError
 from hypermap.core.files import read_slice, write_json, write_text
 from hypermap.core.instantiate import build, check_part, check_plain, check_record, is_part
 from hypermap.data.preprocessor import Transform
-from hypermap.experiments.artifacts import Record, read_trained
 from hypermap.inference.export import Asked as ExportAsked
 from hypermap.inference.predict import Asked as PredictAsked
 from hypermap.models import sklearn_fit
@@ -29,6 +28,7 @@ from hypermap.models.baselines import read as read_baselines
 from hypermap.reports.study.command import Asked as ReportAsked
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RECORD
+from hypermap.training.artifacts import Record, read_trained
 
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = [

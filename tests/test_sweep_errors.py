@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from hypermap.config import compose as module
 from hypermap.core.errors import UserError
 from hypermap.data.preprocessor import FORMAT
+from hypermap.sweeps.training_target import Training
 
 # Told once by the module that asks for it; pytest resets the filters for each test.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -121,7 +122,10 @@ def sweep(tmp_path, monkeypatch):
         GlobalHydra.instance().clear()
         ran = []
         with pytest.raises(UserError) as raised:
-            module.application(lambda configuration, folder: ran.append(folder), lambda configuration: prepared)
+            module.application(
+                lambda configuration, folder: ran.append(folder),
+                lambda base: Training(lambda configuration: prepared, base),
+            )
         assert not ran
         assert not list(tmp_path.glob("studies/*/[0-9]*"))
         assert not list(tmp_path.glob("studies/*/journal.log"))

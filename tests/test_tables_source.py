@@ -15,8 +15,9 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hypermap.core.errors import UserError
+from hypermap.data.prepared import load_published
 from hypermap.datasets.images import Raw
-from hypermap.datasets.prepare import load_published, prepare_settings
+from hypermap.datasets.prepare import prepare_settings
 from hypermap.datasets.split import split
 from hypermap.datasets.tables import arrays
 from hypermap.datasets.tables.csv_format import Spelling

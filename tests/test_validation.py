@@ -13,6 +13,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from hypermap.core.errors import UserError
 from hypermap.data.cross_validation import Fold, GroupKFold, Holdout, KFold, Pool, TimeSeries, derived_seed
 from hypermap.data.fold_data import Folds
+from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import read_manifest, read_transform
 from hypermap.datasets import prepare
 from hypermap.datasets.images import Raw
@@ -258,7 +259,7 @@ def test_the_holdout_fold_is_what_loading_gives(prepared, data):
     folds = Folds(prepared / data)
     rows = folds.of(folds.pool.holdout)
     for split, name in ((rows.train, "train"), (rows.validation, "validation")):
-        expected = prepare.load(prepared / data, name)
+        expected = load(prepared / data, name)
         assert all(torch.equal(getattr(split, key), getattr(expected, key)) for key in ("inputs", "targets", "rows"))
     assert rows.transform.manifest == read_manifest(prepared / data)
 
@@ -266,7 +267,7 @@ def test_the_holdout_fold_is_what_loading_gives(prepared, data):
 @pytest.mark.parametrize("data", SOURCES)
 def test_fitting_anew_on_the_training_rows_is_what_preparing_did(prepared, data):
     transform = read_transform(prepared / data)
-    assert transform.refit(prepare.load_published(prepared / data, "train")).manifest == transform.manifest
+    assert transform.refit(load_published(prepared / data, "train")).manifest == transform.manifest
 
 
 def parts_of(folds, fold):

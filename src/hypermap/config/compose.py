@@ -33,7 +33,6 @@ from yaml import YAMLError
 from hypermap.config.groups import (
     MAPPINGS,
     MENU,
-    ORDER,
     SEARCHES,
     TUNED,
     VALUES,
@@ -48,9 +47,9 @@ from hypermap.config.groups import (
 )
 from hypermap.config.overrides import is_sweep, parse_override, parse_overrides, written
 from hypermap.config.rules import validate
-from hypermap.core.errors import UserError, near, run
+from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS
-from hypermap.core.preload import uncollected
+from hypermap.core.paths import PARAMS
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
 # `evaluate` in any case, through the data or the model.
@@ -59,6 +58,13 @@ SLICES: dict[str, tuple[str, ...]] = {
     "train": (*TUNED[1:], "seed"),
     "evaluate": ("experiment", *TUNED, "seed", "evaluation"),
 }
+
+
+Task = Callable[[Configuration, Path], Any]
+"""Gets the configuration and the folder for its output; returns the objective, or several."""
+
+MakeTarget = Callable[[str], Any]
+"""Gets the text of the order from which a sweep starts; returns what the sweeper asks of the task."""
 
 
 @dataclass(frozen=True)
@@ -204,11 +210,10 @@ def composed_once() -> Iterator[None]:
 
 
 @composed_once()
-def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path]) -> None:
+def application(task: Task, make_target: MakeTarget) -> None:
     """Run `task` as a Hydra application: single runs and sweeps, from the baseline it prints first.
 
-    `task` gets the configuration and the folder for its output, and returns the objective, or several. `prepare`
-    gives the folder of the data. Mistakes on the command line or in the order are told before Hydra starts.
+    Mistakes on the command line or in the order are told before Hydra starts.
 
     Raises:
         UserError: as `compose`.
@@ -216,7 +221,7 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
     arguments = read_arguments(sys.argv[1:])
     asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     if arguments.shell_completion:  # its words are none of a configuration
-        _start(_job(task, prepare, None), arguments, MENU, "config")
+        _start(_job(task, make_target, None), arguments, MENU, "config")
         return
     arguments.overrides = spelled_out(arguments.overrides)
     parsed = _parse(arguments.overrides)
@@ -231,8 +236,8 @@ def application(task: Callable[[Configuration, Path], Any], prepare: Callable[[C
         print(f"Baseline: {baseline.says}", flush=True)
         if idle := [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra.sweeper.") and not multirun]:
             print(f"Note: {', '.join(idle)}: no part of a single run; a search has -m.", flush=True)
-    base = (ORDER.read_text(encoding="utf-8") if ORDER.exists() else "") if multirun else None
-    _start(_job(task, prepare, base), arguments, MENU, baseline.config_name)
+    base = (PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else "") if multirun else None
+    _start(_job(task, make_target, base), arguments, MENU, baseline.config_name)
 
 
 def read_arguments(words: Sequence[str]) -> Namespace:
@@ -254,7 +259,7 @@ def read_arguments(words: Sequence[str]) -> Namespace:
         raise UserError(_elsewhere("--config-dir" if arguments.config_dir else "--config-path", arguments.config_dir))
     if arguments.config_name:
         raise UserError(
-            f"--config-name={arguments.config_name}: a run starts from {ORDER}, or from a file of conf/experiment/, "
+            f"--config-name={arguments.config_name}: a run starts from {PARAMS}, or from a file of conf/experiment/, "
             "which experiment=NAME names."
         )
     actions = {
@@ -285,8 +290,8 @@ def _elsewhere(word: str, folder: str | None) -> str:
 
 
 def sweep_again(
-    task: Callable[[Configuration, Path], Any],
-    prepare: Callable[[Configuration], Path],
+    task: Task,
+    make_target: MakeTarget,
     words: Sequence[str],
     base: str,
     menu: Path,
@@ -294,7 +299,7 @@ def sweep_again(
     """Run `task` as a sweep of before, from what that began from rather than from what is here now.
 
     Args:
-        task: as `application` has it; `prepare` too.
+        task: as `application` has it; `make_target` too.
         words: its command line, Hydra's own words among them, which were checked then.
         base: the text of its order.
         menu: a copy of its menu's folder.
@@ -306,29 +311,20 @@ def sweep_again(
     with _told():
         order: Any = OmegaConf.to_container(OmegaConf.create(base))
     config_name = "config" if _sets_order_aside(parsed) else _store(order, parsed, menu)
-    _start(_job(task, prepare, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
+    _start(_job(task, make_target, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
 
 
-def _job(
-    task: Callable[[Configuration, Path], Any], prepare: Callable[[Configuration], Path], base: str | None
-) -> TaskFunction:
+def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
     """What Hydra runs for each configuration; `base` is the text of the order from which a sweep's start."""
 
     def job(config: DictConfig) -> Any:
-        from hypermap.search.trial import current
-
         runtime = HydraConfig.get().runtime
         configuration, output = _job_configuration(config), Path(runtime.output_dir)
         with chdir(runtime.cwd):  # paths are of the folder in which the command was given, also with hydra.job.chdir
-            if current() is not None:
-                return task(configuration, output)
-            return run(lambda: task(configuration, output))  # ahead of Hydra's traceback
+            return task(configuration, output)
 
     if base is not None:
-        with uncollected():
-            from hypermap.sweeps.training_target import Training  # brings Optuna
-
-        job.application = Training(prepare, base)  # type: ignore[attr-defined]
+        job.application = make_target(base)  # type: ignore[attr-defined]  # Hydra hands nothing else to a sweeper
     return job
 
 
@@ -350,10 +346,10 @@ def _job_configuration(config: DictConfig) -> Configuration:
 def _baseline(parsed: Sequence[Override]) -> Baseline:
     """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
     if (override := _sets_order_aside(parsed)) is not None:
-        return Baseline("config", f"{override.input_line} ({ORDER} is set aside)")
+        return Baseline("config", f"{override.input_line} ({PARAMS} is set aside)")
     order = read_order()
     experiment = order.get("experiment")
-    says = f"{ORDER}, which names experiment {experiment}" if experiment else str(ORDER)
+    says = f"{PARAMS}, which names experiment {experiment}" if experiment else str(PARAMS)
     return Baseline(_store(order, parsed), says, order)
 
 

@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 from hypermap.config.rules import check_kind
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, NAME_IT, check_record
+from hypermap.core.paths import CONF, PARAMS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-MENU = ROOT / "conf"
-ORDER = Path("params.yaml")
+MENU = CONF
 
 VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
 TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
@@ -31,7 +30,7 @@ def groups(menu: Path | None = None) -> dict[str, list[str]]:
     }
 
 
-def read_order(path: Path = ORDER) -> dict[str, Any]:
+def read_order(path: Path = PARAMS) -> dict[str, Any]:
     """The order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
 
     Raises:
@@ -78,10 +77,10 @@ def choice_of(order: Mapping[str, Any], group: str) -> str | None:
     value = order.get(group)
     if isinstance(value, dict):
         if group not in TUNED:
-            raise UserError(f"{ORDER}: {group} is a name and nothing else: {', '.join(groups()[group])}, or null.")
+            raise UserError(f"{PARAMS}: {group} is a name and nothing else: {', '.join(groups()[group])}, or null.")
         if "name" not in value:
             raise UserError(
-                f"{ORDER}: {group} is a mapping without a name. Write {group}: {{name: choice, …}}; "
+                f"{PARAMS}: {group} is a mapping without a name. Write {group}: {{name: choice, …}}; "
                 f"choices: {', '.join(groups()[group])}."
             )
         value = value["name"]
@@ -113,7 +112,7 @@ def check_experiment(order: Mapping[str, Any], rechosen: Collection[str], config
             ordered, meant = choice_of(order, group), configuration[group]["name"]
             if ordered != meant:
                 raise UserError(
-                    f"{ORDER} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "
+                    f"{PARAMS} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "
                     f"{ordered!r}. Set experiment to null to mix choices freely, or write the experiment's own "
                     f"with: make order EXPERIMENT={experiment}"
                 )

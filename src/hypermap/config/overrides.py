@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser, create_
 from hydra.core.override_parser.types import Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 
-from hypermap.config.groups import ORDER
 from hypermap.core.errors import UserError
+from hypermap.core.paths import PARAMS
 
 OPEN, CLOSE = "([{", ")]}"
 
@@ -104,13 +104,13 @@ def _remedy(word: str, error: HydraException) -> str:
     if not equals:
         return "Write key=value, without blanks around the equals sign."
     if not _parses(f"{key}=1"):
-        return f"Keys have ASCII letters, digits, '_' and '-' here, and {key!r} has others; {ORDER} takes any."
+        return f"Keys have ASCII letters, digits, '_' and '-' here, and {key!r} has others; {PARAMS} takes any."
     if text[:1] in ("[", "{") and any(text.count(one) != text.count(end) for one, end in zip(OPEN, CLOSE, strict=True)):
         return "One of its brackets has no other half."
     if ways := quoted(word):
         return f"Quote it: {', or for several values '.join(ways)}"
     says = f"Hydra says: {' '.join(str(error).split())}."
-    return f"{says} A mapping's keys cannot be quoted here; {ORDER} takes any." if "{" in text else says
+    return f"{says} A mapping's keys cannot be quoted here; {PARAMS} takes any." if "{" in text else says
 
 
 def _quoted(text: str) -> str:

@@ -2,18 +2,11 @@
 
 import errno
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any
 
 from hypermap.core.memory import could_be_had
-
-T = TypeVar("T")
-
-TRACEBACK_VARIABLE = "HYPERMAP_TRACEBACK"
 
 
 class UserError(Exception):
@@ -93,90 +86,3 @@ def raising(error: Exception) -> Callable[[], Any]:
         raise error
 
     return raise_it
-
-
-class LastingOutput:
-    """A stream that may lose its reader, such as ``| head`` or a terminal: then it drops what it is given."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def write(self, text: str) -> int:
-        """Write `text`, or drop it."""
-        try:
-            return self.stream.write(text)
-        except OSError as error:
-            self._drop(error)
-            return len(text)
-
-    def flush(self) -> None:
-        """Hand on what was written, or drop it."""
-        try:
-            self.stream.flush()
-        except OSError as error:
-            self._drop(error)
-
-    def _drop(self, error: OSError) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(
-            nowhere, self.stream.fileno()
-        )  # also for what is in the buffer, and for libraries that write themselves
-        os.close(nowhere)
-        if self is sys.stdout:
-            print(f"Nobody reads the output any more ({error.strerror}); the work goes on.", file=sys.stderr)
-
-
-def outlive_readers() -> None:
-    """Let this process go on when its output is closed, and show as escapes what the output's encoding lacks."""
-    while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:  # standard streams that are closed would be the next files
-        pass
-    os.close(lowest)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-        if not isinstance(stream, LastingOutput):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
-            setattr(sys, name, cast(TextIO, LastingOutput(stream)))
-
-
-def _explained(error: Exception) -> str:
-    """Return what an error says, and of a folder that cannot be made what is in its place."""
-    if isinstance(error, FileExistsError) and error.filename:
-        path = Path(os.fsdecode(error.filename))
-        if path.is_symlink() and not path.exists():
-            return f"{path} is a link to {path.readlink()}, which is not there. Make that folder, or remove the link."
-        if path.is_file():
-            return f"{path} is a file where a folder is to be. Move it away, or give it another name."
-    return str(error)
-
-
-def run(command: Callable[[], T], about: str | None = None) -> T:
-    """Return what `command` returns; exit with 1 and one message where a person made a mistake.
-
-    With ``--help`` on the command line, print what the command is `about` instead, if that is given.
-
-    The environment variable ``HYPERMAP_TRACEBACK=1`` shows the traceback as well. A full disk and a folder
-    that cannot be written to are a person's to mend too, so an `OSError` counts as one.
-    """
-    outlive_readers()
-    if about is not None and {"-h", "--help"} & set(sys.argv[1:]):
-        print(about.strip())
-        sys.exit()
-    try:
-        return command()
-    except (UserError, OSError) as error:
-        if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
-            raise
-        from hypermap.core.passwords import masked
-
-        print(f"Error: {masked(_explained(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
-        sys.exit(1)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)

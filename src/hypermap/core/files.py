@@ -1,7 +1,6 @@
 """Files that are whole or absent: every write goes to a neighbour first and is renamed into place."""
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -11,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +18,6 @@ import yaml
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import NAME_IT, check_record
 
-CODE = (".py", ".cpp", ".h")
 FORMULA = re.compile(r"(?![-+]?(?:\d[\d_]*\.?\d*|\.\d+|inf|nan)(?:e[-+]?\d+)?$|[-+]$)[=+\-@\t\n]", re.IGNORECASE)
 """How a text begins that is a formula to a spreadsheet: a number is none, and a sign alone is none."""
 SYNCING = 8  # files brought to the disk at a time
@@ -155,33 +152,5 @@ def read_slice(path: Path) -> dict[str, Any]:
     if not isinstance(configuration, dict):
         raise UserError(f"{path} holds no configuration. {remedy}")
     check_record(configuration, str(path), remedy=NAME_IT)
+    configuration.pop("code_sha256", None)  # is for DVC to compare
     return configuration
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(value: Any) -> str:
-    """Sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is ignored."""
-    plain = json.loads(json.dumps(value, allow_nan=False))  # whose keys are all text, so that they can be sorted
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def checksum_of(paths: Iterable[Path]) -> str:
-    """The SHA-256 of what these files hold, and of the names and contents of all files in folders among them."""
-    digest = hashlib.sha256()
-    for path in paths:
-        below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        for file in below:
-            digest.update(f"{file.relative_to(path)}\0{file_sha256(file)}\0".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-@cache
-def fingerprint_of_code(folder: Path, *others: Path) -> str:
-    """The SHA-256 of the code below a folder, Python's and C++, and of others: as it was at the first call."""
-    sources = {path for path in folder.rglob("*") if path.suffix in CODE} | {*others}
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()

@@ -16,10 +16,10 @@ from typing import Any
 import yaml
 
 from hypermap.core.errors import UserError, near
+from hypermap.core.moved import moved
+from hypermap.core.paths import CONF, SOURCES
 
 LABELS = ("name", "_target_")  # what a choice says of itself; all else is a keyword argument
-SOURCES = Path(__file__).resolve().parents[1]  # src/: the package, and modules of a person's own
-CONF = SOURCES.parent / "conf"
 NOT_OWN = (
     "hypermap", "hydra_plugins",
     "baselines", "compose", "confirm", "dashboard", "evaluate", "export", "order", "predict", "preprocess", "promote",
@@ -29,8 +29,8 @@ NOT_OWN = (
 PARTS = tuple(
     f"hypermap.{name}"
     for name in (
-        "augment", "data.sources", "families", "losses", "member", "models", "regularizers", "schedules",
-        "tables.source", "validation",
+        "data.cross_validation", "datasets.images", "datasets.tables.dataset", "models", "tasks.losses",
+        "training.augment", "training.lr_schedules", "training.regularizers", "training.state",
     )
 )  # fmt: skip
 """The modules of the package that a record may name; of others some write files, or call what they are given."""
@@ -54,8 +54,8 @@ def locate(path: str | None) -> Callable[..., Any]:
 
 
 def _find(path: str) -> Any:
-    """What stands at a dotted path."""
-    parts = path.split(".")
+    """What stands at a dotted path, or where it has moved to."""
+    parts = moved(path).split(".")
     for length in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:length])
         try:
@@ -125,7 +125,7 @@ def check_record(record: Any, origin: str, *, trust: bool = False, remedy: str =
     Raises:
         UserError: says what is named, and where.
     """
-    for key, path in () if trust else _named(record, ""):
+    for key, path in () if trust else named_targets(record, ""):
         if path is not None:  # which names nothing, and is told of where something is to be made
             check_part(path, f"{origin}: {key}", remedy=remedy)
 
@@ -171,10 +171,11 @@ def is_part(path: object) -> bool:
     """
     if not isinstance(path, str) or not path:
         return False
-    return path in _named_in_conf() or _is_defined_in_a_part(path)
+    return path in named_in_conf() or _is_defined_in_a_part(path)
 
 
 def _is_defined_in_a_part(path: str) -> bool:
+    path = moved(path)
     if path.startswith(_below(TORCH)):
         found = _find(path)
         return isinstance(found, type) and _home(found).startswith(_below(TORCH))
@@ -195,6 +196,18 @@ def _own_file(path: str) -> Path | None:
     return next((place for place in (SOURCES / f"{first}.py", SOURCES / first) if place.exists()), None)
 
 
+def own_module(path: str) -> Iterator[tuple[str, Path]]:
+    """Return each module of a person's own under src/ that a dotted path leads through, and its file."""
+    if _own_file(path) is None:
+        return
+    parts = path.split(".")
+    for length in range(1, len(parts) + 1):
+        place = SOURCES.joinpath(*parts[:length])
+        for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if file.is_file():
+                yield ".".join(parts[:length]), file
+
+
 def _is_own(home: str) -> bool:
     """Return whether a module lies where `_own_file` says that it may."""
     file, start = getattr(sys.modules.get(home.rstrip(".")), "__file__", None), _own_file(home)
@@ -213,7 +226,7 @@ def _home(found: Any) -> str:
 
 
 @cache
-def _named_in_conf() -> frozenset[str]:
+def named_in_conf() -> frozenset[str]:
     """Every ``_target_`` that a person's own conf/ names."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     named: set[str] = set()
@@ -222,11 +235,11 @@ def _named_in_conf() -> frozenset[str]:
             content = yaml.load(file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError):  # told when it is composed
             continue
-        named |= {path for _, path in _named(content, "") if isinstance(path, str)}
+        named |= {path for _, path in named_targets(content, "") if isinstance(path, str)}
     return frozenset(named)
 
 
-def _named(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+def named_targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Each ``_target_`` in nested mappings and lists, after its dotted key."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
@@ -234,10 +247,10 @@ def _named(value: Any, key: str) -> Iterator[tuple[str, Any]]:
             if name == "_target_":
                 yield dotted, inner
             else:
-                yield from _named(inner, dotted)
+                yield from named_targets(inner, dotted)
     elif isinstance(value, list | tuple):
         for k, inner in enumerate(value):
-            yield from _named(inner, f"{key}.{k}" if key else str(k))
+            yield from named_targets(inner, f"{key}.{k}" if key else str(k))
 
 
 def _signature(found: Callable[..., Any]) -> inspect.Signature:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hypermap.data.cross_validation import Fold, Pool
+from hypermap.data.prepared import load_published
 from hypermap.data.preprocessor import Split, Transform, read_transform
 from hypermap.data.sampling import oversample
-from hypermap.datasets.prepare import load_published
 
 
 @dataclass(frozen=True)

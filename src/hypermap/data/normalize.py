@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hypermap.datasets.images import Array
+from hypermap.core.typing import Array
 
 SCALINGS = ("unit", "standard", "none")
 BLOCK_ROWS = 1024  # statistics go through the rows in blocks, to keep their float64 copies small

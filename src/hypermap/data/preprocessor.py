@@ -15,9 +15,9 @@ import numpy as np
 
 from hypermap.core import files
 from hypermap.core.errors import UserError
+from hypermap.core.typing import Array
 from hypermap.data.normalize import fit, statistics
 from hypermap.data.preparation import Preparation, Settings
-from hypermap.datasets.images import Array
 
 if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
     import torch

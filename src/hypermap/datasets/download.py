@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hypermap.core.errors import UserError
+from hypermap.core.paths import DOWNLOADS
 
 FOLDER_VARIABLE = "HYPERMAP_DATA"
-DOWNLOADS = Path("data/raw")
 
 # Tried in this order; a file's name is appended.
 MIRRORS: dict[str, tuple[str, ...]] = {

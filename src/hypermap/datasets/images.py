@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError
+from hypermap.core.paths import DOWNLOADS
+from hypermap.core.typing import Array
 from hypermap.datasets import download
 
 if TYPE_CHECKING:
     from hypermap.datasets.tables.schema import Schema
-
-Array = NDArray[Any]
 
 DIGITS = tuple("0123456789")
 GARMENTS = (
@@ -254,7 +253,7 @@ def _read_cifar_batches(root: str | None, names: Sequence[str]) -> tuple[list[Na
 
 
 def _cifar_places(given: Path | None) -> list[Path]:
-    bases = [given / "cifar10", given] if given else [download.DOWNLOADS / "cifar10"]
+    bases = [given / "cifar10", given] if given else [DOWNLOADS / "cifar10"]
     return [place for base in bases for place in (base, base / CIFAR_FOLDER)]
 
 

@@ -13,22 +13,21 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from hypermap.core import files
+from hypermap.core import hashing
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, check_arguments, locate
+from hypermap.core.typing import Array
 from hypermap.data.normalize import SCALINGS
 from hypermap.data.preparation import Settings, complete_rows
-from hypermap.data.preprocessor import FORMAT, LOGS, Split, Transform, advice, read_manifest, read_transform
+from hypermap.data.prepared import file_name
+from hypermap.data.preprocessor import FORMAT, LOGS, Transform, read_manifest
 from hypermap.datasets import artifact as folders
-from hypermap.datasets.images import Array, Raw
+from hypermap.datasets.images import Raw
 from hypermap.datasets.split import Part, split
-
-if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
-    import torch
 
 Reader = Callable[..., Raw]
 
@@ -103,7 +102,7 @@ def _prepare(folder: Path, wanted: "_Wanted") -> dict[str, Any]:
     _check_targets(raw, choice)
     train = parts["train"]
     transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted))
-    contents = {_file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
+    contents = {file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
     folders.write(folder, contents | transform.contents())
     return transform.manifest
 
@@ -124,7 +123,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
     """
-    return files.fingerprint(_Wanted.understood(settings).identity)
+    return hashing.fingerprint(_Wanted.understood(settings).identity)
 
 
 def file_checksum(settings: Mapping[str, Any]) -> str | None:
@@ -145,7 +144,7 @@ def find_or_prepare(
         UserError: as `prepare_settings`.
     """
     wanted = _Wanted.understood(settings, pinned)
-    fingerprint = files.fingerprint(wanted.identity)
+    fingerprint = hashing.fingerprint(wanted.identity)
     cached = cache / fingerprint
     for folder in [*candidates, cached]:
         if _fingerprint_of(folder) == fingerprint:
@@ -158,32 +157,6 @@ def tell(manifest: Mapping[str, Any]) -> None:
     """Print to stderr what a person should know of a data set."""
     for note in manifest["warnings"]:
         print(f"Note: {note}", file=sys.stderr)
-
-
-def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
-    """One split as tensors on `device`, as a model learns from them; no other split's file is opened.
-
-    Raises:
-        UserError: the folder or the split's file is missing or unreadable.
-    """
-    return read_transform(folder)(load_published(folder, split, device))
-
-
-def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
-    """As `load`, but as published.
-
-    Raises:
-        UserError: the split's file is missing or unreadable.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / _file_name(split)
-    try:
-        stored = load_file(path, device=str(device))
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"{path} is missing or unreadable ({error}). {advice(folder)}") from error
-    return Split(**stored)
 
 
 @dataclass(frozen=True)
@@ -242,7 +215,7 @@ class _Wanted:
         if self.reader.__module__.startswith("hypermap."):  # whose files have published checksums
             return None
         code = inspect.getsourcefile(inspect.unwrap(self.reader))
-        return files.checksum_of([*self.paths, *([Path(code)] if code else [])])
+        return hashing.checksum_of([*self.paths, *([Path(code)] if code else [])])
 
     @property
     def paths(self) -> list[Path]:
@@ -309,7 +282,7 @@ def _describe(raw: Raw, parts: Mapping[str, Part], wanted: _Wanted) -> dict[str,
     identity, choice = wanted.identity, wanted.choice
     return {
         "format": FORMAT,
-        "fingerprint": files.fingerprint(identity),
+        "fingerprint": hashing.fingerprint(identity),
         "reader": identity["reader"],
         "arguments": identity["arguments"],
         "task": "classification" if raw.classes else "regression",
@@ -375,10 +348,6 @@ def _serialised(raw: Raw, name: str, part: Part, transform: Transform) -> bytes:
     return content
 
 
-def _file_name(split: str) -> str:
-    return f"{split}.safetensors"
-
-
 def _rows(array: Array | None, kept: Array | None) -> Array | None:
     return None if array is None or kept is None else array[kept]
 
@@ -387,7 +356,7 @@ def _fingerprint_of(folder: Path) -> str | None:
     """The fingerprint of a prepared folder; None if it is none, or not whole."""
     try:
         manifest = read_manifest(folder)
-        whole = all((folder / _file_name(name)).is_file() for name in manifest["rows"])
+        whole = all((folder / file_name(name)).is_file() for name in manifest["rows"])
         return str(manifest["fingerprint"]) if whole else None
     except (UserError, KeyError):
         return None

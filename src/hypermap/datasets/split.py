@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hypermap.core.errors import UserError
-from hypermap.datasets.images import Array, Raw
+from hypermap.core.typing import Array
+from hypermap.datasets.images import Raw
 
 DRAWS = 1000
 """Random orders of the groups that are tried."""

@@ -12,8 +12,8 @@ from hypermap.core.files import write_csv, write_json
 from hypermap.core.instantiate import build
 from hypermap.data.cross_validation import Fold, Validation, derived_seed
 from hypermap.data.fold_data import Folds
-from hypermap.experiments import artifacts
 from hypermap.experiments.estimators import Learned, make_learner
+from hypermap.training import artifacts
 from hypermap.training.state import Report, Settings, unheard
 
 FINISHED = "finished.json"

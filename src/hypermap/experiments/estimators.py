@@ -15,12 +15,13 @@ from hypermap.core import device as machine
 from hypermap.core.errors import UserError
 from hypermap.data.fold_data import Rows
 from hypermap.data.preprocessor import Split
-from hypermap.experiments import artifacts
-from hypermap.inference import calibration
 from hypermap.models import sklearn_fit
+from hypermap.models.inputs import Inputs, understand
+from hypermap.tasks import calibration
+from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import kind
-from hypermap.training.components import Inputs, make_parts, understand
+from hypermap.training.components import make_parts
 from hypermap.training.loop import Sets, train_alone
 from hypermap.training.state import Member, Report, Settings, Trained, unheard
 

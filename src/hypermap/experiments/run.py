@@ -20,18 +20,20 @@ from hypermap.core.errors import (
     is_the_machines,
     raising,
 )
-from hypermap.core.files import durable_together, fingerprint, fingerprint_of_code
+from hypermap.core.files import durable_together
+from hypermap.core.hashing import fingerprint, fingerprint_of_code, own_files
 from hypermap.core.instantiate import locate
+from hypermap.core.paths import PACKAGE, RUNS
 from hypermap.data.fold_data import Folds
-from hypermap.experiments import artifacts
 from hypermap.experiments.cross_validator import Fit, Fitted, Fitter, forget, read_finished, write_finished
 from hypermap.experiments.estimators import Learned
 from hypermap.experiments.scheduler import Task, learn, settle
+from hypermap.training import artifacts
 from hypermap.training.backends.native_build import why_no_compiler
 from hypermap.training.components import GROUPS
 from hypermap.training.state import Report, unheard
 
-RUNS = Path("runs")  # where states are kept, unless somebody says otherwise
+ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # whose code decides what a training comes to
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,21 @@ class Result:
     threads: int
     latency_ms: float | None  # of a prediction for one row; None where it was not asked for
     backend: str  # what carried out the steps: of `hypermap.training.backends.choice.BACKENDS`
+
+
+def summary(result: Result) -> str:
+    """Return how a training went, in one line."""
+    fits = len(result.scores)
+    said = f"Validation {result.monitor} {result.objective:.4f}"
+    if result.epochs:
+        kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
+        return f"{said} {kept}, trained in {result.seconds:.1f} s"
+    mean = f", mean of {fits} trainings" if fits > 1 else ""
+    return (
+        f"{said}{mean}, fitted in {result.seconds:.1f} s\n"
+        "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment, trainer.epochs and trainer.calibration "
+        "have no part in it)"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,9 +408,10 @@ def _identity(fitter: Fitter, backend: str) -> str:
 
     Torch's own backends share one: what they come to differs by the rounding of sums alone.
     """
-    configuration, package = fitter.configuration, Path(__file__).parent
-    own = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
-    code = fingerprint_of_code(package, *(file for file in own if file))
+    configuration = fitter.configuration
+    foreign = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
+    others = {file for file in foreign if file and PACKAGE not in file.parents} | {*own_files(configuration).values()}
+    code = fingerprint_of_code(ROOMS, frozenset(others))
     settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
     settings["trainer"] = {
         **settings["trainer"],

@@ -12,12 +12,12 @@ from torch import Tensor
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.data.layout import Layout
+from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import Split, Transform, read_transform
-from hypermap.datasets.prepare import load, load_published
-from hypermap.experiments import artifacts
 from hypermap.models import baselines as others
 from hypermap.reports.run import Beside, Map, Run, place, write_report
 from hypermap.tasks import metrics
+from hypermap.training import artifacts
 
 LEARNED_ROWS = 2000  # training rows, at most, on which a model without epochs is scored, to be diagnosed
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from hypermap.core.cli_args import read_trust, read_words
 from hypermap.core.errors import UserError
+from hypermap.core.paths import CACHE, EXPORTED, MODELS, PREPARED
+from hypermap.data.prepared import load_published
 from hypermap.data.preprocessor import Split, Transform, read_manifest
 from hypermap.datasets import artifact as folders
-from hypermap.datasets.prepare import load_published
 from hypermap.datasets.tables.schema import Schema
-from hypermap.experiments.artifacts import Network, read_trained
 from hypermap.inference.torch_preparation import Natural, Prepare, Scale, Shares
 from hypermap.reports.run.wording import cell, words
-from hypermap.sweeps.cli import CACHE, PREPARED
+from hypermap.training.artifacts import Network, read_trained
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
 TOLERANCE = 1e-5  # of the largest prediction: rounding in float32
@@ -64,8 +64,8 @@ DATES = {
 class Asked:
     """One command: which model, where the program goes, and whether what the model's record names may be anything."""
 
-    model: Path = Path("models")
-    output: Path = Path("exported")
+    model: Path = MODELS
+    output: Path = EXPORTED
     trust: bool = False
 
     @classmethod

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hypermap.core.cli_args import read_trust, read_words
 from hypermap.core.errors import UserError, near
 from hypermap.core.files import csv_text
+from hypermap.core.typing import Array
 from hypermap.data.preparation import complete_rows
 from hypermap.datasets.tables.csv_format import Format
 from hypermap.inference.table_writer import SEPARATORS, check_output, writing
@@ -26,9 +26,8 @@ if TYPE_CHECKING:  # a mistake in the command is told before torch and polars ar
     from polars import DataFrame
 
     from hypermap.datasets.tables.readers import Table
-    from hypermap.experiments.artifacts import TrainedModel
+    from hypermap.training.artifacts import TrainedModel
 
-Array = NDArray[Any]
 Item = TypeVar("Item")
 
 FORMAT_KEYS = tuple(key.name for key in fields(Format) if key.name != "prefix")
@@ -78,7 +77,7 @@ class Asked:
         """
         # Torch's threads spin while they wait, which would keep the thread that reads ahead from its core.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from hypermap.experiments.artifacts import read_trained
+        from hypermap.training.artifacts import read_trained
 
         began = time.perf_counter()
         count = Predictor(read_trained(self.model, trust=self.trust)).predict_files(

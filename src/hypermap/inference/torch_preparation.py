@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hypermap.core.errors import UserError
 from hypermap.data.preparation import Preparation
-from hypermap.inference.calibration import LEAST
+from hypermap.tasks.calibration import LEAST
 
 EDGE = 1e-7  # scikit-learn's BOUNDS_THRESHOLD: what lies nearer to an outermost quantile, or beyond, counts as it
 

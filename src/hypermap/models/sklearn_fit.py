@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hypermap.core import device, files, skops_io
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import build, check_arguments, locate
+from hypermap.core.typing import Array
 from hypermap.data.preprocessor import Split, Transform
+from hypermap.models.inputs import Inputs, understand
 from hypermap.models.sklearn_models import Family, Problem, RandomForest
-from hypermap.training.components import Inputs, understand
-
-Array = NDArray[Any]
 
 ESTIMATOR = "model.skops"
 IDLE = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # but for its monitor and threads
@@ -121,7 +119,7 @@ def choose_threads(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> in
 def fit(
     choice: Mapping[str, Any], train: Split, validation: Split, transform: Transform, seed: int, threads: int
 ) -> Model:
-    """Fit the family of `choice` to rows as `transform` makes them (`hypermap.datasets.prepare.load`), on the CPU.
+    """Fit the family of `choice` to rows as `transform` makes them (`hypermap.data.prepared.load`), on the CPU.
 
     Raises:
         UserError: values that the family refuses, or rows that do not suit it.

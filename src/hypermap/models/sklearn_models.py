@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError
+from hypermap.core.typing import Array
 from hypermap.data.layout import Layout
 
-Array = NDArray[Any]
 ClassWeight = Literal["balanced"] | None
 
 

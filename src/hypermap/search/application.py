@@ -62,7 +62,7 @@ class Application:
         stacks: whether it can run several trials at once, by `together`.
         pauses: whether a trial that reports (`RunningTrial.report`) may be paused there: it raises `Paused`, and the
             same trial is run again later, from where it was.
-        listed: whether its studies are found by name, in `hypermap.search.storage.STUDIES`, wherever their folders are.
+        listed: whether its studies are found by name, in `hypermap.core.paths.STUDIES`, wherever their folders are.
     """
 
     stacks = False

@@ -14,6 +14,7 @@ from optuna.study import Study, StudyDirection
 from optuna.study._multi_objective import _is_pareto_front
 from optuna.trial import FrozenTrial, TrialState
 
+from hypermap.core.typing import Floats
 from hypermap.search.counter_samplers import Random, from_unit, sobol
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy, starts, trends
@@ -26,7 +27,7 @@ from hypermap.search.gaussian_process import (
 from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.schedule import PROPOSED, REPEATS
 from hypermap.search.space import Condition
-from hypermap.search.unit_cube import Array, Cube
+from hypermap.search.unit_cube import Cube
 
 BASELINE, PRIOR, SPACE, MODEL, NEAR, TPE = "baseline", "prior", "space-filling", "model", "neighbours", "tpe"
 SPACE_SHARE = 0.5  # of the proposals that fill the space, whatever the others bring
@@ -54,12 +55,12 @@ class Shown:
         objectives: of several objectives the scaled values ``(n, k)``, higher being better; None of one.
     """
 
-    points: Array
-    scores: Array
-    variances: Array
+    points: Floats
+    scores: Floats
+    variances: Floats
     by: tuple[str, ...]
-    pending: Array
-    objectives: Array | None = None
+    pending: Floats
+    objectives: Floats | None = None
 
     def best(self, count: int) -> NDArray[np.intp]:
         """Return the places of the best, the best first."""
@@ -165,7 +166,7 @@ class Auto(BaseSampler):
             self._cube = Cube(space, self._mappings, self._conditions)
         return self._cube
 
-    def _propose(self, study: Study, trial: FrozenTrial, cube: Cube) -> tuple[str, Array]:
+    def _propose(self, study: Study, trial: FrozenTrial, cube: Cube) -> tuple[str, Floats]:
         number = trial.number
         if number == 0 or (number == 1 and self._prior):
             by = PRIOR if number else BASELINE if self._baseline else SPACE
@@ -238,7 +239,7 @@ def _pools() -> Any:
     return ThreadpoolController()
 
 
-def portfolio(by: Sequence[str], scores: Array, *, prior: bool = False) -> dict[str, float]:
+def portfolio(by: Sequence[str], scores: Floats, *, prior: bool = False) -> dict[str, float]:
     """Return each member's share of the proposals: its first share times how much oftener than others it was good.
 
     Args:
@@ -259,14 +260,14 @@ def portfolio(by: Sequence[str], scores: Array, *, prior: bool = False) -> dict[
     return {SPACE: SPACE_SHARE, **{member: share * left for member, share in floored.items()}}
 
 
-def _near(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
+def _near(cube: Cube, shown: Shown, rng: np.random.Generator) -> Floats:
     """Return some points around one of the best tenth, more often around the very best."""
     best = shown.best(max(3, len(shown.scores) // 10))
     parent = best[min(int(rng.geometric(0.4)) - 1, len(best) - 1)]
     return _neighbours(cube, shown.points[[parent]], rng, 8)
 
 
-def _neighbours(cube: Cube, parents: Array, rng: np.random.Generator, count: int) -> Array:
+def _neighbours(cube: Cube, parents: Floats, rng: np.random.Generator, count: int) -> Floats:
     """Return points ``(count, d)`` around some of these, in few coordinates or many, near or further away."""
     shape = (count, len(cube))
     width = rng.choice([0.03, 0.1, 0.2], (count, 1))
@@ -282,23 +283,23 @@ def _neighbours(cube: Cube, parents: Array, rng: np.random.Generator, count: int
     return cube.snapped(points)
 
 
-def _reflected(points: Array) -> Array:
+def _reflected(points: Floats) -> Floats:
     points = np.abs(points)
     return np.asarray(np.clip(np.where(points > 1, 2 - points, points), 0.0, 1.0))
 
 
-def _new(candidates: Array, shown: Shown) -> Array:
+def _new(candidates: Floats, shown: Shown) -> Floats:
     """Return the candidates that are no trial's point."""
     return np.asarray(candidates[[row.tobytes() not in shown.tried for row in np.round(candidates, 6)]])
 
 
-def _fresh(candidates: Array, shown: Shown) -> Array:
+def _fresh(candidates: Floats, shown: Shown) -> Floats:
     """Return the candidates that are no trial's point; all, if none is left."""
     new = _new(candidates, shown)
     return new if len(new) else candidates
 
 
-def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Sequence[GaussianProcess] = ()) -> Array:
+def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Sequence[GaussianProcess] = ()) -> Floats:
     """Return the point with the largest expected improvement over what the best is believed to come to.
 
     Of several objectives it is the improvement of the hypervolume. What each earlier study expects of a point is a
@@ -306,7 +307,7 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Seque
     """
     groups = np.append(cube.groups, np.full(len(earlier), LINEAR))
 
-    def features(points: Array) -> Array:
+    def features(points: Floats) -> Floats:
         own = cube.features(points)
         return np.concatenate([own, trends(earlier, own)], axis=1) if earlier else own
 
@@ -330,7 +331,7 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Seque
     else:
         front, worst = (several - means) / spreads, (WORST - means) / spreads
 
-    def improvement(candidates: Array) -> Array:
+    def improvement(candidates: Floats) -> Floats:
         seen = features(candidates)
         predicted = [model.predict(seen) for model in models]
         if several is None:
@@ -349,7 +350,7 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Seque
     return np.asarray(candidates[np.argmax(expected)])
 
 
-def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
+def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Floats:
     """Return, of points drawn where good trials are dense, the one where they are densest beside the others."""
     n = len(shown.scores)
     count = max(3, min(25, math.ceil(0.15 * n)))
@@ -362,13 +363,13 @@ def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Array:
 class _Density:
     """A kernel density estimate on the cube, with a uniform component that weighs as much as one point."""
 
-    def __init__(self, cube: Cube, points: Array) -> None:
+    def __init__(self, cube: Cube, points: Floats) -> None:
         self._cube, self._points = cube, points
         n, d = points.shape
         spread = points.std(0) if n else np.zeros(d)
         self._width = np.clip(max(n, 1) ** (-1 / (d + 4)) * np.maximum(spread, 0.08), 0.03, 0.5)
 
-    def sample(self, rng: np.random.Generator, count: int) -> Array:
+    def sample(self, rng: np.random.Generator, count: int) -> Floats:
         """Return points of the density, the uniform component left out."""
         parents = self._points[rng.integers(len(self._points), size=count)]
         points = _reflected(parents + self._width * rng.standard_normal(parents.shape))
@@ -378,7 +379,7 @@ class _Density:
                 points[:, column] = np.where(anew, rng.random(count), parents[:, column])
         return self._cube.snapped(points)
 
-    def log(self, points: Array) -> Array:
+    def log(self, points: Floats) -> Floats:
         """Return the logarithm of the density at points ``(m, d)``."""
         from scipy.special import ndtr
 
@@ -399,17 +400,17 @@ class _Density:
         return np.asarray(most + np.log(kernels / (n + 1)))
 
 
-def _scalarized(values: Array, rng: np.random.Generator) -> Array:
+def _scalarized(values: Floats, rng: np.random.Generator) -> Floats:
     """Return one score for several objectives ``(n, k)``, higher being better, by random weights (Chebyshev's)."""
     n, k = values.shape
     if n == 0:
         return np.zeros(0)
     ranks = np.argsort(np.argsort(np.where(np.isfinite(values), values, -math.inf), axis=0), axis=0) / max(1, n - 1)
     weights = rng.dirichlet(np.ones(k))
-    return cast(Array, -(weights * (1 - ranks)).max(1) + 0.05 * (weights * ranks).sum(1))
+    return cast(Floats, -(weights * (1 - ranks)).max(1) + 0.05 * (weights * ranks).sum(1))
 
 
-def _scaled(values: Array) -> Array:
+def _scaled(values: Floats) -> Floats:
     """Return several objectives ``(n, k)``, each from 0 to 1 among the trials that no other dominates."""
     values = np.where(np.isfinite(values), values, math.nan)
     whole = values[~np.isnan(values).any(1)]

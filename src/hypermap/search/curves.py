@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-Array = NDArray[np.float64]
+from hypermap.core.typing import Floats
+
 Mask = NDArray[np.bool_]
 
 CLOSE = 1.5  # a rung nearer to the end than this factor is left out
@@ -101,13 +102,13 @@ class Table:
     last: NDArray[np.intp]
     complete: Mask
     diverged: Mask
-    scores: Array
-    finals: Array
+    scores: Floats
+    finals: Floats
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def expected(self) -> tuple[Array, Array]:
+    def expected(self) -> tuple[Floats, Floats]:
         """Return what each trial's final score is expected to be ``(n,)``, and the variance of that ``(n,)``.
 
         Scores are scaled, so that the median trial has 0 and a very good one 1. From each rung to the next a line is
@@ -119,7 +120,7 @@ class Table:
         return self._expected
 
     @cached_property
-    def _expected(self) -> tuple[Array, Array]:
+    def _expected(self) -> tuple[Floats, Floats]:
         scaled = self.scaled()
         known = ~np.isnan(scaled)
         steps = scaled.shape[1]
@@ -137,7 +138,7 @@ class Table:
         mean = np.where(nothing, min(FLOOR, mean.min(initial=0.0)), mean)
         return mean, np.where(nothing, 0.0, variance)
 
-    def scaled(self) -> Array:
+    def scaled(self) -> Floats:
         """Return the scores ``(n, K)``, or ``(n, K + 1)`` with the objective where that is another figure.
 
         Both are scaled by their upper half alone: how bad the bad ones are says nothing of the good ones.
@@ -169,11 +170,11 @@ class _Line:
     around: float
     variance: float
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Floats) -> Floats:
         return self.around + self.gain + self.slope * (x - self.around)
 
     @classmethod
-    def fit(cls, x: Array, y: Array, gain: float, steepest: float) -> "_Line":
+    def fit(cls, x: Floats, y: Floats, gain: float, steepest: float) -> "_Line":
         """Fit by least squares, with a slope of 1 and a gain as the prior."""
         weight = len(x) + PRIOR_WEIGHT
         around = float(x.mean()) if len(x) else 0.0
@@ -204,7 +205,7 @@ class Agreement:
     high: float
 
     @classmethod
-    def of(cls, step: int, scores: Array, finals: Array) -> "Agreement":
+    def of(cls, step: int, scores: Floats, finals: Floats) -> "Agreement":
         """Return the agreement of scores ``(n,)`` with final scores ``(n,)``."""
         known = ~np.isnan(scores) & ~np.isnan(finals)
         x, y = scores[known], finals[known]
@@ -245,7 +246,7 @@ class CurveReader:
     mean: bool = False
 
     def __post_init__(self) -> None:
-        self._rows: dict[int, tuple[int, tuple[int, Array]]] = {}  # by trial id, and how much it had told
+        self._rows: dict[int, tuple[int, tuple[int, Floats]]] = {}  # by trial id, and how much it had told
         self._rungs: list[int] = []
 
     def read(self, trials: Sequence[FrozenTrial]) -> Table:
@@ -280,7 +281,7 @@ class CurveReader:
             return math.nan
         return self.final_sign * float(trial.values[0])
 
-    def _row(self, trial: FrozenTrial, steps: Sequence[int]) -> tuple[int, Array]:
+    def _row(self, trial: FrozenTrial, steps: Sequence[int]) -> tuple[int, Floats]:
         """Return the last step and the scores; steps are told in order, so that more of them is what changes."""
         told = len(trial.intermediate_values)
         found = self._rows.get(trial._trial_id)
@@ -288,7 +289,7 @@ class CurveReader:
             found = self._rows[trial._trial_id] = (told, (trial.last_step or 0, self._scores(trial, steps)))
         return found[1]
 
-    def _scores(self, trial: FrozenTrial, steps: Sequence[int]) -> Array:
+    def _scores(self, trial: FrozenTrial, steps: Sequence[int]) -> Floats:
         told = sorted(trial.intermediate_values.items())
         reached = told[-1][0] if told else 0
         row = []
@@ -301,11 +302,11 @@ class CurveReader:
         return np.array(row)
 
 
-def _best(scores: Array) -> Array:
+def _best(scores: Floats) -> Floats:
     return np.asarray(np.nanmax(np.where(np.isnan(scores), -math.inf, scores), axis=1))
 
 
-def _scale(values: Array, of: Array) -> Array:
+def _scale(values: Floats, of: Floats) -> Floats:
     """Scale values so that the median of `of` becomes 0 and its upper end 1."""
     of = of[np.isfinite(of)]
     if not len(of):

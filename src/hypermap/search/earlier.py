@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from hypermap.core.typing import Floats
 
 if TYPE_CHECKING:  # a sweep that has no earlier study does without scipy
     from hypermap.search.gaussian_process import GaussianProcess
     from hypermap.search.unit_cube import Cube
-
-Array = NDArray[np.float64]
 
 EACH = 3  # configurations of an earlier study that are tried as they are
 LEAST = 8  # scored ones from which on it makes one expect something
@@ -59,6 +58,6 @@ def starts(studies: Sequence[EarlierStudy]) -> Iterator[Mapping[str, Any]]:
                 yield study.best[place]
 
 
-def trends(expectations: Sequence["GaussianProcess"], features: Array) -> Array:
+def trends(expectations: Sequence["GaussianProcess"], features: Floats) -> Floats:
     """Return what each earlier study makes one expect at ``(n, f)`` points, as further features ``(n, k)``."""
     return np.array([model.predict(features)[0] for model in expectations]).reshape(-1, len(features)).T

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs
 
-Array = NDArray[np.float64]
+from hypermap.core.typing import Floats
 
 FITS = 10  # hyperparameters that are tried
 JITTER = 1e-6
@@ -33,9 +33,9 @@ class GaussianProcess:
 
     def __init__(
         self,
-        features: Array,
-        values: Array,
-        variances: Array,
+        features: Floats,
+        values: Floats,
+        variances: Floats,
         groups: NDArray[np.intp],
         rng: np.random.Generator,
         fits: int = FITS,
@@ -59,11 +59,11 @@ class GaussianProcess:
                 self._theta, best = theta, density
         self._condition(self._covariance(self._theta))
 
-    def _condition(self, covariance: Array) -> None:
+    def _condition(self, covariance: Floats) -> None:
         self._factor = dpotrf(covariance, lower=1)[0]
         self._weights = dpotrs(self._factor, self._y, lower=1)[0]
 
-    def believing(self, features: Array, values: Array) -> "GaussianProcess":
+    def believing(self, features: Floats, values: Floats) -> "GaussianProcess":
         """Return this process with further points, of the same hyperparameters."""
         other = copy.copy(self)
         n = len(features)
@@ -75,7 +75,7 @@ class GaussianProcess:
         other._condition(curved + added)
         return other
 
-    def predict(self, features: Array) -> tuple[Array, Array]:
+    def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Return the means and the standard deviations of the process at ``(m, f)`` points."""
         curved, added = self._kernel(self._x, features)
         cross = curved + added
@@ -83,19 +83,19 @@ class GaussianProcess:
         own = 1 + (features[:, self._groups == LINEAR] ** 2).sum(1)
         return cross.T @ self._weights, np.sqrt(np.maximum(own - (solved**2).sum(0), 1e-9))
 
-    def _kernel(self, a: Array, b: Array) -> tuple[Array, Array]:
+    def _kernel(self, a: Floats, b: Floats) -> tuple[Floats, Floats]:
         """Return the covariances of all rows ``(n, f)`` and ``(m, f)``: the stationary ones, and what is added."""
         linear = self._groups == LINEAR
         scale = np.where(linear, 0.0, np.exp(-self._theta[self._groups]))
         return _matern(5 * _squares(a * scale, b * scale)), np.asarray(a[:, linear] @ b[:, linear].T)
 
-    def _covariance(self, theta: Array) -> Array:
+    def _covariance(self, theta: Floats) -> Floats:
         n = len(self._x)
         kernel = _matern(5 * (np.exp(-2 * theta[:-1]) @ self._apart)).reshape(n, n)
         kernel.flat[:: n + 1] = 1 + self._variances + math.exp(theta[-1]) + JITTER
         return np.asarray(kernel + self._added)
 
-    def _log_likelihood(self, theta: Array) -> float:
+    def _log_likelihood(self, theta: Floats) -> float:
         factor, failed = dpotrf(self._covariance(theta), lower=1)
         if failed:
             return -math.inf
@@ -103,18 +103,18 @@ class GaussianProcess:
         return -0.5 * float(solved @ solved) - float(np.log(np.diag(factor)).sum())
 
 
-def _squares(a: Array, b: Array) -> Array:
+def _squares(a: Floats, b: Floats) -> Floats:
     """Return the squared distances of all rows ``(n, f)`` and ``(m, f)``."""
     return np.asarray(np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0.0))
 
 
-def _matern(squares: Array) -> Array:
+def _matern(squares: Floats) -> Floats:
     """Return the Matern 5/2 kernel of five times the squared scaled distances."""
     r = np.sqrt(squares)
     return np.asarray((1 + r + squares / 3) * np.exp(-r))
 
 
-def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
+def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
     """Return by how much normal variables are expected to exceed `best`."""
     from scipy.special import ndtr
 
@@ -122,7 +122,9 @@ def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
     return np.asarray(deviation * (u * ndtr(u) + np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)))
 
 
-def expected_hypervolume_improvement(predicted: Sequence[tuple[Array, Array]], values: Array, worst: Array) -> Array:
+def expected_hypervolume_improvement(
+    predicted: Sequence[tuple[Floats, Floats]], values: Floats, worst: Floats
+) -> Floats:
     """Return by how much the hypervolume that `values` dominate is expected to grow by each of `m` points.
 
     It is exact for independent normal variables: what nobody dominates is cut into boxes, and of each box the part that

@@ -1,15 +1,15 @@
 """Where a study's folder is: found by the study's name wherever it lies, and of one study alone."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hypermap.config.overrides import word
+from hypermap.core.cli_args import override
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
-from hypermap.search.storage import STUDIES, file_of
+from hypermap.core.paths import STUDIES
+from hypermap.search.storage import file_of
 from hypermap.search.study import WHERE, Plan
 
 
@@ -26,14 +26,14 @@ def check_place(plan: Plan) -> None:
     """
     there = _read(plan.folder)
     if there.get("name", plan.name) != plan.name and _is_kept(there):
-        own = shlex.quote(word("hydra.sweep.dir", str(plan.folder.parent / plan.name)))
+        own = override("hydra.sweep.dir", str(plan.folder.parent / plan.name))
         raise UserError(
             f"{plan.folder} is the folder of the study {there['name']}, and this one is {plan.name}. Leave "
             f"hydra.sweep.dir out, or give it a folder of its own: {own}"
         )
     here, folder = _read(STUDIES / plan.name), folder_of(plan.name)
     if here and folder != plan.folder and _is_kept(here) and file_of(here["storage"]) != file_of(plan.storage):
-        on = shlex.quote(word("hydra.sweep.dir", str(folder)))
+        on = override("hydra.sweep.dir", str(folder))
         raise UserError(
             f"The study {plan.name} is in {folder}, and not in {plan.folder}. Begin another with "
             "hydra.sweeper.study_name=NAME, or go on with it: "

@@ -18,9 +18,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from hypermap.core.errors import UserError
 from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
+from hypermap.core.paths import STUDIES
 
-STUDIES = Path("studies")  # where studies are kept by name
-REPORTS = Path("reports/studies")  # and what is told of them
 BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
 WAIT_S = 0.2  # after which whoever waits for a journal's lock looks whether it is needed yet
 BUSY_S = 60  # how long a writer waits for another's transaction

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.core.errors import UserError, near
 from hypermap.core.files import write_json, write_text
 from hypermap.core.passwords import masked, shown
+from hypermap.core.paths import STUDIES
 from hypermap.search import curves
 from hypermap.search.attempts import Attempt, forget, forget_last_words
 from hypermap.search.curves import CurveReader
@@ -42,7 +43,7 @@ from hypermap.search.schedule import (
     mapping_of,
 )
 from hypermap.search.space import Space
-from hypermap.search.storage import STUDIES, batching, file_of, lock_folder, open_storage
+from hypermap.search.storage import batching, file_of, lock_folder, open_storage
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
 SNAPSHOT = ".conf"  # in a study's folder: the configuration's folder as it was when the study began

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from hypermap.core.typing import Floats
 from hypermap.search.counter_samplers import count, from_unit, member, to_unit
 from hypermap.search.scaled_sampler import image, nearest
 from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.space import Condition
 
-Array = NDArray[np.float64]
 Numerical = FloatDistribution | IntDistribution
 
 FEW = 4096  # an interval with at most so many members is searched member by member
@@ -43,7 +43,7 @@ class Coordinate:
         return len(self.natural.choices) if isinstance(self.natural, CategoricalDistribution) else None
 
     @cached_property
-    def members(self) -> Array | None:
+    def members(self) -> Floats | None:
         """The coordinates of the values, where there are few of them."""
         if self.choices is not None:
             return (np.arange(self.choices) + 0.5) / self.choices
@@ -87,22 +87,22 @@ class Cube:
     ) -> None:
         self.coordinates = {name: Coordinate(d, mappings.get(name)) for name, d in distributions.items()}
         self.conditions = dict(conditions or {})
-        self._points: dict[int, tuple[int, Array]] = {}  # by trial id, and how many parameters it had then
+        self._points: dict[int, tuple[int, Floats]] = {}  # by trial id, and how many parameters it had then
         sizes = [coordinate.choices or 1 for coordinate in self.coordinates.values()]
         self.groups: NDArray[np.intp] = np.repeat(np.arange(len(sizes)), sizes)
 
     def __len__(self) -> int:
         return len(self.coordinates)
 
-    def params(self, point: Array) -> dict[str, Any]:
+    def params(self, point: Floats) -> dict[str, Any]:
         """Return natural values at a point ``(d,)``, by name."""
         return {name: c.value(float(u)) for (name, c), u in zip(self.coordinates.items(), point, strict=True)}
 
-    def point(self, params: Mapping[str, Any]) -> Array:
+    def point(self, params: Mapping[str, Any]) -> Floats:
         """Return the point of natural values ``(d,)``."""
         return np.array([c.unit(params[n]) if n in params else ABSENT for n, c in self.coordinates.items()])
 
-    def filled(self, params: Mapping[str, Any]) -> Array:
+    def filled(self, params: Mapping[str, Any]) -> Floats:
         """Return the point of these values ``(d,)``; of those that are not given the middle, or the first choice."""
         middle = {
             name: c.natural.choices[0] if isinstance(c.natural, CategoricalDistribution) else c.value(0.5)
@@ -110,7 +110,7 @@ class Cube:
         }
         return self.point(middle | dict(params))
 
-    def points(self, trials: Sequence[FrozenTrial]) -> Array:
+    def points(self, trials: Sequence[FrozenTrial]) -> Floats:
         """Return the trials' points ``(n, d)``."""
         rows = []
         for trial in trials:
@@ -120,7 +120,7 @@ class Cube:
             rows.append(found[1])
         return np.array(rows, dtype=float).reshape(len(trials), len(self))
 
-    def snapped(self, points: Array) -> Array:
+    def snapped(self, points: Floats) -> Floats:
         """Return the points that values stand for: what has few members has few coordinates, what is idle has one."""
         points = points.copy()
         for column, coordinate in enumerate(self.coordinates.values()):
@@ -143,7 +143,7 @@ class Cube:
                 allowed.setdefault(name, []).append((condition.group, has))
         return allowed
 
-    def _idle(self, points: Array) -> Iterator[tuple[NDArray[np.bool_], int]]:
+    def _idle(self, points: Floats) -> Iterator[tuple[NDArray[np.bool_], int]]:
         """Yield where the choices of these points leave a parameter idle, and its column."""
         if not self.conditions:
             return
@@ -157,7 +157,7 @@ class Cube:
             if name in self.conditions:
                 yield ~applies[name], column
 
-    def features(self, points: Array) -> Array:
+    def features(self, points: Floats) -> Floats:
         """Return what a model measures distances in ``(n, f)``: choices are all equally far from each other."""
         columns = []
         for column, coordinate in enumerate(self.coordinates.values()):

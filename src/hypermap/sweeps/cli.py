@@ -1,24 +1,18 @@
 """Trainings beside the pipeline: by hand, as a trial of a sweep, or again to confirm one."""
 
 import shlex
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypermap.core.errors import Interrupted
+from hypermap.core.cli import run, stop_after_epoch
+from hypermap.core.paths import CACHE, PREPARED
 from hypermap.core.preload import uncollected
 
 if TYPE_CHECKING:  # torch takes seconds
     from hypermap.config.groups import Configuration
     from hypermap.datasets.prepare import Pinned
-    from hypermap.experiments.run import Result
-
-PREPARED = Path("data/prepared")
-CACHE = Path("data/cache")
+    from hypermap.sweeps.training_target import Training
 
 
 def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> Path:
@@ -46,13 +40,25 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
         from hypermap.sweeps.training_target import files_of, train_trial
 
         return train_trial(configuration, prepare(configuration, files_of(trial)), trial)
+    return run(lambda: _alone(configuration, output))  # ahead of Hydra's traceback
+
+
+def target(base: str) -> "Training":
+    """Return a training as the target of a sweep that starts from the order of this text."""
+    with uncollected():
+        from hypermap.sweeps.training_target import Training  # brings Optuna
+
+    return Training(prepare, base)
+
+
+def _alone(configuration: "Configuration", output: Path) -> Any:
     prepared = prepare(configuration)
     with uncollected():
-        from hypermap.experiments.run import Asked, train
+        from hypermap.experiments.run import Asked, summary, train
 
-    with asked_to_end() as pause:
+    with stop_after_epoch() as pause:
         result = train(Asked(configuration, prepared, output, output / "validation.json", pause=pause))
-    print(told(result))
+    print(summary(result))
     print(f"Model and history: {output}")
     from hydra.core.hydra_config import HydraConfig
 
@@ -60,37 +66,6 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
         words = HydraConfig.get().overrides.task
         print(f"Test, baselines and report: {pipeline_command(words, configuration.get('experiment'))}")
     return result.objective
-
-
-@contextmanager
-def asked_to_end() -> Iterator[Callable[[], None]]:
-    """Answer a scheduler's SIGTERM after the epoch that runs, when the state is on the disk; a second ends at once.
-
-    Yields:
-        what is to be called then.
-
-    Raises:
-        Interrupted: a scheduler asked.
-    """
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        asked.append(number)
-        print("SIGTERM: stopping after the epoch that runs; a second one stops at once.", file=sys.stderr, flush=True)
-        signal.signal(number, before)
-
-    def pause() -> None:
-        if asked:
-            raise Interrupted("Stopped after an epoch, as asked by SIGTERM. The same command goes on from there.")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield pause
-        return
-    before = signal.signal(signal.SIGTERM, ask)
-    try:
-        yield pause
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def pipeline_command(words: Sequence[str], experiment: str | None) -> str:
@@ -101,19 +76,4 @@ def pipeline_command(words: Sequence[str], experiment: str | None) -> str:
         return f"{shlex.join(['python', 'src/order.py', str(experiment), *others])} && dvc repro"
     return (
         shlex.join(["dvc", "exp", "run", *(part for word in words for part in ("-S", word))]) if words else "dvc repro"
-    )
-
-
-def told(result: "Result") -> str:
-    """How a training went, in one line."""
-    fits = len(result.scores)
-    said = f"Validation {result.monitor} {result.objective:.4f}"
-    if result.epochs:
-        kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
-        return f"{said} {kept}, trained in {result.seconds:.1f} s"
-    mean = f", mean of {fits} trainings" if fits > 1 else ""
-    return (
-        f"{said}{mean}, fitted in {result.seconds:.1f} s\n"
-        "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment, trainer.epochs and trainer.calibration "
-        "have no part in it)"
     )

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from hypermap.core.errors import UserError
-from hypermap.search.storage import REPORTS
+from hypermap.core.paths import STUDY_REPORTS
 from hypermap.search.study import connect
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def search_each(
     from hypermap.reports.study.reading import read
 
     views = [read(connect(plan), shown(plan.storage), trust=True) for plan in plans]
-    print(compare(views, REPORTS, thresholds, plans[0].name.removesuffix(searches[0].suffix)), flush=True)
+    print(compare(views, STUDY_REPORTS, thresholds, plans[0].name.removesuffix(searches[0].suffix)), flush=True)
 
 
 def one_search(sweep: "Sweep", name: str, changes: Mapping[str, Any], repeat: int | None) -> "Sweep":

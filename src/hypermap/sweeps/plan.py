@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hypermap.core.errors import UserError
-from hypermap.core.files import fingerprint
+from hypermap.core.hashing import fingerprint
 from hypermap.search.application import About, Application
 from hypermap.search.counter_samplers import cells
 from hypermap.search.space import Space

@@ -10,18 +10,21 @@ import optuna
 from filelock import FileLock
 
 from hypermap.config.compose import menu_of
-from hypermap.config.groups import MENU, ORDER, ROOT, Configuration
+from hypermap.config.groups import MENU, Configuration
 from hypermap.config.params_file import order_text
 from hypermap.config.rules import validate
 from hypermap.core import dvc_experiments
 from hypermap.core.errors import UserError, disk_fault, raising
-from hypermap.core.files import fingerprint_of_code, write_text
+from hypermap.core.files import write_text
+from hypermap.core.hashing import fingerprint_of_code, own_files
+from hypermap.core.instantiate import named_in_conf
+from hypermap.core.paths import PARAMS, STUDY_REPORTS
 from hypermap.data.preprocessor import read_manifest
 from hypermap.datasets.prepare import Pinned, file_checksum
 from hypermap.reports.study.verdict import read_thresholds
 from hypermap.search.application import About, Application, End, Job, without
 from hypermap.search.schedule import Size
-from hypermap.search.storage import REPORTS, lock_folder
+from hypermap.search.storage import lock_folder
 from hypermap.search.study import RECORD, STATE
 from hypermap.search.trial import RunningTrial, report_all
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:  # torch takes seconds
 METRICS = "validation.json"
 NUMBERS = {"r2", "rmse", "mae"}  # figures that only a regression has; below, only a classification
 CLASSES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "calibration_error"}
+ROOMS = (  # whose code decides what a sweep comes to
+    "config", "core", "data", "datasets", "experiments", "models", "search", "sweeps", "tasks", "training",
+)  # fmt: skip
 TABLE = "hypermap.datasets.tables.dataset.table"
 DECIDE_FILES = {"path", "test_path", "dataset", "root"}  # of a table's keys
 # What is searched of these makes some trials longer than others.
@@ -95,7 +101,7 @@ class Training(Application):
             )
         fixed = without(configuration, [*searched, *IRRELEVANT])
         data = _data(configuration, searched, manifest)
-        identity = {"configuration": fixed, "data": data, "code": {"src/": fingerprint_of_code(ROOT / "src")[:16]}}
+        identity = {"configuration": fixed, "data": data, "code": {"src/": _code(configuration)[:16]}}
         seed = int(configuration["seed"])
         return About(
             names,
@@ -188,7 +194,9 @@ class Training(Application):
 
         try:
             with FileLock(lock_folder(storage, study.study_name) / "report"):  # several commands may end it at once
-                return report(study, storage, REPORTS, read_thresholds(), trust=True)  # its space was given just now
+                return report(
+                    study, storage, STUDY_REPORTS, read_thresholds(), trust=True
+                )  # its space was given just now
         except (UserError, OSError) as error:
             again = f"python src/report.py study={study.study_name}"
             return f"No report: {error}\nOnce that is mended: {again}"
@@ -201,7 +209,7 @@ class Training(Application):
         if trial.configuration is None:
             return
         order = order_text(trial.configuration, self.base, self.menu)
-        write_text(trial.folder / ORDER, order)
+        write_text(trial.folder / PARAMS, order)
         if self.snapshot is not None:
             metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
             name = dvc_experiments.experiment_name(self.study, trial.number)
@@ -211,6 +219,12 @@ class Training(Application):
                 if disk_fault(error) is not None:
                     raise
                 print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
+
+
+def _code(configuration: Mapping[str, Any]) -> str:
+    """Return what names the code of a sweep: a person's own modules count if the configuration or conf/ names them."""
+    named = [configuration, *({"_target_": path} for path in named_in_conf())]
+    return fingerprint_of_code(ROOMS, frozenset(own_files(named).values()))
 
 
 def files_of(trial: RunningTrial) -> Pinned | None:

@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from hypermap.config.compose import resolve
-from hypermap.core.errors import UserError, near, outlive_readers, raising
+from hypermap.core.cli import outlive_readers
+from hypermap.core.errors import UserError, near, raising
 from hypermap.core.files import write_text
 from hypermap.core.instantiate import LABELS
 from hypermap.core.passwords import masked

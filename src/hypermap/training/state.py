@@ -37,7 +37,7 @@ class Settings:
         threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
         repeats: trainings over which the figures are means, each with a seed of its own.
         reports_per_epoch: how often the monitored figure is reported; it changes no number of the training.
-        calibration: ``temperature`` for probabilities scaled on the validation rows (`hypermap.tasks.calibration`), or None.
+        calibration: ``temperature`` for probabilities scaled on the validation rows (`hypermap.tasks.calibration`).
         backend: what carries out the steps, a name in `hypermap.training.backends.choice`; ``auto`` is torch itself for
             one training, and what proves fastest for several at once.
     """

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hypermap.core import memory
 from hypermap.core.cli_args import override
 from hypermap.core.errors import UserError
 from hypermap.datasets.tables.columns import UNSEEN, Column, Target
 from hypermap.datasets.tables.readers import Table
 from hypermap.datasets.tables.schema import Matrix, Schema
-from hypermap.experiments.memory import free_memory
 
 COPIES = 7  # of the matrix, at the peak of reading, splitting and preparing it (measured: 5.9 to 7.0)
 
@@ -145,7 +145,7 @@ def _check_groups(batch: pl.DataFrame, name: str, first_row: int) -> None:
 
 def _check_memory(table: Table, columns: int) -> None:
     """Refuse a matrix that would not fit."""
-    needed, free = COPIES * 8 * table.size * columns, free_memory()
+    needed, free = COPIES * 8 * table.size * columns, memory.free()
     if free is not None and needed > free:
         raise UserError(
             f"{table.name}: {table.size:,} rows of {columns} columns take about {needed / 1e9:.1f} GB to prepare, and "

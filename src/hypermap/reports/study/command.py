@@ -14,13 +14,14 @@ from omegaconf import OmegaConf
 from hypermap.core.cli_args import read_trust
 from hypermap.core.errors import UserError, near
 from hypermap.core.passwords import shown
+from hypermap.core.paths import STUDIES, THRESHOLDS
 from hypermap.reports.study.checks import is_answered
 from hypermap.reports.study.early_scores import early_scores, judged
 from hypermap.reports.study.reading import read
-from hypermap.reports.study.verdict import LEVELS, THRESHOLDS, Thresholds, Verdict, read_thresholds
+from hypermap.reports.study.verdict import LEVELS, Thresholds, Verdict, read_thresholds
 from hypermap.reports.study.view import CONFIRMATION, View
 from hypermap.reports.study.write import folder_of, write_report
-from hypermap.search.storage import STUDIES, file_of, open_storage
+from hypermap.search.storage import file_of, open_storage
 from hypermap.search.study import PURPOSE, WHERE, find, mask_passwords
 
 KEYS = ("study", "storage", "goal", "scientific", "trust")

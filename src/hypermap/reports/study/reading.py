@@ -16,12 +16,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.config.groups import ORDER
 from hypermap.core.instantiate import check_part
+from hypermap.core.paths import PARAMS, STUDIES
 from hypermap.reports.study.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
 from hypermap.search.scales import mapping
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger, mapping_of
-from hypermap.search.storage import STUDIES
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, epochs, outcome, quiet
 
 VALIDATION, TEST, INTERVALS = "validation.json", "test.json", "intervals.json"
@@ -324,5 +323,5 @@ def _close(view: View, trial: Path, results: Path) -> bool:
 
     name, known = f"validation_{view.objective}", tolerance(view)
     recorded, repeated = (json.loads((folder / VALIDATION).read_text(encoding="utf-8")) for folder in (trial, results))
-    orders = [yaml.safe_load((folder / ORDER).read_text(encoding="utf-8")) for folder in (trial, results.parent)]
+    orders = [yaml.safe_load((folder / PARAMS).read_text(encoding="utf-8")) for folder in (trial, results.parent)]
     return orders[0] == orders[1] and known is not None and abs(recorded[name] - repeated[name]) <= known

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 import yaml
 
 from hypermap.core.errors import UserError, near
+from hypermap.core.paths import THRESHOLDS
 
 Level = Literal["ok", "look", "act"]
 LEVELS: tuple[Level, ...] = ("ok", "look", "act")
-THRESHOLDS = Path("conf/report.yaml")
 
 
 @dataclass(frozen=True)

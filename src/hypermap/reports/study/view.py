@@ -101,7 +101,7 @@ class Tried:
         epochs: trained for, as far as it is known.
         seconds: it was trained for, pauses left out; None where it is not known.
         kept_epoch: the epoch whose weights are kept, from 1; None where it is not known.
-        backend: what carried out its training's steps (`hypermap.training.backends.choice`); None where it is not known.
+        backend: what carried out its training's steps (`hypermap.training.backends.choice`); None where not known.
         ended: when; of one that was paused and never taken up again, when its training would have, without a pause.
         busy_s: seconds from the beginning to the end of its training, pauses left out, where there may have been some.
         paused: whether the search may still take it up again.

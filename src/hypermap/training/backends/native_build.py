@@ -13,8 +13,9 @@ from ctypes import c_int, c_int64, c_void_p
 from pathlib import Path
 
 from hypermap.core.errors import UserError
+from hypermap.core.paths import CACHE
 
-CACHE = Path("data/cache/kernel")
+KERNELS = CACHE / "kernel"
 SOURCES = Path(__file__).with_name("kernel")  # kernel.cpp, and what it includes
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
 WIDE = ("-mprefer-vector-width=512",)  # on x86 compilers halve the widest vectors by themselves
@@ -48,7 +49,7 @@ def kernel() -> ctypes.CDLL:
 def _found() -> ctypes.CDLL | str:
     """The kernel, or why there is none; asked for once in a process."""
     try:
-        library = ctypes.CDLL(str(build(CACHE)))
+        library = ctypes.CDLL(str(build(KERNELS)))
     except (CannotBuild, OSError) as error:
         return str(error)
     library.hypermap_train.argtypes = [*[c_void_p] * 3, *[c_int64] * 4]

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
-from hypermap.core.files import durable_together, file_sha256, write_csv, write_json
+from hypermap.core.files import durable_together, write_csv, write_json
+from hypermap.core.hashing import file_sha256
 from hypermap.core.instantiate import build, check_record
 from hypermap.data.preprocessor import MANIFEST, PREPARATION, Split, Transform, read_transform
-from hypermap.inference import calibration
 from hypermap.models import sklearn_fit
-from hypermap.tasks import metrics
+from hypermap.models.inputs import Inputs, understand
+from hypermap.tasks import calibration, metrics
 from hypermap.tasks.losses import Loss
 from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
-from hypermap.training.components import Inputs, make_parts, understand
+from hypermap.training.components import make_parts
 
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
@@ -43,7 +44,7 @@ class Record:
     parameters: int | None  # the weights' number; None for a model without
     environment: dict[str, str]
     configuration: dict[str, Any]
-    temperature: float = 1.0  # of the probabilities (`hypermap.inference.calibration`); 1 leaves them as they are
+    temperature: float = 1.0  # of the probabilities (`hypermap.tasks.calibration`); 1 leaves them as they are
     sha256: dict[str, str] = field(default_factory=dict)  # of the files beside it that predictions depend on
 
 
@@ -71,7 +72,7 @@ class Network:
 @dataclass(frozen=True)
 class TrainedModel:
     """A model that was trained: ``predict(features)`` asks it, its features being those
-    of `hypermap.datasets.prepare.load`.
+    of `hypermap.data.prepared.load`.
 
     Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64.
     """

@@ -1,0 +1,24 @@
+"""Where modules went that files of before name: conf/ of one's own, studies, models, experiments of DVC."""
+
+MOVED = {  # 2026-11: the package in rooms
+    "hypermap.augment": "hypermap.training.augment",
+    "hypermap.data.sources": "hypermap.datasets.images",
+    "hypermap.families": "hypermap.models.sklearn_models",
+    "hypermap.losses": "hypermap.tasks.losses",
+    "hypermap.member": "hypermap.training.state",
+    "hypermap.regularizers": "hypermap.training.regularizers",
+    "hypermap.schedules": "hypermap.training.lr_schedules",
+    "hypermap.search.mapped": "hypermap.search.scaled_sampler",
+    "hypermap.search.mapping": "hypermap.search.scales",
+    "hypermap.search.numbered": "hypermap.search.counter_samplers",
+    "hypermap.tables.source": "hypermap.datasets.tables.dataset",
+    "hypermap.validation": "hypermap.data.cross_validation",
+}
+
+
+def moved(path: str) -> str:
+    """Return a dotted path as it is now."""
+    for old, new in MOVED.items():
+        if path == old or path.startswith(f"{old}."):
+            return new + path[len(old) :]
+    return path

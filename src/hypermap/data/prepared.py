@@ -1,0 +1,41 @@
+"""The splits of a prepared data set, read from its folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypermap.core.errors import UserError
+from hypermap.data.preprocessor import Split, advice, read_transform
+
+if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
+    import torch
+
+
+def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+    """One split as tensors on `device`, as a model learns from them; no other split's file is opened.
+
+    Raises:
+        UserError: the folder or the split's file is missing or unreadable.
+    """
+    return read_transform(folder)(load_published(folder, split, device))
+
+
+def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+    """As `load`, but as published.
+
+    Raises:
+        UserError: the split's file is missing or unreadable.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / file_name(split)
+    try:
+        stored = load_file(path, device=str(device))
+    except (FileNotFoundError, SafetensorError) as error:
+        raise UserError(f"{path} is missing or unreadable ({error}). {advice(folder)}") from error
+    return Split(**stored)
+
+
+def file_name(split: str) -> str:
+    """Return the name of a split's file in the folder."""
+    return f"{split}.safetensors"

@@ -1,0 +1,67 @@
+"""How a model takes the rows of a data set: their shape, and what becomes of a table's categories."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from hypermap.core.errors import UserError
+from hypermap.core.instantiate import locate
+from hypermap.data.layout import Layout
+from hypermap.models.sklearn_models import Family
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How a model takes the rows of a data set.
+
+    Attributes:
+        shape: of a row, once encoded.
+        runtime: what to give to the model when it is built, beside the width of its output.
+        encode: features ``(rows, *manifest["shape"])`` to what the model takes, ``(rows, *shape)`` float32.
+    """
+
+    shape: tuple[int, ...]
+    runtime: Mapping[str, Any]
+    encode: Callable[[Tensor], Tensor]
+
+    @property
+    def layout(self) -> Layout | None:
+        """What stands where in a row; None for images, plain tables and models that need not know."""
+        return self.runtime.get("layout")
+
+
+def understand(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> Inputs:
+    """How the model of this choice takes the categories of a table: as ``data.categories`` says.
+
+    A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot. An embedding is
+    learned by a network: to a model of scikit-learn, which stands beside one as a baseline, it is ``auto``.
+
+    Raises:
+        UserError: the network cannot embed what it is to embed.
+    """
+    target = locate(model.get("_target_"))
+    takes_layout = "layout" in inspect.signature(target).parameters
+    embeds = takes_layout or (isinstance(target, type) and issubclass(target, Family))
+    if "layout" not in manifest:
+        return _inputs(tuple(manifest["shape"]), None, takes_layout, lambda rows: rows)
+    layout, categories = Layout.of(manifest["layout"]), manifest["preparation"]["categories"]
+    if categories == "embedding" and not embeds:
+        raise UserError(
+            f"data.categories is embedding; model={model.get('name')} takes numbers alone: take model=tabular_mlp or "
+            "model=tabular_resnet, or data.categories=auto."
+        )
+    if categories == "ordinal":
+        plain = Layout(layout.numbers, layout.binary + len(layout.cardinalities))
+        return _inputs((layout.width,), plain, takes_layout, layout.shares)
+    if takes_layout and categories != "one_hot":
+        return _inputs((layout.width,), layout, takes_layout, lambda rows: rows)
+    return _inputs((layout.one_hot.width,), layout.one_hot, takes_layout, layout.spread)
+
+
+def _inputs(
+    shape: tuple[int, ...], layout: Layout | None, takes_layout: bool, encode: Callable[[Tensor], Tensor]
+) -> Inputs:
+    return Inputs(shape, {"input_shape": shape} | ({"layout": layout} if takes_layout else {}), encode)
