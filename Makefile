@@ -9,7 +9,7 @@ BIN    := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := repro
-.PHONY: help repro order promote confirm review dashboard export check format test bench lock clean
+.PHONY: help repro order promote confirm review dashboard export check layers format test bench lock clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,10 +36,14 @@ dashboard: $(VENV)/installed  ## open a study in optuna-dashboard: make dashboar
 export: $(VENV)/installed  ## write the network and its preparation as one program of torch.export: make export [MODEL=models]
 	@python src/export.py $(if $(MODEL),model="$(MODEL)") $(if $(OUTPUT),output="$(OUTPUT)")
 
-check: $(VENV)/installed  ## ruff and mypy
+check: $(VENV)/installed  ## ruff, mypy, and the rooms
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@lint-imports --no-logo
+
+layers: $(VENV)/installed  ## print the rooms of the package, what each imports, and how many imports that are
+	@python tests/support/layers.py
 
 test: $(VENV)/installed  ## the whole test suite
 	@pytest
@@ -67,4 +71,5 @@ $(VENV)/installed: requirements.lock
 		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.lock
+	"$(VENV)/bin/pip" install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

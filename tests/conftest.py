@@ -22,10 +22,11 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
+from hypermap.core.paths import ROOT
+
 # Torch's threads spin while they wait for one another, which slows down whatever runs beside them a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
 QUICK = {
     "model": {"name": "mlp", "hidden": [16]},

@@ -3,8 +3,18 @@
 import sys
 from pathlib import Path
 
-# The scripts lie beside the package, and are not to be found before what is installed under the same name, such as
-# `evaluate`; modules of a person's own are found there all the same.
-_sources = str(Path(__file__).resolve().parents[1])
-if _sources in sys.path:
-    sys.path[:] = [*(path for path in sys.path if path != _sources), _sources]
+
+def _let_installed_packages_come_first() -> None:
+    """Move src/ behind what is installed: its scripts have names that packages have, such as ``evaluate``.
+
+    Modules of a person's own are found there all the same, and before those of another clone that is installed.
+    """
+    sources = str(Path(__file__).resolve().parents[1])
+    if sources in sys.path:
+        others = [path for path in sys.path if path != sources]
+        clones = (place for place, path in enumerate(others) if Path(path, "hypermap").is_dir())
+        others.insert(next(clones, len(others)), sources)
+        sys.path[:] = others
+
+
+_let_installed_packages_come_first()

@@ -1,5 +1,7 @@
 """Where modules went that files of before name: conf/ of one's own, studies, models, experiments of DVC."""
 
+from typing import Any
+
 MOVED = {  # 2026-11: the package in rooms
     "hypermap.augment": "hypermap.training.augment",
     "hypermap.data.sources": "hypermap.datasets.images",
@@ -22,3 +24,20 @@ def moved(path: str) -> str:
         if path == old or path.startswith(f"{old}."):
             return new + path[len(old) :]
     return path
+
+
+def with_targets_of_now(value: Any) -> Any:
+    """Return a configuration in which each ``_target_`` is the path of now."""
+    if isinstance(value, list):
+        return [with_targets_of_now(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: moved(inner) if _names_target(key) and isinstance(inner, str) else with_targets_of_now(inner)
+        for key, inner in value.items()
+    }
+
+
+def _names_target(key: Any) -> bool:
+    """Return whether a key, by itself or dotted, is that of a ``_target_``."""
+    return str(key).rpartition(".")[2] == "_target_"

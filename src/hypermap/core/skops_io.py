@@ -6,6 +6,7 @@ import zipfile
 from typing import Any
 
 from hypermap.core.errors import UserError
+from hypermap.core.moved import moved
 
 SCHEMA = "schema.json"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can tell
@@ -43,6 +44,7 @@ def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = (
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
+        content = _moved(content)
         return skops.io.loads(content, trusted=[*TRUSTED, *trusted])
     except UntrustedTypesFoundException:
         found = ", ".join(skops.io.get_untrusted_types(data=content))
@@ -51,6 +53,30 @@ def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = (
         ) from None
     except Exception as error:  # whatever a damaged archive brings about
         raise UserError(f"{origin} cannot be read ({error!r}). {remedy}") from None
+
+
+def _moved(content: bytes) -> bytes:
+    """Return an archive whose schema names modules of the package as they are now."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {entry: archive.read(entry) for entry in archive.infolist()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for entry, file in files.items():
+            if entry.filename == SCHEMA:
+                file = json.dumps(_with_modules_of_now(json.loads(file))).encode()
+            archive.writestr(entry, file)
+    return buffer.getvalue()
+
+
+def _with_modules_of_now(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_modules_of_now(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    now = {key: _with_modules_of_now(value) for key, value in node.items()}
+    if isinstance(name := now.get("__module__"), str):
+        now["__module__"] = moved(name)
+    return now
 
 
 def _renumbered(node: Any, numbers: dict[int, int]) -> Any:

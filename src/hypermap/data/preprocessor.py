@@ -58,12 +58,12 @@ class Transform:
         Raises:
             UserError: its file is damaged.
         """
-        from hypermap.core import skops_io as stored
+        from hypermap.core import skops_io
 
         if self.stored is None:
             return None
         return Preparation(
-            stored.loads(self.stored, self.origin, "Prepare the data and train again: dvc repro --force")
+            skops_io.loads(self.stored, self.origin, "Prepare the data and train again: dvc repro --force")
         )
 
     @classmethod
@@ -76,12 +76,12 @@ class Transform:
         entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}, **_fit_targets(targets, about)}
         if "table" not in about:
             return cls({**about, **_fit_scale(inputs, about["scaling"], about["maximum"]), **entries})
-        from hypermap.core import skops_io as stored
+        from hypermap.core import skops_io
 
         preparation = Preparation.fit(inputs, about["roles"], Settings(**about["preparation"]))
         layout = preparation.layout
         entries |= {"shape": [layout.width], "layout": layout.as_entry()}
-        return cls({**about, **entries}, stored.dumps(preparation.transformer))
+        return cls({**about, **entries}, skops_io.dumps(preparation.transformer))
 
     def refit(self, train: Split) -> "Transform":
         """The same, fitted anew on these published rows."""

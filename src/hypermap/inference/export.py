@@ -155,6 +155,8 @@ def _program(module: nn.Module, rows: Tensor) -> bytes:
     example = torch.zeros_like(rows[:1]).expand(2, *rows.shape[1:]).clone()  # a file should hold no one's row
     try:
         program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+        for node in program.graph.nodes:  # which line of which file made it: no one's folders are to be in there
+            node.meta.pop("stack_trace", None)
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
     except Exception as error:  # whatever torch finds in a network that it cannot follow

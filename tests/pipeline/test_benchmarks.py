@@ -1,0 +1,66 @@
+"""Every benchmark still runs, in its smoke run, and says of each thing that it measures what it came to."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hypermap.core.paths import ROOT
+
+NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
+
+# Of each benchmark, rows of its tables by their first cells, and how many numbers follow in each at least.
+ROWS = {
+    "asks": {"auto": 2, "TPE (Optuna)": 2, "Gaussian process (Optuna)": 2},
+    "intervals": {"normal, 50 trials, noise 1 × spread": 9, "all equal, 20 trials": 9, "runner-up": 2, "baseline": 2},
+    "judging": {"the best epoch": 1, "the last third": 1, "the second half (as it is)": 1},
+    "keeping": {"the best accuracy": 3, "margin 0.25 (as it is)": 3, "the lowest loss of all": 3, "digits, mlp": 3},
+    "large_study": {"30": 3},
+    "overhead": {"hypermap, journal file (the default)": 2, "official sweeper, in memory": 2},
+    "predictions": {"linear": 2},
+    "pruning": {"0": 3, "median": 1},
+    "record": {},
+    "searches": {"random": 6, "auto": 6, "digits": 5},
+    "stack": {"stack of 4, batched": 5, "single run": 5, "stack=4": 5},
+    "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2, "a sweep of 3, counted": 2},
+    "strategies": {"random": 4, "auto": 4},
+    "tables": {"made up, classes": 5, "made up, number": 5},
+    "throughput": {"hypermap": 4, "textbook": 5},
+}
+PARTS = {"outside", "outside_search", "plain_optuna", "race", "searching", "trainers"}  # of others
+
+
+def test_every_benchmark_has_a_smoke_run():
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == set(ROWS) | PARTS
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_smoke_run(name, tmp_path):
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("HYPERMAP")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick"],
+        cwd=tmp_path,
+        env=variables | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = table_rows(done.stdout)
+    for first, numbers in ROWS[name].items():
+        assert first in found, done.stdout
+        assert max(len(NUMBER.findall(" ".join(cells))) for cells in found[first]) >= numbers, found[first]
+    assert "nan" not in done.stdout
+    if name == "record":  # three configurations, two epochs each
+        assert len(re.findall(r"validation 0\.\d+, 0\.\d+$", done.stdout, re.MULTILINE)) == 3
+
+
+def table_rows(text: str) -> dict[str, list[list[str]]]:
+    """Return the rows of the Markdown tables in a text, by their first cells."""
+    found: dict[str, list[list[str]]] = {}
+    for line in text.splitlines():
+        if line.startswith("| "):
+            first, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
+            found.setdefault(first, []).append(cells)
+    return found
