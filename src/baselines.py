@@ -1,7 +1,9 @@
 """The stage beside training: other models on the same rows, which the report compares with the one in use."""
 
+import sys
 from pathlib import Path
 
+from hypermap.core.cli_args import check_none
 from hypermap.core.errors import run
 from hypermap.core.files import read_slice
 from hypermap.models.baselines import fit
@@ -12,6 +14,7 @@ BASELINES = Path("baselines")
 
 def main() -> None:
     """Fit evaluation.baselines into baselines/; for images there are none."""
+    check_none(sys.argv[1:])
     if not fit(read_slice(CONFIG), Path("data/prepared"), BASELINES):
         print("No baselines: the data are images, or evaluation.baselines names none.")
 

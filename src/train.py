@@ -9,6 +9,7 @@ python src/train.py --config FILE               the stage of dvc.yaml
 import sys
 from pathlib import Path
 
+from hypermap.core.cli_args import check_none
 from hypermap.core.errors import run
 from hypermap.core.preload import preload_torch, uncollected
 from hypermap.sweeps.cli import PREPARED, asked_to_end, by_hand, prepare, told
@@ -29,7 +30,8 @@ def stage(config: Path) -> None:
 def main() -> None:
     """Take the stage's configuration, or compose one as a Hydra application."""
     preload_torch()
-    if sys.argv[1:2] == ["--config"] and len(sys.argv) == 3:
+    if sys.argv[1:2] == ["--config"] and len(sys.argv) > 2:
+        check_none(sys.argv[3:], " beside --config FILE")
         stage(Path(sys.argv[2]))
     else:
         with uncollected():
