@@ -7,6 +7,8 @@ VENV   := .venv
 BIN    := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 # DVC and its stages find the environment's programs first.
 export PATH := $(BIN):$(PATH)
+# One word for the shell, whatever is in it: $(call quoted,it's) is 'it'\''s'.
+quoted = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := repro
 .PHONY: help repro order promote confirm review dashboard export check layers format test bench lock clean
@@ -19,22 +21,22 @@ repro: $(VENV)/installed  ## run the experiment in params.yaml: whatever has cha
 	@echo "Read reports/report.md; compare with: dvc exp show, dvc metrics diff, dvc plots diff"
 
 order: $(VENV)/installed  ## write an experiment into params.yaml: make order EXPERIMENT=mnist_mlp [WITH="key=value …"]
-	@python src/order.py $(EXPERIMENT) $(WITH)
+	@python src/order.py $(call quoted,$(EXPERIMENT)) $(WITH)
 
 promote: $(VENV)/installed  ## write a study's best trial into params.yaml: make promote STUDY=name (another: TRIAL=42)
-	@python src/promote.py "$(STUDY)" $(TRIAL)
+	@python src/promote.py $(call quoted,$(STUDY)) $(call quoted,$(TRIAL))
 
 review: $(VENV)/installed  ## print what changed against a branch, as Markdown: make review [BASE=origin/main]
-	@python src/review.py "$(BASE)"
+	@python src/review.py $(call quoted,$(BASE))
 
 confirm: $(VENV)/installed  ## train a study's best trials and its baseline with other seeds: make confirm STUDY=name
-	@python src/confirm.py "$(STUDY)" $(if $(BEST),best=$(BEST)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
+	@python src/confirm.py $(call quoted,$(STUDY)) $(if $(BEST),$(call quoted,best=$(BEST))) $(if $(SEEDS),$(call quoted,seeds=$(SEEDS))) $(if $(JOBS),$(call quoted,jobs=$(JOBS)))
 
 dashboard: $(VENV)/installed  ## open a study in optuna-dashboard: make dashboard STUDY=name
-	@python src/dashboard.py "$(STUDY)"
+	@python src/dashboard.py $(call quoted,$(STUDY))
 
 export: $(VENV)/installed  ## write the network and its preparation as one program of torch.export: make export [MODEL=models]
-	@python src/export.py $(if $(MODEL),model="$(MODEL)") $(if $(OUTPUT),output="$(OUTPUT)")
+	@python src/export.py $(if $(MODEL),$(call quoted,model=$(MODEL))) $(if $(OUTPUT),$(call quoted,output=$(OUTPUT)))
 
 check: $(VENV)/installed  ## ruff, mypy, and the rooms
 	@ruff check .

@@ -1,10 +1,13 @@
 """The first stage: params.yaml over conf/ becomes one resolved slice of the configuration for each later stage."""
 
+import sys
+
 import yaml
 
 from hypermap.config.compose import compose, slices
 from hypermap.config.groups import read_order
 from hypermap.core.cli import run
+from hypermap.core.cli_args import check_none
 from hypermap.core.files import write_text
 from hypermap.core.hashing import own_code
 from hypermap.core.paths import CONFIGS
@@ -15,6 +18,7 @@ FOLDER = CONFIGS
 
 def main() -> None:
     """Write a slice for each stage, with what its own modules hold, and the data's files, where that can change."""
+    check_none(sys.argv[1:])
     parts = slices(compose(order=read_order()))
     if checksum := file_checksum(parts["preprocess"]["data"]):
         parts["preprocess"]["files_sha256"] = checksum

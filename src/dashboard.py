@@ -1,23 +1,27 @@
 """Open a study in optuna-dashboard: python src/dashboard.py STUDY (or: make dashboard STUDY=name)."""
 
-import shutil
-import subprocess
 import sys
+from importlib.util import find_spec
 
 from hypermap.core.cli import run
 from hypermap.core.errors import UserError
-from hypermap.core.passwords import revealed
+from hypermap.search.storage import open_storage
 from hypermap.search.study import find
+
+HOST, PORT = "127.0.0.1", 8080
 
 
 def main() -> None:
-    """Serve the study's storage until Ctrl-C."""
+    """Serve the study's storage until Ctrl-C, in this process: all may see a command's words, also a password."""
     if len(sys.argv) != 2 or not sys.argv[1]:
         raise UserError("name a study: make dashboard STUDY=NAME")
     _, storage = find(sys.argv[1])
-    if shutil.which("optuna-dashboard") is None:
+    if find_spec("optuna_dashboard") is None:
         raise UserError("optuna-dashboard is not installed: pip install optuna-dashboard")
-    sys.exit(subprocess.run(["optuna-dashboard", revealed(storage)]).returncode)
+    from optuna_dashboard import run_server  # type: ignore[import-untyped, unused-ignore]
+
+    print(f"Listening on http://{HOST}:{PORT}/ (Ctrl-C ends it)", flush=True)
+    run_server(open_storage(storage), host=HOST, port=PORT)
 
 
 if __name__ == "__main__":

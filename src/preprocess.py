@@ -1,6 +1,9 @@
 """The second stage: raw data to data/prepared, as reports/config/preprocess.yaml has it."""
 
+import sys
+
 from hypermap.core.cli import run
+from hypermap.core.cli_args import check_none
 from hypermap.core.files import read_slice
 from hypermap.core.paths import CONFIGS, PREPARED
 from hypermap.datasets.prepare import Pinned, prepare_settings, tell
@@ -10,6 +13,7 @@ CONFIG = CONFIGS / "preprocess.yaml"
 
 def main() -> None:
     """Write the three splits and their manifest, of files that are still what the stage before found."""
+    check_none(sys.argv[1:])
     part = read_slice(CONFIG)
     choice, checksum = part["data"], part.get("files_sha256")
     told = "changed since python src/compose.py looked at it: run dvc repro again."

@@ -55,13 +55,19 @@ def order_of_trial(study: str, number: int) -> str:
     """The params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
     from hypermap.search.place import folder_of
 
-    path = folder_of(study) / str(number) / PARAMS
+    folder = folder_of(study)
+    path = folder / str(number) / PARAMS
     if path.exists():
         return path.read_text(encoding="utf-8")
     try:
         return order_of(Path(), experiment_name(study, number))
     except UserError as error:
-        raise UserError(f"There is no {path}, and no experiment in its place: {error}") from None
+        if not (kept := sorted(int(k) for p in folder.glob(f"*/{PARAMS}") if (k := p.parent.name).isdecimal())):
+            raise UserError(f"There is no {path}, and no experiment in its place: {error}") from None
+        raise UserError(
+            f"TRIAL={number}: {study} has no such trial that was trained to its end. TRIAL may be one of: "
+            f"{', '.join(map(str, kept))}; the best without it."
+        ) from None
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from hypermap.core.cli import run, stop_after_epoch
+from hypermap.core.cli_args import check_none
 from hypermap.core.paths import MODELS, PREPARED, VALIDATION
 from hypermap.core.preload import preload_torch, uncollected
 
@@ -29,7 +30,8 @@ def stage(config: Path) -> None:
 def main() -> None:
     """Take the stage's configuration, or compose one as a Hydra application."""
     preload_torch()
-    if sys.argv[1:2] == ["--config"] and len(sys.argv) == 3:
+    if sys.argv[1:2] == ["--config"] and len(sys.argv) > 2:
+        check_none(sys.argv[3:], " beside --config FILE")
         stage(Path(sys.argv[2]))
     else:
         with uncollected():

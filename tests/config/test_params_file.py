@@ -304,13 +304,13 @@ def test_rewritten_text_reads_back_as_the_entries_it_was_given(base, order, alon
 def test_the_menu_is_composed_for_all_new_choices_at_once_and_for_a_known_one_never(monkeypatch, tmp_path):
     asked = []
 
-    def counted(overrides, folder):
-        asked.append(overrides)
-        return composing.menu_of(overrides)
+    def counted(choices, folder, *, resolved):
+        asked.append(dict(choices))
+        return composing.menu_with(choices, resolved=resolved)
 
-    monkeypatch.setattr("hypermap.config.params_file.menu_of", counted)
+    monkeypatch.setattr("hypermap.config.params_file.menu_with", counted)
     first, second = compose(["model=mlp"]), compose(["model=cnn", "data=mnist"])
     for configuration in (first, second, first):
         assert order_of(configuration, {}, tmp_path)["model"] == configuration["model"]["name"]
-    assert [len(overrides) for overrides in asked] == [len(TUNED), 2]
-    assert set(asked[1]) == {"model=cnn", "data=mnist"}
+    assert [len(choices) for choices in asked] == [len(TUNED), 2]
+    assert asked[1] == {"model": "cnn", "data": "mnist"}

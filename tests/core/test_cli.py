@@ -53,9 +53,15 @@ def test_what_a_command_returns_is_returned(capsys):
         (
             OSError(28, "No space left on device", "models/x"),
             1,
-            "Error: [Errno 28] No space left on device: 'models/x'",
+            "Error: models/x: No space left on device. Free some space there, then give the same command again.\n",
         ),
-        (PermissionError(13, "Permission denied", "runs"), 1, "Error: [Errno 13] Permission denied: 'runs'"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            1,
+            "Error: runs: Permission denied. Give yourself the right",
+        ),
+        (OSError(30, "Read-only file system", "a"), 1, "Error: a: Read-only file system. Make it writable, or work in"),
+        (IsADirectoryError(21, "Is a directory", "a"), 1, "Error: [Errno 21] Is a directory: 'a'"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
     ],
 )

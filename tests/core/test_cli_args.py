@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from hypermap.config.compose import compose
-from hypermap.core.cli_args import override, read_words
+from hypermap.core.cli_args import check_none, override, read_words
 from hypermap.core.errors import UserError
 
 
@@ -23,6 +23,18 @@ def test_values_are_what_was_written_and_may_hold_an_equals_sign():
 def test_a_word_that_is_not_understood_is_told_with_what_there_is(words, told):
     with pytest.raises(UserError, match=told):
         read_words(words, ["model", "output"])
+
+
+def test_a_stage_takes_no_words_and_says_where_they_belong():
+    check_none([""])
+    with pytest.raises(
+        UserError, match=r"'a=1 2' is not understood: .* takes no words, .*: dvc exp run -S 'a=1 2' -S b=x"
+    ):
+        check_none(["a=1 2", "b=x"])
+    with pytest.raises(
+        UserError, match=r"'fast' is not understood: .* beside --config, .* params\.yaml .* dvc repro\.$"
+    ):
+        check_none(["fast", "b=x"], " beside --config")
 
 
 @pytest.mark.parametrize(

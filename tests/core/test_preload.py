@@ -63,3 +63,17 @@ def test_the_collector_pauses_for_imports_alone():
         assert not gc.isenabled()  # as whoever disabled it wants
     finally:
         gc.enable()
+
+
+def test_what_is_imported_is_looked_through_no_more_and_what_a_trial_makes_is():
+    code = """
+import gc
+from hypermap.core.preload import uncollected
+with uncollected():
+    import decimal
+frozen = gc.get_freeze_count()
+with uncollected():
+    import decimal
+print(frozen > 0, gc.get_freeze_count() == frozen)
+"""
+    assert python(code) == "True True\n"

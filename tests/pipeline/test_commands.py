@@ -66,6 +66,27 @@ def test_a_variable_shows_the_traceback(clone, words, file):
     assert "did you mean" in outcome.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["src/compose.py"],
+        ["src/preprocess.py"],
+        ["src/baselines.py"],
+        ["src/evaluate.py"],
+        ["src/train.py", "--config", "reports/config/train.yaml"],
+    ],
+)
+def test_a_stage_refuses_words(clone, words):
+    assert "Error: 'foo=bar' is not understood" in clone.shared.fails("python", *words, "foo=bar")
+
+
+def test_a_script_is_no_module(clone):
+    told = clone.shared.fails("python", "-m", "src.train", "-m", "optimizer.lr=0.1, 0.2")
+    assert (
+        told == "Error: src is no package. Start the script as a file: python src/train.py -m 'optimizer.lr=0.1, 0.2'\n"
+    )
+
+
 # The baseline, which the first line names. The mistake is found after that line, and before anything is trained.
 
 

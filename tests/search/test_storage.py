@@ -13,7 +13,7 @@ import optuna
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from hypermap.core.errors import UserError
+from hypermap.core.errors import MachineFault, UserError
 from hypermap.search import storage as module
 from hypermap.search.storage import Journal, absolute, batching, file_of, lock_folder, open_storage, shown
 
@@ -136,6 +136,19 @@ def studied(place, *, in_one):
     assert [trial.__dict__ for trial in seen] == [trial.__dict__ for trial in found]
     assert study.get_trials() == found  # it goes on reading where it was
     return [(t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.values) for t in found]
+
+
+def test_a_storage_in_a_folder_that_cannot_be_written_to_says_so_and_no_more(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(30, "Read-only file system", str(tmp_path))
+
+    monkeypatch.setattr(module, "Journal", refuse)
+    with pytest.raises(UserError) as told:
+        open_storage(str(tmp_path / "journal.log"))
+    assert str(told.value).endswith(
+        f"journal.log cannot be opened. {tmp_path}: Read-only file system. Make it writable, or work in a copy of the "
+        "project that is."
+    )
 
 
 @pytest.mark.parametrize("name", ["journal.log", "sqlite:///{}/study.db"])
@@ -336,3 +349,23 @@ def test_a_server_whose_tables_another_process_is_making_is_tried_again(monkeypa
     monkeypatch.setattr(module, "RDBStorage", lambda place: refuse_twice(place) if len(tries) < 2 else 1 / 0)
     with pytest.raises(UserError, match=r"host/db cannot be opened .*division by zero.*driver must be installed"):
         open_storage("postgresql://host/db")
+
+
+@pytest.mark.parametrize("place", ["{}", "sqlite:///{}"])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_file_that_was_taken_away_is_told_and_its_copy_goes_on(tmp_path, place, how):
+    path, copy = tmp_path / "study", tmp_path / "copy"
+    study = optuna.create_study(storage=open_storage(place.format(path)), study_name="s")
+    study.ask()
+    path.rename(copy)
+    if how == "replaced":
+        path.write_bytes(copy.read_bytes())
+    before = copy.read_bytes()
+    for use in (study.ask, lambda: study.get_trials(), lambda: study.set_user_attr("a", 1)):
+        with pytest.raises(MachineFault, match=rf"study, in which the study is kept, was {how} while it was in use"):
+            use()
+    assert copy.read_bytes() == before
+    assert path.exists() == (how == "replaced")
+    copy.replace(path)
+    study.ask()
+    assert len(optuna.load_study(storage=open_storage(place.format(path)), study_name="s").trials) == 2

@@ -86,6 +86,17 @@ def test_a_study_that_is_not_there_leaves_the_order_as_it_was(promote, capsys):
     assert promote.project.tracked() == before
 
 
+def test_a_trial_that_was_not_trained_to_its_end_is_refused_with_those_that_were(promote, capsys):
+    before = promote.project.tracked()
+    write_text(Path("studies/tune/10/params.yaml"), TRIAL)
+    write_text(Path("studies/tune/confirmation/params.yaml"), TRIAL)
+    with pytest.raises(SystemExit, match="1"):
+        promote("tune", "5")
+    told = "Error: TRIAL=5: tune has no such trial that was trained to its end. TRIAL may be one of: 1, 10; the best"
+    assert told in capsys.readouterr().err
+    assert promote.project.tracked() == before
+
+
 def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
     project = clone("fresh")
     before = (project.path / "params.yaml").read_text()

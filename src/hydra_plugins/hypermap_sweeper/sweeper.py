@@ -9,6 +9,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hypermap.core.errors import UserError, near
+from hypermap.core.preload import uncollected
 
 from . import config as config
 
@@ -38,10 +39,11 @@ class HypermapSweeper(Sweeper):
             SystemExit: it stopped short of what was asked for, with the status that says why.
             UserError: the space, the settings or the study do not fit; or the error that ended the sweep.
         """
-        from hypermap.sweeps.confirm import again, wanted
-        from hypermap.sweeps.sweep import (
-            Sweep,  # Optuna takes a second to import, and Hydra imports this module at each start
-        )
+        with uncollected():
+            from hypermap.sweeps.confirm import again, wanted
+            from hypermap.sweeps.sweep import (
+                Sweep,  # Optuna takes a second to import, and Hydra imports this module at each start
+            )
 
         assert self.config is not None, "Hydra sets up a sweeper before it sweeps"
         assert self.hydra_context is not None

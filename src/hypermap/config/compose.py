@@ -142,15 +142,18 @@ def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Conf
     return _compose("config", words, folder, resolved=False, whole=False)
 
 
-def menu_with(names: Mapping[str, str]) -> Configuration:
-    """What the menu has with these choices, from their files alone where that says it: a tenth of composing them.
+def menu_with(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
+    """What the menu, or one in another folder, has with these choices: a tenth of composing it, where its files say it.
+
+    Not `resolved`, values that refer to others stay as they are written.
 
     Raises:
         UserError: as `compose`.
     """
+    menu = folder or MENU
     with _told():
-        top: Any = OmegaConf.to_container(OmegaConf.load(MENU / "config.yaml"))
-        texts = {group: (MENU / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
+        top: Any = OmegaConf.to_container(OmegaConf.load(menu / "config.yaml"))
+        texts = {group: (menu / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
         parts: dict[str, Any] = {
             group: with_targets_of_now(OmegaConf.to_container(OmegaConf.create(text))) for group, text in texts.items()
         }
@@ -160,7 +163,8 @@ def menu_with(names: Mapping[str, str]) -> Configuration:
     refers = re.search(r"\$\{|\?\?\?", str([*parts.values(), values]))
     builds = any(re.search(r"^defaults\b|@package", text, re.MULTILINE) for text in texts.values())
     if refers or builds or listed != known or {*values} != {*VALUES}:
-        return _compose("config", [f"{group}={name}" for group, name in names.items()], whole=False)
+        words = [f"{group}={name}" for group, name in names.items()]
+        return _compose("config", words, folder, resolved=resolved, whole=False)
     return {"experiment": None, **{group: {"name": names[group], **part} for group, part in parts.items()}, **values}
 
 

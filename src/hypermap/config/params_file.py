@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from hypermap.config.compose import menu_of
+from hypermap.config.compose import menu_of, menu_with
 from hypermap.config.groups import TUNED, VALUES, Configuration
 
 Edit = tuple[int, int, str]  # from where to where in the text, and what is to stand there
@@ -84,7 +84,7 @@ def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration
     """
     known = _known(folder)
     if new := {group: choice for group, choice in choices.items() if (group, choice) not in known}:
-        composed = menu_of(tuple(f"{group}={choice}" for group, choice in new.items()), folder)
+        composed = menu_with(new, folder, resolved=False)
         known |= {(group, choice): composed[group] for group, choice in new.items()}
         known |= {(key, None): composed[key] for key in VALUES}
     return {key: known[key, choices.get(key)] for key in (*choices, *VALUES)}

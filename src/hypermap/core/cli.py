@@ -1,5 +1,7 @@
 """The frame of a command: its mistakes in one message, its output whatever becomes of the reader, its signals."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -9,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
-from hypermap.core.errors import Interrupted, UserError
+from hypermap.core.errors import Interrupted, UserError, explained
 
 T = TypeVar("T")
 
@@ -63,17 +65,6 @@ def outlive_readers() -> None:
             setattr(sys, name, cast(TextIO, LastingOutput(stream)))
 
 
-def _explained(error: Exception) -> str:
-    """Return what an error says, and of a folder that cannot be made what is in its place."""
-    if isinstance(error, FileExistsError) and error.filename:
-        path = Path(os.fsdecode(error.filename))
-        if path.is_symlink() and not path.exists():
-            return f"{path} is a link to {path.readlink()}, which is not there. Make that folder, or remove the link."
-        if path.is_file():
-            return f"{path} is a file where a folder is to be. Move it away, or give it another name."
-    return str(error)
-
-
 def run(command: Callable[[], T], about: str | None = None) -> T:
     """Return what `command` returns; exit with 1 and one message where a person made a mistake.
 
@@ -83,6 +74,7 @@ def run(command: Callable[[], T], about: str | None = None) -> T:
     that cannot be written to are a person's to mend too, so an `OSError` counts as one.
     """
     outlive_readers()
+    atexit.register(gc.freeze)  # to look for garbage among what goes in any case takes 0.4 s where torch is
     if about is not None and {"-h", "--help"} & set(sys.argv[1:]):
         print(about.strip())
         sys.exit()
@@ -93,7 +85,7 @@ def run(command: Callable[[], T], about: str | None = None) -> T:
             raise
         from hypermap.core.passwords import masked
 
-        print(f"Error: {masked(_explained(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
+        print(f"Error: {masked(explained(error))}\n({TRACEBACK_VARIABLE}=1 shows the traceback)", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)

@@ -30,6 +30,20 @@ def read_words(words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
     return given
 
 
+def check_none(words: Sequence[str], beside: str = "") -> None:
+    """Refuse the words of a stage, which takes what it does from params.yaml.
+
+    Raises:
+        UserError: there are some; says where to write them.
+    """
+    if given := [word for word in words if word]:
+        sets = shlex.join(word for pair in zip(["-S"] * len(given), given, strict=True) for word in pair)
+        raise UserError(
+            f"{given[0]!r} is not understood: this stage takes no words{beside}, but does what params.yaml says. "
+            f"Change it there and say dvc repro{f', or say: dvc exp run {sets}' * all('=' in word for word in given)}."
+        )
+
+
 def override(key: str, value: Any) -> str:
     """Return the word that sets a key of the configuration to a value, ready to paste into a shell.
 

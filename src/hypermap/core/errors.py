@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from hypermap.core.memory import could_be_had
@@ -44,6 +45,13 @@ class MachineFault(UserError):  # noqa: N818
 ALLOCATOR = "DefaultCPUAllocator"  # torch's, of the machine's memory
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # of the disk; the last where files are limited
 FULL_WORDS = (*map(os.strerror, FULL[:3]), "disk is full")  # the last are SQLite's
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space there, then give the same command again.",
+    errno.EDQUOT: "Free some of your quota there, then give the same command again.",
+    errno.EROFS: "Make it writable, or work in a copy of the project that is.",
+    errno.EACCES: "Give yourself the right to it (ls -ld shows who has it), or work in a copy of the project.",
+}
 
 
 def exited(error: SystemExit) -> UserError:
@@ -86,3 +94,16 @@ def raising(error: Exception) -> Callable[[], Any]:
         raise error
 
     return raise_it
+
+
+def explained(error: Exception) -> str:
+    """Return what an error says; of one of the system's about a file, which file, why, and what to change."""
+    if isinstance(error, FileExistsError) and error.filename:
+        path = Path(os.fsdecode(error.filename))
+        if path.is_symlink() and not path.exists():
+            return f"{path} is a link to {path.readlink()}, which is not there. Make that folder, or remove the link."
+        if path.is_file():
+            return f"{path} is a file where a folder is to be. Move it away, or give it another name."
+    if isinstance(error, OSError) and error.filename and (change := REMEDIES.get(error.errno or 0)):
+        return f"{os.fsdecode(error.filename)}: {error.strerror}. {change}"
+    return str(error)

@@ -50,11 +50,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an error of the system's tell the file, as it does not where the disk is full."""
+    """Have an error of the system's tell the file: where the disk is full it tells none, else a temporary one."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or Path(error.filename).parent == path.parent:
             error.filename = str(path)
         raise
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +32,13 @@ def _load(library: Path) -> None:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage while modules are imported, which make none: a tenth of the time."""
-    collecting = gc.isenabled()
+    """Look for no garbage while modules are imported, which make none, nor later in what they made."""
+    collecting, before = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
+        if len(sys.modules) > before:  # else what there is now would be kept for each trial of a sweep
+            gc.freeze()
         if collecting:
             gc.enable()

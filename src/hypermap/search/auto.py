@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,13 @@ from hypermap.core.typing import Floats
 from hypermap.search.counter_samplers import Random, from_unit, sobol
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy, starts, trends
-from hypermap.search.gaussian_process import (
-    LINEAR,
-    GaussianProcess,
-    expected_hypervolume_improvement,
-    expected_improvement,
-)
 from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.schedule import PROPOSED, REPEATS
 from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Cube
+
+if TYPE_CHECKING:  # scipy takes a while to import, and other searches do without
+    from hypermap.search.gaussian_process import GaussianProcess
 
 BASELINE, PRIOR, SPACE, MODEL, NEAR, TPE = "baseline", "prior", "space-filling", "model", "neighbours", "tpe"
 SPACE_SHARE = 0.5  # of the proposals that fill the space, whatever the others bring
@@ -196,7 +193,7 @@ class Auto(BaseSampler):
         instead = cube.snapped(rng.random((INSTEAD, len(cube))))
         return member, _fresh(np.concatenate([point[None], instead]), shown)[0]
 
-    def _expected(self, cube: Cube) -> list[GaussianProcess]:
+    def _expected(self, cube: Cube) -> list["GaussianProcess"]:
         """Return what earlier studies make one expect."""
         if self._expectations is None:
             rngs = [np.random.default_rng([self._seed, place]) for place in range(len(self._earlier))]
@@ -299,12 +296,19 @@ def _fresh(candidates: Floats, shown: Shown) -> Floats:
     return new if len(new) else candidates
 
 
-def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Sequence[GaussianProcess] = ()) -> Floats:
+def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Sequence["GaussianProcess"] = ()) -> Floats:
     """Return the point with the largest expected improvement over what the best is believed to come to.
 
     Of several objectives it is the improvement of the hypervolume. What each earlier study expects of a point is a
     feature that scores may be a multiple of: with few trials it counts, and with more the less they bear it out.
     """
+    from hypermap.search.gaussian_process import (
+        LINEAR,
+        GaussianProcess,
+        expected_hypervolume_improvement,
+        expected_improvement,
+    )
+
     groups = np.append(cube.groups, np.full(len(earlier), LINEAR))
 
     def features(points: Floats) -> Floats:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from hypermap.core.errors import UserError
+from hypermap.core.errors import REMEDIES, MachineFault, UserError, explained
 from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
 from hypermap.core.paths import STUDIES
@@ -44,6 +45,7 @@ class Journal(JournalFileBackend):
 
     Raises:
         UserError: a line before the last is damaged.
+        MachineFault: the file was deleted, or another one is in its place.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,6 +59,7 @@ class Journal(JournalFileBackend):
                 f"storage={path} is a file, and no journal of a study. Give another path; of SQLite: sqlite:///{path}"
             )
         super().__init__(str(path), _NoLock())
+        self.file = _identity(path)
         with self.kernel_lock:
             self._repair()
 
@@ -126,6 +129,7 @@ class Journal(JournalFileBackend):
                 self._log_number_offset[number + 1] = self._log_number_offset[number] + len(line)
 
     def _written(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        _check_same(self.path, self.file)
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:
@@ -136,6 +140,7 @@ class Journal(JournalFileBackend):
 
     def _repair(self) -> None:
         """Cut off a last line that is not whole: one without its end, or, after a power loss, one that is no JSON."""
+        _check_same(self.path, self.file)
         with self.path.open("rb+") as file:
             size = file.seek(0, os.SEEK_END)
             start, tail = size, b""
@@ -170,6 +175,24 @@ def batching(storage: BaseStorage) -> Iterator[None]:
         yield
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path, whatever it holds; None: there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_same(path: Path, file: tuple[int, int] | None) -> None:
+    if (now := _identity(path)) != file:
+        raise MachineFault(
+            f"{path}, in which the study is kept, was {'deleted' if now is None else 'replaced'} while it was in use; "
+            "nothing else was touched. Put back the file that was there, and the same command goes on; or begin anew "
+            "with hydra.sweeper.study_name=NAME."
+        )
+
+
 def _is_journal(path: Path) -> bool:
     with path.open("rb") as file:
         return BEGINS.startswith(file.read(len(BEGINS)))
@@ -197,10 +220,18 @@ def open_storage(place: str) -> BaseStorage:
             return _served(place)
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):  # two processes that make the tables at once get in each other's way
-            return RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+            storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+        from sqlalchemy import event
+
+        check = partial(_check_same, file, _identity(file))
+        for moment in ("do_connect", "checkout"):  # else SQLite would make another file, or write to the one removed
+            event.listen(storage.engine, moment, lambda *about: check())
+        return storage
     except UserError:
         raise
     except Exception as error:  # a driver's own, and there are many
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            raise UserError(f"storage={shown(place)} cannot be opened. {explained(error)}") from error
         reason = " ".join(str(error).split("\n\n")[0].split())
         for secret in sorted(secrets(place), key=len, reverse=True):
             reason = reason.replace(secret, MASK)

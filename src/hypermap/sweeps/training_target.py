@@ -1,6 +1,5 @@
 """What Hypermap's own training tells a sweep: its objective, what a study must match, and each trial's version."""
 
-import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from hypermap.core.files import write_text
 from hypermap.core.hashing import fingerprint_of_code, own_files
 from hypermap.core.instantiate import named_in_conf
 from hypermap.core.paths import PARAMS, STUDY_REPORTS
+from hypermap.core.preload import uncollected
 from hypermap.data.preprocessor import read_manifest
 from hypermap.datasets.prepare import Pinned, file_checksum
 from hypermap.reports.study.verdict import read_thresholds
@@ -76,7 +76,8 @@ class Training(Application):
         """How a network is trained, where the model is none."""
         if group != "model":
             return ()
-        from hypermap.models.sklearn_fit import IDLE, is_family  # brings torch
+        with uncollected():
+            from hypermap.models.sklearn_fit import IDLE, is_family  # brings torch
 
         return IDLE if is_family(menu_of(f"model={choice}", self.menu)["model"]) else ()
 
@@ -136,12 +137,9 @@ class Training(Application):
 
     def together(self, jobs: Sequence[Job], end: End) -> None:
         """Train trials, those that fit together as stacks."""
-        from hypermap.experiments.run import Asked, Result, train_together
+        with uncollected():
+            from hypermap.experiments.run import Asked, Result, train_together
 
-        if (
-            not gc.get_freeze_count()
-        ):  # what is imported is never garbage: to look for some in it takes a tenth of a sweep
-            gc.freeze()
         jobs[0].trial.pause()
         of: dict[Asked, Job] = {}
         for job in jobs:
@@ -190,7 +188,8 @@ class Training(Application):
 
     def report(self, study: optuna.Study, storage: str) -> str:
         """Write the study's report, and say what it comes to; where that fails the search counts all the same."""
-        from hypermap.reports.study.command import report  # brings matplotlib, which workers have no use for
+        with uncollected():
+            from hypermap.reports.study.command import report  # brings matplotlib, which workers have no use for
 
         try:
             with FileLock(lock_folder(storage, study.study_name) / "report"):  # several commands may end it at once
@@ -242,7 +241,8 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
         Interrupted: a person asked to stop.
         UserError: as `hypermap.experiments.run.train`, or an objective that validation does not give.
     """
-    from hypermap.experiments.run import train  # seconds, in which a person may have asked to stop
+    with uncollected():
+        from hypermap.experiments.run import train  # seconds, in which a person may have asked to stop
 
     trial.pause()
     asked = _asked(configuration, prepared, trial)

@@ -157,6 +157,22 @@ def test_a_tie_at_the_edge_is_no_best_at_the_edge():
     assert edge(view_of({"optimizer.lr": LR}, rows), USUAL).level == "ok"
 
 
+def test_the_best_by_its_later_epochs_is_no_tie_with_one_that_has_its_value():
+    study = optuna.create_study(direction="maximize")
+    for dropout, value, later in ((0.49, 0.95, 0.9), (0.2, 0.96, 0.8), (0.1, 0.95, 0.85)):
+        study.add_trial(
+            create_trial(
+                params={"model.dropout": dropout},
+                distributions={"model.dropout": DROPOUT},
+                value=value,
+                intermediate_values={1: 0.5, 2: value, 3: later, 4: later},
+            )
+        )
+    found = edge(read(study), USUAL)
+    assert (found.level, found.figure) == ("act", "model.dropout at its upper end")
+    assert found.advice.startswith("The best trial (0.49) lies at the upper end")
+
+
 def test_a_natural_limit_is_no_edge_to_extend():
     rows = [({"model.dropout": x}, -x) for x in np.linspace(0, 0.5, 20)]
     found = edge(view_of({"model.dropout": DROPOUT}, rows), USUAL)

@@ -2,10 +2,12 @@
 
 import io
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
 import torch
+from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from PIL import Image
@@ -15,7 +17,8 @@ from hypermap.reports.study import space_pictures
 from hypermap.reports.study.importance import Importances, importances
 from hypermap.reports.study.isolation import isolate
 from hypermap.reports.study.reading import read
-from hypermap.reports.study.ticks import beside, clipped, plain, tail, ticks, wrapped
+from hypermap.reports.study.space_checks import edge
+from hypermap.reports.study.ticks import beside, clipped, mark, plain, tail, ticks, wrapped
 from hypermap.reports.study.verdict import Thresholds
 from hypermap.reports.study.view import Axis
 from hypermap.search.scales import mapping
@@ -107,6 +110,37 @@ def test_pictures_are_drawn_from_what_was_really_found():
 def test_failures_are_in_the_slices():
     without = [one for one in ORDINARY[20:] if one.state != FAILED]
     assert space_pictures.slices(view(ORDINARY[20:]), None, USUAL) != space_pictures.slices(view(without), None, USUAL)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "kind", "values", "scores", "stars", "zone", "level"),
+    [
+        (FloatDistribution(0, 10), None, (1.0, 5.0, 9.8), (0.3, 0.2, 0.1), [0.98], 0.95, "act"),
+        (FloatDistribution(0, 10), None, (1.0, 5.0, 9.8), (0.3, 0.1, 0.1), [0.5, 0.98], 0.95, "ok"),
+        (CategoricalDistribution((1, 2, 4, 8)), None, (1, 4, 8), (0.3, 0.2, 0.1), [1.0], 1 - 0.5 / 4, "act"),
+        (IntDistribution(1, 2**20, log=True), "pow2", (1, 2**19, 2**20), (0.3, 0.1, 0.2), [0.95], 1 - 0.25 / 20, "ok"),
+        (CategoricalDistribution(("a", "b")), None, ("a", "b", "b"), (0.3, 0.1, 0.2), [1.0], None, "ok"),
+    ],
+    ids=["a range", "a tie", "listed numbers", "powers of two", "names"],
+)
+def test_the_best_lies_in_the_shaded_zone_just_where_the_report_says_so(
+    distribution, kind, values, scores, stars, zone, level
+):
+    study = optuna.create_study()
+    for value, score in zip(values, scores, strict=True):
+        study.add_trial(create_trial(params={"x": value}, distributions={"x": distribution}, value=score))
+    bijection = mapping(kind, distribution.low, distribution.high) if kind else None
+    axis = Axis("x", "x", distribution, bijection=bijection)
+    seen = replace(read(study), axes=(axis,))
+    panel = Figure().subplots()
+    mark(panel, axis, USUAL.edge)
+    space_pictures._draw_slice(panel, seen, axis, seen.trials, (0.1, 0.3))
+    handles = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    best = sorted(float(x) for x, _ in handles["best"].get_offsets())
+    assert best == pytest.approx(stars, abs=0.04)  # choices are drawn beside one another
+    zones = [patch.get_x() for patch in panel.patches]
+    assert zones[1:] == ([pytest.approx(zone)] if zone else [])
+    assert edge(seen, USUAL).level == level
 
 
 def test_a_conditional_parameter_is_drawn_from_the_trials_that_have_it():

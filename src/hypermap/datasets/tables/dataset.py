@@ -20,6 +20,7 @@ from hypermap.datasets.tables.csv_format import Expected, Format
 from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
 from hypermap.datasets.tables.readers import Table, checked, open_table
 from hypermap.datasets.tables.schema import Schema
+from hypermap.datasets.tables.sentinels import sentinels
 from hypermap.datasets.tables.statistics import Statistics, gather
 from hypermap.datasets.tables.target import column_of, find_name, spelled_in_vain, understand_target
 from hypermap.datasets.tables.time_order import rows_in_order
@@ -94,7 +95,8 @@ def table(
         notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {roles.target!r} never is."]
     order = None if roles.time is None else _order(statistics[roles.time], roles.kinds.get(roles.time))
     rows = read_rows(train, schema, order)
-    notes = [*train.notes, *notes, *rows.notes, *_serial(train, schema, statistics, rows)]
+    notes = [*train.notes, *notes, *rows.notes, *sentinels(schema, rows, statistics, PREFIX)]
+    notes += _serial(train, schema, statistics, rows)
     if test_path is None:
         return _raw(schema, rows, None, notes, roles.given)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]

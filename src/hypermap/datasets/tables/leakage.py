@@ -1,12 +1,13 @@
 """What makes a table's test score better than the model is: columns that hold the target, rows that come twice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from hypermap.core.cli_args import override
+from hypermap.datasets.tables.answers import answers, listed
 from hypermap.datasets.tables.column_types import NOTHING, Given
 from hypermap.datasets.tables.schema import Matrix, Schema
 
@@ -35,7 +36,7 @@ def giveaways(
     A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
     word is largest, or their mean, is fitted and scored on held-out rows, over a few folds: balanced accuracy for
     classes, R² for numbers. A column is named from `SCORE` on; so are columns of two values each that are the target in
-    another form, see `_spread`. Of fewer than `LEAST_ROWS` rows nothing is said.
+    another form, see `_spread`, and another model's `answers`. Of fewer than `LEAST_ROWS` rows nothing is said.
 
     Args:
         matrix: ``(rows, columns)`` before any split; test rows are among them unless they have a file of their own.
@@ -46,7 +47,7 @@ def giveaways(
     if len(targets) < LEAST_ROWS:
         return []
     rows = np.random.default_rng(seed).permutation(len(targets))[:ROWS]
-    sentences, first = [], 0
+    sentences, alone, first = [], [], 0
     pairs: dict[str, Values] = {}  # columns of two values
     for column in schema.columns:
         part = matrix[rows, first : first + len(column.matrix_names)]
@@ -54,6 +55,7 @@ def giveaways(
         words = column.kind in ("category", "boolean")
         score = _score(part, targets[rows], words=words, classes=bool(schema.target.classes), seed=seed)
         if score >= SCORE:
+            alone.append(column.name)
             measure = "balanced accuracy" if schema.target.classes else "R²"
             sentences.append(
                 f"Column {column.name!r} alone predicts {schema.target.name!r} with {measure} {score:.3f} on rows not "
@@ -64,16 +66,16 @@ def giveaways(
             pairs[column.name] = part[:, 0]
     if not schema.target.classes and not sentences and (names := _summed(schema, matrix[rows], targets[rows])):
         sentences.append(
-            f"{schema.target.name!r} is a weighted sum of {_listed(names)}, without any rest, on rows not seen. If "
+            f"{schema.target.name!r} is a weighted sum of {listed(names)}, without any rest, on rows not seen. If "
             f"they are not known when predictions are made, leave them out: {given.and_drop(*names)}."
         )
     if schema.target.classes and (names := _spread(pairs, targets[rows])):
         sentences.append(
-            f"Columns {_listed(names)} together say {schema.target.name!r} on rows not seen: a value of each goes with "
+            f"Columns {listed(names)} together say {schema.target.name!r} on rows not seen: a value of each goes with "
             "one class, as where the target was spread over columns, or is one of several. If they are not known when "
             f"predictions are made, leave them out: {given.and_drop(*names)}."
         )
-    return sentences
+    return sentences + answers(schema, matrix[rows], targets[rows], alone, given)
 
 
 def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
@@ -170,10 +172,6 @@ def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Se
             rows = rows.with_columns(target=pl.Series(targets[first : first + BLOCK]))
         parts.append(rows.hash_rows(seed=0))
     return pl.concat(parts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:

@@ -32,6 +32,7 @@ UNNAMED = re.compile(r"|(?i:unnamed)[:_ ]+\d+(?:[._]\S*)?|__index_level_\d+__|\.
 SIGN, END = rf"^[(+\-{MINUS}]?\s?", rf"\s?[)\-{MINUS}]?$"
 THOUSANDS = SIGN + r"\d{1,3}(?:,\d{3})+(?:\.\d+)?" + END
 COMMAS = SIGN + r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?" + END
+WHOLE = re.compile(r"[+-]?\d+")
 DOTS = SIGN + r"[1-9]\d{0,2}(?:\.\d{3})+" + END
 
 
@@ -306,7 +307,9 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
         schema=dict.fromkeys(dialect.names, pl.String()),
         glob=False,
     )
-    lazy = raw.with_columns(_words(asked.missing)).with_columns(_numbers(dialect))
+    lazy = raw.with_columns(_words(asked.missing))
+    if numbers := _numbers(dialect):
+        lazy = lazy.with_columns(numbers).with_columns(_words(asked.missing))  # a number as the file has it, or plain
     notes = (*encoding_notes, *dialect.notes)
     return _Part(
         path,
@@ -323,9 +326,11 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
 
 
 def _words(missing: Sequence[str]) -> pl.Expr:
-    """Text without blanks around it; null where it is empty or means missing."""
+    """Text without blanks around it; null where it is empty or means missing: -999 also as -999.0, as pandas has it."""
     words = pl.col(pl.String).str.strip_chars(BLANKS)
-    return pl.when(words.is_in(["", *(word.strip() for word in missing)])).then(None).otherwise(words).name.keep()
+    said = [word.strip() for word in missing]
+    whole = [f"{word}.0" for word in said if WHOLE.fullmatch(word)]
+    return pl.when(words.is_in(["", *said, *whole])).then(None).otherwise(words).name.keep()
 
 
 def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:

@@ -93,6 +93,15 @@ def place(axis: Axis, trial: Tried) -> float | None:
     return min(max(unit, 0.0), 1.0) if math.isfinite(unit) else None
 
 
+def leaders(view: View, axis: Axis) -> list[Tried]:
+    """The best of the complete trials that have a parameter, and its equals: of those none is the best one.
+
+    Empty of several objectives, which have no best trial.
+    """
+    trials = [t for t in view.ranking if t.outcome == "complete" and place(axis, t) is not None]
+    return [] if len(view.directions) > 1 else [t for t in trials if view.standing(t) == view.standing(trials[0])]
+
+
 def natural(axis: Axis, unit: float) -> float:
     """The value that lies so far along a range: the inverse of `Axis.unit`."""
     low, high = (axis.image(bound) for bound in axis.bounds)

@@ -34,6 +34,22 @@ def ordered(axis: Axis) -> tuple[float, ...] | None:
     return values if len(rising) == 1 and len(set(values)) == len(values) and all(map(math.isfinite, values)) else None
 
 
+def edges(axis: Axis, share: float) -> tuple[float, float] | None:
+    """How near to its lower and its upper end a value is at the edge, of the whole range; None where it has no ends.
+
+    That is a `share` of a range on the scale of the search; of listed numbers and powers of two, the last one alone.
+    """
+    if axis.is_seed or axis.bounds[0] == axis.bounds[1]:
+        return None
+    if axis.choices is not None:
+        return None if ordered(axis) is None else (0.5 / len(axis.choices),) * 2
+    if axis.scale != "pow2":
+        return share, share
+    low, high = map(axis.image, axis.bounds)
+    gaps = math.ceil(low - 1e-9) - low, high - math.floor(high + 1e-9)
+    return (gaps[0] + 0.25) / (high - low), (gaps[1] + 0.25) / (high - low)
+
+
 def limit(axis: Axis, side: Side) -> str:
     """Why a parameter is not to go beyond its range at a side, as the end of a sentence; empty where it can.
 

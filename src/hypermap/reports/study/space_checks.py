@@ -16,9 +16,9 @@ from hypermap.reports.run.wording import significant
 from hypermap.reports.study.budget import lacking, more, trainings
 from hypermap.reports.study.failing import failures
 from hypermap.reports.study.importance import Importances, importances, least
-from hypermap.reports.study.isolation import Isolated, isolate, place, unevenness
+from hypermap.reports.study.isolation import Isolated, isolate, leaders, place, unevenness
 from hypermap.reports.study.noise import Noise, chance, noise
-from hypermap.reports.study.ranges import Side, extended, limit, ordered, overrides, typed
+from hypermap.reports.study.ranges import Side, edges, extended, limit, ordered, overrides, typed
 from hypermap.reports.study.sentences import both, many, percent, sentence, short
 from hypermap.reports.study.statistics import best_of_n
 from hypermap.reports.study.trade_off import pareto_front
@@ -164,20 +164,20 @@ def _limited(end: _Edge) -> str:
 def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
     """The end of an axis at which the best of the trials that have it lie."""
     trials = [trial for trial in _best_first(view) if place(axis, trial) is not None]
-    if len(trials) < 2 or axis.bounds[0] == axis.bounds[1]:
+    margins = edges(axis, thresholds.edge)
+    if len(trials) < 2 or margins is None:
         return None
     count = len(trials) if len(view.directions) > 1 else math.ceil(thresholds.top * len(trials))
     units = [_rising(axis, trial) for trial in trials[:count]]
     middle = statistics.median(units) if count >= LEAST_TOP else None
-    leading = [trial for trial in trials if trial.values[0] == trials[0].values[0]]
+    leading = leaders(view, axis)
     sides: tuple[Side, Side] = ("low", "high")
     for side in sides:
 
         def at_end(unit: float, side: Side = side) -> bool:
-            return (unit if side == "low" else 1 - unit) <= _margin(axis, side, thresholds.edge)
+            return unit <= margins[0] if side == "low" else 1 - unit <= margins[1]
 
-        # Of equal scores none is the best one, so each must be there.
-        best = len(view.directions) == 1 and bool(leading) and all(at_end(_rising(axis, t)) for t in leading)
+        best = bool(leading) and all(at_end(_rising(axis, trial)) for trial in leading)
         median = middle is not None and at_end(middle)
         if best or median:
             value = leading[0].params[axis.name] if best else None
@@ -196,17 +196,6 @@ def _rising(axis: Axis, trial: Tried) -> float:
     """How far a value lies from the lowest to the highest, 0 to 1."""
     unit = place(axis, trial) or 0.0
     return 1 - unit if axis.bounds[0] > axis.bounds[1] else unit
-
-
-def _margin(axis: Axis, side: Side, share: float) -> float:
-    """How far from a bound is at the edge; of listed values and powers of two, the last one alone."""
-    if axis.choices is not None:
-        return 0.5 / len(axis.choices)
-    if axis.scale != "pow2":
-        return share
-    low, high = map(axis.image, axis.bounds)
-    gap = math.ceil(low - 1e-9) - low if side == "low" else high - math.floor(high + 1e-9)
-    return (gap + 0.25) / (high - low)
 
 
 def enough(view: View, thresholds: Thresholds) -> Verdict:

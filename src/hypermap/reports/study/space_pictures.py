@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from hypermap.reports.run.pictures import BLUE, FAINT, GREY, ORANGE, SKY, VERMILLION, WIDTH, picture, short
 from hypermap.reports.study.importance import Importances
-from hypermap.reports.study.isolation import Isolated, Level, place
+from hypermap.reports.study.isolation import Isolated, Level, leaders, place
 from hypermap.reports.study.sentences import percent
 from hypermap.reports.study.ticks import beside, cells, clipped, mark, tail, ticks, wrapped
 from hypermap.reports.study.verdict import Thresholds
@@ -181,8 +181,8 @@ def _draw_slice(axes: Axes, view: View, axis: Axis, shown: Sequence[Tried], wind
         _scatter(axes, far, label="far off", marker="v" if view.maximizes else "^", color=GREY, linewidths=0, **dot)
     failures = [(x, lane) for trial, x in _placed(axis, shown) if trial.outcome in FAILURES]
     _scatter(axes, failures, label="failed", clip_on=False, **CROSS)
-    if view.best is not None:
-        top = [(x, view.best.values[0]) for _, x in _placed(axis, [view.best])]
+    if best := leaders(view, axis):
+        top = [(x, trial.values[0]) for trial, x in _placed(axis, best)]
         _scatter(axes, top, label="best", clip_on=False, **{**STAR, "zorder": 4})
     spare = 0.07 * (high - low)
     reached = (lane,) if failures or view.with_outcome(*FAILURES) else ()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hypermap.reports.run.pictures import short
 from hypermap.reports.run.wording import value as written
+from hypermap.reports.study.ranges import edges
 from hypermap.reports.study.view import Axis
 
 TOLERANCE = 1e-9
@@ -60,8 +61,8 @@ def mark(axes: Axes, axis: Axis, edge: float | None = None, *, gap: float = 0.2,
     axes.set_xticks([at for at, _ in marks], labels, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     axes.set_xlim(middles[0] - 0.02, middles[-1] + 0.02)
     axes.tick_params(labelsize=8.5)
-    if edge is not None and axis.choices is None:
-        for start, end in ((middles[0] - 0.02, edge), (1 - edge, middles[-1] + 0.02)):
+    if edge is not None and (margins := edges(axis, edge)) is not None:
+        for start, end in ((middles[0] - 0.02, margins[0]), (1 - margins[1], middles[-1] + 0.02)):
             axes.axvspan(start, end, color="#F3E8D2", linewidth=0, zorder=0, label="at the edge")
 
 

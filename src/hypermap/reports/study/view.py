@@ -3,6 +3,7 @@
 import math
 import re
 import shlex
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -321,6 +322,10 @@ class View:
     def judged(self) -> dict[int, float]:
         """What complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
         return judged(self._told, self.sign)
+
+    def standing(self, trial: Tried) -> float:
+        """What a complete trial is ranked by: the mean of what it and those that measured it again are judged by."""
+        return statistics.fmean(self.judged[one.number] for one in self.measured(trial))
 
     @cached_property
     def halves(self) -> dict[int, float]:

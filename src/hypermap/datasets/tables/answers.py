@@ -1,0 +1,106 @@
+"""Columns that are another model's answers: its probabilities of the classes, its classes, or its numbers."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hypermap.datasets.tables.column_types import NOTHING, Given
+from hypermap.datasets.tables.columns import Column
+from hypermap.datasets.tables.schema import Matrix, Schema
+
+Values = NDArray[np.float64]
+
+NAMED = re.compile(r"(?i:pred|prob|forecast|posterior|y_?hat)|^[pP][_.( ]")  # what people call such columns
+LEAST_ROWS = 50
+PROMISING = 0.1  # R² of a column as it stands, where its name or its neighbours speak for it
+TELLING = 0.65  # where nothing does; measures that were scaled to 0 and 1 come to 0.6
+OF_NUMBERS = 0.5  # where its name speaks for it: what is measured is often near to the target
+ROUNDING = 0.01  # of a probability, at most
+NEARLY = 0.99  # of the rows
+
+
+def answers(
+    schema: Schema, matrix: Matrix, targets: Values, known: Sequence[str] = (), given: Given = NOTHING
+) -> list[str]:
+    """Return a sentence for the columns that predict the target as they stand, with nothing fitted to them.
+
+    Of classes a column is taken for a probability of one of them, or, where its words are the classes, for that class;
+    of a number for that number. R² of what is said so is what no measure comes to unless it was made to: it
+    has to be in the unit of the target.
+
+    Args:
+        matrix: ``(rows, columns)``.
+        targets: ``(rows,)``, class indices or numbers.
+        known: columns that are told of already.
+        given: what is said of columns already, for advice.
+    """
+    columns = [column for column in schema.columns if column.kind != "date" and column.name not in known]
+    cells = dict(zip(schema.matrix_names, matrix.T, strict=True))
+    found = [c.name for c in columns if _answers(c, cells[c.name], targets, schema)]
+    shares = {c.name: scaled for c in columns if (scaled := _as_shares(c, cells[c.name])) is not None}
+    size, names = len(schema.target.classes), list(shares)
+    for first in range(len(names) - size + 1 if size else 0):
+        together = names[first : first + size]
+        if _are_probabilities(np.column_stack([shares[name] for name in together]), targets):
+            found += together
+    named = [column.name for column in columns if column.name in found]
+    if not named:
+        return []
+    s, predicts, it = ("", "predicts", "it") if len(named) == 1 else ("s", "predict", "them")
+    return [
+        f"Column{s} {listed(named)} {predicts} {schema.target.name!r} as the cells stand, as another model's answers "
+        "do: the target may be given away. If that model learned from these rows, or its answers are not known when "
+        f"predictions are made, leave {it} out: {given.and_drop(*named)}."
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names in quotes, the first five of them."""
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _answers(column: Column, cells: Values, targets: Values, schema: Schema) -> bool:
+    """Whether a column by itself is the answer of a model."""
+    present = ~np.isnan(cells)
+    if present.sum() < LEAST_ROWS:
+        return False
+    cells, targets, classes = cells[present], targets[present], schema.target.classes
+    named, several = NAMED.search(column.name) is not None, len(np.unique(cells)) > 2
+    if not classes:
+        return column.kind == "number" and named and _r2(cells, targets) >= OF_NUMBERS
+    least = PROMISING if named else TELLING if several else np.inf
+    if words := column.categories:
+        if not {*words} <= {*classes}:
+            return False
+        said = np.array([classes.index(word) for word in words])[cells.astype(int)]
+        indices = np.arange(len(classes))
+        return _r2(said[:, np.newaxis] == indices, targets[:, np.newaxis] == indices) >= least
+    shares = _as_shares(column, cells, two=True)
+    return shares is not None and max(_r2(shares, targets == which) for which in range(len(classes))) >= least
+
+
+def _as_shares(column: Column, cells: Values, *, two: bool = False) -> Values | None:
+    """Return cells that are between 0 and 1, or 0 and 100 %, as shares of 1; None where they are not, or only two."""
+    if column.kind != "number" or np.isnan(cells).any() or cells.min() < 0 or (len(np.unique(cells)) <= 2 and not two):
+        return None
+    scaled: Values = cells / (100 if cells.max() > 1 + ROUNDING else 1)
+    return scaled if scaled.max() <= 1 + ROUNDING else None
+
+
+def _are_probabilities(shares: Values, targets: Values) -> bool:
+    """Whether columns, one for each class, sum to one and each says a class of its own."""
+    from scipy.optimize import linear_sum_assignment
+
+    if len(shares) < LEAST_ROWS or (np.abs(shares.sum(axis=1) - 1) <= ROUNDING * shares.shape[1]).mean() < NEARLY:
+        return False
+    is_class = targets[:, np.newaxis] == np.arange(shares.shape[1])
+    means = np.stack([shares[rows].mean(axis=0) if rows.any() else np.zeros(shares.shape[1]) for rows in is_class.T])
+    return _r2(shares[:, linear_sum_assignment(means, maximize=True)[1]], is_class) >= PROMISING
+
+
+def _r2(said: NDArray[Any], is_so: NDArray[Any]) -> float:
+    spread = ((is_so - is_so.mean(axis=0)) ** 2).sum()
+    return float(1 - ((said - 1.0 * is_so) ** 2).sum() / spread) if spread else 0.0
