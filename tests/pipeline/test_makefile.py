@@ -2,11 +2,10 @@
 
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from hypermap.core.paths import ROOT
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "it's", 'say "x"', "`id`", "a;b", "ü*", "a\\b"])

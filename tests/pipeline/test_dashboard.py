@@ -2,15 +2,15 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import optuna
 import pytest
 
 from hypermap.core.files import write_json
+from hypermap.core.paths import SOURCES
 from hypermap.search.storage import open_storage
 
-SCRIPT = Path(__file__).resolve().parents[1] / "src/dashboard.py"
+SCRIPT = SOURCES / "dashboard.py"
 
 
 def test_the_storage_itself_is_served(tmp_path, monkeypatch, capsys):
