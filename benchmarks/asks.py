@@ -29,7 +29,7 @@ from hypermap.search.schedule import SCHEDULE, Allowed
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import batching
 from hypermap.search.strategy import AUTO, AUTO_PRUNER, Samplers, make_pruner, make_scheduler
-from hypermap.search.study import Claims, Plan, connect, open_study
+from hypermap.search.study import StudyConfig, TrialQueue, connect, open_study
 
 EPOCHS = 30
 RANGES = ((150, 250), (950, 1000))
@@ -65,14 +65,14 @@ def of_the_project(space: Space, most: int) -> Iterator[tuple[int, float]]:
     """Yield the trials there are and the seconds of an ask, until there are `most`."""
     with tempfile.TemporaryDirectory() as made:
         folder, rng = Path(made), np.random.default_rng(0)
-        plan = Plan(
+        plan = StudyConfig(
             "asks", str(folder / "journal.log"), folder, space, ("maximize",), ("score",), {"_target_": AUTO},
             {"_target_": AUTO_PRUNER}, None, 0, budget=float(most), horizon=EPOCHS, pauses=True, baseline={},
         )  # fmt: skip
         open_study(plan, {"identity": {}}, force=True)
         pruner = make_pruner(plan)
         study = connect(plan, pruner)
-        claims = Claims(plan, study, Samplers(plan), make_scheduler(plan, pruner))
+        claims = TrialQueue(plan, study, Samplers(plan), make_scheduler(plan, pruner))
         curves: dict[int, list[float]] = {}
         while len(curves) < most:
             with claims.deciding() as trials:

@@ -27,11 +27,11 @@ import torch
 from hypermap.config.compose import compose
 from hypermap.core import device
 from hypermap.core.cli import run
-from hypermap.core.instantiate import build
+from hypermap.core.instantiate import instantiate
 from hypermap.data.fold_data import Folds
 from hypermap.data.prepared import load
 from hypermap.datasets.prepare import find_or_prepare
-from hypermap.experiments.estimators import Networks, make_learner
+from hypermap.experiments.estimators import TorchEstimator, make_learner
 from hypermap.tasks.calibration import fit_temperature, scale
 from hypermap.training import regularizers
 from hypermap.training.loop import Trainer
@@ -98,8 +98,8 @@ def train(words: Sequence[str], seed: int, cache: Path) -> Outputs:
     prepared = find_or_prepare(configuration["data"], [], cache)
     folds = Folds(prepared)
     rows = folds.of(folds.pool.holdout)
-    learner = make_learner(configuration, build(configuration["trainer"]), rows.transform.manifest)
-    assert isinstance(learner, Networks)
+    learner = make_learner(configuration, instantiate(configuration["trainer"]), rows.transform.manifest)
+    assert isinstance(learner, TorchEstimator)
     sets = learner.sets(rows)
     test = learner.sets(replace(rows, validation=load(prepared, "test"))).validation
     member = learner.begin(rows, sets, seed)

@@ -49,29 +49,29 @@ from hypermap.core import device
 from hypermap.core.cli import run
 from hypermap.core.errors import Diverged, Paused, UserError
 from hypermap.core.files import write_bytes
-from hypermap.core.instantiate import build
+from hypermap.core.instantiate import instantiate
 from hypermap.core.paths import PARAMS
 from hypermap.data.fold_data import Folds
 from hypermap.data.prepared import load
-from hypermap.data.preprocessor import Split
+from hypermap.data.preprocessor import TensorSplit
 from hypermap.datasets.prepare import find_or_prepare
-from hypermap.experiments.estimators import Families, Networks, make_learner
+from hypermap.experiments.estimators import SklearnEstimator, TorchEstimator, make_learner
 from hypermap.experiments.memory import free_memory, most_members
 from hypermap.experiments.scheduler import MOST
 from hypermap.models import sklearn_fit
 from hypermap.search.counter_samplers import Random
-from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scaled_sampler import ScaledSampler
 from hypermap.search.scales import mapping
 from hypermap.search.space import Condition, Parameter, Space
-from hypermap.search.study import derived_seed
 from hypermap.search.study import quiet as optuna_quiet
+from hypermap.search.study import trial_seed
 from hypermap.sweeps.space import Menu, read_space
-from hypermap.sweeps.training_target import Training
+from hypermap.sweeps.training_target import TrainingTarget
 from hypermap.training import artifacts
 from hypermap.training.backends import choice
 from hypermap.training.backends.native_build import why_no_compiler
-from hypermap.training.loop import MakeBackend, Sets, Trainer
-from hypermap.training.state import Member, Row, Settings, Trained
+from hypermap.training.loop import MakeBackend, Trainer, TrainVal
+from hypermap.training.state import Row, Trained, TrainerConfig, TrainState
 from race import CACHE
 
 GROUPS = frozenset(groups())
@@ -130,10 +130,10 @@ class TaskData:
         self.test = load(prepared, "test")
         if test_rows is not None and test_rows < len(self.test.targets):
             drawn = torch.randperm(len(self.test.targets), generator=torch.Generator().manual_seed(0))[:test_rows]
-            self.test = Split(*(getattr(self.test, name)[drawn] for name in ("inputs", "targets", "rows")))
-        self._encoded: dict[str, tuple[Sets, Split]] = {}
+            self.test = TensorSplit(*(getattr(self.test, name)[drawn] for name in ("inputs", "targets", "rows")))
+        self._encoded: dict[str, tuple[TrainVal, TensorSplit]] = {}
 
-    def encoded(self, learner: Networks) -> tuple[Sets, Split]:
+    def encoded(self, learner: TorchEstimator) -> tuple[TrainVal, TensorSplit]:
         """Return the rows to learn from and be validated on, and the test rows, as the network takes them."""
         key = f"{learner.inputs.shape} {learner.inputs.runtime} {learner.device}"
         if key not in self._encoded:
@@ -145,7 +145,9 @@ class TaskData:
 class TrainerWithTest(Trainer):
     """A `Trainer` that notes the monitored score of the test rows in each epoch's row, as ``test``; NaN without any."""
 
-    def __init__(self, members: Sequence[Member], sets: Sets, test: Split | None, make_backend: MakeBackend) -> None:
+    def __init__(
+        self, members: Sequence[TrainState], sets: TrainVal, test: TensorSplit | None, make_backend: MakeBackend
+    ) -> None:
         self.test = test
         super().__init__(members, [sets] * len(members), make_backend)
 
@@ -175,25 +177,25 @@ class Job:
         member: its weights and all else that goes on; None: it is begun from its seed, again if it has been before.
     """
 
-    learner: Networks | Families
-    settings: Settings
+    learner: TorchEstimator | SklearnEstimator
+    settings: TrainerConfig
     data: TaskData
     seed: int
     scores: list[tuple[float, float, float]] = field(default_factory=list)
     best_epoch: int = 0
     ended: bool = False
-    member: Member | None = None
+    member: TrainState | None = None
 
     @property
-    def network(self) -> Networks:
+    def network(self) -> TorchEstimator:
         """Return the learner of a job that is no model of scikit-learn."""
-        assert isinstance(self.learner, Networks)
+        assert isinstance(self.learner, TorchEstimator)
         return self.learner
 
     @cached_property
     def on_kernel(self) -> bool:
         """Return whether the native kernel is to train this."""
-        suits = isinstance(self.learner, Networks) and self.learner.suits_kernel and not self.settings.compile
+        suits = isinstance(self.learner, TorchEstimator) and self.learner.suits_kernel and not self.settings.compile
         return suits and why_no_compiler() is None
 
     @cached_property
@@ -231,7 +233,7 @@ def train_stack(jobs: Mapping[Job, int], threads: int, test: bool = True) -> Non
     backend, threads = ("native", threads) if first.on_kernel else (network.backend, network.threads)
     make_backend = partial(choice.make, backend, threads=threads)
     trainer = TrainerWithTest(list(members.values()), sets, tested if test else None, make_backend)
-    ends: dict[Member, Trained | Exception] = {}
+    ends: dict[TrainState, Trained | Exception] = {}
     with device.on_threads(1 if first.on_kernel else threads):  # torch's own would be in the way of the kernel's
         for ended in trainer.run(lambda told: {m: Paused() for m in told if m.epochs >= until.get(m, m.epochs + 1)}):
             ends |= ended
@@ -239,7 +241,7 @@ def train_stack(jobs: Mapping[Job, int], threads: int, test: bool = True) -> Non
         enter(job, member, ends[member], "loss" if first.settings.monitored(trainer.task) == "loss" else "score")
 
 
-def enter(job: Job, member: Member, end: Trained | Exception, shown: str) -> None:
+def enter(job: Job, member: TrainState, end: Trained | Exception, shown: str) -> None:
     """Enter what a network's training has come to, and keep the member if it can go on."""
     if isinstance(end, Exception) and not isinstance(end, Diverged | Paused):
         raise end
@@ -257,7 +259,7 @@ def fit_model(job: Job, epochs: int) -> None:
     assert isinstance(model, sklearn_fit.Model)
     monitor = job.settings.monitored(job.data.manifest["task"])
     tested = artifacts.score(test, model(test.inputs), transform)
-    if monitor == "loss":  # what `Families` reports as such
+    if monitor == "loss":  # what `SklearnEstimator` reports as such
         squares = np.square(model.standardised(test.inputs) - test.targets.double().numpy())
         tested["loss"] = tested.get("log_loss", float(squares.mean()))
     job.scores = [(np.nan, learned.figures[monitor], tested[monitor])] * epochs
@@ -349,7 +351,7 @@ class LiveTask:
     def sample(self, count: int, seed: int) -> list[dict[str, Any]]:
         """Return random configurations, uniform on the scale on which each parameter is searched."""
         with optuna_quiet():
-            study = optuna.create_study(sampler=Mapped(Random(seed), self.space.mappings))
+            study = optuna.create_study(sampler=ScaledSampler(Random(seed), self.space.mappings))
         trials = [study.ask() for _ in range(count)]
         for trial in trials:
             self.space.suggest(trial)
@@ -401,7 +403,7 @@ class LiveTask:
             for alike in stacks.values():
                 most = alike[0].most
                 for part in (alike[first : first + most] for first in range(0, len(alike), most)):
-                    if isinstance(part[0].learner, Networks):
+                    if isinstance(part[0].learner, TorchEstimator):
                         train_stack({job: jobs[job] for job in part}, self.threads, test)
                     else:
                         fit_model(part[0], self.epochs)
@@ -416,12 +418,12 @@ class LiveTask:
         configuration = self.configuration(values)
         if configuration["validation"]["name"] != "holdout" or configuration["trainer"]["repeats"] != 1:
             raise UserError("Curves are of one training each: take validation=holdout and trainer.repeats=1.")
-        settings: Settings = build(configuration["trainer"])
+        settings: TrainerConfig = instantiate(configuration["trainer"])
         if (key := json.dumps(configuration["data"])) not in self._data:  # to find the folder again reads a table anew
             self._data[key] = TaskData(find_or_prepare(configuration["data"], [], CACHE), self.test_rows)
         data = self._data[key]
         learner = make_learner(configuration, settings, data.manifest)
-        assert isinstance(learner, Networks | Families)
+        assert isinstance(learner, TorchEstimator | SklearnEstimator)
         return Job(learner, settings, data, seed)
 
     @cached_property
@@ -446,7 +448,7 @@ def read_words(words: Sequence[str], order: Mapping[str, Any] | None) -> tuple[S
         choices=lambda group: groups().get(group, []),
         has=lambda group, option, key: _has(menu_of(f"{group}={option}")[group], key),
         chosen={group: configuration[group]["name"] for group in TUNED},
-        idle=Training(find_or_prepare, "").idle,
+        idle=TrainingTarget(find_or_prepare, "").idle,
     )
     space, fixed = read_space(others, params, file, menu)
     return space, [*fixed, *files]
@@ -631,7 +633,7 @@ def record(task: LiveTask, count: int, seed: int, quiet: bool = True) -> Recorde
     if not task.space.parameters:
         raise UserError("Nothing is searched: add +space=default, or values such as optimizer.lr=0.1,0.01.")
     configurations = task.sample(count, seed)
-    seeds = [derived_seed(seed, "training", number) for number in range(count)]
+    seeds = [trial_seed(seed, "training", number) for number in range(count)]
     curves = task.train(configurations, seeds, quiet)
 
     return Recorded(

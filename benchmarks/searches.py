@@ -50,7 +50,7 @@ from hypermap.core.cli import run
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json, write_text
 from hypermap.search.curves import ranked
-from hypermap.search.study import derived_seed
+from hypermap.search.study import trial_seed
 from outside import TOOLS
 from outside_search import Outside, outside_strategies
 from record import TASKS, Job, LiveTask
@@ -152,7 +152,7 @@ class Search:
     def training(self) -> tuple[Mapping[str, Any], int, int]:
         """Return the configuration that is asked for, the seed of its trial, and up to where."""
         assert self.request is not None
-        return self.request.params, derived_seed(self.seed, "trial", self.request.number), self.request.until
+        return self.request.params, trial_seed(self.seed, "trial", self.request.number), self.request.until
 
 
 def search_all(trainings: Trainings, searches: Sequence[Search]) -> None:
@@ -313,7 +313,7 @@ def begin(problem: Problem, strategy: Strategy, budgets: Sequence[int], seed: in
 
 def retrain(task: LiveTask, measured: Measured) -> None:
     """Train the baseline and every pick anew, those that have not been, and enter their test scores."""
-    seeds = [derived_seed(0, "retraining", number) for number in range(NOISE)]
+    seeds = [trial_seed(0, "retraining", number) for number in range(NOISE)]
     if not measured.baseline:
         measured.baseline = test_scores(task, [task.baseline] * NOISE, seeds)
     for one in measured.found:

@@ -21,7 +21,7 @@ from hypermap.search.auto import Auto
 from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EACH, EarlierStudy
-from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scaled_sampler import ScaledSampler
 from hypermap.search.scales import Mapping as Bijection
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Ledger
 
@@ -109,7 +109,9 @@ def optuna_search(
         study = optuna.create_study(
             study_name=str(seed),  # by which Hyperband sorts trials into brackets: else by chance
             direction=problem.direction,
-            sampler=Mapped(sampler(problem, seed), problem.mappings) if problem.mappings else sampler(problem, seed),
+            sampler=ScaledSampler(sampler(problem, seed), problem.mappings)
+            if problem.mappings
+            else sampler(problem, seed),
             pruner=pruner(problem),
         )
         tried: list[Tried] = []

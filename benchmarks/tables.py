@@ -35,7 +35,7 @@ from hypermap.data.prepared import load
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.experiments import run
-from hypermap.models.inputs import understand
+from hypermap.models.inputs import resolve_input_spec
 from hypermap.tasks import metrics
 from hypermap.training import artifacts
 
@@ -81,7 +81,7 @@ def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: i
     predictions = []
     for seed in range(seeds):
         with_seed = {**configuration, "seed": seed}
-        run.train(run.Asked(with_seed, prepared, folder, folder / "validation.json", states=folder))
+        run.train(run.TrainingRequest(with_seed, prepared, folder, folder / "validation.json", states=folder))
         predictions.append(artifacts.read_trained(folder).predict(load(prepared, "test").inputs))
     return predictions
 
@@ -89,7 +89,7 @@ def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: i
 def textbook(prepared: Path, seeds: int) -> list[Predictions]:
     """Test predictions of scikit-learn's network, one for each seed."""
     transform = read_transform(prepared)
-    inputs = understand({"_target_": "hypermap.models.MLP"}, transform.manifest)
+    inputs = resolve_input_spec({"_target_": "hypermap.models.MLP"}, transform.manifest)
     train, test = load(prepared, "train"), load(prepared, "test")
     rows, asked = (inputs.encode(split.inputs).numpy() for split in (train, test))
     classes = bool(transform.manifest["classes"])

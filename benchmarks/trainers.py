@@ -69,8 +69,8 @@ def unvalidated() -> type:
 
 def learner(work: Work, rows: Any, number: int, members: int) -> Any:
     """What trains member `number`: its learning rate is within a factor of three of the configuration's."""
-    from hypermap.core.instantiate import build
-    from hypermap.experiments.estimators import Networks
+    from hypermap.core.instantiate import instantiate
+    from hypermap.experiments.estimators import TorchEstimator
 
     configuration = work.configuration
     rate = configuration["optimizer"]["lr"] * 3 ** (2 * number / max(1, members - 1) - 1 if members > 1 else 0)
@@ -79,7 +79,7 @@ def learner(work: Work, rows: Any, number: int, members: int) -> Any:
         "seed": configuration["seed"] + number,
         "optimizer": {**configuration["optimizer"], "lr": rate},
     }
-    return Networks(own, build(own["trainer"]), rows.transform.manifest)
+    return TorchEstimator(own, instantiate(own["trainer"]), rows.transform.manifest)
 
 
 def fastest(first: Any, rows: Any, members: int) -> str:
@@ -216,7 +216,7 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
     import torch
 
     from hypermap.data.prepared import load
-    from hypermap.data.preprocessor import Split, read_manifest
+    from hypermap.data.preprocessor import TensorSplit, read_manifest
 
     if work.prepared is not None:
         split, manifest = load(work.prepared, "train"), read_manifest(work.prepared)
@@ -224,19 +224,19 @@ def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
         generator = torch.Generator().manual_seed(0)
         count = work.rows or MNIST_ROWS
         inputs = torch.rand(count, 1, 28, 28, generator=generator)
-        split = Split(inputs, torch.randint(10, (count,), generator=generator), torch.arange(count))
+        split = TensorSplit(inputs, torch.randint(10, (count,), generator=generator), torch.arange(count))
         manifest = {"task": "classification", "classes": [str(digit) for digit in range(10)], "shape": [1, 28, 28]}
     kept = slice(work.rows)
-    return Split(split.inputs[kept], split.targets[kept], split.rows[kept]), manifest
+    return TensorSplit(split.inputs[kept], split.targets[kept], split.rows[kept]), manifest
 
 
 def hypermap_rows(work: Work) -> Any:
     """The rows as Hypermap's learners take them; the validation rows are not looked at."""
-    from hypermap.data.fold_data import Rows
+    from hypermap.data.fold_data import FoldData
     from hypermap.data.preprocessor import Transform
 
     split, manifest = load_rows(work)
-    return Rows(split, split, Transform(manifest))
+    return FoldData(split, split, Transform(manifest))
 
 
 def network_sizes(work: Work, manifest: dict[str, Any]) -> tuple[int, float, int]:

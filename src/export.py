@@ -12,9 +12,9 @@ from hypermap.core.cli import run
 
 def main() -> None:
     """Read the command line, export, and say how near the program comes to the network."""
-    from hypermap.inference.export import Asked
+    from hypermap.inference.export import ExportArgs
 
-    print(Asked.of(sys.argv[1:]).answer())
+    print(ExportArgs.of(sys.argv[1:]).answer())
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from hypermap.core.cli import run
 
 def main() -> None:
     """Read the command line, predict, and say what came of it."""
-    from hypermap.inference.predict import Asked
+    from hypermap.inference.predict import PredictArgs
 
-    print(Asked.of(sys.argv[1:]).answer())
+    print(PredictArgs.of(sys.argv[1:]).answer())
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from hypermap.core.cli import run
 def main() -> None:
     """Read the command line, open the studies, write the report, and say where it is."""
     from hypermap.core.paths import STUDY_REPORTS
-    from hypermap.reports.study.command import Asked
+    from hypermap.reports.study.command import ReportArgs
 
-    print(Asked.of(sys.argv[1:]).answer(STUDY_REPORTS))
+    print(ReportArgs.of(sys.argv[1:]).answer(STUDY_REPORTS))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ def stage(config: Path) -> None:
 
     configuration = read_slice(config)
     with uncollected():
-        from hypermap.experiments.run import Asked, summary, train  # brings torch, which takes seconds
+        from hypermap.experiments.run import TrainingRequest, summary, train  # brings torch, which takes seconds
 
     with stop_after_epoch() as pause:
-        print(summary(train(Asked(configuration, PREPARED, MODELS, VALIDATION, pause=pause))))
+        print(summary(train(TrainingRequest(configuration, PREPARED, MODELS, VALIDATION, pause=pause))))
 
 
 def main() -> None:

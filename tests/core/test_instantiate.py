@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hypermap.core.errors import UserError
-from hypermap.core.instantiate import build, check_arguments, locate
+from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.models import MLP
 from hypermap.training.lr_schedules import Cosine
 
@@ -83,7 +83,7 @@ def test_a_path_that_leads_nowhere(path, told):
 
 @pytest.mark.parametrize("choice", [{}, {"_target_": None}, {"_target_": ""}])
 def test_a_choice_that_names_nothing(choice):
-    assert "has no _target_" in refusal(build, choice)
+    assert "has no _target_" in refusal(instantiate, choice)
 
 
 def test_a_module_that_fails_when_imported(tmp_path):
@@ -133,40 +133,40 @@ def test_any_keywords_where_the_signature_takes_them():
 
 
 def test_built_from_values_and_what_the_program_adds():
-    assert build({"_target_": OWN, "name": "own", "rate": 0.1, "more": [1]}, size=3).given == {
+    assert instantiate({"_target_": OWN, "name": "own", "rate": 0.1, "more": [1]}, size=3).given == {
         "size": 3,
         "rate": 0.1,
         "more": [1],
     }
-    assert build({"_target_": STRICT, "depth": 4}, width=3).area == 12
-    assert build({"_target_": "hypermap.training.lr_schedules.Cosine", "end": 0.5}) == Cosine(end=0.5)
+    assert instantiate({"_target_": STRICT, "depth": 4}, width=3).area == 12
+    assert instantiate({"_target_": "hypermap.training.lr_schedules.Cosine", "end": 0.5}) == Cosine(end=0.5)
 
 
 def test_a_choice_is_left_as_it_is():
     choice = {"_target_": OWN, "name": "own", "size": 1}
-    build(choice)
+    instantiate(choice)
     assert choice == {"_target_": OWN, "name": "own", "size": 1}
 
 
 def test_a_constructor_that_refuses_is_told_in_its_own_words():
-    message = refusal(build, {"_target_": STRICT, "width": -1})
+    message = refusal(instantiate, {"_target_": STRICT, "width": -1})
     assert message == f"{STRICT} refuses its settings {{'width': -1}}: width must be positive, got -1"
-    message = refusal(build, {"_target_": "torch.optim.SGD", "lr": -1.0}, params=[torch.zeros(1)])
+    message = refusal(instantiate, {"_target_": "torch.optim.SGD", "lr": -1.0}, params=[torch.zeros(1)])
     assert "torch.optim.SGD refuses its settings {'lr': -1.0}: Invalid learning rate: -1.0" in message
-    assert "refuses" in refusal(build, {"_target_": STRICT, "width": "a"})
+    assert "refuses" in refusal(instantiate, {"_target_": STRICT, "width": "a"})
 
 
 def test_a_constructors_own_user_error_stays_as_it_is():
-    message = refusal(build, {"_target_": "hypermap.training.lr_schedules.Cosine", "end": 2.0})
+    message = refusal(instantiate, {"_target_": "hypermap.training.lr_schedules.Cosine", "end": 2.0})
     assert message == "end is 2.0; allowed: from 0 to 1, a share of the learning rate"
 
 
 def test_a_value_that_the_program_gives_cannot_be_set():
-    message = refusal(build, {"_target_": STRICT, "width": 2}, width=3)
+    message = refusal(instantiate, {"_target_": STRICT, "width": 2}, width=3)
     assert "multiple values for keyword argument 'width'" in message
 
 
 def test_the_cause_is_kept_for_the_traceback():
     with pytest.raises(UserError) as told:
-        build({"_target_": STRICT, "width": -1})
+        instantiate({"_target_": STRICT, "width": -1})
     assert isinstance(told.value.__cause__, ValueError)

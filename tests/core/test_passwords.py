@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from hypermap.core.cli import run
 from hypermap.core.errors import UserError
 from hypermap.core.passwords import MASK, VARIABLE, masked, revealed, secrets, shown
-from hypermap.reports.study.command import Asked
+from hypermap.reports.study.command import ReportArgs
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RECORD, WHERE, find
 
@@ -110,7 +110,7 @@ def test_a_study_of_before_is_cleaned_when_its_report_is_made(monkeypatch, tmp_p
     where = Path("studies/old") / WHERE
     where.parent.mkdir(parents=True)
     where.write_text(json.dumps({"name": "old", "storage": place, "seen": url}))
-    Asked.of(["study=old"]).answer(tmp_path / "reports")
+    ReportArgs.of(["study=old"]).answer(tmp_path / "reports")
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert b"geheim" not in path.read_bytes() or path.suffix == ".db", path
     assert "geheim" not in json.dumps(find("old")[0].user_attrs)

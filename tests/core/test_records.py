@@ -18,17 +18,17 @@ from hypermap.core import instantiate as building
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
 from hypermap.core.files import read_slice, write_json, write_text
-from hypermap.core.instantiate import build, check_part, check_plain, check_record, is_part
+from hypermap.core.instantiate import check_part, check_plain, check_record, instantiate, is_part
 from hypermap.core.paths import CONF, ROOT
 from hypermap.data.preprocessor import Transform
-from hypermap.inference.export import Asked as ExportAsked
-from hypermap.inference.predict import Asked as PredictAsked
+from hypermap.inference.export import ExportArgs as ExportAsked
+from hypermap.inference.predict import PredictArgs as PredictAsked
 from hypermap.models import sklearn_fit
 from hypermap.models.baselines import read as read_baselines
-from hypermap.reports.study.command import Asked as ReportAsked
+from hypermap.reports.study.command import ReportArgs as ReportAsked
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RECORD
-from hypermap.training.artifacts import Record, read_trained
+from hypermap.training.artifacts import RunRecord, read_trained
 
 FOREIGN = [
     "os.system",
@@ -37,7 +37,7 @@ FOREIGN = [
     "builtins.exec",
     "hydra.utils.get_method",
     "hydra.utils.instantiate",
-    "hypermap.core.instantiate.build",
+    "hypermap.core.instantiate.instantiate",
     "hypermap.core.files.write_text",
     "hypermap.core.files.os.system",
     "hypermap.models.tabular.torch.load",
@@ -90,7 +90,7 @@ def own_src(monkeypatch, folder, **modules):
 
 
 def test_what_a_person_names_is_called_so_that_the_tests_below_can_fail(tmp_path):
-    assert build(command(tmp_path / "named")) == 0
+    assert instantiate(command(tmp_path / "named")) == 0
     assert (tmp_path / "named").exists()
 
 
@@ -184,7 +184,7 @@ def test_interpolations_are_refused_where_they_would_be_worked_out():
 
 
 def model_folder(folder, configuration):
-    write_json(folder / "model.json", asdict(Record(1, False, "accuracy", 5, {}, configuration)))
+    write_json(folder / "model.json", asdict(RunRecord(1, False, "accuracy", 5, {}, configuration)))
     return folder
 
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, TimeS
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from hypermap.core.errors import UserError
-from hypermap.data.cross_validation import Fold, GroupKFold, Holdout, KFold, Pool, TimeSeries, derived_seed
+from hypermap.data.cross_validation import DevelopmentSet, Fold, GroupKFold, Holdout, KFold, TimeSeries, repeat_seed
 from hypermap.data.fold_data import Folds
 from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import read_manifest, read_transform
@@ -29,7 +29,7 @@ def pool(targets, classes=(), seed=7, groups=None, times=None):
     holdout = Fold(np.arange(0), np.arange(0))
     groups = None if groups is None else np.asarray(groups, np.int64)
     times = None if times is None else np.asarray(times, np.float64)
-    return Pool(np.asarray(targets), tuple(classes), holdout, seed, groups, times)
+    return DevelopmentSet(np.asarray(targets), tuple(classes), holdout, seed, groups, times)
 
 
 def labels(rows=103):
@@ -78,7 +78,7 @@ def test_a_repeat_shuffles_anew_by_a_seed_of_its_own():
     targets = labels()
     folds = KFold(2, repeats=2).folds(pool(targets, "abc"))
     assert_folds(folds[:2], splits(StratifiedKFold(2, shuffle=True, random_state=7), targets))
-    again = StratifiedKFold(2, shuffle=True, random_state=derived_seed(7, 1))
+    again = StratifiedKFold(2, shuffle=True, random_state=repeat_seed(7, 1))
     assert_folds(folds[2:], splits(again, targets))
     assert set(folds[0].validation) != set(folds[2].validation)
 
@@ -96,10 +96,10 @@ def test_holdout_is_the_prepared_splits():
 
 
 def test_derived_seeds_begin_with_the_seed_and_do_not_meet():
-    assert derived_seed(11, 0) == 11
-    seeds = [derived_seed(seed, number) for seed in range(20) for number in range(10)]
+    assert repeat_seed(11, 0) == 11
+    seeds = [repeat_seed(seed, number) for seed in range(20) for number in range(10)]
     assert len(set(seeds)) == 200  # seed + number would meet
-    assert all(0 <= seed < 2**32 for seed in [*seeds, derived_seed(2**32 - 1, 3)])
+    assert all(0 <= seed < 2**32 for seed in [*seeds, repeat_seed(2**32 - 1, 3)])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypermap.data.preparation import Preparation, Settings
 from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import PREPARATION, read_transform
 from hypermap.datasets.prepare import prepare_settings
-from hypermap.models.inputs import understand
+from hypermap.models.inputs import resolve_input_spec
 
 ROWS = 600
 CHOICES = [
@@ -53,7 +53,7 @@ def settings(tmp_path_factory):
 def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
     manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
     network = "TabularMLP" if choice.get("categories") == "embedding" else "MLP"
-    inputs = understand({"_target_": f"hypermap.models.{network}"}, manifest)
+    inputs = resolve_input_spec({"_target_": f"hypermap.models.{network}"}, manifest)
     folds, test = Folds(tmp_path / "data"), load(tmp_path / "data", "test")
     train = folds.of(folds.pool.holdout).train
     learned, asked = inputs.encode(train.inputs), inputs.encode(test.inputs)

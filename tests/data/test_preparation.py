@@ -13,7 +13,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransform
 
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
-from hypermap.data.layout import Layout
+from hypermap.data.layout import ColumnLayout
 from hypermap.data.preparation import Preparation, Settings, complete_rows
 
 ROLES = ["number", "category", "number", "number", "category"]
@@ -137,7 +137,7 @@ def test_a_missing_category_can_be_the_most_frequent(matrix):
 
 def test_ordinal_codes_are_shares_of_their_column():
     rows = torch.tensor([[0.5, 1.0, 2.0], [0.1, 4.0, 0.0]])
-    np.testing.assert_allclose(Layout(1, 0, (4, 2)).shares(rows), [[0.5, 0.25, 1.0], [0.1, 1.0, 0.0]])
+    np.testing.assert_allclose(ColumnLayout(1, 0, (4, 2)).shares(rows), [[0.5, 0.25, 1.0], [0.1, 1.0, 0.0]])
 
 
 def test_rows_that_are_not_training_rows_change_nothing(matrix):

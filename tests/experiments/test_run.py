@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
-from hypermap.data.cross_validation import derived_seed
+from hypermap.data.cross_validation import repeat_seed
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.models import MLP
@@ -40,7 +40,7 @@ PARTS = {
     "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
     "trainer": {
         "name": "quick",
-        "_target_": "hypermap.training.state.Settings",
+        "_target_": "hypermap.training.state.TrainerConfig",
         "epochs": 3,
         "batch_size": 64,
         "device": "cpu",
@@ -95,7 +95,7 @@ def order(data="digits", **changes):
 
 def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, states="runs", **changes):
     folder = Path(folder)
-    asked = run.Asked(
+    asked = run.TrainingRequest(
         order(data, **changes),
         prepared / data,
         folder / "models",
@@ -448,7 +448,7 @@ def test_without_a_refit_no_model_is_trained_and_the_figures_are_the_same(prepar
 
 def test_seeds_are_repeated_as_runs_of_their_own_and_the_first_ones_model_is_kept(prepared):
     result = train(prepared, trainer={"repeats": 3})
-    seeds = [4, derived_seed(4, 1), derived_seed(4, 2)]
+    seeds = [4, repeat_seed(4, 1), repeat_seed(4, 2)]
     alone = [train(prepared, folder=str(seed), seed=seed) for seed in seeds]
     assert result.scores == [one.objective for one in alone]
     assert len(set(result.scores)) > 1
@@ -463,7 +463,7 @@ def test_seeds_are_repeated_as_runs_of_their_own_and_the_first_ones_model_is_kep
 
 def test_seeds_and_folds_and_shuffles_together(prepared):
     train(prepared, validation={**THREE_FOLDS, "k": 2, "repeats": 2}, trainer={"repeats": 2, "epochs": 1})
-    again = derived_seed(4, 1)
+    again = repeat_seed(4, 1)
     assert [(row["seed"], row["repeat"], row["fold"]) for row in read_scores()] == [
         (seed, repeat, fold) for seed in (4, again) for repeat in (1, 2) for fold in (1, 2)
     ]

@@ -21,11 +21,11 @@ from hypermap.core import checkpoint
 from hypermap.core import device as machine
 from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
 from hypermap.core.paths import SOURCES
-from hypermap.data.cross_validation import derived_seed
+from hypermap.data.cross_validation import repeat_seed
 from hypermap.data.fold_data import Folds
 from hypermap.datasets import prepare
 from hypermap.experiments import run, scheduler
-from hypermap.experiments.cross_validator import Fitter
+from hypermap.experiments.cross_validator import CrossValidator
 from hypermap.experiments.memory import SHARE, most_members
 from hypermap.models import MLP
 from hypermap.training.backends import batched, choice, native
@@ -41,7 +41,7 @@ PARTS = {
     "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
     "trainer": {
         "name": "quick",
-        "_target_": "hypermap.training.state.Settings",
+        "_target_": "hypermap.training.state.TrainerConfig",
         "epochs": 3,
         "batch_size": 64,
         "device": "cpu",
@@ -150,7 +150,7 @@ def heard(told):
 
 
 def asked_for(prepared, changes, folder, **settings):
-    return run.Asked(
+    return run.TrainingRequest(
         order(**changes), prepared, Path(folder, "models"), Path(folder, "reports/validation.json"), **settings
     )
 
@@ -478,7 +478,7 @@ def test_data_prepared_in_other_ways_may_be_one_stack(prepared, monkeypatch, bac
 )
 def test_the_size_of_a_stack_that_pays(prepared, monkeypatch, changes, seconds, size):
     takes(monkeypatch, **seconds)
-    fitter = Fitter(order(**changes), prepared)
+    fitter = CrossValidator(order(**changes), prepared)
     assert scheduler.stack_size(fitter) == size
     monkeypatch.setattr(scheduler, "free_memory", holding(prepared, 3))
     assert scheduler.stack_size(fitter) == min(size, 3)
@@ -487,8 +487,8 @@ def test_the_size_of_a_stack_that_pays(prepared, monkeypatch, changes, seconds, 
 def test_what_trains_by_itself_in_any_case_is_not_measured(prepared, monkeypatch):
     """To compile a network takes minutes."""
     takes(monkeypatch)
-    fitters = [Fitter(order(trainer={"compile": True}, seed=seed), prepared) for seed in (1, 2)]
-    reasons = scheduler.settle({number: (fitter, 1, None) for number, fitter in enumerate(fitters)})
+    fitters = [CrossValidator(order(trainer={"compile": True}, seed=seed), prepared) for seed in (1, 2)]
+    reasons = scheduler.choose_backends({number: (fitter, 1, None) for number, fitter in enumerate(fitters)})
     assert reasons == dict.fromkeys((0, 1), "trainer.compile=true is for one training at a time")
     assert [fitter.learner.backend for fitter in fitters] == ["eager"] * 2
 
@@ -653,7 +653,7 @@ def test_folds_and_seeds_are_a_stack_with_the_scores_of_each_alone(prepared, mon
         assert content("singly") == content("together")
         if name == "seeds":
             del changes["trainer"]["repeats"]
-            seeds = [4, derived_seed(4, 1), derived_seed(4, 2)]
+            seeds = [4, repeat_seed(4, 1), repeat_seed(4, 2)]
             each = [train(prepared, {**by(backend, changes)[0], "seed": seed}, str(seed)) for seed in seeds]
             assert result.scores == [one.objective for one in each]
 
@@ -935,7 +935,7 @@ def test_who_ended_as_another_was_interrupted_is_told(prepared, backend):
 
 
 def test_a_model_to_keep_that_was_interrupted_is_trained_on_the_same_threads(prepared, monkeypatch):
-    fit, threads = Fitter.fit, []
+    fit, threads = CrossValidator.fit, []
 
     def watched(self, one, state, *args, **settings):
         if state.name == "refit":
@@ -944,7 +944,7 @@ def test_a_model_to_keep_that_was_interrupted_is_trained_on_the_same_threads(pre
                 raise Interrupted
         return fit(self, one, state, *args, **settings)
 
-    monkeypatch.setattr(Fitter, "fit", watched)
+    monkeypatch.setattr(CrossValidator, "fit", watched)
     with pytest.raises(Interrupted):
         train(prepared, {"validation": THREE_FOLDS})
     with machine.on_threads(2):  # as a new process may have them

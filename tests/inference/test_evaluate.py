@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from hypermap.core.errors import UserError
 from hypermap.data.prepared import load
 from hypermap.datasets import prepare
-from hypermap.experiments.run import Asked, train
+from hypermap.experiments.run import TrainingRequest, train
 from hypermap.inference import evaluate as evaluation
 from hypermap.models import MLP, baselines
 from hypermap.training.artifacts import COLUMNS
@@ -47,7 +47,7 @@ def order(data):
         "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
         "trainer": {
             "name": "quick",
-            "_target_": "hypermap.training.state.Settings",
+            "_target_": "hypermap.training.state.TrainerConfig",
             "epochs": 2,
             "batch_size": 64,
             "device": "cpu",
@@ -70,7 +70,7 @@ def runs(monkeypatch):
 def trained(data, **groups):
     folder = Path("prepared", data)
     prepare.prepare_settings(folder, SOURCES[data])
-    train(Asked(order(data) | groups, folder, MODELS, REPORTS / "validation.json"))
+    train(TrainingRequest(order(data) | groups, folder, MODELS, REPORTS / "validation.json"))
     baselines.fit({"models": OTHERS, "seed": 0, "threads": 1}, folder, BASELINES)
     return folder
 

@@ -20,12 +20,12 @@ from hypermap.datasets.tables.dataset import table
 from hypermap.datasets.tables.readers import open_table
 from hypermap.datasets.tables.schema import Schema
 from hypermap.inference import export as exporting
-from hypermap.inference.export import Asked, export
+from hypermap.inference.export import ExportArgs, export
 from hypermap.inference.predict import Predictor
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import understand
+from hypermap.models.inputs import resolve_input_spec
 from hypermap.training import artifacts
-from hypermap.training.components import make_parts
+from hypermap.training.components import make_components
 
 ROWS = 200
 
@@ -51,7 +51,7 @@ def network(model: dict[str, Any], loss: str) -> dict[str, Any]:
         "loss": {"_target_": f"hypermap.tasks.losses.{loss}"},
         "regularizer": {"_target_": "hypermap.training.regularizers.Regularizer"},
         "augment": {"_target_": "hypermap.training.augment.Augment"},
-        "trainer": {"_target_": "hypermap.training.state.Settings", "epochs": 1, "batch_size": 32},
+        "trainer": {"_target_": "hypermap.training.state.TrainerConfig", "epochs": 1, "batch_size": 32},
     }
 
 
@@ -75,10 +75,10 @@ def untrained(configuration: dict[str, Any], temperature: float = 1.0) -> None:
     """A network as it begins, with weights that are not near zero, where a trained one would be."""
     transform = read_transform(Path("data/prepared"))
     torch.manual_seed(0)
-    parts = make_parts(configuration, transform.manifest, torch.device("cpu"))
-    inputs = understand(configuration["model"], transform.manifest)
+    parts = make_components(configuration, transform.manifest, torch.device("cpu"))
+    inputs = resolve_input_spec(configuration["model"], transform.manifest)
     predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", temperature)
-    record = artifacts.Record(1, False, "accuracy", 0, {}, configuration, temperature)
+    record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, temperature)
     artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict), [])
 
 
@@ -104,7 +104,7 @@ def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, confi
     other = "price" if settings["target"] == "label" else "label"
     prepare(Path("data/prepared"), reader=table, path="train.csv", drop=[other], test=0.2, **settings)
     untrained(configuration, temperature)
-    told = Asked.of([]).answer()
+    told = ExportArgs.of([]).answer()
     assert "exported/model.pt2 gives what models gives" in told
 
     rows(1, cities=9).drop(other).write_csv("new.csv")  # three cities are unseen
@@ -181,7 +181,7 @@ def test_a_model_of_scikit_learn_is_its_own_file(place):
         {"name": "linear", "_target_": "hypermap.models.sklearn_models.Linear"},
     )
     splits = [load(Path("data/prepared"), name) for name in ("train", "validation")]
-    record = artifacts.Record(0, False, "r2", None, {}, {"model": choice})
+    record = artifacts.RunRecord(0, False, "r2", None, {}, {"model": choice})
     model = artifacts.TrainedModel(record, sklearn_fit.fit(choice, *splits, transform, 0, 1))
     artifacts.write_trained(Path("models"), model, [])
     with pytest.raises(UserError, match=r"models holds linear, a model of scikit-learn: its file is .*model\.skops"):

@@ -22,11 +22,11 @@ from hypermap.datasets.images import digits
 from hypermap.datasets.prepare import prepare
 from hypermap.datasets.tables import readers
 from hypermap.datasets.tables.dataset import table
-from hypermap.inference.predict import Asked, ahead
+from hypermap.inference.predict import PredictArgs, ahead
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import understand
+from hypermap.models.inputs import resolve_input_spec
 from hypermap.training import artifacts
-from hypermap.training.components import make_parts
+from hypermap.training.components import make_components
 
 ROWS = 240
 FAMILY = {"name": "forest", "_target_": "hypermap.models.sklearn_models.RandomForest", "n_estimators": 5}
@@ -37,7 +37,7 @@ NETWORK = {
     "loss": {"_target_": "hypermap.tasks.losses.CrossEntropy"},
     "regularizer": {"_target_": "hypermap.training.regularizers.Regularizer"},
     "augment": {"_target_": "hypermap.training.augment.Augment"},
-    "trainer": {"_target_": "hypermap.training.state.Settings", "epochs": 1, "batch_size": 32},
+    "trainer": {"_target_": "hypermap.training.state.TrainerConfig", "epochs": 1, "batch_size": 32},
 }
 
 
@@ -79,14 +79,14 @@ def fit(folder: Path, choice: dict[str, Any], given: dict[str, Any]) -> Path:
     splits = (load(folder / "prepared", name) for name in ("train", "validation"))
     if "model" in choice:
         torch.manual_seed(0)
-        parts = make_parts(choice, transform.manifest, torch.device("cpu"))
+        parts = make_components(choice, transform.manifest, torch.device("cpu"))
         predict = artifacts.Network(
-            parts.model, parts.loss, transform, understand(choice["model"], transform.manifest), "fp32"
+            parts.model, parts.loss, transform, resolve_input_spec(choice["model"], transform.manifest), "fp32"
         )
     else:
         predict = sklearn_fit.fit(choice, *splits, transform, 0, 1)
     configuration = choice if "model" in choice else {"model": choice}
-    record = artifacts.Record(0, False, "accuracy", None, {}, configuration)
+    record = artifacts.RunRecord(0, False, "accuracy", None, {}, configuration)
     artifacts.write_trained(folder / "models", artifacts.TrainedModel(record, predict), [])
     return folder
 
@@ -98,7 +98,9 @@ def folder(tmp_path_factory) -> Path:
 
 def predict(folder: Path, source: Path, output: str = "predictions.csv", *words: str) -> str:
     """What the command answers."""
-    return Asked.of([f"input={source}", f"output={folder / output}", f"model={folder / 'models'}", *words]).answer()
+    return PredictArgs.of(
+        [f"input={source}", f"output={folder / output}", f"model={folder / 'models'}", *words]
+    ).answer()
 
 
 def written(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -319,7 +321,7 @@ def test_a_model_of_images_is_refused(tmp_path):
     choice = {"name": "dummy", "_target_": "hypermap.models.sklearn_models.Dummy"}
     splits = [load(tmp_path / "prepared", name) for name in ("train", "validation")]
     model = sklearn_fit.fit(choice, *splits, transform, 0, 1)
-    record = artifacts.Record(0, False, "accuracy", None, {}, {"model": choice})
+    record = artifacts.RunRecord(0, False, "accuracy", None, {}, {"model": choice})
     artifacts.write_trained(tmp_path / "models", artifacts.TrainedModel(record, model), [])
     (tmp_path / "new.csv").write_text("a\n1\n")
     with pytest.raises(UserError, match=r"trained on digits, .*no table.*export"):
@@ -344,7 +346,7 @@ def test_a_mistake_in_the_command_is_told_before_anything_is_read(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     Path("new.csv").write_text("a\n1\n")
     with pytest.raises(UserError, match=told):
-        Asked.of(words)
+        PredictArgs.of(words)
 
 
 def test_the_command(folder, tmp_path):

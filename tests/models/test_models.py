@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
-from hypermap.data.layout import Layout
+from hypermap.data.layout import ColumnLayout
 from hypermap.models import CNN, MLP, Logistic, ResNet, TabularMLP, TabularResNet
 from hypermap.models.layers import Dropout, _sixteen_bits, activation, initialize
 from hypermap.models.tabular import CategoryEmbedding, PeriodicEmbedding
@@ -35,7 +35,7 @@ CONTRACT = [
     (ResNet, (3, 32, 32), {"width": 4, "blocks": [1, 1], "dropout": 0.1}),
     (ResNet, (1, 8, 8), {"blocks": [1, 1, 1]}),
     (TabularMLP, (30,), {}),
-    (TabularMLP, (30,), {"layout": Layout(29, 1), "hidden": [], "members": 1, "number_width": 1}),
+    (TabularMLP, (30,), {"layout": ColumnLayout(29, 1), "hidden": [], "members": 1, "number_width": 1}),
     (TabularResNet, (30,), {"width": 16, "blocks": 1}),
 ]
 
@@ -275,7 +275,7 @@ class TestDropout:
             Dropout(rate)
 
 
-LAYOUT = Layout(2, 1, (3, 5))
+LAYOUT = ColumnLayout(2, 1, (3, 5))
 TABULAR = [TabularMLP, TabularResNet]
 
 
@@ -322,7 +322,7 @@ class TestTabular:
 
     def test_a_table_of_categories_alone(self, model):
         rows = torch.tensor([[1.0, 0.0], [2.0, 3.0]])
-        assert seeded(model, (2,), 4, Layout(0, 0, (2, 3)))(rows).shape == (2, 4)
+        assert seeded(model, (2,), 4, ColumnLayout(0, 0, (2, 3)))(rows).shape == (2, 4)
 
 
 def test_periodic_embedding_is_that_of_the_paper():

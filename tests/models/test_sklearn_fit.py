@@ -32,12 +32,12 @@ from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
 from hypermap.data.preparation import Settings
 from hypermap.data.prepared import load
-from hypermap.data.preprocessor import FORMAT, Split, Transform, read_transform
+from hypermap.data.preprocessor import FORMAT, TensorSplit, Transform, read_transform
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.experiments.run import summary
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import understand
+from hypermap.models.inputs import resolve_input_spec
 from hypermap.models.sklearn_models import Calibrated, Dummy
 from hypermap.training import artifacts
 
@@ -223,7 +223,7 @@ def table(categories="auto", task="classification", levels=3):
     transform = Transform.fitted(matrix[:300], targets[:300], about)
     parts = (slice(0, 300), slice(300, 400))
     splits = [
-        transform(Split(*(torch.from_numpy(array[part]) for array in (matrix, targets, np.arange(400)))))
+        transform(TensorSplit(*(torch.from_numpy(array[part]) for array in (matrix, targets, np.arange(400)))))
         for part in parts
     ]
     return (*splits, transform), matrix
@@ -268,7 +268,7 @@ def test_what_a_network_would_embed_a_family_has_as_usual(name):
     (own, asked), usual = (table(categories)[0] for categories in ("embedding", "auto")), choice(name)
     assert (fit(usual, own)(own[1].inputs) == fit(usual, asked)(asked[1].inputs)).all()
     network = {"name": "mlp", "_target_": "hypermap.models.MLP"}
-    assert "data.categories is embedding; model=mlp" in refusal(understand, network, own[2].manifest)
+    assert "data.categories is embedding; model=mlp" in refusal(resolve_input_spec, network, own[2].manifest)
 
 
 # On the disk.
@@ -371,7 +371,7 @@ def test_other_warnings_of_a_fit_are_given(rows, capsys):
 
 def configuration(data, chosen, **changes):
     trainer = {
-        "_target_": "hypermap.training.state.Settings",
+        "_target_": "hypermap.training.state.TrainerConfig",
         "epochs": 3,
         "batch_size": 64,
         "device": "cpu",
@@ -398,7 +398,7 @@ def configuration(data, chosen, **changes):
 
 def train(prepared, data, chosen, latency=False, refit=True, **changes):
     order = configuration(data, chosen, **changes)
-    asked = run.Asked(
+    asked = run.TrainingRequest(
         order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, refit=refit
     )
     return run.train(asked)

@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from hypermap.core.errors import UserError
 from hypermap.search.counter_samplers import Random
 from hypermap.search.gradient import Gradient
-from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scaled_sampler import ScaledSampler
 from hypermap.search.scales import mapping
 
 UNIT = FloatDistribution(0, 1)
@@ -177,7 +177,7 @@ def test_whole_numbers_categories_and_mapped_parameters():
         rate, batch = math.log10(params["lr"] / 1e-3), math.log2(params["batch"] / 64)
         return rate**2 + (params["layers"] - 3) ** 2 / 4 + batch**2 / 4 + (params["act"] == "relu")
 
-    study = search(lambda: Mapped(Gradient(list(space), 0), mappings), space, cost, 80)
+    study = search(lambda: ScaledSampler(Gradient(list(space), 0), mappings), space, cost, 80)
     assert cost(study.best_params) < 0.3
     assert {trial.params["batch"] for trial in study.trials} <= {16, 32, 64, 128, 256, 512}
     pairs = list(zip(study.trials[8::2], study.trials[9::2], strict=True))

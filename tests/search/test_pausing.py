@@ -15,13 +15,24 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.core.errors import Paused, Pruned, raising
+from hypermap.core.errors import Paused, Pruned, failed
 from hypermap.search import study as module
 from hypermap.search.schedule import REPEATS, SCHEDULE, Allowed, Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import Journal
 from hypermap.search.strategy import Samplers, make_pruner, make_scheduler
-from hypermap.search.study import RESULT, STATE, Claims, Plan, best, connect, measurements, open_study, outcome, used_up
+from hypermap.search.study import (
+    RESULT,
+    STATE,
+    StudyConfig,
+    TrialQueue,
+    best,
+    connect,
+    measurements,
+    open_study,
+    outcome,
+    used_up,
+)
 from hypermap.search.trial import RunningTrial, report_all
 from hypermap.search.worker import work
 
@@ -38,8 +49,8 @@ RANDOM = {"_target_": "hypermap.search.counter_samplers.Random"}
 PRUNER = {"_target_": "hypermap.search.auto_pruner.AutoPruner"}
 
 
-def make_plan(folder: Path, **changes) -> Plan:
-    usual = Plan(
+def make_plan(folder: Path, **changes) -> StudyConfig:
+    usual = StudyConfig(
         name="study",
         storage=str(folder / "journal.log"),
         folder=folder,
@@ -61,7 +72,7 @@ def make_plan(folder: Path, **changes) -> Plan:
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
+def plan(tmp_path) -> StudyConfig:
     return make_plan(tmp_path)
 
 
@@ -134,7 +145,7 @@ class Descent:
             curves[number] = json.loads(path.read_text()) if path.exists() else []
         again = [(trial, len(curves[n]), min(curves[n])) for n, (trial, _) in running.items() if curves[n]]
         for number, error in report_all(again).items():
-            end(running.pop(number)[0], raising(error))
+            end(running.pop(number)[0], failed(error))
         while running:
             for number, (trial, _) in list(running.items()):
                 if len(curves[number]) == self.steps:  # it may have been, when it was killed
@@ -144,7 +155,7 @@ class Descent:
                 curves[number] = self.step(trial, values, curves[number])
             reports = [(trial, len(curves[number]), min(curves[number])) for number, (trial, _) in running.items()]
             for number, error in report_all(reports).items():
-                end(running.pop(number)[0], raising(error))
+                end(running.pop(number)[0], failed(error))
 
 
 def uninterrupted(trial_seed: int, values, steps: int) -> list[float]:
@@ -173,7 +184,7 @@ def whole(plan, budget: float) -> None:
 
 def finish(plan) -> None:
     """What the command does once its workers have ended."""
-    Claims(plan, connect(plan), Samplers(plan), ToTheEnd()).settle()
+    TrialQueue(plan, connect(plan), Samplers(plan), ToTheEnd()).settle()
 
 
 # The budget, to the step.
@@ -449,15 +460,15 @@ def paused(plan) -> list[int]:
 
 
 @pytest.fixture
-def some_paused(plan) -> Plan:
+def some_paused(plan) -> StudyConfig:
     """A search that was left with some paused trials."""
     work(replace(plan, budget=4.0), Descent())
     assert len(paused(plan)) > 2
     return plan
 
 
-def claims(plan: Plan) -> Claims:
-    return Claims(plan, connect(plan), Samplers(plan), make_scheduler(plan, make_pruner(plan)))
+def claims(plan: StudyConfig) -> TrialQueue:
+    return TrialQueue(plan, connect(plan), Samplers(plan), make_scheduler(plan, make_pruner(plan)))
 
 
 def test_a_paused_trial_that_somebody_does_not_let_go_of_is_passed_over_and_charged(some_paused, monkeypatch):
@@ -481,8 +492,8 @@ def test_whoever_lets_go_of_a_paused_trial_can_write_while_another_waits_for_it(
     plan = make_plan(tmp_path, sampler=RANDOM)
     work(replace(plan, budget=4.0), Descent())
     monkeypatch.setattr(module, "LOCK_S", 1e4)
-    resumed, waited_for, held = Claims._resumed, threading.Event(), threading.Event()
-    monkeypatch.setattr(Claims, "_resumed", lambda *given: waited_for.set() or resumed(*given))
+    resumed, waited_for, held = TrialQueue._resumed, threading.Event(), threading.Event()
+    monkeypatch.setattr(TrialQueue, "_resumed", lambda *given: waited_for.set() or resumed(*given))
 
     def let_go() -> None:
         mine = claims(plan)
@@ -582,7 +593,7 @@ def test_nobody_is_asked_before_a_trial_has_come_as_far_as_it_may(plan):
 
 
 @pytest.fixture
-def large(tmp_path) -> Plan:
+def large(tmp_path) -> StudyConfig:
     """A budget that has something to spare for it, of trainings of two steps."""
     return make_plan(tmp_path, budget=20.0, horizon=2, sampler=RANDOM)
 

@@ -10,7 +10,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.search.place import check_place, folder_of, remember
 from hypermap.search.space import Space
-from hypermap.search.study import WHERE, Plan
+from hypermap.search.study import WHERE, StudyConfig
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
 def planned(name, folder):
     folder = Path(folder).absolute()
     strategy = {"sampler": {}, "pruner": {}, "n_trials": 1, "seed": 0}
-    return Plan(name, str(folder / "journal.log"), folder, Space(), ("maximize",), (), **strategy)
+    return StudyConfig(name, str(folder / "journal.log"), folder, Space(), ("maximize",), (), **strategy)
 
 
 def begun(name, folder):

@@ -16,7 +16,7 @@ from hypermap.search import progress as module
 from hypermap.search.progress import figure, heading, line, status, summary, watching
 from hypermap.search.schedule import SIZE
 from hypermap.search.space import Condition, Parameter, Space
-from hypermap.search.study import RESULT, Plan, connect, open_study
+from hypermap.search.study import RESULT, StudyConfig, connect, open_study
 
 RATE = Parameter(
     "optimizer.lr", "optimizer.lr", "tag(log,interval(1e-5,1e-1))", FloatDistribution(1e-5, 1e-1, log=True)
@@ -34,9 +34,9 @@ NOW = datetime.now()
 
 
 @pytest.fixture
-def plan(tmp_path, monkeypatch) -> Plan:
+def plan(tmp_path, monkeypatch) -> StudyConfig:
     monkeypatch.chdir(tmp_path)
-    return Plan(
+    return StudyConfig(
         name="quick",
         storage=str(tmp_path / "studies/quick/journal.log"),
         folder=tmp_path / "studies/quick",
@@ -79,7 +79,7 @@ TWELVE = [
 ]
 
 
-def begun(plan: Plan, *trials: FrozenTrial) -> optuna.Study:
+def begun(plan: StudyConfig, *trials: FrozenTrial) -> optuna.Study:
     study, _ = open_study(plan, {"identity": {}}, force=False)
     study.add_trials(trials)
     return study

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from hypermap.core.errors import UserError
 from hypermap.search.counter_samplers import Grid, QuasiRandom, Random, RandomGrid
 from hypermap.search.gradient import Gradient
-from hypermap.search.scaled_sampler import Mapped, nearest
+from hypermap.search.scaled_sampler import ScaledSampler, nearest
 from hypermap.search.scales import mapping
 
 LOG = mapping("log", 1e-5, 1e-1)
@@ -80,7 +80,7 @@ def cost(params):
 
 @pytest.mark.parametrize("name", ["tpe", "univariate", "group", "gp", "cmaes", "nsgaii", "random", "qmc"])
 def test_log_as_a_mapping_equals_the_samplers_own_log(name):
-    mapped = Mapped(SINGLE[name](seed=3), {"a": LOG, "b": LOG})
+    mapped = ScaledSampler(SINGLE[name](seed=3), {"a": LOG, "b": LOG})
     trials = 12 if name == "gp" else 30  # a trial of the Gaussian process takes 0.3 s
     natural = search(mapped, dict.fromkeys("ab", FloatDistribution(1e-5, 1e-1)), bowl, trials)
     own = search(SINGLE[name](seed=3), dict.fromkeys("ab", FloatDistribution(1e-5, 1e-1, log=True)), bowl, trials)
@@ -90,7 +90,7 @@ def test_log_as_a_mapping_equals_the_samplers_own_log(name):
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_any_sampler_finds_natural_values_within_the_natural_distributions(name):
-    study = search(Mapped(SINGLE[name](seed=1), MAPPINGS), MIXED, cost, 14)
+    study = search(ScaledSampler(SINGLE[name](seed=1), MAPPINGS), MIXED, cost, 14)
     for trial in study.trials:
         assert trial.distributions == MIXED
         for key, distribution in MIXED.items():
@@ -102,13 +102,13 @@ def test_any_sampler_finds_natural_values_within_the_natural_distributions(name)
 
 @pytest.mark.parametrize("name", ["tpe", "group", "gp", "nsgaii", "nsgaiii"])
 def test_several_objectives(name):
-    study = search(Mapped(SINGLE[name](seed=1), MAPPINGS), MIXED, lambda p: (cost(p), p["momentum"]), 10, 2)
+    study = search(ScaledSampler(SINGLE[name](seed=1), MAPPINGS), MIXED, lambda p: (cost(p), p["momentum"]), 10, 2)
     assert all(trial.distributions == MIXED for trial in study.trials)
 
 
 @pytest.mark.parametrize("sampler", [Grid(VALUES), RandomGrid(VALUES, 3)])
 def test_a_grid_proposes_its_values_as_they_stand(sampler):
-    study = search(Mapped(sampler, MAPPINGS), MIXED, cost, 8)
+    study = search(ScaledSampler(sampler, MAPPINGS), MIXED, cost, 8)
     seen = {(t.params["lr"], t.params["batch"], t.params["layers"]) for t in study.trials}
     assert seen == {(lr, batch, layers) for lr in (1e-4, 1e-2) for batch in (32, 48) for layers in (1, 3)}
 
@@ -116,7 +116,7 @@ def test_a_grid_proposes_its_values_as_they_stand(sampler):
 def test_the_search_goes_on_with_a_new_object_for_each_trial():
     study = optuna.create_study()
     for number in range(20):
-        study.sampler = Mapped(samplers.TPESampler(seed=number, n_startup_trials=5), MAPPINGS)
+        study.sampler = ScaledSampler(samplers.TPESampler(seed=number, n_startup_trials=5), MAPPINGS)
         trial = study.ask(MIXED)
         study.tell(trial, cost(trial.params))
     assert all(trial.distributions == MIXED for trial in study.trials)
@@ -125,7 +125,7 @@ def test_the_search_goes_on_with_a_new_object_for_each_trial():
 
 def test_hyperband_and_running_and_enqueued_trials_are_seen_by_their_images():
     study = optuna.create_study(
-        sampler=Mapped(samplers.TPESampler(seed=0, n_startup_trials=2), MAPPINGS),
+        sampler=ScaledSampler(samplers.TPESampler(seed=0, n_startup_trials=2), MAPPINGS),
         pruner=optuna.pruners.HyperbandPruner(max_resource=9),
     )
     study.enqueue_trial({"lr": 1e-3, "batch": 48})  # no power of two, but a person's own choice
@@ -149,7 +149,7 @@ class Witness(samplers.RandomSampler):
 
 def test_the_inner_sampler_sees_images_alone():
     witness = Witness(seed=0)
-    study = search(Mapped(witness, {"a": LOG}), {"a": FloatDistribution(1e-5, 1e-1)}, lambda p: p["a"], 5)
+    study = search(ScaledSampler(witness, {"a": LOG}), {"a": FloatDistribution(1e-5, 1e-1)}, lambda p: p["a"], 5)
     low, high = np.log(1e-5), np.log(1e-1)
     assert witness.distribution == FloatDistribution(low, high)
     finished = [trial for trial in witness.seen if trial.params]
@@ -161,7 +161,7 @@ def test_the_inner_sampler_sees_images_alone():
 
 
 def test_every_whole_number_is_found_about_as_often_in_a_narrow_interval():
-    sampler = Mapped(Random(1), {"n": mapping("identity", 1, 4), "m": mapping("sqrt", 100, 103)})
+    sampler = ScaledSampler(Random(1), {"n": mapping("identity", 1, 4), "m": mapping("sqrt", 100, 103)})
     space = {"n": IntDistribution(1, 4), "m": IntDistribution(100, 103)}
     study = search(sampler, space, lambda p: 0.0, 600)
     for name, low in (("n", 1), ("m", 100)):
@@ -170,7 +170,7 @@ def test_every_whole_number_is_found_about_as_often_in_a_narrow_interval():
 
 
 def test_a_distribution_with_one_image_needs_no_draw():
-    study = search(Mapped(samplers.RandomSampler(seed=0), {"n": POW2}), {"n": IntDistribution(20, 40)}, len, 3)
+    study = search(ScaledSampler(samplers.RandomSampler(seed=0), {"n": POW2}), {"n": IntDistribution(20, 40)}, len, 3)
     assert [trial.params["n"] for trial in study.trials] == [32, 32, 32]
 
 
@@ -179,7 +179,7 @@ def test_a_distribution_with_one_image_needs_no_draw():
     [(IntDistribution(33, 63), "no power of two from 33 to 63"), (IntDistribution(16, 64, step=8), "step of 8")],
 )
 def test_powers_of_two_that_there_are_not_are_told(distribution, told):
-    study = optuna.create_study(sampler=Mapped(samplers.RandomSampler(), {"n": POW2}))
+    study = optuna.create_study(sampler=ScaledSampler(samplers.RandomSampler(), {"n": POW2}))
     with pytest.raises(UserError, match=told):
         study.ask({"n": distribution})
 
@@ -199,10 +199,10 @@ def test_the_nearest_member(distribution, value, expected):
 
 
 def test_three_hundred_trials_cost_little_an_ask():
-    sampler = Mapped(Random(0), MAPPINGS)
+    sampler = ScaledSampler(Random(0), MAPPINGS)
     study = search(sampler, MIXED, cost, 300)
     view = sampler._view(study)
-    fresh = Mapped(Random(0), MAPPINGS)._view(study)
+    fresh = ScaledSampler(Random(0), MAPPINGS)._view(study)
 
     def best_of_three(view):
         times = []

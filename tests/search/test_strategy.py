@@ -18,11 +18,11 @@ from optuna.trial import TrialState, create_trial
 
 from hydra_plugins.hypermap_sweeper.config import PRUNERS, SAMPLERS
 from hypermap.core.errors import UserError
-from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scaled_sampler import ScaledSampler
 from hypermap.search.scales import mapping
 from hypermap.search.space import Parameter, Space
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_sampler
-from hypermap.search.study import Plan, derived_seed
+from hypermap.search.study import StudyConfig, trial_seed
 
 # Optuna says so of half of what ships; `hypermap.search.strategy` keeps it from users, and pytest undoes that.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -42,8 +42,8 @@ LISTED = Space(
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
-    return Plan(
+def plan(tmp_path) -> StudyConfig:
+    return StudyConfig(
         name="study",
         storage=str(tmp_path / "journal.log"),
         folder=tmp_path,
@@ -106,7 +106,7 @@ def seeds_given(plan, monkeypatch, target):
 @pytest.mark.parametrize("target", ["optuna.samplers.RandomSampler", "optuna.samplers.TPESampler"])
 def test_a_sampler_that_draws_has_a_seed_for_each_trial(plan, monkeypatch, target):
     given = seeds_given(plan, monkeypatch, target)
-    assert given == [{"seed": derived_seed(11, "sampler", number)} for number in range(3)]
+    assert given == [{"seed": trial_seed(11, "sampler", number)} for number in range(3)]
 
 
 @pytest.mark.parametrize("target", ["optuna.samplers.QMCSampler", "hypermap.search.counter_samplers.Random"])
@@ -166,8 +166,8 @@ def test_a_space_with_mappings_is_searched_through_them(plan):
             Parameter("y", "y", "…", FloatDistribution(0.0, 1.0)),
         )
     )
-    assert isinstance(make_sampler(replace(plan, space=space), 0), Mapped)
-    assert not isinstance(make_sampler(plan, 0), Mapped)
+    assert isinstance(make_sampler(replace(plan, space=space), 0), ScaledSampler)
+    assert not isinstance(make_sampler(plan, 0), ScaledSampler)
 
 
 # Pruners.

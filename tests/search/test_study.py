@@ -21,18 +21,18 @@ from hypermap.search.study import (
     RECORD,
     RESULT,
     WORKER,
-    Claims,
-    Plan,
+    StudyConfig,
+    TrialQueue,
     best,
     completed,
     connect,
-    derived_seed,
     failure,
     find,
     finished,
     open_study,
     outcome,
     reached,
+    trial_seed,
     why_stop,
 )
 
@@ -46,8 +46,8 @@ SPACE = Space(
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
 
 
-def plan(folder, n_trials=5, **changes) -> Plan:
-    usual = Plan(
+def plan(folder, n_trials=5, **changes) -> StudyConfig:
+    usual = StudyConfig(
         name="study",
         storage=str(folder / "journal.log"),
         folder=folder,
@@ -62,7 +62,7 @@ def plan(folder, n_trials=5, **changes) -> Plan:
     return replace(usual, **changes)
 
 
-def record(of: Plan, **identity):
+def record(of: StudyConfig, **identity):
     return {
         "identity": {"direction": list(of.directions), "space": of.space.record(), **identity},
         "began": time.time(),
@@ -70,17 +70,17 @@ def record(of: Plan, **identity):
 
 
 @pytest.fixture
-def begun(tmp_path) -> Plan:
+def begun(tmp_path) -> StudyConfig:
     made = plan(tmp_path)
     open_study(made, record(made), force=False)
     return made
 
 
-def claims(of: Plan) -> Claims:
-    return Claims(of, connect(of), lambda number: make_sampler(of, number))
+def claims(of: StudyConfig) -> TrialQueue:
+    return TrialQueue(of, connect(of), lambda number: make_sampler(of, number))
 
 
-def claim_all(of: Plan, folder) -> None:
+def claim_all(of: StudyConfig, folder) -> None:
     """What a worker does, without a task."""
     mine = claims(of)
     while True:
@@ -169,12 +169,12 @@ def test_the_budget_may_be_used_up(begun):
 
 
 @pytest.fixture
-def served(begun, monkeypatch) -> Plan:
+def served(begun, monkeypatch) -> StudyConfig:
     monkeypatch.setattr(module, "file_of", lambda place: None)
     return begun
 
 
-def running(of: Plan, worker: str | None) -> FrozenTrial:
+def running(of: StudyConfig, worker: str | None) -> FrozenTrial:
     study = connect(of)
     trial = study.ask()
     if worker is not None:
@@ -425,12 +425,12 @@ def test_too_large_a_share_of_failures(tmp_path):
 
 
 def test_seeds_follow_from_what_they_are_for(tmp_path):
-    seeds = [derived_seed(seed, "sampler", number) for seed in range(20) for number in range(500)]
+    seeds = [trial_seed(seed, "sampler", number) for seed in range(20) for number in range(500)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert abs(np.mean(seeds) / 2**31 - 1) < 0.03  # uniform
-    assert derived_seed(1, "a", 2) == derived_seed(1, "a", 2) != derived_seed(1, "b", 2)
-    assert plan(tmp_path).seed_of(3) == derived_seed(1, 3)
+    assert trial_seed(1, "a", 2) == trial_seed(1, "a", 2) != trial_seed(1, "b", 2)
+    assert plan(tmp_path).seed_of(3) == trial_seed(1, 3)
     assert plan(tmp_path).folder_of(3) == tmp_path / "3"
 
 

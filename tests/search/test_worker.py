@@ -21,7 +21,7 @@ from hypermap.core.paths import ROOT
 from hypermap.search.attempts import MOST, MOST_WITH_ALL, STACK_DEATHS, note_death
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import lock_folder
-from hypermap.search.study import RESULT, Plan, connect, open_study, outcome
+from hypermap.search.study import RESULT, StudyConfig, connect, open_study, outcome
 from hypermap.search.trial import current
 from hypermap.search.worker import work
 
@@ -34,9 +34,9 @@ SPACE = Space(
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
+def plan(tmp_path) -> StudyConfig:
     """A study of one trial."""
-    made = Plan(
+    made = StudyConfig(
         name="study",
         storage=str(tmp_path / "journal.log"),
         folder=tmp_path,

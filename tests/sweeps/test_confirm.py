@@ -24,10 +24,10 @@ from hypermap.core.files import write_json
 from hypermap.core.paths import ROOT, SOURCES
 from hypermap.search.counter_samplers import Listed
 from hypermap.search.storage import open_storage
-from hypermap.search.study import derived_seed
+from hypermap.search.study import trial_seed
 from hypermap.sweeps.confirm import wanted
 from hypermap.sweeps.plan import OF_A_RUN, lasting
-from hypermap.sweeps.training_target import Training
+from hypermap.sweeps.training_target import TrainingTarget
 from hypermap.sweeps.trials import snapshot_path
 
 CONFIRM = ("python", "src/confirm.py")
@@ -71,7 +71,7 @@ def score(x: float, seed: int) -> float:
 
 
 def seeds(count: int) -> list[int]:
-    return [derived_seed(1, "confirmation", j) for j in range(count)]
+    return [trial_seed(1, "confirmation", j) for j in range(count)]
 
 
 class App:
@@ -318,7 +318,7 @@ def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
     assert "Confirming the best 3 and the baseline with 1 seed each: 4 trainings" in out
     assert "The code is not that with which tune was searched" in out
     assert "tune-confirmation" not in project.ok("git", "for-each-ref").out
-    seed = derived_seed(0, "confirmation", 0)
+    seed = trial_seed(0, "confirmation", 0)
     confirmed = optuna.load_study(
         study_name="tune-confirmation", storage=open_storage(str(project.path / "studies/tune/journal.log"))
     ).trials
@@ -347,7 +347,7 @@ def test_a_report_that_cannot_be_written_is_told_and_the_search_counts(tmp_path,
     monkeypatch.chdir(tmp_path)
     storage = str(tmp_path / "journal.log")
     study = optuna.create_study(study_name="plain", storage=open_storage(storage))
-    report = Training(lambda configuration: tmp_path, "").report
+    report = TrainingTarget(lambda configuration: tmp_path, "").report
     Path("reports").touch()
     assert re.fullmatch(
         r"No report: .*Not a directory.*\nOnce that is mended: python src/report.py study=plain", report(study, storage)

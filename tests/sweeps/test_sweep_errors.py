@@ -12,7 +12,7 @@ from hypermap.config import compose as module
 from hypermap.core.errors import UserError
 from hypermap.core.paths import ROOT
 from hypermap.data.preprocessor import FORMAT
-from hypermap.sweeps.training_target import Training
+from hypermap.sweeps.training_target import TrainingTarget
 
 # Told once by the module that asks for it; pytest resets the filters for each test.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -123,7 +123,7 @@ def sweep(tmp_path, monkeypatch):
         with pytest.raises(UserError) as raised:
             module.application(
                 lambda configuration, folder: ran.append(folder),
-                lambda base: Training(lambda configuration: prepared, base),
+                lambda base: TrainingTarget(lambda configuration: prepared, base),
             )
         assert not ran
         assert not list(tmp_path.glob("studies/*/[0-9]*"))

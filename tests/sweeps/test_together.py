@@ -17,14 +17,14 @@ from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, raising
+from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, failed
 from hypermap.core.paths import SOURCES
 from hypermap.search import worker as module
-from hypermap.search.application import Application
+from hypermap.search.application import SweepTarget
 from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import open_storage
 from hypermap.search.strategy import make_pruner, make_sampler
-from hypermap.search.study import RESULT, Claims, Plan, connect, open_study, outcome
+from hypermap.search.study import RESULT, StudyConfig, TrialQueue, connect, open_study, outcome
 from hypermap.search.trial import RunningTrial, current, report_all
 from hypermap.search.worker import work
 from hypermap.sweeps.plan import OF_A_RUN, Planner
@@ -40,8 +40,8 @@ STEPS = 4
 PLACES = ["journal.log", "sqlite:///{}/study.db"]
 
 
-def make_plan(folder, place="journal.log", **changes) -> Plan:
-    usual = Plan(
+def make_plan(folder, place="journal.log", **changes) -> StudyConfig:
+    usual = StudyConfig(
         name="study",
         storage=place.format(folder) if "://" in place else str(folder / place),
         folder=folder,
@@ -60,7 +60,7 @@ def make_plan(folder, place="journal.log", **changes) -> Plan:
 
 
 @pytest.fixture(params=PLACES, ids=["journal", "sqlite"])
-def plan(request, tmp_path) -> Plan:
+def plan(request, tmp_path) -> StudyConfig:
     """Ten trials, three at a time."""
     return make_plan(tmp_path, request.param)
 
@@ -103,7 +103,7 @@ class Descents:
                 weights[trial.number] -= values["rate"] * weights[trial.number]
             ended = report_all([(trial, step, weights[number]) for number, trial in running.items()])
             for number, error in {**ended, **self.at(step, running)}.items():
-                end(running.pop(number), raising(error))
+                end(running.pop(number), failed(error))
         for number, trial in running.items():
             trial.record["seen"] = number
             end(trial, lambda number=number, trial=trial: weights[number] if current() is trial else math.nan)
@@ -138,7 +138,7 @@ def test_each_trial_is_told_its_own_result_and_the_budget_is_met(plan):
             assert (kept["stacked"], kept["seen"]) == (3, trial.number)
         else:
             assert "stacked" not in kept
-    work(plan, raising(AssertionError), together=raising(AssertionError))
+    work(plan, failed(AssertionError), together=failed(AssertionError))
 
 
 @pytest.mark.parametrize("sampler", ["optuna.samplers.RandomSampler", "hypermap.search.counter_samplers.QuasiRandom"])
@@ -146,7 +146,7 @@ def test_a_sampler_that_does_not_learn_draws_what_it_would_one_by_one(tmp_path, 
     plan = make_plan(tmp_path, sampler={"_target_": sampler})
     one_by_one = make_plan(tmp_path, "beside.log", sampler={"_target_": sampler}, stack=1)
     work(plan, alone, together=Descents())
-    work(one_by_one, alone, together=raising(AssertionError("one at a time")))
+    work(one_by_one, alone, together=failed(AssertionError("one at a time")))
     assert values_of(plan) == values_of(one_by_one)
 
 
@@ -222,7 +222,7 @@ def test_an_error_of_all_is_each_ones_that_has_not_ended(plan):
 
 
 def test_three_equal_errors_end_the_work_after_the_round(plan):
-    work(plan, alone, together=raising(RuntimeError("no such kernel")))
+    work(plan, alone, together=failed(RuntimeError("no such kernel")))
     assert [outcome(trial) for trial in trials(plan)] == ["failed"] * 3
 
 
@@ -291,7 +291,7 @@ def test_a_killed_stack_is_taken_up_as_one(plan):
 
 def test_more_than_a_stack_may_be_left_behind(plan):
     for _ in range(2):
-        claims = Claims(plan, connect(plan), lambda number: make_sampler(plan, number))
+        claims = TrialQueue(plan, connect(plan), lambda number: make_sampler(plan, number))
         with claims.deciding():
             claimed = [claims.next(claims.study.get_trials(deepcopy=False)) for _ in range(3)]
         for claim in claimed:
@@ -326,7 +326,7 @@ def test_an_interrupted_stack_goes_on_with_the_same_command(plan, tmp_path):
 def test_one_of_a_stack_may_ask_to_stop(plan):
     def together(pairs, end):
         end(pairs[0][0], lambda: 0.5)
-        end(pairs[1][0], raising(Interrupted()))
+        end(pairs[1][0], failed(Interrupted()))
         raise AssertionError("it went on")
 
     work(plan, alone, together=together)
@@ -396,7 +396,7 @@ def test_a_hyperband_bracket_is_pruned_as_one_stack(tmp_path):
         running = [trial for trial, _ in pairs]
         for step in range(1, 10):
             for number, error in report_all([(trial, step, quality(trial.number)) for trial in running]).items():
-                end(next(trial for trial in running if trial.number == number), raising(error))
+                end(next(trial for trial in running if trial.number == number), failed(error))
                 running = [trial for trial in running if trial.number != number]
         for trial in running:
             end(trial, lambda trial=trial: quality(trial.number))
@@ -587,7 +587,7 @@ def test_a_sweep_of_any_application_that_runs_several_at_once(command, tmp_path)
     assert "alone" in last[20].user_attrs[RESULT] or outcome(last[20]) == "failed"
 
 
-class Able(Application):
+class Able(SweepTarget):
     """Takes a hundred at once."""
 
     stacks = True
@@ -616,7 +616,7 @@ def test_how_many_run_at_once(tmp_path, stack, n_trials, n_jobs, sampler, size):
     plan = make_plan(tmp_path, n_trials=n_trials, sampler=sampler)
     planner = Planner({"stack": stack, "n_jobs": n_jobs}, OmegaConf.create())
     assert planner.stack(plan, Able(), {}) == size
-    assert planner.stack(plan, Application(), {}) == 1 if stack in ("auto", 1) else True
+    assert planner.stack(plan, SweepTarget(), {}) == 1 if stack in ("auto", 1) else True
 
 
 @pytest.mark.parametrize("stack", [0, -1, 1.5, True, "all", None])
@@ -629,9 +629,9 @@ def test_a_stack_is_a_whole_number_or_automatic(tmp_path, stack):
 
 def test_an_application_that_runs_one_at_a_time_is_given_no_stack(tmp_path):
     with pytest.raises(UserError, match=r"stack is 4; this application runs one trial at a time.*n_jobs=2"):
-        Planner({"stack": 4, "n_jobs": 1}, OmegaConf.create()).stack(make_plan(tmp_path), Application(), {})
+        Planner({"stack": 4, "n_jobs": 1}, OmegaConf.create()).stack(make_plan(tmp_path), SweepTarget(), {})
     with pytest.raises(UserError, match="one trial at a time"):
-        Application().together([], raising(AssertionError()))
+        SweepTarget().together([], failed(AssertionError()))
 
 
 def test_a_stack_makes_no_other_study():

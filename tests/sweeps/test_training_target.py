@@ -13,7 +13,7 @@ from hypermap.datasets.prepare import file_checksum
 from hypermap.search.study import RECORD
 from hypermap.search.trial import RunningTrial, running
 from hypermap.sweeps import cli
-from hypermap.sweeps.training_target import Training
+from hypermap.sweeps.training_target import TrainingTarget
 
 FILE = Path("my.csv")
 
@@ -30,7 +30,7 @@ def configuration(*overrides):
 
 
 def identity(*searched):
-    return Training(cli.prepare, "").about(configuration(), searched, None).identity["data"]
+    return TrainingTarget(cli.prepare, "").about(configuration(), searched, None).identity["data"]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_study_that_searches_among_files_is_of_none_of_them(searched):
 
 def test_a_study_of_published_data_is_of_what_was_read():
     def about(*searched):
-        return Training(cli.prepare, "").about(compose(["data=digits", "data.rows=200"]), searched, None).identity
+        return TrainingTarget(cli.prepare, "").about(compose(["data=digits", "data.rows=200"]), searched, None).identity
 
     assert set(about("optimizer.lr")["data"]) == {"files"}
     assert about("data.scaling")["data"] == {}
@@ -90,7 +90,7 @@ def test_a_trial_whose_study_noted_no_files_is_trained(tmp_path):
 
 
 def test_what_has_no_part_is_asked_of_the_studys_own_menu(tmp_path):
-    training = Training(cli.prepare, "")
+    training = TrainingTarget(cli.prepare, "")
     assert training.idle("model", "mlp") == ()
     assert "optimizer" in training.idle("model", "dummy")
     training.menu = tmp_path / "conf"

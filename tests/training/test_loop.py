@@ -16,16 +16,16 @@ from torch.nn import functional as F
 from hypermap.core import checkpoint
 from hypermap.core import device as machine
 from hypermap.core.errors import Diverged, Interrupted, UserError
-from hypermap.data.preprocessor import Split
+from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import CNN, MLP, Logistic
 from hypermap.tasks.losses import CrossEntropy, MeanSquaredError
 from hypermap.training.augment import Augment
 from hypermap.training.backends import backend, eager
-from hypermap.training.components import Parts, make_optimizer
-from hypermap.training.loop import Sets, Trainer, r2, train_alone
+from hypermap.training.components import Components, make_optimizer
+from hypermap.training.loop import Trainer, TrainVal, r2, train_alone
 from hypermap.training.lr_schedules import Constant, Cosine, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
-from hypermap.training.state import Member, Settings, unheard
+from hypermap.training.state import TrainerConfig, TrainState, no_report
 
 CPU = torch.device("cpu")
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.003}
@@ -49,7 +49,7 @@ def one_thread():
 
 
 def split(inputs, targets, device=CPU):
-    return Split(inputs.to(device), targets.to(device), torch.arange(len(targets)))
+    return TensorSplit(inputs.to(device), targets.to(device), torch.arange(len(targets)))
 
 
 def digits(rows=250, images=False, device=CPU):
@@ -90,7 +90,7 @@ def trainer(
     device=CPU,
     **settings,
 ):
-    parts = Parts(
+    parts = Components(
         model.to(device),
         loss or CrossEntropy(),
         lambda parameters: make_optimizer(optimizer, parameters),
@@ -98,16 +98,16 @@ def trainer(
         regularizer or Regularizer(),
         augment or Augment(),
     )
-    chosen = Settings(**{"epochs": 3, "batch_size": 32, **settings})
+    chosen = TrainerConfig(**{"epochs": 3, "batch_size": 32, **settings})
     return Alone(parts, chosen, task, seed, device, validation_rows=150)
 
 
-class Alone(Member):
+class Alone(TrainState):
     """A member that is trained by itself."""
 
-    def fit(self, train, validation, state=None, quiet=False, report=unheard):
+    def fit(self, train, validation, state=None, quiet=False, report=no_report):
         self.folder = state
-        return train_alone(self, Sets(train, validation), report, quiet)
+        return train_alone(self, TrainVal(train, validation), report, quiet)
 
 
 def plain_loop(model, make, train, *, epochs=3, batch=32, seed=3, criterion=F.cross_entropy, change=None, decay=None):
@@ -464,7 +464,7 @@ def test_early_stopping(monkeypatch, patience, scores, epochs_run, kept):
 @pytest.mark.parametrize(("task", "monitor"), [("classification", "r2"), ("regression", "accuracy")])
 def test_a_monitor_of_the_other_task_is_refused(task, monitor):
     with pytest.raises(UserError, match=rf"trainer.monitor is '{monitor}'; for {task} it can be \w+ or loss"):
-        Settings(epochs=1, batch_size=1, monitor=monitor).monitored(task)
+        TrainerConfig(epochs=1, batch_size=1, monitor=monitor).monitored(task)
 
 
 # A run interrupted, and taken up again.
@@ -672,7 +672,7 @@ def test_a_later_epoch_is_named():
     train, validation = digits(96)
     made = trainer(network(), epochs=5)
     made.fit(train, validation)
-    made.settings = Settings(epochs=9, batch_size=32)
+    made.settings = TrainerConfig(epochs=9, batch_size=32)
     train.inputs[:] = math.inf
     assert "in epoch 6, step 1 of 3" in diverges(made, train, validation)
 
@@ -770,7 +770,7 @@ def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
     made = trainer(network(), epochs=1, reports_per_epoch=2, monitor="loss")
     made.fit(train, validation, report=lambda *told: heard.append(told))
     other = trainer(network(), epochs=1, monitor="loss")
-    again = Trainer([other], [Sets(train, validation)])
+    again = Trainer([other], [TrainVal(train, validation)])
     first = torch.randperm(128, generator=other.order)[None, :64]
     again.backend.steps(first, 32, torch.tensor([other.rates(4)[:2]]))
     # The two losses are of equal weights, but a float32 mean may be summed in another order.

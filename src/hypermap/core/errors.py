@@ -87,7 +87,7 @@ def near(word: object, known: Iterable[object], cutoff: float = 0.6) -> str:
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
 
 
-def raising(error: Exception) -> Callable[[], Any]:
+def failed(error: Exception) -> Callable[[], Any]:
     """What, when called, raises an error that came up elsewhere."""
 
     def raise_it() -> Any:

@@ -99,7 +99,7 @@ def check_arguments(choice: Mapping[str, Any], *runtime: str) -> None:
         raise UserError(f"{choice['_target_']} {' and '.join(told)}. It takes: {', '.join(signature.parameters)}.")
 
 
-def build(choice: Mapping[str, Any], **runtime: Any) -> Any:
+def instantiate(choice: Mapping[str, Any], **runtime: Any) -> Any:
     """Call what `choice` names with its values and with `runtime`, what only the program can know.
 
     Raises:

@@ -28,7 +28,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Pool:
+class DevelopmentSet:
     """The rows that are not test, in the raw data's order."""
 
     targets: NDArray[np.generic]  # (rows,): class indices, or values in the target's own unit
@@ -39,10 +39,10 @@ class Pool:
     times: NDArray[np.float64] | None = None  # (rows,): the order of the rows (data.time)
 
 
-class Validation(Protocol):
+class Splitter(Protocol):
     """What every validation offers; a user's own needs no more than this."""
 
-    def folds(self, pool: Pool) -> list[Fold]:
+    def folds(self, pool: DevelopmentSet) -> list[Fold]:
         """The folds of these rows, the same ones each time; a `UserError` where they cannot be made."""
         ...
 
@@ -50,7 +50,7 @@ class Validation(Protocol):
 class Holdout:
     """The prepared training and validation rows: one fold."""
 
-    def folds(self, pool: Pool) -> list[Fold]:
+    def folds(self, pool: DevelopmentSet) -> list[Fold]:
         """The prepared splits."""
         return [pool.holdout]
 
@@ -67,7 +67,7 @@ class KFold:
         self.stratified = stratified
         self.repeats = repeats
 
-    def folds(self, pool: Pool) -> list[Fold]:
+    def folds(self, pool: DevelopmentSet) -> list[Fold]:
         """``k`` folds for each repeat.
 
         Raises:
@@ -83,7 +83,7 @@ class KFold:
             model_selection.StratifiedKFold if stratified else model_selection.KFold, pool, self.k, self.repeats
         )
 
-    def _check(self, pool: Pool, stratified: bool) -> None:
+    def _check(self, pool: DevelopmentSet, stratified: bool) -> None:
         if self.k > (rows := len(pool.targets)):
             raise UserError(f"validation.k is {self.k}; it can be {rows} at most, as many rows as are not test.")
         if stratified:
@@ -102,7 +102,7 @@ class GroupKFold:
         self.stratified = stratified
         self.repeats = repeats
 
-    def folds(self, pool: Pool) -> list[Fold]:
+    def folds(self, pool: DevelopmentSet) -> list[Fold]:
         """``k`` folds for each repeat.
 
         Raises:
@@ -121,7 +121,7 @@ class GroupKFold:
             self._check_classes(pool, folds)
         return folds
 
-    def _check(self, pool: Pool, groups: Rows, stratified: bool) -> None:
+    def _check(self, pool: DevelopmentSet, groups: Rows, stratified: bool) -> None:
         if self.k > (distinct := len(np.unique(groups))):
             raise UserError(
                 f"validation.k is {self.k}; it can be {distinct} at most, as many groups (data.group) as are not test."
@@ -131,7 +131,7 @@ class GroupKFold:
             once = np.unique(members * classes + pool.targets.astype(np.int64)) % classes  # for each of its groups
             _check_rarest(pool, self.k, once, "rows are in", "groups (data.group) that are not test")
 
-    def _check_classes(self, pool: Pool, folds: list[Fold]) -> None:
+    def _check_classes(self, pool: DevelopmentSet, folds: list[Fold]) -> None:
         for fold in folds:
             if len(lacking := np.setdiff1d(pool.targets, pool.targets[fold.validation])):
                 raise UserError(
@@ -158,7 +158,7 @@ class TimeSeries:
         self.gap_rows = gap_rows
         self.max_train_rows = max_train_rows
 
-    def folds(self, pool: Pool) -> list[Fold]:
+    def folds(self, pool: DevelopmentSet) -> list[Fold]:
         """``k`` folds, the earliest first.
 
         Raises:
@@ -185,7 +185,7 @@ class TimeSeries:
         starts = [validation[0] for _, validation in TimeSeriesSplit(self.k).split(times)]
         return [*map(int, np.searchsorted(times, times[starts])), len(times)]
 
-    def _check(self, pool: Pool, times: NDArray[np.float64], fold: Fold) -> None:
+    def _check(self, pool: DevelopmentSet, times: NDArray[np.float64], fold: Fold) -> None:
         which = f"Step {fold.fold} of validation.k={self.k}"
         fewer = "Take a smaller validation.k" + (" or validation.gap_rows" if self.gap_rows else "")
         if not len(fold.train) or not len(fold.validation):
@@ -202,13 +202,13 @@ class TimeSeries:
             )
 
 
-def _repeated(splitter: Callable[..., Any], pool: Pool, k: int, repeats: int) -> list[Fold]:
+def _repeated(splitter: Callable[..., Any], pool: DevelopmentSet, k: int, repeats: int) -> list[Fold]:
     """The folds of one of scikit-learn's splitters, shuffled anew for each repeat."""
     return [
         Fold(train, validation, fold, repeat + 1)
         for repeat in range(repeats)
         for fold, (train, validation) in enumerate(
-            splitter(k, shuffle=True, random_state=derived_seed(pool.seed, repeat)).split(
+            splitter(k, shuffle=True, random_state=repeat_seed(pool.seed, repeat)).split(
                 pool.targets, pool.targets, pool.groups
             ),
             1,
@@ -216,7 +216,7 @@ def _repeated(splitter: Callable[..., Any], pool: Pool, k: int, repeats: int) ->
     ]
 
 
-def _refuse_order(pool: Pool) -> None:
+def _refuse_order(pool: DevelopmentSet) -> None:
     """Refuse to shuffle rows that belong together, or that come one after the other."""
     if pool.groups is not None:
         raise UserError(
@@ -230,7 +230,7 @@ def _refuse_order(pool: Pool) -> None:
         )
 
 
-def _check_rarest(pool: Pool, k: int, labels: NDArray[np.generic], there: str, what: str) -> None:
+def _check_rarest(pool: DevelopmentSet, k: int, labels: NDArray[np.generic], there: str, what: str) -> None:
     """Refuse more parts than the rarest class occurs times among `labels`."""
     present, counts = np.unique(labels, return_counts=True)
     if (least := int(counts.min())) < k:
@@ -241,6 +241,6 @@ def _check_rarest(pool: Pool, k: int, labels: NDArray[np.generic], there: str, w
         )
 
 
-def derived_seed(seed: int, number: int) -> int:
+def repeat_seed(seed: int, number: int) -> int:
     """A seed for each repetition; `number` 0 has `seed` itself."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

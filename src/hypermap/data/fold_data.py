@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hypermap.data.cross_validation import Fold, Pool
+from hypermap.data.cross_validation import DevelopmentSet, Fold
 from hypermap.data.prepared import load_published
-from hypermap.data.preprocessor import Split, Transform, read_transform
+from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.sampling import oversample
 
 
 @dataclass(frozen=True)
-class Rows:
+class FoldData:
     """What one training learns from and is judged by, as `transform` makes it, on the CPU."""
 
-    train: Split
-    validation: Split
+    train: TensorSplit
+    validation: TensorSplit
     transform: Transform
 
 
@@ -33,19 +33,19 @@ class Folds:
     """
 
     def __init__(self, prepared: Path, keep: bool = False) -> None:
-        self.kept: dict[bytes, Rows] | None = {} if keep else None
+        self.kept: dict[bytes, FoldData] | None = {} if keep else None
         self.transform = read_transform(prepared)
         self.train, self.validation = (load_published(prepared, name) for name in ("train", "validation"))
         self.order = torch.argsort(torch.cat([self.train.rows, self.validation.rows]))
 
     @cached_property
-    def pool(self) -> Pool:
+    def pool(self) -> DevelopmentSet:
         """What a validation has to know of them."""
         cut = len(self.train.rows)
         positions = np.argsort(self.order.numpy())  # where each row of the two splits stands in the pool
         targets, groups, times = map(self._pooled, ("targets", "groups", "times"))
         assert targets is not None
-        return Pool(
+        return DevelopmentSet(
             targets=targets.numpy(),
             classes=tuple(self.transform.manifest["classes"]),
             holdout=Fold(positions[:cut], positions[cut:]),
@@ -54,7 +54,7 @@ class Folds:
             times=None if times is None else times.numpy(),
         )
 
-    def of(self, fold: Fold) -> Rows:
+    def of(self, fold: Fold) -> FoldData:
         """Training and validation rows, transformed by what is fitted on these training rows alone.
 
         Where classes are to be evened out, training rows of the smaller ones are repeated, after the fit.
@@ -66,7 +66,7 @@ class Folds:
             self.kept[name] = self._transformed(fold)
         return self.kept[name]
 
-    def _transformed(self, fold: Fold) -> Rows:
+    def _transformed(self, fold: Fold) -> FoldData:
         if fold is self.pool.holdout:
             train, validation, transform = self.train, self.validation, self.transform
         else:
@@ -75,12 +75,12 @@ class Folds:
         learned = transform(train)
         if transform.manifest["oversample"]:
             learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest["split_seed"]))
-        return Rows(learned, transform(validation), transform)
+        return FoldData(learned, transform(validation), transform)
 
     @cached_property
-    def _published(self) -> Split:
+    def _published(self) -> TensorSplit:
         """The pool's rows, as published, without the features that only the prepared splits have."""
-        return Split(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
+        return TensorSplit(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
 
     def _pooled(self, name: str) -> Tensor | None:
         """A tensor of both splits, in the raw data's order; None where they have none of this name."""
@@ -88,7 +88,7 @@ class Folds:
         return None if parts[0] is None else torch.cat(parts)[self.order]
 
 
-def _at(split: Split, positions: np.ndarray) -> Split:
+def _at(split: TensorSplit, positions: np.ndarray) -> TensorSplit:
     """The rows at these positions."""
     wanted = torch.from_numpy(positions)
-    return Split(split.inputs[wanted], split.targets[wanted], split.rows[wanted])
+    return TensorSplit(split.inputs[wanted], split.targets[wanted], split.rows[wanted])

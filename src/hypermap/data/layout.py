@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # preparing and composing need no torch
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """The columns of a prepared row, in this order: `numbers`, then `binary` ones, then a code for each category.
 
     A code is 1 to the column's entry in `cardinalities`, or 0 for a category that the training rows lack. Where
@@ -21,7 +21,7 @@ class Layout:
     cardinalities: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "Layout":
+    def of(cls, entry: Mapping[str, Any]) -> "ColumnLayout":
         """What `as_entry` made."""
         return cls(entry["numbers"], entry["binary"], tuple(entry["cardinalities"]))
 
@@ -40,9 +40,9 @@ class Layout:
         return self.numbers + self.binary
 
     @property
-    def one_hot(self) -> "Layout":
+    def one_hot(self) -> "ColumnLayout":
         """The layout after `spread`."""
-        return Layout(self.numbers, self.binary + sum(self.cardinalities))
+        return ColumnLayout(self.numbers, self.binary + sum(self.cardinalities))
 
     def spread(self, rows: "Tensor") -> "Tensor":
         """One-hot: ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0 becomes zeros alone.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError, near
-from hypermap.data.layout import Layout
+from hypermap.data.layout import ColumnLayout
 
 Matrix = NDArray[np.float64]
 
@@ -95,13 +95,13 @@ class Preparation:
         rows[:, self.layout.plain :] = np.where(raw < 0, unseen, raw + 1)  # codes begin at 1
         return rows
 
-    def _layout(self) -> Layout:
+    def _layout(self) -> ColumnLayout:
         outputs = {name: part.stop - part.start for name, part in self.transformer.output_indices_.items()}
         sizes: tuple[int, ...] = ()
         if self._encoder is not None:
             known = zip(self._encoder.categories_, self._rare, strict=True)
             sizes = tuple(len(categories) - rare + (rare > 0) for categories, rare in known)
-        return Layout(outputs.get("numbers", 0), outputs.get("missing", 0), sizes)
+        return ColumnLayout(outputs.get("numbers", 0), outputs.get("missing", 0), sizes)
 
 
 def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:

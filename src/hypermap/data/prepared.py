@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypermap.core.errors import UserError
-from hypermap.data.preprocessor import Split, advice, read_transform
+from hypermap.data.preprocessor import TensorSplit, advice, read_transform
 
 if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
     import torch
 
 
-def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
     """One split as tensors on `device`, as a model learns from them; no other split's file is opened.
 
     Raises:
@@ -19,7 +19,7 @@ def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Spli
     return read_transform(folder)(load_published(folder, split, device))
 
 
-def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Split:
+def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
     """As `load`, but as published.
 
     Raises:
@@ -33,7 +33,7 @@ def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu
         stored = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
         raise UserError(f"{path} is missing or unreadable ({error}). {advice(folder)}") from error
-    return Split(**stored)
+    return TensorSplit(**stored)
 
 
 def file_name(split: str) -> str:

@@ -30,7 +30,7 @@ LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
 
 
 @dataclass(frozen=True)
-class Split:
+class TensorSplit:
     """Rows ready for a model, or as published; `rows` are the indices within the raw array, or of a file from 1."""
 
     inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or prepared; or of the published type
@@ -83,15 +83,15 @@ class Transform:
         entries |= {"shape": [layout.width], "layout": layout.as_entry()}
         return cls({**about, **entries}, skops_io.dumps(preparation.transformer))
 
-    def refit(self, train: Split) -> "Transform":
+    def refit(self, train: TensorSplit) -> "Transform":
         """The same, fitted anew on these published rows."""
         return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
 
-    def __call__(self, published: Split) -> Split:
+    def __call__(self, published: TensorSplit) -> TensorSplit:
         """Published rows as a model learns from them."""
-        return Split(self.features(published), self.standardised(published.targets), published.rows)
+        return TensorSplit(self.features(published), self.standardised(published.targets), published.rows)
 
-    def features(self, published: Split) -> "torch.Tensor":
+    def features(self, published: TensorSplit) -> "torch.Tensor":
         """The inputs of published rows as a model sees them, float32 on their device."""
         import torch
 

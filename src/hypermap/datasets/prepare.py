@@ -27,7 +27,7 @@ from hypermap.data.prepared import file_name
 from hypermap.data.preprocessor import FORMAT, LOGS, Transform, read_manifest
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
-from hypermap.datasets.split import Part, split
+from hypermap.datasets.split import RawSplit, split
 
 Reader = Callable[..., Raw]
 
@@ -277,7 +277,7 @@ class _Wanted:
         return raw
 
 
-def _describe(raw: Raw, parts: Mapping[str, Part], wanted: _Wanted) -> dict[str, Any]:
+def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> dict[str, Any]:
     """The manifest's entries that nothing was fitted for."""
     identity, choice = wanted.identity, wanted.choice
     return {
@@ -312,7 +312,7 @@ def _of_table(raw: Raw, wanted: _Wanted) -> dict[str, Any]:
     return {"table": raw.table.as_entry(), "roles": raw.table.roles, "preparation": asdict(wanted.preparation)}
 
 
-def _class_counts(raw: Raw, part: Part) -> list[int]:
+def _class_counts(raw: Raw, part: RawSplit) -> list[int]:
     """Rows a class, in the order of the classes; empty for regression."""
     return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
 
@@ -333,7 +333,7 @@ def _check_targets(raw: Raw, choice: Choice) -> None:
         )
 
 
-def _serialised(raw: Raw, name: str, part: Part, transform: Transform) -> bytes:
+def _serialised(raw: Raw, name: str, part: RawSplit, transform: Transform) -> bytes:
     from safetensors.numpy import save
 
     arrays = part._asdict()

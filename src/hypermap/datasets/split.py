@@ -24,7 +24,7 @@ FAR = 2.0
 """A part of so many times its share, or of less than that part of it, is refused."""
 
 
-class Part(NamedTuple):
+class RawSplit(NamedTuple):
     """The arrays of one split, as published; `rows` are the indices within the raw array."""
 
     inputs: Array
@@ -46,7 +46,7 @@ class _Size(NamedTuple):
 
 def split(
     raw: Raw, name: str, *, validation: float, test: float | None, seed: int, row_limit: int | None
-) -> Mapping[str, Part]:
+) -> Mapping[str, RawSplit]:
     """The parts ``train``, ``validation`` and ``test``.
 
     Rows of one group (`raw.groups`) are in one part, unless the set has published its test rows. Where rows have
@@ -89,7 +89,7 @@ def _check_order(raw: Raw) -> None:
         raise UserError(f"{missing:,} rows have no time (data.time): leave them out, or set data.time to null.")
 
 
-def _published_test(raw: Raw, name: str, test: float | None) -> Part | None:
+def _published_test(raw: Raw, name: str, test: float | None) -> RawSplit | None:
     if raw.test_inputs is None or raw.test_targets is None:
         if test is None:
             raise UserError(f"{name} publishes no test set: give data.test, for instance 0.2.")
@@ -104,11 +104,11 @@ def _published_test(raw: Raw, name: str, test: float | None) -> Part | None:
             f"The test rows of {name} have classes that its other rows lack, so that nothing can learn them: {listed}. "
             "Leave these rows out, or add rows of these classes to those to learn from."
         )
-    return Part(raw.test_inputs, raw.test_targets, np.arange(len(raw.test_inputs)))
+    return RawSplit(raw.test_inputs, raw.test_targets, np.arange(len(raw.test_inputs)))
 
 
-def _part(raw: Raw, rows: Array) -> Part:
-    return Part(raw.inputs[rows], raw.targets[rows], rows)
+def _part(raw: Raw, rows: Array) -> RawSplit:
+    return RawSplit(raw.inputs[rows], raw.targets[rows], rows)
 
 
 def _limit(raw: Raw, rows: Array, limit: int | None, seed: int) -> Array:

@@ -9,18 +9,18 @@ from typing import Any
 from hypermap.core import checkpoint
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_csv, write_json
-from hypermap.core.instantiate import build
-from hypermap.data.cross_validation import Fold, Validation, derived_seed
+from hypermap.core.instantiate import instantiate
+from hypermap.data.cross_validation import Fold, Splitter, repeat_seed
 from hypermap.data.fold_data import Folds
 from hypermap.experiments.estimators import Learned, make_learner
 from hypermap.training import artifacts
-from hypermap.training.state import Report, Settings, unheard
+from hypermap.training.state import Report, TrainerConfig, no_report
 
 FINISHED = "finished.json"
 
 
 @dataclass(frozen=True)
-class Fit:
+class FoldSpec:
     """One training: the rows it learns from and those that validate it, and its seed."""
 
     fold: Fold
@@ -37,7 +37,7 @@ class Fitted:
     seconds: float
 
 
-class Fitter:
+class CrossValidator:
     """Carries out the fits of one configuration on one prepared data set, whose rows others may have read.
 
     Raises:
@@ -46,31 +46,31 @@ class Fitter:
 
     def __init__(self, configuration: Mapping[str, Any], prepared: Path, folds: Folds | None = None) -> None:
         self.configuration = configuration
-        self.settings: Settings = build(configuration["trainer"])
+        self.settings: TrainerConfig = instantiate(configuration["trainer"])
         self.folds = folds or Folds(prepared)
         self.manifest = self.folds.transform.manifest
         self.monitor = self.settings.monitored(self.manifest["task"])
         self.learner = make_learner(configuration, self.settings, self.manifest)
 
-    def plan(self) -> list[Fit]:
+    def plan(self) -> list[FoldSpec]:
         """Every fold with every seed. The first seed is the configuration's own; it has all folds before the next.
 
         Raises:
             UserError: the folds cannot be made, or the monitored figure does not exist for so few rows.
         """
-        validation: Validation = build(self.configuration["validation"])
+        validation: Splitter = instantiate(self.configuration["validation"])
         folds = validation.folds(self.folds.pool)
         if self.monitor == "r2" and min(len(fold.validation) for fold in folds) < 2:
             raise UserError("r2 does not exist for one validation row: validate on more, or take trainer.monitor=loss.")
-        seeds = [derived_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
-        return [Fit(fold, seed) for seed in seeds for fold in folds]
+        seeds = [repeat_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
+        return [FoldSpec(fold, seed) for seed in seeds for fold in folds]
 
     @property
-    def holdout(self) -> Fit:
+    def holdout(self) -> FoldSpec:
         """The fit on the prepared splits."""
-        return Fit(self.folds.pool.holdout, self.configuration["seed"])
+        return FoldSpec(self.folds.pool.holdout, self.configuration["seed"])
 
-    def fit(self, fit: Fit, state: Path, report: Report = unheard, quiet: bool = True) -> tuple[Fitted, Learned]:
+    def fit(self, fit: FoldSpec, state: Path, report: Report = no_report, quiet: bool = True) -> tuple[Fitted, Learned]:
         """Train, going on from what `state` holds, and leave there the state and the history with its seconds.
 
         Raises:

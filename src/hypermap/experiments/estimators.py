@@ -13,17 +13,17 @@ import torch
 
 from hypermap.core import device as machine
 from hypermap.core.errors import UserError
-from hypermap.data.fold_data import Rows
-from hypermap.data.preprocessor import Split
+from hypermap.data.fold_data import FoldData
+from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import Inputs, understand
+from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.tasks import calibration
 from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import kind
-from hypermap.training.components import make_parts
-from hypermap.training.loop import Sets, train_alone
-from hypermap.training.state import Member, Report, Settings, Trained, unheard
+from hypermap.training.components import make_components
+from hypermap.training.loop import TrainVal, train_alone
+from hypermap.training.state import Report, Trained, TrainerConfig, TrainState, no_report
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Learned:
     seconds: float
 
 
-class Learner(Protocol):
+class Estimator(Protocol):
     """What can train the model of one configuration; construction checks its values."""
 
     threads: int
@@ -46,37 +46,37 @@ class Learner(Protocol):
     environment: dict[str, str]  # what the figures depend on beside the configuration
     backend: str  # what carries out the steps, of `hypermap.training.backends.choice.BACKENDS`
 
-    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard, quiet: bool = True) -> Learned:
+    def learn(self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True) -> Learned:
         """Train, going on from what `state` holds, and leave there the state."""
         ...
 
-    def latency_ms(self, rows: Callable[[], Rows]) -> float:
+    def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """The median time of a prediction for one row, in milliseconds; `rows` are to be learned from if need be."""
         ...
 
 
-def make_learner(configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> Learner:
+def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> Estimator:
     """The learner for the model of a configuration.
 
     Raises:
         UserError: a value that does not suit the data, the machine or a signature.
     """
     if sklearn_fit.is_family(configuration["model"]):
-        return Families(configuration, settings, manifest)
-    return Networks(configuration, settings, manifest)
+        return SklearnEstimator(configuration, settings, manifest)
+    return TorchEstimator(configuration, settings, manifest)
 
 
-class Networks:
+class TorchEstimator:
     """Trains networks with `Trainer`, on the device of the settings."""
 
-    def __init__(self, configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> None:
         self.configuration = configuration
         self.settings = settings
         self.manifest = manifest
         self.device = machine.choose_device(settings.device)
-        self.inputs = understand(configuration["model"], manifest)
+        self.inputs = resolve_input_spec(configuration["model"], manifest)
         with machine.told_out_of_memory(settings.batch_size):
-            self.parts = make_parts(configuration, manifest, torch.device("cpu"))
+            self.parts = make_components(configuration, manifest, torch.device("cpu"))
         self.model = self.parts.model
         self.parameters: int | None = sum(parameter.numel() for parameter in self.model.parameters())
         self.threads = settings.threads or machine.choose_threads(self.model, settings.batch_size)
@@ -84,7 +84,7 @@ class Networks:
         self.backend = "eager" if settings.backend == "auto" else settings.backend
         self.environment = machine.environment(self.device, self.threads)
 
-    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard, quiet: bool = True) -> Learned:
+    def learn(self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True) -> Learned:
         """Train, and load the best epoch's weights.
 
         Raises:
@@ -99,29 +99,31 @@ class Networks:
             trained = train_alone(member, sets, report, quiet, backend)
             return self.end(rows, member, trained)
 
-    def begin(self, rows: Rows, sets: Sets, seed: int, state: Path | None = None, own: bool = False) -> Member:
+    def begin(
+        self, rows: FoldData, sets: TrainVal, seed: int, state: Path | None = None, own: bool = False
+    ) -> TrainState:
         """What trains on these rows, made from its seed; its loss is fitted to their targets.
 
         Args:
-            rows: see `Rows`.
+            rows: see `FoldData`.
             sets: the same, as `sets` has them.
             seed: of torch's global generator, from which the weights are drawn, and of the member's own.
-            state: see `Member`.
+            state: see `TrainState`.
             own: whether its dropout goes on from a copy of the global generator, which others use as well.
         """
         torch.manual_seed(seed)
         manifest = rows.transform.manifest
-        parts = make_parts(self.configuration, manifest, self.device)
+        parts = make_components(self.configuration, manifest, self.device)
         parts.loss.fit(sets.train.targets, len(manifest["classes"]))
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, making the weights draws nothing
         rows_held = len(sets.validation.targets)
-        return Member(
+        return TrainState(
             parts, self.settings, manifest["task"], seed, self.device, random, state, validation_rows=rows_held
         )
 
-    def kind(self, rows: Rows | None = None) -> str:
+    def kind(self, rows: FoldData | None = None) -> str:
         """What this has in common with those that it may be stacked with.
 
         Args:
@@ -130,7 +132,7 @@ class Networks:
         backends = "native too" if self.suits_kernel else "torch's"
         if rows is None:
             return f"{kind(self.configuration, self.model, 0)} {backends}"
-        inputs = understand(self.configuration["model"], rows.transform.manifest)
+        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
         own = kind(self.configuration, self.model, len(rows.train.targets))
         return f"{own} {inputs.shape} {inputs.runtime} {backends}"
 
@@ -145,21 +147,23 @@ class Networks:
             return False
         return native.why_not(self.parts, optimizer, self.settings.precision) is None
 
-    def example(self, rows: Rows) -> tuple[torch.nn.Module, torch.Tensor]:
+    def example(self, rows: FoldData) -> tuple[torch.nn.Module, torch.Tensor]:
         """A network for these rows, and the inputs that it learns from, on the CPU."""
         manifest = rows.transform.manifest
-        inputs = understand(self.configuration["model"], manifest).encode(rows.train.inputs)
-        return make_parts(self.configuration, manifest, torch.device("cpu")).model, inputs
+        inputs = resolve_input_spec(self.configuration["model"], manifest).encode(rows.train.inputs)
+        return make_components(self.configuration, manifest, torch.device("cpu")).model, inputs
 
-    def sets(self, rows: Rows) -> Sets:
+    def sets(self, rows: FoldData) -> TrainVal:
         """The rows as the network takes them, on its device."""
-        inputs = understand(self.configuration["model"], rows.transform.manifest)  # a fold may know other categories
-        return Sets(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
+        inputs = resolve_input_spec(
+            self.configuration["model"], rows.transform.manifest
+        )  # a fold may know other categories
+        return TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
 
-    def end(self, rows: Rows, member: Member, trained: Trained) -> Learned:
+    def end(self, rows: FoldData, member: TrainState, trained: Trained) -> Learned:
         """The network with its best epoch's weights, and what that comes to."""
         parts, history, kept = member.parts, trained.history, trained.kept_epoch
-        inputs = understand(self.configuration["model"], rows.transform.manifest)
+        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
         parts.model.load_state_dict(trained.weights)
         network = artifacts.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
         predictions = network(rows.validation.inputs.to(self.device))
@@ -177,27 +181,27 @@ class Networks:
             sum(row["seconds"] for row in history),
         )
 
-    def latency_ms(self, rows: Callable[[], Rows]) -> float:
+    def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """The median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
-        model = make_parts(self.configuration, self.manifest, self.device).model
+        model = make_components(self.configuration, self.manifest, self.device).model
         row = torch.zeros((1, *self.inputs.shape), device=self.device)
         return machine.latency_ms(model, row, self.settings.precision)
 
 
-class Families:
+class SklearnEstimator:
     """Fits the families of scikit-learn, on the CPU; how a network is trained has no part in it."""
 
     parameters: int | None = None
     backend = "eager"
 
-    def __init__(self, configuration: Mapping[str, Any], settings: Settings, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> None:
         self.choice, self.seed = configuration["model"], configuration["seed"]
         sklearn_fit.make(self.choice, manifest)
         self.threads = settings.threads or sklearn_fit.choose_threads(self.choice, manifest)
         self.environment = machine.environment(torch.device("cpu"), self.threads)
         self.last: sklearn_fit.Model | None = None
 
-    def learn(self, rows: Rows, seed: int, state: Path, report: Report = unheard, quiet: bool = True) -> Learned:
+    def learn(self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True) -> Learned:
         """Fit; `state` has nothing to go on from, and there is nothing to report before the end.
 
         Raises:
@@ -209,7 +213,7 @@ class Families:
         figures = artifacts.score(rows.validation, model(rows.validation.inputs), rows.transform)
         return Learned(model, figures | {"loss": _loss(model, rows.validation, figures)}, [], 0, False, seconds)
 
-    def latency_ms(self, rows: Callable[[], Rows]) -> float:
+    def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """The median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
         if self.last is None:  # every fit was done before an interruption
             self.last = self._fit(rows(), self.seed)
@@ -220,17 +224,17 @@ class Families:
             times.append(time.perf_counter() - started)
         return 1000 * statistics.median(times[5:])
 
-    def _fit(self, rows: Rows, seed: int) -> sklearn_fit.Model:
+    def _fit(self, rows: FoldData, seed: int) -> sklearn_fit.Model:
         return sklearn_fit.fit(self.choice, rows.train, rows.validation, rows.transform, seed, self.threads)
 
 
-def _loss(model: sklearn_fit.Model, validation: Split, figures: Mapping[str, float]) -> float:
+def _loss(model: sklearn_fit.Model, validation: TensorSplit, figures: Mapping[str, float]) -> float:
     """What a network's usual loss would be: cross-entropy, or the squared error of the standardised target."""
     if "log_loss" in figures:
         return figures["log_loss"]
     return float(np.square(model.standardised(validation.inputs) - validation.targets.double().numpy()).mean())
 
 
-def _on(device: torch.device, split: Split, inputs: Inputs) -> Split:
+def _on(device: torch.device, split: TensorSplit, inputs: InputSpec) -> TensorSplit:
     """Rows as the model takes them, on its device."""
     return replace(split, inputs=inputs.encode(split.inputs.to(device)), targets=split.targets.to(device))

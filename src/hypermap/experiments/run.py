@@ -17,21 +17,21 @@ from hypermap.core.errors import (
     OutOfMemory,
     Paused,
     Pruned,
+    failed,
     is_the_machines,
-    raising,
 )
 from hypermap.core.files import durable_together
 from hypermap.core.hashing import fingerprint, fingerprint_of_code, own_files
 from hypermap.core.instantiate import locate
 from hypermap.core.paths import PACKAGE, RUNS
 from hypermap.data.fold_data import Folds
-from hypermap.experiments.cross_validator import Fit, Fitted, Fitter, forget, read_finished, write_finished
+from hypermap.experiments.cross_validator import CrossValidator, Fitted, FoldSpec, forget, read_finished, write_finished
 from hypermap.experiments.estimators import Learned
-from hypermap.experiments.scheduler import Task, learn, settle
+from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
 from hypermap.training import artifacts
 from hypermap.training.backends.native_build import why_no_compiler
 from hypermap.training.components import GROUPS
-from hypermap.training.state import Report, unheard
+from hypermap.training.state import Report, no_report
 
 ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # whose code decides what a training comes to
 
@@ -72,7 +72,7 @@ def summary(result: Result) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class TrainingRequest:
     """A training that is asked for.
 
     Attributes:
@@ -92,47 +92,49 @@ class Asked:
     prepared: Path
     output: Path
     validation: Path
-    report: Report = unheard
+    report: Report = no_report
     pause: Callable[[], None] = lambda: None
     refit: bool = True
     measure_latency: bool = False
     states: Path = RUNS
 
 
-def train(asked: Asked) -> Result:
+def train(asked: TrainingRequest) -> Result:
     """Train, going on from an interrupted run of the same settings, and write the outcome.
 
     Writes ``model.safetensors`` (weights by name; of a model of scikit-learn ``model.skops``), ``model.json`` (what
-    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into `Asked.output`, and the
-    flat metrics of the validation rows as JSON to `Asked.validation`. The seconds of each epoch, which differ from run
+    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into `TrainingRequest.output`, and the
+    flat metrics of the validation rows as JSON to `TrainingRequest.validation`. The seconds of each epoch, which differ from run
     to run, stay in ``runs/``. Where there are several fits, their figures stand in ``scores.csv`` beside the model; the
     model is that of the prepared splits and the configuration's own seed.
 
     Raises:
         Diverged: a loss that is not finite.
         OutOfMemory: the network and its batches are too large.
-        Pruned: as `Asked.report` raised it. After these three the run starts over.
-        Paused: as `Asked.report` raised it; the run will go on from here.
-        Interrupted: as `Asked.report` or `Asked.pause` raised it; likewise.
+        Pruned: as `TrainingRequest.report` raised it. After these three the run starts over.
+        Paused: as `TrainingRequest.report` raised it; the run will go on from here.
+        Interrupted: as `TrainingRequest.report` or `TrainingRequest.pause` raised it; likewise.
         UserError: settings that do not fit the data or a signature.
     """
     device.make_repeatable()
     device.spare_compiler()
     named = asked.configuration["trainer"].get("backend", "auto")
-    run = Run(asked, Folds(asked.prepared, keep=named not in ("auto", "eager")))  # the rows of a stack are held once
+    run = Experiment(
+        asked, Folds(asked.prepared, keep=named not in ("auto", "eager"))
+    )  # the rows of a stack are held once
 
-    def tell(told: Mapping[Task, tuple[int, float]]) -> Mapping[Task, Exception]:
+    def tell(told: Mapping[Job, tuple[int, float]]) -> Mapping[Job, Exception]:
         for step, value in told.values():
             if run.single:
                 asked.report(step, value)
             asked.pause()
         return {}
 
-    heard = asked.report is not unheard
+    heard = asked.report is not no_report
     if run.fitter.settings.backend == "auto" and run.begun_by is not None:
         run.fitter.learner.backend = run.begun_by
     with run.opened(run.fitter.learner.backend):
-        for ended in learn(run.tasks(), tell, quiet=heard):
+        for ended in run_jobs(run.tasks(), tell, quiet=heard):
             for task, came_to in ended.items():
                 run.done(task, came_to)
             if not run.complete:
@@ -141,21 +143,21 @@ def train(asked: Asked) -> Result:
 
 
 def train_together(
-    every: Sequence[Asked],
-    tell: Callable[[Mapping[Asked, tuple[int, float]]], Mapping[Asked, Exception]],
-    end: Callable[[Asked, Callable[[], Result]], None],
-    say: Callable[[Asked, str], None],
+    every: Sequence[TrainingRequest],
+    tell: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
+    end: Callable[[TrainingRequest, Callable[[], Result]], None],
+    say: Callable[[TrainingRequest, str], None],
 ) -> None:
     """Train what is asked for, each as `train` would, those that fit together as stacks.
 
     Args:
-        every: their `Asked.report` is for those with several fits.
-        tell: told after each epoch, for all that have one fit, what `Asked.report` would be; returns what ends some.
+        every: their `TrainingRequest.report` is for those with several fits.
+        tell: told after each epoch, for all that have one fit, what `TrainingRequest.report` would be; returns what ends some.
         end: called as soon as one has ended: its second argument returns the result, or raises what `train` would.
         say: told why something is trained by itself.
 
     Raises:
-        Interrupted: as `tell` or an `Asked.pause` raised it; what has not ended will go on from here.
+        Interrupted: as `tell` or an `TrainingRequest.pause` raised it; what has not ended will go on from here.
     """
     device.make_repeatable()
     device.spare_compiler()
@@ -163,10 +165,10 @@ def train_together(
     runs = []
     for asked in every:
         try:
-            runs.append(Run(asked, folders[asked.prepared]))
+            runs.append(Experiment(asked, folders[asked.prepared]))
         except Exception as error:
-            end(asked, raising(error))
-    for run, reason in settle({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
+            end(asked, failed(error))
+    for run, reason in choose_backends({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
         say(run.asked, reason)
     with ExitStack() as open_runs:
         for run in runs:
@@ -175,13 +177,13 @@ def train_together(
 
 
 def _carry_out(
-    runs: Sequence["Run"],
-    tell: Callable[[Mapping[Asked, tuple[int, float]]], Mapping[Asked, Exception]],
-    end: Callable[[Asked, Callable[[], Result]], None],
+    runs: Sequence["Experiment"],
+    tell: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
+    end: Callable[[TrainingRequest, Callable[[], Result]], None],
 ) -> None:
     """Train runs whose states are open, and end each."""
-    going, paused = set(runs), set[Run]()
-    of: dict[Task, Run] = {}
+    going, paused = set(runs), set[Experiment]()
+    of: dict[Job, Experiment] = {}
     for run in runs:
         try:
             of |= dict.fromkeys(run.tasks(), run)
@@ -191,9 +193,9 @@ def _carry_out(
             going.discard(run)
             if not isinstance(error, Paused) and not is_the_machines(error):
                 run.forget()
-            end(run.asked, raising(error))
+            end(run.asked, failed(error))
 
-    def heard(told: Mapping[Task, tuple[int, float]]) -> dict[Task, Exception]:
+    def heard(told: Mapping[Job, tuple[int, float]]) -> dict[Job, Exception]:
         for run in {of[task] for task in told if not of[task].single}:
             run.asked.pause()
         alone = {of[task].asked: task for task in told if of[task].single}
@@ -202,8 +204,8 @@ def _carry_out(
         return {alone[asked]: error for asked, error in ends.items()} | gone
 
     interrupted: Interrupted | None = None
-    for ended in learn(list(of), heard):
-        come_to_an_end: dict[Run, Callable[[], Result]] = {}
+    for ended in run_jobs(list(of), heard):
+        come_to_an_end: dict[Experiment, Callable[[], Result]] = {}
         with durable_together():  # before anybody is told that it is there
             for task, came_to in ended.items():
                 run = of[task]
@@ -221,11 +223,11 @@ def _carry_out(
                     interrupted = error
                 except Paused as error:
                     paused.add(run)
-                    come_to_an_end[run] = raising(error)
+                    come_to_an_end[run] = failed(error)
                 except Exception as error:
                     if not is_the_machines(error):
                         run.forget()
-                    come_to_an_end[run] = raising(error)
+                    come_to_an_end[run] = failed(error)
                 going -= come_to_an_end.keys()
         for run, told in come_to_an_end.items():
             end(run.asked, told)
@@ -233,7 +235,7 @@ def _carry_out(
             raise interrupted
 
 
-class Run:
+class Experiment:
     """The fits of one configuration, their states, and what they leave behind.
 
     Args:
@@ -244,10 +246,10 @@ class Run:
         UserError: settings that do not fit the data or a signature.
     """
 
-    def __init__(self, asked: Asked, folds: Folds | None = None) -> None:
+    def __init__(self, asked: TrainingRequest, folds: Folds | None = None) -> None:
         self.asked = asked
-        self.fitter = Fitter(asked.configuration, asked.prepared, folds)
-        self.plan: list[Fit] = self.fitter.plan()
+        self.fitter = CrossValidator(asked.configuration, asked.prepared, folds)
+        self.plan: list[FoldSpec] = self.fitter.plan()
         self.fits: dict[int, Fitted] = {}
         self.kept: tuple[Fitted, Learned] | None = None
         self.reported = 0
@@ -286,7 +288,7 @@ class Run:
         """Let the next run of these settings start over."""
         forget(self.state)
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Job]:
         """The fits that are left; those that were done before an interruption are told again."""
         folders = {number: self._folder(number) for number in range(len(self.plan))}
         if not self.single:
@@ -295,9 +297,9 @@ class Run:
             self._report()
         # The state of a finished fit on the prepared splits is whole: its model is taken from there.
         left = [number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.fitter.holdout]
-        return [Task(self.fitter, self.plan[number], folders[number], number) for number in left]
+        return [Job(self.fitter, self.plan[number], folders[number], number) for number in left]
 
-    def done(self, task: Task, came_to: tuple[Fitted, Learned] | Exception) -> None:
+    def done(self, task: Job, came_to: tuple[Fitted, Learned] | Exception) -> None:
         """Enter what a fit came to; raises it where that is an error."""
         if isinstance(came_to, Exception):
             raise came_to
@@ -310,7 +312,7 @@ class Run:
             checkpoint.clear(task.folder)
         self._report()
 
-    def keep(self, task: Task, came_to: tuple[Fitted, Learned] | Exception) -> None:
+    def keep(self, task: Job, came_to: tuple[Fitted, Learned] | Exception) -> None:
         """Note on the disk that a fit is done, where it is one of several."""
         if not self.single and not isinstance(came_to, Exception):
             write_finished(task.folder, came_to[0])
@@ -357,7 +359,7 @@ class Run:
         stale = set(artifacts.FILES)
         if self.kept:
             fitted, learned = self.kept
-            record = artifacts.Record(
+            record = artifacts.RunRecord(
                 fitted.kept_epoch,
                 learned.stopped_early,
                 fitter.monitor,
@@ -403,7 +405,7 @@ def _identical(result: Result) -> Result:
     return result
 
 
-def _identity(fitter: Fitter, backend: str) -> str:
+def _identity(fitter: CrossValidator, backend: str) -> str:
     """A name that two runs share if, and only if, they must come to the same numbers.
 
     Torch's own backends share one: what they come to differs by the rounding of sums alone.

@@ -11,32 +11,32 @@ import torch
 from hypermap.core import device
 from hypermap.core.errors import Interrupted, OutOfMemory, UserError, exited
 from hypermap.core.files import durable_together
-from hypermap.data.fold_data import Rows
-from hypermap.experiments.cross_validator import Fit, Fitted, Fitter
-from hypermap.experiments.estimators import Learned, Networks
+from hypermap.data.fold_data import FoldData
+from hypermap.experiments.cross_validator import CrossValidator, Fitted, FoldSpec
+from hypermap.experiments.estimators import Learned, TorchEstimator
 from hypermap.experiments.memory import free_memory, most_members
 from hypermap.training.backends import choice
-from hypermap.training.loop import Sets, Trainer
-from hypermap.training.state import Member, Trained
+from hypermap.training.loop import Trainer, TrainVal
+from hypermap.training.state import Trained, TrainState
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Job:
     """A fit that is to be done: by whom, and where its state is."""
 
-    fitter: Fitter
-    fit: Fit
+    fitter: CrossValidator
+    fit: FoldSpec
     folder: Path
     number: int  # in its run's plan
 
 
-Tell = Callable[[Mapping[Task, tuple[int, float]]], Mapping[Task, Exception]]
+Tell = Callable[[Mapping[Job, tuple[int, float]]], Mapping[Job, Exception]]
 """Told of several tasks a step and the monitored figure there; returns what ends some, such as `Pruned`."""
 T = TypeVar("T")
-Ended = dict[Task, tuple[Fitted, Learned] | Exception]
+Finished = dict[Job, tuple[Fitted, Learned] | Exception]
 
 
-def learn(tasks: Sequence[Task], tell: Tell, quiet: bool = True) -> Iterator[Ended]:
+def run_jobs(tasks: Sequence[Job], tell: Tell, quiet: bool = True) -> Iterator[Finished]:
     """Carry out tasks, those that fit together as stacks; yields those that end at once, with what they came to.
 
     A learner's backend says how: ``eager`` trains one after the other. Any error but an interruption is what those
@@ -60,7 +60,7 @@ MOST = 64  # members of a stack: beyond, a member's share of the time hardly fal
 _measured: dict[tuple[str, int, int], choice.Measured] = {}  # by kind, size and threads: once in a process
 
 
-def settle(fitters: Mapping[T, tuple[Fitter, int, str | None]]) -> dict[T, str]:
+def choose_backends(fitters: Mapping[T, tuple[CrossValidator, int, str | None]]) -> dict[T, str]:
     """Choose the backend of those whose configuration leaves it to us, and say why some train by themselves.
 
     Args:
@@ -70,7 +70,7 @@ def settle(fitters: Mapping[T, tuple[Fitter, int, str | None]]) -> dict[T, str]:
     kinds: dict[str, list[T]] = {}
     reasons: dict[T, str] = {}
     for name, (fitter, _, _) in fitters.items():
-        if not isinstance(fitter.learner, Networks):
+        if not isinstance(fitter.learner, TorchEstimator):
             reasons[name] = "a model of scikit-learn is fitted by itself"
         elif fitter.settings.backend == "auto":
             kinds.setdefault(fitter.learner.kind(), []).append(name)
@@ -87,19 +87,19 @@ def settle(fitters: Mapping[T, tuple[Fitter, int, str | None]]) -> dict[T, str]:
     return reasons
 
 
-def stack_size(fitter: Fitter) -> int:
+def stack_size(fitter: CrossValidator) -> int:
     """How many trainings like this are best trained at once here; 1 where a stack does not pay."""
-    if not isinstance(fitter.learner, Networks):
+    if not isinstance(fitter.learner, TorchEstimator):
         return 1
     named = fitter.settings.backend
     try:
-        most = min(MOST, _most(Task(fitter, fitter.holdout, Path(), 0)) or MOST)
+        most = min(MOST, _most(Job(fitter, fitter.holdout, Path(), 0)) or MOST)
         return 1 if (_choose(fitter, most)[0] if named == "auto" else named) == "eager" else most
     except Exception:  # its trials will tell what is wrong
         return 1
 
 
-def _choose_by_any(fitters: Sequence[Fitter], size: int) -> tuple[str, str | None]:
+def _choose_by_any(fitters: Sequence[CrossValidator], size: int) -> tuple[str, str | None]:
     """`_choose` for the first that can be begun: what is wrong with another ends that one alone."""
     for fitter in fitters:
         try:
@@ -110,10 +110,10 @@ def _choose_by_any(fitters: Sequence[Fitter], size: int) -> tuple[str, str | Non
     return "eager", None
 
 
-def _choose(fitter: Fitter, size: int) -> tuple[str, str | None]:
+def _choose(fitter: CrossValidator, size: int) -> tuple[str, str | None]:
     """The backend for so many trainings like this, and, where it trains one at a time, why."""
     learner = fitter.learner
-    assert isinstance(learner, Networks)
+    assert isinstance(learner, TorchEstimator)
     if size == 1:
         return "eager", "no other of these has its network, data and batch size, or can be trained by the same backend"
     threads = learner.settings.threads or device.CORES
@@ -122,7 +122,7 @@ def _choose(fitter: Fitter, size: int) -> tuple[str, str | None]:
         rows, seed = fitter.folds.of(fitter.holdout.fold), fitter.configuration["seed"]
         sets = learner.sets(rows)
 
-        def probe(count: int) -> list[Member]:
+        def probe(count: int) -> list[TrainState]:
             return [learner.begin(rows, sets, seed, own=True) for _ in range(count)]
 
         _measured[key] = choice.measure(
@@ -132,13 +132,13 @@ def _choose(fitter: Fitter, size: int) -> tuple[str, str | None]:
     return measured.fastest, measured.why_alone if measured.fastest == "eager" else None
 
 
-def _groups(tasks: Sequence[Task]) -> tuple[dict[str, list[Task]], Ended]:
+def _groups(tasks: Sequence[Job]) -> tuple[dict[str, list[Job]], Finished]:
     """Tasks by what they have in common; what trains by itself is its own kind. And those whose rows cannot be had."""
-    groups: dict[str, list[Task]] = {}
-    refused: Ended = {}
+    groups: dict[str, list[Job]] = {}
+    refused: Finished = {}
     for number, task in enumerate(tasks):
         learner, word = task.fitter.learner, str(number)
-        if isinstance(learner, Networks) and learner.backend != "eager":
+        if isinstance(learner, TorchEstimator) and learner.backend != "eager":
             try:
                 word = f"{learner.kind(task.fitter.folds.of(task.fit.fold))} {learner.backend}"
             except UserError as error:
@@ -148,7 +148,7 @@ def _groups(tasks: Sequence[Task]) -> tuple[dict[str, list[Task]], Ended]:
     return groups, refused
 
 
-def _alone(task: Task, tell: Tell, quiet: bool) -> tuple[Fitted, Learned] | Exception:
+def _alone(task: Job, tell: Tell, quiet: bool) -> tuple[Fitted, Learned] | Exception:
     def report(step: int, value: float) -> None:
         for error in tell({task: (step, value)}).values():
             raise error
@@ -164,7 +164,7 @@ def _alone(task: Task, tell: Tell, quiet: bool) -> tuple[Fitted, Learned] | Exce
         return error
 
 
-def _stacks(tasks: Sequence[Task], tell: Tell, quiet: bool) -> Iterator[Ended]:
+def _stacks(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]:
     """Tasks of one kind, as many at once as memory holds; half as many where it holds fewer after all."""
     try:
         most = _most(tasks[0]) or len(tasks)
@@ -191,7 +191,7 @@ def _stacks(tasks: Sequence[Task], tell: Tell, quiet: bool) -> Iterator[Ended]:
             yield from _stacks(left[half:], tell, quiet)
 
 
-def _most(task: Task) -> int | None:
+def _most(task: Job) -> int | None:
     """How many tasks like this one memory holds."""
     learner = _network(task)
     rows = task.fitter.folds.of(task.fit.fold)
@@ -201,11 +201,11 @@ def _most(task: Task) -> int | None:
     return most_members(model, inputs, width, settings.batch_size, free_memory(learner.device))
 
 
-def _stack(tasks: Sequence[Task], tell: Tell, quiet: bool) -> Iterator[Ended]:
+def _stack(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]:
     """Tasks of one kind as one stack."""
     learner = _network(tasks[0])
     every_rows = [task.fitter.folds.of(task.fit.fold) for task in tasks]
-    shared: dict[int, Sets] = {}
+    shared: dict[int, TrainVal] = {}
     with device.told_out_of_memory(learner.settings.batch_size):
         members, sets, named = [], [], {}
         for task, rows in zip(tasks, every_rows, strict=True):
@@ -226,7 +226,7 @@ def _stack(tasks: Sequence[Task], tell: Tell, quiet: bool) -> Iterator[Ended]:
         torch.set_num_threads(1 if own else threads)
         backend = partial(choice.make, learner.backend, threads=threads)
 
-        def heard(told: Mapping[Member, tuple[int, float]]) -> dict[Member, Exception]:
+        def heard(told: Mapping[TrainState, tuple[int, float]]) -> dict[TrainState, Exception]:
             ends = tell({named[member][0]: value for member, value in told.items()})
             return {member: ends[named[member][0]] for member in told if named[member][0] in ends}
 
@@ -236,7 +236,7 @@ def _stack(tasks: Sequence[Task], tell: Tell, quiet: bool) -> Iterator[Ended]:
             yield done
 
 
-def _begun(task: Task, rows: Rows, shared: dict[int, Sets]) -> Member:
+def _begun(task: Job, rows: FoldData, shared: dict[int, TrainVal]) -> TrainState:
     """A member for a task, its loss fitted to its rows; they are encoded once for all, into `shared`.
 
     Raises:
@@ -251,7 +251,7 @@ def _begun(task: Task, rows: Rows, shared: dict[int, Sets]) -> Member:
 
 
 def _finished(
-    task: Task, rows: Rows, member: Member, trained: Trained | Exception
+    task: Job, rows: FoldData, member: TrainState, trained: Trained | Exception
 ) -> tuple[Fitted, Learned] | Exception:
     """The figures of a member that was trained to its end, by as many threads as if it had been alone."""
     if isinstance(trained, Exception):
@@ -260,7 +260,7 @@ def _finished(
         return task.fitter.fitted(_network(task).end(rows, member, trained), task.folder)
 
 
-def _network(task: Task) -> Networks:
+def _network(task: Job) -> TorchEstimator:
     learner = task.fitter.learner
-    assert isinstance(learner, Networks), "a model of scikit-learn is no part of a stack"
+    assert isinstance(learner, TorchEstimator), "a model of scikit-learn is no part of a stack"
     return learner

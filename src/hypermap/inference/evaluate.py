@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
-from hypermap.data.layout import Layout
+from hypermap.data.layout import ColumnLayout
 from hypermap.data.prepared import load, load_published
-from hypermap.data.preprocessor import Split, Transform, read_transform
+from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.models import baselines as others
 from hypermap.reports.run import Beside, Map, Run, place, write_report
 from hypermap.tasks import metrics
@@ -28,7 +28,7 @@ Predictor = Callable[[Tensor], np.ndarray]
 class Scored:
     """A model's predictions for a split, and what they are worth: `evaluation` has the bootstrap's settings."""
 
-    rows: Split
+    rows: TensorSplit
     transform: Transform
     predictions: np.ndarray
     evaluation: Mapping[str, Any]
@@ -148,10 +148,10 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
     )
 
 
-def _learned(predict: Predictor, train: Split, transform: Transform) -> dict[str, float]:
+def _learned(predict: Predictor, train: TensorSplit, transform: Transform) -> dict[str, float]:
     """The figures on training rows, evenly chosen."""
     chosen = np.unique(np.linspace(0, len(train.rows) - 1, LEARNED_ROWS).round().astype(np.int64))
-    rows = Split(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
+    rows = TensorSplit(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
     return artifacts.score(rows, predict(rows.inputs), transform)
 
 
@@ -164,8 +164,8 @@ def _encoding(trained: artifacts.TrainedModel) -> str:
     return "ordinal" if ordinal else "one_hot"
 
 
-def _map(test: Split, transform: Transform, method: str) -> Map | None:
+def _map(test: TensorSplit, transform: Transform, method: str) -> Map | None:
     """Where the test rows lie by what a model is given, categories spread out and images row by row."""
     layout = transform.manifest.get("layout")
-    inputs = Layout.of(layout).spread(test.inputs) if layout else test.inputs
+    inputs = ColumnLayout.of(layout).spread(test.inputs) if layout else test.inputs
     return place(inputs.flatten(1).numpy(), method)

@@ -19,7 +19,7 @@ from hypermap.core.cli_args import read_trust, read_words
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CACHE, EXPORTED, MODELS, PREPARED
 from hypermap.data.prepared import load_published
-from hypermap.data.preprocessor import Split, Transform, read_manifest
+from hypermap.data.preprocessor import TensorSplit, Transform, read_manifest
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
 from hypermap.inference.torch_preparation import Natural, Prepare, Scale, Shares
@@ -61,7 +61,7 @@ DATES = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExportArgs:
     """One command: which model, where the program goes, and whether what the model's record names may be anything."""
 
     model: Path = MODELS
@@ -173,7 +173,7 @@ def _run(content: bytes, rows: Tensor) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def _validation(transform: Transform) -> Split:
+def _validation(transform: Transform) -> TensorSplit:
     """Published validation rows of the data that a model was trained on, `CHECKED_ROWS` at most.
 
     Raises:
@@ -183,7 +183,7 @@ def _validation(transform: Transform) -> Split:
     for folder in (PREPARED, CACHE / wanted):
         if folder.is_dir() and read_manifest(folder)["fingerprint"] == wanted:
             stored = load_published(folder, "validation")
-            return Split(*(part[:CHECKED_ROWS] for part in (stored.inputs, stored.targets, stored.rows)))
+            return TensorSplit(*(part[:CHECKED_ROWS] for part in (stored.inputs, stored.targets, stored.rows)))
     raise UserError(
         f"The data that the model was trained on is neither in {PREPARED} nor in {CACHE / wanted}, and an export is "
         "checked on its validation rows. Train again, or: dvc repro"

@@ -37,7 +37,7 @@ PREDICTION = "prediction"
 
 
 @dataclass(frozen=True)
-class Asked:
+class PredictArgs:
     """One command.
 
     Attributes:

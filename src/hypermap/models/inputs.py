@@ -9,12 +9,12 @@ from torch import Tensor
 
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import locate
-from hypermap.data.layout import Layout
-from hypermap.models.sklearn_models import Family
+from hypermap.data.layout import ColumnLayout
+from hypermap.models.sklearn_models import SklearnModel
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputSpec:
     """How a model takes the rows of a data set.
 
     Attributes:
@@ -28,12 +28,12 @@ class Inputs:
     encode: Callable[[Tensor], Tensor]
 
     @property
-    def layout(self) -> Layout | None:
+    def layout(self) -> ColumnLayout | None:
         """What stands where in a row; None for images, plain tables and models that need not know."""
         return self.runtime.get("layout")
 
 
-def understand(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> Inputs:
+def resolve_input_spec(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> InputSpec:
     """How the model of this choice takes the categories of a table: as ``data.categories`` says.
 
     A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot. An embedding is
@@ -44,17 +44,17 @@ def understand(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> Inputs:
     """
     target = locate(model.get("_target_"))
     takes_layout = "layout" in inspect.signature(target).parameters
-    embeds = takes_layout or (isinstance(target, type) and issubclass(target, Family))
+    embeds = takes_layout or (isinstance(target, type) and issubclass(target, SklearnModel))
     if "layout" not in manifest:
         return _inputs(tuple(manifest["shape"]), None, takes_layout, lambda rows: rows)
-    layout, categories = Layout.of(manifest["layout"]), manifest["preparation"]["categories"]
+    layout, categories = ColumnLayout.of(manifest["layout"]), manifest["preparation"]["categories"]
     if categories == "embedding" and not embeds:
         raise UserError(
             f"data.categories is embedding; model={model.get('name')} takes numbers alone: take model=tabular_mlp or "
             "model=tabular_resnet, or data.categories=auto."
         )
     if categories == "ordinal":
-        plain = Layout(layout.numbers, layout.binary + len(layout.cardinalities))
+        plain = ColumnLayout(layout.numbers, layout.binary + len(layout.cardinalities))
         return _inputs((layout.width,), plain, takes_layout, layout.shares)
     if takes_layout and categories != "one_hot":
         return _inputs((layout.width,), layout, takes_layout, lambda rows: rows)
@@ -62,6 +62,6 @@ def understand(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> Inputs:
 
 
 def _inputs(
-    shape: tuple[int, ...], layout: Layout | None, takes_layout: bool, encode: Callable[[Tensor], Tensor]
-) -> Inputs:
-    return Inputs(shape, {"input_shape": shape} | ({"layout": layout} if takes_layout else {}), encode)
+    shape: tuple[int, ...], layout: ColumnLayout | None, takes_layout: bool, encode: Callable[[Tensor], Tensor]
+) -> InputSpec:
+    return InputSpec(shape, {"input_shape": shape} | ({"layout": layout} if takes_layout else {}), encode)

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from hypermap.core import device, files, skops_io
 from hypermap.core.errors import UserError
-from hypermap.core.instantiate import build, check_arguments, locate
+from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.core.typing import Array
-from hypermap.data.preprocessor import Split, Transform
-from hypermap.models.inputs import Inputs, understand
-from hypermap.models.sklearn_models import Family, Problem, RandomForest
+from hypermap.data.preprocessor import TensorSplit, Transform
+from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.models.sklearn_models import RandomForest, SklearnModel, TrainingData
 
 ESTIMATOR = "model.skops"
 IDLE = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # but for its monitor and threads
@@ -50,7 +50,7 @@ class Model:
 
     estimator: Any
     transform: Transform
-    inputs: Inputs
+    inputs: InputSpec
     threads: int
 
     def __call__(self, features: Tensor) -> Array:
@@ -87,19 +87,19 @@ def is_family(choice: Mapping[str, Any]) -> bool:
         UserError: its path cannot be imported.
     """
     target = locate(choice.get("_target_"))
-    return isinstance(target, type) and issubclass(target, Family)
+    return isinstance(target, type) and issubclass(target, SklearnModel)
 
 
-def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[Family, Inputs]:
+def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[SklearnModel, InputSpec]:
     """The family of a choice, and how it is given the features of data with this manifest.
 
     Raises:
         UserError: a value that no signature takes, or one that does not suit the data.
     """
-    inputs = understand(choice, manifest)
+    inputs = resolve_input_spec(choice, manifest)
     layout = {} if inputs.layout is None else {"layout": inputs.layout}
     check_arguments(choice, *layout)
-    family: Family = build(choice, **layout)
+    family: SklearnModel = instantiate(choice, **layout)
     weight = getattr(family, "class_weight", None)
     if weight not in (None, "balanced"):
         raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
@@ -117,7 +117,12 @@ def choose_threads(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> in
 
 
 def fit(
-    choice: Mapping[str, Any], train: Split, validation: Split, transform: Transform, seed: int, threads: int
+    choice: Mapping[str, Any],
+    train: TensorSplit,
+    validation: TensorSplit,
+    transform: Transform,
+    seed: int,
+    threads: int,
 ) -> Model:
     """Fit the family of `choice` to rows as `transform` makes them (`hypermap.data.prepared.load`), on the CPU.
 
@@ -125,7 +130,7 @@ def fit(
         UserError: values that the family refuses, or rows that do not suit it.
     """
     family, inputs = make(choice, transform.manifest)
-    problem = Problem(
+    problem = TrainingData(
         transform.manifest["task"],
         (flat(inputs, train.inputs), train.targets.cpu().numpy()),
         (flat(inputs, validation.inputs), validation.targets.cpu().numpy()),
@@ -153,16 +158,16 @@ def load(path: Path, choice: Mapping[str, Any], transform: Transform, remedy: st
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
     estimator = skops_io.loads(content, str(path), remedy, TRUSTED)
-    return _quietly(estimator, transform, understand(choice, transform.manifest), threads)
+    return _quietly(estimator, transform, resolve_input_spec(choice, transform.manifest), threads)
 
 
-def flat(inputs: Inputs, features: Tensor) -> Array:
+def flat(inputs: InputSpec, features: Tensor) -> Array:
     """Features as an estimator takes them: encoded, and images as rows of pixels; ``(rows, width)`` float32."""
     encoded: Array = inputs.encode(features).flatten(1).cpu().numpy()
     return encoded
 
 
-def _quietly(estimator: Any, transform: Transform, inputs: Inputs, threads: int) -> Model:
+def _quietly(estimator: Any, transform: Transform, inputs: InputSpec, threads: int) -> Model:
     """A model whose estimator leaves the threads to the model."""
     if "n_jobs" in getattr(estimator, "get_params", dict)():
         estimator.set_params(n_jobs=None)

@@ -1,6 +1,6 @@
 """Model families of scikit-learn: forests, boosting, support vectors, lines, neighbours, and a dummy.
 
-A family is a class of settings with one method, `Family.fit`; its choice file lies in conf/model/ beside the networks'.
+A family is a class of settings with one method, `SklearnModel.fit`; its choice file lies in conf/model/ beside the networks'.
 `hypermap.models.sklearn_fit` fits, stores and loads them.
 """
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from hypermap.core.errors import UserError
 from hypermap.core.typing import Array
-from hypermap.data.layout import Layout
+from hypermap.data.layout import ColumnLayout
 
 ClassWeight = Literal["balanced"] | None
 
 
 @dataclass(frozen=True)
-class Problem:
+class TrainingData:
     """What a family is fitted to.
 
     Attributes:
@@ -42,18 +42,18 @@ class Problem:
         return self.task == "classification"
 
 
-class Family(ABC):
+class SklearnModel(ABC):
     """Settings of a family; a user's own needs no more than `fit`.
 
-    A constructor that takes a `layout` gets categories as codes (`Layout`), any other has them one-hot.
+    A constructor that takes a `layout` gets categories as codes (`ColumnLayout`), any other has them one-hot.
     """
 
     @abstractmethod
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A fitted estimator, with `predict_proba` and `classes_` for classes and `predict` for values."""
 
 
-class RandomForest(Family):
+class RandomForest(SklearnModel):
     """Trees on resampled rows, averaged (Breiman 2001, https://doi.org/10.1023/A:1010933404324).
 
     `max_features` is the share of columns that a split may choose from; None for what is usual: the square root of
@@ -72,7 +72,7 @@ class RandomForest(Family):
         self.max_features = max_features
         self.class_weight = class_weight
 
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A RandomForestClassifier or -Regressor."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -87,7 +87,7 @@ class RandomForest(Family):
         ).fit(*problem.train)
 
 
-class GradientBoosting(Family):
+class GradientBoosting(SklearnModel):
     """Trees on binned numbers, each fitted to what those before it left (HistGradientBoosting, after LightGBM, 2017).
 
     Trees are added until the loss on the validation rows has not fallen for `n_iter_no_change` of them, as a network's
@@ -99,7 +99,7 @@ class GradientBoosting(Family):
 
     def __init__(
         self,
-        layout: Layout | None = None,
+        layout: ColumnLayout | None = None,
         learning_rate: float = 0.1,
         max_iter: int = 1000,
         max_leaf_nodes: int = 31,
@@ -110,7 +110,7 @@ class GradientBoosting(Family):
         n_iter_no_change: int = 20,
         class_weight: ClassWeight = None,
     ) -> None:
-        self.layout = layout or Layout(0)
+        self.layout = layout or ColumnLayout(0)
         self.values = {
             "learning_rate": learning_rate,
             "max_iter": max_iter,
@@ -123,7 +123,7 @@ class GradientBoosting(Family):
         }
         self.class_weight = class_weight
 
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A HistGradientBoostingClassifier or -Regressor."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -147,7 +147,7 @@ class GradientBoosting(Family):
         return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
 
 
-class SupportVector(Family):
+class SupportVector(SklearnModel):
     """The widest margin, or the flattest function, under a kernel (libsvm, Chang and Lin 2011).
 
     Its time grows with the square of the rows. `gamma` is the kernel's width; None for 1 / (columns * variance).
@@ -167,7 +167,7 @@ class SupportVector(Family):
         self.epsilon = epsilon
         self.class_weight = class_weight
 
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A calibrated SVC, or an SVR."""
         from sklearn.svm import SVC, SVR
 
@@ -177,7 +177,7 @@ class SupportVector(Family):
         return Calibrated.on(estimator, *problem.validation)
 
 
-class Linear(Family):
+class Linear(SklearnModel):
     """Logistic or ridge regression: a weighted sum of the features; small `C` keeps the weights small."""
 
     def __init__(self, C: float = 1.0, max_iter: int = 1000, class_weight: ClassWeight = None) -> None:  # noqa: N803
@@ -185,7 +185,7 @@ class Linear(Family):
         self.max_iter = max_iter
         self.class_weight = class_weight
 
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A LogisticRegression, or a Ridge whose ``alpha`` is 1 / (2 C): the same balance of loss and weights."""
         from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -196,7 +196,7 @@ class Linear(Family):
         )
 
 
-class NearestNeighbors(Family):
+class NearestNeighbors(SklearnModel):
     """What the training rows nearest by say; `p` 2 measures by Euclid, 1 by Manhattan."""
 
     def __init__(
@@ -205,7 +205,7 @@ class NearestNeighbors(Family):
         self.n_neighbors = n_neighbors
         self.values = {"n_neighbors": n_neighbors, "weights": weights, "p": p}
 
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A KNeighborsClassifier or -Regressor."""
         from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
@@ -214,10 +214,10 @@ class NearestNeighbors(Family):
         return (KNeighborsClassifier if problem.classifies else KNeighborsRegressor)(**self.values).fit(*problem.train)
 
 
-class Dummy(Family):
+class Dummy(SklearnModel):
     """The training rows' class shares, or their mean, whatever the features: what every model has to beat."""
 
-    def fit(self, problem: Problem) -> Any:
+    def fit(self, problem: TrainingData) -> Any:
         """A DummyClassifier or -Regressor."""
         from sklearn.dummy import DummyClassifier, DummyRegressor
 

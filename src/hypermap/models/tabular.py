@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
-from hypermap.data.layout import Layout
+from hypermap.data.layout import ColumnLayout
 from hypermap.models.layers import Activation, Dropout, Initialization, initialize, positive
 from hypermap.models.layers import activation as make_activation
 
@@ -54,7 +54,7 @@ class TabularMLP(nn.Module):
         self,
         input_shape: tuple[int, ...],
         outputs: int,
-        layout: Layout | None = None,
+        layout: ColumnLayout | None = None,
         hidden: Sequence[int] = (256, 256),
         members: int = 4,
         activation: Activation = "silu",
@@ -139,7 +139,7 @@ class TabularResNet(nn.Module):
         self,
         input_shape: tuple[int, ...],
         outputs: int,
-        layout: Layout | None = None,
+        layout: ColumnLayout | None = None,
         width: int = 128,
         blocks: int = 2,
         expansion: float = 2.0,
@@ -194,7 +194,7 @@ class Embedding(nn.Module):
     """
 
     def __init__(
-        self, layout: Layout, category_width: int, number_width: int, frequencies: int, frequency_scale: float
+        self, layout: ColumnLayout, category_width: int, number_width: int, frequencies: int, frequency_scale: float
     ) -> None:
         super().__init__()
         positive("category_width", category_width)
@@ -259,7 +259,7 @@ class CategoryEmbedding(nn.Module):
         return (F.embedding(rows, self.table) * known.unsqueeze(2)).flatten(1)
 
 
-def table_layout(model: str, input_shape: tuple[int, ...], layout: Layout | None) -> Layout:
+def table_layout(model: str, input_shape: tuple[int, ...], layout: ColumnLayout | None) -> ColumnLayout:
     """The layout, or that of a plain table, in which all columns are numbers.
 
     Raises:
@@ -270,4 +270,4 @@ def table_layout(model: str, input_shape: tuple[int, ...], layout: Layout | None
             f"model is {model}, which needs a table's rows of shape (columns,); the data's inputs have shape "
             f"{tuple(input_shape)}: use model=cnn, model=resnet or model=mlp"
         )
-    return layout or Layout(input_shape[0])
+    return layout or ColumnLayout(input_shape[0])

@@ -13,7 +13,7 @@ from hypermap.search.trial import RunningTrial
 
 
 @dataclass(frozen=True)
-class About:
+class StudySpec:
     """What a sweep is about.
 
     Attributes:
@@ -23,7 +23,7 @@ class About:
         horizon: reports of a full trial, where that is known.
         minimizes_reports: whether less is better of what trials report; None: as of the first objective.
         reports_fits: whether trials report folds or repeats, and not epochs.
-        sizes_differ: whether some trials are more than others (`Application.size`).
+        sizes_differ: whether some trials are more than others (`SweepTarget.size`).
         identity: what must be the same when the study is taken up again.
     """
 
@@ -52,10 +52,10 @@ class Job:
 
 # Is told of a job as soon as it ended, with what returns the objective(s) or raises what a task would: Pruned,
 # Diverged, OutOfMemory, UserError or any error.
-End = Callable[[Job, Callable[[], Any]], None]
+OnFinish = Callable[[Job, Callable[[], Any]], None]
 
 
-class Application:
+class SweepTarget:
     """Any Hydra application: a task that returns its objective. Whoever knows more of itself overrides this.
 
     Attributes:
@@ -78,9 +78,9 @@ class Application:
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
-    ) -> About:
+    ) -> StudySpec:
         """What a sweep from this baseline over these keys is about; `objectives` are those that were asked for."""
-        return About(identity={"configuration": without(configuration, searched)})
+        return StudySpec(identity={"configuration": without(configuration, searched)})
 
     def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
         """Return how much a trial of this configuration is; the baseline counts as one training."""
@@ -104,7 +104,7 @@ class Application:
         """How many trials of this configuration, or of ones like it, it runs at once at most."""
         return 1
 
-    def together(self, jobs: Sequence[Job], end: End) -> None:
+    def together(self, jobs: Sequence[Job], end: OnFinish) -> None:
         """Run several trials at once, and call `end` once for each, in any order.
 
         An error that it raises is that of each trial that has not ended.

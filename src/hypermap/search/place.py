@@ -10,7 +10,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.core.paths import STUDIES
 from hypermap.search.storage import file_of
-from hypermap.search.study import WHERE, Plan
+from hypermap.search.study import WHERE, StudyConfig
 
 
 def folder_of(name: str) -> Path:
@@ -18,7 +18,7 @@ def folder_of(name: str) -> Path:
     return Path(_read(STUDIES / name).get("folder") or STUDIES / name).absolute()
 
 
-def check_place(plan: Plan) -> None:
+def check_place(plan: StudyConfig) -> None:
     """Refuse a folder that another study has, and a name whose study is in another folder.
 
     Raises:
@@ -41,13 +41,13 @@ def check_place(plan: Plan) -> None:
         )
 
 
-def remember(plan: Plan) -> None:
+def remember(plan: StudyConfig) -> None:
     """Note where a study's folder is, for whoever asks by its name."""
     if plan.folder != usual(plan):
         write_json(usual(plan) / WHERE, {**_read(plan.folder), "folder": str(plan.folder)})
 
 
-def usual(plan: Plan) -> Path:
+def usual(plan: StudyConfig) -> Path:
     """Return the folder that a study has unless it is told another."""
     return (STUDIES / plan.name).absolute()
 

@@ -18,7 +18,7 @@ from hypermap.search.schedule import Allowed, Size, mapping_of
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
 from hypermap.search.study import (
     RESULT,
-    Plan,
+    StudyConfig,
     best,
     connect,
     finished,
@@ -34,7 +34,7 @@ SEEDS = {"seed", "split_seed"}  # the last words of keys that make nothing but c
 OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 
 
-def heading(plan: Plan, study: optuna.Study) -> str:
+def heading(plan: StudyConfig, study: optuna.Study) -> str:
     """What is about to be searched, and how."""
     aims = ", ".join(f"{direction} {name}" for name, direction in zip(_names(plan), plan.directions, strict=True))
     lines = [f"Study {plan.name}: {_aim(plan)}; {aims}; seed {plan.seed}"]
@@ -61,7 +61,7 @@ def heading(plan: Plan, study: optuna.Study) -> str:
     return "\n".join(lines)
 
 
-def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> str:
+def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | None) -> str:
     """How it went, and what to do with it."""
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
@@ -99,7 +99,7 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], stopped: str | None) -> s
     return "\n".join(lines)
 
 
-def values(plan: Plan, trial: FrozenTrial) -> str:
+def values(plan: StudyConfig, trial: FrozenTrial) -> str:
     """A trial's values as one would give them on a command line."""
     pairs = plan.space.values_of(trial.params)
     return " ".join(f"{key}={short(value)}" for key, value in pairs.items())
@@ -117,7 +117,7 @@ def figure(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 
-def line(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
+def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
     """What is printed of a trial that ended, where the output is no terminal."""
     how = outcome(trial)
     result = mapping_of(trial, RESULT)
@@ -138,7 +138,7 @@ def line(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
     return f"[{where}] trial {trial.number}: {told}{is_best}  {values(plan, trial)}"
 
 
-def status(plan: Plan, trials: Sequence[FrozenTrial], began_with: float, now: float) -> str:
+def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, now: float) -> str:
     """The line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule.
 
     `began_with` is the share of the budget that was used when the command began (`_share`).
@@ -164,7 +164,7 @@ def status(plan: Plan, trials: Sequence[FrozenTrial], began_with: float, now: fl
     return f"{told} | {saved}" if saved else told
 
 
-def _share(plan: Plan, trials: Sequence[FrozenTrial]) -> float:
+def _share(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> float:
     """The share of the budget that is used: of the trainings or, if there are only trials, of those."""
     shares = [0.0]
     if plan.budget is not None:
@@ -174,13 +174,13 @@ def _share(plan: Plan, trials: Sequence[FrozenTrial]) -> float:
     return max(shares)
 
 
-def _spent(plan: Plan, trials: Sequence[FrozenTrial]) -> str:
+def _spent(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str:
     """What is used of the budget."""
     spent = plan.ledger().spent(trials)
     return f"{spent:.4g} of {plan.budget:g} training{'' if plan.budget == 1 else 's'}"
 
 
-def _aim(plan: Plan) -> str:
+def _aim(plan: StudyConfig) -> str:
     """How much is to be done, in words."""
     parts = [] if plan.n_trials is None else [_trials(plan.n_trials)]
     if plan.budget is not None:
@@ -188,7 +188,7 @@ def _aim(plan: Plan) -> str:
     return " in at most ".join(parts)
 
 
-def _saved(plan: Plan, ended: Sequence[FrozenTrial]) -> str:
+def _saved(plan: StudyConfig, ended: Sequence[FrozenTrial]) -> str:
     """The share of all training that pruning has saved; nothing, where that is none or unknown."""
     steps = [(Size.of(t, plan.horizon).steps or 0, t) for t in ended if outcome(t) in ("complete", "pruned")]
     saved = sum(max(0, all_ - (trial.last_step or 0)) for all_, trial in steps if outcome(trial) == "pruned")
@@ -196,13 +196,13 @@ def _saved(plan: Plan, ended: Sequence[FrozenTrial]) -> str:
     return f"pruning saved {saved / whole:.0%}" if saved else ""
 
 
-def _is_best(plan: Plan, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
+def _is_best(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
     top = best(trials, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
     return top is not None and top.number == trial.number
 
 
 @contextmanager
-def watching(plan: Plan) -> Iterator[None]:
+def watching(plan: StudyConfig) -> Iterator[None]:
     """Tell of the trials while workers run them: a thread that reads the study, as any other process could."""
     stop = threading.Event()
     thread = threading.Thread(target=_watch_what_is_there, args=(plan, stop), daemon=True)
@@ -214,12 +214,12 @@ def watching(plan: Plan) -> Iterator[None]:
         thread.join()
 
 
-def _watch_what_is_there(plan: Plan, stop: threading.Event) -> None:
+def _watch_what_is_there(plan: StudyConfig, stop: threading.Event) -> None:
     with suppress(Exception):  # a study that cannot be read is for the workers to tell of
         _watch(plan, stop)
 
 
-def _watch(plan: Plan, stop: threading.Event) -> None:
+def _watch(plan: StudyConfig, stop: threading.Event) -> None:
     study = connect(plan)
     told = {trial.number for trial in finished(study.get_trials(deepcopy=False))}
     began_with, live = _share(plan, study.get_trials(deepcopy=False)), sys.stderr.isatty() and sys.stdout.isatty()
@@ -245,7 +245,7 @@ def _watch(plan: Plan, stop: threading.Event) -> None:
         print(file=sys.stderr)
 
 
-def _names(plan: Plan) -> list[str]:
+def _names(plan: StudyConfig) -> list[str]:
     return list(plan.objectives) or ["objective"] * len(plan.directions)
 
 
@@ -259,7 +259,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _said(choice: Mapping[str, Any], plan: Plan) -> str:
+def _said(choice: Mapping[str, Any], plan: StudyConfig) -> str:
     """A sampler or a pruner in words; of the automatic ones, the rule."""
     if choice["_target_"] == AUTO:
         if len(plan.directions) > 1:

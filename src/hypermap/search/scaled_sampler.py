@@ -20,7 +20,7 @@ from hypermap.search.counter_samplers import count, member
 Numerical = FloatDistribution | IntDistribution
 
 
-class Mapped(BaseSampler):
+class ScaledSampler(BaseSampler):
     """Wraps a sampler so that it searches in the images of the parameters that have a mapping.
 
     Parameters without a mapping pass unchanged, and so does everything where the sampler proposes natural values by
@@ -128,7 +128,7 @@ class Mapped(BaseSampler):
 class _View:
     """A study whose trials are images; everything else is the study's own."""
 
-    def __init__(self, study: Study, mapped: Mapped) -> None:
+    def __init__(self, study: Study, mapped: ScaledSampler) -> None:
         self._natural = study
         self._mapped = mapped
 

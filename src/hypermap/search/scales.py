@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from hypermap.core.errors import UserError, near
-from hypermap.core.instantiate import build, locate
+from hypermap.core.instantiate import instantiate, locate
 
 Function = Callable[[float], float]
 
@@ -157,7 +157,7 @@ def _own(path: str) -> tuple[Function, Function]:
     forward, inverse = locate(f"{path}.forward"), locate(f"{path}.inverse")
     if not _is_class(path):
         return forward, inverse
-    made = build({"_target_": path})
+    made = instantiate({"_target_": path})
     return made.forward, made.inverse
 
 

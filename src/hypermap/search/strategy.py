@@ -11,13 +11,13 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from hypermap.core.errors import UserError
-from hypermap.core.instantiate import LABELS, build, locate
+from hypermap.core.instantiate import LABELS, instantiate, locate
 from hypermap.search.auto import Auto
 from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.counter_samplers import Numbered, cells
-from hypermap.search.scaled_sampler import Mapped
+from hypermap.search.scaled_sampler import ScaledSampler
 from hypermap.search.schedule import Scheduler, ToTheEnd
-from hypermap.search.study import Plan, derived_seed
+from hypermap.search.study import StudyConfig, trial_seed
 
 AUTO, AUTO_PRUNER = "hypermap.search.auto.Auto", "hypermap.search.auto_pruner.AutoPruner"
 
@@ -25,7 +25,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def make_sampler(plan: Plan, number: int) -> BaseSampler:
+def make_sampler(plan: StudyConfig, number: int) -> BaseSampler:
     """The sampler that draws trial `number`.
 
     It is made anew for each trial, with a seed that follows from the study's and the number: so a search that was
@@ -39,7 +39,7 @@ def make_sampler(plan: Plan, number: int) -> BaseSampler:
     taken = inspect.signature(target).parameters
     by_study = "study_seed" in taken or (inspect.isclass(target) and issubclass(target, Numbered | _SEQUENCES))
     runtime: dict[str, Any] = {
-        "seed": plan.seed if by_study and "study_seed" not in taken else derived_seed(plan.seed, "sampler", number),
+        "seed": plan.seed if by_study and "study_seed" not in taken else trial_seed(plan.seed, "sampler", number),
         "study_seed": plan.seed,
         "names": plan.space.names,
         "distributions": plan.space.distributions(),
@@ -53,15 +53,15 @@ def make_sampler(plan: Plan, number: int) -> BaseSampler:
         runtime["n_trials"] = plan.n_trials
     if "space" in taken:
         runtime["space"] = cells(plan.space.distributions())
-    sampler: BaseSampler = build(choice, **{k: v for k, v in runtime.items() if k in taken and k not in choice})
-    return Mapped(sampler, plan.space.mappings) if plan.space.mappings else sampler
+    sampler: BaseSampler = instantiate(choice, **{k: v for k, v in runtime.items() if k in taken and k not in choice})
+    return ScaledSampler(sampler, plan.space.mappings) if plan.space.mappings else sampler
 
 
 @dataclass
 class Samplers:
     """The sampler of each trial: one object for all, where it draws by the trial's number."""
 
-    plan: Plan
+    plan: StudyConfig
     shared: BaseSampler | None = None
 
     def __call__(self, number: int) -> BaseSampler:
@@ -74,7 +74,7 @@ class Samplers:
         return sampler
 
 
-def make_pruner(plan: Plan) -> BasePruner:
+def make_pruner(plan: StudyConfig) -> BasePruner:
     """The pruner of every trial.
 
     Raises:
@@ -96,13 +96,13 @@ def make_pruner(plan: Plan) -> BasePruner:
         "curves": plan.curves(),
     }
     if isinstance(inner := choice.get("wrapped_pruner"), Mapping):
-        choice["wrapped_pruner"] = build(_given(inner))
+        choice["wrapped_pruner"] = instantiate(_given(inner))
     known = {k: v for k, v in runtime.items() if k in taken and k not in choice and v is not None}
-    pruner: BasePruner = build(choice, **known)
+    pruner: BasePruner = instantiate(choice, **known)
     return pruner
 
 
-def make_scheduler(plan: Plan, pruner: BasePruner) -> Scheduler:
+def make_scheduler(plan: StudyConfig, pruner: BasePruner) -> Scheduler:
     """What decides which trial goes on: the pruner itself, where it pauses trials and the application can."""
     return pruner if isinstance(pruner, AutoPruner) else ToTheEnd()
 

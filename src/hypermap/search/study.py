@@ -58,7 +58,7 @@ NEWBORN = timedelta(seconds=60)  # a trial of another machine has told its worke
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyConfig:
     """What a sweep is to do; every worker has the same.
 
     Attributes:
@@ -134,20 +134,20 @@ class Plan:
 
     def seed_of(self, number: int) -> int:
         """The seed of a trial."""
-        return derived_seed(self.seed, number)
+        return trial_seed(self.seed, number)
 
     def folder_of(self, number: int) -> Path:
         """The folder of a trial."""
         return self.folder / str(number)
 
 
-def derived_seed(seed: int, *words: object) -> int:
+def trial_seed(seed: int, *words: object) -> int:
     """A seed below 2³² that follows from another and from what it is for."""
     text = "/".join(str(word) for word in (seed, *words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def connect(plan: Plan, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
+def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
     """The study, which is there already.
 
     Raises:
@@ -166,7 +166,7 @@ def connect(plan: Plan, pruner: optuna.pruners.BasePruner | None = None) -> optu
         raise gone from None
 
 
-def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[optuna.Study, dict[str, Any]]:
+def open_study(plan: StudyConfig, record: Mapping[str, Any], *, force: bool) -> tuple[optuna.Study, dict[str, Any]]:
     """Create the study, or take it up again; returns it and the record that it was begun with.
 
     Args:
@@ -206,7 +206,7 @@ def open_study(plan: Plan, record: Mapping[str, Any], *, force: bool) -> tuple[o
     return study, kept
 
 
-def _check_compatible(plan: Plan, study: optuna.Study) -> None:
+def _check_compatible(plan: StudyConfig, study: optuna.Study) -> None:
     """Refuse what no force can change: a parameter whose values were others, or that was of another kind."""
     for name, distribution in plan.space.distributions().items():
         for trial in study.get_trials(deepcopy=False):
@@ -270,7 +270,7 @@ def _directions(study: optuna.Study) -> list[str]:
     return [direction.name.lower() for direction in study.directions]
 
 
-def _mismatch(plan: Plan, changed: Sequence[str]) -> str:
+def _mismatch(plan: StudyConfig, changed: Sequence[str]) -> str:
     lines = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
     told = "".join(f"\n         {line}" for line in lines)
     return (
@@ -299,7 +299,7 @@ def _said(value: Any) -> str:
 
 
 @dataclass
-class Claim:
+class TrialLease:
     """A trial that this process alone may run, until `lock` is released; and what draws its values."""
 
     trial: optuna.Trial
@@ -310,14 +310,14 @@ class Claim:
 
 
 @dataclass
-class Claims:
+class TrialQueue:
     """Hands out the trials of a study: each to one process, and no more than the budget.
 
     A trial's lock is held for as long as its process lives, so one that is running, is not paused and whose lock is
     free was left behind, and is taken up where it stopped: same number, same values.
     """
 
-    plan: Plan
+    plan: StudyConfig
     study: optuna.Study
     sampler: Callable[[int], optuna.samplers.BaseSampler]  # of a trial, by its number
     scheduler: Scheduler = field(default_factory=ToTheEnd)
@@ -333,7 +333,7 @@ class Claims:
         with FileLock(self.locks / "study"):
             yield self.study.get_trials(deepcopy=False)
 
-    def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[Claim]:
+    def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[TrialLease]:
         """Up to `most` trials, one at a time: what was left behind, then what is decided.
 
         The study's sampler is that of the last one, so its values are to be drawn before the next is asked for.
@@ -343,16 +343,16 @@ class Claims:
             if claim.apart:
                 return
 
-    def _all(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
+    def _all(self, trials: Sequence[FrozenTrial]) -> Iterator[TrialLease]:
         yield from self._all_left_behind(trials)
         while (claim := self.next(self.study.get_trials(deepcopy=False))) is not None:
             yield claim
 
-    def left_behind(self, trials: Sequence[FrozenTrial]) -> Claim | None:
+    def left_behind(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
         """A trial whose process is gone, claimed; None where there is none."""
         return next(self._all_left_behind(trials), None)
 
-    def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[Claim]:
+    def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[TrialLease]:
         """Those come first that are to be trained by themselves, since a process died with them."""
         left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
         for trial in sorted(left, key=lambda trial: not self._apart(trial, Attempt.read(self.locks, trial.number))):
@@ -365,7 +365,7 @@ class Claims:
                 lock.release()
                 continue
             self.study.sampler = self.sampler(trial.number)
-            yield Claim(self._taken_up(now), lock, self.study.sampler, died, self._apart(now, died))
+            yield TrialLease(self._taken_up(now), lock, self.study.sampler, died, self._apart(now, died))
 
     def _apart(self, trial: FrozenTrial, died: Attempt | None) -> bool:
         return died is not None and died.apart(trial.last_step or 0, self.locks)
@@ -395,7 +395,7 @@ class Claims:
         forget_last_words(self.locks, died.pid)
         return True
 
-    def next(self, trials: Sequence[FrozenTrial]) -> Claim | None:
+    def next(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
         """What the scheduler decides, claimed; None where there is nothing to do."""
         out_of_reach: set[int] = set()  # paused trials whose lock is held by a process that hangs, or by a backup
         while True:
@@ -440,7 +440,7 @@ class Claims:
             lock.release()
         return list(locks)
 
-    def refuse(self, claim: Claim, error: Exception) -> None:
+    def refuse(self, claim: TrialLease, error: Exception) -> None:
         """Tell a trial as failed that somebody put into the queue with values that are none of the space's."""
         told = {"outcome": "failed", "error": f"it was enqueued with values that do not suit: {error}"}
         with batching(self.study._storage):
@@ -474,7 +474,7 @@ class Claims:
     def _allow(self, trial: FrozenTrial, allowed: Allowed) -> None:
         self.study._storage.set_trial_user_attr(trial._trial_id, SCHEDULE, allowed.record())
 
-    def _resumed(self, paused: FrozenTrial, allowed: Allowed) -> Claim | None:
+    def _resumed(self, paused: FrozenTrial, allowed: Allowed) -> TrialLease | None:
         """A paused trial, to go on; None where its last worker does not let go of it."""
         if (lock := self._lock(paused.number, LOCK_S)) is None:
             return None
@@ -484,13 +484,13 @@ class Claims:
             return None
         self._allow(now, allowed)
         self.study.sampler = self.sampler(now.number)
-        return Claim(self._taken_up(self.study._storage.get_trial(now._trial_id)), lock, self.study.sampler)
+        return TrialLease(self._taken_up(self.study._storage.get_trial(now._trial_id)), lock, self.study.sampler)
 
-    def _new(self, trials: Sequence[FrozenTrial], decision: Decision) -> Claim | None:
+    def _new(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
         with batching(self.study._storage):  # a process that dies leaves all of it, or nothing
             return self._asked(trials, decision)
 
-    def _asked(self, trials: Sequence[FrozenTrial], decision: Decision) -> Claim | None:
+    def _asked(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
         allowed = decision.allowed
         if decision.repeats is not None:
             self.study.enqueue_trial(trials[decision.repeats].params, {REPEATS: decision.repeats, PROPOSED: REPETITION})
@@ -508,7 +508,7 @@ class Claims:
             return None
         if allowed != Allowed():
             trial.set_user_attr(SCHEDULE, allowed.record())
-        return Claim(trial, lock, self.study.sampler)
+        return TrialLease(trial, lock, self.study.sampler)
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
         """A trial as its process left it; what was drawn is drawn again, so that the rest comes out as it would."""
@@ -547,7 +547,7 @@ def _at_work(paused: FrozenTrial) -> FrozenTrial:
 def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:
     """The trials that came to an end; given a number of trials, without those beyond it that were never trained.
 
-    Another machine may have begun one too many, which is told as failed at once (`Claims`).
+    Another machine may have begun one too many, which is told as failed at once (`TrialQueue`).
     """
     within = [t for t in trials if n_trials is None or t.number < n_trials or RESULT in t.user_attrs or t.values]
     return [trial for trial in within if trial.state.is_finished()]
@@ -599,7 +599,7 @@ def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
     return own
 
 
-def used_up(plan: Plan, trials: Sequence[FrozenTrial]) -> bool:
+def used_up(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> bool:
     """Whether a search has come to its budget: its number of trials, or its trainings."""
     if any(trial.state == TrialState.RUNNING for trial in trials):
         return False
@@ -612,7 +612,7 @@ def used_up(plan: Plan, trials: Sequence[FrozenTrial]) -> bool:
     return ledger.left(trials) < least - 1e-9
 
 
-def why_stop(plan: Plan, trials: Sequence[FrozenTrial], now: float) -> str | None:
+def why_stop(plan: StudyConfig, trials: Sequence[FrozenTrial], now: float) -> str | None:
     """Why no further trial should begin, if there is a reason other than the budget."""
     if plan.deadline is not None and now >= plan.deadline:
         return "the time is up (hydra.sweeper.timeout)"
@@ -621,7 +621,7 @@ def why_stop(plan: Plan, trials: Sequence[FrozenTrial], now: float) -> str | Non
     return failure(plan, trials)
 
 
-def reached(plan: Plan, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+def reached(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The trial of the best value, where that is as good as the sweep's target."""
     if plan.target is None or len(plan.directions) != 1:
         return None
@@ -629,7 +629,7 @@ def reached(plan: Plan, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     return None if found is None or sign * found.values[0] < sign * plan.target else found
 
 
-def failure(plan: Plan, trials: Sequence[FrozenTrial]) -> str | None:
+def failure(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str | None:
     """The error that stops a sweep: the same several times in a row, or too large a share of failures."""
     ended = [
         trial

@@ -25,8 +25,8 @@ from hypermap.core.errors import (
     UserError,
     disk_fault,
     exited,
+    failed,
     is_the_machines,
-    raising,
 )
 from hypermap.core.files import write_text
 from hypermap.core.passwords import masked
@@ -34,7 +34,7 @@ from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, f
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
-from hypermap.search.study import RESULT, STATE, Claim, Claims, Plan, connect, why_stop
+from hypermap.search.study import RESULT, STATE, StudyConfig, TrialLease, TrialQueue, connect, why_stop
 from hypermap.search.trial import RunningTrial, running
 
 ENQUEUED = "fixed_params"  # Optuna's attribute of a trial whose values somebody gave
@@ -50,7 +50,7 @@ Extend = Callable[[optuna.Trial], Values]
 
 
 @dataclass(frozen=True)
-class Ending:
+class TrialOutcome:
     """How a trial ended, and what the study is told; no state: it is paused, and the study hears of no end."""
 
     outcome: str
@@ -60,7 +60,7 @@ class Ending:
 
 
 def work(
-    plan: Plan,
+    plan: StudyConfig,
     task: Task,
     *,
     together: Together | None = None,
@@ -87,7 +87,7 @@ def work(
     """
     pruner = make_pruner(plan)
     study = connect(plan, pruner)
-    claims = Claims(plan, study, Samplers(plan), make_scheduler(plan, pruner))
+    claims = TrialQueue(plan, study, Samplers(plan), make_scheduler(plan, pruner))
     with _asked_to_stop(claims.locks, stop_file, deserted) as stopping, last_words(claims.locks) as file:
         while not stopping():
             stack = None
@@ -120,14 +120,14 @@ def work(
 class _Begun:
     """A trial that this process has claimed, with its values."""
 
-    claim: Claim
+    claim: TrialLease
     trial: RunningTrial
     values: Values
 
 
 def _begin(
-    plan: Plan,
-    claims: Claims,
+    plan: StudyConfig,
+    claims: TrialQueue,
     most: int,
     extend: Extend,
     size: Callable[[Values], Size] | None,
@@ -163,7 +163,9 @@ def _begin(
     return begun
 
 
-def _running_trial(plan: Plan, claims: Claims, claim: Claim, stopping: Callable[[], bool]) -> RunningTrial:
+def _running_trial(
+    plan: StudyConfig, claims: TrialQueue, claim: TrialLease, stopping: Callable[[], bool]
+) -> RunningTrial:
     number = claim.trial.number
     frozen = claims.study._storage.get_trial(claim.trial._trial_id)
     return RunningTrial(
@@ -186,7 +188,7 @@ class _Stack:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: StudyConfig,
         begun: Sequence[_Begun],
         before_tell: Callable[[RunningTrial], None],
         locks: Path,
@@ -243,7 +245,7 @@ class _Stack:
                 raise
             error = exited(raised) if isinstance(raised, SystemExit) else raised
         for one in list(self.open.values()):
-            self.end(one.trial, raising(error))
+            self.end(one.trial, failed(error))
         for trial in begun:  # what else was in training for it may have left something since
             if trial.number in self.gone:
                 shutil.rmtree(trial.folder / STATE, ignore_errors=True)
@@ -283,7 +285,7 @@ class _Stack:
         attempt.write(self.locks, number)
         self.kept.add(number)
 
-    def _tell(self, claim: Claim, ending: Ending, trial: RunningTrial) -> None:
+    def _tell(self, claim: TrialLease, ending: TrialOutcome, trial: RunningTrial) -> None:
         before = _seconds_before(claim)
         result = {
             "outcome": ending.outcome,
@@ -336,7 +338,7 @@ def _tell_again(begun: _Begun, attempt: Attempt, locks: Path) -> None:
     print(f"Trial {begun.trial.number} again{times}: {how}", flush=True)
 
 
-def _seconds_before(claim: Claim) -> float:
+def _seconds_before(claim: TrialLease) -> float:
     """Return for how long a trial was trained until it was paused."""
     return float(claim.trial.user_attrs.get(RESULT, {}).get("seconds", 0.0))
 
@@ -355,7 +357,7 @@ def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
     return MachineFault(f"{told}: no trial is told as failed for it, and the same command goes on.")
 
 
-def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
+def _ending(plan: StudyConfig, run: Callable[[], Any], trial: RunningTrial) -> TrialOutcome:
     """Run, and say how it ended.
 
     Divergence and want of memory are told as values worse than any: a sampler passes over what has failed, and
@@ -364,23 +366,23 @@ def _ending(plan: Plan, run: Callable[[], Any], trial: RunningTrial) -> Ending:
     try:
         values = _values(run(), plan)
     except (Pruned, optuna.TrialPruned):
-        return Ending("pruned", TrialState.PRUNED)
+        return TrialOutcome("pruned", TrialState.PRUNED)
     except Paused:
-        return Ending("paused", None)
+        return TrialOutcome("paused", None)
     except Interrupted:
         raise
     except Diverged as error:
-        return Ending("diverged", TrialState.COMPLETE, plan.worst, str(error))
+        return TrialOutcome("diverged", TrialState.COMPLETE, plan.worst, str(error))
     except SystemExit as error:
         return _failed(plan, exited(error), trial)
     except Exception as error:
         return _failed(plan, error, trial)
     if any(math.isnan(value) for value in values):
-        return Ending("diverged", TrialState.COMPLETE, plan.worst, "the objective is not a number")
-    return Ending("complete", TrialState.COMPLETE, values)
+        return TrialOutcome("diverged", TrialState.COMPLETE, plan.worst, "the objective is not a number")
+    return TrialOutcome("complete", TrialState.COMPLETE, values)
 
 
-def _failed(plan: Plan, error: Exception, trial: RunningTrial) -> Ending:
+def _failed(plan: StudyConfig, error: Exception, trial: RunningTrial) -> TrialOutcome:
     """Say how a trial ended that raised an error, whose traceback goes into its folder.
 
     Raises:
@@ -389,13 +391,13 @@ def _failed(plan: Plan, error: Exception, trial: RunningTrial) -> Ending:
     if (fault := _machine_fault(error, trial.folder)) is not None:
         raise fault from error
     if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Ending("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
+        return TrialOutcome("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
     write_text(trial.folder / "error.txt", masked("".join(traceback.format_exception(error))))
     told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return Ending("failed", TrialState.FAIL, None, masked(told))
+    return TrialOutcome("failed", TrialState.FAIL, None, masked(told))
 
 
-def _values(returned: Any, plan: Plan) -> list[float]:
+def _values(returned: Any, plan: StudyConfig) -> list[float]:
     """The objectives, as the official sweeper takes them from what a task returns."""
     several = len(plan.directions) > 1 or isinstance(returned, list | tuple)
     try:

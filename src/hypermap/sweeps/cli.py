@@ -12,7 +12,7 @@ from hypermap.core.preload import uncollected
 if TYPE_CHECKING:  # torch takes seconds
     from hypermap.config.groups import Configuration
     from hypermap.datasets.prepare import Pinned
-    from hypermap.sweeps.training_target import Training
+    from hypermap.sweeps.training_target import TrainingTarget
 
 
 def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> Path:
@@ -43,21 +43,21 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
     return run(lambda: _alone(configuration, output))  # ahead of Hydra's traceback
 
 
-def target(base: str) -> "Training":
+def target(base: str) -> "TrainingTarget":
     """Return a training as the target of a sweep that starts from the order of this text."""
     with uncollected():
-        from hypermap.sweeps.training_target import Training  # brings Optuna
+        from hypermap.sweeps.training_target import TrainingTarget  # brings Optuna
 
-    return Training(prepare, base)
+    return TrainingTarget(prepare, base)
 
 
 def _alone(configuration: "Configuration", output: Path) -> Any:
     prepared = prepare(configuration)
     with uncollected():
-        from hypermap.experiments.run import Asked, summary, train
+        from hypermap.experiments.run import TrainingRequest, summary, train
 
     with stop_after_epoch() as pause:
-        result = train(Asked(configuration, prepared, output, output / "validation.json", pause=pause))
+        result = train(TrainingRequest(configuration, prepared, output, output / "validation.json", pause=pause))
     print(summary(result))
     print(f"Model and history: {output}")
     from hydra.core.hydra_config import HydraConfig

@@ -27,7 +27,7 @@ from hypermap.search.place import folder_of
 from hypermap.search.progress import figure
 from hypermap.search.space import Parameter, Space, Suggests
 from hypermap.search.storage import lock_folder
-from hypermap.search.study import RECORD, SNAPSHOT, Plan, derived_seed, failure, find, finished, open_study
+from hypermap.search.study import RECORD, SNAPSHOT, StudyConfig, failure, find, finished, open_study, trial_seed
 from hypermap.sweeps.plan import NO_PRUNER, Planner
 from hypermap.sweeps.trials import Composer
 
@@ -168,7 +168,7 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
         print(told)
         return
     code = check(sweep, source, numbers[0])
-    seeds = [derived_seed(source.record["seed"], "confirmation", j) for j in range(asked.seeds)]
+    seeds = [trial_seed(source.record["seed"], "confirmation", j) for j in range(asked.seeds)]
     study, plan = begin(sweep, source, [(number, seed) for seed in seeds for number in numbers], code)
     one = copy.copy(sweep)
     one.settings = {**sweep.settings, "custom_search_space": None}
@@ -260,13 +260,15 @@ def check_seed(configuration: Mapping[str, Any]) -> None:
         )
 
 
-def begin(sweep: "Sweep", source: Source, rows: Sequence[tuple[int, int]], code: Any) -> tuple[optuna.Study, Plan]:
+def begin(
+    sweep: "Sweep", source: Source, rows: Sequence[tuple[int, int]], code: Any
+) -> tuple[optuna.Study, StudyConfig]:
     """Create the confirmation, or take it up with what it lacks of these rows at its end."""
     record, study = source.record, source.study
     parameters = {"trial": IntDistribution(BASELINE, len(study.get_trials(deepcopy=False)) - 1)}
     parameters["seed"] = IntDistribution(0, SEEDS - 1)
     space = Space(tuple(Parameter(key, key, key, distribution) for key, distribution in parameters.items()))
-    plan = Plan(
+    plan = StudyConfig(
         name=study.study_name + CONFIRMATION,
         storage=source.storage,
         folder=source.folder / "confirmation",
@@ -308,7 +310,7 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def _heading(source: Source, plan: Plan, numbers: Sequence[int], seeds: int, done: int) -> str:
+def _heading(source: Source, plan: StudyConfig, numbers: Sequence[int], seeds: int, done: int) -> str:
     best = sum(number != BASELINE for number in numbers)
     told = f"the best {best}" if best > 1 else "the best"
     told += " and the baseline" if BASELINE in numbers else ""
@@ -321,7 +323,7 @@ def _heading(source: Source, plan: Plan, numbers: Sequence[int], seeds: int, don
     return "\n".join(lines)
 
 
-def _table(confirmed: Sequence[Confirmed], plan: Plan) -> str:
+def _table(confirmed: Sequence[Confirmed], plan: StudyConfig) -> str:
     """The mean, the sample standard deviation and the number of the scores of each configuration."""
     objective = plan.objectives[0] if plan.objectives else "objective"
     rows = [("", f"mean {objective}", "sd", "n", "")]

@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from hypermap.core.errors import UserError
 from hypermap.core.hashing import fingerprint
-from hypermap.search.application import About, Application
+from hypermap.search.application import StudySpec, SweepTarget
 from hypermap.search.counter_samplers import cells
 from hypermap.search.space import Space
 from hypermap.search.storage import absolute
 from hypermap.search.strategy import AUTO, AUTO_PRUNER, learns
-from hypermap.search.study import Plan
+from hypermap.search.study import StudyConfig
 
 GRID, RANDOM_GRID = "hypermap.search.counter_samplers.Grid", "hypermap.search.counter_samplers.RandomGrid"
 RANDOM = "hypermap.search.counter_samplers.Random"
@@ -47,7 +47,7 @@ class Planner:
     config: DictConfig
     suffix: str = ""
 
-    def plan(self, space: Space, about: About) -> Plan:
+    def plan(self, space: Space, about: StudySpec) -> StudyConfig:
         """The plan that every worker has."""
         sampler, pruner, n_trials = self.strategy(space, about)
         seed = self.settings["seed"]
@@ -58,7 +58,7 @@ class Planner:
             self.settings["study_name"] or self.name(space, about, directions, [sampler, pruner, seed])
         ) + self.suffix
         folder = self.folder(name)
-        plan = Plan(
+        plan = StudyConfig(
             name=name,
             storage=absolute(self.settings["storage"] or str(folder / "journal.log")),
             folder=folder,
@@ -82,7 +82,7 @@ class Planner:
         timeout = self.number("timeout", 0.0)
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
 
-    def strategy(self, space: Space, about: About) -> tuple[dict[str, Any], dict[str, Any], int | None]:
+    def strategy(self, space: Space, about: StudySpec) -> tuple[dict[str, Any], dict[str, Any], int | None]:
         """The sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
 
         Values listed one by one, and no number of trials and no budget, are the grid that a Hydra user expects.
@@ -112,7 +112,7 @@ class Planner:
             pruner = {"_target_": NO_PRUNER}
         return sampler, pruner, n_trials or (None if self.settings["budget"] else USUAL_TRIALS)
 
-    def directions(self, about: About) -> tuple[str, ...]:
+    def directions(self, about: StudySpec) -> tuple[str, ...]:
         """The direction of each objective: as given, else what is better of it."""
         given = as_list(self.settings["direction"])
         if given is None:
@@ -127,7 +127,7 @@ class Planner:
             )
         return tuple(given)
 
-    def name(self, space: Space, about: About, directions: Sequence[str], strategy: Sequence[Any]) -> str:
+    def name(self, space: Space, about: StudySpec, directions: Sequence[str], strategy: Sequence[Any]) -> str:
         """A name that the same command has again: a sweep's own, or what is searched and a fingerprint of the rest."""
         shipped = self.config.hydra.runtime.choices.get("sweep")
         overrides = self.config.hydra.overrides
@@ -159,7 +159,7 @@ class Planner:
         OmegaConf.copy_cache(from_config=self.config, to_config=config)
         return Path(str(config.hydra.sweep.dir)).absolute()
 
-    def identity(self, plan: Plan, about: About) -> dict[str, Any]:
+    def identity(self, plan: StudyConfig, about: StudySpec) -> dict[str, Any]:
         """What must still hold when the study is taken up again."""
         return {
             "direction": list(plan.directions),
@@ -189,7 +189,7 @@ class Planner:
             raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
         return jobs
 
-    def stack(self, plan: Plan, application: Application, configuration: Mapping[str, Any]) -> int:
+    def stack(self, plan: StudyConfig, application: SweepTarget, configuration: Mapping[str, Any]) -> int:
         """How many trials a worker runs at once, at most; `configuration` is one such as they will have."""
         stack = self.settings["stack"]
         if stack == "auto":

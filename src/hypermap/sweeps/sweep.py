@@ -32,7 +32,7 @@ from hypermap.core.errors import UserError, near
 from hypermap.core.files import write_text
 from hypermap.core.instantiate import locate
 from hypermap.core.passwords import shown
-from hypermap.search.application import Application
+from hypermap.search.application import SweepTarget
 from hypermap.search.attempts import forget_all
 from hypermap.search.place import check_place, remember
 from hypermap.search.progress import heading, summary, watching
@@ -45,8 +45,8 @@ from hypermap.search.study import (
     PURPOSE,
     SNAPSHOT,
     TRAININGS,
-    Claims,
-    Plan,
+    StudyConfig,
+    TrialQueue,
     best,
     connect,
     failure,
@@ -86,7 +86,7 @@ class Sweep:
         self.repeat = 0
         self.stopped = False  # whether a person or a scheduler asked that it stop
         self.status = 0  # with which the command ends: another one where the search stopped short of what was asked
-        self.application: Application = getattr(task, "application", None) or Application()
+        self.application: SweepTarget = getattr(task, "application", None) or SweepTarget()
 
     def run(self, arguments: list[str]) -> None:
         """Search; or, where the sweep compares strategies, search with each.
@@ -105,7 +105,7 @@ class Sweep:
             return
         search_each(self, compared, seeds, arguments)
 
-    def search(self, arguments: list[str]) -> Plan:
+    def search(self, arguments: list[str]) -> StudyConfig:
         """Begin the study or take it up, launch the workers, and tell the results.
 
         Raises:
@@ -164,7 +164,7 @@ class Sweep:
         return plan
 
     def record(
-        self, plan: Plan, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
+        self, plan: StudyConfig, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
     ) -> dict[str, Any]:
         """What is kept in a study that begins: what must match when it is taken up, and how to get it back."""
         return {
@@ -290,7 +290,7 @@ class Sweep:
 
     # Doing it
 
-    def snapshot(self, plan: Plan, *, renew: bool) -> Any:
+    def snapshot(self, plan: StudyConfig, *, renew: bool) -> Any:
         """The search path with the configuration's folder as it was when the study began."""
         folder = plan.folder / SNAPSHOT
         if renew and folder.exists():
@@ -302,7 +302,7 @@ class Sweep:
 
     def launch(
         self,
-        plan: Plan,
+        plan: StudyConfig,
         composer: Composer,
         fixed: Sequence[str],
         jobs: int,
@@ -348,7 +348,7 @@ class Sweep:
         for job in returns:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 
-    def workers_config(self, plan: Plan, jobs: int) -> DictConfig:
+    def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:
         """The configuration with which workers are launched: several go to joblib unless a launcher was chosen."""
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
         quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
@@ -368,7 +368,7 @@ class Sweep:
         path = self.settings["custom_search_space"]
         return None if path is None else locate(path)
 
-    def finish(self, plan: Plan) -> bool:
+    def finish(self, plan: StudyConfig) -> bool:
         """Write the results and tell them; returns whether the search came to its budget or its target.
 
         Raises:
@@ -376,7 +376,7 @@ class Sweep:
         """
         study = connect(plan)
         if not self.stopped:
-            Claims(plan, study, Samplers(plan), ToTheEnd()).settle()
+            TrialQueue(plan, study, Samplers(plan), ToTheEnd()).settle()
         trials = study.get_trials(deepcopy=False)
         ended = finished(trials, plan.n_trials)
         results: dict[str, Any] = {"name": "optuna"}
@@ -398,7 +398,7 @@ class Sweep:
             self.status = 0
         elif self.stopped:
             reason = "it was asked to"
-        elif Claims(plan, study, Samplers(plan), ToTheEnd()).deserted():
+        elif TrialQueue(plan, study, Samplers(plan), ToTheEnd()).deserted():
             reason, self.status = "its worker was stopped", 1
         else:
             reason = "the rest is another command's"

@@ -13,7 +13,7 @@ from hypermap.config.groups import MENU, Configuration
 from hypermap.config.params_file import order_text
 from hypermap.config.rules import validate
 from hypermap.core import dvc_experiments
-from hypermap.core.errors import UserError, disk_fault, raising
+from hypermap.core.errors import UserError, disk_fault, failed
 from hypermap.core.files import write_text
 from hypermap.core.hashing import fingerprint_of_code, own_files
 from hypermap.core.instantiate import named_in_conf
@@ -22,14 +22,14 @@ from hypermap.core.preload import uncollected
 from hypermap.data.preprocessor import read_manifest
 from hypermap.datasets.prepare import Pinned, file_checksum
 from hypermap.reports.study.verdict import read_thresholds
-from hypermap.search.application import About, Application, End, Job, without
+from hypermap.search.application import Job, OnFinish, StudySpec, SweepTarget, without
 from hypermap.search.schedule import Size
 from hypermap.search.storage import lock_folder
 from hypermap.search.study import RECORD, STATE
 from hypermap.search.trial import RunningTrial, report_all
 
 if TYPE_CHECKING:  # torch takes seconds
-    from hypermap.experiments.run import Asked, Result
+    from hypermap.experiments.run import Result, TrainingRequest
 
 METRICS = "validation.json"
 NUMBERS = {"r2", "rmse", "mae"}  # figures that only a regression has; below, only a classification
@@ -47,7 +47,7 @@ SIZES = {
 IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "trainer.backend", "data.root")
 
 
-class Training(Application):
+class TrainingTarget(SweepTarget):
     """Sweeps of `hypermap.experiments.run.train`.
 
     Args:
@@ -83,7 +83,7 @@ class Training(Application):
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
-    ) -> About:
+    ) -> StudySpec:
         """The objective is what the best epoch is picked by, unless the sweep asks for other figures."""
         from hypermap.tasks.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better
 
@@ -104,7 +104,7 @@ class Training(Application):
         data = _data(configuration, searched, manifest)
         identity = {"configuration": fixed, "data": data, "code": {"src/": _code(configuration)[:16]}}
         seed = int(configuration["seed"])
-        return About(
+        return StudySpec(
             names,
             directions,
             seed,
@@ -129,35 +129,35 @@ class Training(Application):
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
         """How many trainings like this are best done at once, by a measurement of a moment; 1 where a stack is slow."""
         from hypermap.core import device
-        from hypermap.experiments.cross_validator import Fitter
+        from hypermap.experiments.cross_validator import CrossValidator
         from hypermap.experiments.scheduler import stack_size
 
         device.make_repeatable()
-        return stack_size(Fitter(configuration, self.prepare(dict(configuration))))
+        return stack_size(CrossValidator(configuration, self.prepare(dict(configuration))))
 
-    def together(self, jobs: Sequence[Job], end: End) -> None:
+    def together(self, jobs: Sequence[Job], end: OnFinish) -> None:
         """Train trials, those that fit together as stacks."""
         with uncollected():
-            from hypermap.experiments.run import Asked, Result, train_together
+            from hypermap.experiments.run import Result, TrainingRequest, train_together
 
         jobs[0].trial.pause()
-        of: dict[Asked, Job] = {}
+        of: dict[TrainingRequest, Job] = {}
         for job in jobs:
             try:
                 prepared = self.prepare(job.configuration, files_of(job.trial))
             except UserError as error:
-                end(job, raising(error))
+                end(job, failed(error))
             else:
                 of[_asked(job.configuration, prepared, job.trial)] = job
 
-        def tell(told: Mapping[Asked, tuple[int, float]]) -> dict[Asked, Exception]:
+        def tell(told: Mapping[TrainingRequest, tuple[int, float]]) -> dict[TrainingRequest, Exception]:
             pruned = report_all([(of[asked].trial, *value) for asked, value in told.items()])
             return {asked: pruned[of[asked].trial.number] for asked in told if of[asked].trial.number in pruned}
 
-        def ended(asked: Asked, run: Callable[[], Result]) -> None:
+        def ended(asked: TrainingRequest, run: Callable[[], Result]) -> None:
             end(of[asked], lambda: _objectives(asked.configuration, run(), of[asked].trial))
 
-        def say(asked: Asked, reason: str) -> None:
+        def say(asked: TrainingRequest, reason: str) -> None:
             if reason not in self.said:  # by this worker
                 self.said.add(reason)
                 print(f"Trial {of[asked].trial.number} trains by itself, as others may: {reason}", flush=True)
@@ -249,11 +249,11 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
     return _objectives(asked.configuration, train(asked), trial)
 
 
-def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "Asked":
+def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "TrainingRequest":
     """A trial's training: with its own seed, unless that is searched."""
-    from hypermap.experiments.run import Asked
+    from hypermap.experiments.run import TrainingRequest
 
-    return Asked(
+    return TrainingRequest(
         configuration if "seed" in trial.values else {**configuration, "seed": trial.seed},
         prepared,
         trial.folder,

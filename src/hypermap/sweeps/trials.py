@@ -25,14 +25,14 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from hypermap.config.compose import resolve
 from hypermap.core.cli import outlive_readers
-from hypermap.core.errors import UserError, near, raising
+from hypermap.core.errors import UserError, failed, near
 from hypermap.core.files import write_text
 from hypermap.core.instantiate import LABELS
 from hypermap.core.passwords import masked
-from hypermap.search.application import Application, Job
+from hypermap.search.application import Job, SweepTarget
 from hypermap.search.schedule import Size
 from hypermap.search.storage import lock_folder
-from hypermap.search.study import Plan
+from hypermap.search.study import StudyConfig
 from hypermap.search.supervised import supervised
 from hypermap.search.trial import RunningTrial
 from hypermap.search.worker import End, work
@@ -170,12 +170,12 @@ def set_variable(name: str, value: str | None) -> None:
 class Worker:
     """What Hydra launches instead of the task: the task in a loop over trials."""
 
-    plan: Plan
+    plan: StudyConfig
     composer: Composer
     task: Callable[[DictConfig], Any]
     custom: Callable[[DictConfig, optuna.Trial], None] | None
     fixed: dict[str, Any]
-    application: Application
+    application: SweepTarget
     output_subdir: str | None
     chdir: bool
     stop_file: Path
@@ -247,7 +247,7 @@ class Worker:
             try:
                 jobs.append(self._job(trial, values))
             except Exception as error:
-                end(trial, raising(error))
+                end(trial, failed(error))
         if jobs:
             self.application.together(jobs, lambda job, run: end(job.trial, run))
 

@@ -15,14 +15,14 @@ from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
 from hypermap.core.files import durable_together, write_csv, write_json
 from hypermap.core.hashing import file_sha256
-from hypermap.core.instantiate import build, check_record
-from hypermap.data.preprocessor import MANIFEST, PREPARATION, Split, Transform, read_transform
+from hypermap.core.instantiate import check_record, instantiate
+from hypermap.data.preprocessor import MANIFEST, PREPARATION, TensorSplit, Transform, read_transform
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import Inputs, understand
+from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.tasks import calibration, metrics
 from hypermap.tasks.losses import Loss
 from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
-from hypermap.training.components import make_parts
+from hypermap.training.components import make_components
 
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """What made a model; ``model.json``."""
 
     kept_epoch: int  # from 1; 0 where there are no epochs
@@ -55,7 +55,7 @@ class Network:
     module: nn.Module
     loss: Loss
     transform: Transform
-    inputs: Inputs
+    inputs: InputSpec
     precision: str
     temperature: float = 1.0
 
@@ -77,7 +77,7 @@ class TrainedModel:
     Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64.
     """
 
-    record: Record
+    record: RunRecord
     predict: Network | sklearn_fit.Model
 
     @property
@@ -86,7 +86,7 @@ class TrainedModel:
         return self.predict.transform
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> InputSpec:
         """How the model takes features."""
         return self.predict.inputs
 
@@ -133,7 +133,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
             no part (`hypermap.core.instantiate.check_record`) and there is no `trust` in it.
     """
     try:
-        record = Record(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        record = RunRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
         check_record(record.configuration, str(folder / RECORD), trust=trust)
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
@@ -142,16 +142,16 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         choice = record.configuration["model"]
         if sklearn_fit.is_family(choice):
             return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, choice, transform, REMEDY, device.CORES))
-        parts = make_parts(record.configuration, transform.manifest, torch.device("cpu"))
+        parts = make_components(record.configuration, transform.manifest, torch.device("cpu"))
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
-        precision = build(record.configuration["trainer"]).precision
+        precision = instantiate(record.configuration["trainer"]).precision
     except FileNotFoundError:
         raise UserError(f"{folder / RECORD} cannot be read (no model was trained there). {REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
-    inputs = understand(choice, transform.manifest)
+    inputs = resolve_input_spec(choice, transform.manifest)
     network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
     return TrainedModel(record, network)
 
@@ -207,13 +207,13 @@ def read_figures(path: Path, split: str) -> dict[str, float]:
         raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
 
 
-def targets(split: Split, transform: Transform) -> np.ndarray:
+def targets(split: TensorSplit, transform: Transform) -> np.ndarray:
     """The true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
     values = split.targets.cpu().numpy()
     return values if transform.manifest["classes"] else transform.natural(values.astype(np.float64))
 
 
-def score(split: Split, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
+def score(split: TensorSplit, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
     """Every metric of the task."""
     measure = metrics.classification if transform.manifest["classes"] else metrics.regression
     return measure(targets(split, transform), predictions)

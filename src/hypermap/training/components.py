@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hypermap.core.instantiate import build, check_arguments, locate
-from hypermap.models.inputs import understand
+from hypermap.core.instantiate import check_arguments, instantiate, locate
+from hypermap.models.inputs import resolve_input_spec
 from hypermap.tasks.losses import Loss
 from hypermap.training.augment import Augment
 from hypermap.training.lr_schedules import Schedule
@@ -25,7 +25,7 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """What a training run is made of, built and ready."""
 
     model: nn.Module
@@ -36,26 +36,26 @@ class Parts:
     augment: Augment
 
 
-def make_parts(configuration: Mapping[str, Any], manifest: Mapping[str, Any], device: torch.device) -> Parts:
+def make_components(configuration: Mapping[str, Any], manifest: Mapping[str, Any], device: torch.device) -> Components:
     """Build all parts for data of this shape; a value that no signature takes is told before the first is built.
 
     Raises:
         UserError: a value that no signature takes, or a choice that does not suit the data.
     """
-    inputs, classes = understand(configuration["model"], manifest), len(manifest["classes"])
+    inputs, classes = resolve_input_spec(configuration["model"], manifest), len(manifest["classes"])
     for group in GROUPS:
         check_arguments(configuration[group], *RUNTIME.get(group, ()), *(inputs.runtime if group == "model" else ()))
-    loss: Loss = build(configuration["loss"])
+    loss: Loss = instantiate(configuration["loss"])
     loss.check(manifest["task"], classes)
-    augment = build(configuration["augment"])
+    augment = instantiate(configuration["augment"])
     augment.check(inputs.shape)
-    model = build(configuration["model"], outputs=loss.outputs(classes), **inputs.runtime)
-    return Parts(
+    model = instantiate(configuration["model"], outputs=loss.outputs(classes), **inputs.runtime)
+    return Components(
         model=model.to(device),
         loss=loss,
         make_optimizer=partial(make_optimizer, configuration["optimizer"]),
-        schedule=build(configuration["scheduler"]),
-        regularizer=build(configuration["regularizer"]),
+        schedule=instantiate(configuration["scheduler"]),
+        regularizer=instantiate(configuration["regularizer"]),
         augment=augment,
     )
 
@@ -66,6 +66,6 @@ def make_optimizer(choice: Mapping[str, Any], parameters: list[nn.Parameter]) ->
     device = parameters[0].device.type
     own = {"fused", "foreach"} & choice.keys()  # a choice that says how to step is left alone
     fused = "fused" in signature.parameters and not own and device in ("cpu", "cuda")
-    optimizer = build(choice, params=parameters, **({"fused": True} if fused else {}))
+    optimizer = instantiate(choice, params=parameters, **({"fused": True} if fused else {}))
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer

@@ -17,26 +17,26 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hypermap.core.errors import Diverged, Interrupted, Paused, UserError
-from hypermap.data.preprocessor import Split
-from hypermap.training.backends.backend import Backend, Steps
+from hypermap.data.preprocessor import TensorSplit
+from hypermap.training.backends.backend import Backend, StepOutputs
 from hypermap.training.backends.eager import Eager
-from hypermap.training.state import Member, Report, Row, Trained, unheard
+from hypermap.training.state import Report, Row, Trained, TrainState, no_report
 
-MakeBackend = Callable[[Sequence[Member], Tensor, Tensor], Backend]
+MakeBackend = Callable[[Sequence[TrainState], Tensor, Tensor], Backend]
 SAVING_S = 0.005  # what writing a member's state is taken to last, before it has been seen
 SAVING_SHARE = 0.05  # of a stack's time, at most, in which the states of its members are written
-Ended = dict[Member, Trained | Exception]
+Finished = dict[TrainState, Trained | Exception]
 """Members that have ended, with their outcome or what ended them."""
-Tell = Callable[[Mapping[Member, tuple[int, float]]], Mapping[Member, Exception]]
+Tell = Callable[[Mapping[TrainState, tuple[int, float]]], Mapping[TrainState, Exception]]
 """Told of several members a step and the monitored figure there; returns what ends some, such as `Pruned`."""
 
 
 @dataclass(frozen=True)
-class Sets:
+class TrainVal:
     """What a member learns from and is judged by, on the device."""
 
-    train: Split
-    validation: Split
+    train: TensorSplit
+    validation: TensorSplit
 
 
 class Trainer:
@@ -50,7 +50,9 @@ class Trainer:
         make_backend: from members, training inputs and targets to what trains them.
     """
 
-    def __init__(self, members: Sequence[Member], sets: Sequence[Sets], make_backend: MakeBackend = Eager) -> None:
+    def __init__(
+        self, members: Sequence[TrainState], sets: Sequence[TrainVal], make_backend: MakeBackend = Eager
+    ) -> None:
         self.sets = dict(zip(members, sets, strict=True))
         self.make_backend = make_backend
         first = members[0]
@@ -63,7 +65,7 @@ class Trainer:
         self.saved, self.saving = time.perf_counter(), SAVING_S * len(members)
         self.stack(members)
 
-    def stack(self, members: Sequence[Member]) -> None:
+    def stack(self, members: Sequence[TrainState]) -> None:
         """Train these from here on, and no others."""
         self.members = list(members)
         if not members:
@@ -76,7 +78,7 @@ class Trainer:
         )
         self.backend = self.make_backend(members, inputs, self.targets)
 
-    def run(self, tell: Tell, quiet: bool = True) -> Iterator[Ended]:
+    def run(self, tell: Tell, quiet: bool = True) -> Iterator[Finished]:
         """Train until every member has ended; yields those that do, at once.
 
         Args:
@@ -86,7 +88,7 @@ class Trainer:
             quiet: show no bar. There is none in any case where the output is no terminal.
 
         """
-        broken: Ended = {}
+        broken: Finished = {}
         for member in self.members:
             try:
                 member.resume()
@@ -112,7 +114,7 @@ class Trainer:
                 ended |= {member: member.trained for member in self.members if member.ended and member not in ended}
                 yield self.leave(ended)
 
-    def leave(self, ended: Mapping[Member, Trained | Exception]) -> Ended:
+    def leave(self, ended: Mapping[TrainState, Trained | Exception]) -> Finished:
         """Go on without these."""
         for member in ended:
             member.weights.leave()
@@ -120,7 +122,7 @@ class Trainer:
             self.stack([member for member in self.members if member not in ended])
         return dict(ended)
 
-    def epoch(self, tell: Tell) -> Ended:
+    def epoch(self, tell: Tell) -> Finished:
         """Pass once over the training rows, each member in a new order of its own; returns what ended some.
 
         The training loss and score are of the outputs as they were learned from: under dropout and augmentation,
@@ -152,10 +154,10 @@ class Trainer:
                 member.save()
         return ended | stopped
 
-    def learn(self, orders: Tensor, rates: Tensor, tell: Tell) -> tuple[Steps, Ended]:
+    def learn(self, orders: Tensor, rates: Tensor, tell: Tell) -> tuple[StepOutputs, Finished]:
         """The steps of an epoch, with the reports that are due before its end."""
         due = {-(-portion * self.steps // self.portions): portion for portion in range(1, self.portions + 1)}
-        ended: Ended = {}
+        ended: Finished = {}
         positions, parts = orders + self.starts, []
         for first, last in pairwise([0, *due]):
             rows = positions[:, first * self.batch : last * self.batch]
@@ -163,9 +165,9 @@ class Trainer:
             if last < self.steps:
                 values = {member: value for member, value in self.glance().items() if member not in ended}
                 ended |= tell({m: (m.epochs * self.portions + due[last], value) for m, value in values.items()})
-        return Steps.joined(parts), ended
+        return StepOutputs.joined(parts), ended
 
-    def learned(self, steps: Steps, orders: Tensor, rates: Tensor, seconds: float) -> list[Row]:
+    def learned(self, steps: StepOutputs, orders: Tensor, rates: Tensor, seconds: float) -> list[Row]:
         """What the members' histories say of an epoch's steps; the seconds are each one's share."""
         sizes = np.full(self.steps, float(self.batch))
         sizes[-1] = self.used - self.batch * (self.steps - 1)
@@ -195,7 +197,7 @@ class Trainer:
 
     def measure(self) -> list[Row]:
         """Loss and score of each member on its validation rows, whatever the loss is."""
-        figures: dict[Member, Row] = {}
+        figures: dict[TrainState, Row] = {}
         splits = {id(self.sets[member].validation): self.sets[member].validation for member in self.members}
         for name, split in splits.items():
             own = [number for number, member in enumerate(self.members) if id(self.sets[member].validation) == name]
@@ -206,7 +208,7 @@ class Trainer:
                 figures[member] = {"validation_loss": loss, "validation_score": score}
         return [figures[member] for member in self.members]
 
-    def glance(self) -> dict[Member, float]:
+    def glance(self) -> dict[TrainState, float]:
         """The monitored figures within an epoch, where they are finite; training goes on as if nobody had looked."""
         device = self.targets.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -214,7 +216,7 @@ class Trainer:
         values = {member: member.monitored(row) for member, row in zip(self.members, rows, strict=True)}
         return {member: value for member, value in values.items() if math.isfinite(value)}
 
-    def scores(self, members: Sequence[Member], outputs: Tensor, targets: Tensor) -> list[float]:
+    def scores(self, members: Sequence[TrainState], outputs: Tensor, targets: Tensor) -> list[float]:
         """Accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``: higher is better."""
         if self.task == "classification":  # of the outputs: a softmax, or a sigmoid of one, keeps their order
             predicted = outputs.argmax(2) if outputs.shape[2] > 1 else outputs[:, :, 0] > 0
@@ -223,7 +225,7 @@ class Trainer:
         each = zip(members, outputs, targets.double(), strict=True)
         return [r2(member.parts.loss.predictions(output), own) for member, output, own in each]
 
-    def save(self, members: Sequence[Member], at_once: bool = False) -> bool:
+    def save(self, members: Sequence[TrainState], at_once: bool = False) -> bool:
         """Leave their states: of one training after each epoch, of a stack as often as takes little of its time."""
         now = time.perf_counter()
         if len(self.sets) > 1 and not at_once and self.saving > SAVING_SHARE * (now - self.saved):
@@ -234,13 +236,17 @@ class Trainer:
         self.saving = self.saved - now
         return True
 
-    def last(self, member: Member) -> tuple[int, float]:
+    def last(self, member: TrainState) -> tuple[int, float]:
         """What is told of a member's last epoch."""
         return member.epochs * self.portions, member.monitored(member.progress.history[-1])
 
 
 def train_alone(
-    member: Member, sets: Sets, report: Report = unheard, quiet: bool = False, make_backend: MakeBackend = Eager
+    member: TrainState,
+    sets: TrainVal,
+    report: Report = no_report,
+    quiet: bool = False,
+    make_backend: MakeBackend = Eager,
 ) -> Trained:
     """Train one member to its end; what `report` raises ends it.
 
@@ -249,7 +255,7 @@ def train_alone(
         UserError: a state that cannot be read.
     """
 
-    def tell(told: Mapping[Member, tuple[int, float]]) -> Mapping[Member, Exception]:
+    def tell(told: Mapping[TrainState, tuple[int, float]]) -> Mapping[TrainState, Exception]:
         for step, value in told.values():
             report(step, value)
         return {}
@@ -270,7 +276,7 @@ def r2(predicted: Tensor, targets: Tensor) -> float:
     return float(1 - residual / spread)
 
 
-def _divergence(member: Member, losses: Tensor, validation_loss: float) -> Diverged | None:
+def _divergence(member: TrainState, losses: Tensor, validation_loss: float) -> Diverged | None:
     """Where a loss of an epoch is not finite: names the epoch, the step, and what to try."""
     finite = torch.isfinite(losses)
     if not finite.all():
@@ -285,7 +291,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _show(bar: Any, member: Member) -> None:
+def _show(bar: Any, member: TrainState) -> None:
     row = member.progress.history[-1] if member.epochs else {}
     shown = {"loss": row.get("train_loss", math.nan), "validation": row.get("validation_score", math.nan)}
     bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)

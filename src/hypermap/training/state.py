@@ -12,7 +12,7 @@ from hypermap.core import checkpoint
 from hypermap.core.checkpoint import Checkpoint
 from hypermap.core.errors import Diverged, UserError
 from hypermap.models.layers import Dropout
-from hypermap.training.components import Parts
+from hypermap.training.components import Components
 from hypermap.training.flat_parameters import FlatParameters
 from hypermap.training.regularizers import best_epoch, kept_epochs
 
@@ -21,12 +21,12 @@ Report = Callable[[int, float], None]
 Row = dict[str, Any]
 
 
-def unheard(step: int, value: float) -> None:
+def no_report(step: int, value: float) -> None:
     """A `Report` to nobody."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainerConfig:
     """How long, in what portions and where a network is trained.
 
     Attributes:
@@ -85,12 +85,12 @@ class Trained:
     stopped_early: bool
 
 
-class Member:
+class TrainState:
     """The state of one training, which can be written down and taken up; `Trainer` carries it on, epoch by epoch.
 
     Args:
         parts: the network on `device` and what goes with it.
-        settings: see `Settings`.
+        settings: see `TrainerConfig`.
         task: ``classification`` or ``regression``.
         seed: of the order of the rows and of augmentation.
         device: where the data is.
@@ -105,8 +105,8 @@ class Member:
 
     def __init__(
         self,
-        parts: Parts,
-        settings: Settings,
+        parts: Components,
+        settings: TrainerConfig,
         task: str,
         seed: int,
         device: torch.device,

@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.reports.study.checks import CHECKS, STEPS, judge, next_steps
-from hypermap.reports.study.command import Asked
+from hypermap.reports.study.command import ReportArgs
 from hypermap.reports.study.noise import noise
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.verdict import Thresholds, Verdict
@@ -397,7 +397,7 @@ def test_a_name_that_no_folder_can_have():
 
 
 def asked(*words):
-    return Asked.of(words, NO_FILE)
+    return ReportArgs.of(words, NO_FILE)
 
 
 @pytest.mark.parametrize("place", ["sqlite:///{}/plain.db", "{}/journal.log"])

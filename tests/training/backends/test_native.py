@@ -14,7 +14,7 @@ from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSq
 from hypermap.training.augment import Augment
 from hypermap.training.backends import native_build
 from hypermap.training.backends.native import Native, why_not
-from hypermap.training.components import Parts, make_optimizer
+from hypermap.training.components import Components, make_optimizer
 from hypermap.training.flat_parameters import FlatParameters
 from hypermap.training.lr_schedules import Constant
 from hypermap.training.regularizers import Regularizer
@@ -39,7 +39,7 @@ builds = pytest.mark.skipif(native_build.why_no_compiler() is not None, reason="
 
 @dataclass
 class Member:
-    parts: Parts
+    parts: Components
     weights: FlatParameters
     optimizer: torch.optim.Optimizer
     random: torch.Generator
@@ -53,7 +53,7 @@ def choice(name):
 def member(seed=1, optimizer=ADAM, *, loss=None, regularizer=None, augment=None, model=None, **settings):
     torch.manual_seed(seed)
     model = model or MLP((64,), 10, **{"hidden": [32], **settings})
-    parts = Parts(
+    parts = Components(
         model,
         loss or CrossEntropy(),
         lambda parameters: make_optimizer(optimizer, parameters),

@@ -11,18 +11,18 @@ from torch.nn import functional as F
 
 from hypermap.core import device
 from hypermap.core.errors import Diverged, Interrupted, Pruned, UserError
-from hypermap.data.layout import Layout
-from hypermap.data.preprocessor import Split
+from hypermap.data.layout import ColumnLayout
+from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import CNN, MLP, Logistic, ResNet
 from hypermap.models.tabular import TabularMLP, TabularResNet
 from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from hypermap.training.augment import Augment
 from hypermap.training.backends import choice
 from hypermap.training.components import make_optimizer
-from hypermap.training.loop import Sets, Trainer, train_alone
+from hypermap.training.loop import Trainer, TrainVal, train_alone
 from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
-from hypermap.training.state import Member, Parts, Settings, Trained
+from hypermap.training.state import Parts, Trained, TrainerConfig, TrainState
 
 CPU = torch.device("cpu")
 # Of each optimizer, members with other rates, decays and moments.
@@ -66,7 +66,7 @@ def compiler(request):
 
 
 def split(inputs, targets):
-    return Split(inputs, targets, torch.arange(len(targets)))
+    return TensorSplit(inputs, targets, torch.arange(len(targets)))
 
 
 def digits(rows=186, images=False, two=False):
@@ -75,14 +75,14 @@ def digits(rows=186, images=False, two=False):
     inputs, targets = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
     inputs = inputs.view(-1, 1, 8, 8) if images else inputs
     targets = targets % 2 if two else targets
-    return Sets(split(inputs[:rows], targets[:rows]), split(inputs[-100:], targets[-100:]))
+    return TrainVal(split(inputs[:rows], targets[:rows]), split(inputs[-100:], targets[-100:]))
 
 
 def diabetes(rows=150):
     data = load_diabetes()
     inputs = torch.tensor(data.data * 20, dtype=torch.float32)
     targets = torch.tensor((data.target - 152) / 77, dtype=torch.float32)
-    return Sets(split(inputs[:rows], targets[:rows]), split(inputs[-100:], targets[-100:]))
+    return TrainVal(split(inputs[:rows], targets[:rows]), split(inputs[-100:], targets[-100:]))
 
 
 def mlp(**settings):
@@ -114,8 +114,8 @@ def build(
     )
     random = torch.Generator()
     random.set_state(torch.get_rng_state())
-    chosen = Settings(**{"epochs": 2, "batch_size": 32, **settings})
-    return Member(parts, chosen, task, seed, CPU, random, state, validation_rows=100)
+    chosen = TrainerConfig(**{"epochs": 2, "batch_size": 32, **settings})
+    return TrainState(parts, chosen, task, seed, CPU, random, state, validation_rows=100)
 
 
 def heard(told):
@@ -338,7 +338,12 @@ def test_members_may_learn_from_other_rows_as_many_and_be_judged_by_others(backe
     inputs, targets = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
     parts = [split(inputs[first : first + 90], targets[first : first + 90]) for first in (0, 90, 180)]
     judges = [split(inputs[-50:], targets[-50:]), split(inputs[-120:-50], targets[-120:-50])]
-    sets = [Sets(parts[0], judges[0]), Sets(parts[1], judges[1]), Sets(parts[2], judges[1]), Sets(parts[0], judges[0])]
+    sets = [
+        TrainVal(parts[0], judges[0]),
+        TrainVal(parts[1], judges[1]),
+        TrainVal(parts[2], judges[1]),
+        TrainVal(parts[0], judges[0]),
+    ]
     specs = [{"seed": seed} for seed in range(4)]
     for one, spec, own in zip(stacked(specs, sets, backend), specs, sets, strict=True):
         assert_alike(one, alone(spec, own))
@@ -371,7 +376,7 @@ def test_convolutions_augmentation_and_dropout():
 
 
 def test_embedded_categories():
-    layout = Layout(numbers=3, binary=1, cardinalities=(4, 7))
+    layout = ColumnLayout(numbers=3, binary=1, cardinalities=(4, 7))
     random = torch.Generator().manual_seed(0)
     codes = [torch.randint(0, most + 1, (100, 1), generator=random).float() for most in layout.cardinalities]
     binary = torch.randint(0, 2, (100, 1), generator=random).float()
@@ -381,7 +386,7 @@ def test_embedded_categories():
     )
     models = [lambda rate=rate: TabularMLP((6,), 10, layout, hidden=[12], dropout=rate) for rate in (0.2, 0.0)]
     # Not Adam: it blows up the rounding in gradients that are nearly zero.
-    made = check([{"model": own, "optimizer": SGD} for own in models], Sets(rows, rows), "vmap")
+    made = check([{"model": own, "optimizer": SGD} for own in models], TrainVal(rows, rows), "vmap")
     for _, trained in made:  # of a category that the training rows lack, nothing is learned
         assert not trained.weights[next(name for name in trained.weights if name.endswith("table"))][0].any()
 
@@ -491,7 +496,7 @@ def test_a_loss_that_is_not_finite_touches_no_other(backend, wild):
 @dense
 def test_inputs_that_are_not_finite_end_who_learns_from_them(backend):
     sets = digits(90)
-    spoilt = Sets(split(sets.train.inputs.clone(), sets.train.targets), sets.validation)
+    spoilt = TrainVal(split(sets.train.inputs.clone(), sets.train.targets), sets.validation)
     spoilt.train.inputs[40] = torch.nan
     specs = [{"seed": seed} for seed in (1, 2)]
     made = stacked(specs, [sets, spoilt], backend)

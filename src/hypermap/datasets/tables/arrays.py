@@ -18,7 +18,7 @@ COPIES = 7  # of the matrix, at the peak of reading, splitting and preparing it 
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableArrays:
     """The rows of a table that have a target.
 
     Attributes:
@@ -40,7 +40,7 @@ class Rows:
     notes: tuple[str, ...]
 
 
-def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apart: bool = False) -> Rows:
+def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apart: bool = False) -> TableArrays:
     """All rows of a table; those without a target are left out, and told.
 
     Args:
@@ -79,7 +79,7 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     members = pl.concat(groups) if groups else None
     codes = None if members is None or apart else members.rank("dense").cast(pl.Int64).to_numpy() - 1
     in_order = times[:kept] if order else None
-    return Rows(matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes))
+    return TableArrays(matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes))
 
 
 def read_columns(

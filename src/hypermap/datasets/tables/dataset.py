@@ -13,7 +13,7 @@ from hypermap.core.errors import UserError, near
 from hypermap.datasets import download
 from hypermap.datasets.images import Raw
 from hypermap.datasets.tables import dates
-from hypermap.datasets.tables.arrays import Rows, read_columns, read_rows
+from hypermap.datasets.tables.arrays import TableArrays, read_columns, read_rows
 from hypermap.datasets.tables.column_types import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
 from hypermap.datasets.tables.columns import Column
 from hypermap.datasets.tables.csv_format import Expected, Format
@@ -282,7 +282,7 @@ def _order(statistics: Statistics, kind: str | None) -> Column:
     return column if number else replace(column, parts=("days",))
 
 
-def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], rows: Rows) -> list[str]:
+def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], rows: TableArrays) -> list[str]:
     """What to tell of the rows' order in the file, of which columns that are left out may speak as well."""
     if schema.group is not None or schema.time is not None:
         return []
@@ -302,7 +302,7 @@ def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], 
     )
 
 
-def _raw(schema: Schema, train: Rows, test: Rows | None, notes: Sequence[str], given: Given) -> Raw:
+def _raw(schema: Schema, train: TableArrays, test: TableArrays | None, notes: Sequence[str], given: Given) -> Raw:
     dtype = np.int64 if schema.target.classes else np.float64
     warnings = giveaways(schema, train.matrix, train.targets, given=given)
     warnings += duplicate_rows(schema, train.matrix, train.targets)

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hypermap.core.cli_args import override
-from hypermap.datasets.tables.arrays import Rows
+from hypermap.datasets.tables.arrays import TableArrays
 from hypermap.datasets.tables.columns import finite
 from hypermap.datasets.tables.schema import Schema
 from hypermap.datasets.tables.statistics import Statistics
@@ -24,7 +24,7 @@ OTHERS = 3  # different values beside it
 SHOWN = 5  # columns in a message
 
 
-def sentinels(schema: Schema, rows: Rows, statistics: Mapping[str, Statistics], prefix: str) -> list[str]:
+def sentinels(schema: Schema, rows: TableArrays, statistics: Mapping[str, Statistics], prefix: str) -> list[str]:
     """Return a sentence for the numbers that seem to mean missing, with the word that has them read so."""
     of_matrix = zip(schema.matrix_names, rows.matrix.T, strict=True)
     numbers = {column.name for column in schema.columns if column.kind == "number"}

@@ -28,7 +28,7 @@ KEYS = ("study", "storage", "goal", "scientific", "trust")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportArgs:
     """One command.
 
     Attributes:

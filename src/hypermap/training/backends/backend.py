@@ -13,7 +13,7 @@ EVALUATION_ROWS = 2048  # rows a forward pass takes when nothing is learned; bou
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepOutputs:
     """What steps came to, for each member.
 
     Attributes:
@@ -28,11 +28,11 @@ class Steps:
     norms: Tensor
 
     @staticmethod
-    def joined(parts: Sequence["Steps"]) -> "Steps":
+    def joined(parts: Sequence["StepOutputs"]) -> "StepOutputs":
         """Steps that followed each other, as one."""
         if len(parts) == 1:
             return parts[0]
-        return Steps(
+        return StepOutputs(
             *(torch.cat([getattr(part, name) for part in parts], 1) for name in ("outputs", "losses", "norms"))
         )
 
@@ -40,7 +40,7 @@ class Steps:
 class Backend(Protocol):
     """Trains the members it was made with; each is up to date whenever no call is under way."""
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> Steps:
+    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """Learn from the rows at these positions ``(members, rows)``, `batch` of them a step.
 
         Args:

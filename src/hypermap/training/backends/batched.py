@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from hypermap.core import device
-from hypermap.training.backends.backend import EVALUATION_ROWS, Steps
+from hypermap.training.backends.backend import EVALUATION_ROWS, StepOutputs
 from hypermap.training.backends.losses import together
 from hypermap.training.backends.steppers import stepper
 from hypermap.training.regularizers import Regularizer
-from hypermap.training.state import Member
+from hypermap.training.state import TrainState
 
 
 class Forward(Protocol):
@@ -28,7 +28,7 @@ class Forward(Protocol):
         ...
 
 
-MakeForward = Callable[[Sequence[Member], Tensor], Forward]
+MakeForward = Callable[[Sequence[TrainState], Tensor], Forward]
 
 
 class Batched:
@@ -41,7 +41,9 @@ class Batched:
         make_forward: from the members, and the matrix ``(members, weights)`` of which their vectors are rows.
     """
 
-    def __init__(self, members: Sequence[Member], inputs: Tensor, targets: Tensor, make_forward: MakeForward) -> None:
+    def __init__(
+        self, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, make_forward: MakeForward
+    ) -> None:
         self.members, self.inputs, self.targets = members, inputs, targets
         self.matrix = torch.empty((len(members), len(members[0].weights.vector)), device=inputs.device)
         self.gradient = torch.empty_like(self.matrix)
@@ -53,7 +55,7 @@ class Batched:
         self.steppers = [stepper(member.optimizer) for member in members]
         self.precision = members[0].settings.precision
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> Steps:
+    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """See `hypermap.training.backends.backend.Backend`."""
         outputs, losses, norms = [], [], []
         for some, now in zip(rows.to(self.inputs.device).split(batch, 1), rates.T.tolist(), strict=True):
@@ -69,7 +71,7 @@ class Batched:
                 step(rate)
             outputs.append(output.detach())
             losses.append(loss.detach())
-        return Steps(torch.cat(outputs, 1).float(), torch.stack(losses, 1), torch.stack(norms, 1))
+        return StepOutputs(torch.cat(outputs, 1).float(), torch.stack(losses, 1), torch.stack(norms, 1))
 
     def augmented(self, inputs: Tensor) -> Tensor:
         """Each member's batch, changed as it changes its own."""
@@ -110,7 +112,7 @@ class _Regularizers:
         return norms
 
 
-def views(members: Sequence[Member], matrix: Tensor) -> list[Tensor]:
+def views(members: Sequence[TrainState], matrix: Tensor) -> list[Tensor]:
     """The parameters ``(members, *shape)`` that lie in the matrix's columns, to be differentiated by."""
     flat, blocks = members[0].weights, matrix.split(members[0].weights.sizes, 1)
     shapes = [(len(members), *parameter.shape) for parameter in flat.parameters]

@@ -19,7 +19,7 @@ from hypermap.training.backends.native import Native
 from hypermap.training.backends.native import why_not as why_not_native
 from hypermap.training.backends.native_build import why_no_compiler
 from hypermap.training.backends.vmapped import Vmapped
-from hypermap.training.state import Member, Settings
+from hypermap.training.state import TrainerConfig, TrainState
 
 BACKENDS = {
     "eager": "torch as it is, one training at a time",
@@ -46,7 +46,7 @@ def check_name(name: str) -> None:
         raise UserError(f"trainer.backend is {name!r}{near(name, known)}; it can be {', '.join(known)}.")
 
 
-def make(name: str, members: Sequence[Member], inputs: Tensor, targets: Tensor, *, threads: int) -> Backend:
+def make(name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, *, threads: int) -> Backend:
     """The backend of that name for these members, on so many CPU threads.
 
     Raises:
@@ -66,7 +66,7 @@ def make(name: str, members: Sequence[Member], inputs: Tensor, targets: Tensor, 
     return Batched(members, inputs, targets, forwards[name])
 
 
-def why_not(name: str, members: Sequence[Member]) -> str | None:
+def why_not(name: str, members: Sequence[TrainState]) -> str | None:
     """Why a backend cannot train these members, which may be stacked; None where it can."""
     first = members[0]
     if name == "eager":
@@ -106,7 +106,13 @@ class Measured:
 
 
 def measure(
-    probe: Callable[[int], Sequence[Member]], size: int, inputs: Tensor, targets: Tensor, *, alone: int, threads: int
+    probe: Callable[[int], Sequence[TrainState]],
+    size: int,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    alone: int,
+    threads: int,
 ) -> Measured:
     """Time the backends on a stack of `size`, and one training by itself.
 
@@ -141,14 +147,16 @@ def measure(
     return measured
 
 
-def _refusals(members: Sequence[Member]) -> dict[str, str]:
+def _refusals(members: Sequence[TrainState]) -> dict[str, str]:
     """Why these can be no stack of some backends."""
     return {name: reason for name in STACKING if (reason := why_not(name, members)) is not None}
 
 
-def _timed(name: str, members: Sequence[Member], inputs: Tensor, targets: Tensor, threads: int) -> tuple[float, Tensor]:
+def _timed(
+    name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, threads: int
+) -> tuple[float, Tensor]:
     """The seconds of a step, of all members together, and the losses of the first steps ``(members, steps)``."""
-    settings: Settings = members[0].settings
+    settings: TrainerConfig = members[0].settings
     batch = min(settings.batch_size, len(targets))
     steps = max(1, min(TIMED, len(targets) // batch))
     rows = torch.arange(batch * steps).expand(len(members), -1)

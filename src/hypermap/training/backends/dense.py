@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from hypermap.models import MLP, Logistic
 from hypermap.models.layers import Dropout
 from hypermap.training.backends.batched import views
-from hypermap.training.state import Member
+from hypermap.training.state import TrainState
 
 
 class Dense:
     """A `Forward` for `MLP` and `Logistic`."""
 
-    def __init__(self, members: Sequence[Member], matrix: Tensor) -> None:
+    def __init__(self, members: Sequence[TrainState], matrix: Tensor) -> None:
         self.layers = [layers_of(member.parts.model) for member in members]
         self.weights = views(members, matrix)
 

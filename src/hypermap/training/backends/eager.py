@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from hypermap.core import device
-from hypermap.training.backends.backend import Steps, forward_all
+from hypermap.training.backends.backend import StepOutputs, forward_all
 from hypermap.training.backends.steppers import stepper
-from hypermap.training.state import Member
+from hypermap.training.state import TrainState
 
 
 class Eager:
@@ -20,14 +20,14 @@ class Eager:
         targets: ``(rows,)``.
     """
 
-    def __init__(self, members: Sequence[Member], inputs: Tensor, targets: Tensor) -> None:
+    def __init__(self, members: Sequence[TrainState], inputs: Tensor, targets: Tensor) -> None:
         (self.member,) = members
         self.inputs, self.targets = inputs, targets
         model, self.settings = self.member.parts.model, self.member.settings
         self.forward = torch.compile(model) if self.settings.compile else model
         self.step = stepper(self.member.optimizer)
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> Steps:
+    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """See `Backend`."""
         parts, weights, noise = self.member.parts, self.member.weights, self.member.noise
         inputs = torch.empty((batch, *self.inputs.shape[1:]), device=self.inputs.device)
@@ -48,7 +48,7 @@ class Eager:
             self.step(rate)
             outputs.append(output.detach())
             losses.append(loss.detach())
-        return Steps(torch.cat(outputs).float()[None], torch.stack(losses)[None], torch.stack(norms)[None])
+        return StepOutputs(torch.cat(outputs).float()[None], torch.stack(losses)[None], torch.stack(norms)[None])
 
     def outputs(self, inputs: Tensor, members: Sequence[int] = (0,)) -> Tensor:
         """See `Backend`."""

@@ -16,10 +16,10 @@ from hypermap.core.errors import OutOfHostMemory
 from hypermap.models import MLP, Logistic
 from hypermap.models.layers import Dropout
 from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from hypermap.training.backends.backend import Steps
+from hypermap.training.backends.backend import StepOutputs
 from hypermap.training.backends.native_build import kernel
-from hypermap.training.components import Parts
-from hypermap.training.state import Member
+from hypermap.training.components import Components
+from hypermap.training.state import TrainState
 
 # In the order of the kernel's enumerations.
 ACTIVATIONS: list[type[nn.Module]] = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.LeakyReLU]
@@ -57,7 +57,7 @@ class _Member(Structure):  # as in kernel/interface.h, field for field
     ]
 
 
-def why_not(parts: Parts, optimizer: torch.optim.Optimizer, precision: str) -> str | None:
+def why_not(parts: Components, optimizer: torch.optim.Optimizer, precision: str) -> str | None:
     """Why the kernel cannot train this, in words for a person; None where it can."""
     return _why_not_model(parts.model, precision) or _why_not_rest(parts) or _why_not_optimizer(optimizer)
 
@@ -79,7 +79,7 @@ def _why_not_model(model: nn.Module, precision: str) -> str | None:
     return None
 
 
-def _why_not_rest(parts: Parts) -> str | None:
+def _why_not_rest(parts: Components) -> str | None:
     if parts.augment.active:
         return "the native kernel does not augment"
     if type(_plain(parts.loss)) not in LOSSES:
@@ -116,7 +116,7 @@ class Native:
         ValueError: members of different shapes, or targets that are no class's number.
     """
 
-    def __init__(self, members: Sequence[Member], inputs: Tensor, targets: Tensor, *, threads: int = 1) -> None:
+    def __init__(self, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, *, threads: int = 1) -> None:
         self.members = list(members)
         self.threads = threads
         shapes = [_shape(member.parts.model) for member in members]
@@ -134,7 +134,7 @@ class Native:
         self._classes = targets.to(torch.int64).contiguous() if entropies else None
         self._values = targets.to(torch.float32).contiguous()
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> Steps:
+    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """Train each member on its `rows` (M, n) int64 in portions of `batch`, at its `rates` (M, steps) float64.
 
         Raises:
@@ -148,14 +148,14 @@ class Native:
         if count and not 0 <= int(rows.min()) <= int(rows.max()) < len(self._inputs):
             raise ValueError(f"rows are positions in the data, from 0 to {len(self._inputs) - 1}")
         rows, rates = rows.to(torch.int64).contiguous(), rates.to(torch.float64).contiguous()
-        made = Steps(
+        made = StepOutputs(
             torch.empty(stack, count, int(self._widths[-1])), torch.empty(stack, steps), torch.empty(stack, steps)
         )
         if count:
             self._train(made, rows, batch, rates)
         return made
 
-    def _train(self, made: Steps, rows: Tensor, batch: int, rates: Tensor) -> None:
+    def _train(self, made: StepOutputs, rows: Tensor, batch: int, rates: Tensor) -> None:
         table = (_Member * len(self._records))(*(record.begin() for record in self._records))
         for name, tensor in {"rows": rows, "rates": rates, **vars(made)}.items():
             for i, fields in enumerate(table):
@@ -188,7 +188,7 @@ class Native:
 class _Record:
     """What the kernel is told of a member, and the tensors that the addresses in it point to."""
 
-    def __init__(self, member: Member, width: int) -> None:
+    def __init__(self, member: TrainState, width: int) -> None:
         self.member = member
         parts, loss = member.parts, _plain(member.parts.loss)
         weights = loss.weights if isinstance(loss, CrossEntropy) else None

@@ -12,7 +12,7 @@ from hypermap.core.errors import UserError
 from hypermap.models.layers import Dropout
 from hypermap.training.backends.batched import views
 from hypermap.training.backends.dense import masks
-from hypermap.training.state import Member
+from hypermap.training.state import TrainState
 
 
 class Vmapped:
@@ -24,7 +24,7 @@ class Vmapped:
         compiled: whether the forward and backward pass go through `torch.compile`.
     """
 
-    def __init__(self, members: Sequence[Member], matrix: Tensor, compiled: bool = False) -> None:
+    def __init__(self, members: Sequence[TrainState], matrix: Tensor, compiled: bool = False) -> None:
         models = [member.parts.model for member in members]
         self.template = copy.deepcopy(models[0])
         self.weights = views(members, matrix)
