@@ -247,7 +247,7 @@ def enter(job: Job, member: TrainState, end: Trained | Exception, shown: str) ->
         raise end
     rows = member.progress.history
     job.scores = [(row[f"train_{shown}"], row[f"validation_{shown}"], row["test"]) for row in rows]
-    job.best_epoch = 0 if isinstance(end, Diverged) else member.kept_epoch
+    job.best_epoch = 0 if isinstance(end, Diverged) else member.best_epoch
     job.ended = not isinstance(end, Paused)
     job.member = None if job.ended else member
 

@@ -23,8 +23,8 @@ def main() -> None:
     print(f"Test {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
     beside = json.loads((REPORTS / "baselines.json").read_text(encoding="utf-8"))
     figure = "accuracy" if "accuracy" in metrics else "r2"
-    if told := [f"{name} {other['test'][figure]:.4f}" for name, other in beside.items() if figure in other["test"]]:
-        print(f"Beside, test {figure}: {', '.join(told)}; the report says which to take")
+    if compared := [f"{name} {other['test'][figure]:.4f}" for name, other in beside.items() if figure in other["test"]]:
+        print(f"Beside, test {figure}: {', '.join(compared)}; the report says which to take")
     print(f"Report: {REPORTS / 'report.md'}")
 
 

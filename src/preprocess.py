@@ -16,8 +16,8 @@ def main() -> None:
     check_none(sys.argv[1:])
     part = read_slice(CONFIG)
     choice, checksum = part["data"], part.get("files_sha256")
-    told = "changed since python src/compose.py looked at it: run dvc repro again."
-    manifest = prepare_settings(PREPARED, choice, Pinned(checksum, told) if checksum else None)
+    changed = "changed since python src/compose.py looked at it: run dvc repro again."
+    manifest = prepare_settings(PREPARED, choice, Pinned(checksum, changed) if checksum else None)
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
     tell(manifest)
     print(f"{choice['name']}: {rows} rows in {PREPARED}")

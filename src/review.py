@@ -45,8 +45,8 @@ def default_base() -> tuple[str, str]:
     for branch in MAIN:
         parted = git("merge-base", branch, "HEAD")
         if parted and parted.strip() != head:
-            return told(parted.strip(), (git("rev-parse", "--abbrev-ref", branch) or branch).strip())
-    return told(head, "HEAD")
+            return side_of(parted.strip(), (git("rev-parse", "--abbrev-ref", branch) or branch).strip())
+    return side_of(head, "HEAD")
 
 
 def named_base(name: str) -> tuple[str, str]:
@@ -57,14 +57,14 @@ def named_base(name: str) -> tuple[str, str]:
     """
     of = commit(name)
     if not (git("rev-parse", "--symbolic-full-name", name) or "").startswith(("refs/heads/", "refs/remotes/")):
-        return told(of, name)
+        return side_of(of, name)
     parted = git("merge-base", of, "HEAD")
     if not parted:
         raise UserError(f"{name} and HEAD share no commit here; a shallow clone gets them by: git fetch --unshallow")
-    return told(parted.strip(), name)
+    return side_of(parted.strip(), name)
 
 
-def told(sha: str, name: str) -> tuple[str, str]:
+def side_of(sha: str, name: str) -> tuple[str, str]:
     """A commit, and what a reader calls it."""
     return sha, f"`{name}` (`{sha[:7]}`)"
 

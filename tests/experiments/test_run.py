@@ -175,7 +175,7 @@ def test_digits(prepared):
     assert result.objective == figures["validation_accuracy"]
     assert result.epochs == 3
     history = read_history("models/history.csv")
-    kept = history[result.kept_epoch - 1]
+    kept = history[result.best_epoch - 1]
     assert kept["validation_score"] == pytest.approx(figures["validation_accuracy"])
     assert kept["validation_loss"] == figures["validation_loss"]
     assert max(row["validation_score"] for row in history) == kept["validation_score"]
@@ -244,13 +244,13 @@ def test_the_record_says_what_made_the_weights(prepared):
     assert record["parameters"] == 64 * 16 + 16 + 2 * 16 + 16 * 10 + 10  # parameters, without batch norm's statistics
     assert record["monitor"] == "accuracy"
     assert record["stopped_early"] == (result.epochs < 3)
-    assert record["kept_epoch"] == result.kept_epoch
+    assert record["best_epoch"] == result.best_epoch
     assert record["environment"] == device.environment(torch.device("cpu"), 1)
 
 
 def test_the_weights_are_those_of_the_epoch_kept(prepared):
     result = train(prepared, optimizer={"lr": 0.05}, trainer={"epochs": 20, "monitor": "loss"})
-    assert result.kept_epoch < 20  # so that the last epoch's are others
+    assert result.best_epoch < 20  # so that the last epoch's are others
     rows = load_file(prepared / "digits" / "validation.safetensors")["rows"].numpy()
     data = load_digits()
     outputs = outputs_of_saved_weights(data.images[rows][:, np.newaxis] / 16, 10)
@@ -430,7 +430,7 @@ def test_the_model_kept_is_that_of_the_holdout(prepared):
     several = train(prepared, folder="several", validation=THREE_FOLDS)
     for name in ("model.safetensors", "history.csv"):
         assert Path("several/models", name).read_bytes() == Path("one/models", name).read_bytes()
-    assert (several.kept_epoch, several.epochs) == (one.kept_epoch, one.epochs)
+    assert (several.best_epoch, several.epochs) == (one.best_epoch, one.epochs)
     assert read_json("several/models/model.json")["configuration"]["validation"] == THREE_FOLDS
 
 
@@ -458,7 +458,7 @@ def test_seeds_are_repeated_as_runs_of_their_own_and_the_first_ones_model_is_kep
         assert {key: row[key] for key in one.figures} == one.figures
     assert content()["models/model.safetensors"] == content("4")["models/model.safetensors"]
     assert content()["models/history.csv"] == content("4")["models/history.csv"]
-    assert (result.kept_epoch, result.epochs) == (alone[0].kept_epoch, 3)
+    assert (result.best_epoch, result.epochs) == (alone[0].best_epoch, 3)
 
 
 def test_seeds_and_folds_and_shuffles_together(prepared):

@@ -209,8 +209,8 @@ def assert_alike(result, folder, expected, beside):
         torch.testing.assert_close(
             load_file(Path(folder, "models/model.safetensors"))[name], tensor, rtol=1e-3, atol=1e-4
         )
-    assert (result.kept_epoch, result.parameters, result.monitor) == (
-        expected.kept_epoch,
+    assert (result.best_epoch, result.parameters, result.monitor) == (
+        expected.best_epoch,
         expected.parameters,
         expected.monitor,
     )

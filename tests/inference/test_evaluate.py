@@ -189,7 +189,7 @@ def test_what_the_report_is_given(runs):
     stored = safetensors.numpy.load_file(folder / "test.safetensors")
     assert run.task == "classification"
     assert run.classes == tuple("0123456789")
-    assert run.kept_epoch == record["kept_epoch"]
+    assert run.best_epoch == record["best_epoch"]
     assert run.environment == record["environment"]
     assert {f"validation_{name}": value for name, value in run.validation.items()} == validation
     assert [list(row) for row in run.history] == [list(COLUMNS)] * 2
@@ -321,7 +321,7 @@ def test_a_model_of_scikit_learn_is_evaluated_as_a_network_is(runs):
     ridge = Ridge(alpha=0.5).fit(train.inputs.numpy(), train.targets.numpy())
     assert figures["r2"] == pytest.approx(ridge.score(test.inputs.numpy(), test.targets.numpy()), rel=1e-4)
     ((_, run),) = runs
-    assert (run.history, run.kept_epoch, run.parameters) == ([], 0, None)
+    assert (run.history, run.best_epoch, run.parameters) == ([], 0, None)
     assert run.train["r2"] == pytest.approx(ridge.score(train.inputs.numpy(), train.targets.numpy()), rel=1e-4)
 
 

@@ -414,7 +414,7 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     loss = figures.get("log_loss", (figures.get("rmse", 0) / (transform.manifest["target_scale"] or 1)) ** 2)
     assert result.figures == pytest.approx(figures | {"loss": loss})
     assert (result.objective, result.monitor) == (result.figures[monitor], monitor)
-    assert (result.parameters, result.epochs, result.kept_epoch) == (None, 0, 0)
+    assert (result.parameters, result.epochs, result.best_epoch) == (None, 0, 0)
     assert result.latency_ms > 0
     files = {path.name for path in Path("models").iterdir()}
     assert files == {"model.skops", "model.json", "history.csv", "manifest.json"}

@@ -403,7 +403,7 @@ def scripted(monkeypatch, scores, losses=None, epochs=None, **settings):
 
     monkeypatch.setattr(Trainer, "measure", measure)
     trained = made.fit(train, validation)
-    assert_same_weights(trained.weights, after[trained.kept_epoch - 1], rtol=0, atol=0)
+    assert_same_weights(trained.weights, after[trained.best_epoch - 1], rtol=0, atol=0)
     return trained
 
 
@@ -419,7 +419,7 @@ def scripted(monkeypatch, scores, losses=None, epochs=None, **settings):
     ],
 )
 def test_the_epoch_kept(monkeypatch, monitor, scores, losses, kept):
-    assert scripted(monkeypatch, scores, losses, monitor=monitor).kept_epoch == kept
+    assert scripted(monkeypatch, scores, losses, monitor=monitor).best_epoch == kept
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_the_epoch_kept(monkeypatch, monitor, scores, losses, kept):
     ],
 )
 def test_of_epochs_whose_accuracy_cannot_be_told_apart_the_one_of_the_lowest_loss(monkeypatch, scores, losses, kept):
-    assert scripted(monkeypatch, scores, losses).kept_epoch == kept
+    assert scripted(monkeypatch, scores, losses).best_epoch == kept
 
 
 def test_the_epoch_kept_by_r2(monkeypatch):
@@ -442,7 +442,7 @@ def test_the_epoch_kept_by_r2(monkeypatch):
     made = trainer(Logistic((10,), 1), loss=MeanSquaredError(), task="regression", monitor="r2")
     told = iter([-3.0, 0.4, 0.2])
     monkeypatch.setattr(Trainer, "measure", lambda self: [{"validation_loss": 1.0, "validation_score": next(told)}])
-    assert made.fit(train, validation).kept_epoch == 2
+    assert made.fit(train, validation).best_epoch == 2
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,7 @@ def test_the_epoch_kept_by_r2(monkeypatch):
 def test_early_stopping(monkeypatch, patience, scores, epochs_run, kept):
     trained = scripted(monkeypatch, scores, regularizer=Regularizer(patience_epochs=patience))
     assert len(trained.history) == epochs_run
-    assert trained.kept_epoch == kept
+    assert trained.best_epoch == kept
     assert trained.stopped_early == (epochs_run < len(scores))
 
 
@@ -502,7 +502,7 @@ def test_an_epoch_that_comes_to_be_kept_after_a_stop_has_its_weights(tmp_path, m
         with pytest.raises(KeyboardInterrupt):
             trainer(network()).fit(*digits(40), tmp_path)
     trained = trainer(network()).fit(*digits(40), tmp_path)
-    assert trained.kept_epoch == 2
+    assert trained.best_epoch == 2
     assert_same_weights(trained.weights, after[1], rtol=0, atol=0)
 
 
@@ -511,7 +511,7 @@ def outcome(made, state=None, images=True, rows=130):
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in trained.history]
     tensors = {name: tensor.cpu().numpy().tobytes() for name, tensor in trained.weights.items()}
     tensors |= {f"last/{k}": v.cpu().numpy().tobytes() for k, v in made.parts.model.state_dict().items()}
-    return history, tensors, trained.kept_epoch, trained.stopped_early
+    return history, tensors, trained.best_epoch, trained.stopped_early
 
 
 def everything(optimizer, device=CPU):

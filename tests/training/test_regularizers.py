@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hypermap.training.flat_parameters import FlatParameters
-from hypermap.training.regularizers import ALIKE, Regularizer, best_epoch, kept_epochs
+from hypermap.training.regularizers import ALIKE, Regularizer, highest_epoch, kept_epochs
 
 
 def network():
@@ -96,7 +96,7 @@ def test_before_the_first_epoch_there_is_nothing_to_stop():
 def test_the_best_epoch_is_the_first_of_the_highest():
     for length in (1, 2, 3, 4):
         for scores in itertools.product([(0.1, -1.0), (0.1, -2.0), (0.2, -3.0)], repeat=length):
-            assert best_epoch(scores) == scores.index(max(scores)) + 1
+            assert highest_epoch(scores) == scores.index(max(scores)) + 1
 
 
 def test_whatever_comes_the_epoch_to_keep_is_among_those_that_were_held():

@@ -48,8 +48,8 @@ class HypermapSweeper(Sweeper):
         assert self.config is not None, "Hydra sets up a sweeper before it sweeps"
         assert self.hydra_context is not None
         sweep = Sweep(self.settings, self.config, self.hydra_context, self.task_function)
-        if (asked := wanted(sweep.settings["confirm"])) is not None and asked.only is not None:
-            again(sweep, asked, arguments)
+        if (confirmation := wanted(sweep.settings["confirm"])) is not None and confirmation.only is not None:
+            again(sweep, confirmation, arguments)
         else:
             sweep.run(arguments)
         if sweep.status:

@@ -552,13 +552,13 @@ def _first_paragraph(error: Exception) -> str:
         return f"{group} has no choice {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
-    told = str(error).strip().split("\n\n")[0]
-    if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", told)) is not None:
+    message = str(error).strip().split("\n\n")[0]
+    if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", message)) is not None:
         known = _hydra_keys(key[1].rpartition(".")[0])
         return f"No key {key[1]!r}{'' if key[1] in known else near(key[1], known)}."
-    if told.startswith("Error merging override ") and error.__cause__:  # the reason is in the cause
-        return f"{told.removeprefix('Error merging override ')}: {str(error.__cause__).strip().splitlines()[0]}"
-    return told
+    if message.startswith("Error merging override ") and error.__cause__:  # the reason is in the cause
+        return f"{message.removeprefix('Error merging override ')}: {str(error.__cause__).strip().splitlines()[0]}"
+    return message
 
 
 def _hydra_keys(node: str) -> list[str]:

@@ -105,15 +105,15 @@ def stop_after_epoch() -> Iterator[Callable[[], None]]:
     Raises:
         Interrupted: a scheduler asked.
     """
-    asked: list[int] = []
+    signals: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
-        asked.append(number)
+        signals.append(number)
         print("SIGTERM: stopping after the epoch that runs; a second one stops at once.", file=sys.stderr, flush=True)
         signal.signal(number, before)
 
     def pause() -> None:
-        if asked:
+        if signals:
             raise Interrupted("Stopped after an epoch, as asked by SIGTERM. The same command goes on from there.")
 
     if threading.current_thread() is not threading.main_thread():

@@ -94,9 +94,9 @@ def check_arguments(choice: Mapping[str, Any], *runtime: str) -> None:
         and name not in given
     ]
     if unknown or missing:
-        told = [f"does not take {key!r}{near(key, taken)}" for key in unknown]
-        told += [f"needs {key!r}" for key in missing]
-        raise UserError(f"{choice['_target_']} {' and '.join(told)}. It takes: {', '.join(signature.parameters)}.")
+        problems = [f"does not take {key!r}{near(key, taken)}" for key in unknown]
+        problems += [f"needs {key!r}" for key in missing]
+        raise UserError(f"{choice['_target_']} {' and '.join(problems)}. It takes: {', '.join(signature.parameters)}.")
 
 
 def instantiate(choice: Mapping[str, Any], **runtime: Any) -> Any:
@@ -147,16 +147,16 @@ def check_plain(record: Any, origin: str) -> None:
         raise UserError(f"{origin} holds the interpolation {record!r}, and what a file tells is data: write the value.")
 
 
-def check_part(path: object, told: str, *, trust: bool = False, remedy: str = TRUST) -> None:
+def check_part(path: object, prefix: str, *, trust: bool = False, remedy: str = TRUST) -> None:
     """Refuse a dotted path of a record unless it names a part: see `is_part`.
 
     Raises:
-        UserError: it does not, or nothing stands there; `told` is what an error begins with.
+        UserError: it does not, or nothing stands there; `prefix` is what an error begins with.
     """
     if not trust and not is_part(path):
         raise UserError(
-            f"{told} names {path!r}, and what a file tells may name parts of Hypermap, torch.optim and torch.nn, your "
-            f"own modules under src/ and what your conf/ names, but no other code. {remedy}"
+            f"{prefix} names {path!r}, and what a file tells may name parts of Hypermap, torch.optim and torch.nn, "
+            f"your own modules under src/ and what your conf/ names, but no other code. {remedy}"
         )
 
 

@@ -27,11 +27,11 @@ def total() -> int | None:
 
 def could_be_had(error: BaseException | None) -> bool:
     """Return whether the machine might have what an error says it lacks: it never has what is more than all of it."""
-    asked = getattr(error, "_total_size", None)  # numpy's
-    if asked is None and (found := ASKED.search(str(error))) is not None:  # torch's
-        asked = int(found[1])
+    wanted = getattr(error, "_total_size", None)  # numpy's
+    if wanted is None and (found := ASKED.search(str(error))) is not None:  # torch's
+        wanted = int(found[1])
     most = total()
-    return asked is None or most is None or int(asked) < most
+    return wanted is None or most is None or int(wanted) < most
 
 
 def _meminfo(key: str) -> list[int]:

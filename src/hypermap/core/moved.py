@@ -1,5 +1,6 @@
 """Where modules went that files of before name: conf/ of one's own, studies, models, experiments of DVC."""
 
+from collections.abc import Mapping
 from typing import Any
 
 MOVED = {  # 2026-11: the package in rooms
@@ -16,6 +17,8 @@ MOVED = {  # 2026-11: the package in rooms
     "hypermap.tables.source": "hypermap.datasets.tables.dataset",
     "hypermap.validation": "hypermap.data.cross_validation",
 }
+
+RENAMED = {"kept_epoch": "best_epoch"}  # 2026-11: keys of records
 
 
 def moved(path: str) -> str:
@@ -41,3 +44,8 @@ def with_targets_of_now(value: Any) -> Any:
 def _names_target(key: Any) -> bool:
     """Return whether a key, by itself or dotted, is that of a ``_target_``."""
     return str(key).rpartition(".")[2] == "_target_"
+
+
+def with_keys_of_now(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with its keys as they are now."""
+    return {RENAMED.get(key, key): value for key, value in record.items()}

@@ -65,7 +65,7 @@ class Pinned:
     """What a table's files must still hold when they are read, and what is said where they do not."""
 
     checksum: str  # as `file_checksum` gave it
-    told: str  # what comes after the files' names: ``changed during …; do …``
+    message: str  # what comes after the files' names: ``changed during …; do …``
 
 
 def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class _Wanted:
         """From the data group of a configuration; files that have a checksum are held to that `pinned`."""
         wanted = cls.of(*_understood(settings))
         if pinned is not None and wanted.checksum not in (None, pinned.checksum):
-            raise UserError(f"{wanted.names} {pinned.told}")
+            raise UserError(f"{wanted.names} {pinned.message}")
         return wanted
 
     @cached_property

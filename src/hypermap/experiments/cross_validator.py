@@ -32,7 +32,7 @@ class Fitted:
     """What a fit came to: the validation figures of its best epoch."""
 
     figures: dict[str, float]
-    kept_epoch: int  # from 1; 0 where there are no epochs
+    best_epoch: int  # from 1; 0 where there are no epochs
     epochs: int
     seconds: float
 
@@ -83,7 +83,7 @@ class CrossValidator:
     def fitted(self, learned: Learned, state: Path) -> tuple[Fitted, Learned]:
         """What a fit came to; its history, with the seconds, is written into `state`."""
         write_csv(state / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), learned.history)
-        return Fitted(learned.figures, learned.kept_epoch, len(learned.history), learned.seconds), learned
+        return Fitted(learned.figures, learned.best_epoch, len(learned.history), learned.seconds), learned
 
     def latency_ms(self) -> float:
         """The median time of a prediction for one row, in milliseconds."""

@@ -33,7 +33,7 @@ class Learned:
     predict: artifacts.Network | sklearn_fit.Model
     figures: dict[str, float]
     history: list[dict[str, Any]]
-    kept_epoch: int  # from 1; 0 where there are no epochs
+    best_epoch: int  # from 1; 0 where there are no epochs
     stopped_early: bool
     seconds: float
 
@@ -162,7 +162,7 @@ class TorchEstimator:
 
     def end(self, rows: FoldData, member: TrainState, trained: Trained) -> Learned:
         """The network with its best epoch's weights, and what that comes to."""
-        parts, history, kept = member.parts, trained.history, trained.kept_epoch
+        parts, history, kept = member.parts, trained.history, trained.best_epoch
         inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
         parts.model.load_state_dict(trained.weights)
         network = artifacts.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)

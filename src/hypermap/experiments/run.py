@@ -47,7 +47,7 @@ class Result:
     monitor: str
     figures: dict[str, float]  # by name: accuracy, loss, …
     scores: list[float]  # the objective of each fit
-    kept_epoch: int  # of the model that is kept; where none is, of the first fit; 0 where there are no epochs
+    best_epoch: int  # of the model that is kept; where none is, of the first fit; 0 where there are no epochs
     epochs: int  # likewise
     seconds: float  # of all trainings
     parameters: int | None  # the weights' number; None for a model without
@@ -61,7 +61,7 @@ def summary(result: Result) -> str:
     fits = len(result.scores)
     said = f"Validation {result.monitor} {result.objective:.4f}"
     if result.epochs:
-        kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.kept_epoch} of {result.epochs}"
+        kept = f"mean of {fits} trainings" if fits > 1 else f"at epoch {result.best_epoch} of {result.epochs}"
         return f"{said} {kept}, trained in {result.seconds:.1f} s"
     mean = f", mean of {fits} trainings" if fits > 1 else ""
     return (
@@ -99,14 +99,14 @@ class TrainingRequest:
     states: Path = RUNS
 
 
-def train(asked: TrainingRequest) -> Result:
+def train(request: TrainingRequest) -> Result:
     """Train, going on from an interrupted run of the same settings, and write the outcome.
 
     Writes ``model.safetensors`` (weights by name; of a model of scikit-learn ``model.skops``), ``model.json`` (what
-    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into `TrainingRequest.output`, and the
-    flat metrics of the validation rows as JSON to `TrainingRequest.validation`. The seconds of each epoch, which differ from run
-    to run, stay in ``runs/``. Where there are several fits, their figures stand in ``scores.csv`` beside the model; the
-    model is that of the prepared splits and the configuration's own seed.
+    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into the request's `output`,
+    and the flat metrics of the validation rows as JSON to its `validation`. The seconds of each epoch, which differ
+    from run to run, stay in ``runs/``. Where there are several fits, their metrics stand in ``scores.csv`` beside the
+    model; the model is that of the prepared splits and the configuration's own seed.
 
     Raises:
         Diverged: a loss that is not finite.
@@ -118,33 +118,33 @@ def train(asked: TrainingRequest) -> Result:
     """
     device.make_repeatable()
     device.spare_compiler()
-    named = asked.configuration["trainer"].get("backend", "auto")
+    named = request.configuration["trainer"].get("backend", "auto")
     run = Experiment(
-        asked, Folds(asked.prepared, keep=named not in ("auto", "eager"))
+        request, Folds(request.prepared, keep=named not in ("auto", "eager"))
     )  # the rows of a stack are held once
 
-    def tell(told: Mapping[Job, tuple[int, float]]) -> Mapping[Job, Exception]:
-        for step, value in told.values():
+    def on_epoch_end(reports: Mapping[Job, tuple[int, float]]) -> Mapping[Job, Exception]:
+        for step, value in reports.values():
             if run.single:
-                asked.report(step, value)
-            asked.pause()
+                request.report(step, value)
+            request.pause()
         return {}
 
-    heard = asked.report is not no_report
+    relay = request.report is not no_report
     if run.fitter.settings.backend == "auto" and run.begun_by is not None:
         run.fitter.learner.backend = run.begun_by
     with run.opened(run.fitter.learner.backend):
-        for ended in run_jobs(run.tasks(), tell, quiet=heard):
-            for task, came_to in ended.items():
-                run.done(task, came_to)
+        for ended in run_jobs(run.tasks(), on_epoch_end, quiet=relay):
+            for task, result in ended.items():
+                run.done(task, result)
             if not run.complete:
-                asked.pause()
+                request.pause()
         return run.result()
 
 
 def train_together(
     every: Sequence[TrainingRequest],
-    tell: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
+    on_epoch_end: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
     end: Callable[[TrainingRequest, Callable[[], Result]], None],
     say: Callable[[TrainingRequest, str], None],
 ) -> None:
@@ -152,33 +152,34 @@ def train_together(
 
     Args:
         every: their `TrainingRequest.report` is for those with several fits.
-        tell: told after each epoch, for all that have one fit, what `TrainingRequest.report` would be; returns what ends some.
+        on_epoch_end: gets after each epoch, for all that have one fit, what `TrainingRequest.report` would get;
+            returns what ends some.
         end: called as soon as one has ended: its second argument returns the result, or raises what `train` would.
         say: told why something is trained by itself.
 
     Raises:
-        Interrupted: as `tell` or an `TrainingRequest.pause` raised it; what has not ended will go on from here.
+        Interrupted: as `on_epoch_end` or an `TrainingRequest.pause` raised it; what has not ended will go on from here.
     """
     device.make_repeatable()
     device.spare_compiler()
-    folders = {asked.prepared: Folds(asked.prepared, keep=True) for asked in every}
+    folders = {request.prepared: Folds(request.prepared, keep=True) for request in every}
     runs = []
-    for asked in every:
+    for request in every:
         try:
-            runs.append(Experiment(asked, folders[asked.prepared]))
+            runs.append(Experiment(request, folders[request.prepared]))
         except Exception as error:
-            end(asked, failed(error))
+            end(request, failed(error))
     for run, reason in choose_backends({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
-        say(run.asked, reason)
+        say(run.request, reason)
     with ExitStack() as open_runs:
         for run in runs:
             open_runs.enter_context(run.opened(run.fitter.learner.backend))
-        _carry_out(runs, tell, end)
+        _carry_out(runs, on_epoch_end, end)
 
 
 def _carry_out(
     runs: Sequence["Experiment"],
-    tell: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
+    on_epoch_end: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
     end: Callable[[TrainingRequest, Callable[[], Result]], None],
 ) -> None:
     """Train runs whose states are open, and end each."""
@@ -193,30 +194,30 @@ def _carry_out(
             going.discard(run)
             if not isinstance(error, Paused) and not is_the_machines(error):
                 run.forget()
-            end(run.asked, failed(error))
+            end(run.request, failed(error))
 
-    def heard(told: Mapping[Job, tuple[int, float]]) -> dict[Job, Exception]:
-        for run in {of[task] for task in told if not of[task].single}:
-            run.asked.pause()
-        alone = {of[task].asked: task for task in told if of[task].single}
-        ends = tell({asked: told[task] for asked, task in alone.items()}) if alone else {}
-        gone = {task: Pruned("its run has ended") for task in told if of[task] not in going}
-        return {alone[asked]: error for asked, error in ends.items()} | gone
+    def relay(reports: Mapping[Job, tuple[int, float]]) -> dict[Job, Exception]:
+        for run in {of[task] for task in reports if not of[task].single}:
+            run.request.pause()
+        alone = {of[task].request: task for task in reports if of[task].single}
+        ends = on_epoch_end({request: reports[task] for request, task in alone.items()}) if alone else {}
+        gone = {task: Pruned("its run has ended") for task in reports if of[task] not in going}
+        return {alone[request]: error for request, error in ends.items()} | gone
 
     interrupted: Interrupted | None = None
-    for ended in run_jobs(list(of), heard):
+    for ended in run_jobs(list(of), relay):
         come_to_an_end: dict[Experiment, Callable[[], Result]] = {}
         with durable_together():  # before anybody is told that it is there
-            for task, came_to in ended.items():
+            for task, result in ended.items():
                 run = of[task]
                 if run in paused:
-                    run.keep(task, came_to)
+                    run.keep(task, result)
                     continue
                 if run not in going:
                     run.forget()  # what this fit left since
                     continue
                 try:
-                    run.done(task, came_to)
+                    run.done(task, result)
                     if run.complete:
                         come_to_an_end[run] = partial(_identical, run.result())
                 except Interrupted as error:  # whoever has ended with it is told all the same
@@ -229,8 +230,8 @@ def _carry_out(
                         run.forget()
                     come_to_an_end[run] = failed(error)
                 going -= come_to_an_end.keys()
-        for run, told in come_to_an_end.items():
-            end(run.asked, told)
+        for run, reports in come_to_an_end.items():
+            end(run.request, reports)
         if interrupted is not None:
             raise interrupted
 
@@ -246,9 +247,9 @@ class Experiment:
         UserError: settings that do not fit the data or a signature.
     """
 
-    def __init__(self, asked: TrainingRequest, folds: Folds | None = None) -> None:
-        self.asked = asked
-        self.fitter = CrossValidator(asked.configuration, asked.prepared, folds)
+    def __init__(self, request: TrainingRequest, folds: Folds | None = None) -> None:
+        self.request = request
+        self.fitter = CrossValidator(request.configuration, request.prepared, folds)
         self.plan: list[FoldSpec] = self.fitter.plan()
         self.fits: dict[int, Fitted] = {}
         self.kept: tuple[Fitted, Learned] | None = None
@@ -264,7 +265,7 @@ class Experiment:
     def opened(self, backend: str) -> Iterator[None]:
         """Hold the folder of its state, in which what is done by this backend is found again."""
         self.backend = backend
-        with checkpoint.own_folder(self.asked.states, _identity(self.fitter, backend)) as self.state:
+        with checkpoint.own_folder(self.request.states, _identity(self.fitter, backend)) as self.state:
             try:
                 yield
             except OutOfHostMemory:
@@ -281,7 +282,7 @@ class Experiment:
     @property
     def begun_by(self) -> str | None:
         """The kernel, where an interrupted run of these settings was trained by it."""
-        state = self.asked.states / _identity(self.fitter, "native")
+        state = self.request.states / _identity(self.fitter, "native")
         return "native" if any(state.rglob(checkpoint.PROGRESS)) and why_no_compiler() is None else None
 
     def forget(self) -> None:
@@ -299,12 +300,12 @@ class Experiment:
         left = [number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.fitter.holdout]
         return [Job(self.fitter, self.plan[number], folders[number], number) for number in left]
 
-    def done(self, task: Job, came_to: tuple[Fitted, Learned] | Exception) -> None:
+    def done(self, task: Job, result: tuple[Fitted, Learned] | Exception) -> None:
         """Enter what a fit came to; raises it where that is an error."""
-        if isinstance(came_to, Exception):
-            raise came_to
-        fitted, learned = came_to
-        self.keep(task, came_to)
+        if isinstance(result, Exception):
+            raise result
+        fitted, learned = result
+        self.keep(task, result)
         self.fits[task.number] = fitted
         if task.fit == self.fitter.holdout:
             self.kept = fitted, learned
@@ -312,30 +313,30 @@ class Experiment:
             checkpoint.clear(task.folder)
         self._report()
 
-    def keep(self, task: Job, came_to: tuple[Fitted, Learned] | Exception) -> None:
+    def keep(self, task: Job, result: tuple[Fitted, Learned] | Exception) -> None:
         """Note on the disk that a fit is done, where it is one of several."""
-        if not self.single and not isinstance(came_to, Exception):
-            write_finished(task.folder, came_to[0])
+        if not self.single and not isinstance(result, Exception):
+            write_finished(task.folder, result[0])
 
     def result(self) -> Result:
         """Train the model to keep, where no fit has; write everything, and say what it comes to."""
-        asked, fitter = self.asked, self.fitter
+        request, fitter = self.request, self.fitter
         fits = [self.fits[number] for number in range(len(self.plan))]
         with device.on_threads(fitter.learner.threads):  # not a stack's
-            if self.kept is None and asked.refit:
-                self.kept = fitter.fit(fitter.holdout, self.state / "refit", lambda step, value: asked.pause())
-            latency_ms = fitter.latency_ms() if asked.measure_latency else None
+            if self.kept is None and request.refit:
+                self.kept = fitter.fit(fitter.holdout, self.state / "refit", lambda step, value: request.pause())
+            latency_ms = fitter.latency_ms() if request.measure_latency else None
         figures = self._write(fits)
         self.forget()
-        told = self.kept[0] if self.kept else fits[0]
-        trained = [*fits, told] if self.kept and fitter.holdout not in self.plan else fits
+        reports = self.kept[0] if self.kept else fits[0]
+        trained = [*fits, reports] if self.kept and fitter.holdout not in self.plan else fits
         return Result(
             objective=figures[fitter.monitor],
             monitor=fitter.monitor,
             figures=figures,
             scores=[fit.figures[fitter.monitor] for fit in fits],
-            kept_epoch=told.kept_epoch,
-            epochs=told.epochs,
+            best_epoch=reports.best_epoch,
+            epochs=reports.epochs,
             seconds=sum(fit.seconds for fit in trained),
             parameters=fitter.learner.parameters,
             threads=fitter.learner.threads,
@@ -350,17 +351,17 @@ class Experiment:
         """Report the fits that are done, in order, where there are several."""
         while not self.single and self.reported in self.fits:
             self.reported += 1
-            self.asked.report(self.reported, self.fits[self.reported - 1].figures[self.fitter.monitor])
+            self.request.report(self.reported, self.fits[self.reported - 1].figures[self.fitter.monitor])
 
     @durable_together()
     def _write(self, fits: Sequence[Fitted]) -> dict[str, float]:
         """Write what the training leaves behind, and remove what another left there; return the figures."""
-        fitter, output = self.fitter, self.asked.output
+        fitter, output = self.fitter, self.request.output
         stale = set(artifacts.FILES)
         if self.kept:
             fitted, learned = self.kept
             record = artifacts.RunRecord(
-                fitted.kept_epoch,
+                fitted.best_epoch,
                 learned.stopped_early,
                 fitter.monitor,
                 fitter.learner.parameters,
@@ -376,7 +377,7 @@ class Experiment:
             labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
             artifacts.write_scores(output, [label | fit.figures for label, fit in zip(labels, fits, strict=True)])
             stale -= {artifacts.SCORES}
-        artifacts.write_figures(self.asked.validation, "validation", figures | spread)
+        artifacts.write_figures(self.request.validation, "validation", figures | spread)
         for name in stale:
             (output / name).unlink(missing_ok=True)
         return figures

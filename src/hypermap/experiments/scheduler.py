@@ -30,20 +30,20 @@ class Job:
     number: int  # in its run's plan
 
 
-Tell = Callable[[Mapping[Job, tuple[int, float]]], Mapping[Job, Exception]]
+OnEpochEnd = Callable[[Mapping[Job, tuple[int, float]]], Mapping[Job, Exception]]
 """Told of several tasks a step and the monitored figure there; returns what ends some, such as `Pruned`."""
 T = TypeVar("T")
 Finished = dict[Job, tuple[Fitted, Learned] | Exception]
 
 
-def run_jobs(tasks: Sequence[Job], tell: Tell, quiet: bool = True) -> Iterator[Finished]:
+def run_jobs(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool = True) -> Iterator[Finished]:
     """Carry out tasks, those that fit together as stacks; yields those that end at once, with what they came to.
 
     A learner's backend says how: ``eager`` trains one after the other. Any error but an interruption is what those
     came to in whose training it was raised, and ends no others.
 
     Raises:
-        Interrupted: as `tell` raised it; the states are on the disk.
+        Interrupted: as `on_epoch_end` raised it; the states are on the disk.
     """
     groups, refused = _groups(tasks)
     if refused:
@@ -51,9 +51,9 @@ def run_jobs(tasks: Sequence[Job], tell: Tell, quiet: bool = True) -> Iterator[F
     for group in groups.values():
         if group[0].fitter.learner.backend == "eager":
             for task in group:
-                yield {task: _alone(task, tell, quiet)}
+                yield {task: _alone(task, on_epoch_end, quiet)}
         else:
-            yield from _stacks(group, tell, quiet)
+            yield from _stacks(group, on_epoch_end, quiet)
 
 
 MOST = 64  # members of a stack: beyond, a member's share of the time hardly falls
@@ -148,9 +148,9 @@ def _groups(tasks: Sequence[Job]) -> tuple[dict[str, list[Job]], Finished]:
     return groups, refused
 
 
-def _alone(task: Job, tell: Tell, quiet: bool) -> tuple[Fitted, Learned] | Exception:
+def _alone(task: Job, on_epoch_end: OnEpochEnd, quiet: bool) -> tuple[Fitted, Learned] | Exception:
     def report(step: int, value: float) -> None:
-        for error in tell({task: (step, value)}).values():
+        for error in on_epoch_end({task: (step, value)}).values():
             raise error
 
     torch.set_num_threads(task.fitter.learner.threads)
@@ -164,7 +164,7 @@ def _alone(task: Job, tell: Tell, quiet: bool) -> tuple[Fitted, Learned] | Excep
         return error
 
 
-def _stacks(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]:
+def _stacks(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool) -> Iterator[Finished]:
     """Tasks of one kind, as many at once as memory holds; half as many where it holds fewer after all."""
     try:
         most = _most(tasks[0]) or len(tasks)
@@ -174,7 +174,7 @@ def _stacks(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]
     for first in range(0, len(tasks), most):
         left, halve = list(tasks[first : first + most]), False
         try:
-            for ended in _stack(left, tell, quiet):
+            for ended in _stack(left, on_epoch_end, quiet):
                 left = [task for task in left if task not in ended]
                 yield ended
         except Interrupted:
@@ -187,8 +187,8 @@ def _stacks(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]
                 yield dict.fromkeys(left, error)
         if halve:  # after the error is gone, whose traceback holds the stack that was too large
             half = (len(left) + 1) // 2
-            yield from _stacks(left[:half], tell, quiet)
-            yield from _stacks(left[half:], tell, quiet)
+            yield from _stacks(left[:half], on_epoch_end, quiet)
+            yield from _stacks(left[half:], on_epoch_end, quiet)
 
 
 def _most(task: Job) -> int | None:
@@ -201,7 +201,7 @@ def _most(task: Job) -> int | None:
     return most_members(model, inputs, width, settings.batch_size, free_memory(learner.device))
 
 
-def _stack(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]:
+def _stack(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool) -> Iterator[Finished]:
     """Tasks of one kind as one stack."""
     learner = _network(tasks[0])
     every_rows = [task.fitter.folds.of(task.fit.fold) for task in tasks]
@@ -226,11 +226,11 @@ def _stack(tasks: Sequence[Job], tell: Tell, quiet: bool) -> Iterator[Finished]:
         torch.set_num_threads(1 if own else threads)
         backend = partial(choice.make, learner.backend, threads=threads)
 
-        def heard(told: Mapping[TrainState, tuple[int, float]]) -> dict[TrainState, Exception]:
-            ends = tell({named[member][0]: value for member, value in told.items()})
-            return {member: ends[named[member][0]] for member in told if named[member][0] in ends}
+        def relay(reports: Mapping[TrainState, tuple[int, float]]) -> dict[TrainState, Exception]:
+            ends = on_epoch_end({named[member][0]: value for member, value in reports.items()})
+            return {member: ends[named[member][0]] for member in reports if named[member][0] in ends}
 
-        for ended in Trainer(members, sets, backend).run(heard, quiet):
+        for ended in Trainer(members, sets, backend).run(relay, quiet):
             with durable_together():
                 done = {named[member][0]: _finished(*named[member], member, how) for member, how in ended.items()}
             yield done

@@ -105,7 +105,7 @@ def evaluate(
         classes=tuple(manifest["classes"]),
         config=configuration,
         history=history,
-        kept_epoch=trained.record.kept_epoch,
+        best_epoch=trained.record.best_epoch,
         stopped_early=trained.record.stopped_early,
         monitor=trained.record.monitor,
         validation=of_model["validation"].figures if "fits" in validated else validated,

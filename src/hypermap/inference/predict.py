@@ -66,8 +66,8 @@ class PredictArgs:
         inputs = tuple(_there(Path(path).expanduser()) for path in _listed(given["input"]))
         output = Path(given["output"]).expanduser()
         check_output(output, *inputs)
-        asked = {key: _understood(key, text) for key, text in given.items() if key in FORMAT_KEYS}
-        return cls(inputs, output, Path(given.get("model", "models")), asked, read_trust(given))
+        file_format = {key: _understood(key, text) for key, text in given.items() if key in FORMAT_KEYS}
+        return cls(inputs, output, Path(given.get("model", "models")), file_format, read_trust(given))
 
     def answer(self) -> str:
         """Write the predictions, and say how many there are and where; notes go to stderr before.
@@ -83,7 +83,7 @@ class PredictArgs:
         count = Predictor(read_trained(self.model, trust=self.trust)).predict_files(
             self.inputs, self.output, self.format
         )
-        for note in count.told():
+        for note in count.messages():
             print(f"Note: {note}", file=sys.stderr)
         return f"{count.rows:,} rows predicted in {time.perf_counter() - began:.1f} s: {self.output}"
 
@@ -118,18 +118,18 @@ class Count:
         self.incomplete += int((~batch.complete).sum())
         self.unseen.update(batch.unseen)
 
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         """A sentence for each thing that a person should know."""
-        told = list(self.notes)
+        messages = list(self.notes)
         if self.incomplete:
-            told.append(
+            messages.append(
                 f"{self.incomplete:,} rows lack something and have empty cells: the model was trained without such "
                 "(data.missing=drop)."
             )
         if self.unseen:
             columns = ", ".join(f"{name} ({rows:,} rows)" for name, rows in self.unseen.items())
-            told.append(f"Categories that the training table lacks were taken for unknown ones: {columns}.")
-        return told
+            messages.append(f"Categories that the training table lacks were taken for unknown ones: {columns}.")
+        return messages
 
 
 class Predictor:
@@ -155,7 +155,7 @@ class Predictor:
         self.schema = Schema.of(manifest["table"])
         self.complete_only = manifest["preparation"]["missing"] == "drop"
 
-    def predict_files(self, inputs: Sequence[Path], output: Path, asked: Mapping[str, Any]) -> Count:
+    def predict_files(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
         """Predict for the rows of these files; `output` appears when all are done, or not at all.
 
         Raises:
@@ -165,7 +165,7 @@ class Predictor:
         from hypermap.datasets.tables.readers import open_table
 
         usual = {key: getattr(self.schema.spelling, key) for key in SAME_AS_IN_TRAINING}
-        table = open_table(inputs, Format(**{**usual, **asked}, prefix=""), self.schema.expected)
+        table = open_table(inputs, Format(**{**usual, **file_format}, prefix=""), self.schema.expected)
         count = Count(notes=[*table.notes, *self.schema.check(table), *self.renamed(output)])
         with writing(output) as write, tqdm(total=table.size, unit=" rows", unit_scale=True, disable=None) as bar:
             write(self.answers(Batch(np.zeros((0, 1), np.float32), np.zeros(0, np.bool_), {})))  # at least a header

@@ -1,7 +1,7 @@
 """Model families of scikit-learn: forests, boosting, support vectors, lines, neighbours, and a dummy.
 
-A family is a class of settings with one method, `SklearnModel.fit`; its choice file lies in conf/model/ beside the networks'.
-`hypermap.models.sklearn_fit` fits, stores and loads them.
+A family is a class of settings with one method, `SklearnModel.fit`; its choice file lies in conf/model/ beside the
+networks'. `hypermap.models.sklearn_fit` fits, stores and loads them.
 """
 
 from abc import ABC, abstractmethod

@@ -29,10 +29,10 @@ def second_half(value: float, reports: Mapping[int, float], sign: float) -> floa
         reports: by their steps.
         sign: 1 where higher is better, else -1.
     """
-    told = [report for _, report in sorted(reports.items()) if math.isfinite(report)]
-    if len(told) < 2 or not math.isclose(max(sign * report for report in told), sign * value, rel_tol=1e-9):
+    finite = [report for _, report in sorted(reports.items()) if math.isfinite(report)]
+    if len(finite) < 2 or not math.isclose(max(sign * report for report in finite), sign * value, rel_tol=1e-9):
         return None
-    half = told[len(told) // 2 :]
+    half = finite[len(finite) // 2 :]
     try:
         return math.fsum(half) / len(half)
     except OverflowError:  # of figures near the largest there are
@@ -283,18 +283,18 @@ class CurveReader:
 
     def _row(self, trial: FrozenTrial, steps: Sequence[int]) -> tuple[int, Floats]:
         """Return the last step and the scores; steps are told in order, so that more of them is what changes."""
-        told = len(trial.intermediate_values)
+        count = len(trial.intermediate_values)
         found = self._rows.get(trial._trial_id)
-        if found is None or found[0] != told:
-            found = self._rows[trial._trial_id] = (told, (trial.last_step or 0, self._scores(trial, steps)))
+        if found is None or found[0] != count:
+            found = self._rows[trial._trial_id] = (count, (trial.last_step or 0, self._scores(trial, steps)))
         return found[1]
 
     def _scores(self, trial: FrozenTrial, steps: Sequence[int]) -> Floats:
-        told = sorted(trial.intermediate_values.items())
-        reached = told[-1][0] if told else 0
+        reports = sorted(trial.intermediate_values.items())
+        reached = reports[-1][0] if reports else 0
         row = []
         for rung in steps:
-            values = [self.sign * value for step, value in told if step <= rung and math.isfinite(value)]
+            values = [self.sign * value for step, value in reports if step <= rung and math.isfinite(value)]
             if rung > reached or not values:
                 row.append(math.nan)
             else:

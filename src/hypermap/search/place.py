@@ -52,16 +52,16 @@ def usual(plan: StudyConfig) -> Path:
     return (STUDIES / plan.name).absolute()
 
 
-def _is_kept(told: Mapping[str, Any]) -> bool:
+def _is_kept(record: Mapping[str, Any]) -> bool:
     """Return whether the study is still where a folder says; a database with a server is not asked."""
-    file = file_of(str(told["storage"]))
+    file = file_of(str(record["storage"]))
     return file is None or file.exists()
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """Return what a folder says of its study; nothing where it has none, or says it in no way that is understood."""
     try:
-        told = json.loads((folder / WHERE).read_text(encoding="utf-8"))
+        record = json.loads((folder / WHERE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) and {"name", "storage"} <= told.keys() else {}
+    return record if isinstance(record, dict) and {"name", "storage"} <= record.keys() else {}

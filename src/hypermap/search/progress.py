@@ -65,14 +65,14 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
     """How it went, and what to do with it."""
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
-    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     saved = _saved(plan, ended)
     of = _trials(len(ended))
     if plan.n_trials is not None and len(ended) <= plan.n_trials:  # there may be more, of a command that asked for more
         of = f"{len(ended)} of {_trials(plan.n_trials)}"
     if plan.budget is not None:
         of += f", {_spent(plan, trials)}"
-    lines = [f"{of}: {told or 'none finished'}{saved and f'; {saved} of all epochs'}."]
+    lines = [f"{of}: {outcomes or 'none finished'}{saved and f'; {saved} of all epochs'}."]
     if stopped:
         goes_on = "" if reached(plan, ended) else " The same command goes on."
         lines[0] += f" Stopped: {stopped}.{goes_on}"
@@ -121,21 +121,21 @@ def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -
     """What is printed of a trial that ended, where the output is no terminal."""
     how = outcome(trial)
     result = mapping_of(trial, RESULT)
-    told = how.replace("_", " ")
+    text = how.replace("_", " ")
     if how == "complete":
-        told = ", ".join(f"{name} {figure(value)}" for name, value in zip(_names(plan), trial.values, strict=True))
+        text = ", ".join(f"{name} {figure(value)}" for name, value in zip(_names(plan), trial.values, strict=True))
     elif how == "pruned" and trial.intermediate_values:
         step, value = max(trial.intermediate_values.items())
-        told = f"pruned at {step} with {figure(value)}"
+        text = f"pruned at {step} with {figure(value)}"
     elif result.get("error"):
-        told += f": {str(result['error']).splitlines()[0][:120]}"
+        text += f": {str(result['error']).splitlines()[0][:120]}"
     if plan.budget is not None:
         width = len(f"{plan.budget:.1f}")
         where = f"{plan.ledger().spent(trials):{width}.1f}/{plan.budget:g}"
     else:
         where = f"{len(finished(trials, plan.n_trials)):{len(str(plan.n_trials))}}/{plan.n_trials}"
     is_best = "  (best so far)" if _is_best(plan, trials, trial) else ""
-    return f"[{where}] trial {trial.number}: {told}{is_best}  {values(plan, trial)}"
+    return f"[{where}] trial {trial.number}: {text}{is_best}  {values(plan, trial)}"
 
 
 def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, now: float) -> str:
@@ -152,16 +152,16 @@ def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, 
     parts += [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     where = [outcome(trial) for trial in trials if trial.state == TrialState.RUNNING]
     parts += [f"{where.count(name)} {name}" for name in ("paused", "running") if name in where]
-    told = ", ".join(parts) if trials else "starting the workers"
+    text = ", ".join(parts) if trials else "starting the workers"
     top = best(ended, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
     if top is not None:
-        told += f" | best {figure(top.values[0])}"
+        text += f" | best {figure(top.values[0])}"
     share = _share(plan, trials) - began_with
     if share > 0 and began_with + share < 1:
         left = (now - plan.began) / share * (1 - began_with - share)
-        told += f" | {_clock(left if plan.deadline is None else max(0.0, min(left, plan.deadline - now)))} left"
+        text += f" | {_clock(left if plan.deadline is None else max(0.0, min(left, plan.deadline - now)))} left"
     saved = _saved(plan, ended)
-    return f"{told} | {saved}" if saved else told
+    return f"{text} | {saved}" if saved else text
 
 
 def _share(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> float:
@@ -221,16 +221,16 @@ def _watch_what_is_there(plan: StudyConfig, stop: threading.Event) -> None:
 
 def _watch(plan: StudyConfig, stop: threading.Event) -> None:
     study = connect(plan)
-    told = {trial.number for trial in finished(study.get_trials(deepcopy=False))}
+    printed = {trial.number for trial in finished(study.get_trials(deepcopy=False))}
     began_with, live = _share(plan, study.get_trials(deepcopy=False)), sys.stderr.isatty() and sys.stdout.isatty()
     last = False
     while not last:
         last = stop.wait(EVERY_S)
         trials = study.get_trials(deepcopy=False)
-        new = [trial for trial in finished(trials, plan.n_trials) if trial.number not in told]
+        new = [trial for trial in finished(trials, plan.n_trials) if trial.number not in printed]
         for trial in sorted(new, key=lambda t: (t.datetime_complete or 0, t.number)):
-            told.add(trial.number)
-            known = [t for t in trials if t.number in told]
+            printed.add(trial.number)
+            known = [t for t in trials if t.number in printed]
             if outcome(trial) == "pruned" and Allowed.of(trial).paused:
                 continue  # it was paused long ago, and nobody took it up
             if not live:

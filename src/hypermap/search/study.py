@@ -272,9 +272,9 @@ def _directions(study: optuna.Study) -> list[str]:
 
 def _mismatch(plan: StudyConfig, changed: Sequence[str]) -> str:
     lines = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
-    told = "".join(f"\n         {line}" for line in lines)
+    listed = "".join(f"\n         {line}" for line in lines)
     return (
-        f"The study {plan.name} in {shown(plan.storage)} was begun otherwise:{told}\n"
+        f"The study {plan.name} in {shown(plan.storage)} was begun otherwise:{listed}\n"
         "       Begin another with hydra.sweeper.study_name=NAME, or take this one up as it is now with "
         "hydra.sweeper.resume=force."
     )
@@ -360,8 +360,8 @@ class TrialQueue:
                 continue
             now = self.study._storage.get_trial(trial._trial_id)
             died = Attempt.read(self.locks, trial.number)
-            told = now.state != TrialState.RUNNING or Allowed.of(now).paused  # in the meantime
-            if told or (died is not None and self._given_up(now, died)):
+            ended = now.state != TrialState.RUNNING or Allowed.of(now).paused  # in the meantime
+            if ended or (died is not None and self._given_up(now, died)):
                 lock.release()
                 continue
             self.study.sampler = self.sampler(trial.number)
@@ -442,9 +442,9 @@ class TrialQueue:
 
     def refuse(self, claim: TrialLease, error: Exception) -> None:
         """Tell a trial as failed that somebody put into the queue with values that are none of the space's."""
-        told = {"outcome": "failed", "error": f"it was enqueued with values that do not suit: {error}"}
+        result = {"outcome": "failed", "error": f"it was enqueued with values that do not suit: {error}"}
         with batching(self.study._storage):
-            claim.trial.set_user_attr(RESULT, {**told, "seed": self.plan.seed_of(claim.trial.number)})
+            claim.trial.set_user_attr(RESULT, {**result, "seed": self.plan.seed_of(claim.trial.number)})
             self.study.tell(claim.trial, state=TrialState.FAIL)
         claim.lock.release()
 
@@ -557,8 +557,8 @@ def outcome(trial: FrozenTrial) -> str:
     """Return ``complete``, ``pruned``, ``diverged``, ``out_of_memory``, ``failed``; or ``paused`` or ``running``."""
     if trial.state == TrialState.RUNNING:
         return "paused" if Allowed.of(trial).paused else "running"
-    told = mapping_of(trial, RESULT).get("outcome")
-    return str(told) if told else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+    recorded = mapping_of(trial, RESULT).get("outcome")
+    return str(recorded) if recorded else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
 
 def epochs(trial: FrozenTrial) -> int:
@@ -575,8 +575,8 @@ def ranked(trials: Sequence[FrozenTrial], *, maximizes: bool) -> list[FrozenTria
     """Return the completed trials of one objective, the best first: see `hypermap.search.curves.ranked`."""
     own = {trial.number: trial for trial in completed(trials)}
     repeats = {number: trial.user_attrs[REPEATS] for number, trial in own.items() if REPEATS in trial.user_attrs}
-    told = {number: (trial.values[0], trial.intermediate_values) for number, trial in own.items()}
-    return [own[number] for number in curves.ranked(told, repeats, 1.0 if maximizes else -1.0)]
+    scores = {number: (trial.values[0], trial.intermediate_values) for number, trial in own.items()}
+    return [own[number] for number in curves.ranked(scores, repeats, 1.0 if maximizes else -1.0)]
 
 
 def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:

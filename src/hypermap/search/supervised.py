@@ -33,9 +33,9 @@ def supervised(work: Callable[[Callable[[], bool]], None], locks: Path, stop_fil
     """
     with _stopping_others(stop_file):
         while True:
-            pid, told = _begin(work)
+            pid, pipe = _begin(work)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            error = _read(told)
+            error = _read(pipe)
             if error is not None:
                 raise error
             if status == 0:
@@ -75,18 +75,18 @@ def _begin(work: Callable[[Callable[[], bool]], None]) -> tuple[int, int]:
 
 def _pickled(error: BaseException) -> bytes:
     try:
-        told = pickle.dumps(error)
-        pickle.loads(told)  # noqa: S301  some can be written and not read
+        pickled = pickle.dumps(error)
+        pickle.loads(pickled)  # noqa: S301  some can be written and not read
     except Exception:
-        told = b""
-    if not told or len(told) > TOLD:
-        told = pickle.dumps(RuntimeError("".join(traceback.format_exception(error))[-TOLD // 8 :]))
-    return told
+        pickled = b""
+    if not pickled or len(pickled) > TOLD:
+        pickled = pickle.dumps(RuntimeError("".join(traceback.format_exception(error))[-TOLD // 8 :]))
+    return pickled
 
 
-def _read(told: int) -> BaseException | None:
+def _read(pipe: int) -> BaseException | None:
     """Return what the child raised: it is in the pipe by now."""
-    with os.fdopen(told, "rb", buffering=0) as file:
+    with os.fdopen(pipe, "rb", buffering=0) as file:
         written: Any = file.read()
     return pickle.loads(written) if written else None  # noqa: S301  our own child's
 

@@ -350,11 +350,11 @@ def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
     if not is_the_machines(error):
         return None
     if (refused := disk_fault(error)) is not None:
-        told = f"The disk is full, or cannot be written to ({refused}; trials are in {folder}). Make room"
+        message = f"The disk is full, or cannot be written to ({refused}; trials are in {folder}). Make room"
     else:
-        told = f"The machine has no memory left ({error or 'MemoryError'}). Free some, or run fewer workers"
-        told += " (hydra.sweeper.n_jobs=1) or smaller stacks (hydra.sweeper.stack=1)"
-    return MachineFault(f"{told}: no trial is told as failed for it, and the same command goes on.")
+        message = f"The machine has no memory left ({error or 'MemoryError'}). Free some, or run fewer workers"
+        message += " (hydra.sweeper.n_jobs=1) or smaller stacks (hydra.sweeper.stack=1)"
+    return MachineFault(f"{message}: no trial is told as failed for it, and the same command goes on.")
 
 
 def _ending(plan: StudyConfig, run: Callable[[], Any], trial: RunningTrial) -> TrialOutcome:
@@ -393,8 +393,8 @@ def _failed(plan: StudyConfig, error: Exception, trial: RunningTrial) -> TrialOu
     if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return TrialOutcome("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
     write_text(trial.folder / "error.txt", masked("".join(traceback.format_exception(error))))
-    told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return TrialOutcome("failed", TrialState.FAIL, None, masked(told))
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return TrialOutcome("failed", TrialState.FAIL, None, masked(message))
 
 
 def _values(returned: Any, plan: StudyConfig) -> list[float]:
@@ -417,15 +417,19 @@ def _asked_to_stop(
     locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None
 ) -> Iterator[Callable[[], bool]]:
     """Whether a person or a scheduler has asked to stop: the first Ctrl-C asks, the second stops at once."""
-    asked = threading.Event()
+    requested = threading.Event()
 
     def stopping() -> bool:
-        return asked.is_set() or (stop_file is not None and stop_file.exists()) or (deserted is not None and deserted())
+        return (
+            requested.is_set()
+            or (stop_file is not None and stop_file.exists())
+            or (deserted is not None and deserted())
+        )
 
     def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
+        if requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
         forget_all(locks)
         if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's, which tells
             outer(number, frame)

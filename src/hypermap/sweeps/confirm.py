@@ -127,16 +127,16 @@ class Repeats(Space):
         return {"of": Confirmed(params["trial"], ()).label, "seed": params["seed"]} if len(params) == 2 else {}
 
 
-def again(sweep: "Sweep", asked: Wanted, arguments: Sequence[str]) -> None:
+def again(sweep: "Sweep", confirmation: Wanted, arguments: Sequence[str]) -> None:
     """Confirm a study of before; `sweep` has the configuration that it began from.
 
     Raises:
         UserError: there is no such study, it was made by another program, or as `confirm`.
     """
-    study, storage = find(str(asked.only))
+    study, storage = find(str(confirmation.only))
     if RECORD not in study.user_attrs:
         raise UserError(
-            f"{asked.only} was made by another program, and does not tell what its trials were trained with."
+            f"{confirmation.only} was made by another program, and does not tell what its trials were trained with."
         )
     parsed = parse_overrides(arguments)
     usual = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
@@ -147,11 +147,11 @@ def again(sweep: "Sweep", asked: Wanted, arguments: Sequence[str]) -> None:
         [*sweep.hydra_overrides, *fixed],
         added=frozenset(str(o.key_or_group) for o in parsed if o.is_add() or o.is_force_add()),
     )
-    confirm(sweep, asked, Source(study, storage, folder_of(study.study_name), composer, fixed))
+    confirm(sweep, confirmation, Source(study, storage, folder_of(study.study_name), composer, fixed))
     sweep.report(study, storage)
 
 
-def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
+def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
     """Train the best configurations and the baseline with seeds of their own, but for what is trained already.
 
     No trial of it becomes a DVC experiment: those are configurations to take up, and these are repeats of them.
@@ -160,15 +160,15 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
         UserError: the configuration or the data are no longer the study's, there is no seed to set, the same error
             came three times in a row; or, where no more than this was asked for, no trial is complete.
     """
-    numbers = pick(sweep, source, asked.best)
+    numbers = pick(sweep, source, confirmation.best)
     if not numbers:
-        told = f"No trial of {source.study.study_name} was trained to its end, so there is nothing to confirm."
-        if asked.only is not None:
-            raise UserError(told)
-        print(told)
+        message = f"No trial of {source.study.study_name} was trained to its end, so there is nothing to confirm."
+        if confirmation.only is not None:
+            raise UserError(message)
+        print(message)
         return
     code = check(sweep, source, numbers[0])
-    seeds = [trial_seed(source.record["seed"], "confirmation", j) for j in range(asked.seeds)]
+    seeds = [trial_seed(source.record["seed"], "confirmation", j) for j in range(confirmation.seeds)]
     study, plan = begin(sweep, source, [(number, seed) for seed in seeds for number in numbers], code)
     one = copy.copy(sweep)
     one.settings = {**sweep.settings, "custom_search_space": None}
@@ -176,7 +176,7 @@ def confirm(sweep: "Sweep", asked: Wanted, source: Source) -> None:
     one.application.resume(plan.name, study.user_attrs[RECORD], source.folder / SNAPSHOT)
     trainings = plan.n_trials or 0  # those of an earlier confirmation among them
     done = len(finished(study.get_trials(deepcopy=False), trainings))
-    print(_heading(source, plan, numbers, asked.seeds, done), flush=True)
+    print(_heading(source, plan, numbers, confirmation.seeds, done), flush=True)
     if done < trainings:
         planner, alike = Planner(sweep.settings, sweep.config), resolve(*source.composer(source.values(numbers[0])))
         plan = replace(plan, stack=planner.stack(plan, sweep.application, alike))
@@ -312,10 +312,10 @@ def _overlap(one: str, other: str) -> bool:
 
 def _heading(source: Source, plan: StudyConfig, numbers: Sequence[int], seeds: int, done: int) -> str:
     best = sum(number != BASELINE for number in numbers)
-    told = f"the best {best}" if best > 1 else "the best"
-    told += " and the baseline" if BASELINE in numbers else ""
+    message = f"the best {best}" if best > 1 else "the best"
+    message += " and the baseline" if BASELINE in numbers else ""
     each = f"{many(seeds, 'seed')}{' each' * (len(numbers) > 1)}"
-    first = f"Confirming {told} with {each}: {many(seeds * len(numbers), 'training')}"
+    first = f"Confirming {message} with {each}: {many(seeds * len(numbers), 'training')}"
     names = ", ".join(Confirmed(number, ()).label for number in numbers)
     lines = [first, f"  study  {source.study.study_name}: {names}", f"  trials {_near(plan.folder)}/"]
     if done:

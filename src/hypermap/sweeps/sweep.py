@@ -186,8 +186,8 @@ class Sweep:
 
     def report(self, study: optuna.Study, storage: str) -> None:
         """Have the application report on a study, unless the sweep is told not to."""
-        if self.settings["report"] and (told := self.application.report(study, storage)):
-            print(told, flush=True)
+        if self.settings["report"] and (message := self.application.report(study, storage)):
+            print(message, flush=True)
 
     # What is searched
 

@@ -150,17 +150,19 @@ class TrainingTarget(SweepTarget):
             else:
                 of[_asked(job.configuration, prepared, job.trial)] = job
 
-        def tell(told: Mapping[TrainingRequest, tuple[int, float]]) -> dict[TrainingRequest, Exception]:
-            pruned = report_all([(of[asked].trial, *value) for asked, value in told.items()])
-            return {asked: pruned[of[asked].trial.number] for asked in told if of[asked].trial.number in pruned}
+        def tell(reports: Mapping[TrainingRequest, tuple[int, float]]) -> dict[TrainingRequest, Exception]:
+            pruned = report_all([(of[request].trial, *value) for request, value in reports.items()])
+            return {
+                request: pruned[of[request].trial.number] for request in reports if of[request].trial.number in pruned
+            }
 
-        def ended(asked: TrainingRequest, run: Callable[[], Result]) -> None:
-            end(of[asked], lambda: _objectives(asked.configuration, run(), of[asked].trial))
+        def ended(request: TrainingRequest, run: Callable[[], Result]) -> None:
+            end(of[request], lambda: _objectives(request.configuration, run(), of[request].trial))
 
-        def say(asked: TrainingRequest, reason: str) -> None:
+        def say(request: TrainingRequest, reason: str) -> None:
             if reason not in self.said:  # by this worker
                 self.said.add(reason)
-                print(f"Trial {of[asked].trial.number} trains by itself, as others may: {reason}", flush=True)
+                print(f"Trial {of[request].trial.number} trains by itself, as others may: {reason}", flush=True)
 
         train_together(list(of), tell, ended, say)
 
@@ -245,8 +247,8 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
         from hypermap.experiments.run import train  # seconds, in which a person may have asked to stop
 
     trial.pause()
-    asked = _asked(configuration, prepared, trial)
-    return _objectives(asked.configuration, train(asked), trial)
+    request = _asked(configuration, prepared, trial)
+    return _objectives(request.configuration, train(request), trial)
 
 
 def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "TrainingRequest":
@@ -275,12 +277,12 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
     # The number of threads and the kernel change the last digits of a sum, so they belong to what makes the figures.
     own = {"threads": result.threads} | ({"backend": "native"} if result.backend == "native" else {})
     trial.configuration = {**configuration, "trainer": {**configuration["trainer"], **own}}
-    told = result.figures | ({} if result.parameters is None else {"parameters": result.parameters})
-    figures = {**told, "latency_ms": result.latency_ms, "seconds": result.seconds}
+    metrics = result.figures | ({} if result.parameters is None else {"parameters": result.parameters})
+    figures = {**metrics, "latency_ms": result.latency_ms, "seconds": result.seconds}
     trial.record |= {
-        "figures": told,
+        "figures": metrics,
         "epochs": result.epochs,
-        "kept_epoch": result.kept_epoch,
+        "best_epoch": result.best_epoch,
         "backend": result.backend,
         **({"scores": result.scores} if len(result.scores) > 1 else {}),
     }

@@ -16,6 +16,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.files import durable_together, write_csv, write_json
 from hypermap.core.hashing import file_sha256
 from hypermap.core.instantiate import check_record, instantiate
+from hypermap.core.moved import with_keys_of_now
 from hypermap.data.preprocessor import MANIFEST, PREPARATION, TensorSplit, Transform, read_transform
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
@@ -38,7 +39,7 @@ COLUMNS = (
 class RunRecord:
     """What made a model; ``model.json``."""
 
-    kept_epoch: int  # from 1; 0 where there are no epochs
+    best_epoch: int  # from 1; 0 where there are no epochs
     stopped_early: bool
     monitor: str  # what the epoch was picked by
     parameters: int | None  # the weights' number; None for a model without
@@ -133,7 +134,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
             no part (`hypermap.core.instantiate.check_record`) and there is no `trust` in it.
     """
     try:
-        record = RunRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        record = RunRecord(**with_keys_of_now(json.loads((folder / RECORD).read_text(encoding="utf-8"))))
         check_record(record.configuration, str(folder / RECORD), trust=trust)
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")

@@ -27,7 +27,7 @@ SAVING_S = 0.005  # what writing a member's state is taken to last, before it ha
 SAVING_SHARE = 0.05  # of a stack's time, at most, in which the states of its members are written
 Finished = dict[TrainState, Trained | Exception]
 """Members that have ended, with their outcome or what ended them."""
-Tell = Callable[[Mapping[TrainState, tuple[int, float]]], Mapping[TrainState, Exception]]
+OnEpochEnd = Callable[[Mapping[TrainState, tuple[int, float]]], Mapping[TrainState, Exception]]
 """Told of several members a step and the monitored figure there; returns what ends some, such as `Pruned`."""
 
 
@@ -78,7 +78,7 @@ class Trainer:
         )
         self.backend = self.make_backend(members, inputs, self.targets)
 
-    def run(self, tell: Tell, quiet: bool = True) -> Iterator[Finished]:
+    def run(self, on_epoch_end: OnEpochEnd, quiet: bool = True) -> Iterator[Finished]:
         """Train until every member has ended; yields those that do, at once.
 
         Args:
@@ -99,7 +99,7 @@ class Trainer:
         if any(member.epochs for member in self.members):
             self.stack(self.members)
             again = [member for member in self.members if member.epochs]
-            yield self.leave(tell({member: self.last(member) for member in again}))
+            yield self.leave(on_epoch_end({member: self.last(member) for member in again}))
         epochs = [(member.settings.epochs, member.epochs) for member in self.members]
         with tqdm(
             total=max((most for most, _ in epochs), default=0),
@@ -109,7 +109,7 @@ class Trainer:
         ) as bar:
             yield self.leave({member: member.trained for member in self.members if member.ended})
             while self.members:
-                ended = self.epoch(tell)
+                ended = self.epoch(on_epoch_end)
                 _show(bar, self.members[0])
                 ended |= {member: member.trained for member in self.members if member.ended and member not in ended}
                 yield self.leave(ended)
@@ -122,7 +122,7 @@ class Trainer:
             self.stack([member for member in self.members if member not in ended])
         return dict(ended)
 
-    def epoch(self, tell: Tell) -> Finished:
+    def epoch(self, on_epoch_end: OnEpochEnd) -> Finished:
         """Pass once over the training rows, each member in a new order of its own; returns what ended some.
 
         The training loss and score are of the outputs as they were learned from: under dropout and augmentation,
@@ -131,7 +131,7 @@ class Trainer:
         started, members = time.perf_counter(), self.members
         orders = torch.stack([torch.randperm(self.length, generator=member.order) for member in members])
         rates = torch.tensor([member.rates(self.steps) for member in members], dtype=torch.float64)
-        steps, ended = self.learn(orders[:, : self.used], rates, tell)
+        steps, ended = self.learn(orders[:, : self.used], rates, on_epoch_end)
         learned = self.learned(steps, orders[:, : self.used], rates, time.perf_counter() - started)
         for member, row, figures, losses in zip(members, learned, self.measure(), steps.losses, strict=True):
             if member in ended:  # within the epoch: what came later is no part of it
@@ -144,7 +144,7 @@ class Trainer:
         going = [member for member in members if member not in ended]
         saved = self.save(going)
         try:
-            stopped = dict(tell({member: self.last(member) for member in going}) if going else {})
+            stopped = dict(on_epoch_end({member: self.last(member) for member in going}) if going else {})
         except Interrupted:
             if not saved:
                 self.save(going, at_once=True)
@@ -154,7 +154,7 @@ class Trainer:
                 member.save()
         return ended | stopped
 
-    def learn(self, orders: Tensor, rates: Tensor, tell: Tell) -> tuple[StepOutputs, Finished]:
+    def learn(self, orders: Tensor, rates: Tensor, on_epoch_end: OnEpochEnd) -> tuple[StepOutputs, Finished]:
         """The steps of an epoch, with the reports that are due before its end."""
         due = {-(-portion * self.steps // self.portions): portion for portion in range(1, self.portions + 1)}
         ended: Finished = {}
@@ -164,7 +164,7 @@ class Trainer:
             parts.append(self.backend.steps(rows, self.batch, rates[:, first:last]))
             if last < self.steps:
                 values = {member: value for member, value in self.glance().items() if member not in ended}
-                ended |= tell({m: (m.epochs * self.portions + due[last], value) for m, value in values.items()})
+                ended |= on_epoch_end({m: (m.epochs * self.portions + due[last], value) for m, value in values.items()})
         return StepOutputs.joined(parts), ended
 
     def learned(self, steps: StepOutputs, orders: Tensor, rates: Tensor, seconds: float) -> list[Row]:
@@ -173,7 +173,7 @@ class Trainer:
         sizes[-1] = self.used - self.batch * (self.steps - 1)
         losses, norms = steps.losses.double().cpu().numpy(), steps.norms.double().cpu().numpy()
         seen = self.targets[(orders + self.starts).to(self.targets.device)]
-        told = zip(
+        learned = zip(
             self.members,
             ((losses * sizes).sum(1) / sizes.sum()).tolist(),
             self.scores(self.members, steps.outputs, seen),
@@ -192,7 +192,7 @@ class Trainer:
                 "clipped": member.parts.regularizer.clipped(every_norm),
                 "seconds": seconds / len(self.members),
             }
-            for member, loss, score, rate, norm, every_norm in told
+            for member, loss, score, rate, norm, every_norm in learned
         ]
 
     def measure(self) -> list[Row]:
@@ -255,12 +255,12 @@ def train_alone(
         UserError: a state that cannot be read.
     """
 
-    def tell(told: Mapping[TrainState, tuple[int, float]]) -> Mapping[TrainState, Exception]:
-        for step, value in told.values():
+    def on_epoch_end(reports: Mapping[TrainState, tuple[int, float]]) -> Mapping[TrainState, Exception]:
+        for step, value in reports.values():
             report(step, value)
         return {}
 
-    for ended in Trainer([member], [sets], make_backend).run(tell, quiet):
+    for ended in Trainer([member], [sets], make_backend).run(on_epoch_end, quiet):
         for outcome in ended.values():
             if isinstance(outcome, Exception):
                 raise outcome

@@ -46,12 +46,12 @@ class Regularizer:
         """The share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
         return 0.0 if self.clip_norm is None else float((norms > self.clip_norm).mean())
 
-    def stops(self, epochs_done: int, best_epoch: int) -> bool:
+    def stops(self, epochs_done: int, highest_epoch: int) -> bool:
         """Whether the patience is at its end; epochs count from 1."""
-        return self.patience_epochs is not None and epochs_done - best_epoch >= self.patience_epochs
+        return self.patience_epochs is not None and epochs_done - highest_epoch >= self.patience_epochs
 
 
-def best_epoch(scores: Sequence[tuple[float, ...]]) -> int:
+def highest_epoch(scores: Sequence[tuple[float, ...]]) -> int:
     """The first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
     return max(range(len(scores)), key=scores.__getitem__) + 1
 

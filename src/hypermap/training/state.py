@@ -14,7 +14,7 @@ from hypermap.core.errors import Diverged, UserError
 from hypermap.models.layers import Dropout
 from hypermap.training.components import Components
 from hypermap.training.flat_parameters import FlatParameters
-from hypermap.training.regularizers import best_epoch, kept_epochs
+from hypermap.training.regularizers import highest_epoch, kept_epochs
 
 Report = Callable[[int, float], None]
 """Told a step, from 1, and the value that the monitored figure has there; may raise `Pruned` or `Interrupted`."""
@@ -81,7 +81,7 @@ class Trained:
 
     weights: dict[str, Tensor]
     history: list[Row]
-    kept_epoch: int  # from 1
+    best_epoch: int  # from 1
     stopped_early: bool
 
 
@@ -143,27 +143,27 @@ class TrainState:
     @property
     def ended(self) -> bool:
         """Whether the epochs are used up, or the patience: so many since the best one, whichever is kept."""
-        return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.best_epoch)
+        return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.highest_epoch)
 
     @property
-    def best_epoch(self) -> int:
+    def highest_epoch(self) -> int:
         """The epoch of the best monitored figure so far, from 1 (0 before the first); of equals the lower loss's."""
         by_loss = self.settings.monitored(self.task) == "loss"
         scores = [
             (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
             for row in self.progress.history
         ]
-        return best_epoch(scores) if scores else 0
+        return highest_epoch(scores) if scores else 0
 
     @property
-    def kept_epoch(self) -> int:
+    def best_epoch(self) -> int:
         """The epoch whose weights are kept, from 1 (0 before the first)."""
         return self._kept_epochs()[0] if self.progress.history else 0
 
     def _kept_epochs(self) -> list[int]:
         """The epoch to keep, and those that may come to be kept: see `kept_epochs`."""
         if self.settings.monitored(self.task) != "accuracy":  # a loss or an R² has no ties to speak of
-            return [self.best_epoch]
+            return [self.highest_epoch]
         history = self.progress.history
         accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))
         return kept_epochs(accuracies, losses, self.validation_rows)
@@ -172,7 +172,7 @@ class TrainState:
     def trained(self) -> Trained:
         """What has come of it so far."""
         progress = self.progress
-        kept = self.kept_epoch
+        kept = self.best_epoch
         return Trained(progress.states[kept], progress.history, kept, self.epochs < self.settings.epochs)
 
     def monitored(self, row: Row) -> float:

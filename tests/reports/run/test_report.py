@@ -32,7 +32,7 @@ def run_of(task="classification", shape=(1, 8, 8), classes=("0", "1", "2", "3"),
         classes=tuple(classes),
         config={**config, "seed": 7},
         history=[epoch(k) for k in range(1, epochs + 1)],
-        kept_epoch=max(1, epochs // 2),
+        best_epoch=max(1, epochs // 2),
         stopped_early=False,
         monitor="accuracy" if classes else "r2",
         validation=metrics(targets, predictions),
@@ -107,7 +107,7 @@ def run_of_table(table=None, preparation=None, **changed):
 def without_epochs(run, target="hypermap.models.sklearn_models.RandomForest"):
     """The same run, of a model that is fitted in one go."""
     config = {**run.config, "model": {"name": "forest", "_target_": target, "max_depth": None}}
-    return replace(run, config=config, history=[], kept_epoch=0, parameters=None, train=run.validation)
+    return replace(run, config=config, history=[], best_epoch=0, parameters=None, train=run.validation)
 
 
 def guesses(generator, classes):
@@ -255,7 +255,7 @@ def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
         f"whose accuracy cannot be told apart from the best, {best['validation_score']:.4f} in epoch {best['epoch']}. "
         in text
     )
-    itself = written(tmp_path, replace(run, kept_epoch=best["epoch"]))["report.md"].decode()
+    itself = written(tmp_path, replace(run, best_epoch=best["epoch"]))["report.md"].decode()
     assert f"epoch {best['epoch']} kept, the best by validation accuracy. " in itself
     assert "1,149 training, 288 validation and 60 test rows of 1 x 8 x 8 pixels, 4 classes" in text
     assert "`0123456789ab`" in text

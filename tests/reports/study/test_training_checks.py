@@ -133,13 +133,13 @@ def test_a_best_epoch_at_the_end_of_a_decay_is_no_sign():
 def test_a_validation_loss_that_still_falls_counts_where_a_coarse_score_stands():
     flat = np.full(20, 0.9)
     histories = dict.fromkeys(range(3), history(1 - RISING, 1 - RISING))
-    view = view_of([trial(flat, kept_epoch=20, epochs=20)] * 6, histories)
+    view = view_of([trial(flat, best_epoch=20, epochs=20)] * 6, histories)
     assert length(view, USUAL).level == "act"
     assert length(replace(view, histories={}), USUAL).level == "ok"
 
 
 def test_models_that_are_fitted_in_one_go_have_no_best_epoch():
-    verdict = length(view_of([trial([], value=0.9, kept_epoch=0, epochs=0)] * 4), USUAL)
+    verdict = length(view_of([trial([], value=0.9, best_epoch=0, epochs=0)] * 4), USUAL)
     assert (verdict.level, verdict.figure) == ("ok", "best epochs are not known")
     assert verdict.advice == "These models have none: they are fitted in one go."
     assert "Report every epoch" in length(view_of([trial([], value=0.9)] * 4), USUAL).advice
@@ -147,18 +147,18 @@ def test_models_that_are_fitted_in_one_go_have_no_best_epoch():
 
 def test_a_best_epoch_at_the_beginning_asks_for_fewer_epochs():
     """Kept after 2 of 20; twice that is four."""
-    verdict = length(view_of([trial(-LEVEL, kept_epoch=2, epochs=20)] * 4), USUAL)
+    verdict = length(view_of([trial(-LEVEL, best_epoch=2, epochs=20)] * 4), USUAL)
     assert (verdict.level, verdict.numbers["median"]) == ("look", 0.1)
     assert verdict.command == "python src/train.py -m +sweep=quick trainer.epochs=4"
 
 
 def test_a_best_epoch_in_between_is_long_enough():
-    verdict = length(view_of([trial(RISING, kept_epoch=12, epochs=20)] * 6), USUAL)
+    verdict = length(view_of([trial(RISING, best_epoch=12, epochs=20)] * 6), USUAL)
     assert (verdict.level, verdict.numbers["median"]) == ("ok", 0.6)
 
 
 def test_a_training_that_patience_ended_needs_no_more_epochs():
-    trials = [trial(RISING, kept_epoch=17, epochs=20)] * 6
+    trials = [trial(RISING, best_epoch=17, epochs=20)] * 6
     assert length(view_of(trials), USUAL).level == "act"
     assert length(view_of(trials, epochs=50), USUAL).level == "ok"
 

@@ -81,13 +81,13 @@ def test_a_study_of_plain_optuna_is_read_as_it_is():
 
 
 def test_a_study_of_ours_says_where_it_comes_from():
-    ours = study(trial(0.5, seed=3, seconds=1.5, epochs=10, kept_epoch=8), record=RECORDED)
+    ours = study(trial(0.5, seed=3, seconds=1.5, epochs=10, best_epoch=8), record=RECORDED)
     ours.set_user_attr(PURPOSE, {"goal": "the best", "scientific": ["lr"]})
     view = read(ours, "studies/mine/journal.log")
     assert (view.objectives, view.goal, view.scientific, view.horizon) == (("accuracy",), "the best", ("lr",), 10)
     assert (view.origin.sampler, view.origin.pruner, view.origin.commit[:4]) == ("Random", "NopPruner", "0123")
     assert view.origin.dirty
-    assert (view.best.seed, view.best.seconds, view.best.epochs, view.best.kept_epoch) == (3, 1.5, 10, 8)
+    assert (view.best.seed, view.best.seconds, view.best.epochs, view.best.best_epoch) == (3, 1.5, 10, 8)
     assert view.axis("lr").key == "optimizer.lr"
 
 

@@ -170,7 +170,7 @@ def assert_alike(one, other, *, rtol=1e-4, weights_rtol=1e-3, weights_atol=1e-5)
         np.testing.assert_allclose(column(trained, name), column(expected, name), rtol=1e-12, err_msg=name)
     for name in ("train_score", "validation_score"):
         np.testing.assert_allclose(column(trained, name), column(expected, name), rtol=rtol, atol=0.011, err_msg=name)
-    assert (trained.kept_epoch, trained.stopped_early) == (expected.kept_epoch, expected.stopped_early)
+    assert (trained.best_epoch, trained.stopped_early) == (expected.best_epoch, expected.stopped_early)
     for name, tensor in weights(peer).items():
         torch.testing.assert_close(weights(member)[name], tensor, rtol=weights_rtol, atol=weights_atol)
     assert torch.equal(member.order.get_state(), peer.order.get_state())

@@ -59,7 +59,7 @@ def check_kinds(kinds: Mapping[str | int, str], prefix: str) -> None:
             )
 
 
-def understand(statistics: Statistics, asked: str | None, prefix: str, given: Given = NOTHING) -> Column | str:
+def understand(statistics: Statistics, chosen: str | None, prefix: str, given: Given = NOTHING) -> Column | str:
     """The column, or why nothing is learned from it.
 
     Args:
@@ -71,17 +71,17 @@ def understand(statistics: Statistics, asked: str | None, prefix: str, given: Gi
     """
     if not statistics.present:
         return "it has no values"
-    if asked is None:
+    if chosen is None:
         return _found(statistics, prefix, given)
-    if asked in REASONS:
-        return f"{REASONS[asked]}, as {prefix}kinds says"
-    if asked == "number":
+    if chosen in REASONS:
+        return f"{REASONS[chosen]}, as {prefix}kinds says"
+    if chosen == "number":
         return _number(statistics, prefix, given)
-    if asked == "boolean":
+    if chosen == "boolean":
         return _boolean(statistics, prefix)
-    if asked == "category":
+    if chosen == "category":
         return _category(statistics, prefix, given)
-    return _date(statistics, prefix, None if asked == "date" else asked, given)
+    return _date(statistics, prefix, None if chosen == "date" else chosen, given)
 
 
 def how_to_keep(left_out: Sequence[Statistics], given: Given) -> list[str]:

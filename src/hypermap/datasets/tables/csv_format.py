@@ -216,7 +216,7 @@ def records(lines: Lines, separator: str, quote: str | None) -> Iterator[list[st
             yield record
 
 
-def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Expected = NOTHING) -> Dialect:
+def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Expected = NOTHING) -> Dialect:
     """The dialect of a file from its first lines.
 
     Args:
@@ -236,38 +236,38 @@ def find_dialect(text: str, whole: bool, asked: Format, name: str, expected: Exp
         )
 
     def parsed(separator: str) -> Records:
-        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), asked.comment), separator, asked.quote)))
+        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), given.comment), separator, given.quote)))
         return found if whole or len(found) < 2 else found[:-1]
 
-    separator = asked.separator or _find_separator(parsed, expected.spelling.separator)
+    separator = given.separator or _find_separator(parsed, expected.spelling.separator)
     sample = parsed(separator)
     if not sample:
         what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
         raise UserError(f"{name} {what}. Export the table as CSV or Parquet.")
-    missing = {"", *asked.missing}
+    missing = {"", *given.missing}
     cells = [[cell.strip(BLANKS) for cell in record] for record in sample]
-    _check_beginning(cells, asked, name)
-    cells[0] = completed(cells[0], cells[1:], asked)
-    header = _find_header(cells, asked, missing, expected)
-    names = _names(cells[0], header, asked, name, expected)
-    known = Known(asked.prefix, asked.decimal, expected.decimals, expected.whose)
+    _check_beginning(cells, given, name)
+    cells[0] = completed(cells[0], cells[1:], given)
+    header = _find_header(cells, given, missing, expected)
+    names = _names(cells[0], header, given, name, expected)
+    known = Known(given.prefix, given.decimal, expected.decimals, expected.whose)
     decimals, notes = find_decimals(cells[1:] if header else cells, names, separator, missing, known, name)
-    notes = (*_notes(name, header, asked, expected, names), *notes)
+    notes = (*_notes(name, header, given, expected, names), *notes)
     renamed = tuple(cells[0]) if header and tuple(cells[0]) != names else ()
-    return Dialect(separator, asked.quote, header, names, decimals, notes, renamed)
+    return Dialect(separator, given.quote, header, names, decimals, notes, renamed)
 
 
-def completed(first: list[str], below: Records, asked: Format) -> list[str]:
+def completed(first: list[str], below: Records, given: Format) -> list[str]:
     """Return the first line with an empty name more where all lines below have a cell more.
 
     As R writes row names, which have none; or where a separator ends every line but the first.
     """
-    if asked.header is False or not below or any(len(row) != len(first) + 1 for row in below):
+    if given.header is False or not below or any(len(row) != len(first) + 1 for row in below):
         return first
     return ["", *first] if any(row[-1] for row in below) else [*first, ""]
 
 
-def _check_beginning(cells: Records, asked: Format, name: str) -> None:
+def _check_beginning(cells: Records, given: Format, name: str) -> None:
     """Refuse lines above the table, such as a title.
 
     Raises:
@@ -280,8 +280,8 @@ def _check_beginning(cells: Records, asked: Format, name: str) -> None:
         return
     marks = {row[0][:1] for row in cells[:above]}
     remedy = "Remove what stands above the columns' names"
-    if len(marks) == 1 and (mark := marks.pop()) in COMMENTS and asked.comment is None:
-        remedy = f"If lines that begin so are comments, say {override(f'{asked.prefix}comment', mark)}"
+    if len(marks) == 1 and (mark := marks.pop()) in COMMENTS and given.comment is None:
+        remedy = f"If lines that begin so are comments, say {override(f'{given.prefix}comment', mark)}"
     lines = "first line reads" if above == 1 else f"first {above} lines read"
     raise UserError(f"{name}: its {lines} as no part of the table ({_shown(cells[0])}). {remedy}.")
 
@@ -319,15 +319,15 @@ def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
     return best if shares[best] > 0 else ","
 
 
-def _find_header(cells: Records, asked: Format, missing: set[str], expected: Expected) -> bool:
+def _find_header(cells: Records, given: Format, missing: set[str], expected: Expected) -> bool:
     """Whether the first line names the columns: its cells are unlike those below."""
-    if asked.header is not None:
-        return asked.header
+    if given.header is not None:
+        return given.header
     first, below = cells[0], cells[1:]
     if known := set(first) & {*expected.header, *expected.spelling.first_line} - {""}:
         others = [row for row in below if row != first]  # files one after the other repeat their header
         return _may_be_header(first, _columns(first, others, missing), known)
-    if asked.columns is not None or expected.orders:
+    if given.columns is not None or expected.orders:
         return False
     if _counts(first):
         return not (below and _goes_on(first, below[0]))
@@ -389,11 +389,11 @@ def _may_name(cell: str, column: set[str]) -> bool:
     return not column or not min(map(int, column)) <= int(cell) <= max(map(int, column))
 
 
-def _names(first: list[str], header: bool, asked: Format, name: str, expected: Expected) -> tuple[str, ...]:
-    if asked.columns is not None:
-        names = [str(column) for column in asked.columns]
+def _names(first: list[str], header: bool, given: Format, name: str, expected: Expected) -> tuple[str, ...]:
+    if given.columns is not None:
+        names = [str(column) for column in given.columns]
         if len(names) != len(first):
-            raise UserError(f"{asked.prefix}columns has {len(names)} names; {name} has {len(first)} columns.")
+            raise UserError(f"{given.prefix}columns has {len(names)} names; {name} has {len(first)} columns.")
     elif header:
         names = [cell or f"column_{k}" for k, cell in enumerate(_renamed(first, expected), 1)]
     else:
@@ -403,8 +403,8 @@ def _names(first: list[str], header: bool, asked: Format, name: str, expected: E
         places = " and ".join(str(k) for k, column in enumerate(names, 1) if column == twice[0])
         raise UserError(
             f"{name}: {', '.join(map(repr, twice))} is the name of more than one column (columns {places}). Rename one "
-            f"in the file, or name them all: {override(f'{asked.prefix}columns', _distinct(names))}"
-            + (f" {asked.prefix}header=true." if header else ".")
+            f"in the file, or name them all: {override(f'{given.prefix}columns', _distinct(names))}"
+            + (f" {given.prefix}header=true." if header else ".")
         )
     return tuple(names)
 
@@ -418,12 +418,12 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _notes(name: str, header: bool, asked: Format, expected: Expected, names: Sequence[str]) -> tuple[str, ...]:
-    if header or asked.header is not None or asked.columns is not None or expected.orders:
+def _notes(name: str, header: bool, given: Format, expected: Expected, names: Sequence[str]) -> tuple[str, ...]:
+    if header or given.header is not None or given.columns is not None or expected.orders:
         return ()
     return (
         f"{name}: its first line reads as data, so there is no header, and the columns are called {names[0]} to "
-        f"{names[-1]} ({asked.prefix}header=true otherwise).",
+        f"{names[-1]} ({given.prefix}header=true otherwise).",
     )
 
 

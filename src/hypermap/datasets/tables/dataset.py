@@ -79,12 +79,12 @@ def table(
     Raises:
         UserError: whatever is wrong with the files or with what is said of them.
     """
-    asked = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
+    given = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
     of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
     check_kinds(of_kind, PREFIX)
     drop = [drop] if isinstance(drop, str) else drop
     hints = [name for name in (target, group, time, *drop, *of_kind) if isinstance(name, str)]
-    train = open_table(_located(_paths(path), dataset, root), asked, Expected(tuple(hints)))
+    train = open_table(_located(_paths(path), dataset, root), given, Expected(tuple(hints)))
     if not train.size:
         raise UserError(f"{train.name} has a header and no rows. Export it again.")
     roles = _Roles.of(train, find_name(target, train.columns, PREFIX, headed=train.headed), group, time, drop, of_kind)
@@ -100,7 +100,7 @@ def table(
     if test_path is None:
         return _raw(schema, rows, None, notes, roles.given)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
-    test = open_table(test_paths, asked, schema.expected)
+    test = open_table(test_paths, given, schema.expected)
     notes += [*test.notes, *schema.check(test)]
     test_rows = read_rows(test, schema, order, apart=True)
     return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given)

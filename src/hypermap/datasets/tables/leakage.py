@@ -312,9 +312,9 @@ def _most_frequent(
     else:
         best = known.group_by("word").agg(pl.col("target").mean())
         usual = float(targets.mean())
-    asked = pl.DataFrame({"word": others[:, 0]}).fill_nan(MISSING)
+    words = pl.DataFrame({"word": others[:, 0]}).fill_nan(MISSING)
     guesses: NDArray[np.float64] = (
-        asked.join(best, on="word", how="left", maintain_order="left")["target"].fill_null(usual).to_numpy()
+        words.join(best, on="word", how="left", maintain_order="left")["target"].fill_null(usual).to_numpy()
     )
     return guesses
 

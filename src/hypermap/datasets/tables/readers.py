@@ -114,7 +114,7 @@ class Table:
                 raise UserError(f"{path} changed while it was being read. Run again when it is whole.")
 
 
-def open_table(paths: Sequence[str | Path], asked: Format | None = None, expected: Expected = NOTHING) -> Table:
+def open_table(paths: Sequence[str | Path], given: Format | None = None, expected: Expected = NOTHING) -> Table:
     """Understand the files of a table, all with the same columns; in the first one's order, whatever theirs.
 
     Args:
@@ -126,18 +126,18 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
     Raises:
         UserError: no such file, one that is empty or cannot be understood, or files that differ in their columns.
     """
-    asked = asked or Format()
-    files = [checked(Path(path).expanduser(), f"{asked.prefix}path") for path in paths]
+    given = given or Format()
+    files = [checked(Path(path).expanduser(), f"{given.prefix}path") for path in paths]
     if not files:
-        raise UserError(f"{asked.prefix}path is empty; name a file, or a list of files with the same columns.")
+        raise UserError(f"{given.prefix}path is empty; name a file, or a list of files with the same columns.")
     stamps = tuple(_stamp(path) for path in files)
     folder = Path(tempfile.mkdtemp(prefix="hypermap-"))
     try:
         parts: list[_Part] = []
         for k, path in enumerate(files):
-            parts.append(_open(path, asked, _with_decimals_of(parts, expected), folder / str(k)))
+            parts.append(_open(path, given, _with_decimals_of(parts, expected), folder / str(k)))
         _check_same_columns(parts)
-        _check_names(parts[0], asked)
+        _check_names(parts[0], given)
         lazy = pl.concat([part.lazy.select(parts[0].lazy.collect_schema().names()) for part in parts])
         lazy.collect_schema()
     except pl.exceptions.PolarsError as error:
@@ -153,12 +153,12 @@ def open_table(paths: Sequence[str | Path], asked: Format | None = None, expecte
         headed=parts[0].headed,
         unsupported=parts[0].unsupported,
         notes=tuple(dict.fromkeys(itertools.chain.from_iterable(part.notes for part in parts))),
-        spelling=_spelling(parts, asked),
+        spelling=_spelling(parts, given),
         files=tuple(files),
         lazy=lazy,
         stamps=stamps,
         raw=tuple(part.raw for part in parts),
-        missing=tuple(word.strip() for word in asked.missing),
+        missing=tuple(word.strip() for word in given.missing),
     )
     weakref.finalize(table, shutil.rmtree, folder, ignore_errors=True)
     return table
@@ -209,59 +209,59 @@ def _with_decimals_of(parts: Sequence[_Part], expected: Expected) -> Expected:
     return replace(expected, decimals=merged([part.decimals for part in parts]), whose=str(parts[0].path))
 
 
-def _spelling(parts: Sequence[_Part], asked: Format) -> Spelling:
+def _spelling(parts: Sequence[_Part], given: Format) -> Spelling:
     return Spelling(
         merged([part.decimals for part in parts]),
         parts[0].first_line,
-        asked.separator,
-        asked.encoding,
-        asked.quote,
-        asked.comment,
-        None if asked.missing_values is None else asked.missing,
+        given.separator,
+        given.encoding,
+        given.quote,
+        given.comment,
+        None if given.missing_values is None else given.missing,
     )
 
 
-def _open(path: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
+def _open(path: Path, given: Format, expected: Expected, folder: Path) -> _Part:
     folder.mkdir()
     content = unpacked(path, folder)
     with content.open("rb") as file:
         start = file.read(len(PARQUET))
     if start == PARQUET:
-        return _open_parquet(path, content, asked, expected)
-    return _open_text(path, content, asked, expected, folder)
+        return _open_parquet(path, content, given, expected)
+    return _open_text(path, content, given, expected, folder)
 
 
-def _open_parquet(path: Path, content: Path, asked: Format, expected: Expected) -> _Part:
-    notes = _idle(path, asked, expected.spelling)
+def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) -> _Part:
+    notes = _idle(path, given, expected.spelling)
     lazy = pl.scan_parquet(content, glob=False)
     schema = lazy.collect_schema()
     unsupported = {
         name: f"values of type {kind}" for name, kind in schema.items() if kind.is_nested() or kind in OPAQUE
     }
     kept = [_plain_column(name, kind) for name, kind in schema.items() if name not in unsupported]
-    _check_columns(path, schema.names(), asked)
+    _check_columns(path, schema.names(), given)
     size = lazy.select(pl.len()).collect().item()
     raw = lazy.select(kept)
-    lazy = raw.with_columns(_words(asked.missing), *_numbers_that_mean_missing(asked.missing))
+    lazy = raw.with_columns(_words(given.missing), *_numbers_that_mean_missing(given.missing))
     return _Part(path, tuple(schema.names()), size, True, unsupported, notes, lazy, raw)
 
 
-def _idle(path: Path, asked: Format, usual: Spelling) -> tuple[str, ...]:
+def _idle(path: Path, given: Format, usual: Spelling) -> tuple[str, ...]:
     """A sentence if something was said that a file of Parquet knows by itself; not of what is said of all files."""
-    given = {key: getattr(asked, key) for key in TEXT_ONLY}
+    options = {key: getattr(given, key) for key in TEXT_ONLY}
     unset = Format()
-    idle = [key for key, value in given.items() if value not in (getattr(unset, key), getattr(usual, key, None))]
+    idle = [key for key, value in options.items() if value not in (getattr(unset, key), getattr(usual, key, None))]
     if not idle:
         return ()
-    keys = ", ".join(asked.prefix + key for key in idle)
+    keys = ", ".join(given.prefix + key for key in idle)
     return (f"{path} is Parquet, which is read as it is: nothing was done with {keys}.",)
 
 
-def _check_columns(path: Path, names: Sequence[str], asked: Format) -> None:
-    if asked.columns is not None and [str(name) for name in asked.columns] != list(names):
+def _check_columns(path: Path, names: Sequence[str], given: Format) -> None:
+    if given.columns is not None and [str(name) for name in given.columns] != list(names):
         raise UserError(
-            f"{asked.prefix}columns gives names to columns of text; {path} is Parquet, which has its own: "
-            f"{', '.join(names)}. Set {asked.prefix}columns to null, and use these names."
+            f"{given.prefix}columns gives names to columns of text; {path} is Parquet, which has its own: "
+            f"{', '.join(names)}. Set {given.prefix}columns to null, and use these names."
         )
 
 
@@ -285,18 +285,18 @@ def _plain_column(name: str, kind: pl.DataType) -> pl.Expr:
     return column.cast(pl.String)
 
 
-def _open_text(path: Path, source: Path, asked: Format, expected: Expected, folder: Path) -> _Part:
+def _open_text(path: Path, source: Path, given: Format, expected: Expected, folder: Path) -> _Part:
     name = str(path)
-    encoding, encoding_notes = text_file.find_encoding(source, asked, name, expected.spelling.encoding)
+    encoding, encoding_notes = text_file.find_encoding(source, given, name, expected.spelling.encoding)
     text, whole = text_file.sample_of(source, encoding)
     if excel := EXCEL.match(text):
-        asked = replace(asked, separator=asked.separator or excel[1], comment="sep=")
-    dialect = find_dialect(text, whole, asked, name, expected)
-    records = text_file.count_regular(source, dialect) if encoding in text_file.UNICODE and not asked.comment else None
+        given = replace(given, separator=given.separator or excel[1], comment="sep=")
+    dialect = find_dialect(text, whole, given, name, expected)
+    records = text_file.count_regular(source, dialect) if encoding in text_file.UNICODE and not given.comment else None
     separator, quote = dialect.separator, dialect.quote
     if records is None:
         target = folder / "plain.csv"
-        records = text_file.rewrite(source, encoding, dialect, asked, name, target)
+        records = text_file.rewrite(source, encoding, dialect, given, name, target)
         source, separator, quote = target, ",", '"'
     raw = pl.scan_csv(
         source,
@@ -307,9 +307,9 @@ def _open_text(path: Path, source: Path, asked: Format, expected: Expected, fold
         schema=dict.fromkeys(dialect.names, pl.String()),
         glob=False,
     )
-    lazy = raw.with_columns(_words(asked.missing))
+    lazy = raw.with_columns(_words(given.missing))
     if numbers := _numbers(dialect):
-        lazy = lazy.with_columns(numbers).with_columns(_words(asked.missing))  # a number as the file has it, or plain
+        lazy = lazy.with_columns(numbers).with_columns(_words(given.missing))  # a number as the file has it, or plain
     notes = (*encoding_notes, *dialect.notes)
     return _Part(
         path,
@@ -367,11 +367,11 @@ def _check_same_columns(parts: Sequence[_Part]) -> None:
             )
 
 
-def _check_names(part: _Part, asked: Format) -> None:
+def _check_names(part: _Part, given: Format) -> None:
     """Refuse the names that polars takes for patterns of names."""
     for name in part.columns:
         if name == "*" or (name.startswith("^") and name.endswith("$")):
-            raise UserError(f"{part.path} has a column called {name!r}; rename it, or use {asked.prefix}columns=[...].")
+            raise UserError(f"{part.path} has a column called {name!r}; rename it, or use {given.prefix}columns=[...].")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

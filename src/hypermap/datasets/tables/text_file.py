@@ -31,7 +31,7 @@ QUOTED = (
 )
 
 
-def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:
+def find_encoding(path: Path, given: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:
     """A file's encoding, and what to tell of it. All of the file is read.
 
     Args:
@@ -42,10 +42,10 @@ def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None
     """
     with path.open("rb") as file:
         start = file.read(SAMPLE)
-    if asked.encoding:
-        encoding = codecs.lookup(asked.encoding).name
+    if given.encoding:
+        encoding = codecs.lookup(given.encoding).name
         if not _decodes(path, encoding):
-            raise UserError(f"{name} is not all {asked.encoding}: set {asked.prefix}encoding to null to find it.")
+            raise UserError(f"{name} is not all {given.encoding}: set {given.prefix}encoding to null to find it.")
         return ("utf-8-sig" if encoding == "utf-8" and start.startswith(codecs.BOM_UTF8) else encoding), ()
     if marked := next((encoding for mark, encoding in BOMS if start.startswith(mark)), None):
         if not _decodes(path, marked):
@@ -56,20 +56,20 @@ def find_encoding(path: Path, asked: Format, name: str, usual: str | None = None
     if b"\0" in start:
         raise UserError(
             f"{name} holds bytes of zero, as no text in UTF-8 does. If it is UTF-16, say "
-            f"{asked.prefix}encoding=utf-16-le (or -be); if it is no text, export it as CSV or Parquet."
+            f"{given.prefix}encoding=utf-16-le (or -be); if it is no text, export it as CSV or Parquet."
         )
     if _decodes(path, "utf-8"):
-        note = f"{name} is UTF-8, unlike the training table ({asked.prefix}encoding={usual} if that is wrong)."
+        note = f"{name} is UTF-8, unlike the training table ({given.prefix}encoding={usual} if that is wrong)."
         return "utf-8", (note,) if usual else ()
     if _decodes(path, "cp1252"):
-        note = f"{name} is no UTF-8 and was read as Windows-1252 ({asked.prefix}encoding=... if that is wrong)."
+        note = f"{name} is no UTF-8 and was read as Windows-1252 ({given.prefix}encoding=... if that is wrong)."
         if line := _line_that_is_not_utf8(path):
             note = (
                 f"{name} is UTF-8 up to line {line:,}, which is not, so that all was read as Windows-1252 and letters "
                 "such as ä come out as two. Write that line in UTF-8, too."
             )
         return "cp1252", (note,)
-    raise UserError(f"{name} is in neither UTF-8 nor Windows-1252: give its encoding with {asked.prefix}encoding=...")
+    raise UserError(f"{name} is in neither UTF-8 nor Windows-1252: give its encoding with {given.prefix}encoding=...")
 
 
 def sample_of(path: Path, encoding: str) -> tuple[str, bool]:
@@ -113,7 +113,7 @@ def count_regular(path: Path, dialect: Dialect) -> int | None:
             count, rest = count + rows, text[end:]
 
 
-def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: str, target: Path) -> int:
+def rewrite(path: Path, encoding: str, dialect: Dialect, given: Format, name: str, target: Path) -> int:
     """Write a file anew at `target`, as UTF-8 with commas; returns how many records it has, its header among them.
 
     Raises:
@@ -121,13 +121,13 @@ def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: st
     """
     count, cells = 0, len(dialect.names)
     with path.open(encoding=encoding, newline="") as source, target.open("w", encoding="utf-8", newline="") as sink:
-        lines, writer = Lines(source, asked.comment), csv.writer(sink, lineterminator="\n")
+        lines, writer = Lines(source, given.comment), csv.writer(sink, lineterminator="\n")
         try:
             for record in records(lines, dialect.separator, dialect.quote):
                 if count == 0 and dialect.header and len(record) == cells - 1:
                     record = list(dialect.first_line)
                 if len(record) != cells:
-                    raise UserError(_ragged(name, lines.number, record, dialect, asked))
+                    raise UserError(_ragged(name, lines.number, record, dialect, given))
                 writer.writerow(record)
                 count += 1
         except csv.Error as error:
@@ -138,7 +138,7 @@ def rewrite(path: Path, encoding: str, dialect: Dialect, asked: Format, name: st
                 ) from None
             raise UserError(
                 f"{name}: line {lines.number} cannot be read ({error}); a quote that is opened must be closed. If "
-                f"cells are not quoted, say {asked.prefix}quote=null."
+                f"cells are not quoted, say {given.prefix}quote=null."
             ) from None
     return count
 
@@ -158,13 +158,13 @@ def _is_odd(text: bytes, dialect: Dialect) -> bool:
     return blank_lines or blank_before_quote or b"\0" in text or text.count(b"\r") != text.count(b"\r\n")
 
 
-def _ragged(name: str, line: int, record: list[str], dialect: Dialect, asked: Format) -> str:
+def _ragged(name: str, line: int, record: list[str], dialect: Dialect, given: Format) -> str:
     start = dialect.separator.join(record)
     start = start if len(start) <= SHOWN else f"{start[:SHOWN]}..."
     return (
         f"{name}: line {line} has {len(record)} cells where the first has {len(dialect.names)}, separated by "
         f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Mend the line (a cell that holds a "
-        f"separator must be quoted), or say {asked.prefix}separator=... or {asked.prefix}comment=... if that is wrong."
+        f"separator must be quoted), or say {given.prefix}separator=... or {given.prefix}comment=... if that is wrong."
     )
 
 

@@ -65,13 +65,13 @@ def review(changes: Changes) -> str:
         "Plots": _plots(changes),
         "Studies": _studies(changes),
     }
-    told = {title: parts for title, parts in sections.items() if parts}
-    if told:
+    shown = {title: parts for title, parts in sections.items() if parts}
+    if shown:
         lines = [MARKER, _headline(figures), f"Against {changes.before.name}."]
     else:
         lines = [MARKER, f"Nothing changed against {changes.before.name}: no parameter, metric, plot or study."]
     lines += _stale(changes.status)
-    for title, parts in told.items():
+    for title, parts in shown.items():
         lines += [f"### {title}", *parts]
     return "\n\n".join(lines) + "\n"
 
@@ -128,8 +128,8 @@ def _parameters(params: Differences) -> list[str]:
 
 
 def _metrics(changes: Changes, figures: Figures) -> list[str]:
-    told = [figure for figure in figures.all if figure.change != 0 and figure.before != figure.now]
-    if not told:
+    changed = [figure for figure in figures.all if figure.change != 0 and figure.before != figure.now]
+    if not changed:
         return []
     lines = [
         (
@@ -140,11 +140,11 @@ def _metrics(changes: Changes, figures: Figures) -> list[str]:
             ABSENT if figure.margin is None else f"±{figure.margin:.2g}",
             _verdict(figures, figure),
         )
-        for figure in told
+        for figure in changed
     ]
     return [
         _table(("metric", "base", "now", "change", "noise", "verdict"), lines),
-        *_notes(figures, told),
+        *_notes(figures, changed),
         *_retraining(changes),
     ]
 
@@ -162,15 +162,15 @@ def _verdict(figures: Figures, figure: Figure) -> str:
     return f"**{direction}, beyond the noise**" if figure.is_beyond else f"{direction}, within the noise"
 
 
-def _notes(figures: Figures, told: Sequence[Figure]) -> list[str]:
+def _notes(figures: Figures, changed: Sequence[Figure]) -> list[str]:
     """What the noise is, and what it is not."""
     if figures.other_rows:
         return [f"The figures are of other rows ({_listed(map(_code, figures.other_rows))}), so not comparable."]
     notes = []
-    if any(not figures.is_comparable(figure.name) for figure in told):
+    if any(not figures.is_comparable(figure.name) for figure in changed):
         notes.append("One side validates by a single training, the other by the mean of several: not comparable.")
-    if any(figure.margin is not None for figure in told):
-        several = any(figures.fits(figure.name)[1] is not None for figure in told)
+    if any(figure.margin is not None for figure in changed):
+        several = any(figures.fits(figure.name)[1] is not None for figure in changed)
         means = "; of means over several trainings, that of the trainings" if several else ""
         notes.append(
             "Noise is that of the rows, not of seeds: 95 % of the difference if each side had scored as many rows of "
@@ -182,12 +182,16 @@ def _notes(figures: Figures, told: Sequence[Figure]) -> list[str]:
 
 def _retraining(changes: Changes) -> list[str]:
     """What the studies' confirmations say of the noise of training again."""
-    told = []
+    spread = []
     for name in changes.studies:
         entries = _dicts(_record(changes.now, name).get("confirmed"))
         spreads = [f"±{e['sd']:.2g} ({_confirmed_by(e)})" for e in entries if is_number(e.get("sd"))]
-        told += [f"{_code(name)} {', '.join(spreads[:3])}"] if spreads else []
-    return [f"Seeds move a score too; standard deviations of retraining in studies: {'; '.join(told)}."] if told else []
+        spread += [f"{_code(name)} {', '.join(spreads[:3])}"] if spreads else []
+    return (
+        [f"Seeds move a score too; standard deviations of retraining in studies: {'; '.join(spread)}."]
+        if spread
+        else []
+    )
 
 
 def _confirmed_by(entry: Mapping[str, Any]) -> str:
@@ -267,10 +271,10 @@ def _study(changes: Changes, name: str) -> Iterator[str]:
     for verdict in _dicts(now.get("verdicts")):
         if verdict.get("level") == "act":
             command = f" {_code(str(verdict['command']))}" if verdict.get("command") else ""
-            told = ". ".join(
+            text = ". ".join(
                 wording.words(verdict[key]).rstrip(".") for key in ("figure", "advice") if verdict.get(key)
             )
-            yield f"  - act, {wording.words(verdict.get('check', '?'))}: {told}.{command}"
+            yield f"  - act, {wording.words(verdict.get('check', '?'))}: {text}.{command}"
     for entry in _dicts(now.get("confirmed")):
         if is_number(entry.get("mean")) and is_number(entry.get("sd")):
             yield f"  - trained again: {entry['mean']:.4g} ±{entry['sd']:.2g} ({_confirmed_by(entry)})"
@@ -279,15 +283,15 @@ def _study(changes: Changes, name: str) -> Iterator[str]:
 def _best(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What was searched for, and the best of it."""
     names, old_names = _names(now, "objectives"), _names(before, "objectives")
-    told = _listed(" ".join(pair) for pair in zip(_names(now, "directions"), names, strict=False))
+    text = _listed(" ".join(pair) for pair in zip(_names(now, "directions"), names, strict=False))
     value, old = (
         record["best"].get("value") if isinstance(record.get("best"), dict) else None for record in (now, before)
     )
     if not names or not is_number(value):
-        return wording.words(told)
+        return wording.words(text)
     earlier = f"{_score(names[0], old)} → " if is_number(old) and old != value and names == old_names else ""
     trial = f" (trial {wording.words(now['best']['trial'])})" if "trial" in now["best"] else ""
-    return f"{wording.words(told or names[0])}, best {earlier}{_score(names[0], value)}{trial}"
+    return f"{wording.words(text or names[0])}, best {earlier}{_score(names[0], value)}{trial}"
 
 
 def _score(name: str, value: float) -> str:
@@ -348,13 +352,13 @@ def _value(value: Any) -> str:
 
 
 def _code(text: str) -> str:
-    told = wording.line(text)
-    return wording.code(told if len(told) <= WIDEST else told[:WIDEST] + "…")
+    text = wording.line(text)
+    return wording.code(text if len(text) <= WIDEST else text[:WIDEST] + "…")
 
 
 def _link(side: Side, text: str, path: str) -> str:
-    told = wording.words(text)
-    return told if side.address is None else f"[{told}]({side.address}{quote(path)})"
+    text = wording.words(text)
+    return text if side.address is None else f"[{text}]({side.address}{quote(path)})"
 
 
 def _listed(texts: Iterable[str]) -> str:

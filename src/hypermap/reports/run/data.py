@@ -173,8 +173,10 @@ def _missing(settings: Entry, indicators: int) -> str:
     if settings["missing"] == "drop":
         return "rows that lack something are left out; "
     filled = f"{settings['fill']:g}" if settings["missing"] == "constant" else f"the {settings['missing']}"
-    told = f", and {wording.count(indicators, 'column')} tell{'s' * (indicators == 1)} where" if indicators else ""
-    return f"a missing one becomes {filled.replace('_', ' ')}{told}; then "
+    indicator_note = (
+        f", and {wording.count(indicators, 'column')} tell{'s' * (indicators == 1)} where" if indicators else ""
+    )
+    return f"a missing one becomes {filled.replace('_', ' ')}{indicator_note}; then "
 
 
 def _pca(run: Run) -> str:

@@ -90,7 +90,7 @@ class Curves:
 
 def diagnose(
     history: Sequence[Row],
-    kept_epoch: int,
+    best_epoch: int,
     monitor: str,
     task: str,
     validation_rows: int,
@@ -99,7 +99,7 @@ def diagnose(
 ) -> list[Finding]:
     """What the curves of one run say; `healthy` alone where nothing else is found.
 
-    `history` has a row an epoch (the columns of plots/history.csv), `kept_epoch` counts from 1, `monitor` is loss,
+    `history` has a row an epoch (the columns of plots/history.csv), `best_epoch` counts from 1, `monitor` is loss,
     accuracy or r2, `task` classification or regression. Of overfitting and more epochs one is advised: where the kept
     epoch's score still gets better, a gap to the training rows' is no reason to stop; where the loss rises, it is.
     """
@@ -113,7 +113,7 @@ def diagnose(
         train_score=column("train_score"),
         validation_score=column("validation_score"),
         learning_rate=column("learning_rate"),
-        kept=kept_epoch - 1,
+        kept=best_epoch - 1,
         monitor=monitor,
         task=task,
         validation_rows=validation_rows,

@@ -137,7 +137,7 @@ def _curves(run: Run, score: str) -> dict[str, bytes]:
     """The learning curves of a model that has epochs."""
     if not run.history:
         return {}
-    return {"learning_curves": pictures.learning_curves(run.history, run.kept_epoch, score)}
+    return {"learning_curves": pictures.learning_curves(run.history, run.best_epoch, score)}
 
 
 def _mapped(run: Run) -> dict[str, bytes]:
@@ -220,7 +220,7 @@ def _diagnosis(run: Run) -> list[str]:
     rows = int(run.manifest["rows"]["validation"])
     if run.history:
         images = len(run.manifest["shape"]) > 1
-        found = diagnose(run.history, run.kept_epoch, run.monitor, run.task, rows, run.stopped_early, images)
+        found = diagnose(run.history, run.best_epoch, run.monitor, run.task, rows, run.stopped_early, images)
     else:
         found = diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, run.task, rows)
     return [f"**{finding.kind.replace('_', ' ').capitalize()}.** {finding.sentence}" for finding in found]
@@ -413,14 +413,14 @@ def _run_paragraph(run: Run) -> str:
     weights = "" if run.parameters is None else f"{run.parameters:,} weights; "
     return (
         f"Seed {run.config['seed']}; {weights}{len(run.history)} epochs trained{early}, epoch "
-        f"{run.kept_epoch} kept, {_kept_for(run)}. Environment: {environment}."
+        f"{run.best_epoch} kept, {_kept_for(run)}. Environment: {environment}."
     )
 
 
 def _kept_for(run: Run) -> str:
     """Why the kept epoch is kept."""
     best = max(run.history, key=lambda row: row["validation_score"])
-    if run.monitor != "accuracy" or run.history[run.kept_epoch - 1]["validation_score"] == best["validation_score"]:
+    if run.monitor != "accuracy" or run.history[run.best_epoch - 1]["validation_score"] == best["validation_score"]:
         return f"the best by validation {run.monitor}"
     return (
         f"the one of the lowest validation loss among those whose accuracy cannot be told apart from the best, "

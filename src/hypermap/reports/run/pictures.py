@@ -88,7 +88,7 @@ def picture(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 
 
 @picture
-def learning_curves(history: Sequence[dict[str, Any]], kept_epoch: int, score: str) -> Figure:
+def learning_curves(history: Sequence[dict[str, Any]], best_epoch: int, score: str) -> Figure:
     """Loss and score of training and validation, learning rate and gradient norm; `score` is the score's name."""
     figure = Figure(figsize=(WIDTH, 4.6))
     axes = figure.subplots(2, 2, sharex=True, height_ratios=[3, 1])
@@ -109,12 +109,12 @@ def learning_curves(history: Sequence[dict[str, Any]], kept_epoch: int, score: s
     axes[0, 1].set_title(score)
     _widen(axes[0, 1], 0.05)
     for axis in axes.flat:
-        axis.axvline(kept_epoch, color=GREEN, linestyle=(0, (4, 2)), linewidth=1.4, zorder=0.9, label="kept epoch")
+        axis.axvline(best_epoch, color=GREEN, linestyle=(0, (4, 2)), linewidth=1.4, zorder=0.9, label="kept epoch")
         axis.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes[0, 0].set_xlim(1 - 0.03 * len(epochs), 1.03 * len(epochs))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     order = [labels.index(label) for label in ("training", "validation", "kept epoch")]
-    labels[labels.index("kept epoch")] = f"kept epoch ({kept_epoch} of {len(epochs)})"
+    labels[labels.index("kept epoch")] = f"kept epoch ({best_epoch} of {len(epochs)})"
     figure.legend([handles[k] for k in order], [labels[k] for k in order], loc="outside upper right", ncols=3)
     return figure
 

@@ -22,7 +22,7 @@ class Run:
     """The resolved configuration: a mapping with the choice's `name` for each group, and `seed`."""
     history: Sequence[dict[str, Any]]
     """A row an epoch, with the columns of plots/history.csv; empty for a model that is not trained by epochs."""
-    kept_epoch: int
+    best_epoch: int
     """Epoch whose weights were kept, from 1; 0 where there are none."""
     stopped_early: bool
     monitor: str

@@ -49,22 +49,22 @@ def line(text: object) -> str:
 
 def words(text: object) -> str:
     """Return a text of somebody else's as Markdown that shows it: no HTML, link, code and the like begins in it."""
-    told = re.sub(r"\\(?=[!-/:-@[-`{-~])", r"\\\\", line(text))
-    told = re.sub(r"&(?=#?\w+;)", "&amp;", told).replace("<", "&lt;")
-    told = re.sub(r"[`*~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", told)
-    if re.search(r"\][(\[:]", told):
-        told = told.replace("[", "\\[")
-    return re.sub(r"^(?:[-+>=](?=\s|$)|#|\d+(?=[.)](?:\s|$)))", _inert_start, told)
+    escaped = re.sub(r"\\(?=[!-/:-@[-`{-~])", r"\\\\", line(text))
+    escaped = re.sub(r"&(?=#?\w+;)", "&amp;", escaped).replace("<", "&lt;")
+    escaped = re.sub(r"[`*~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", escaped)
+    if re.search(r"\][(\[:]", escaped):
+        escaped = escaped.replace("[", "\\[")
+    return re.sub(r"^(?:[-+>=](?=\s|$)|#|\d+(?=[.)](?:\s|$)))", _inert_start, escaped)
 
 
 def code(text: object) -> str:
     """Return a text of somebody else's as a code span in fences that it lacks; as `words` where a table breaks it."""
-    told = line(text)
-    if not told or "\\|" in told:
-        return words(told)
-    fence = "`" * next(n for n in range(1, len(told) + 2) if n not in map(len, re.findall("`+", told)))
-    space = " " if told.startswith("`") or told.endswith("`") else ""
-    return f"{fence}{space}{told}{space}{fence}"
+    escaped = line(text)
+    if not escaped or "\\|" in escaped:
+        return words(escaped)
+    fence = "`" * next(n for n in range(1, len(escaped) + 2) if n not in map(len, re.findall("`+", escaped)))
+    space = " " if escaped.startswith("`") or escaped.endswith("`") else ""
+    return f"{fence}{space}{escaped}{space}{fence}"
 
 
 def inert(markdown: str) -> str:
@@ -74,12 +74,12 @@ def inert(markdown: str) -> str:
     """
     code = r"^```$.*?^```$|(?<!`)(?P<fence>`+)(?!`)[^\n]+?(?<!`)(?P=fence)(?!`)"
     link = r"\]\((?![\w./-]+\.(?:png|csv|yaml)\))"
-    told, end = "", 0
+    escaped, end = "", 0
     for found in [*re.finditer(code, markdown, re.MULTILINE | re.DOTALL), None]:
         text = markdown[end : found.start() if found else None]
-        told += re.sub(link, r"]\\(", text.replace("<", "&lt;")) + (found[0] if found else "")
+        escaped += re.sub(link, r"]\\(", text.replace("<", "&lt;")) + (found[0] if found else "")
         end = found.end() if found else end
-    return told
+    return escaped
 
 
 def _inert_start(found: re.Match[str]) -> str:

@@ -122,11 +122,11 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
     view = view_of(study, place, thresholds.best, reports.parent, trust=trust)
     verdicts = write_report(view, reports, thresholds)
     path = folder_of(view.name, reports) / "report.md"
-    told = [_count(view, verdicts), f"Report: {path} (beside it report.html, to explore)"]
+    lines = [_count(view, verdicts), f"Report: {path} (beside it report.html, to explore)"]
     if (early := early_scores(view)) is not None and early.automatic:
         found = judged(early)
-        told.insert(0, f"Early scores: {found.figure}. {found.advice}")
-    return "\n".join(told)
+        lines.insert(0, f"Early scores: {found.figure}. {found.advice}")
+    return "\n".join(lines)
 
 
 def view_of(
@@ -143,12 +143,12 @@ def view_of(
 def _count(view: View, verdicts: Sequence[Verdict]) -> str:
     """What is not as it should be, the gravest first."""
     asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
-    told = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
+    lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
     answered = [verdict for verdict in verdicts if is_answered(view, verdict)]
     ok = f"{sum(verdict.level == 'ok' for verdict in answered)} of {len(verdicts)} checks are ok."
     if len(answered) < len(verdicts):
         ok = f"{ok[:-1]}; {len(verdicts) - len(answered)} have nothing to judge."
-    return "\n".join([*told, ok])
+    return "\n".join([*lines, ok])
 
 
 def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:

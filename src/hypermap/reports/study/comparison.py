@@ -125,10 +125,10 @@ def answer(comparison: Comparison) -> list[str]:
     best = comparison.best
     if best is None or best.estimate is None:
         return ["No trial was trained to its end, so there is nothing to compare."]
-    told = _figure(comparison)
-    score = told(best.estimate.mean)
+    shown = _figure(comparison)
+    score = shown(best.estimate.mean)
     if best.estimate.low is not None and best.estimate.high is not None:
-        score += f" ({told(best.estimate.low)} to {told(best.estimate.high)})"
+        score += f" ({shown(best.estimate.low)} to {shown(best.estimate.high)})"
     others = [strategy for strategy in comparison.scored if strategy is not best]
     lines = [f"{best.name} reaches the best {comparison.objective}: {score}."]
     if len(comparison.scored) < len(comparison.strategies):
@@ -160,14 +160,14 @@ def _cells(comparison: Comparison, strategy: Strategy | None = None) -> list[str
     interval = f"{100 * comparison.confidence:g} % interval"
     if strategy is None:
         return ["strategy", f"best {comparison.objective}", interval, "behind", "rank", "seeds", *PER_SEARCH]
-    told, found, gap = _figure(comparison), strategy.estimate, strategy.gap
-    interval = "" if found is None or found.low is None or found.high is None else _span(told, found.low, found.high)
-    behind = "" if gap is None else told(gap.mean)
+    shown, found, gap = _figure(comparison), strategy.estimate, strategy.gap
+    interval = "" if found is None or found.low is None or found.high is None else _span(shown, found.low, found.high)
+    behind = "" if gap is None else shown(gap.mean)
     if gap is not None and gap.low is not None and gap.high is not None:
-        behind += f" ({_span(told, gap.low, gap.high)})"
+        behind += f" ({_span(shown, gap.low, gap.high)})"
     return [
         strategy.name,
-        "none" if found is None else told(found.mean),
+        "none" if found is None else shown(found.mean),
         interval,
         behind,
         "" if strategy.rank is None else f"{strategy.rank:.1f}",
@@ -176,8 +176,8 @@ def _cells(comparison: Comparison, strategy: Strategy | None = None) -> list[str
     ]
 
 
-def _span(told: Callable[[float], str], low: float, high: float) -> str:
-    return f"{told(low)} to {told(high)}"
+def _span(shown: Callable[[float], str], low: float, high: float) -> str:
+    return f"{shown(low)} to {shown(high)}"
 
 
 def _figure(comparison: Comparison) -> Callable[[float], str]:
@@ -208,11 +208,11 @@ def _reading(comparison: Comparison) -> list[str]:
     elif best is not None:
         lines.append("One seed each: a line without a band, a score without an interval, an anecdote.")
     if comparison.ranked > 1 and len(comparison.strategies) > 1:
-        told = f"Rank 1 is the best of a seed; the table has the mean over {comparison.ranked} seeds."
+        caption = f"Rank 1 is the best of a seed; the table has the mean over {comparison.ranked} seeds."
         if (p := comparison.p_value) is not None:
             chance = "chance alone hardly ranks them so" if p < 1 - comparison.confidence else "chance may do that"
-            told += f" Friedman's test: p = {p:.2g}, {chance}."
-        lines.append(told)
+            caption += f" Friedman's test: p = {p:.2g}, {chance}."
+        lines.append(caption)
     if any(strategy.apart is not None for strategy in comparison.strategies):
         lines.append(
             "Behind: the difference of a strategy's mean to the best one's, and its interval (Welch's t), wide enough "
@@ -228,8 +228,8 @@ def _commands(comparison: Comparison) -> str:
     """What made the page, and what made its studies where they were made together."""
     names = [view.name for view in comparison.studies]
     every = f"{comparison.name}-*"
-    asked = every if all(fnmatchcase(name, every) for name in names) else f"[{','.join(names)}]"
-    redraw = shlex.join(["python", "src/report.py", f"study={asked}"])
+    patterns = every if all(fnmatchcase(name, every) for name in names) else f"[{','.join(names)}]"
+    redraw = shlex.join(["python", "src/report.py", f"study={patterns}"])
     lines = [f"This page:\n\n```bash\n{redraw}\n```"]
     made = {view.command({}) for view in comparison.studies}
     if len(made) == 1 and (command := made.pop()) is not None:

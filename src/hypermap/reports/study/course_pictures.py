@@ -212,8 +212,8 @@ def _draw_curve(axes: Axes, trial: Tried, lines: Mapping[str, Line], colour: str
     few = "o" if len(epochs) == 1 else None
     axes.plot(*lines["train"], color=colour, linestyle=DASHED, linewidth=1.1)
     axes.plot(epochs, values, color=colour, linewidth=1.6, marker=few)
-    if trial.kept_epoch in epochs:
-        axes.plot([trial.kept_epoch], [values[epochs.index(trial.kept_epoch)]], "o", color=colour, markersize=6)
+    if trial.best_epoch in epochs:
+        axes.plot([trial.best_epoch], [values[epochs.index(trial.best_epoch)]], "o", color=colour, markersize=6)
 
 
 @picture
@@ -225,8 +225,8 @@ def _reports(view: View, chosen: Sequence[Tried], each: int) -> Figure:
     _draw_others(axes, view, chosen, each)
     for line, colour in zip(lines, cycle(COLOURS), strict=False):
         axes.plot(*zip(*line, strict=True), color=colour, marker="o" if len(line) <= 15 else None, linewidth=1.6)
-    told = "the best trial" if len(chosen) == 1 else f"the best {len(chosen)} trials"
-    axes.set_title(f"{view.objective} that {told} reported" + log_note(axes))
+    label = "the best trial" if len(chosen) == 1 else f"the best {len(chosen)} trials"
+    axes.set_title(f"{view.objective} that {label} reported" + log_note(axes))
     axes.set_xlabel("fit" if view.fits_several else _unit(view).removesuffix("s"))
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     legend(figure, axes)
@@ -246,8 +246,8 @@ def _draw_others(axes: Axes, view: View, chosen: Sequence[Tried], each: int) -> 
     colour = "#C4C4C4" if len(drawn) <= 50 else FAINT
     lines = LineCollection([line for _, line in drawn], colors=colour, linewidths=0.8, zorder=0.9)
     axes.add_collection(lines, autolim=False)
-    told = f"others ({len(drawn)}{f' of {len(known)}' if len(drawn) < len(known) else ''})"
-    axes.plot([], [], color=colour, linewidth=1.2, label=told)
+    label = f"others ({len(drawn)}{f' of {len(known)}' if len(drawn) < len(known) else ''})"
+    axes.plot([], [], color=colour, linewidth=1.2, label=label)
     ends = [line[-1] for trial, line in drawn if trial.outcome == "pruned"]
     if ends:
         axes.scatter(
@@ -322,12 +322,12 @@ def _draw_bars(axes: Axes, how: str, spans: Sequence[Sequence[float]], lanes: Se
 
 def _pause_note(pauses: Sequence[Span]) -> str:
     long = sum(end - begin for begin, end in pauses)
-    told = f"{long / 3600:,.1f} hours" if long >= 2 * 3600 else f"{long / 60:,.0f} minutes"
+    label = f"{long / 3600:,.1f} hours" if long >= 2 * 3600 else f"{long / 60:,.0f} minutes"
     if not pauses:
         return ""
     if len(pauses) == 1:
-        return f"; a pause of {told} is left out at the dashed line"
-    return f"; {len(pauses)} pauses, {told} in all, are left out at the dashed lines"
+        return f"; a pause of {label} is left out at the dashed line"
+    return f"; {len(pauses)} pauses, {label} in all, are left out at the dashed lines"
 
 
 @picture
@@ -355,8 +355,8 @@ def _draw_front(axes: Axes, view: View, across: int, up: int) -> None:
     others = [(t.values[across], t.values[up]) for t in view.completed if t.number not in best]
     beyond = sum(any(not low <= value <= high for value, (low, high) in zip(p, limits, strict=True)) for p in others)
     if others:
-        told = f"dominated ({len(others)}{f', of which {beyond} beyond the axes' if beyond else ''})"
-        axes.scatter([x for x, _ in others], [y for _, y in others], s=18, color="#B5B5B5", linewidths=0, label=told)
+        label = f"dominated ({len(others)}{f', of which {beyond} beyond the axes' if beyond else ''})"
+        axes.scatter([x for x, _ in others], [y for _, y in others], s=18, color="#B5B5B5", linewidths=0, label=label)
     points = sorted((t.values[across], t.values[up]) for t in front)
     if len(view.directions) == 2:  # what the front dominates lies behind the steps
         less = view.directions[across] == "minimize"
@@ -385,8 +385,8 @@ def _score_against_cost(view: View) -> Figure:
     if (best := view.best) is not None and best.number in points:
         star(axes, *points[best.number], f"best: trial {best.number}")
     axes.set_title(f"{view.objective} against what a trial cost" + log_note(axes))
-    told = f"{unit if unit == 'seconds' else _unit(view)} of the trial"
-    axes.set_xlabel(told + (", log scale" if axes.get_xscale() == "log" else ""))
+    label = f"{unit if unit == 'seconds' else _unit(view)} of the trial"
+    axes.set_xlabel(label + (", log scale" if axes.get_xscale() == "log" else ""))
     legend(figure, axes)
     return figure
 
@@ -409,8 +409,8 @@ def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidenc
         axes.axhline(view.best.values[0], color=GREY, linestyle=DASHED, linewidth=1.2, label="best of this study")
     for entry in (entry for entry in found if entry.n in marked):
         axes.plot([each * entry.n], [entry.mean], "o", color=BLUE, markersize=7)
-        told = f"n = {entry.n}: {figure_of(entry.mean)}"
-        label_point(axes, told, each * entry.n, entry.mean, below=view.maximizes)
+        label = f"n = {entry.n}: {figure_of(entry.mean)}"
+        label_point(axes, label, each * entry.n, entry.mean, below=view.maximizes)
     axes.set_title(f"Expected best {view.objective} of n {what}" + log_note(axes))
     share = f"{each:,.3g} each{', with what was pruned beside them' if view.with_outcome('pruned') else ' on average'}"
     axes.set_xlabel(f"{_unit(view)} trained: n {what}, {share}" if spent else f"n {what}")

@@ -82,8 +82,8 @@ def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresh
 def _headline(view: View) -> str:
     """The best value, and how many trials it is the best of."""
     counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
-    told = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
-    trials = f"{many(len(view.trials), 'trial')}{told and f': {told}'}."
+    outcomes = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
+    trials = f"{many(len(view.trials), 'trial')}{outcomes and f': {outcomes}'}."
     if view.budget is not None:
         trials += f" {view.spent:.4g} of {trainings(view.budget)}."
     if len(view.directions) > 1:
@@ -177,10 +177,10 @@ def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple
     values = trial.values or ((score,) if score is not None else ())
     shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
     params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
-    told = f"{round(epochs, 2):.10g}" if epochs else ""
+    shown_epochs = f"{round(epochs, 2):.10g}" if epochs else ""
     if view.halves:
         shown.append(figure(view.halves[trial.number]) if trial.number in view.halves else "")
-    return (str(trial.number), *shown, trial.outcome.replace("_", " "), told, *params)
+    return (str(trial.number), *shown, trial.outcome.replace("_", " "), shown_epochs, *params)
 
 
 def _proposed(view: View) -> Iterator[str]:
@@ -240,10 +240,12 @@ def _searched(view: View, goal: Verdict) -> Iterator[str]:
     if not any(axis.where for axis in view.axes):
         del columns["only with"]
     if view.axes:
-        yield table(tuple(columns), [tuple(told(axis) for told in columns.values()) for axis in view.axes])
+        yield table(tuple(columns), [tuple(column(axis) for column in columns.values()) for axis in view.axes])
     if view.fixed:
-        told = ", ".join(f"`{key}={typed(value)}`" for key, value in view.fixed.items() if not key.endswith("_target_"))
-        yield f"Fixed in every trial: {told}."
+        fixed = ", ".join(
+            f"`{key}={typed(value)}`" for key, value in view.fixed.items() if not key.endswith("_target_")
+        )
+        yield f"Fixed in every trial: {fixed}."
 
 
 def _range(axis: Axis) -> str:
@@ -292,18 +294,18 @@ def _repeated(view: View) -> str:
     ended = [trial for trial in view.ended if trial.backend is not None]
     rounding = [trial for trial in ended if trial.backend in ROUNDING]
     exact = len(ended) - len(rounding)
-    told = []
+    notes = []
     if exact:
         kernel = any(trial.backend == "native" for trial in ended)
         needs = " (of the native kernel: with a C++ compiler, on a processor of this kind)" if kernel else ""
-        told.append(f"{many(exact, 'trial')} can be trained again to the same bits{needs}.")
+        notes.append(f"{many(exact, 'trial')} can be trained again to the same bits{needs}.")
     if rounding:
         known = tolerance(view)
         within = "its noise, which is not known here" if known is None else f"{figure(known)} of {view.objective}"
         backends = ", ".join(sorted({str(trial.backend) for trial in rounding}))
-        told.append(
+        notes.append(
             f"{many(len(rounding), 'trial')} trained in stacks by torch ({backends}), whose sums round otherwise than "
             f"those of one training: trained again, a score agrees within {within}"
             + ("." if known is None else ", three times what chance moves it.")
         )
-    return " ".join(told)
+    return " ".join(notes)

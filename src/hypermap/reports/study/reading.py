@@ -17,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.core.instantiate import check_part
+from hypermap.core.moved import with_keys_of_now
 from hypermap.core.paths import PARAMS, STUDIES
 from hypermap.reports.study.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
 from hypermap.search.scales import mapping
@@ -140,7 +141,7 @@ def _plain(choice: Any) -> Any:
 
 
 def _tried(trial: FrozenTrial) -> Tried:
-    result = mapping_of(trial, RESULT)
+    result = with_keys_of_now(mapping_of(trial, RESULT))
     how = "pruned" if (paused := outcome(trial) == "paused") else outcome(trial)
     values = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values is not None else ()
     if how == "complete" and not all(map(math.isfinite, values)):
@@ -160,7 +161,7 @@ def _tried(trial: FrozenTrial) -> Tried:
         figures=result.get("figures") or {},
         epochs=epochs(trial),
         seconds=seconds,
-        kept_epoch=result.get("kept_epoch"),
+        best_epoch=result.get("best_epoch"),
         backend=result.get("backend"),
         seed=result.get("seed"),
         error=result.get("error"),
@@ -207,12 +208,12 @@ def _axes(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> tuple[Axis
     return tuple(_axis(name, found[name], space.get(name, {})) for name in names)
 
 
-def _check_mapping(path: object, told: str) -> None:
+def _check_mapping(path: object, prefix: str) -> None:
     """Refuse a mapping by a dotted path that is no part; those without a dot are the package's own."""
     if (isinstance(path, str) and "." not in path) or path is None:
         return
     for method in ("forward", "inverse"):
-        check_part(f"{path}.{method}", told)
+        check_part(f"{path}.{method}", prefix)
 
 
 def _axis(name: str, distribution: BaseDistribution, entry: Mapping[str, Any]) -> Axis:
@@ -311,8 +312,8 @@ def _tested(view: View, best: Tried, trial: Path, results: Path) -> dict[str, tu
             return {}
         figures = json.loads((results / TEST).read_text(encoding="utf-8"))
         intervals = json.loads((results / INTERVALS).read_text(encoding="utf-8"))["test"]
-        told = {name.removeprefix("test_"): value for name, value in figures.items()}
-        return {name: (value, *intervals[name]) for name, value in told.items() if name in intervals}
+        values = {name.removeprefix("test_"): value for name, value in figures.items()}
+        return {name: (value, *intervals[name]) for name, value in values.items() if name in intervals}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # not run yet, or edited by hand
         return {}
 

@@ -200,8 +200,8 @@ def trade_off(view: View, thresholds: Thresholds) -> Verdict:
     if not spent:
         advice = "Nothing to weigh: the study tells neither epochs nor durations that can be compared."
         return Verdict("trade_off", question, "ok", "no costs are known", advice, None, numbers)
-    told = " and ".join(amount(cost, unit) for unit, cost in spent.items())
-    figure = f"best, trial {best.number}: {significant(best.values[0])} for {told}"
+    its_costs = " and ".join(amount(cost, unit) for unit, cost in spent.items())
+    figure = f"best, trial {best.number}: {significant(best.values[0])} for {its_costs}"
     what = "within the noise of it" if known is not None else "as good"
     return Verdict(
         "trade_off", question, "ok", figure, f"No trial {what} cost less than half: nothing to trade.", None, numbers
@@ -239,8 +239,8 @@ def _front(view: View) -> Verdict:
 
 
 def _valued(view: View, trial: Tried) -> str:
-    told = [f"{v:,.0f}" if v == round(v) and abs(v) < 1e9 else significant(v) for v in trial.values]
-    return f"trial {trial.number} ({', '.join(map(' '.join, zip(view.objectives, told, strict=True)))})"
+    values = [f"{v:,.0f}" if v == round(v) and abs(v) < 1e9 else significant(v) for v in trial.values]
+    return f"trial {trial.number} ({', '.join(map(' '.join, zip(view.objectives, values, strict=True)))})"
 
 
 def again(view: View, thresholds: Thresholds) -> Verdict:
@@ -315,8 +315,8 @@ def _mean(scores: Sequence[float], thresholds: Thresholds, of: str = "seeds") ->
 
 
 def _summary(entry: Confirmed, thresholds: Thresholds) -> dict[str, Any]:
-    told = {"trial": entry.trial, "label": entry.label, "scores": list(entry.scores), "failed": entry.failed}
-    return told | (asdict(estimate(entry.scores, thresholds.confidence)) if entry.scores else {})
+    entry_numbers = {"trial": entry.trial, "label": entry.label, "scores": list(entry.scores), "failed": entry.failed}
+    return entry_numbers | (asdict(estimate(entry.scores, thresholds.confidence)) if entry.scores else {})
 
 
 def _named(view: View, entry: Confirmed) -> str:

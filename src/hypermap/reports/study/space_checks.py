@@ -235,9 +235,9 @@ def enough(view: View, thresholds: Thresholds) -> Verdict:
             f"{percent(thresholds.rising)}), so {likely} likely to find better."
         )
         return _ENOUGH("look", figure, advice, twice.command, numbers)
-    told = f"{percent(share, 1)} of its lead over the median" if spread > 0 else "since half of the trials equal it"
+    lead = f"{percent(share, 1)} of its lead over the median" if spread > 0 else "since half of the trials equal it"
     unit = "trials" if view.budget is None else "trainings"
-    advice = f"Levelled off: {what}, {told}, so more {unit} in the same space would bring little."
+    advice = f"Levelled off: {what}, {lead}, so more {unit} in the same space would bring little."
     return _ENOUGH("ok", figure, advice, None, numbers)
 
 
@@ -336,7 +336,7 @@ def scientific(view: View, thresholds: Thresholds) -> Verdict:
         return _SCIENTIFIC("look", few.figure, few.advice, few.command, numbers)
     known = noise(view)
     moved = known if known is not None and math.isfinite(known.sd) else None
-    levels, told, figures = [], [], []
+    levels, answers, figures = [], [], []
     for axis in wanted:
         isolated = isolate(view, axis, moved.sd if moved else None)
         ratio = unevenness(isolated)
@@ -344,16 +344,16 @@ def scientific(view: View, thresholds: Thresholds) -> Verdict:
         figure, words = _compared(view, isolated, moved, thresholds)
         levels.append(uneven)
         figures.append(figure)
-        told.append(words + (f", but the counts are uneven ({_counts(isolated)})" if uneven else ""))
+        answers.append(words + (f", but the counts are uneven ({_counts(isolated)})" if uneven else ""))
         numbers["parameters"][axis.name] = {
             "levels": [asdict(level) for level in isolated.levels],
             "unevenness": ratio if ratio is not None and math.isfinite(ratio) else None,
         }
     numbers["noise"] = {"sd": moved.sd, "source": moved.source} if moved else None
     if not any(levels):
-        return _SCIENTIFIC("ok", "; ".join(figures), f"{'; '.join(told)}.", None, numbers)
+        return _SCIENTIFIC("ok", "; ".join(figures), f"{'; '.join(answers)}.", None, numbers)
     command, how = _balanced(view)
-    advice = f"{'; '.join(told)}: {how}, so that each value has an equal chance."
+    advice = f"{'; '.join(answers)}: {how}, so that each value has an equal chance."
     return _SCIENTIFIC("look", "; ".join(figures), advice, command, numbers)
 
 

@@ -315,16 +315,16 @@ def caveats(views: Sequence[View]) -> list[str]:
         lines.append(f"the code in src/ differs: {' against '.join(_some(names) for names in groups.values())}")
     for key in dict.fromkeys(key for view in known for key in view.fixed):
         if key != "seed" and not any(key == other or key.startswith(f"{other}.") for other in searched):
-            told = {view.name: typed(view.fixed[key]) if key in view.fixed else "absent" for view in known}
-            if len(groups := _by_value(told)) > 1:
+            values = {view.name: typed(view.fixed[key]) if key in view.fixed else "absent" for view in known}
+            if len(groups := _by_value(values)) > 1:
                 lines.append(f"{key} is {', and '.join(f'{v} in {_some(names)}' for v, names in groups.items())}")
     more = len(lines) - CAVEATS
     return [*lines[:CAVEATS], f"and {more} more settings"] if more > 0 else lines
 
 
-def _by_value(told: Mapping[str, str]) -> dict[str, list[str]]:
+def _by_value(values: Mapping[str, str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
-    for name, what in told.items():
+    for name, what in values.items():
         groups.setdefault(what, []).append(name)
     return groups
 

@@ -103,7 +103,7 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
     known = [(trial, place) for trial in trials if (place := _place(view, trial)) is not None]
     numbers: dict[str, Any] = {"early": thresholds.early, "late": thresholds.late, "best": thresholds.best}
     if not known:
-        fitted = trials and all(trial.kept_epoch == 0 for trial in trials)
+        fitted = trials and all(trial.best_epoch == 0 for trial in trials)
         advice = "Report every epoch to the study to see where the best one lies."
         advice = "These models have none: they are fitted in one go." if fitted else advice
         return Verdict("length", question, "ok", "best epochs are not known", advice, None, numbers)
@@ -146,8 +146,8 @@ def _budget(view: View) -> int | None:
 
 def _place(view: View, trial: Tried) -> float | None:
     """Where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained for."""
-    if trial.kept_epoch and trial.epochs and trial.outcome == "complete":
-        return min(1.0, trial.kept_epoch / trial.epochs)
+    if trial.best_epoch and trial.epochs and trial.outcome == "complete":
+        return min(1.0, trial.best_epoch / trial.epochs)
     reports = _reports(view, trial)
     return (int((view.sign * reports).argmax()) + 1) / len(reports) if len(reports) > 1 else None
 

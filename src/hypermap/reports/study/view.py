@@ -101,7 +101,7 @@ class Tried:
         scores: the objective of each fit, where there were several.
         epochs: trained for, as far as it is known.
         seconds: it was trained for, pauses left out; None where it is not known.
-        kept_epoch: the epoch whose weights are kept, from 1; None where it is not known.
+        best_epoch: the epoch whose weights are kept, from 1; None where it is not known.
         backend: what carried out its training's steps (`hypermap.training.backends.choice`); None where not known.
         ended: when; of one that was paused and never taken up again, when its training would have, without a pause.
         busy_s: seconds from the beginning to the end of its training, pauses left out, where there may have been some.
@@ -120,7 +120,7 @@ class Tried:
     figures: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float | None = None
-    kept_epoch: int | None = None
+    best_epoch: int | None = None
     backend: str | None = None
     seed: int | None = None
     error: str | None = None
@@ -330,7 +330,7 @@ class View:
     @cached_property
     def halves(self) -> dict[int, float]:
         """The mean of the second half of the epochs, by number, of those complete trials that are judged by it."""
-        found = {number: second_half(*told, self.sign) for number, told in self._told.items()}
+        found = {number: second_half(*reports, self.sign) for number, reports in self._told.items()}
         return {number: half for number, half in found.items() if half is not None}
 
     def top(self, trials: Iterable[Tried]) -> Tried | None:

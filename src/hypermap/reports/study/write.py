@@ -61,7 +61,7 @@ def folder_of(name: str, reports: Path) -> Path:
 
 def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
-    own = ["trial", "state", *view.objectives, "reached", "epochs", "kept_epoch", "seconds", "seed", "error"]
+    own = ["trial", "state", *view.objectives, "reached", "epochs", "best_epoch", "seconds", "seed", "error"]
     own[-1:-1] = ["fits", "sd"] if view.fits_several else []
     by = any(trial.proposed for trial in view.trials)
     own[-1:-1] = ["proposed"] if by else []
@@ -76,7 +76,7 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
             **dict(zip(view.objectives, trial.values, strict=False)),
             "reached": view.score(trial),
             "epochs": round(epochs.get(trial.number, 0), 6),
-            "kept_epoch": trial.kept_epoch,
+            "best_epoch": trial.best_epoch,
             "seconds": trial.seconds,
             "seed": trial.seed,
             **(_spread(trial) if view.fits_several else {}),

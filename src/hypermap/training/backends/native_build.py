@@ -104,8 +104,8 @@ def _said(command: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotBuild(f"the C++ compiler {command[0]} failed: {error}") from None
     if done.returncode:
-        told = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise CannotBuild(f"the C++ compiler {command[0]} failed: {told[0] if told else done.returncode}")
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise CannotBuild(f"the C++ compiler {command[0]} failed: {errors[0] if errors else done.returncode}")
     return done.stdout
 
 
