@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def read_count(word: str) -> tuple[str, int]:
-    """One of `COUNTS` as it was given.
+    """Return one of `COUNTS` as it was given.
 
     Raises:
         UserError: there is no such count, or it is below 1.
@@ -57,7 +57,7 @@ def read_count(word: str) -> tuple[str, int]:
 
 
 def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
-    """The record of a study, and the folder of the configuration that it began from.
+    """Return the record of a study, and the folder of the configuration that it began from.
 
     Raises:
         UserError: there is no such study, another program made it, that folder is gone; or what they keep names code

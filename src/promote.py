@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def best_trial(name: str) -> int:
-    """The number of a study's best trial."""
+    """Return the number of a study's best trial."""
     from hypermap.search.study import best, find
 
     study, _ = find(name)
@@ -52,7 +52,7 @@ def best_trial(name: str) -> int:
 
 
 def order_of_trial(study: str, number: int) -> str:
-    """The params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
+    """Return the params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
     from hypermap.search.place import folder_of
 
     folder = folder_of(study)

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def default_base() -> tuple[str, str]:
-    """Where this branch parted from the main one; on the main branch itself HEAD, so that edits are told."""
+    """Return where this branch parted from the main one; on the main branch itself HEAD, so that edits are told."""
     head = commit("HEAD")
     for branch in MAIN:
         parted = git("merge-base", branch, "HEAD")
@@ -50,7 +50,7 @@ def default_base() -> tuple[str, str]:
 
 
 def named_base(name: str) -> tuple[str, str]:
-    """A commit, a tag, or where this branch parted from another, as in a pull request.
+    """Return a commit, a tag, or where this branch parted from another, as in a pull request.
 
     Raises:
         UserError: there is no such commit.
@@ -65,12 +65,12 @@ def named_base(name: str) -> tuple[str, str]:
 
 
 def side_of(sha: str, name: str) -> tuple[str, str]:
-    """A commit, and what a reader calls it."""
+    """Return a commit, and what a reader calls it."""
     return sha, f"`{name}` (`{sha[:7]}`)"
 
 
 def commit(name: str) -> str:
-    """The commit that a name stands for.
+    """Return the commit that a name stands for.
 
     Raises:
         UserError: there is none, no repository, or no Git.
@@ -94,7 +94,9 @@ def changed_files(base: str) -> dict[str, str]:
 
 
 def links(base: str) -> tuple[str | None, str]:
-    """What stands before a path in a link to the base's version and to the present one: of a forge's CI, its pages."""
+    """Return what stands before a path in a link to the base's version and to the present one: of a forge's CI, its
+    pages.
+    """
     forge, head = os.environ, commit("HEAD")
     if all(forge.get(key) for key in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_SHA")):
         pages = f"{forge['GITHUB_SERVER_URL']}/{forge['GITHUB_REPOSITORY']}/blob"
@@ -108,12 +110,12 @@ def links(base: str) -> tuple[str | None, str]:
 
 
 def text_here(path: str) -> str | None:
-    """The text of a file in the work tree; None where there is none."""
+    """Return the text of a file in the work tree; None where there is none."""
     return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else None
 
 
 def git(*words: str) -> str | None:
-    """What a Git command prints; None where it fails.
+    """Return what a Git command prints; None where it fails.
 
     Raises:
         UserError: Git is not installed.
@@ -126,7 +128,7 @@ def git(*words: str) -> str | None:
 
 
 def dvc(*words: str) -> Any:
-    """What a DVC command prints as JSON.
+    """Return what a DVC command prints as JSON.
 
     Raises:
         UserError: DVC is not installed, or fails; its own words are told.

@@ -78,7 +78,7 @@ class Baseline:
 
 
 def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = None) -> Configuration:
-    """The validated configuration of `order` (or of the menu's defaults) with `overrides` applied.
+    """Return the validated configuration of `order` (or of the menu's defaults) with `overrides` applied.
 
     Raises:
         UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
@@ -130,7 +130,8 @@ def resolve(
 
 @cache
 def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
-    """What the menu, or one in another folder, has with one override alone, such as ``model=cnn``, or with several.
+    """Return what the menu, or one in another folder, has with one override alone, such as ``model=cnn``, or with
+    several.
 
     It is kept for the life of the process, and not to be changed. A value that refers to another (``${…}``) stands
     as it is written.
@@ -143,7 +144,8 @@ def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Conf
 
 
 def menu_with(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
-    """What the menu, or one in another folder, has with these choices: a tenth of composing it, where its files say it.
+    """Return what the menu, or one in another folder, has with these choices: a tenth of composing it, where its files
+    say it.
 
     Not `resolved`, values that refer to others stay as they are written.
 
@@ -169,7 +171,7 @@ def menu_with(names: Mapping[str, str], folder: Path | None = None, *, resolved:
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
-    """One part of the configuration for each later stage of the pipeline.
+    """Return one part of the configuration for each later stage of the pipeline.
 
     Raises:
         UserError: a baseline that the menu has not.
@@ -179,7 +181,8 @@ def slices(configuration: Configuration) -> dict[str, Configuration]:
 
 
 def order_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The order that names `experiment`, with its choices, the values it sets, and further ones such as ``seed=1``.
+    """Return the order that names `experiment`, with its choices, the values it sets, and further ones such as
+    ``seed=1``.
 
     Raises:
         UserError: as `compose`.
@@ -322,7 +325,7 @@ def sweep_again(
 
 
 def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
-    """What Hydra runs for each configuration; `base` is the text of the order from which a sweep's start."""
+    """Return what Hydra runs for each configuration; `base` is the text of the order from which a sweep's start."""
 
     def job(config: DictConfig) -> Any:
         runtime = HydraConfig.get().runtime
@@ -343,7 +346,7 @@ def _start(job: TaskFunction, arguments: Namespace, menu: Path, config_name: str
 
 
 def _job_configuration(config: DictConfig) -> Configuration:
-    """The configuration of one job; of a sweep, only the first values have been validated before."""
+    """Return the configuration of one job; of a sweep, only the first values have been validated before."""
     with _told():
         configuration = resolve(config, HydraConfig.get().runtime.choices)
     validate(configuration)
@@ -361,12 +364,12 @@ def _baseline(parsed: Sequence[Override]) -> Baseline:
 
 
 def _sets_order_aside(parsed: Sequence[Override]) -> Override | None:
-    """The override that is a baseline of its own, if there is one."""
+    """Return the override that is a baseline of its own, if there is one."""
     return next((override for override in parsed if override.key_or_group in ("experiment", "sweep")), None)
 
 
 def _has_another_sweeper(parsed: Sequence[Override]) -> bool:
-    """Whether Hydra's own sweeper is chosen, or any but this project's, and no folder for its jobs."""
+    """Return whether Hydra's own sweeper is chosen, or any but this project's, and no folder for its jobs."""
     chosen = [override.value() for override in parsed if override.key_or_group == "hydra/sweeper"]
     placed = any(override.key_or_group == "hydra.sweep.dir" for override in parsed)
     return bool(chosen) and chosen[-1] != "hypermap" and not placed
@@ -428,7 +431,9 @@ def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
 
 
 def _baselines(configuration: Configuration) -> Configuration:
-    """The models fitted beside the one in use, with the menu's own values: they depend on nothing else but the data."""
+    """Return the models fitted beside the one in use, with the menu's own values: they depend on nothing else but the
+    data.
+    """
     names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
     for name in names:
         check_choice("model", name, groups(), "evaluation.baselines")
@@ -436,7 +441,7 @@ def _baselines(configuration: Configuration) -> Configuration:
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
-    """The words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it.
+    """Return the words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it.
 
     A search of a group's choices, ``glob(…)`` among them, becomes the list of their names.
     """
@@ -454,7 +459,7 @@ def spelled_out(words: Sequence[str]) -> list[str]:
 
 
 def _mapping(word: str, key: str) -> Iterator[str]:
-    """A group's choice and its values, each as a word."""
+    """Yield a group's choice and its values, each as a word."""
     group, values = key.lstrip("+"), parse_override(word).value()
     if is_sweep(values) or not isinstance(values, dict):
         raise UserError(
@@ -468,7 +473,7 @@ def _mapping(word: str, key: str) -> Iterator[str]:
 
 
 def _named(word: str, key: str) -> str:
-    """The word with the choices that it matches, or names in quotes, as they are."""
+    """Return the word with the choices that it matches, or names in quotes, as they are."""
     value: Any = parse_override(word).value()
     known = groups()[key.lstrip("+")]
     if isinstance(value, ChoiceSweep) and value.simple_form:
@@ -483,7 +488,7 @@ def _named(word: str, key: str) -> str:
 
 
 def _parse(words: Sequence[str]) -> list[Override]:
-    """The command line's overrides; unknown groups and choices are told here, with what there is."""
+    """Return the command line's overrides; unknown groups and choices are told here, with what there is."""
     parsed, menu = parse_overrides(words), groups()
     for override in parsed:
         if isinstance(override.value(), Glob):
@@ -529,7 +534,7 @@ def _check_one_value(parsed: Sequence[Override]) -> None:
 
 
 def _without_sweeps(parsed: Sequence[Override]) -> list[str]:
-    """The command line with every sweep replaced by its first value: enough to check keys and kinds.
+    """Return the command line with every sweep replaced by its first value: enough to check keys and kinds.
 
     What belongs to a group that is searched too may not suit its first choice, and is left to the sweeper.
     """
@@ -562,7 +567,7 @@ def _first_paragraph(error: Exception) -> str:
 
 
 def _hydra_keys(node: str) -> list[str]:
-    """What stands below a key of Hydra's own configuration."""
+    """Return what stands below a key of Hydra's own configuration."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(MENU)):
         found = OmegaConf.select(hydra.compose("config", return_hydra_config=True), node)

@@ -22,7 +22,7 @@ Configuration = dict[str, Any]
 
 
 def groups(menu: Path | None = None) -> dict[str, list[str]]:
-    """Every group of the menu, or of one in another folder, with its choices."""
+    """Return every group of the menu, or of one in another folder, with its choices."""
     return {
         folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
         for folder in sorted((menu or MENU).iterdir())
@@ -31,7 +31,7 @@ def groups(menu: Path | None = None) -> dict[str, list[str]]:
 
 
 def read_order(path: Path = PARAMS) -> dict[str, Any]:
-    """The order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
+    """Return the order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
 
     Raises:
         UserError: the file is absent, is not YAML, names a group or choice that the menu has not, or code that is no
@@ -63,13 +63,13 @@ def read_order(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def _conflict(path: Path) -> int | None:
-    """The line in which Git has left two versions of a passage; None where there is none."""
+    """Return the line in which Git has left two versions of a passage; None where there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return next((number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None)
 
 
 def choice_of(order: Mapping[str, Any], group: str) -> str | None:
-    """The choice that `order` names for a group, or None where it names none.
+    """Return the choice that `order` names for a group, or None where it names none.
 
     Raises:
         UserError: a mapping without a name, or one where a name alone may stand.

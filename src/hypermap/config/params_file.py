@@ -18,7 +18,7 @@ PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*")  # strings that need no quotes, unl
 
 
 def order_text(configuration: Configuration, base: str, folder: Path | None = None) -> str:
-    """A params.yaml that composes to `configuration`, with the menu in `folder` or else conf/: `base`, changed.
+    """Return a params.yaml that composes to `configuration`, with the menu in `folder` or else conf/: `base`, changed.
 
     A group says what `base` says of it, where the choice is the same, and what differs from the choice's own file.
     An experiment stays named where the choices are its own. A key that no choice has (``+model.key=…`` adds one)
@@ -31,7 +31,7 @@ def order_text(configuration: Configuration, base: str, folder: Path | None = No
 
 
 def order_of(configuration: Configuration, base: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """The order that `order_text` writes, as a dictionary."""
+    """Return the order that `order_text` writes, as a dictionary."""
     experiment, menu = _menu(configuration, folder)
     order: dict[str, Any] = {}
     if experiment or "experiment" in base:
@@ -46,7 +46,8 @@ def order_of(configuration: Configuration, base: Mapping[str, Any], folder: Path
 
 
 def rewrite(text: str, order: Mapping[str, Any], *, alone: bool = False) -> str:
-    """The YAML `text` with these entries in place of its own; comments, and what does not change, stay as they are.
+    """Return the YAML `text` with these entries in place of its own; comments, and what does not change, stay as they
+    are.
 
     Other entries stay too, unless `alone`: then they go. A mapping that keeps all its keys is edited value by value.
     Text with anchors, or in one pair of braces, is written anew.
@@ -68,7 +69,9 @@ def rewrite(text: str, order: Mapping[str, Any], *, alone: bool = False) -> str:
 
 
 def _menu(configuration: Configuration, folder: Path | None) -> tuple[str | None, Configuration]:
-    """The experiment that the choices are those of, if there is one, and the values to which an order adds its own."""
+    """Return the experiment that the choices are those of, if there is one, and the values to which an order adds its
+    own.
+    """
     experiment = configuration["experiment"]
     if experiment:
         menu = menu_of(f"experiment={experiment}", folder)
@@ -78,7 +81,8 @@ def _menu(configuration: Configuration, folder: Path | None) -> tuple[str | None
 
 
 def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:
-    """What the menu has with these choices; those that are new are composed together, for each takes as long as all.
+    """Return what the menu has with these choices; those that are new are composed together, for each takes as long as
+    all.
 
     A group's values are those of its own choice, whatever the others are.
     """
@@ -92,12 +96,12 @@ def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration
 
 @cache
 def _known(folder: Path | None) -> dict[tuple[str, str | None], Any]:
-    """What is known of a menu, for the life of the process: by group and choice, or by a key that is no group."""
+    """Return what is known of a menu, for the life of the process: by group and choice, or by a key that is no group."""
     return {}
 
 
 def _ordered(chosen: Mapping[str, Any], menu: Mapping[str, Any], base: Any) -> Any:
-    """The entry of one group."""
+    """Return the entry of one group."""
     name = chosen["name"]
     stays = isinstance(base, dict) and str(base.get("name")) == name
     values = _shown({key: value for key, value in chosen.items() if key != "name"}, menu, base if stays else {})
@@ -105,20 +109,20 @@ def _ordered(chosen: Mapping[str, Any], menu: Mapping[str, Any], base: Any) -> A
 
 
 def _shown(values: Mapping[str, Any], menu: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """What `base` tells, in its order, and what differs from the menu."""
+    """Return what `base` tells, in its order, and what differs from the menu."""
     visible = [key for key in base if key in values]
     differing = [key for key in values if key not in base and not (key in menu and _same(values[key], menu[key]))]
     return {key: values[key] for key in (*visible, *differing)}
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of one kind: 1 is not 1.0, nor true."""
+    """Return whether two values are equal and of one kind: 1 is not 1.0, nor true."""
     return repr(one) == repr(other)
 
 
 @lru_cache(maxsize=8)
 def _outline(text: str) -> tuple[Sequence[tuple[yaml.Node, yaml.Node]] | None, dict[str, Any]]:
-    """Where in the text each entry stands (None where they cannot be edited in place), and what they say."""
+    """Return where in the text each entry stands (None where they cannot be edited in place), and what they say."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
         return (), {}
@@ -133,7 +137,7 @@ def _has_aliases(text: str) -> bool:
 
 
 def _edits(text: str, key: yaml.Node, node: yaml.Node, old: Any, new: Any) -> Iterator[Edit]:
-    """What turns the entry `key: node`, which says `old`, into one that says `new`."""
+    """Yield what turns the entry `key: node`, which says `old`, into one that says `new`."""
     if _same(old, new) and not _two_faced(node):
         return
     stays = isinstance(old, dict) and isinstance(new, dict) and old.keys() <= new.keys()
@@ -152,7 +156,7 @@ def _edits(text: str, key: yaml.Node, node: yaml.Node, old: Any, new: Any) -> It
 
 
 def _two_faced(node: yaml.Node) -> bool:
-    """Whether a value holds a word that YAML 1.2, which DVC reads, takes for a number."""
+    """Return whether a value holds a word that YAML 1.2, which DVC reads, takes for a number."""
     if isinstance(node, yaml.ScalarNode):
         return node.style is None and OCTAL.fullmatch(node.value) is not None
     inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
@@ -160,7 +164,7 @@ def _two_faced(node: yaml.Node) -> bool:
 
 
 def _addition(text: str, node: yaml.MappingNode, added: Mapping[str, Any]) -> Edit:
-    """What puts further keys at the end of a mapping, in its own style."""
+    """Return what puts further keys at the end of a mapping, in its own style."""
     entries = [f"{key}: {_flow(value)}" for key, value in added.items()]
     if not node.value:
         return node.start_mark.index + 1, node.start_mark.index + 1, ", ".join(entries)
@@ -172,7 +176,7 @@ def _addition(text: str, node: yaml.MappingNode, added: Mapping[str, Any]) -> Ed
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Where a value ends: a block's last value, for the parser counts the comments that follow it in."""
+    """Return where a value ends: a block's last value, for the parser counts the comments that follow it in."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(node, yaml.MappingNode) else last)
@@ -204,7 +208,7 @@ _Flow.add_representer(str, _represent)
 
 
 def _flow(value: Any) -> str:
-    """A value on one line; as the only one of a list, since that is where all kinds are written alike."""
+    """Return a value on one line; as the only one of a list, since that is where all kinds are written alike."""
     options: dict[str, Any] = {"default_flow_style": True, "width": 2**20, "sort_keys": False, "allow_unicode": True}
     text: str = yaml.dump([value], Dumper=_Flow, **options)
     return text.strip().removeprefix("[").removesuffix("]")

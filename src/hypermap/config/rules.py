@@ -21,7 +21,7 @@ class Rule:
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
-    """A number from `low` to `high`; `above` and `below` leave out the bound itself."""
+    """Return a number from `low` to `high`; `above` and `below` leave out the bound itself."""
 
     def holds(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -34,7 +34,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
 
 
 def integer(low: int, high: float = math.inf) -> Rule:
-    """A whole number from `low` to `high`."""
+    """Return a whole number from `low` to `high`."""
     return Rule(
         lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
         f"a whole number of at least {low}" + ("" if high == math.inf else f" and at most {high}"),
@@ -42,7 +42,7 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def one_of(*allowed: str) -> Rule:
-    """One of these words."""
+    """Return one of these words."""
     return Rule(lambda value: value in allowed, f"one of {', '.join(allowed)}")
 
 
@@ -57,7 +57,7 @@ def either(first: Rule, second: Rule) -> Rule:
 
 
 def list_of(rule: Rule, least: int = 0) -> Rule:
-    """A list of at least `least` values, each as `rule`."""
+    """Return a list of at least `least` values, each as `rule`."""
     return Rule(
         lambda value: isinstance(value, list) and len(value) >= least and all(map(rule.holds, value)),
         f"a list of at least {least}, each {rule.words}" if least else f"a list, each {rule.words}",
@@ -65,14 +65,14 @@ def list_of(rule: Rule, least: int = 0) -> Rule:
 
 
 def mapping_to(rule: Rule) -> Rule:
-    """A mapping, which may be empty, to values as `rule`."""
+    """Return a mapping, which may be empty, to values as `rule`."""
     return Rule(
         lambda value: isinstance(value, dict) and all(map(rule.holds, value.values())), f"a mapping to {rule.words}"
     )
 
 
 def pair_of(rule: Rule) -> Rule:
-    """A list of two values, each as `rule`."""
+    """Return a list of two values, each as `rule`."""
     return Rule(
         lambda value: isinstance(value, list) and len(value) == 2 and all(map(rule.holds, value)),
         f"a list of two, each {rule.words}",
@@ -277,7 +277,7 @@ def _out_of_range(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def _ships(configuration: Mapping[str, Any], key: str) -> bool:
-    """Whether the table may speak of this key: its choice calls Hypermap or torch, not somebody's own code."""
+    """Return whether the table may speak of this key: its choice calls Hypermap or torch, not somebody's own code."""
     group = configuration.get(key.split(".")[0])
     target = group.get("_target_", "hypermap.") if isinstance(group, Mapping) else "hypermap."
     return str(target).startswith(("hypermap.", "torch."))
@@ -307,7 +307,7 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def _unnamed(flat: Mapping[str, Any]) -> list[str]:
-    """What a table cannot do without."""
+    """Return what a table cannot do without."""
     wanted = {
         "data.path": "name the file, as in data={name: table, path: my.csv, target: price}.",
         "data.target": "name the column to predict, or give its place (-1: the last).",

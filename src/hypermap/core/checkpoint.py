@@ -32,7 +32,7 @@ class Checkpoint:
     record: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names start with ``prefix/``, under the rest of their names."""
+        """Return the tensors whose names start with ``prefix/``, under the rest of their names."""
         return {
             name.removeprefix(f"{prefix}/"): tensor
             for name, tensor in self.tensors.items()
@@ -71,7 +71,7 @@ def save(folder: Path, epoch: int, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The state to go on from, or None where there is none.
+    """Return the state to go on from, or None where there is none.
 
     Raises:
         UserError: there is one and it is damaged.

@@ -13,7 +13,7 @@ PLAIN = re.compile(
 
 
 def read_words(words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """The values by their keys, as they were written; words that are empty are left out.
+    """Return the values by their keys, as they were written; words that are empty are left out.
 
     Raises:
         UserError: a word is no ``key=value``, its key is not known, or given twice.
@@ -67,7 +67,7 @@ def _as_hydra_has_it(value: Any) -> str:
 
 
 def read_trust(given: Mapping[str, str]) -> bool:
-    """Whether ``trust=true`` was said: that what a file names may be imported and called, whatever it is.
+    """Return whether ``trust=true`` was said: that what a file names may be imported and called, whatever it is.
 
     Raises:
         UserError: something else was said of it.

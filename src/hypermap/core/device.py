@@ -27,7 +27,7 @@ CORES = torch.get_num_threads()  # what torch takes by itself, before any run in
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; ``auto`` is CUDA where there is one, else the CPU.
+    """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
 
     Raises:
         UserError: torch knows no such device, or this machine has none.
@@ -78,7 +78,7 @@ class _Uncompiled(ModuleType):
     def disable(
         self, function: Callable[..., Any] | None = None, recursive: bool = True, **given: Any
     ) -> Callable[..., Any]:
-        """The function as it is, of torch's own (``wrapping=False``); a person's mark is the compiler's to make."""
+        """Return the function as it is, of torch's own (``wrapping=False``); a person's mark is the compiler's to make."""
         if function is None or given.get("wrapping", True):
             marked: Callable[..., Any] = self.__getattr__("disable")(function, recursive, **given)
             return marked
@@ -97,7 +97,7 @@ class _Uncompiled(ModuleType):
 
 
 def choose_threads(model: nn.Module, batch_size: int) -> int:
-    """As many CPU threads as serve a step of this size: one for a small dense network, else every core.
+    """Return as many CPU threads as serve a step of this size: one for a small dense network, else every core.
 
     A second thread in a small step waits for the first more than it helps, and where the cores are shared
     with other work it waits far longer.
@@ -120,12 +120,12 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context in which a forward pass runs: bf16 where asked for, else nothing at all."""
+    """Return the context in which a forward pass runs: bf16 where asked for, else nothing at all."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def environment(device: torch.device, threads: int) -> dict[str, str]:
-    """What the figures of a run depend on beside its configuration."""
+    """Return what the figures of a run depend on beside its configuration."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "python": platform.python_version(),
@@ -159,7 +159,7 @@ def told_out_of_memory(batch_size: int) -> Iterator[None]:
 
 
 def latency_ms(model: nn.Module, row: Tensor, precision: str) -> float:
-    """The median time of a forward pass of one row ``(1, *shape)``, in evaluation mode, on the row's device."""
+    """Return the median time of a forward pass of one row ``(1, *shape)``, in evaluation mode, on the row's device."""
     model.eval()
     times = []
     with torch.no_grad(), autocast(row.device, precision):
@@ -182,7 +182,7 @@ def _kind(error: BaseException | None) -> type[OutOfMemory]:
 
 
 def wants_memory(error: BaseException | None) -> bool:
-    """Whether an error is for want of memory."""
+    """Return whether an error is for want of memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WANT_OF_MEMORY)

@@ -62,7 +62,8 @@ class Output:
 
 
 def snapshot(root: Path) -> Snapshot | str:
-    """The project at `root` as it is now, edits that are not committed included; or why there can be none, in words.
+    """Return the project at `root` as it is now, edits that are not committed included; or why there can be none, in
+    words.
 
     The work tree and the index are only read. What a stage wrote is left out, since it is the baseline's: metrics
     other than the trial's own become empty (absent ones DVC shows as errors, and reads anew each time).
@@ -112,7 +113,7 @@ def forget(root: Path, study: str) -> None:
 
 
 def experiment_name(study: str, number: int) -> str:
-    """The name of a trial among DVC's experiments."""
+    """Return the name of a trial among DVC's experiments."""
     return f"{study}-{number:04d}"
 
 
@@ -152,7 +153,7 @@ def publish(root: Path, of: Snapshot, name: str, order_text: str, metrics_text: 
 
 
 def order_of(root: Path, name: str) -> str:
-    """The params.yaml of the experiment `name`.
+    """Return the params.yaml of the experiment `name`.
 
     Raises:
         UserError: there is no such experiment, or there are several.
@@ -178,7 +179,7 @@ class _Pipeline:
         self.lock = _stages(root / "dvc.lock")
 
     def unrun(self, repository: pygit2.Repository, tree: str, folder: str) -> str:
-        """A tree without what the stages wrote, and with a dvc.lock from which `dvc exp apply` can start."""
+        """Return a tree without what the stages wrote, and with a dvc.lock from which `dvc exp apply` can start."""
         edited = pygit2.Oid(hex=tree)
         outputs = [output for stage in self.stages.values() for output in _outputs(stage)]
         locked = [output for name, entry in self.lock.items() for output in _outputs(self._locked(name, entry))]
@@ -194,7 +195,7 @@ class _Pipeline:
         return str(edited)
 
     def lock_of_a_trial(self) -> dict[str, Any]:
-        """The baseline's dvc.lock, whose hashes tell DVC what a trial changes and so what to run.
+        """Return the baseline's dvc.lock, whose hashes tell DVC what a trial changes and so what to run.
 
         `dvc exp apply` fetches every output from the cache, and fails over one that no lock or no cache has. A stage
         that has not run here gets an empty folder for each, and no dependencies: it runs.
@@ -209,7 +210,7 @@ class _Pipeline:
         return entries
 
     def _locked(self, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """An entry of dvc.lock with the folder that only dvc.yaml knows."""
+        """Return an entry of dvc.lock with the folder that only dvc.yaml knows."""
         return {**entry, "wdir": self.stages.get(name.split("@")[0], {}).get("wdir", ".")}
 
 
@@ -229,7 +230,7 @@ def _outputs(stage: Mapping[str, Any]) -> Iterator[Output]:
 
 
 def _entry(entry: Any) -> tuple[str, dict[str, Any]]:
-    """The path of an output and its options, as dvc.yaml (``path: {cache: false}``) or dvc.lock writes them."""
+    """Return the path of an output and its options, as dvc.yaml (``path: {cache: false}``) or dvc.lock writes them."""
     if not isinstance(entry, dict):
         return str(entry), {}
     if isinstance(entry.get("path"), str):
@@ -254,7 +255,7 @@ def _cache_an_empty_folder(root: Path) -> None:
 
 
 def _is_in_usual_cache(root: Path, md5: str) -> bool:
-    """Whether DVC's cache is where it is when no configuration speaks of it, and holds this object."""
+    """Return whether DVC's cache is where it is when no configuration speaks of it, and holds this object."""
     from dvc.dirs import global_config_dir, system_config_dir  # type: ignore[import-untyped]
 
     own = root / ".dvc"
@@ -265,13 +266,13 @@ def _is_in_usual_cache(root: Path, md5: str) -> bool:
 
 
 def _differ(repository: pygit2.Repository, tree: str, committed: str, but_for: str) -> bool:
-    """Whether two trees differ in a file outside the folder `but_for`."""
+    """Return whether two trees differ in a file outside the folder `but_for`."""
     one, other = (cast("pygit2.Tree", repository[sha]) for sha in (tree, committed))
     return any(not delta.new_file.path.startswith(but_for) for delta in one.diff_to_tree(other).deltas)
 
 
 def _work_tree(root: Path) -> str:
-    """A Git tree of the tracked files as they lie there, and of sources that Git does not ignore."""
+    """Return a Git tree of the tracked files as they lie there, and of sources that Git does not ignore."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = root / _git(root, "rev-parse", "--git-path", "index")
@@ -302,13 +303,13 @@ def _repository(root: Path) -> pygit2.Repository:
 
 
 def _folder(repository: pygit2.Repository, root: Path) -> str:
-    """Where in the repository the project lies: empty, or with a slash at its end."""
+    """Return where in the repository the project lies: empty, or with a slash at its end."""
     relative = root.resolve().relative_to(Path(repository.workdir).resolve()).as_posix()
     return "" if relative == "." else f"{relative}/"
 
 
 def _put(repository: pygit2.Repository, tree: pygit2.Oid, path: str, content: bytes | None) -> pygit2.Oid:
-    """The tree with a file replaced, or with a file or folder removed where `content` is None."""
+    """Return the tree with a file replaced, or with a file or folder removed where `content` is None."""
     blob = None if content is None else repository.create_blob(content)
     return _insert(repository, tree, PurePosixPath(path).parts, blob)
 

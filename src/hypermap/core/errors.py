@@ -82,13 +82,13 @@ def is_the_machines(error: BaseException) -> bool:
 
 
 def near(word: object, known: Iterable[object], cutoff: float = 0.6) -> str:
-    """A hint such as `` (did you mean 'momentum'?)``, or nothing when no other known word is near."""
+    """Return a hint such as `` (did you mean 'momentum'?)``, or nothing when no other known word is near."""
     matches = get_close_matches(str(word), [str(k) for k in known if str(k) != str(word)], n=2, cutoff=cutoff)
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
 
 
 def failed(error: Exception) -> Callable[[], Any]:
-    """What, when called, raises an error that came up elsewhere."""
+    """Return what, when called, raises an error that came up elsewhere."""
 
     def raise_it() -> Any:
         raise error

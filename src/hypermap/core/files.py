@@ -60,7 +60,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _created(path: Path) -> BinaryIO:
-    """A new file, its folder made where there is none: to look for that first takes as long as to write."""
+    """Return a new file, its folder made where there is none: to look for that first takes as long as to write."""
     try:
         return path.open("xb")
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def without_apostrophe(text: str) -> str:
 
 
 def read_slice(path: Path) -> dict[str, Any]:
-    """The part of the configuration that the compose stage wrote to `path`.
+    """Return the part of the configuration that the compose stage wrote to `path`.
 
     Raises:
         UserError: it is missing or damaged, or names code that is no part.

@@ -21,13 +21,13 @@ def file_sha256(path: Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is ignored."""
+    """Return sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is ignored."""
     plain = json.loads(json.dumps(value, allow_nan=False))  # whose keys are all text, so that they can be sorted
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def checksum_of(paths: Iterable[Path]) -> str:
-    """The SHA-256 of what these files hold, and of the names and contents of all files in folders among them."""
+    """Return the SHA-256 of what these files hold, and of the names and contents of all files in folders among them."""
     digest = hashlib.sha256()
     for path in paths:
         below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

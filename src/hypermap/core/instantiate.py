@@ -40,7 +40,7 @@ NAME_IT = "If you trust it, name it in a file of your own, such as conf/model/NA
 
 
 def locate(path: str | None) -> Callable[..., Any]:
-    """The function or class at a dotted path, importing as many modules of it as there are.
+    """Return the function or class at a dotted path, importing as many modules of it as there are.
 
     Raises:
         UserError: nothing that can be called is to be had under that path.
@@ -54,7 +54,7 @@ def locate(path: str | None) -> Callable[..., Any]:
 
 
 def _find(path: str) -> Any:
-    """What stands at a dotted path, or where it has moved to."""
+    """Return what stands at a dotted path, or where it has moved to."""
     parts = moved(path).split(".")
     for length in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:length])
@@ -189,7 +189,7 @@ def _below(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _own_file(path: str) -> Path | None:
-    """The file or folder under src/ in which a dotted path begins, where that is a person's own."""
+    """Return the file or folder under src/ in which a dotted path begins, where that is a person's own."""
     first = path.partition(".")[0]
     if first in NOT_OWN or not first.isidentifier():
         return None
@@ -217,7 +217,9 @@ def _is_own(home: str) -> bool:
 
 
 def _home(found: Any) -> str:
-    """The module in which an object, or if it is no class and no function its class, was defined; a dot at its end."""
+    """Return the module in which an object, or if it is no class and no function its class, was defined; a dot at its
+    end.
+    """
     while inspect.ismethod(found):
         found = found.__func__
     if not isinstance(found, type) and not inspect.isroutine(found):
@@ -227,7 +229,7 @@ def _home(found: Any) -> str:
 
 @cache
 def named_in_conf() -> frozenset[str]:
-    """Every ``_target_`` that a person's own conf/ names."""
+    """Return every ``_target_`` that a person's own conf/ names."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     named: set[str] = set()
     for file in CONF.rglob("*.yaml"):
@@ -240,7 +242,7 @@ def named_in_conf() -> frozenset[str]:
 
 
 def named_targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Each ``_target_`` in nested mappings and lists, after its dotted key."""
+    """Yield each ``_target_`` in nested mappings and lists, after its dotted key."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             dotted = f"{key}.{name}" if key else str(name)

@@ -59,13 +59,15 @@ def revealed(url: str) -> str:
 
 
 def _quote(head: str) -> str:
-    """The quote in which a word of Hydra's has a URL, by what stands before it; a null character where it has none."""
+    """Return the quote in which a word of Hydra's has a URL, by what stands before it; a null character where it has
+    none.
+    """
     found = re.search(r"(['\"])[\w+.-]+$", head)
     return found[1] if found else "\0"
 
 
 def _split(rest: str) -> tuple[str, str, str]:
-    """What comes after ``://``, in three: up to the password, it, and what follows.
+    """Return what comes after ``://``, in three: up to the password, it, and what follows.
 
     As SQLAlchemy reads it, it ends at the first ``@``; where more of them come before the query it was not encoded, and
     is taken to go on to the last.

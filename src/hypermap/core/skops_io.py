@@ -16,7 +16,7 @@ TRUSTED = ("numpy.dtype",)
 
 
 def dumps(fitted: Any) -> bytes:
-    """The bytes of a fitted object; equal objects have equal bytes.
+    """Return the bytes of a fitted object; equal objects have equal bytes.
 
     skops names parts by their place in memory and notes the time: both are replaced.
     """
@@ -35,7 +35,7 @@ def dumps(fitted: Any) -> bytes:
 
 
 def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = ()) -> Any:
-    """The object that `dumps` wrote; no type is made that is not on skops's list, on `TRUSTED` or in `trusted`.
+    """Return the object that `dumps` wrote; no type is made that is not on skops's list, on `TRUSTED` or in `trusted`.
 
     Raises:
         UserError: the file is damaged, or holds other types; it calls the file `origin` and says `remedy`.
@@ -80,7 +80,7 @@ def _with_modules_of_now(node: Any) -> Any:
 
 
 def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
-    """A schema whose ids count from 0 in the order in which they are met."""
+    """Return a schema whose ids count from 0 in the order in which they are met."""
     if isinstance(node, list):
         return [_renumbered(part, numbers) for part in node]
     if not isinstance(node, dict):

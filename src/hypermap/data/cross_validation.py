@@ -43,7 +43,7 @@ class Splitter(Protocol):
     """What every validation offers; a user's own needs no more than this."""
 
     def folds(self, pool: DevelopmentSet) -> list[Fold]:
-        """The folds of these rows, the same ones each time; a `UserError` where they cannot be made."""
+        """Return the folds of these rows, the same ones each time; a `UserError` where they cannot be made."""
         ...
 
 
@@ -51,7 +51,7 @@ class Holdout:
     """The prepared training and validation rows: one fold."""
 
     def folds(self, pool: DevelopmentSet) -> list[Fold]:
-        """The prepared splits."""
+        """Return the prepared splits."""
         return [pool.holdout]
 
 
@@ -177,7 +177,7 @@ class TimeSeries:
         return folds
 
     def _borders(self, times: NDArray[np.float64]) -> list[int]:
-        """Where each part that validates begins among the sorted times, and where the last one ends."""
+        """Return where each part that validates begins among the sorted times, and where the last one ends."""
         from sklearn.model_selection import TimeSeriesSplit
 
         if self.k >= len(times):
@@ -203,7 +203,7 @@ class TimeSeries:
 
 
 def _repeated(splitter: Callable[..., Any], pool: DevelopmentSet, k: int, repeats: int) -> list[Fold]:
-    """The folds of one of scikit-learn's splitters, shuffled anew for each repeat."""
+    """Return the folds of one of scikit-learn's splitters, shuffled anew for each repeat."""
     return [
         Fold(train, validation, fold, repeat + 1)
         for repeat in range(repeats)
@@ -242,5 +242,5 @@ def _check_rarest(pool: DevelopmentSet, k: int, labels: NDArray[np.generic], the
 
 
 def repeat_seed(seed: int, number: int) -> int:
-    """A seed for each repetition; `number` 0 has `seed` itself."""
+    """Return a seed for each repetition; `number` 0 has `seed` itself."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -83,12 +83,12 @@ class Folds:
         return TensorSplit(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
 
     def _pooled(self, name: str) -> Tensor | None:
-        """A tensor of both splits, in the raw data's order; None where they have none of this name."""
+        """Return a tensor of both splits, in the raw data's order; None where they have none of this name."""
         parts = [getattr(split, name) for split in (self.train, self.validation)]
         return None if parts[0] is None else torch.cat(parts)[self.order]
 
 
 def _at(split: TensorSplit, positions: np.ndarray) -> TensorSplit:
-    """The rows at these positions."""
+    """Return the rows at these positions."""
     wanted = torch.from_numpy(positions)
     return TensorSplit(split.inputs[wanted], split.targets[wanted], split.rows[wanted])

@@ -22,7 +22,7 @@ class ColumnLayout:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "ColumnLayout":
-        """What `as_entry` made."""
+        """Return what `as_entry` made."""
         return cls(entry["numbers"], entry["binary"], tuple(entry["cardinalities"]))
 
     def as_entry(self) -> dict[str, Any]:
@@ -45,7 +45,8 @@ class ColumnLayout:
         return ColumnLayout(self.numbers, self.binary + sum(self.cardinalities))
 
     def spread(self, rows: "Tensor") -> "Tensor":
-        """One-hot: ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0 becomes zeros alone.
+        """Return rows with their codes one-hot: ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0
+        becomes zeros alone.
 
         The columns are those of scikit-learn's OneHotEncoder with ``handle_unknown="infrequent_if_exist"``.
         """

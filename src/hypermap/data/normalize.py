@@ -27,7 +27,7 @@ class Scale(NamedTuple):
 
 
 def statistics(inputs: Array) -> Statistics:
-    """Statistics of ``(rows, channels or features, ...)`` along the second axis."""
+    """Return statistics of ``(rows, channels or features, ...)`` along the second axis."""
     axes = tuple(axis for axis in range(inputs.ndim) if axis != 1)
     blocks = [inputs[start : start + BLOCK_ROWS] for start in range(0, len(inputs), BLOCK_ROWS)]
     count = inputs.size // inputs.shape[1]
@@ -40,7 +40,7 @@ def statistics(inputs: Array) -> Statistics:
 
 
 def fit(scaling: str, train: Statistics, maximum: float | None) -> Scale:
-    """The scale of one of `SCALINGS`; a constant channel or feature is shifted only.
+    """Return the scale of one of `SCALINGS`; a constant channel or feature is shifted only.
 
     ``unit`` divides by `maximum`, or takes the range of each feature to 0..1 where there is none; ``standard``
     takes the mean to 0 and the standard deviation to 1.

@@ -86,7 +86,7 @@ class Preparation:
         return cls(_transformer(numbers, categories, settings, len(matrix)).fit(matrix))
 
     def transform(self, matrix: Matrix) -> NDArray[np.float32]:
-        """Rows for a model: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
+        """Return rows as a model takes them: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
         rows = np.asarray(self.transformer.transform(matrix), np.float32)
         raw = rows[:, self.layout.plain :]
         unseen = np.array(
@@ -105,12 +105,12 @@ class Preparation:
 
 
 def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
-    """Which rows ``(rows,)`` lack nothing: those that ``missing=drop`` keeps."""
+    """Return which rows ``(rows,)`` lack nothing: those that ``missing=drop`` keeps."""
     return np.asarray(np.isfinite(matrix).all(axis=1))
 
 
 def _transformer(numbers: list[int], categories: list[int], settings: Settings, rows: int) -> Any:
-    """The unfitted ColumnTransformer; a step that there is nothing for is left out."""
+    """Return the unfitted ColumnTransformer; a step that there is nothing for is left out."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import MissingIndicator
     from sklearn.pipeline import Pipeline
@@ -177,7 +177,7 @@ def _check_pca(components: float | None, numbers: int, rows: int) -> None:
 
 
 def _part(transformer: Any, name: str, step: str) -> Any:
-    """A fitted step of one of the transformer's parts; None where the part is not there."""
+    """Return a fitted step of one of the transformer's parts; None where the part is not there."""
     part = transformer.named_transformers_.get(name)
     return None if part is None else part.named_steps[step]
 

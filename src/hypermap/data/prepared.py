@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not 
 
 
 def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
-    """One split as tensors on `device`, as a model learns from them; no other split's file is opened.
+    """Return one split as tensors on `device`, as a model learns from them; no other split's file is opened.
 
     Raises:
         UserError: the folder or the split's file is missing or unreadable.

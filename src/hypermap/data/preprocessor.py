@@ -84,7 +84,7 @@ class Transform:
         return cls({**about, **entries}, skops_io.dumps(preparation.transformer))
 
     def refit(self, train: TensorSplit) -> "Transform":
-        """The same, fitted anew on these published rows."""
+        """Return the same, fitted anew on these published rows."""
         return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
 
     def __call__(self, published: TensorSplit) -> TensorSplit:
@@ -92,7 +92,7 @@ class Transform:
         return TensorSplit(self.features(published), self.standardised(published.targets), published.rows)
 
     def features(self, published: TensorSplit) -> "torch.Tensor":
-        """The inputs of published rows as a model sees them, float32 on their device."""
+        """Return the inputs of published rows as a model sees them, float32 on their device."""
         import torch
 
         if published.features is not None:
@@ -111,7 +111,7 @@ class Transform:
         return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
 
     def natural(self, standardised: Array) -> Array:
-        """Numbers (rows,) back in the target's own unit, float64."""
+        """Return numbers (rows,) back in the target's own unit, float64."""
         values: Array = standardised * self.manifest["target_scale"] + self.manifest["target_shift"]
         return LOGS[log][1](values) if (log := self.manifest["target_transform"]) else values
 
@@ -121,13 +121,13 @@ class Transform:
             files.write_bytes(folder / name, content)
 
     def contents(self) -> dict[str, bytes]:
-        """The files that `write` writes."""
+        """Return the files that `write` writes."""
         manifest = (json.dumps(self.manifest, indent=2, allow_nan=False) + "\n").encode()
         return {MANIFEST: manifest} | ({} if self.stored is None else {PREPARATION: self.stored})
 
 
 def read_transform(folder: Path) -> Transform:
-    """What `Transform.write` wrote.
+    """Return what `Transform.write` wrote.
 
     Raises:
         UserError: a file is missing, unreadable, or of another version of the format.
@@ -142,7 +142,7 @@ def read_transform(folder: Path) -> Transform:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What ``manifest.json`` of a prepared folder says.
+    """Return what ``manifest.json`` of a prepared folder says.
 
     Raises:
         UserError: it is missing, unreadable, or of another version of the format.
@@ -160,7 +160,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def advice(folder: Path) -> str:
-    """What to do about a prepared folder that cannot be read."""
+    """Return what to do about a prepared folder that cannot be read."""
     return f"Run `dvc repro` or `python src/preprocess.py`; if {folder} is damaged, delete it first."
 
 

@@ -50,7 +50,7 @@ def _publish(built: Path, folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
-    """Whether the folder has exactly these files already."""
+    """Return whether the folder has exactly these files already."""
     try:
         names = _names(folder)
         return names == set(contents) and all((folder / n).read_bytes() == contents[n] for n in names)

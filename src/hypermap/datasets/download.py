@@ -72,7 +72,7 @@ MD5: dict[str, dict[str, str]] = {
 
 
 def given_folder(root: str | None) -> Path | None:
-    """The folder the user named with `root` or the environment variable ``HYPERMAP_DATA``; None: neither.
+    """Return the folder the user named with `root` or the environment variable ``HYPERMAP_DATA``; None: neither.
 
     Raises:
         UserError: that folder does not exist.
@@ -88,7 +88,7 @@ def given_folder(root: str | None) -> Path | None:
 
 
 def find(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
-    """The first file that is there: folder by folder, and in each the names in their order."""
+    """Return the first file that is there: folder by folder, and in each the names in their order."""
     paths = (folder / name for folder in folders for name in names)
     return next((path for path in paths if path.is_file()), None)
 
@@ -115,7 +115,7 @@ def locate(dataset: str, names: Sequence[str], root: str | None) -> list[Path]:
 
 
 def missing_files(dataset: str, folder: Path, names: Sequence[str], advice: str = "") -> UserError:
-    """The error for files that a folder named by the user lacks."""
+    """Return the error for files that a folder named by the user lacks."""
     return UserError(
         f"{dataset}: {', '.join(names)} not found in {folder / dataset} or {folder}. {advice}"
         f"Put the files there, name another folder with data.root or {FOLDER_VARIABLE}, or unset both to "

@@ -108,7 +108,9 @@ class Raw:
         test_targets: Array | None = None,
         **of_table: Any,
     ) -> "Raw":
-        """A `Raw` of these arrays: the targets' dtype is set, the checksum computed; `of_table` are its last fields."""
+        """Return a `Raw` of these arrays: the targets' dtype is set, the checksum computed; `of_table` are its last
+        fields.
+        """
         dtype = np.int64 if classes else np.float64 if of_table.get("table") else np.float32
         targets = np.asarray(targets, dtype)
         test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
@@ -190,7 +192,7 @@ def _read_idx_set(dataset: str, classes: Sequence[str], root: str | None) -> Raw
 
 
 def _parse_idx(content: bytes, dimensions: int, origin: str) -> Array:
-    """The array of an idx file of unsigned bytes with so many dimensions."""
+    """Return the array of an idx file of unsigned bytes with so many dimensions."""
     magic = bytes([0, 0, 8, dimensions])
     if content[:4] != magic:
         raise UserError(f"{origin}: begins with {content[:4].hex()}, not with {magic.hex()}: no idx file of this kind.")
@@ -236,7 +238,7 @@ NamedBytes = tuple[str, bytes]  # where it came from, for errors, and the uncomp
 
 
 def _read_cifar_batches(root: str | None, names: Sequence[str]) -> tuple[list[NamedBytes], NamedBytes]:
-    """The training batches so named, checksums verified, and the test batch."""
+    """Return the training batches so named, checksums verified, and the test batch."""
     given = download.given_folder(root)
     places = _cifar_places(given)
     found = [*(_find_batch(places, name) for name in names), _find_test_batch(places)]
@@ -262,14 +264,14 @@ def _find_batch(places: Sequence[Path], name: str) -> Path | None:
 
 
 def _find_test_batch(places: Sequence[Path]) -> Path | None:
-    """The official test batch, else a file that says by its name that it is a part of it."""
+    """Return the official test batch, else a file that says by its name that it is a part of it."""
     patterns = [f"test_batch*.bin{suffix}" for suffix in COMPRESSIONS]
     parts = (path for place in places for pattern in patterns for path in sorted(place.glob(pattern)))
     return _find_batch(places, "test_batch.bin") or next(parts, None)
 
 
 def _find_archive(given: Path | None, places: Sequence[Path], needed: bool) -> Path | None:
-    """The official archive, checksum verified; downloaded if it is needed and the user named no folder."""
+    """Return the official archive, checksum verified; downloaded if it is needed and the user named no folder."""
     archive = download.find(places, [CIFAR_ARCHIVE])
     if given is None and (archive or needed):
         return download.locate("cifar10", [CIFAR_ARCHIVE], None)[0]
@@ -301,7 +303,7 @@ def _read_archive(archive: Path, names: Sequence[str]) -> list[NamedBytes]:
 
 
 def _read(path: Path) -> bytes:
-    """The content of a file, uncompressed as its suffix says."""
+    """Return the content of a file, uncompressed as its suffix says."""
     openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
     with _naming(path), openers.get(path.suffix, open)(path, "rb") as file:
         content: bytes = file.read()
@@ -318,7 +320,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _sha256(arrays: Iterable[Array | None]) -> str:
-    """The checksum of arrays with their dtypes and shapes, in order."""
+    """Return the checksum of arrays with their dtypes and shapes, in order."""
     digest = hashlib.sha256()
     for array in arrays:
         if array is not None:

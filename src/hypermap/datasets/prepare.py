@@ -118,7 +118,7 @@ def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned |
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
-    """The name of what `prepare_settings` would make; where the raw files lie (`root`) has no part in it.
+    """Return the name of what `prepare_settings` would make; where the raw files lie (`root`) has no part in it.
 
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
@@ -127,7 +127,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def file_checksum(settings: Mapping[str, Any]) -> str | None:
-    """What tells whether a reader's files have changed; None for those whose files have published checksums.
+    """Return what tells whether a reader's files have changed; None for those whose files have published checksums.
 
     Raises:
         UserError: a file is missing.
@@ -138,7 +138,7 @@ def file_checksum(settings: Mapping[str, Any]) -> str | None:
 def find_or_prepare(
     settings: Mapping[str, Any], candidates: Sequence[Path], cache: Path, pinned: Pinned | None = None
 ) -> Path:
-    """A folder prepared with these settings: a candidate, else ``cache/<fingerprint>``, made if it is not there.
+    """Return a folder prepared with these settings: a candidate, else ``cache/<fingerprint>``, made if it is not there.
 
     Raises:
         UserError: as `prepare_settings`.
@@ -232,7 +232,7 @@ class _Wanted:
         return ", ".join(paths or map(str, self.paths)) or f"What {self.reader.__name__} reads"
 
     def read(self) -> Raw:
-        """The raw arrays, of files that have the checksum."""
+        """Return the raw arrays, of files that have the checksum."""
         before = self.checksum
         raw = self.reader(**self.arguments)
         if self._checksum_now() != before:
@@ -240,7 +240,7 @@ class _Wanted:
         return raw
 
     def complete(self, raw: Raw) -> Raw:
-        """A table without the rows that `missing` leaves out."""
+        """Return a table without the rows that `missing` leaves out."""
         if self.preparation.missing != "drop" or raw.table is None:
             return raw
         kept = complete_rows(raw.inputs)
@@ -267,7 +267,7 @@ class _Wanted:
         )
 
     def plain(self, raw: Raw) -> Raw:
-        """The same arrays, once it is sure that nothing was asked for that only tables have."""
+        """Return the same arrays, once it is sure that nothing was asked for that only tables have."""
         if self.preparing:
             given = ", ".join(f"data.{key}" for key in self.preparing)
             raise UserError(f"{given}: for tables that have a schema (data=table), which this data set has not.")
@@ -278,7 +278,7 @@ class _Wanted:
 
 
 def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> dict[str, Any]:
-    """The manifest's entries that nothing was fitted for."""
+    """Return the manifest's entries that nothing was fitted for."""
     identity, choice = wanted.identity, wanted.choice
     return {
         "format": FORMAT,
@@ -313,7 +313,7 @@ def _of_table(raw: Raw, wanted: _Wanted) -> dict[str, Any]:
 
 
 def _class_counts(raw: Raw, part: RawSplit) -> list[int]:
-    """Rows a class, in the order of the classes; empty for regression."""
+    """Return rows a class, in the order of the classes; empty for regression."""
     return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
 
 
@@ -353,7 +353,7 @@ def _rows(array: Array | None, kept: Array | None) -> Array | None:
 
 
 def _fingerprint_of(folder: Path) -> str | None:
-    """The fingerprint of a prepared folder; None if it is none, or not whole."""
+    """Return the fingerprint of a prepared folder; None if it is none, or not whole."""
     try:
         manifest = read_manifest(folder)
         whole = all((folder / file_name(name)).is_file() for name in manifest["rows"])
@@ -363,7 +363,7 @@ def _fingerprint_of(folder: Path) -> str | None:
 
 
 def _understood(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
-    """The reader that `_target_` names, and all values, which are checked against its signature."""
+    """Return the reader that `_target_` names, and all values, which are checked against its signature."""
     target = settings.get("_target_")
     values = {key: value for key, value in settings.items() if key not in LABELS}
     ours = asdict(Choice()).keys() | OF_TABLES

@@ -47,7 +47,7 @@ class _Size(NamedTuple):
 def split(
     raw: Raw, name: str, *, validation: float, test: float | None, seed: int, row_limit: int | None
 ) -> Mapping[str, RawSplit]:
-    """The parts ``train``, ``validation`` and ``test``.
+    """Return the parts ``train``, ``validation`` and ``test``.
 
     Rows of one group (`raw.groups`) are in one part, unless the set has published its test rows. Where rows have
     times (`raw.times`), test are the latest rows and validation the latest before them; rows of one time are in one
@@ -125,7 +125,7 @@ def _limit(raw: Raw, rows: Array, limit: int | None, seed: int) -> Array:
 
 
 def _cut(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, Array]:
-    """What is left of `rows`, and the part cut off."""
+    """Return what is left of `rows`, and the part cut off."""
     if raw.groups is not None:
         return _cut_groups(raw, rows, size, seed)
     if raw.times is not None:
@@ -167,7 +167,7 @@ def _cut_groups(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, A
 
 
 def _draw(counts: Array, size: _Size, seed: int) -> Array | None:
-    """The groups to cut off, by their index; None where none were found that give each part every class.
+    """Return the groups to cut off, by their index; None where none were found that give each part every class.
 
     Groups are taken in random orders, one after the other; kept is what comes nearest to the wanted share of each
     class. (scikit-learn's GroupShuffleSplit looks at no class, and its StratifiedGroupKFold makes equal parts only.)
@@ -250,7 +250,7 @@ def _too_few(raw: Raw, targets: Array, size: _Size) -> UserError:
 
 
 def _advice(raw: Raw, size: _Size, least: int, rows: int) -> str:
-    """What to change where the rarest class has `least` rows of so many."""
+    """Return what to change where the rarest class has `least` rows of so many."""
     if isinstance(size.value, int):
         needed = math.ceil(rows / least)
         return f"Give {'more' if size.value < needed else 'fewer'}, or null for all."

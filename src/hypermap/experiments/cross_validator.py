@@ -53,7 +53,8 @@ class CrossValidator:
         self.learner = make_learner(configuration, self.settings, self.manifest)
 
     def plan(self) -> list[FoldSpec]:
-        """Every fold with every seed. The first seed is the configuration's own; it has all folds before the next.
+        """Return every fold with every seed. The first seed is the configuration's own; it has all folds before the
+        next.
 
         Raises:
             UserError: the folds cannot be made, or the monitored figure does not exist for so few rows.
@@ -81,12 +82,12 @@ class CrossValidator:
         return self.fitted(self.learner.learn(self.folds.of(fit.fold), fit.seed, state, report, quiet), state)
 
     def fitted(self, learned: Learned, state: Path) -> tuple[Fitted, Learned]:
-        """What a fit came to; its history, with the seconds, is written into `state`."""
+        """Return what a fit came to; its history, with the seconds, is written into `state`."""
         write_csv(state / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), learned.history)
         return Fitted(learned.figures, learned.best_epoch, len(learned.history), learned.seconds), learned
 
     def latency_ms(self) -> float:
-        """The median time of a prediction for one row, in milliseconds."""
+        """Return the median time of a prediction for one row, in milliseconds."""
         return self.learner.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
 
 
@@ -96,7 +97,7 @@ def write_finished(folder: Path, fitted: Fitted) -> None:
 
 
 def read_finished(folder: Path) -> Fitted | None:
-    """What `write_finished` wrote, or None.
+    """Return what `write_finished` wrote, or None.
 
     Raises:
         UserError: it is damaged.

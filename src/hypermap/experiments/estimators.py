@@ -51,12 +51,14 @@ class Estimator(Protocol):
         ...
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
-        """The median time of a prediction for one row, in milliseconds; `rows` are to be learned from if need be."""
+        """Return the median time of a prediction for one row, in milliseconds; `rows` are to be learned from if need
+        be.
+        """
         ...
 
 
 def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> Estimator:
-    """The learner for the model of a configuration.
+    """Return the learner for the model of a configuration.
 
     Raises:
         UserError: a value that does not suit the data, the machine or a signature.
@@ -102,7 +104,7 @@ class TorchEstimator:
     def begin(
         self, rows: FoldData, sets: TrainVal, seed: int, state: Path | None = None, own: bool = False
     ) -> TrainState:
-        """What trains on these rows, made from its seed; its loss is fitted to their targets.
+        """Return what trains on these rows, made from its seed; its loss is fitted to their targets.
 
         Args:
             rows: see `FoldData`.
@@ -124,7 +126,7 @@ class TorchEstimator:
         )
 
     def kind(self, rows: FoldData | None = None) -> str:
-        """What this has in common with those that it may be stacked with.
+        """Return what this has in common with those that it may be stacked with.
 
         Args:
             rows: that it learns from, whose number and categories count as well; None where they are not known yet.
@@ -148,20 +150,20 @@ class TorchEstimator:
         return native.why_not(self.parts, optimizer, self.settings.precision) is None
 
     def example(self, rows: FoldData) -> tuple[torch.nn.Module, torch.Tensor]:
-        """A network for these rows, and the inputs that it learns from, on the CPU."""
+        """Return a network for these rows, and the inputs that it learns from, on the CPU."""
         manifest = rows.transform.manifest
         inputs = resolve_input_spec(self.configuration["model"], manifest).encode(rows.train.inputs)
         return make_components(self.configuration, manifest, torch.device("cpu")).model, inputs
 
     def sets(self, rows: FoldData) -> TrainVal:
-        """The rows as the network takes them, on its device."""
+        """Return the rows as the network takes them, on its device."""
         inputs = resolve_input_spec(
             self.configuration["model"], rows.transform.manifest
         )  # a fold may know other categories
         return TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
 
     def end(self, rows: FoldData, member: TrainState, trained: Trained) -> Learned:
-        """The network with its best epoch's weights, and what that comes to."""
+        """Return the network with its best epoch's weights, and what that comes to."""
         parts, history, kept = member.parts, trained.history, trained.best_epoch
         inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
         parts.model.load_state_dict(trained.weights)
@@ -182,7 +184,7 @@ class TorchEstimator:
         )
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
-        """The median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
+        """Return the median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
         model = make_components(self.configuration, self.manifest, self.device).model
         row = torch.zeros((1, *self.inputs.shape), device=self.device)
         return machine.latency_ms(model, row, self.settings.precision)
@@ -214,7 +216,7 @@ class SklearnEstimator:
         return Learned(model, figures | {"loss": _loss(model, rows.validation, figures)}, [], 0, False, seconds)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
-        """The median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
+        """Return the median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
         if self.last is None:  # every fit was done before an interruption
             self.last = self._fit(rows(), self.seed)
         row, times = torch.zeros((1, *self.last.transform.manifest["shape"])), []
@@ -229,12 +231,12 @@ class SklearnEstimator:
 
 
 def _loss(model: sklearn_fit.Model, validation: TensorSplit, figures: Mapping[str, float]) -> float:
-    """What a network's usual loss would be: cross-entropy, or the squared error of the standardised target."""
+    """Return what a network's usual loss would be: cross-entropy, or the squared error of the standardised target."""
     if "log_loss" in figures:
         return figures["log_loss"]
     return float(np.square(model.standardised(validation.inputs) - validation.targets.double().numpy()).mean())
 
 
 def _on(device: torch.device, split: TensorSplit, inputs: InputSpec) -> TensorSplit:
-    """Rows as the model takes them, on its device."""
+    """Return rows as the model takes them, on its device."""
     return replace(split, inputs=inputs.encode(split.inputs.to(device)), targets=split.targets.to(device))

@@ -11,7 +11,7 @@ PASSES = 3  # of a network's activations: forward, backward, and what an operati
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """Bytes that this process could still take, of a CUDA device or of the machine; None where nobody tells."""
+    """Return bytes that this process could still take, of a CUDA device or of the machine; None where nobody tells."""
     if device is not None and device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
         return int(torch.cuda.mem_get_info(device)[0] + kept)
@@ -19,7 +19,7 @@ def free_memory(device: torch.device | None = None) -> int | None:
 
 
 def most_members(model: nn.Module, inputs: Tensor, width: int, batch: int, free: int | None) -> int | None:
-    """How many networks like this can be trained at once; at least 1, and None where nobody tells what is free.
+    """Return how many networks like this can be trained at once; at least 1, and None where nobody tells what is free.
 
     Args:
         model: one of them.
@@ -37,7 +37,7 @@ def most_members(model: nn.Module, inputs: Tensor, width: int, batch: int, free:
 
 
 def _activations(model: nn.Module, rows: Tensor) -> int:
-    """The numbers that layers put out when these rows pass."""
+    """Return the numbers that layers put out when these rows pass."""
     counted: list[int] = []
 
     def count(layer: nn.Module, given: object, output: object) -> None:

@@ -290,7 +290,7 @@ class Experiment:
         forget(self.state)
 
     def tasks(self) -> list[Job]:
-        """The fits that are left; those that were done before an interruption are told again."""
+        """Return the fits that are left; those that were done before an interruption are told again."""
         folders = {number: self._folder(number) for number in range(len(self.plan))}
         if not self.single:
             found = {number: read_finished(folder) for number, folder in folders.items()}
@@ -384,19 +384,21 @@ class Experiment:
 
 
 def _means(fits: Sequence[Fitted]) -> dict[str, float]:
-    """The mean of each figure over the fits that have it: a fold may be without ROC-AUC."""
+    """Return the mean of each figure over the fits that have it: a fold may be without ROC-AUC."""
     names = dict.fromkeys(name for fit in fits for name in fit.figures)
     return {name: statistics.fmean(fit.figures[name] for fit in fits if name in fit.figures) for name in names}
 
 
 def _spread(monitor: str, fits: Sequence[Fitted]) -> dict[str, float]:
-    """The standard deviation of the fits' scores (of a sample: over one less than their number), and their number."""
+    """Return the standard deviation of the fits' scores (of a sample: over one less than their number), and their
+    number.
+    """
     scores = [fit.figures[monitor] for fit in fits]
     return {f"{monitor}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0, "fits": len(scores)}
 
 
 def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
-    """The configuration that comes to the same bits again: the kernel's are others than torch's."""
+    """Return the configuration that comes to the same bits again: the kernel's are others than torch's."""
     if backend != "native":
         return dict(configuration)
     return {**configuration, "trainer": {**configuration["trainer"], "backend": backend}}
@@ -407,7 +409,7 @@ def _identical(result: Result) -> Result:
 
 
 def _identity(fitter: CrossValidator, backend: str) -> str:
-    """A name that two runs share if, and only if, they must come to the same numbers.
+    """Return a name that two runs share if, and only if, they must come to the same numbers.
 
     Torch's own backends share one: what they come to differs by the rounding of sums alone.
     """
@@ -427,6 +429,6 @@ def _identity(fitter: CrossValidator, backend: str) -> str:
 
 @cache
 def _source(target: str) -> Path | None:
-    """The file in which a part is written."""
+    """Return the file in which a part is written."""
     file = inspect.getsourcefile(locate(target))
     return Path(file).resolve() if file else None

@@ -88,7 +88,7 @@ def choose_backends(fitters: Mapping[T, tuple[CrossValidator, int, str | None]])
 
 
 def stack_size(fitter: CrossValidator) -> int:
-    """How many trainings like this are best trained at once here; 1 where a stack does not pay."""
+    """Return how many trainings like this are best trained at once here; 1 where a stack does not pay."""
     if not isinstance(fitter.learner, TorchEstimator):
         return 1
     named = fitter.settings.backend
@@ -111,7 +111,7 @@ def _choose_by_any(fitters: Sequence[CrossValidator], size: int) -> tuple[str, s
 
 
 def _choose(fitter: CrossValidator, size: int) -> tuple[str, str | None]:
-    """The backend for so many trainings like this, and, where it trains one at a time, why."""
+    """Return the backend for so many trainings like this, and, where it trains one at a time, why."""
     learner = fitter.learner
     assert isinstance(learner, TorchEstimator)
     if size == 1:
@@ -133,7 +133,9 @@ def _choose(fitter: CrossValidator, size: int) -> tuple[str, str | None]:
 
 
 def _groups(tasks: Sequence[Job]) -> tuple[dict[str, list[Job]], Finished]:
-    """Tasks by what they have in common; what trains by itself is its own kind. And those whose rows cannot be had."""
+    """Return tasks by what they have in common; what trains by itself is its own kind. And those whose rows cannot be
+    had.
+    """
     groups: dict[str, list[Job]] = {}
     refused: Finished = {}
     for number, task in enumerate(tasks):
@@ -165,7 +167,7 @@ def _alone(task: Job, on_epoch_end: OnEpochEnd, quiet: bool) -> tuple[Fitted, Le
 
 
 def _stacks(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool) -> Iterator[Finished]:
-    """Tasks of one kind, as many at once as memory holds; half as many where it holds fewer after all."""
+    """Yield tasks of one kind, as many at once as memory holds; half as many where it holds fewer after all."""
     try:
         most = _most(tasks[0]) or len(tasks)
     except Exception as error:
@@ -192,7 +194,7 @@ def _stacks(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool) -> Iter
 
 
 def _most(task: Job) -> int | None:
-    """How many tasks like this one memory holds."""
+    """Return how many tasks like this one memory holds."""
     learner = _network(task)
     rows = task.fitter.folds.of(task.fit.fold)
     settings, width = learner.settings, max(1, len(rows.transform.manifest["classes"]))
@@ -202,7 +204,7 @@ def _most(task: Job) -> int | None:
 
 
 def _stack(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool) -> Iterator[Finished]:
-    """Tasks of one kind as one stack."""
+    """Yield tasks of one kind as one stack."""
     learner = _network(tasks[0])
     every_rows = [task.fitter.folds.of(task.fit.fold) for task in tasks]
     shared: dict[int, TrainVal] = {}
@@ -237,7 +239,7 @@ def _stack(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool) -> Itera
 
 
 def _begun(task: Job, rows: FoldData, shared: dict[int, TrainVal]) -> TrainState:
-    """A member for a task, its loss fitted to its rows; they are encoded once for all, into `shared`.
+    """Return a member for a task, its loss fitted to its rows; they are encoded once for all, into `shared`.
 
     Raises:
         OutOfMemory: it does not fit beside the others.
@@ -253,7 +255,7 @@ def _begun(task: Job, rows: FoldData, shared: dict[int, TrainVal]) -> TrainState
 def _finished(
     task: Job, rows: FoldData, member: TrainState, trained: Trained | Exception
 ) -> tuple[Fitted, Learned] | Exception:
-    """The figures of a member that was trained to its end, by as many threads as if it had been alone."""
+    """Return the figures of a member that was trained to its end, by as many threads as if it had been alone."""
     if isinstance(trained, Exception):
         return trained
     with device.on_threads(task.fitter.learner.threads):

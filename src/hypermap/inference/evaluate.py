@@ -55,7 +55,9 @@ class Scored:
         return metrics.percentiles(self.resamples, self.evaluation["confidence"])
 
     def less(self, other: "Scored") -> dict[str, tuple[float, float, float]]:
-        """Each figure less that of another model on the same rows, and the ends of the paired bootstrap's interval."""
+        """Return each figure less that of another model on the same rows, and the ends of the paired bootstrap's
+        interval.
+        """
         apart = {name: values - other.resamples[name] for name, values in self.resamples.items()}
         bounds = metrics.percentiles(apart, self.evaluation["confidence"])
         return {name: (self.figures[name] - other.figures[name], *ends) for name, ends in bounds.items()}
@@ -149,14 +151,14 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
 
 
 def _learned(predict: Predictor, train: TensorSplit, transform: Transform) -> dict[str, float]:
-    """The figures on training rows, evenly chosen."""
+    """Return the figures on training rows, evenly chosen."""
     chosen = np.unique(np.linspace(0, len(train.rows) - 1, LEARNED_ROWS).round().astype(np.int64))
     rows = TensorSplit(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
     return artifacts.score(rows, predict(rows.inputs), transform)
 
 
 def _encoding(trained: artifacts.TrainedModel) -> str:
-    """How the model is given the categories of a table."""
+    """Return how the model is given the categories of a table."""
     layout = trained.inputs.layout
     if layout is not None and layout.cardinalities:
         return "codes"
@@ -165,7 +167,7 @@ def _encoding(trained: artifacts.TrainedModel) -> str:
 
 
 def _map(test: TensorSplit, transform: Transform, method: str) -> Map | None:
-    """Where the test rows lie by what a model is given, categories spread out and images row by row."""
+    """Return where the test rows lie by what a model is given, categories spread out and images row by row."""
     layout = transform.manifest.get("layout")
     inputs = ColumnLayout.of(layout).spread(test.inputs) if layout else test.inputs
     return place(inputs.flatten(1).numpy(), method)

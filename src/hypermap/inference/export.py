@@ -111,7 +111,7 @@ class Exported(nn.Module):
         self.answer = Shares(predict.temperature) if manifest["classes"] else _natural(manifest)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
         predicted: Tensor = self.answer(self.predictions(self.network(self.encode(self.prepare(rows)))).double())
         if not self.complete_only:
             return predicted
@@ -151,7 +151,7 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
 
 
 def _program(module: nn.Module, rows: Tensor) -> bytes:
-    """The program of a module for any number of rows such as these, as the bytes of a ``.pt2`` file."""
+    """Return the program of a module for any number of rows such as these, as the bytes of a ``.pt2`` file."""
     example = torch.zeros_like(rows[:1]).expand(2, *rows.shape[1:]).clone()  # a file should hold no one's row
     try:
         program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
@@ -166,7 +166,7 @@ def _program(module: nn.Module, rows: Tensor) -> bytes:
 
 
 def _run(content: bytes, rows: Tensor) -> np.ndarray:
-    """What a program says of these rows: of the first alone, and of the others together."""
+    """Return what a program says of these rows: of the first alone, and of the others together."""
     program = torch.export.load(io.BytesIO(content)).module()
     with torch.no_grad():
         parts = [program(part) for part in (rows[:1], rows[1:]) if len(part)]
@@ -199,7 +199,7 @@ def _natural(manifest: dict[str, Any]) -> Natural:
 
 
 def _about(manifest: dict[str, Any], rows: Tensor) -> dict[str, Any]:
-    """What a program takes and gives, as JSON can hold it."""
+    """Return what a program takes and gives, as JSON can hold it."""
     return {
         "torch": torch.__version__,
         "input": {"dtype": str(rows.dtype).removeprefix("torch."), "shape": ["rows", *rows.shape[1:]]},
@@ -210,7 +210,7 @@ def _about(manifest: dict[str, Any], rows: Tensor) -> dict[str, Any]:
 
 
 def _readme(about: dict[str, Any]) -> str:
-    """How to run a program, and what its rows are."""
+    """Return how to run a program, and what its rows are."""
     classes = about["classes"]
     given = (
         f"probabilities `(rows, {len(classes)})` of: {', '.join(map(words, classes))}"
@@ -223,7 +223,7 @@ def _readme(about: dict[str, Any]) -> str:
 
 
 def _columns(schema: Schema) -> str:
-    """What the columns of a table's rows hold."""
+    """Return what the columns of a table's rows hold."""
     columns = [
         (name, column.name, DATES[name.removeprefix(f"{column.name}.")] if column.kind == "date" else HELD[column.kind])
         for column in schema.columns

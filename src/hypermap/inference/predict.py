@@ -119,7 +119,7 @@ class Count:
         self.unseen.update(batch.unseen)
 
     def messages(self) -> list[str]:
-        """A sentence for each thing that a person should know."""
+        """Return a sentence for each thing that a person should know."""
         messages = list(self.notes)
         if self.incomplete:
             messages.append(
@@ -186,7 +186,7 @@ class Predictor:
         ]
 
     def batches(self, table: "Table") -> Iterator[Batch]:
-        """The table's rows, prepared.
+        """Yield the table's rows, prepared.
 
         Raises:
             UserError: cells that are not of their column's kind.
@@ -207,7 +207,7 @@ class Predictor:
             yield Batch(features, complete, {name: count for name, count in unseen.items() if count})
 
     def answers(self, batch: Batch) -> "DataFrame":
-        """For each row the class and every class's probability, or the value; null where the row is incomplete."""
+        """Return for each row the class and every class's probability, or the value; null where the row is incomplete."""
         import torch
         from polars import DataFrame, Series
 
@@ -224,7 +224,7 @@ class Predictor:
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the next one made in a thread of its own while this one is used."""
+    """Yield the same items, the next one made in a thread of its own while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, items, None)
         while (item := upcoming.result()) is not None:
@@ -240,12 +240,12 @@ def _there(path: Path) -> Path:
 
 
 def _listed(text: str) -> list[str]:
-    """One path, or those of a list ``[a.csv,b.csv]``."""
+    """Return one path, or those of a list ``[a.csv,b.csv]``."""
     return [path.strip() for path in text[1:-1].split(",")] if text.startswith("[") and text.endswith("]") else [text]
 
 
 def _understood(key: str, text: str) -> Any:
-    """The value of one of `FORMAT_KEYS`: a list of words, true or false, or text as it is written."""
+    """Return the value of one of `FORMAT_KEYS`: a list of words, true or false, or text as it is written."""
     if text == "null":
         return None
     if key == "header":

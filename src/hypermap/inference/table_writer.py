@@ -74,7 +74,7 @@ def _csv(path: Path) -> Iterator[Write]:
 
 
 def _inert(column: "Series") -> "Series":
-    """A column of texts as `csv_text` has them; of many rows there are few texts."""
+    """Return a column of texts as `csv_text` has them; of many rows there are few texts."""
     texts = [text for text in column.unique().to_list() if text is not None]
     return column.replace({text: csv_text(text) for text in texts if csv_text(text) != text})
 

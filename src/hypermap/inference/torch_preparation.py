@@ -28,7 +28,7 @@ class Impute(nn.Module):
         self.register_buffer("fill", _float64(fill))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The same shape, without NaN."""
+        """Return the same shape, without NaN."""
         return torch.where(rows.isnan(), self.fill, rows)
 
 
@@ -52,7 +52,7 @@ class Affine(nn.Module):
             self.register_buffer(name, None if values is None else _float64(values))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         rows = rows if self.shift is None else rows - self.shift
         rows = rows if self.scale is None else rows / self.scale
         rows = rows if self.factor is None else rows * self.factor
@@ -78,7 +78,7 @@ class Quantiles(nn.Module):
         self.lowest, self.highest = torch.special.ndtri(ends).tolist()
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         values = rows.T.contiguous()
         ranks = _interpolated(values, self.quantiles, self.references)
         ranks = 0.5 * (ranks - _interpolated(-values, -self.quantiles.flip(1), -self.references.flip(0)))
@@ -118,7 +118,7 @@ class Codes(nn.Module):
         self.register_buffer("table", _float64(table))  # (columns, entries)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         entry = torch.where(rows.isnan(), 0.0, rows + 2).long().clamp(0, self.table.shape[1] - 1)
         return self.table.gather(1, entry.T).T
 
@@ -127,7 +127,7 @@ class Missing(nn.Module):
     """Whether a number is missing (MissingIndicator)."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The same shape, bool."""
+        """Return the same shape, bool."""
         return rows.isnan()
 
 
@@ -170,7 +170,7 @@ class Prepare(nn.Module):
         self.parts = nn.ModuleList(parts)
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """What `Preparation.transform` makes of it."""
+        """Return what `Preparation.transform` makes of it."""
         return torch.cat([part(matrix) for part in self.parts], 1)
 
 
@@ -187,7 +187,7 @@ class Scale(nn.Module):
         self.register_buffer("factor", torch.tensor([1 / value for value in scale], dtype=torch.float32).view(along))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Any dtype to float32 of the same shape."""
+        """Return inputs of any dtype as float32, of the same shape."""
         return (rows.float() - self.shift) * self.factor
 
 
@@ -199,7 +199,7 @@ class Natural(nn.Module):
         self.shift, self.scale, self.log = shift, scale, log
 
     def forward(self, values: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         values = values * self.scale + self.shift
         return {"log": torch.exp, "log1p": torch.expm1}[self.log](values) if self.log else values
 
@@ -212,13 +212,13 @@ class Shares(nn.Module):
         self.temperature = temperature
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """The same shape."""
+        """Return the same shape."""
         shares = probabilities / probabilities.sum(1, keepdim=True)
         return shares if self.temperature == 1 else (shares.clamp(min=LEAST).log() / self.temperature).softmax(1)
 
 
 def as_module(estimator: Any) -> nn.Module:
-    """A fitted transformer of numbers as a module that gives what its `transform` gives.
+    """Return a fitted transformer of numbers as a module that gives what its `transform` gives.
 
     Raises:
         UserError: it is of a kind that has no counterpart here.
@@ -256,7 +256,8 @@ def as_module(estimator: Any) -> nn.Module:
 
 
 def _tabulated(preparation: Preparation, columns: np.ndarray) -> np.ndarray:
-    """The model's code of each of the schema's, ``(columns, entries)`` as `Codes` has them, by preparing every one.
+    """Return the model's code of each of the schema's, ``(columns, entries)`` as `Codes` has them, by preparing every
+    one.
 
     Codes above the largest that was fitted are unseen, as -1 is: the last entry stands for them.
     """

@@ -48,7 +48,7 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
 
 
 def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tuple[dict[str, Any], sklearn_fit.Model]]:
-    """Each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
+    """Return each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
 
     Raises:
         UserError: a file is missing or damaged, the models were fitted to other data, or the record names code that

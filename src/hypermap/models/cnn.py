@@ -90,7 +90,7 @@ def _remaining(side: int, depth: int, kernel_size: int, padding: Padding) -> int
 
 
 def _least_side(depth: int, kernel_size: int, padding: Padding) -> int:
-    """The smallest side of which one pixel remains: `_remaining` undone."""
+    """Return the smallest side of which one pixel remains: `_remaining` undone."""
     lost = kernel_size - 1 if padding == "valid" else 0
     side = 1 + lost
     for _ in range(depth - 1):

@@ -34,7 +34,7 @@ class InputSpec:
 
 
 def resolve_input_spec(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> InputSpec:
-    """How the model of this choice takes the categories of a table: as ``data.categories`` says.
+    """Return how the model of this choice takes the categories of a table: as ``data.categories`` says.
 
     A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot. An embedding is
     learned by a network: to a model of scikit-learn, which stands beside one as a baseline, it is ``auto``.

@@ -33,7 +33,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def activation(name: Activation) -> nn.Module:
-    """The activation of that name, as torch defines it.
+    """Return the activation of that name, as torch defines it.
 
     Raises:
         ValueError: there is none of that name.
@@ -44,7 +44,7 @@ def activation(name: Activation) -> nn.Module:
 
 
 def initialize(layer: Layer, name: Initialization) -> Layer:
-    """The same layer, its weight drawn anew from torch's global generator and its bias set to zero.
+    """Return the same layer, its weight drawn anew from torch's global generator and its bias set to zero.
 
     The variances are Keras's: 2 / (fan_in + fan_out) for Glorot, 2 / fan_in for He. The normal ones are plain
     normal distributions as in torch, where Keras cuts them off at two standard deviations.
@@ -61,7 +61,7 @@ def initialize(layer: Layer, name: Initialization) -> Layer:
 
 
 def image_shape(model: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The input's (channels, height, width).
+    """Return the input's (channels, height, width).
 
     Raises:
         UserError: the inputs are no images.
@@ -109,7 +109,7 @@ class Dropout(nn.Module):
         self.masks: Iterator[Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Any shape and float dtype in, the same out."""
+        """Return inputs of any shape as they are, or with noise: shape and dtype stay."""
         if not self.training:
             return inputs
         if self.masks is not None:
@@ -131,7 +131,7 @@ class Dropout(nn.Module):
         return mask.mul_(65536 / self.kept)
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows between the brackets."""
+        """Return what ``print(model)`` shows between the brackets."""
         return f"rate={self.rate}"
 
 

@@ -69,7 +69,7 @@ def _block(
     initialization: Initialization,
     batch_norm: bool,
 ) -> list[nn.Module]:
-    """One hidden layer and what follows it; a dropout of 0 leaves no layer behind."""
+    """Return a hidden layer and what follows it; a dropout of 0 leaves no layer behind."""
     norm = [nn.BatchNorm1d(fan_out)] if batch_norm else []
     drop = [Dropout(dropout)] if dropout != 0 else []
     return [initialize(nn.Linear(fan_in, fan_out), initialization), *norm, activation(name), *drop]

@@ -75,6 +75,6 @@ class ResidualBlock(nn.Module):
 
 
 def _convolution(before: int, after: int, kernel_size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the size but for its stride, and the batch norm that spares it a bias."""
+    """Return a convolution that keeps the size but for its stride, and the batch norm that spares it a bias."""
     convolution = nn.Conv2d(before, after, kernel_size, stride, padding=kernel_size // 2, bias=False)
     return [initialize(convolution, "he_normal"), nn.BatchNorm2d(after)]

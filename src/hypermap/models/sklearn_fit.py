@@ -54,7 +54,7 @@ class Model:
     threads: int
 
     def __call__(self, features: Tensor) -> Array:
-        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
         predicted = self.standardised(features)
         return predicted if self.transform.manifest["classes"] else self.transform.natural(predicted)
 
@@ -67,7 +67,7 @@ class Model:
             return np.concatenate(list(pool.map(self._predict, parts)))
 
     def _predict(self, features: Tensor) -> Array:
-        """Each thread has rows of its own and none below it, for those of OpenMP wait for one another.
+        """Return each thread has rows of its own and none below it, for those of OpenMP wait for one another.
 
         And a forest that adds up its trees in the order in which its threads end is never the same to the last digit.
         """
@@ -81,7 +81,7 @@ class Model:
 
 
 def is_family(choice: Mapping[str, Any]) -> bool:
-    """Whether a model's choice names a family and no network.
+    """Return whether a model's choice names a family and no network.
 
     Raises:
         UserError: its path cannot be imported.
@@ -91,7 +91,7 @@ def is_family(choice: Mapping[str, Any]) -> bool:
 
 
 def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[SklearnModel, InputSpec]:
-    """The family of a choice, and how it is given the features of data with this manifest.
+    """Return the family of a choice, and how it is given the features of data with this manifest.
 
     Raises:
         UserError: a value that no signature takes, or one that does not suit the data.
@@ -111,7 +111,7 @@ def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[Sklear
 
 
 def choose_threads(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> int:
-    """As many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else one."""
+    """Return as many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else one."""
     forest = locate(choice["_target_"]) is RandomForest
     return device.CORES if forest or manifest["rows"]["train"] * prod(manifest["shape"]) >= LARGE else 1
 
@@ -148,7 +148,7 @@ def save(path: Path, model: Model) -> None:
 
 
 def load(path: Path, choice: Mapping[str, Any], transform: Transform, remedy: str, threads: int = 1) -> Model:
-    """The model whose estimator `save` wrote.
+    """Return the model whose estimator `save` wrote.
 
     Raises:
         UserError: the file is missing or damaged, or holds what no family here has; `remedy` is what to do then.
@@ -168,7 +168,7 @@ def flat(inputs: InputSpec, features: Tensor) -> Array:
 
 
 def _quietly(estimator: Any, transform: Transform, inputs: InputSpec, threads: int) -> Model:
-    """A model whose estimator leaves the threads to the model."""
+    """Return a model whose estimator leaves the threads to the model."""
     if "n_jobs" in getattr(estimator, "get_params", dict)():
         estimator.set_params(n_jobs=None)
     return Model(estimator, transform, inputs, threads)
@@ -176,7 +176,7 @@ def _quietly(estimator: Any, transform: Transform, inputs: InputSpec, threads: i
 
 @cache
 def _pools() -> Any:
-    """What sets the threads of the libraries below scikit-learn; to find these takes milliseconds."""
+    """Return what sets the threads of the libraries below scikit-learn; to find these takes milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

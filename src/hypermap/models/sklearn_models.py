@@ -50,7 +50,7 @@ class SklearnModel(ABC):
 
     @abstractmethod
     def fit(self, problem: TrainingData) -> Any:
-        """A fitted estimator, with `predict_proba` and `classes_` for classes and `predict` for values."""
+        """Return a fitted estimator, with `predict_proba` and `classes_` for classes and `predict` for values."""
 
 
 class RandomForest(SklearnModel):
@@ -73,7 +73,7 @@ class RandomForest(SklearnModel):
         self.class_weight = class_weight
 
     def fit(self, problem: TrainingData) -> Any:
-        """A RandomForestClassifier or -Regressor."""
+        """Return a RandomForestClassifier or -Regressor."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
         values = {**self.values, "random_state": problem.seed, "n_jobs": problem.threads}
@@ -124,7 +124,7 @@ class GradientBoosting(SklearnModel):
         self.class_weight = class_weight
 
     def fit(self, problem: TrainingData) -> Any:
-        """A HistGradientBoostingClassifier or -Regressor."""
+        """Return a HistGradientBoostingClassifier or -Regressor."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         categories = [
@@ -168,7 +168,7 @@ class SupportVector(SklearnModel):
         self.class_weight = class_weight
 
     def fit(self, problem: TrainingData) -> Any:
-        """A calibrated SVC, or an SVR."""
+        """Return a calibrated SVC, or an SVR."""
         from sklearn.svm import SVC, SVR
 
         if not problem.classifies:
@@ -186,7 +186,7 @@ class Linear(SklearnModel):
         self.class_weight = class_weight
 
     def fit(self, problem: TrainingData) -> Any:
-        """A LogisticRegression, or a Ridge whose ``alpha`` is 1 / (2 C): the same balance of loss and weights."""
+        """Return a LogisticRegression, or a Ridge whose ``alpha`` is 1 / (2 C): the same balance of loss and weights."""
         from sklearn.linear_model import LogisticRegression, Ridge
 
         if not problem.classifies:
@@ -206,7 +206,7 @@ class NearestNeighbors(SklearnModel):
         self.values = {"n_neighbors": n_neighbors, "weights": weights, "p": p}
 
     def fit(self, problem: TrainingData) -> Any:
-        """A KNeighborsClassifier or -Regressor."""
+        """Return a KNeighborsClassifier or -Regressor."""
         from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
         if self.n_neighbors > (rows := len(problem.train[1])):
@@ -218,7 +218,7 @@ class Dummy(SklearnModel):
     """The training rows' class shares, or their mean, whatever the features: what every model has to beat."""
 
     def fit(self, problem: TrainingData) -> Any:
-        """A DummyClassifier or -Regressor."""
+        """Return a DummyClassifier or -Regressor."""
         from sklearn.dummy import DummyClassifier, DummyRegressor
 
         return (DummyClassifier(strategy="prior") if problem.classifies else DummyRegressor()).fit(*problem.train)
@@ -260,7 +260,7 @@ class Calibrated:
         return classes
 
     def predict_proba(self, inputs: Array) -> Array:
-        """Probabilities (rows, classes)."""
+        """Return probabilities (rows, classes)."""
         from scipy.special import softmax
 
         probabilities: Array = softmax(_decisions(self.estimator, inputs) / self.temperature, axis=1)

@@ -86,7 +86,7 @@ class TabularMLP(nn.Module):
         return self._members(whole.unflatten(0, (-1, members))).flatten(0, 1)[: len(rows)]
 
     def _members(self, features: Tensor) -> Tensor:
-        """What each member makes of its own rows: (rows, members, width) to (rows, members, outputs)."""
+        """Return what each member makes of its own rows: (rows, members, width) to (rows, members, outputs)."""
         for layer in self.hidden:
             features = self.dropout(self.activation(layer(features)))
         outputs: Tensor = self.output(features)
@@ -260,7 +260,7 @@ class CategoryEmbedding(nn.Module):
 
 
 def table_layout(model: str, input_shape: tuple[int, ...], layout: ColumnLayout | None) -> ColumnLayout:
-    """The layout, or that of a plain table, in which all columns are numbers.
+    """Return the layout, or that of a plain table, in which all columns are numbers.
 
     Raises:
         UserError: the inputs are no table.

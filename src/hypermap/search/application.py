@@ -73,13 +73,15 @@ class SweepTarget:
         """Refuse a configuration that no trial should begin with."""
 
     def idle(self, group: str, choice: str) -> Collection[str]:
-        """The groups that have no part in the task where `group` has this choice: a space file's are not searched."""
+        """Return the groups that have no part in the task where `group` has this choice: a space file's are not
+        searched.
+        """
         return ()
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
-        """What a sweep from this baseline over these keys is about; `objectives` are those that were asked for."""
+        """Return what a sweep from this baseline over these keys is about; `objectives` are those that were asked for."""
         return StudySpec(identity={"configuration": without(configuration, searched)})
 
     def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
@@ -87,7 +89,7 @@ class SweepTarget:
         return Size()
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
-        """What is kept in a study that begins, for `resume`."""
+        """Return what is kept in a study that begins, for `resume`."""
         return {}
 
     def resume(self, study: str, kept: Mapping[str, Any], menu: Path) -> None:
@@ -97,11 +99,11 @@ class SweepTarget:
         """
 
     def report(self, study: optuna.Study, storage: str) -> str:
-        """What is printed once a sweep's results are told; whoever reports on studies does so here."""
+        """Return what is printed once a sweep's results are told; whoever reports on studies does so here."""
         return ""
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
-        """How many trials of this configuration, or of ones like it, it runs at once at most."""
+        """Return how many trials of this configuration, or of ones like it, it runs at once at most."""
         return 1
 
     def together(self, jobs: Sequence[Job], end: OnFinish) -> None:
@@ -119,7 +121,7 @@ class SweepTarget:
 
 
 def without(configuration: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """A configuration's values by dotted key, but for some keys and, where one is a group, all that is in it."""
+    """Return a configuration's values by dotted key, but for some keys and, where one is a group, all that is in it."""
     flat = dict(_flat(configuration, ""))
     return {k: v for k, v in flat.items() if not any(k == key or k.startswith(f"{key}.") for key in keys)}
 

@@ -230,7 +230,7 @@ class Auto(BaseSampler):
 
 @cache
 def _pools() -> Any:
-    """What sets the threads of the libraries below numpy; to find these takes milliseconds."""
+    """Return what sets the threads of the libraries below numpy; to find these takes milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

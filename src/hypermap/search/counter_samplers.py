@@ -26,13 +26,13 @@ class Separate(BaseSampler):
     """A sampler that draws each parameter by itself."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing is drawn together."""
+        """Return an empty space: nothing is drawn together."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Nothing is drawn together."""
+        """Return an empty space: nothing is drawn together."""
         return {}
 
 
@@ -41,12 +41,12 @@ class Numbered(Separate):
 
     @abstractmethod
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """The value of a parameter in the trial of this number."""
+        """Return the value of a parameter in the trial of this number."""
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """What `propose` says for the trial's number."""
+        """Return what `propose` says for the trial's number."""
         return self.propose(trial.number, param_name, param_distribution)
 
 
@@ -57,7 +57,7 @@ class Random(Numbered):
         self.seed = seed
 
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """A uniform draw from the distribution."""
+        """Return a uniform draw from the distribution."""
         generator = np.random.default_rng([self.seed, number, digest(name)])
         return from_unit(distribution, generator.random())
 
@@ -73,7 +73,7 @@ class QuasiRandom(Numbered):
         self.seed = seed
 
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """The point's coordinate, in the distribution.
+        """Return the point's coordinate, in the distribution.
 
         Raises:
             UserError: the parameter is none of the names.
@@ -91,7 +91,7 @@ class Listed(Numbered):
         self.rows = rows
 
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """The parameter's value in the trial's row.
+        """Return the parameter's value in the trial's row.
 
         Raises:
             UserError: there are fewer rows, or the row has no such parameter.
@@ -117,10 +117,10 @@ class _Cells(Numbered):
 
     @abstractmethod
     def cell(self, number: int) -> int:
-        """The index of the cell that is the trial's."""
+        """Return the index of the cell that is the trial's."""
 
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """The parameter's value in the trial's cell.
+        """Return the parameter's value in the trial's cell.
 
         Raises:
             UserError: the grid has fewer cells, or no values for the parameter.
@@ -143,7 +143,7 @@ class Grid(_Cells):
     """Each cell of a grid once: the trial's number is the cell's index, the last parameter changes fastest."""
 
     def cell(self, number: int) -> int:
-        """The number itself."""
+        """Return the number itself."""
         return number
 
 
@@ -155,12 +155,12 @@ class RandomGrid(_Cells):
         self.seed = seed
 
     def cell(self, number: int) -> int:
-        """The image of the number under a permutation of the cells."""
+        """Return the image of the number under a permutation of the cells."""
         return permuted(number, self.size, self.seed)
 
 
 def cells(distributions: Mapping[str, BaseDistribution]) -> dict[str, Sequence[Any]]:
-    """The values that a grid takes of each distribution: choices, or the members of an interval with a step.
+    """Return the values that a grid takes of each distribution: choices, or the members of an interval with a step.
 
     Raises:
         UserError: an interval without a step; each one is named.
@@ -177,7 +177,7 @@ def cells(distributions: Mapping[str, BaseDistribution]) -> dict[str, Sequence[A
 
 
 def from_unit(distribution: BaseDistribution, u: float) -> Any:
-    """The value at a coordinate from 0 to 1; whatever has a number of members gives each an equal share.
+    """Return the value at a coordinate from 0 to 1; whatever has a number of members gives each an equal share.
 
     On a logarithmic interval of whole numbers the shares are those of the members' cells in the logarithm.
     """
@@ -195,7 +195,7 @@ def from_unit(distribution: BaseDistribution, u: float) -> Any:
 
 
 def to_unit(distribution: FloatDistribution | IntDistribution, value: float) -> float:
-    """The coordinate of a value, from 0 to 1: the inverse of `from_unit`, the middle where a share is meant."""
+    """Return the coordinate of a value, from 0 to 1: the inverse of `from_unit`, the middle where a share is meant."""
     if distribution.single():
         return 0.5
     if isinstance(distribution, IntDistribution) and distribution.log:
@@ -208,7 +208,7 @@ def to_unit(distribution: FloatDistribution | IntDistribution, value: float) -> 
 
 
 def count(distribution: FloatDistribution | IntDistribution) -> int:
-    """How many members an interval with a step has."""
+    """Return how many members an interval with a step has."""
     if distribution.single():
         return 1
     assert distribution.step is not None
@@ -216,14 +216,14 @@ def count(distribution: FloatDistribution | IntDistribution) -> int:
 
 
 def member(distribution: FloatDistribution | IntDistribution, index: int) -> float:
-    """A member of an interval with a step, as a person would write it: 0.3, not 0.30000000000000004."""
+    """Return a member of an interval with a step, as a person would write it: 0.3, not 0.30000000000000004."""
     if isinstance(distribution, IntDistribution):
         return distribution.low + index * distribution.step
     return float(Decimal(str(distribution.low)) + index * Decimal(str(distribution.step or 0)))
 
 
 def permuted(number: int, size: int, seed: int) -> int:
-    """The place of `number` in a permutation of range(size), in constant memory.
+    """Return the place of `number` in a permutation of range(size), in constant memory.
 
     A Feistel network over the next power of four, walked along its cycle until it is back in the range
     (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -236,7 +236,7 @@ def permuted(number: int, size: int, seed: int) -> int:
 
 
 def digest(*words: object) -> int:
-    """A number of 64 bits that depends on the words alone, on every machine and in every process."""
+    """Return a number of 64 bits that depends on the words alone, on every machine and in every process."""
     return int.from_bytes(blake2b(repr(words).encode(), digest_size=8).digest(), "big")
 
 

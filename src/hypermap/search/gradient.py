@@ -77,7 +77,7 @@ class Gradient(counter_samplers.Separate):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The parameter's value at the point of the trial's pair that is the trial's."""
+        """Return the parameter's value at the point of the trial's pair that is the trial's."""
         if trial.number < self.start_trials:
             return self._start.propose(trial.number, param_name, param_distribution)
         pair, side = divmod(trial.number - self.start_trials, 2)
@@ -93,7 +93,7 @@ class Gradient(counter_samplers.Separate):
         return self._latest[1]
 
     def _away(self, pair: int, name: str, distribution: FloatDistribution | IntDistribution) -> float:
-        """A coordinate of c·Δ."""
+        """Return a coordinate of c·Δ."""
         size = self.perturbation / math.pow(pair + 1, PERTURBATION_POWER)
         if distribution.step is not None and not distribution.log:
             size = max(size, 0.5 / counter_samplers.count(distribution))
@@ -115,7 +115,7 @@ class Gradient(counter_samplers.Separate):
         return x
 
     def _pairs(self, trials: Mapping[int, FrozenTrial]) -> Iterator[tuple[int, FrozenTrial, FrozenTrial]]:
-        """The pairs of which both trials are finished, with their index."""
+        """Yield the pairs of which both trials are finished, with their index."""
         last = max(trials, default=0)
         for pair in count():
             number = self.start_trials + 2 * pair
@@ -126,7 +126,7 @@ class Gradient(counter_samplers.Separate):
 
 
 def _ranks(trials: Mapping[int, FrozenTrial], direction: StudyDirection) -> dict[int, float]:
-    """Each trial's rank by its number, the best near 0 and the worst near 1; those that are equal share one."""
+    """Return each trial's rank by its number, the best near 0 and the worst near 1; those that are equal share one."""
     losses = {number: _loss(trial, direction) for number, trial in trials.items()}
     order = sorted(losses.values())
     return {
@@ -136,14 +136,14 @@ def _ranks(trials: Mapping[int, FrozenTrial], direction: StudyDirection) -> dict
 
 
 def _loss(trial: FrozenTrial, direction: StudyDirection) -> float:
-    """What is to be minimized; infinite where a trial came to nothing."""
+    """Return what is to be minimized; infinite where a trial came to nothing."""
     if trial.state != TrialState.COMPLETE or trial.value is None or not math.isfinite(trial.value):
         return math.inf
     return -trial.value if direction == StudyDirection.MAXIMIZE else trial.value
 
 
 def _best(trials: Sequence[FrozenTrial], ranks: Mapping[int, float]) -> Point:
-    """The point of the best trial; none, which is the cube's middle, where there is no trial."""
+    """Return the point of the best trial; none, which is the cube's middle, where there is no trial."""
     return _point(min(trials, key=lambda trial: ranks[trial.number])) if trials else {}
 
 

@@ -35,7 +35,7 @@ OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 
 
 def heading(plan: StudyConfig, study: optuna.Study) -> str:
-    """What is about to be searched, and how."""
+    """Return what is about to be searched, and how."""
     aims = ", ".join(f"{direction} {name}" for name, direction in zip(_names(plan), plan.directions, strict=True))
     lines = [f"Study {plan.name}: {_aim(plan)}; {aims}; seed {plan.seed}"]
     lines.append(f"  search  {_said(plan.sampler, plan)}")
@@ -62,7 +62,7 @@ def heading(plan: StudyConfig, study: optuna.Study) -> str:
 
 
 def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | None) -> str:
-    """How it went, and what to do with it."""
+    """Return how it went, and what to do with it."""
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
     outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
@@ -100,25 +100,25 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
 
 
 def values(plan: StudyConfig, trial: FrozenTrial) -> str:
-    """A trial's values as one would give them on a command line."""
+    """Return a trial's values as one would give them on a command line."""
     pairs = plan.space.values_of(trial.params)
     return " ".join(f"{key}={short(value)}" for key, value in pairs.items())
 
 
 def short(value: Any) -> str:
-    """A value in as many digits as a person reads, in one line."""
+    """Return a value in as many digits as a person reads, in one line."""
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())
 
 
 def figure(value: float) -> str:
-    """An objective's value: four decimals, unless they would hide what it is, or it is a count."""
+    """Return an objective's value: four decimals, unless they would hide what it is, or it is a count."""
     if abs(value) >= 10 and float(value).is_integer():
         return f"{value:.0f}" if abs(value) < 1e15 else f"{value:.4g}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 
 def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
-    """What is printed of a trial that ended, where the output is no terminal."""
+    """Return what is printed of a trial that ended, where the output is no terminal."""
     how = outcome(trial)
     result = mapping_of(trial, RESULT)
     text = how.replace("_", " ")
@@ -139,7 +139,7 @@ def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -
 
 
 def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, now: float) -> str:
-    """The line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule.
+    """Return the line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule.
 
     `began_with` is the share of the budget that was used when the command began (`_share`).
     """
@@ -165,7 +165,7 @@ def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, 
 
 
 def _share(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> float:
-    """The share of the budget that is used: of the trainings or, if there are only trials, of those."""
+    """Return the share of the budget that is used: of the trainings or, if there are only trials, of those."""
     shares = [0.0]
     if plan.budget is not None:
         shares.append(plan.ledger().spent(trials) / plan.budget)
@@ -175,13 +175,13 @@ def _share(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> float:
 
 
 def _spent(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str:
-    """What is used of the budget."""
+    """Return what is used of the budget."""
     spent = plan.ledger().spent(trials)
     return f"{spent:.4g} of {plan.budget:g} training{'' if plan.budget == 1 else 's'}"
 
 
 def _aim(plan: StudyConfig) -> str:
-    """How much is to be done, in words."""
+    """Return how much is to be done, in words."""
     parts = [] if plan.n_trials is None else [_trials(plan.n_trials)]
     if plan.budget is not None:
         parts.insert(0, f"as much training as {plan.budget:g} full one{'' if plan.budget == 1 else 's'}")
@@ -189,7 +189,7 @@ def _aim(plan: StudyConfig) -> str:
 
 
 def _saved(plan: StudyConfig, ended: Sequence[FrozenTrial]) -> str:
-    """The share of all training that pruning has saved; nothing, where that is none or unknown."""
+    """Return the share of all training that pruning has saved; nothing, where that is none or unknown."""
     steps = [(Size.of(t, plan.horizon).steps or 0, t) for t in ended if outcome(t) in ("complete", "pruned")]
     saved = sum(max(0, all_ - (trial.last_step or 0)) for all_, trial in steps if outcome(trial) == "pruned")
     whole = sum(all_ for all_, _ in steps)
@@ -260,7 +260,7 @@ def _clock(seconds: float) -> str:
 
 
 def _said(choice: Mapping[str, Any], plan: StudyConfig) -> str:
-    """A sampler or a pruner in words; of the automatic ones, the rule."""
+    """Return a sampler or a pruner in words; of the automatic ones, the rule."""
     if choice["_target_"] == AUTO:
         if len(plan.directions) > 1:
             return "auto: a portfolio, by random weights of the objectives"
@@ -274,7 +274,7 @@ def _said(choice: Mapping[str, Any], plan: StudyConfig) -> str:
 
 
 def _near(path: Any) -> str:
-    """A path as seen from the current folder, if it lies below."""
+    """Return a path as seen from the current folder, if it lies below."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:

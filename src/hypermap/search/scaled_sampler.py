@@ -40,14 +40,14 @@ class ScaledSampler(BaseSampler):
         return f"Mapped({self.inner})"
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The inner sampler's search space, in natural distributions."""
+        """Return the inner sampler's search space, in natural distributions."""
         space = self.inner.infer_relative_search_space(self._view(study), self.image(trial))
         return {name: self._natural(name, distribution) for name, distribution in space.items()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """What the inner sampler proposes for all parameters together, in natural values."""
+        """Return what the inner sampler proposes for all parameters together, in natural values."""
         images = {name: self._image(name, distribution) for name, distribution in search_space.items()}
         values = self.inner.sample_relative(self._view(study), self.image(trial), images)
         return {name: self._value(name, search_space[name], value) for name, value in values.items()}
@@ -55,7 +55,7 @@ class ScaledSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """What the inner sampler proposes for one parameter, as a natural value."""
+        """Return what the inner sampler proposes for one parameter, as a natural value."""
         image = self._image(param_name, param_distribution)
         if image.single() and isinstance(image, IntDistribution | FloatDistribution):  # samplers may want an interval
             return self._value(param_name, param_distribution, image.low)
@@ -75,7 +75,9 @@ class ScaledSampler(BaseSampler):
         self.inner.reseed_rng()
 
     def image(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial with images in place of the mapped parameters and distributions; a copy, where there are any."""
+        """Return the trial with images in place of the mapped parameters and distributions; a copy, where there are
+        any.
+        """
         if trial._trial_id in self._finished:
             return self._finished[trial._trial_id]
         seen = self._image_of(trial)
@@ -84,7 +86,7 @@ class ScaledSampler(BaseSampler):
         return seen
 
     def images(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Each trial's image."""
+        """Return each trial's image."""
         return [self.image(trial) for trial in trials]
 
     def _view(self, study: Study) -> Study:
@@ -104,7 +106,7 @@ class ScaledSampler(BaseSampler):
         return seen
 
     def _image(self, name: str, natural: BaseDistribution) -> BaseDistribution:
-        """The distribution that the inner sampler sees."""
+        """Return the distribution that the inner sampler sees."""
         if name not in self._mappings or isinstance(natural, CategoricalDistribution):
             return natural
         known = self._images.setdefault(name, [])
@@ -115,11 +117,11 @@ class ScaledSampler(BaseSampler):
         return known[-1][1]
 
     def _natural(self, name: str, image: BaseDistribution) -> BaseDistribution:
-        """The natural distribution of which the inner sampler saw this image in a trial."""
+        """Return the natural distribution of which the inner sampler saw this image in a trial."""
         return next((natural for natural, seen in self._images.get(name, []) if seen == image), image)
 
     def _value(self, name: str, natural: BaseDistribution, value: Any) -> Any:
-        """The natural value of what the inner sampler proposed."""
+        """Return the natural value of what the inner sampler proposed."""
         if name not in self._mappings or isinstance(natural, CategoricalDistribution):
             return value
         return nearest(cast(Numerical, natural), self._mappings[name].inverse(value))
@@ -162,7 +164,7 @@ class _View:
 
 
 def nearest(distribution: Numerical, value: float) -> float:
-    """The member of a distribution that is nearest to a number."""
+    """Return the member of a distribution that is nearest to a number."""
     value = min(max(value, distribution.low), distribution.high)
     if distribution.step is None:
         return float(value)
@@ -183,7 +185,7 @@ def image(through: scales.Mapping, natural: Numerical) -> Numerical:
 
 
 def _exponents(natural: IntDistribution) -> IntDistribution:
-    """The exponents of the powers of two between the bounds."""
+    """Return the exponents of the powers of two between the bounds."""
     lowest, highest = (natural.low - 1).bit_length(), natural.high.bit_length() - 1
     if natural.step != 1:
         raise UserError(f"pow2 takes powers of two, which a step of {natural.step} does not: leave the step away.")

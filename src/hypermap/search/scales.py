@@ -35,11 +35,11 @@ class Mapping:
     from_image: Function
 
     def forward(self, x: float) -> float:
-        """The image of a natural value."""
+        """Return the image of a natural value."""
         return self.to_image(_clip(x, self.low, self.high))
 
     def inverse(self, y: float) -> float:
-        """The natural value of which `y` is the image."""
+        """Return the natural value of which `y` is the image."""
         if y <= self.to_image(self.low):
             return self.low
         if y >= self.to_image(self.high):
@@ -58,7 +58,7 @@ class _Bijection:
 
 
 def mapping(name: str, low: float, high: float) -> Mapping:
-    """The mapping of this name, or of a dotted path such as ``mymodule.Cube``, on [low, high].
+    """Return the mapping of this name, or of a dotted path such as ``mymodule.Cube``, on [low, high].
 
     At a dotted path stands a class or an object with ``forward(x)`` and ``inverse(y)``, both from float to float.
 
@@ -153,7 +153,7 @@ NAMES = tuple(_BIJECTIONS)
 
 
 def _own(path: str) -> tuple[Function, Function]:
-    """What stands at a dotted path as two functions; a class is called, without arguments, for an object."""
+    """Return what stands at a dotted path as two functions; a class is called, without arguments, for an object."""
     forward, inverse = locate(f"{path}.forward"), locate(f"{path}.inverse")
     if not _is_class(path):
         return forward, inverse
@@ -193,7 +193,7 @@ def _image(found: Mapping, x: float) -> float:
 
 
 def _number(found: Mapping, method: str, function: Callable[[float], Any], point: float) -> float:
-    """What a function of somebody's own returns at a point, if that is a finite number."""
+    """Return what a function of somebody's own returns at a point, if that is a finite number."""
     try:
         value = float(function(point))
     except Exception as error:  # whatever somebody's own code does

@@ -74,7 +74,7 @@ class Space:
         return any(parameter.conditions for parameter in self.parameters)
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
-        """A value for each parameter that applies, by its key in the configuration."""
+        """Return a value for each parameter that applies, by its key in the configuration."""
         drawn: dict[str, Any] = {}
         values: dict[str, Any] = {}
         for parameter in self.parameters:
@@ -84,16 +84,18 @@ class Space:
         return values
 
     def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A trial's values by their keys in the configuration; what a custom search space drew has keys for names."""
+        """Return a trial's values by their keys in the configuration; what a custom search space drew has keys for
+        names.
+        """
         keys = {parameter.name: parameter.key for parameter in self.parameters}
         return {keys.get(name, name): value for name, value in params.items()}
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """What Optuna draws from, by name."""
+        """Return what Optuna draws from, by name."""
         return {parameter.name: parameter.distribution for parameter in self.parameters}
 
     def record(self) -> dict[str, Any]:
-        """What the study keeps of the space, for its report and to be compared when it is taken up again."""
+        """Return what the study keeps of the space, for its report and to be compared when it is taken up again."""
         return {
             parameter.name: {
                 "key": parameter.key,
@@ -106,7 +108,7 @@ class Space:
 
 
 def interval(key: str, low: float, high: float, *, log: bool, bijection: Bijection | None) -> BaseDistribution:
-    """The distribution of an interval, whole numbers where both its bounds are.
+    """Return the distribution of an interval, whole numbers where both its bounds are.
 
     Raises:
         UserError: the bounds are not in order, or have no logarithm.

@@ -87,7 +87,7 @@ class Journal(JournalFileBackend):
             return True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """The lines from a number on."""
+        """Yield the lines from a number on."""
         if (batch := self.batch) is None:
             yield from self._written(log_number_from)
             return
@@ -176,7 +176,7 @@ def batching(storage: BaseStorage) -> Iterator[None]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at a path, whatever it holds; None: there is none."""
+    """Return which file is at a path, whatever it holds; None: there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -207,7 +207,8 @@ def _whole(line: bytes) -> bool:
 
 
 def open_storage(place: str) -> BaseStorage:
-    """The storage at a path (a journal file) or at a URL of SQLAlchemy's; its tables are made if they are not there.
+    """Return the storage at a path (a journal file) or at a URL of SQLAlchemy's; its tables are made if they are not
+    there.
 
     Raises:
         UserError: it cannot be reached, is none of Optuna's, or its password is masked and not in the environment.
@@ -243,7 +244,7 @@ def open_storage(place: str) -> BaseStorage:
 
 
 def _served(place: str) -> BaseStorage:
-    """A database with a server of its own; where two processes make its tables at once, one of them tries again."""
+    """Return a database with a server of its own; where two processes make its tables at once, one of them tries again."""
     from sqlalchemy.exc import SQLAlchemyError  # a search without a database need not wait for it
 
     for patience_s in (0.5, 2.0):
@@ -255,14 +256,14 @@ def _served(place: str) -> BaseStorage:
 
 
 def absolute(place: str) -> str:
-    """The same place, whatever folder a worker starts in."""
+    """Return the same place, whatever folder a worker starts in."""
     if (file := file_of(place)) is None:
         return place
     return f"sqlite:///{file}" if "://" in place else str(file)
 
 
 def file_of(place: str) -> Path | None:
-    """The file of a journal or of SQLite; None for a database that is served, or is in memory.
+    """Return the file of a journal or of SQLite; None for a database that is served, or is in memory.
 
     Raises:
         UserError: a database in memory, which no second process can see and no restart survives.
@@ -280,7 +281,7 @@ def file_of(place: str) -> Path | None:
 
 
 def lock_folder(place: str, study: str) -> Path:
-    """Where the locks of a study's trials are: beside its file, so that all who see the one see the other."""
+    """Return where the locks of a study's trials are: beside its file, so that all who see the one see the other."""
     file = file_of(place)
     folder = (file.parent if file else STUDIES.absolute() / study) / f".locks-{study}"
     folder.mkdir(parents=True, exist_ok=True)

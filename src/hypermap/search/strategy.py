@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def make_sampler(plan: StudyConfig, number: int) -> BaseSampler:
-    """The sampler that draws trial `number`.
+    """Return the sampler that draws trial `number`.
 
     It is made anew for each trial, with a seed that follows from the study's and the number: so a search that was
     interrupted goes on as it would have, and no two workers draw alike.
@@ -75,7 +75,7 @@ class Samplers:
 
 
 def make_pruner(plan: StudyConfig) -> BasePruner:
-    """The pruner of every trial.
+    """Return the pruner of every trial.
 
     Raises:
         UserError: the pruner refuses its settings, or the study has several objectives.
@@ -103,12 +103,14 @@ def make_pruner(plan: StudyConfig) -> BasePruner:
 
 
 def make_scheduler(plan: StudyConfig, pruner: BasePruner) -> Scheduler:
-    """What decides which trial goes on: the pruner itself, where it pauses trials and the application can."""
+    """Return what decides which trial goes on: the pruner itself, where it pauses trials and the application can."""
     return pruner if isinstance(pruner, AutoPruner) else ToTheEnd()
 
 
 def learns(sampler: Mapping[str, Any]) -> bool:
-    """Whether what a sampler draws depends on how the trials before went; of one that nobody knows here, it does."""
+    """Return whether what a sampler draws depends on how the trials before went; of one that nobody knows here, it
+    does.
+    """
     target = locate(sampler["_target_"])
     return not (inspect.isclass(target) and issubclass(target, Numbered | _BLIND))
 
@@ -123,5 +125,5 @@ _SEQUENCES = optuna.samplers.QMCSampler
 
 
 def _given(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """What a choice says; null leaves a value to Optuna."""
+    """Return what a choice says; null leaves a value to Optuna."""
     return {key: value for key, value in choice.items() if key in LABELS or value is not None}

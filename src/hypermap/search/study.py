@@ -133,22 +133,22 @@ class StudyConfig:
         return [float("-inf") if direction == "maximize" else float("inf") for direction in self.directions]
 
     def seed_of(self, number: int) -> int:
-        """The seed of a trial."""
+        """Return the seed of a trial."""
         return trial_seed(self.seed, number)
 
     def folder_of(self, number: int) -> Path:
-        """The folder of a trial."""
+        """Return the folder of a trial."""
         return self.folder / str(number)
 
 
 def trial_seed(seed: int, *words: object) -> int:
-    """A seed below 2³² that follows from another and from what it is for."""
+    """Return a seed below 2³² that follows from another and from what it is for."""
     text = "/".join(str(word) for word in (seed, *words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
-    """The study, which is there already.
+    """Return the study, which is there already.
 
     Raises:
         UserError: it is there no more.
@@ -220,7 +220,7 @@ def _check_compatible(plan: StudyConfig, study: optuna.Study) -> None:
 
 
 def find(name: str) -> tuple[optuna.Study, str]:
-    """A study that was made here, by its name, and its storage.
+    """Return a study that was made here, by its name, and its storage.
 
     Raises:
         UserError: there is none of that name, or what says where it is cannot be read.
@@ -281,7 +281,7 @@ def _mismatch(plan: StudyConfig, changed: Sequence[str]) -> str:
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What changed between two records, a line each."""
+    """Return what changed between two records, a line each."""
     lines = []
     for key in dict.fromkeys([*was, *now]):
         name, old, new = f"{prefix}{key}", was.get(key), now.get(key)
@@ -334,7 +334,7 @@ class TrialQueue:
             yield self.study.get_trials(deepcopy=False)
 
     def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[TrialLease]:
-        """Up to `most` trials, one at a time: what was left behind, then what is decided.
+        """Yield up to `most` trials, one at a time: what was left behind, then what is decided.
 
         The study's sampler is that of the last one, so its values are to be drawn before the next is asked for.
         """
@@ -349,11 +349,11 @@ class TrialQueue:
             yield claim
 
     def left_behind(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
-        """A trial whose process is gone, claimed; None where there is none."""
+        """Return a trial whose process is gone, claimed; None where there is none."""
         return next(self._all_left_behind(trials), None)
 
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[TrialLease]:
-        """Those come first that are to be trained by themselves, since a process died with them."""
+        """Yield those come first that are to be trained by themselves, since a process died with them."""
         left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
         for trial in sorted(left, key=lambda trial: not self._apart(trial, Attempt.read(self.locks, trial.number))):
             if not self._may_be_ours(trial) or (lock := self._lock(trial.number)) is None:
@@ -396,7 +396,7 @@ class TrialQueue:
         return True
 
     def next(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
-        """What the scheduler decides, claimed; None where there is nothing to do."""
+        """Return what the scheduler decides, claimed; None where there is nothing to do."""
         out_of_reach: set[int] = set()  # paused trials whose lock is held by a process that hangs, or by a backup
         while True:
             known = [_at_work(trial) if trial.number in out_of_reach else trial for trial in trials]
@@ -475,7 +475,7 @@ class TrialQueue:
         self.study._storage.set_trial_user_attr(trial._trial_id, SCHEDULE, allowed.record())
 
     def _resumed(self, paused: FrozenTrial, allowed: Allowed) -> TrialLease | None:
-        """A paused trial, to go on; None where its last worker does not let go of it."""
+        """Return a paused trial, to go on; None where its last worker does not let go of it."""
         if (lock := self._lock(paused.number, LOCK_S)) is None:
             return None
         now = self.study._storage.get_trial(paused._trial_id)
@@ -511,7 +511,7 @@ class TrialQueue:
         return TrialLease(trial, lock, self.study.sampler)
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
-        """A trial as its process left it; what was drawn is drawn again, so that the rest comes out as it would."""
+        """Return a trial as its process left it; what was drawn is drawn again, so that the rest comes out as it would."""
         trial = optuna.Trial(self.study, left._trial_id)
         view = optuna.pruners._filter_study(self.study, left)
         for name, distribution in left.distributions.items():
@@ -520,7 +520,7 @@ class TrialQueue:
         return trial
 
     def _may_be_ours(self, trial: FrozenTrial) -> bool:
-        """Whether its lock, were it held, would be seen from here."""
+        """Return whether its lock, were it held, would be seen from here."""
         if file_of(self.plan.storage) is not None:
             return True
         worker = trial.user_attrs.get(WORKER)
@@ -545,7 +545,7 @@ def _at_work(paused: FrozenTrial) -> FrozenTrial:
 
 
 def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:
-    """The trials that came to an end; given a number of trials, without those beyond it that were never trained.
+    """Return the trials that came to an end; given a number of trials, without those beyond it that were never trained.
 
     Another machine may have begun one too many, which is told as failed at once (`TrialQueue`).
     """
@@ -562,12 +562,12 @@ def outcome(trial: FrozenTrial) -> str:
 
 
 def epochs(trial: FrozenTrial) -> int:
-    """The epochs that a trial was trained for, as far as it told or reported them."""
+    """Return the epochs that a trial was trained for, as far as it told or reported them."""
     return int(mapping_of(trial, RESULT).get("epochs", max(trial.intermediate_values, default=0)))
 
 
 def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that were trained to their end and have a value."""
+    """Return the trials that were trained to their end and have a value."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE and outcome(trial) == "complete"]
 
 
@@ -600,7 +600,7 @@ def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
 
 
 def used_up(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether a search has come to its budget: its number of trials, or its trainings."""
+    """Return whether a search has come to its budget: its number of trials, or its trainings."""
     if any(trial.state == TrialState.RUNNING for trial in trials):
         return False
     if plan.n_trials is not None and len(finished(trials, plan.n_trials)) >= plan.n_trials:
@@ -613,7 +613,7 @@ def used_up(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> bool:
 
 
 def why_stop(plan: StudyConfig, trials: Sequence[FrozenTrial], now: float) -> str | None:
-    """Why no further trial should begin, if there is a reason other than the budget."""
+    """Return why no further trial should begin, if there is a reason other than the budget."""
     if plan.deadline is not None and now >= plan.deadline:
         return "the time is up (hydra.sweeper.timeout)"
     if (top := reached(plan, trials)) is not None:
@@ -622,7 +622,7 @@ def why_stop(plan: StudyConfig, trials: Sequence[FrozenTrial], now: float) -> st
 
 
 def reached(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The trial of the best value, where that is as good as the sweep's target."""
+    """Return the trial of the best value, where that is as good as the sweep's target."""
     if plan.target is None or len(plan.directions) != 1:
         return None
     found, sign = luckiest(trials, maximizes=plan.maximizes), 1.0 if plan.maximizes else -1.0
@@ -630,7 +630,7 @@ def reached(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> FrozenTrial | N
 
 
 def failure(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str | None:
-    """The error that stops a sweep: the same several times in a row, or too large a share of failures."""
+    """Return the error that stops a sweep: the same several times in a row, or too large a share of failures."""
     ended = [
         trial
         for trial in finished(trials)
@@ -651,7 +651,7 @@ def failure(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str | None:
 
 
 def _kind(error: str | None) -> str:
-    """What two errors of the same kind have in common: all but their numbers."""
+    """Return what two errors of the same kind have in common: all but their numbers."""
     return "".join(character for character in error or "" if not character.isdigit())
 
 

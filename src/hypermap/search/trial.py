@@ -73,11 +73,13 @@ class RunningTrial:
             self.trial.report(value, step)
 
     def should_prune(self, step: int) -> bool:
-        """Whether others did better at `step`; asked at the last one told, and not at a full trial's last."""
+        """Return whether others did better at `step`; asked at the last one told, and not at a full trial's last."""
         return not self.scheduled and max(self.steps) == step < self.horizon and self.trial.should_prune()
 
     def came_so_far(self, step: int) -> bool:
-        """Whether it is to be decided upon at `step`: it is the last one told, as far as it may train, and no end."""
+        """Return whether it is to be decided upon at `step`: it is the last one told, as far as it may train, and no
+        end.
+        """
         return self.until is not None and self.until <= step < self.horizon and max(self.steps) == step
 
     def pause(self) -> None:
@@ -139,7 +141,7 @@ _running: ContextVar[RunningTrial | None] = ContextVar("running trial", default=
 
 
 def current() -> RunningTrial | None:
-    """The trial that this process runs; None outside of a sweep."""
+    """Return the trial that this process runs; None outside of a sweep."""
     return _running.get()
 
 

@@ -306,7 +306,7 @@ class _Stack:
             shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
     def _seconds(self) -> float:
-        """A trial's part of the time: it is shared, at each moment, by those that have not ended."""
+        """Return a trial's part of the time: it is shared, at each moment, by those that have not ended."""
         now = time.perf_counter()
         self.share_s += (now - self.shared_until) / len(self.open)
         self.shared_until = now
@@ -398,7 +398,7 @@ def _failed(plan: StudyConfig, error: Exception, trial: RunningTrial) -> TrialOu
 
 
 def _values(returned: Any, plan: StudyConfig) -> list[float]:
-    """The objectives, as the official sweeper takes them from what a task returns."""
+    """Return the objectives, as the official sweeper takes them from what a task returns."""
     several = len(plan.directions) > 1 or isinstance(returned, list | tuple)
     try:
         values = [float(value) for value in (returned if several else [returned])]

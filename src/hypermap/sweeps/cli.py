@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes seconds
 
 
 def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> Path:
-    """The folder of the data that the configuration asks for, prepared first where it is not.
+    """Return the folder of the data that the configuration asks for, prepared first where it is not.
 
     What a person should know of the data is told, but for trials, whose files are `pinned`: a search told it before.
 

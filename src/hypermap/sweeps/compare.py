@@ -50,7 +50,7 @@ def search_each(
 
 
 def one_search(sweep: "Sweep", name: str, changes: Mapping[str, Any], repeat: int | None) -> "Sweep":
-    """The sweep with a strategy's own settings, and with a seed of its own where there are several.
+    """Return the sweep with a strategy's own settings, and with a seed of its own where there are several.
 
     Raises:
         UserError: a sweep has no such setting, sampler or pruner.
@@ -67,7 +67,7 @@ def one_search(sweep: "Sweep", name: str, changes: Mapping[str, Any], repeat: in
 
 
 def _named(kind: str, value: Any) -> Any:
-    """A sampler or a pruner by the name of its choice, as ``hydra/sweeper/sampler=NAME`` has it."""
+    """Return a sampler or a pruner by the name of its choice, as ``hydra/sweeper/sampler=NAME`` has it."""
     if kind not in ("sampler", "pruner") or not isinstance(value, str):
         return value
     store = ConfigStore.instance()

@@ -55,7 +55,7 @@ class Wanted:
 
 
 def wanted(setting: Any) -> Wanted | None:
-    """The setting as it is read; None where nothing is to be confirmed.
+    """Return the setting as it is read; None where nothing is to be confirmed.
 
     Raises:
         UserError: it is neither true nor a mapping, or a count is below 1.
@@ -99,7 +99,7 @@ class Source:
         return {entry["key"] for entry in space.values()} | {name for name in drawn if name not in space}
 
     def values(self, number: int) -> dict[str, Any]:
-        """A trial's values by key of the configuration; the baseline has none of the searched ones."""
+        """Return a trial's values by key of the configuration; the baseline has none of the searched ones."""
         if number == BASELINE:
             return {}
         space = self.record["identity"]["space"]
@@ -107,7 +107,7 @@ class Source:
         return {space[name]["key"] if name in space else name: value for name, value in params.items()}
 
     def configuration(self, number: int) -> dict[str, Any]:
-        """What a trial was trained with, but for its seed."""
+        """Return what a trial was trained with, but for its seed."""
         return {key: value for key, value in resolve(*self.composer(self.values(number))).items() if key != "seed"}
 
 
@@ -118,12 +118,12 @@ class Repeats(Space):
     values: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
-        """The values of a trial of the other study, by their keys in the configuration."""
+        """Return the values of a trial of the other study, by their keys in the configuration."""
         drawn = super().suggest(trial)
         return {**self.values[drawn["trial"]], "seed": drawn["seed"]}
 
     def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What a person is told: whose values they are, and the seed."""
+        """Return what a person is told: whose values they are, and the seed."""
         return {"of": Confirmed(params["trial"], ()).label, "seed": params["seed"]} if len(params) == 2 else {}
 
 
@@ -194,7 +194,7 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
 
 
 def pick(sweep: "Sweep", source: Source, best: int) -> list[int]:
-    """The numbers of the best trials, no two of the same configuration, and the baseline, where it is another."""
+    """Return the numbers of the best trials, no two of the same configuration, and the baseline, where it is another."""
     view = read(source.study, best=0)
     ranked = [trial.number for trial in view.ranking if trial.outcome == "complete"]
     if len(view.directions) > 1:
@@ -300,13 +300,13 @@ def begin(
 
 
 def _listed(confirmation: optuna.Study, rows: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The rows that are begun, and then those of `rows` that are not; what was asked for before gives way."""
+    """Return the rows that are begun, and then those of `rows` that are not; what was asked for before gives way."""
     begun = confirmation.user_attrs.get(ROWS, [])[: len(confirmation.get_trials(deepcopy=False))]
     return [*begun, *(list(row) for row in rows if list(row) not in begun)]
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one key is the other, or in it."""
+    """Return whether one key is the other, or in it."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -324,7 +324,7 @@ def _heading(source: Source, plan: StudyConfig, numbers: Sequence[int], seeds: i
 
 
 def _table(confirmed: Sequence[Confirmed], plan: StudyConfig) -> str:
-    """The mean, the sample standard deviation and the number of the scores of each configuration."""
+    """Return the mean, the sample standard deviation and the number of the scores of each configuration."""
     objective = plan.objectives[0] if plan.objectives else "objective"
     rows = [("", f"mean {objective}", "sd", "n", "")]
     for one in confirmed:

@@ -48,7 +48,7 @@ class Planner:
     suffix: str = ""
 
     def plan(self, space: Space, about: StudySpec) -> StudyConfig:
-        """The plan that every worker has."""
+        """Return the plan that every worker has."""
         sampler, pruner, n_trials = self.strategy(space, about)
         seed = self.settings["seed"]
         own = sampler.pop("seed", None)  # as the official sweeper has it; each trial's follows from it
@@ -83,7 +83,7 @@ class Planner:
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
 
     def strategy(self, space: Space, about: StudySpec) -> tuple[dict[str, Any], dict[str, Any], int | None]:
-        """The sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
+        """Return the sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
 
         Values listed one by one, and no number of trials and no budget, are the grid that a Hydra user expects.
         """
@@ -113,7 +113,7 @@ class Planner:
         return sampler, pruner, n_trials or (None if self.settings["budget"] else USUAL_TRIALS)
 
     def directions(self, about: StudySpec) -> tuple[str, ...]:
-        """The direction of each objective: as given, else what is better of it."""
+        """Return the direction of each objective: as given, else what is better of it."""
         given = as_list(self.settings["direction"])
         if given is None:
             return about.directions
@@ -128,7 +128,9 @@ class Planner:
         return tuple(given)
 
     def name(self, space: Space, about: StudySpec, directions: Sequence[str], strategy: Sequence[Any]) -> str:
-        """A name that the same command has again: a sweep's own, or what is searched and a fingerprint of the rest."""
+        """Return a name that the same command has again: a sweep's own, or what is searched and a fingerprint of the
+        rest.
+        """
         shipped = self.config.hydra.runtime.choices.get("sweep")
         overrides = self.config.hydra.overrides
         others = [o for o in overrides.task if not re.match(r"\+?sweep=", o)]
@@ -146,7 +148,7 @@ class Planner:
         return f"{shipped or keys[:40] or 'repeat'}-{fingerprint(parts)[:6]}"
 
     def folder(self, name: str) -> Path:
-        """Where trials, and by default the study, are kept; a comparison's studies have a folder each."""
+        """Return where trials, and by default the study, are kept; a comparison's studies have a folder each."""
         folder = self._sweep_folder(name)
         shared = bool(self.suffix) and folder == self._sweep_folder(f"{name}-")
         return folder / name if shared else folder
@@ -160,7 +162,7 @@ class Planner:
         return Path(str(config.hydra.sweep.dir)).absolute()
 
     def identity(self, plan: StudyConfig, about: StudySpec) -> dict[str, Any]:
-        """What must still hold when the study is taken up again."""
+        """Return what must still hold when the study is taken up again."""
         return {
             "direction": list(plan.directions),
             "objective": list(plan.objectives),
@@ -170,7 +172,7 @@ class Planner:
         }
 
     def number(self, key: str, least: float, most: float = math.inf) -> float | None:
-        """A setting that is a number, or null."""
+        """Return a setting that is a number, or null."""
         value = self.settings[key]
         if value is None:
             return None
@@ -183,14 +185,14 @@ class Planner:
         return float(value)
 
     def jobs(self) -> int:
-        """How many workers there are."""
+        """Return how many workers there are."""
         jobs = self.settings["n_jobs"]
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
         return jobs
 
     def stack(self, plan: StudyConfig, application: SweepTarget, configuration: Mapping[str, Any]) -> int:
-        """How many trials a worker runs at once, at most; `configuration` is one such as they will have."""
+        """Return how many trials a worker runs at once, at most; `configuration` is one such as they will have."""
         stack = self.settings["stack"]
         if stack == "auto":
             most = application.stack_size(configuration)
@@ -213,7 +215,7 @@ def _listed(space: Space) -> bool:
 
 
 def _choice(value: Any, usual: str) -> dict[str, Any]:
-    """A sampler or a pruner as a mapping; the official sweeper's are partly Hydra's business."""
+    """Return a sampler or a pruner as a mapping; the official sweeper's are partly Hydra's business."""
     if value is None:
         return {"_target_": usual}
     if not isinstance(value, Mapping) or not value.get("_target_"):
@@ -227,5 +229,5 @@ def lasting(overrides: Sequence[str]) -> list[str]:
 
 
 def as_list(value: Any) -> list[str] | None:
-    """One word or several, as a list; None where none is given."""
+    """Return one word or several, as a list; None where none is given."""
     return None if value is None else [str(inner) for inner in (value if isinstance(value, list) else [value])]

@@ -107,7 +107,7 @@ def _check_hydra(settings: Any, own: Path, file: Path, remedy: str) -> None:
 
 
 def _without_strategies(settings: Any) -> Any:
-    """The same without the names of samplers and pruners."""
+    """Return the same without the names of samplers and pruners."""
     if isinstance(settings, Mapping):
         kept = {key: _without_strategies(value) for key, value in settings.items()}
         if STRATEGIES.fullmatch(str(kept.get("_target_"))):
@@ -128,14 +128,14 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
-    """A value by its dotted key, as nested mappings."""
+    """Return a value by its dotted key, as nested mappings."""
     for part in reversed(re.split(r"[./]", key.lstrip("+~"))):
         value = {part: value}
     return dict(value)
 
 
 def _plain(value: Any) -> Any:
-    """What Hydra parsed, as JSON has it; of a sweep its values, and the names of its tags."""
+    """Return what Hydra parsed, as JSON has it; of a sweep its values, and the names of its tags."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, ChoiceSweep):

@@ -30,7 +30,7 @@ class Menu:
 def read_space(
     overrides: Sequence[str], params: Mapping[str, str], space: Mapping[str, Any], menu: Menu
 ) -> tuple[Space, list[str]]:
-    """The space, and the overrides that are the same for every trial.
+    """Return the space, and the overrides that are the same for every trial.
 
     The command line wins over ``hydra.sweeper.params``, and both over the space file.
 
@@ -84,14 +84,14 @@ def _add_file(
 
 
 def _choices(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[str, ...]:
-    """The choices of a group that a trial may have."""
+    """Return the choices of a group that a trial may have."""
     if group in swept:
         return tuple(str(choice) for choice in swept[group].distribution.choices)  # type: ignore[attr-defined]
     return (menu.chosen[group],) if group in menu.chosen else ()
 
 
 def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[Condition, ...]:
-    """Where a group has no part under every choice of another: under which it has."""
+    """Return where a group has no part under every choice of another: under which it has."""
     conditions = []
     for other in menu.chosen:
         choices = _choices(other, swept, menu)
@@ -102,7 +102,7 @@ def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple
 
 
 def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Menu) -> Parameter:
-    """A parameter of a group whose choice is searched too applies to those choices that have it."""
+    """Return a parameter of a group whose choice is searched too applies to those choices that have it."""
     group, _, key = parameter.key.partition(".")
     if parameter.conditions or not key or group not in swept or not menu.choices(group):
         return parameter
@@ -114,7 +114,7 @@ def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Men
 
 
 def _parameter(override: Override) -> Parameter:
-    """What one override says of one parameter."""
+    """Return what one override says of one parameter."""
     key, line = _key(override), str(override.input_line)
     expression = line.partition("=")[2]
     value = override.value()

@@ -166,7 +166,7 @@ class Sweep:
     def record(
         self, plan: StudyConfig, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
     ) -> dict[str, Any]:
-        """What is kept in a study that begins: what must match when it is taken up, and how to get it back."""
+        """Return what is kept in a study that begins: what must match when it is taken up, and how to get it back."""
         return {
             "identity": identity,
             "sampler": plan.sampler,
@@ -197,11 +197,11 @@ class Sweep:
         return list(OmegaConf.to_container(self.config.hydra.overrides.hydra))  # type: ignore[arg-type]
 
     def choices(self, group: str) -> list[str]:
-        """The choices of a group; none where it is no group."""
+        """Return the choices of a group; none where it is no group."""
         return list(self.context.config_loader.get_group_options(group.partition("@")[0]))
 
     def space(self, arguments: list[str], composer: Composer) -> tuple[Space, list[str]]:
-        """The space, and the overrides that every trial has."""
+        """Return the space, and the overrides that every trial has."""
         fixed = [a for a in arguments if not _sweeps(a)]
         composer.overrides = [*self.hydra_overrides, *fixed]
         composer.added = frozenset(a.partition("=")[0].lstrip("+") for a in arguments if a.startswith("+"))
@@ -230,7 +230,7 @@ class Sweep:
         return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, menu)
 
     def purpose(self, space: Space) -> dict[str, Any]:
-        """What the study is for, as a person said it, and which parameters it is to tell something about."""
+        """Return what the study is for, as a person said it, and which parameters it is to tell something about."""
         goal, scientific = self.settings["goal"], as_list(self.settings["scientific"]) or []
         for name in scientific:
             if name not in space.names:
@@ -241,7 +241,7 @@ class Sweep:
         return {"goal": None if goal is None else str(goal), "scientific": scientific}
 
     def baseline(self, space: Space, composer: Composer) -> dict[str, Any]:
-        """The configuration at the lower end of the space; both ends of each parameter are checked."""
+        """Return the configuration at the lower end of the space; both ends of each parameter are checked."""
         lows = {p.key: _ends(p)[0] for p in space.parameters if not p.conditions}
         self.check(lows, space, composer)
         for parameter in space.parameters:
@@ -280,7 +280,7 @@ class Sweep:
         raise UserError(f"{chosen}: {complaint}" if chosen else complaint)
 
     def complaint(self, values: Mapping[str, Any], composer: Composer) -> str | None:
-        """What the application has against the configuration with these values."""
+        """Return what the application has against the configuration with these values."""
         configuration = resolve(*composer(values))
         try:
             self.application.check(configuration)
@@ -291,7 +291,7 @@ class Sweep:
     # Doing it
 
     def snapshot(self, plan: StudyConfig, *, renew: bool) -> Any:
-        """The search path with the configuration's folder as it was when the study began."""
+        """Return the search path with the configuration's folder as it was when the study began."""
         folder = plan.folder / SNAPSHOT
         if renew and folder.exists():
             shutil.rmtree(folder)
@@ -349,7 +349,7 @@ class Sweep:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 
     def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:
-        """The configuration with which workers are launched: several go to joblib unless a launcher was chosen."""
+        """Return the configuration with which workers are launched: several go to joblib unless a launcher was chosen."""
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
         quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
         extra.append(f"hydra.sweep.dir='{quoted}'")
@@ -364,7 +364,7 @@ class Sweep:
         return config
 
     def custom(self) -> Any:
-        """The custom search space: a function of the configuration and Optuna's trial, by its dotted path."""
+        """Return the custom search space: a function of the configuration and Optuna's trial, by its dotted path."""
         path = self.settings["custom_search_space"]
         return None if path is None else locate(path)
 

@@ -73,7 +73,7 @@ class TrainingTarget(SweepTarget):
         validate(configuration)
 
     def idle(self, group: str, choice: str) -> Collection[str]:
-        """How a network is trained, where the model is none."""
+        """Return how a network is trained, where the model is none."""
         if group != "model":
             return ()
         with uncollected():
@@ -84,7 +84,7 @@ class TrainingTarget(SweepTarget):
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
-        """The objective is what the best epoch is picked by, unless the sweep asks for other figures."""
+        """Return the objective is what the best epoch is picked by, unless the sweep asks for other figures."""
         from hypermap.tasks.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better
 
         manifest = read_manifest(self.prepare(dict(configuration)))
@@ -116,7 +116,9 @@ class TrainingTarget(SweepTarget):
         )
 
     def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
-        """A network's epochs beside the baseline's; a fold or a repeat is a part of a training, whatever the model."""
+        """Return a network's epochs beside the baseline's; a fold or a repeat is a part of a training, whatever the
+        model.
+        """
         from hypermap.models.sklearn_fit import is_family
 
         if (fits := _fits(configuration)) > 1:
@@ -127,7 +129,9 @@ class TrainingTarget(SweepTarget):
         return Size(own * int(configuration["trainer"]["reports_per_epoch"]), own / usual)
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
-        """How many trainings like this are best done at once, by a measurement of a moment; 1 where a stack is slow."""
+        """Return how many trainings like this are best done at once, by a measurement of a moment; 1 where a stack is
+        slow.
+        """
         from hypermap.core import device
         from hypermap.experiments.cross_validator import CrossValidator
         from hypermap.experiments.scheduler import stack_size
@@ -229,7 +233,7 @@ def _code(configuration: Mapping[str, Any]) -> str:
 
 
 def files_of(trial: RunningTrial) -> Pinned | None:
-    """What the files of the trial's table must hold: what they did when the study began, where that was noted."""
+    """Return what the files of the trial's table must hold: what they did when the study began, where that was noted."""
     record = trial.trial.study.user_attrs.get(RECORD, {})
     checksum = record.get("identity", {}).get("data", {}).get("files")
     return checksum and Pinned(checksum, "changed during the sweep; put it back or begin another study.")
@@ -252,7 +256,7 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
 
 
 def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "TrainingRequest":
-    """A trial's training: with its own seed, unless that is searched."""
+    """Return a trial's training: with its own seed, unless that is searched."""
     from hypermap.experiments.run import TrainingRequest
 
     return TrainingRequest(
@@ -269,7 +273,7 @@ def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) ->
 
 
 def _objectives(configuration: Mapping[str, Any], result: "Result", trial: RunningTrial) -> list[float]:
-    """What the sweep asks for, of a trial's result, which is noted in the trial.
+    """Return what the sweep asks for, of a trial's result, which is noted in the trial.
 
     Raises:
         UserError: an objective that validation does not give.
@@ -292,7 +296,9 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
 
 
 def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int | None:
-    """How often a full trial reports: once a fit where there are several, else as often as the trainer is told to."""
+    """Return how often a full trial reports: once a fit where there are several, else as often as the trainer is told
+    to.
+    """
     trainer = configuration["trainer"]
     deciding = {"validation", "trainer", "validation.k", "validation.repeats", "trainer.repeats"}
     if (fits := _fits(configuration)) > 1:
@@ -302,13 +308,13 @@ def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int |
 
 
 def _fits(configuration: Mapping[str, Any]) -> int:
-    """How many trainings a trial is."""
+    """Return how many trainings a trial is."""
     trainer, validation = configuration["trainer"], configuration["validation"]
     return int(validation.get("k", 1) * validation.get("repeats", 1) * trainer["repeats"])
 
 
 def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What tells whether the data are those of before; nothing where what is searched changes what is read."""
+    """Return what tells whether the data are those of before; nothing where what is searched changes what is read."""
     choice = configuration["data"]
     keys = {key.split(".")[1] if "." in key else "" for key in searched if key.partition(".")[0] == "data"}
     checksum = file_checksum(choice)

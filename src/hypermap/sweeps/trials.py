@@ -65,7 +65,7 @@ class Composer:
         return {**self.__dict__, "composed": {}, "loader": None}
 
     def __call__(self, values: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
-        """The configuration with `values` set, and the choice of each group.
+        """Return the configuration with `values` set, and the choice of each group.
 
         Raises:
             UserError: a key that the configuration does not have, or a value that it does not take.
@@ -90,7 +90,7 @@ class Composer:
         return config, choices
 
     def chooses(self, key: str) -> bool:
-        """Whether a key is a group, whose choices are composed."""
+        """Return whether a key is a group, whose choices are composed."""
         self.loader = self.loader or ConfigLoaderImpl(self.search_path)
         return bool(self.loader.get_group_options(key.lstrip("+").partition("@")[0]))
 
@@ -126,7 +126,7 @@ def _no_key(config: DictConfig, key: str) -> str:
 
 
 def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPath:
-    """The search path with a copy of its main folder in the place of that folder, which `folder` becomes.
+    """Return the search path with a copy of its main folder in the place of that folder, which `folder` becomes.
 
     The copy has what Hydra reads: the main folder may be the application's, with all trials below it.
     """
@@ -205,7 +205,7 @@ class Worker:
         )
 
     def _extend(self, trial: optuna.Trial) -> dict[str, Any]:
-        """What a custom search space draws, as in the official sweeper."""
+        """Return what a custom search space draws, as in the official sweeper."""
         if self.custom is None:
             return {}
         for name, value in self.fixed.items():
@@ -221,7 +221,7 @@ class Worker:
         return drawn
 
     def _size(self, values: Mapping[str, Any]) -> Size:
-        """How much a trial with these values is; one whose configuration is wrong ends before that matters."""
+        """Return how much a trial with these values is; one whose configuration is wrong ends before that matters."""
         assert self.sizes is not None
         try:
             return self.sizes(resolve(*self.composer(values)))
@@ -229,7 +229,7 @@ class Worker:
             return Size()
 
     def _compose(self, trial: RunningTrial, values: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
-        """The trial's configuration and choices, after Hydra's files are in its folder."""
+        """Return the trial's configuration and choices, after Hydra's files are in its folder."""
         config, choices = self.composer(values)
         trial.folder.mkdir(parents=True, exist_ok=True)
         if self.output_subdir is not None:

@@ -29,7 +29,7 @@ class Loss(Protocol):
         ...
 
     def outputs(self, classes: int) -> int:
-        """The width of the network's output."""
+        """Return the width of the network's output."""
         ...
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
@@ -37,7 +37,7 @@ class Loss(Protocol):
         ...
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of a batch, a scalar, from outputs (batch, width) and targets (batch,)."""
+        """Return the mean loss of a batch, a scalar, from outputs (batch, width) and targets (batch,)."""
         ...
 
     def predictions(self, outputs: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class CrossEntropy:
             )
 
     def outputs(self, classes: int) -> int:
-        """One logit for each class."""
+        """Return one logit for each class."""
         return classes
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
@@ -90,13 +90,13 @@ class CrossEntropy:
             self.weights = self.weights.to(train_targets.device)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of logits (batch, classes) and int64 targets (batch,)."""
+        """Return the mean loss of logits (batch, classes) and int64 targets (batch,)."""
         if self.balanced and self.weights is None:
             raise RuntimeError("class_weights is 'balanced': fit the loss to the training targets first")
         return F.cross_entropy(outputs, targets, self.weights, label_smoothing=self.label_smoothing)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Probabilities (rows, classes)."""
+        """Return probabilities (rows, classes)."""
         return outputs.float().softmax(1)
 
 
@@ -123,7 +123,7 @@ class BinaryCrossEntropy:
         self.outputs(classes)
 
     def outputs(self, classes: int) -> int:
-        """One logit.
+        """Return one logit.
 
         Raises:
             UserError: there are not exactly two classes.
@@ -140,12 +140,12 @@ class BinaryCrossEntropy:
             self.weight = self.weight.to(train_targets.device)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of logits (batch, 1) and targets (batch,)."""
+        """Return the mean loss of logits (batch, 1) and targets (batch,)."""
         logits = outputs.squeeze(1)
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=self.weight)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Probabilities (rows, 2): of class 0, of class 1; either keeps its digits where it is small."""
+        """Return probabilities (rows, 2): of class 0, of class 1; either keeps its digits where it is small."""
         logits = outputs.float()
         return torch.cat([-logits, logits], 1).sigmoid()
 
@@ -165,14 +165,14 @@ class MeanSquaredError:
             )
 
     def outputs(self, classes: int) -> int:
-        """One value."""
+        """Return one value."""
         return 1
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
         """Nothing to take."""
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of values (batch, 1) and targets (batch,)."""
+        """Return the mean loss of values (batch, 1) and targets (batch,)."""
         return F.mse_loss(outputs.squeeze(1), targets)
 
     def predictions(self, outputs: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ class Auto:
         self.stands_for.check(task, classes)
 
     def outputs(self, classes: int) -> int:
-        """One logit for each class, or one value."""
+        """Return one logit for each class, or one value."""
         return self.stands_for.outputs(classes)
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
@@ -220,11 +220,11 @@ class Auto:
         self.stands_for.fit(train_targets, classes)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of a batch."""
+        """Return the mean loss of a batch."""
         return self.stands_for(outputs, targets)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Probabilities (rows, classes), or values (rows,)."""
+        """Return probabilities (rows, classes), or values (rows,)."""
         return self.stands_for.predictions(outputs)
 
 

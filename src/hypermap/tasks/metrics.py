@@ -34,7 +34,7 @@ LOWER_IS_BETTER = frozenset(
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether more of a figure is better: True for ``accuracy``, False for ``loss`` or ``latency_ms``.
+    """Return whether more of a figure is better: True for ``accuracy``, False for ``loss`` or ``latency_ms``.
 
     Raises:
         UserError: no figure has that name.
@@ -45,7 +45,7 @@ def higher_is_better(name: str) -> bool:
 
 
 def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
-    """The metrics of `targets` (rows,) int64 and `probabilities` (rows, classes).
+    """Return the metrics of `targets` (rows,) int64 and `probabilities` (rows, classes).
 
     Precision, recall and F1 are means over the classes that occur in targets or predictions (macro), 0 for one that
     is never predicted; balanced accuracy is the mean recall of the classes in the targets. ROC-AUC is that of
@@ -69,7 +69,7 @@ def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[s
 
 
 def regression(targets: NDArray[Any], values: NDArray[Any]) -> dict[str, float]:
-    """The metrics of `targets` and predicted `values`, both (rows,), in the targets' own unit.
+    """Return the metrics of `targets` and predicted `values`, both (rows,), in the targets' own unit.
 
     R² is left out for a single row, where it does not exist. Where the targets are all equal it is 1 for predictions
     that are all right, else 0.
@@ -131,7 +131,7 @@ def intervals(
 def resamples(
     targets: NDArray[Any], predictions: NDArray[Any], *, task: str, repeats: int = 1000, seed: int = 0
 ) -> dict[str, Floats]:
-    """Each metric in each bootstrap resample of the rows ``(repeats,)``, NaN where it does not exist.
+    """Return each metric in each bootstrap resample of the rows ``(repeats,)``, NaN where it does not exist.
 
     Equal seeds draw equal rows, whatever the predictions: the difference of two models' resamples is that of a
     *paired* bootstrap, free of the luck with rows that both share.
@@ -142,14 +142,18 @@ def resamples(
 
 
 def percentiles(resampled: Mapping[str, Floats], confidence: float) -> dict[str, tuple[float, float]]:
-    """The interval that holds this share of each metric's resamples, an equal share of them cut off on either side."""
+    """Return the interval that holds this share of each metric's resamples, an equal share of them cut off on either
+    side.
+    """
     tail = 50 * (1 - confidence)
     existing = {name: values[np.isfinite(values)] for name, values in resampled.items()}
     return {name: _percentiles(values, tail) for name, values in existing.items() if len(values)}
 
 
 def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Resampled:
-    """The function that gives `classification`'s metrics for any row counts; what can be sorted once is sorted here."""
+    """Return the function that gives `classification`'s metrics for any row counts; what can be sorted once is sorted
+    here.
+    """
     targets, probabilities = _typed(targets, probabilities)
     classes = probabilities.shape[1]
     confidence, correct = _confidence(targets, probabilities)
@@ -175,7 +179,7 @@ def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Res
 
 
 def regression_of(targets: NDArray[Any], predicted: NDArray[Any]) -> Resampled:
-    """The function that gives `regression`'s metrics for any row counts."""
+    """Return the function that gives `regression`'s metrics for any row counts."""
     centred = np.asarray(targets, np.float64) - np.mean(targets, dtype=np.float64)  # keeps the squares small
     error = np.asarray(targets, np.float64) - np.asarray(predicted, np.float64)
 
@@ -206,13 +210,13 @@ class _Groups:
         return cls(distinct, order, starts)
 
     def sums(self, counts: Floats) -> Floats:
-        """The sum of `counts` (rows, resamples) over each group: (groups, resamples)."""
+        """Return the sum of `counts` (rows, resamples) over each group: (groups, resamples)."""
         ordered = counts[self.order]
         return ordered if len(self.starts) == len(ordered) else np.add.reduceat(ordered, self.starts, axis=0)
 
 
 def _counts(rows: int, repeats: int, generator: np.random.Generator) -> Iterator[Floats]:
-    """How often each row was drawn in each resample, as (rows, resamples) blocks of about `CHUNK` counts."""
+    """Yield how often each row was drawn in each resample, as (rows, resamples) blocks of about `CHUNK` counts."""
     block = max(1, min(repeats, CHUNK // rows))
     for start in range(0, repeats, block):
         columns = min(block, repeats - start)
@@ -222,7 +226,7 @@ def _counts(rows: int, repeats: int, generator: np.random.Generator) -> Iterator
 
 
 def _from_confusion(confusion: Floats) -> dict[str, Floats]:
-    """The metrics that are functions of confusion counts (actual classes, predicted classes, resamples)."""
+    """Return the metrics that are functions of confusion counts (actual classes, predicted classes, resamples)."""
     hits = np.einsum("kkb->kb", confusion)
     actual, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     seen = actual + predicted > 0
@@ -255,7 +259,7 @@ def _area(groups: _Groups, positive: NDArray[np.bool_], counts: Floats) -> Float
 
 
 def _ranks(targets: Integers, probabilities: Floats) -> list[tuple[_Groups, NDArray[np.bool_]]]:
-    """For each class that has an ROC curve, the rows ranked by its probability, and which rows are its own.
+    """Return for each class that has an ROC curve, the rows ranked by its probability, and which rows are its own.
 
     Those are the classes with rows of their own and rows of others; of two classes the second.
     """
@@ -283,7 +287,7 @@ def _check_finite(predictions: Floats) -> None:
 
 
 def _normalised(probabilities: Floats) -> Floats:
-    """Rows that sum to 1 in 32 bits made to do so in 64, for the loss; elsewhere that would part what is equal."""
+    """Return rows that sum to 1 in 32 bits made to do so in 64, for the loss; elsewhere that would part what is equal."""
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
@@ -294,7 +298,7 @@ def _confidence(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Flo
 
 
 def _bin(confidence: Floats) -> Integers:
-    """The bin of each confidence; bin m holds (m / BINS, (m + 1) / BINS]."""
+    """Return the bin of each confidence; bin m holds (m / BINS, (m + 1) / BINS]."""
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
@@ -311,6 +315,6 @@ def _mean_where_finite(values: Floats) -> Floats:
 
 
 def _percentiles(values: Floats, tail: float) -> tuple[float, float]:
-    """The values that cut off `tail` per cent on either side."""
+    """Return the values that cut off `tail` per cent on either side."""
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)

@@ -61,7 +61,7 @@ class Network:
     temperature: float = 1.0
 
     def __call__(self, features: Tensor) -> np.ndarray:
-        """Probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
         parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
@@ -127,7 +127,7 @@ def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, A
 
 
 def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
-    """What `write_trained` wrote, on the CPU.
+    """Return what `write_trained` wrote, on the CPU.
 
     Raises:
         UserError: a file is missing or damaged, the weights are not of this network, or the record names code that is
@@ -172,7 +172,7 @@ def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The history that `train` wrote into `folder`: a row an epoch, numbers as they were.
+    """Return the history that `train` wrote into `folder`: a row an epoch, numbers as they were.
 
     Raises:
         UserError: it is missing or damaged.
@@ -196,7 +196,7 @@ def write_figures(path: Path, split: str, figures: Mapping[str, float]) -> None:
 
 
 def read_figures(path: Path, split: str) -> dict[str, float]:
-    """What `write_figures` wrote.
+    """Return what `write_figures` wrote.
 
     Raises:
         UserError: it is missing or damaged.
@@ -209,12 +209,12 @@ def read_figures(path: Path, split: str) -> dict[str, float]:
 
 
 def targets(split: TensorSplit, transform: Transform) -> np.ndarray:
-    """The true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
+    """Return the true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
     values = split.targets.cpu().numpy()
     return values if transform.manifest["classes"] else transform.natural(values.astype(np.float64))
 
 
 def score(split: TensorSplit, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
-    """Every metric of the task."""
+    """Return every metric of the task."""
     measure = metrics.classification if transform.manifest["classes"] else metrics.regression
     return measure(targets(split, transform), predictions)

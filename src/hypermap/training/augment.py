@@ -62,7 +62,7 @@ class Augment:
             )
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """A changed copy of float images (rows, channels, height, width); the batch itself if not active.
+        """Return a changed copy of float images (rows, channels, height, width); the batch itself if not active.
 
         The draws are made on the generator's device: one on the CPU gives the same images on any device.
 
@@ -108,7 +108,7 @@ def _warp(batch: Tensor, angle: float, scale: float, generator: torch.Generator)
 
 
 def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Numbers from -1 to 1, float32 (count,)."""
+    """Return numbers from -1 to 1, float32 (count,)."""
     return (2 * torch.rand(count, generator=generator, device=generator.device) - 1).to(device)
 
 

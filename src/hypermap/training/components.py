@@ -61,7 +61,7 @@ def make_components(configuration: Mapping[str, Any], manifest: Mapping[str, Any
 
 
 def make_optimizer(choice: Mapping[str, Any], parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that `choice` names, fused where torch has it fused for this device."""
+    """Return the optimizer that `choice` names, fused where torch has it fused for this device."""
     signature = inspect.signature(locate(choice["_target_"]))
     device = parameters[0].device.type
     own = {"fused", "foreach"} & choice.keys()  # a choice that says how to step is left alone

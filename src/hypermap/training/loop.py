@@ -155,7 +155,7 @@ class Trainer:
         return ended | stopped
 
     def learn(self, orders: Tensor, rates: Tensor, on_epoch_end: OnEpochEnd) -> tuple[StepOutputs, Finished]:
-        """The steps of an epoch, with the reports that are due before its end."""
+        """Return the steps of an epoch, with the reports that are due before its end."""
         due = {-(-portion * self.steps // self.portions): portion for portion in range(1, self.portions + 1)}
         ended: Finished = {}
         positions, parts = orders + self.starts, []
@@ -168,7 +168,7 @@ class Trainer:
         return StepOutputs.joined(parts), ended
 
     def learned(self, steps: StepOutputs, orders: Tensor, rates: Tensor, seconds: float) -> list[Row]:
-        """What the members' histories say of an epoch's steps; the seconds are each one's share."""
+        """Return what the members' histories say of an epoch's steps; the seconds are each one's share."""
         sizes = np.full(self.steps, float(self.batch))
         sizes[-1] = self.used - self.batch * (self.steps - 1)
         losses, norms = steps.losses.double().cpu().numpy(), steps.norms.double().cpu().numpy()
@@ -196,7 +196,7 @@ class Trainer:
         ]
 
     def measure(self) -> list[Row]:
-        """Loss and score of each member on its validation rows, whatever the loss is."""
+        """Return loss and score of each member on its validation rows, whatever the loss is."""
         figures: dict[TrainState, Row] = {}
         splits = {id(self.sets[member].validation): self.sets[member].validation for member in self.members}
         for name, split in splits.items():
@@ -209,7 +209,9 @@ class Trainer:
         return [figures[member] for member in self.members]
 
     def glance(self) -> dict[TrainState, float]:
-        """The monitored figures within an epoch, where they are finite; training goes on as if nobody had looked."""
+        """Return the monitored figures within an epoch, where they are finite; training goes on as if nobody had
+        looked.
+        """
         device = self.targets.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             rows = self.measure()
@@ -217,7 +219,9 @@ class Trainer:
         return {member: value for member, value in values.items() if math.isfinite(value)}
 
     def scores(self, members: Sequence[TrainState], outputs: Tensor, targets: Tensor) -> list[float]:
-        """Accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``: higher is better."""
+        """Return accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``: higher is
+        better.
+        """
         if self.task == "classification":  # of the outputs: a softmax, or a sigmoid of one, keeps their order
             predicted = outputs.argmax(2) if outputs.shape[2] > 1 else outputs[:, :, 0] > 0
             right = (predicted == targets).sum(1).tolist()
@@ -237,7 +241,7 @@ class Trainer:
         return True
 
     def last(self, member: TrainState) -> tuple[int, float]:
-        """What is told of a member's last epoch."""
+        """Return what is told of a member's last epoch."""
         return member.epochs * self.portions, member.monitored(member.progress.history[-1])
 
 
@@ -269,7 +273,7 @@ def train_alone(
 
 
 def r2(predicted: Tensor, targets: Tensor) -> float:
-    """The coefficient of determination of predictions and targets ``(rows,)``, these float64."""
+    """Return the coefficient of determination of predictions and targets ``(rows,)``, these float64."""
     residual, spread = (predicted - targets).square().sum(), (targets - targets.mean()).square().sum()
     if spread == 0:  # all targets are equal: what scikit-learn says then
         return float(residual == 0)
@@ -277,7 +281,7 @@ def r2(predicted: Tensor, targets: Tensor) -> float:
 
 
 def _divergence(member: TrainState, losses: Tensor, validation_loss: float) -> Diverged | None:
-    """Where a loss of an epoch is not finite: names the epoch, the step, and what to try."""
+    """Return where a loss of an epoch is not finite: names the epoch, the step, and what to try."""
     finite = torch.isfinite(losses)
     if not finite.all():
         step = int((~finite).nonzero()[0]) + 1

@@ -32,18 +32,18 @@ class Schedule(ABC):
 
     @abstractmethod
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """The share of the base rate at `step` of `steps`, both counted after the warm-up."""
+        """Return the share of the base rate at `step` of `steps`, both counted after the warm-up."""
 
     @abstractmethod
     def start(self) -> State:
-        """The state before the first epoch; its "multiplier" is 1."""
+        """Return the state before the first epoch; its "multiplier" is 1."""
 
     @abstractmethod
     def observe(self, state: State, validation_loss: float) -> State:
-        """The state after an epoch that ended with `validation_loss`; the state given is left as it is."""
+        """Return the state after an epoch that ended with `validation_loss`; the state given is left as it is."""
 
     def rates(self, base: float, epochs: int, steps_per_epoch: int) -> list[float]:
-        """The learning rate of each of the ``epochs * steps_per_epoch`` steps.
+        """Return the learning rate of each of the ``epochs * steps_per_epoch`` steps.
 
         The warm-up climbs evenly and reaches, at its last step, the rate with which the schedule itself
         begins: the base rate, but for `OneCycle`.
@@ -68,11 +68,11 @@ class Planned(Schedule):
     """A schedule that heeds no losses: its rates are all there is to it."""
 
     def start(self) -> State:
-        """A multiplier of 1, for good."""
+        """Return a multiplier of 1, for good."""
         return {"multiplier": 1.0}
 
     def observe(self, state: State, validation_loss: float) -> State:
-        """The same state."""
+        """Return the same state."""
         return state
 
 
@@ -81,7 +81,7 @@ class Constant(Planned):
     """The base rate throughout."""
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """One."""
+        """Return one."""
         return 1.0
 
 
@@ -98,7 +98,7 @@ class Step(Planned):
         _require(0 < self.gamma <= 1, "gamma", self.gamma, "above 0 and at most 1")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """A staircase."""
+        """Return a staircase."""
         return float(self.gamma ** (step // (self.every_epochs * steps_per_epoch)))
 
 
@@ -128,7 +128,7 @@ class Linear(Planned):
         _require(0 <= self.end <= 1, "end", self.end, "from 0 to 1, a share of the learning rate")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """A line from 1 to `end`."""
+        """Return a line from 1 to `end`."""
         return 1 + (self.end - 1) * step / steps
 
 
@@ -169,7 +169,7 @@ class OneCycle(Planned):
         _require(self.end_divisor >= 1, "end_divisor", self.end_divisor, "at least 1")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """Half a cosine up, half a cosine down."""
+        """Return half a cosine up, half a cosine down."""
         start = 1 / self.start_divisor
         peak = self.peak_share * steps - 1  # the step of the peak, which need not be a whole number
         if step < peak:
@@ -198,11 +198,11 @@ class Plateau(Schedule):
         _require(0 <= self.threshold < 1, "threshold", self.threshold, "from 0 to less than 1")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """One: what is lost on a plateau stands in the multiplier."""
+        """Return one: what is lost on a plateau stands in the multiplier."""
         return 1.0
 
     def start(self) -> State:
-        """No epoch seen: no best loss."""
+        """Return no epoch seen: no best loss."""
         return {"multiplier": 1.0, "best": None, "bad_epochs": 0}
 
     def observe(self, state: State, validation_loss: float) -> State:
@@ -216,7 +216,7 @@ class Plateau(Schedule):
 
 
 def _ease(start: float, end: float, progress: float) -> float:
-    """Half a cosine from `start` at progress 0 to `end` at progress 1."""
+    """Return half a cosine from `start` at progress 0 to `end` at progress 1."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 

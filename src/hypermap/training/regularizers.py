@@ -43,16 +43,16 @@ class Regularizer:
         return norm
 
     def clipped(self, norms: NDArray[np.float64]) -> float:
-        """The share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
+        """Return the share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
         return 0.0 if self.clip_norm is None else float((norms > self.clip_norm).mean())
 
     def stops(self, epochs_done: int, highest_epoch: int) -> bool:
-        """Whether the patience is at its end; epochs count from 1."""
+        """Return whether the patience is at its end; epochs count from 1."""
         return self.patience_epochs is not None and epochs_done - highest_epoch >= self.patience_epochs
 
 
 def highest_epoch(scores: Sequence[tuple[float, ...]]) -> int:
-    """The first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
+    """Return the first epoch, counted from 1, with the highest score; later parts of a tuple break ties."""
     return max(range(len(scores)), key=scores.__getitem__) + 1
 
 

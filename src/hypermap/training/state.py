@@ -55,7 +55,7 @@ class TrainerConfig:
     backend: str = "auto"
 
     def monitored(self, task: str) -> str:
-        """What the best epoch is picked by, for data of `task`.
+        """Return what the best epoch is picked by, for data of `task`.
 
         Raises:
             UserError: the monitor is one of the other task's.
@@ -161,7 +161,7 @@ class TrainState:
         return self._kept_epochs()[0] if self.progress.history else 0
 
     def _kept_epochs(self) -> list[int]:
-        """The epoch to keep, and those that may come to be kept: see `kept_epochs`."""
+        """Return the epoch to keep, and those that may come to be kept: see `kept_epochs`."""
         if self.settings.monitored(self.task) != "accuracy":  # a loss or an R² has no ties to speak of
             return [self.highest_epoch]
         history = self.progress.history
@@ -176,14 +176,14 @@ class TrainState:
         return Trained(progress.states[kept], progress.history, kept, self.epochs < self.settings.epochs)
 
     def monitored(self, row: Row) -> float:
-        """The figure of a row that the best epoch is picked by."""
+        """Return the figure of a row that the best epoch is picked by."""
         by_loss = self.settings.monitored(self.task) == "loss"
         return float(row["validation_loss" if by_loss else "validation_score"])
 
     # An epoch
 
     def rates(self, steps: int) -> list[float]:
-        """The learning rate of each of the next epoch's steps."""
+        """Return the learning rate of each of the next epoch's steps."""
         whole = self.settings.epochs * steps
         if len(self.planned_rates) != whole:
             self.planned_rates = self.parts.schedule.rates(self.base_rate, self.settings.epochs, steps)
@@ -202,7 +202,7 @@ class TrainState:
             progress.states[self.epochs] = own
 
     def diverged(self, where: str, loss: float) -> Diverged:
-        """What to say, and to advise, when a loss is not finite."""
+        """Return what to say, and to advise, when a loss is not finite."""
         return Diverged(
             f"training diverged: the loss is {loss} in epoch {self.epochs + 1}, {where}, "
             f"with optimizer.lr={self.base_rate:g}. Try optimizer.lr={self.base_rate / 10:g}, regularizer=clip, or a "
@@ -226,7 +226,7 @@ class TrainState:
             checkpoint.save(self.folder, self.epochs, self.state())
 
     def state(self) -> Checkpoint:
-        """All that is needed to go on to the same numbers as without a stop."""
+        """Return all that is needed to go on to the same numbers as without a stop."""
         tensors = {f"model/{name}": tensor for name, tensor in self.parts.model.state_dict().items()}
         for epoch, state in self.progress.states.items():
             tensors |= {f"after/{epoch}/{name}": tensor for name, tensor in state.items()}
@@ -260,7 +260,7 @@ class TrainState:
 
 
 def _global_generator(device: torch.device) -> torch.Generator:
-    """What torch draws from on a device where it is given no generator."""
+    """Return what torch draws from on a device where it is given no generator."""
     if device.type != "cuda":
         return torch.default_generator
     torch.cuda.init()

@@ -63,7 +63,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _answers(column: Column, cells: Values, targets: Values, schema: Schema) -> bool:
-    """Whether a column by itself is the answer of a model."""
+    """Return whether a column by itself is the answer of a model."""
     present = ~np.isnan(cells)
     if present.sum() < LEAST_ROWS:
         return False
@@ -91,7 +91,7 @@ def _as_shares(column: Column, cells: Values, *, two: bool = False) -> Values | 
 
 
 def _are_probabilities(shares: Values, targets: Values) -> bool:
-    """Whether columns, one for each class, sum to one and each says a class of its own."""
+    """Return whether columns, one for each class, sum to one and each says a class of its own."""
     from scipy.optimize import linear_sum_assignment
 
     if len(shares) < LEAST_ROWS or (np.abs(shares.sum(axis=1) - 1) <= ROUNDING * shares.shape[1]).mean() < NEARLY:

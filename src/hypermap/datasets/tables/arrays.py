@@ -41,7 +41,7 @@ class TableArrays:
 
 
 def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apart: bool = False) -> TableArrays:
-    """All rows of a table; those without a target are left out, and told.
+    """Return all rows of a table; those without a target are left out, and told.
 
     Args:
         order: the column in whose order splits are made.

@@ -60,7 +60,7 @@ def check_kinds(kinds: Mapping[str | int, str], prefix: str) -> None:
 
 
 def understand(statistics: Statistics, chosen: str | None, prefix: str, given: Given = NOTHING) -> Column | str:
-    """The column, or why nothing is learned from it.
+    """Return the column, or why nothing is learned from it.
 
     Args:
         asked: one of `KINDS`, or a date's form; None: it is found.
@@ -118,7 +118,7 @@ def scattered(categories: Sequence[Statistics]) -> list[str]:
 
 
 def is_boolean(words: list[str]) -> bool:
-    """Whether these words are a yes and a no, in any spelling."""
+    """Return whether these words are a yes and a no, in any spelling."""
     lower = {word.lower().removesuffix(".0") for word in words}
     return bool(lower & set(TRUE)) and bool(lower & set(FALSE)) and lower <= {*TRUE, *FALSE}
 
@@ -132,7 +132,7 @@ def spelled_alike(words: Sequence[str]) -> list[list[str]]:
 
 
 def is_mixed(statistics: Statistics) -> bool:
-    """Whether cells are nearly all numbers, or of many values with a few words among them."""
+    """Return whether cells are nearly all numbers, or of many values with a few words among them."""
     if statistics.all_numbers:
         return False
     if statistics.numbers >= MOSTLY * statistics.present:
@@ -143,7 +143,7 @@ def is_mixed(statistics: Statistics) -> bool:
 
 
 def missing_advice(statistics: Statistics, prefix: str, odd: Sequence[str] | None = None) -> str:
-    """The sentence on words of a column, as a rule those among its numbers, that may mean missing."""
+    """Return the sentence on words of a column, as a rule those among its numbers, that may mean missing."""
     odd = statistics.odd_words(None) if odd is None else odd
     if odd == [statistics.name]:
         return "That is the column's name: remove the lines that repeat the header"
@@ -190,7 +190,7 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
 
 
 def has_compact_dates(statistics: Statistics) -> bool:
-    """Whether cells are whole numbers whose digits are dates, such as 20210503."""
+    """Return whether cells are whole numbers whose digits are dates, such as 20210503."""
     whole = statistics.whole == statistics.present and statistics.lowest >= FIRST_DATE
     return whole and dates.find_compact(statistics.words()) is not None
 
@@ -271,7 +271,9 @@ def _form(statistics: Statistics, words: list[str], prefix: str, given: Given) -
 
 
 def _counts_rows(statistics: Statistics) -> bool:
-    """Whether numbers are all different, whole, and count the rows from 0 or 1, or are named as an identifier is."""
+    """Return whether numbers are all different, whole, and count the rows from 0 or 1, or are named as an identifier
+    is.
+    """
     if statistics.distinct_share < 1 or statistics.whole < statistics.present or statistics.missing:
         return False
     counting = statistics.lowest in (0, 1) and statistics.highest - statistics.lowest == statistics.present - 1
@@ -287,7 +289,7 @@ def _reason_to_leave_out(statistics: Statistics) -> str | None:
 
 
 def _is_own(statistics: Statistics) -> bool:
-    """Whether most rows have a value of their own."""
+    """Return whether most rows have a value of their own."""
     share = statistics.distinct_share
     return share == 1 or (share > 0.5 and len(statistics.values) > FEW) or not statistics.complete
 

@@ -51,7 +51,7 @@ class Column:
         return ["category" if self.kind in ("boolean", "category") else "number"] * len(self.matrix_names)
 
     def encoded(self, kind: pl.DataType) -> list[pl.Expr]:
-        """Its columns in the matrix, float64, from cells of a frame's type `kind`; null where there is no value."""
+        """Return its columns in the matrix, float64, from cells of a frame's type `kind`; null where there is no value."""
         column = pl.col(self.name)
         if self.kind == "date":
             return dates.parts_of(self._moments(column, kind), self.parts)
@@ -103,7 +103,7 @@ class Target:
 
 
 def finite(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Numbers as float64; null for what is none, or infinite."""
+    """Return numbers as float64; null for what is none, or infinite."""
     if kind == pl.Datetime:
         return pl.lit(None, pl.Float64)
     number = column.map_batches(numbers.read, return_dtype=pl.Float64) if kind == pl.String else column
@@ -120,7 +120,7 @@ def as_words(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def coded(column: pl.Expr, kind: pl.DataType, codes: Mapping[str, int], numeric: bool) -> pl.Expr:
-    """The code of each word as float64: `UNSEEN` if it has none, null where there is no word."""
+    """Return the code of each word as float64: `UNSEEN` if it has none, null where there is no word."""
     found = _looked_up(as_words(column, kind), codes)
     if numeric:
         found = pl.coalesce(

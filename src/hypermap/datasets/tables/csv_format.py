@@ -119,7 +119,7 @@ class Spelling:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Spelling":
-        """What `as_entry` made."""
+        """Return what `as_entry` made."""
         missing = entry["missing_values"]
         return cls(
             **{
@@ -198,7 +198,7 @@ class Lines:
 
 
 def records(lines: Lines, separator: str, quote: str | None) -> Iterator[list[str]]:
-    """The records of a text, as Python's csv module reads them; blank lines are none.
+    """Yield the records of a text, as Python's csv module reads them; blank lines are none.
 
     Raises:
         csv.Error: a quote is not closed, or closed within a cell; a cell is longer than any should be.
@@ -217,7 +217,7 @@ def records(lines: Lines, separator: str, quote: str | None) -> Iterator[list[st
 
 
 def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Expected = NOTHING) -> Dialect:
-    """The dialect of a file from its first lines.
+    """Return the dialect of a file from its first lines.
 
     Args:
         text: the file's beginning.
@@ -287,7 +287,7 @@ def _check_beginning(cells: Records, given: Format, name: str) -> None:
 
 
 def _is_no_part(row: list[str], usual: int) -> bool:
-    """Whether a line above a table of so many columns is none of it: a title, or a comment."""
+    """Return whether a line above a table of so many columns is none of it: a title, or a comment."""
     if len(row) == 1 < usual:
         return usual > 2 or " " in row[0]  # else it may name one column beside an index
     comment = len(row) != usual and row[0][:1] in COMMENTS
@@ -300,7 +300,7 @@ def _shown(record: list[str]) -> str:
 
 
 def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
-    """What comes before a record that cannot be read."""
+    """Yield what comes before a record that cannot be read."""
     try:
         yield from found
     except csv.Error:
@@ -308,7 +308,7 @@ def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
-    """The first that gives every record as many cells, more than one; else what does so for the most."""
+    """Return the first that gives every record as many cells, more than one; else what does so for the most."""
     shares = {}
     candidates = dict.fromkeys([*([usual] if usual else []), *SEPARATORS])
     for separator in candidates:
@@ -320,7 +320,7 @@ def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
 
 
 def _find_header(cells: Records, given: Format, missing: set[str], expected: Expected) -> bool:
-    """Whether the first line names the columns: its cells are unlike those below."""
+    """Return whether the first line names the columns: its cells are unlike those below."""
     if given.header is not None:
         return given.header
     first, below = cells[0], cells[1:]
@@ -338,7 +338,7 @@ def _find_header(cells: Records, given: Format, missing: set[str], expected: Exp
 
 
 def _columns(first: list[str], below: Records, missing: set[str]) -> list[set[str]]:
-    """The different values below each cell of the first line."""
+    """Return the different values below each cell of the first line."""
     return [{row[k] for row in below if k < len(row)} - missing for k in range(len(first))]
 
 
@@ -354,19 +354,19 @@ def _comes_again(first: list[str], columns: list[set[str]]) -> bool:
 
 
 def _counts(cells: list[str]) -> bool:
-    """Whether a line counts its columns, as pandas does where nobody named them, maybe beside an index."""
+    """Return whether a line counts its columns, as pandas does where nobody named them, maybe beside an index."""
     named = cells[1:] if cells[0] == "" else cells
     numbers = [str(k) for k in range(len(named) + 1)]
     return len(named) >= LEAST_COUNTED and named in (numbers[:-1], numbers[1:])
 
 
 def _goes_on(first: list[str], second: list[str]) -> bool:
-    """Whether the second line counts on from where the first one ends: these are numbers in order."""
+    """Return whether the second line counts on from where the first one ends: these are numbers in order."""
     return second == [str(k) for k in range(int(first[-1]) + 1, int(first[-1]) + 1 + len(first))]
 
 
 def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -> bool:
-    """Whether nothing speaks against a first line that has known names, which may be values by coincidence.
+    """Return whether nothing speaks against a first line that has known names, which may be values by coincidence.
 
     Where all that are known are numbers, such as years, the first line has no fractions, and none of its cells is like
     those below it.
@@ -381,7 +381,7 @@ def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -
 
 
 def _may_name(cell: str, column: set[str]) -> bool:
-    """Whether a cell is unlike the values below it; a whole number is, above fractions or beyond all of them."""
+    """Return whether a cell is unlike the values below it; a whole number is, above fractions or beyond all of them."""
     if cell in column:
         return False
     if not cell.isdecimal() or not all(re.fullmatch(r"[+-]?\d+", value) for value in column):
@@ -410,7 +410,7 @@ def _names(first: list[str], header: bool, given: Format, name: str, expected: E
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that came before."""
+    """Return the names, with a number behind those that came before."""
     found: list[str] = []
     for name in names:
         others = (f"{name}_{k}" for k in itertools.count(2))
@@ -428,7 +428,7 @@ def _notes(name: str, header: bool, given: Format, expected: Expected, names: Se
 
 
 def _renamed(first: list[str], expected: Expected) -> list[str]:
-    """The names of a header; where columns of the training table were given others, those."""
+    """Return the names of a header; where columns of the training table were given others, those."""
     usual = expected.spelling.first_line
     if tuple(first) == usual:
         return list(expected.header)

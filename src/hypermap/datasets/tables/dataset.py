@@ -56,7 +56,7 @@ def table(
     root: str | None = None,
     dataset: str | None = None,
 ) -> Raw:
-    """A table that a person has: CSV with any separator, TSV or Parquet.
+    """Return a table that a person has: CSV with any separator, TSV or Parquet.
 
     Args:
         path: a file, or a list of files with the same columns.
@@ -107,7 +107,7 @@ def table(
 
 
 def fingerprint(arguments: Mapping[str, Any]) -> str:
-    """The sha256 of the files that `table` would read with these arguments: another one when a file has changed.
+    """Return the sha256 of the files that `table` would read with these arguments: another one when a file has changed.
 
     Files that ship with a published checksum are not opened for this.
 
@@ -205,7 +205,7 @@ def _understood(
     task: str | None,
     classes: Mapping[Any, str] | None,
 ) -> tuple[Schema, list[str]]:
-    """The schema, and what to tell of how it came about."""
+    """Return the schema, and what to tell of how it came about."""
     target, notes = understand_target(statistics[roles.target], task, classes, PREFIX)
     dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds)}
     dropped |= {name: f"it holds {held}" for name, held in table.unsupported.items()}
@@ -243,7 +243,7 @@ def _understood(
 
 
 def _spelled_oddly(column: Column, statistics: Statistics, given: Given) -> list[str]:
-    """A sentence if cells were taken for what not everybody would take them for."""
+    """Return a sentence if cells were taken for what not everybody would take them for."""
     if column.name in given.kinds:
         return []
     values = statistics.values
@@ -268,7 +268,7 @@ def _spelled_oddly(column: Column, statistics: Statistics, given: Given) -> list
 
 
 def _order(statistics: Statistics, kind: str | None) -> Column:
-    """The column in whose order the splits are made, as one number: itself, or the days since 1970."""
+    """Return the column in whose order the splits are made, as one number: itself, or the days since 1970."""
     name = statistics.name
     if statistics.missing:
         raise UserError(
@@ -283,7 +283,7 @@ def _order(statistics: Statistics, kind: str | None) -> Column:
 
 
 def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], rows: TableArrays) -> list[str]:
-    """What to tell of the rows' order in the file, of which columns that are left out may speak as well."""
+    """Return what to tell of the rows' order in the file, of which columns that are left out may speak as well."""
     if schema.group is not None or schema.time is not None:
         return []
     dates: dict[str, Column] = {}

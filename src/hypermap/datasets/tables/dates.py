@@ -54,7 +54,7 @@ ZONE = r"\s?(?:Z|UTC|GMT|UT)$"
 
 
 def find_formats(words: Sequence[str]) -> list[str]:
-    """The formats in which every one of these words is a date; two where day and month may be either."""
+    """Return the formats in which every one of these words is a date; two where day and month may be either."""
     if not words:
         return []
     found: Sequence[str] = _candidates(words[0])
@@ -64,7 +64,9 @@ def find_formats(words: Sequence[str]) -> list[str]:
 
 
 def find_most(words: Sequence[str], share: float) -> tuple[list[str], list[str]] | None:
-    """The formats in which together nearly all of these words are dates, at least such a share, and the other words."""
+    """Return the formats in which together nearly all of these words are dates, at least such a share, and the other
+    words.
+    """
     forms: list[str] = []
     rest = list(words)
     while rest and len(forms) < MOST_FORMATS:
@@ -78,7 +80,7 @@ def find_most(words: Sequence[str], share: float) -> tuple[list[str], list[str]]
 
 
 def find_compact(words: Sequence[str]) -> str | None:
-    """The format in which whole numbers are dates by their digits, such as 20210503; None: they are numbers."""
+    """Return the format in which whole numbers are dates by their digits, such as 20210503; None: they are numbers."""
     if len(words) < LEAST_COMPACT:
         return None
     form = next((form for form in COMPACT if len(words[0].removesuffix(".0")) == _digits(form)), None)
@@ -93,7 +95,7 @@ def _digits(form: str) -> int:
 
 
 def _candidates(word: str) -> list[str]:
-    """The formats that a word could have by its letters and signs."""
+    """Return the formats that a word could have by its letters and signs."""
     if not any(character.isdigit() for character in word) or len(word) > LONGEST:
         return []
     signs = {character for character in word if not character.isalnum()}
@@ -107,7 +109,7 @@ def _candidates(word: str) -> list[str]:
 
 @cache
 def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
-    """Each format with the characters that a word of it has, the signs that it may have, and if it has letters."""
+    """Return each format with the characters that a word of it has, the signs that it may have, and if it has letters."""
     shapes = []
     for form in FORMATS:
         fixed = set(DIRECTIVE.sub("", form))
@@ -118,7 +120,7 @@ def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
 
 
 def moments(column: pl.Expr, form: str) -> pl.Expr:
-    """The points in time (``Datetime``, UTC where an offset is given) that a column of text or numbers spells.
+    """Return the points in time (``Datetime``, UTC where an offset is given) that a column of text or numbers spells.
 
     Null where it spells none, as does a year of fewer than four digits where the format wants them.
     """
@@ -133,7 +135,7 @@ def moments(column: pl.Expr, form: str) -> pl.Expr:
 
 
 def read(words: pl.Series, form: str) -> pl.Series:
-    """The points in time that words spell in this format or, of a date, in one that cannot be mistaken.
+    """Return the points in time that words spell in this format or, of a date, in one that cannot be mistaken.
 
     So files to predict may have a time of midnight beside each day, or a date as another program writes it. Where the
     format has no offset from UTC, words that have one are not read: the times would be other places' times.
@@ -162,7 +164,7 @@ def _unmistakable(word: str) -> list[str]:
 
 
 def parts_of(when: pl.Expr, parts: Sequence[str] = PARTS) -> list[pl.Expr]:
-    """Its parts as float64: year, month, day, weekday (Monday is 1), hour with its fraction, days since 1970."""
+    """Return its parts as float64: year, month, day, weekday (Monday is 1), hour with its fraction, days since 1970."""
     every = {
         "year": when.dt.year(),
         "month": when.dt.month(),
@@ -175,19 +177,19 @@ def parts_of(when: pl.Expr, parts: Sequence[str] = PARTS) -> list[pl.Expr]:
 
 
 def varying_parts(words: pl.Series, form: str) -> tuple[str, ...]:
-    """The parts in which these dates differ."""
+    """Return the parts in which these dates differ."""
     values = pl.DataFrame({"when": words}).select(parts_of(moments(pl.col("when"), form)))
     return tuple(part for part in PARTS if values[part].n_unique() > 1)
 
 
 def unread(words: Sequence[str], form: str) -> list[str]:
-    """The words that are no dates in this format."""
+    """Return the words that are no dates in this format."""
     frame = pl.DataFrame({"word": pl.Series(words, dtype=pl.String)})
     return frame.filter(moments(pl.col("word"), form).is_null())["word"].to_list()
 
 
 def stamp_of(lowest: float, highest: float) -> str | None:
-    """Whether numbers in this range can be times since 1970: in which unit; None: they cannot."""
+    """Return whether numbers in this range can be times since 1970: in which unit; None: they cannot."""
     if lowest >= 0 and highest < 1e10:
         return "seconds since 1970"
     return "milliseconds since 1970" if lowest >= 1e10 and highest < 1e13 else None

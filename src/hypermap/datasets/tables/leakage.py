@@ -31,7 +31,7 @@ TIMES = 100  # as many equal pairs as if the columns were independent are none t
 def giveaways(
     schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0, given: Given = NOTHING
 ) -> list[str]:
-    """A sentence for each column of the file that gives the target away, by itself or together with others.
+    """Return a sentence for each column of the file that gives the target away, by itself or together with others.
 
     A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
     word is largest, or their mean, is fitted and scored on held-out rows, over a few folds: balanced accuracy for
@@ -79,7 +79,9 @@ def giveaways(
 
 
 def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
-    """A sentence if rows are copies of others in all that the model sees, and more of them than coincidence makes."""
+    """Return a sentence if rows are copies of others in all that the model sees, and more of them than coincidence
+    makes.
+    """
     rows = _hashes(matrix, targets)
     copies = len(rows) - rows.n_unique()
     if not copies or _coarse(matrix) or copies <= TIMES * _coincidences(matrix, targets):
@@ -93,7 +95,7 @@ def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64])
 
 
 def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
-    """A sentence if test rows are among those learned from, whatever their target, and not by coincidence."""
+    """Return a sentence if test rows are among those learned from, whatever their target, and not by coincidence."""
     shared = int(_hashes(test_matrix).is_in(_hashes(matrix).unique().implode()).sum())
     if not shared or _coarse(matrix):
         return []
@@ -101,7 +103,7 @@ def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
 
 
 def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None, tested: int) -> list[str]:
-    """A sentence if any of so many test rows of their own file are of groups that are learned from, or may be.
+    """Return a sentence if any of so many test rows of their own file are of groups that are learned from, or may be.
 
     Args:
         group: the column that tells.
@@ -127,7 +129,7 @@ def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None
 def earlier_rows(
     time: str, times: NDArray[np.float64], test_times: NDArray[np.float64] | None, tested: int
 ) -> list[str]:
-    """A sentence if any of so many test rows of their own file are not later than all that are learned from.
+    """Return a sentence if any of so many test rows of their own file are not later than all that are learned from.
 
     Args:
         time: the column that tells.
@@ -150,12 +152,12 @@ def earlier_rows(
 
 
 def _coarse(matrix: Matrix) -> bool:
-    """Whether no column has many different values, so that equal rows are to be expected."""
+    """Return whether no column has many different values, so that equal rows are to be expected."""
     return all(len(np.unique(column[:ROWS])) <= FEW for column in matrix.T)
 
 
 def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
-    """How many pairs of rows would be equal if their columns had nothing to do with each other."""
+    """Return how many pairs of rows would be equal if their columns had nothing to do with each other."""
     share, seen = 1.0, min(len(targets), ROWS)
     for column in (*matrix.T, targets):
         counts = np.unique_counts(np.nan_to_num(column[:seen], nan=np.inf)).counts
@@ -164,7 +166,7 @@ def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
 
 
 def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Series:
-    """A number for each row; equal rows, NaN among them, have the same."""
+    """Return a number for each row; equal rows, NaN among them, have the same."""
     parts = []
     for first in range(0, len(matrix), BLOCK):
         rows = pl.from_numpy(matrix[first : first + BLOCK])
@@ -175,7 +177,7 @@ def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Se
 
 
 def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:
-    """The columns of numbers of which the target is a weighted sum, such as the parts of a total."""
+    """Return the columns of numbers of which the target is a weighted sum, such as the parts of a total."""
     roles = zip(schema.matrix_names, schema.roles, strict=True)
     places = [k for k, (_, role) in enumerate(roles) if role == "number" and np.isfinite(matrix[:, k]).all()]
     columns = np.column_stack([matrix[:, places], np.ones(len(targets))])
@@ -194,7 +196,8 @@ def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:
 
 
 def _spread(columns: Mapping[str, Values], targets: Values) -> list[str]:
-    """The columns of two values that together are the target in another form; none where there are no such columns.
+    """Return the columns of two values that together are the target in another form; none where there are no such
+    columns.
 
     With one value of such a column goes one class. Either at most one of them speaks in a row (a column for each
     class), or any of them does and they are never wrong (the target says whether there is one of several labels).
@@ -220,7 +223,7 @@ Signs = dict[str, tuple[float, float]]  # by column: a value, and the class that
 
 
 def _signs(columns: Mapping[str, Values], targets: Values, apart: bool) -> Signs:
-    """Columns with a value of one class; `apart`, no two of them in one row: those of more rows come first."""
+    """Return columns with a value of one class; `apart`, no two of them in one row: those of more rows come first."""
     found: list[tuple[int, str, float, float]] = []
     for name, column in columns.items():
         for value in np.unique(column):
@@ -239,7 +242,7 @@ def _signs(columns: Mapping[str, Values], targets: Values, apart: bool) -> Signs
 
 
 def _said(columns: Mapping[str, Values], signs: Signs, targets: Values, seen: NDArray[np.bool_]) -> Values:
-    """The class by these signs; for rows that have none, the most frequent one of such rows that were seen."""
+    """Return the class by these signs; for rows that have none, the most frequent one of such rows that were seen."""
     said = np.full(len(targets), np.nan)
     for name, (value, which) in signs.items():
         said[_is(columns[name], value)] = which
@@ -250,7 +253,7 @@ def _said(columns: Mapping[str, Values], signs: Signs, targets: Values, seen: ND
 
 
 def _needed(columns: Mapping[str, Values], signs: Signs, targets: Values) -> list[str]:
-    """The columns whose signs are no coincidence, or without which the target would not be said."""
+    """Return the columns whose signs are no coincidence, or without which the target would not be said."""
     whole, shares = np.ones(len(targets), np.bool_), {c: float((targets == c).mean()) for c in np.unique(targets)}
     best = _balanced_accuracy(_said(columns, signs, targets, whole), targets)
     for name, (value, which) in list(signs.items()):
@@ -262,7 +265,7 @@ def _needed(columns: Mapping[str, Values], signs: Signs, targets: Values) -> lis
 
 
 def _is(column: Values, value: float) -> NDArray[np.bool_]:
-    """Which rows have a value, of which NaN is one."""
+    """Return which rows have a value, of which NaN is one."""
     return np.isnan(column) if np.isnan(value) else column == value
 
 
@@ -297,7 +300,7 @@ def _tree(
 def _most_frequent(
     columns: Matrix, targets: NDArray[np.float64], others: Matrix, classes: bool, seed: int
 ) -> NDArray[np.float64]:
-    """The class that is the most frequent with a word, by its share of the class; or the mean of the numbers."""
+    """Return the class that is the most frequent with a word, by its share of the class; or the mean of the numbers."""
     known = pl.DataFrame({"word": columns[:, 0], "target": targets}).fill_nan(MISSING)
     if classes:
         shares = (

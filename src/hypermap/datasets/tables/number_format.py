@@ -65,7 +65,7 @@ class Known:
 
 
 def looks_like_number(cell: str) -> bool:
-    """Whether a cell could be a number in some country."""
+    """Return whether a cell could be a number in some country."""
     return any(pattern.fullmatch(bare(cell)) for pattern in (NUMBER, COMMA_NUMBER, GROUPED_NUMBER))
 
 
@@ -84,7 +84,7 @@ def find_decimals(
     known: Known,
     name: str,
 ) -> tuple[Decimals, tuple[str, ...]]:
-    """The spelling of a file's numbers, and what to tell of it; from columns that are numbers in some country.
+    """Return the spelling of a file's numbers, and what to tell of it; from columns that are numbers in some country.
 
     What a person says comes first, then what only one spelling makes sense of, then the spelling of `known.others`:
     1.443 alone may be one thousand and more, or less than two.
@@ -113,7 +113,7 @@ def find_decimals(
 
 
 def merged(found: Sequence[Decimals]) -> Decimals:
-    """What several files have in common."""
+    """Return what several files have in common."""
     marks = {decimals.mark for decimals in found} - {None}
     if len(marks) != 1:
         return UNKNOWN
@@ -143,7 +143,7 @@ def _decide(
     known: Known,
     name: str,
 ) -> str | None:
-    """The decimal mark: the file's own, else that of the others."""
+    """Return the decimal mark: the file's own, else that of the others."""
     others = known.others
     if commas and points:
         if others.given:
@@ -163,7 +163,7 @@ def _decide(
 
 
 def _sort_of_number(cell: str) -> str:
-    """What a number says of its file: where commas are decimal, where points are; or it could be ``either``."""
+    """Return what a number says of its file: where commas are decimal, where points are; or it could be ``either``."""
     cell = bare(cell)
     if GROUPED_NUMBER.fullmatch(cell):
         return "either" if COMMA_NUMBER.fullmatch(cell) else "grouped point"

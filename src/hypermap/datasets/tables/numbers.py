@@ -67,7 +67,7 @@ def with_units(words: Sequence[str]) -> list[str]:
 
 
 def among_numbers(odd: Sequence[str], different: int) -> bool:
-    """Whether these are a few words among the numbers of a column of so many different values."""
+    """Return whether these are a few words among the numbers of a column of so many different values."""
     numbers = different - len(odd)
     if numbers > FEW and len(odd) <= (1 - MOSTLY) * different:
         return True

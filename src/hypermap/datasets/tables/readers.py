@@ -72,7 +72,7 @@ class Table:
         return tuple(name for name in self.columns if name in blank or UNNAMED.fullmatch(name))
 
     def batches(self, rows: int | None = None) -> Iterator[pl.DataFrame]:
-        """The rows in order, so many at a time: as text (``String``), numbers or times (``Datetime``).
+        """Yield the rows in order, so many at a time: as text (``String``), numbers or times (``Datetime``).
 
         Raises:
             UserError: a file changed since it was opened, or holds what cannot be read.
@@ -95,7 +95,7 @@ class Table:
             raise UserError(f"{self.name}: {seen:,} of {self.size:,} rows could be read. Export it again.")
 
     def missing_words(self) -> list[str]:
-        """Those of the words that mean missing which the files have; all cells are read for it."""
+        """Return those of the words that mean missing which the files have; all cells are read for it."""
         words = pl.col(pl.String).str.strip_chars(BLANKS)
         found: set[str] = set()
         for raw in self.raw:
@@ -165,7 +165,7 @@ def open_table(paths: Sequence[str | Path], given: Format | None = None, expecte
 
 
 def checked(path: Path, key: str) -> Path:
-    """The path of a file that is there and could be a table; `key` is the setting that names it, for messages.
+    """Return the path of a file that is there and could be a table; `key` is the setting that names it, for messages.
 
     Raises:
         UserError: it is not there, empty, or of a format that is not read.
@@ -203,7 +203,7 @@ class _Part:
 
 
 def _with_decimals_of(parts: Sequence[_Part], expected: Expected) -> Expected:
-    """What a file is expected to be like after these: as the training table, else as they are."""
+    """Return what a file is expected to be like after these: as the training table, else as they are."""
     if expected.decimals.mark or not parts:
         return expected
     return replace(expected, decimals=merged([part.decimals for part in parts]), whose=str(parts[0].path))
@@ -247,7 +247,7 @@ def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) 
 
 
 def _idle(path: Path, given: Format, usual: Spelling) -> tuple[str, ...]:
-    """A sentence if something was said that a file of Parquet knows by itself; not of what is said of all files."""
+    """Return a sentence if something was said that a file of Parquet knows by itself; not of what is said of all files."""
     options = {key: getattr(given, key) for key in TEXT_ONLY}
     unset = Format()
     idle = [key for key, value in options.items() if value not in (getattr(unset, key), getattr(usual, key, None))]
@@ -270,7 +270,7 @@ OPAQUE = (pl.Binary, pl.Object, pl.Unknown)
 
 
 def _plain_column(name: str, kind: pl.DataType) -> pl.Expr:
-    """A column of Parquet as text, a number or a point in time."""
+    """Return a column of Parquet as text, a number or a point in time."""
     column = pl.col(name)
     if kind.is_integer():
         return column  # float64 would not tell large ones apart
@@ -334,7 +334,7 @@ def _words(missing: Sequence[str]) -> pl.Expr:
 
 
 def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:
-    """Columns that are numbers by type, without such as -999."""
+    """Return columns that are numbers by type, without such as -999."""
     words = pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False)
     numbers = words.filter(words.is_finite().fill_null(value=False)).to_list()
     column = cs.numeric()
@@ -342,7 +342,7 @@ def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:
 
 
 def _numbers(dialect: Dialect) -> list[pl.Expr]:
-    """Numbers with a decimal point and no groups, whatever the file's way."""
+    """Return numbers with a decimal point and no groups, whatever the file's way."""
     text = pl.col(pl.String)
     if dialect.decimals.mark == ",":
         digits = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)

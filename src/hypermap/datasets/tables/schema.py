@@ -49,7 +49,7 @@ class Schema:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Schema":
-        """What `as_entry` made."""
+        """Return what `as_entry` made."""
         columns = tuple(
             Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
         )
@@ -91,7 +91,7 @@ class Schema:
         return Expected(self.file_columns, orders, self.spelling, self.spelling.decimals)
 
     def encode(self, frame: pl.DataFrame, first_row: int = 0) -> Matrix:
-        """The matrix ``(rows, len(matrix_names))`` of a batch of a `Table`; NaN where there is no value.
+        """Return the matrix ``(rows, len(matrix_names))`` of a batch of a `Table`; NaN where there is no value.
 
         Args:
             frame: has all of `names`, in any order, and maybe others.
@@ -107,7 +107,7 @@ class Schema:
         return matrix
 
     def check(self, table: Table) -> list[str]:
-        """Whether `encode` will take a table, by its columns and its first rows; returns what to tell a person.
+        """Return whether `encode` will take a table, by its columns and its first rows; returns what to tell a person.
 
         Raises:
             UserError: columns are missing, or cells of another kind, all in one message.
@@ -132,7 +132,7 @@ class Schema:
         return [f"{table.name}: the training table has no {_listed(unknown)}; left out."] if unknown else []
 
     def _misplaced(self, table: Table) -> list[str]:
-        """What is wrong where columns go by their place and there are more or fewer of them."""
+        """Return what is wrong where columns go by their place and there are more or fewer of them."""
         widths = {len(order) for order in self.expected.orders}
         numbered = table.columns == tuple(f"column_{k}" for k in range(1, len(table.columns) + 1))
         if self.headed or table.headed or not numbered or len(table.columns) in widths:
@@ -145,14 +145,14 @@ class Schema:
 
 
 def _encoded(frame: pl.DataFrame, columns: Iterable[Column]) -> pl.DataFrame:
-    """The matrix as a frame, whose columns are called by their place."""
+    """Return the matrix as a frame, whose columns are called by their place."""
     kinds = frame.schema
     expressions = [expression for column in columns for expression in column.encoded(kinds[column.name])]
     return frame.select(expression.alias(str(place)) for place, expression in enumerate(expressions))
 
 
 def _problems(frame: pl.DataFrame, encoded: pl.DataFrame, columns: Iterable[Column], first_row: int) -> Iterator[str]:
-    """A sentence for each column that has cells of another kind."""
+    """Yield a sentence for each column that has cells of another kind."""
     place = 0
     for column in columns:
         cells, numbers = frame[column.name], encoded[str(place)]

@@ -56,7 +56,9 @@ def sentinels(schema: Schema, rows: TableArrays, statistics: Mapping[str, Statis
 
 
 def _found(cells: Values) -> list[tuple[float, int, float, float]]:
-    """The numbers of a column that seem to mean missing, with how often they are there, and the range of the others."""
+    """Return the numbers of a column that seem to mean missing, with how often they are there, and the range of the
+    others.
+    """
     counts = np.unique_counts(cells[np.isfinite(cells)])
     looks = np.array([LOOKS.fullmatch(repr(float(value))) is not None for value in _ends(counts.values)])
     ends = _ends(counts.values)[looks]
@@ -72,7 +74,7 @@ def _found(cells: Values) -> list[tuple[float, int, float, float]]:
 
 
 def _ends(values: Values) -> Values:
-    """The smallest and the largest of sorted values, few enough to be looked at one by one."""
+    """Return the smallest and the largest of sorted values, few enough to be looked at one by one."""
     return np.unique(np.concatenate([values[:SHOWN], values[-SHOWN:]]))
 
 

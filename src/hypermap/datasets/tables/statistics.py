@@ -70,15 +70,15 @@ class Statistics:
         return len(self.values) / max(self.valued, 1)
 
     def words(self) -> list[str]:
-        """The different values as text, sorted."""
+        """Return the different values as text, sorted."""
         return sorted(self.values.cast(pl.String).to_list())
 
     def different_numbers(self) -> list[float]:
-        """The different values that are finite numbers, sorted."""
+        """Return the different values that are finite numbers, sorted."""
         return self._numbers().drop_nulls().unique().sort().to_list()
 
     def odd_words(self, most: int | None = 5) -> list[str]:
-        """Some values that are no numbers, or all of them, sorted."""
+        """Return some values that are no numbers, or all of them, sorted."""
         odd = self.values.filter(self._numbers().is_null()).sort()
         return (odd if most is None else odd.head(most)).cast(pl.String).to_list()
 
@@ -104,7 +104,7 @@ class Statistics:
 
 
 def gather(table: Table) -> dict[str, Statistics]:
-    """The statistics of every column that can be read, in order.
+    """Return the statistics of every column that can be read, in order.
 
     Raises:
         UserError: the table cannot be read to its end.
@@ -129,7 +129,7 @@ def _type(kind: pl.DataType) -> str | None:
 
 
 def _counted(batch: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """The counts of each column, as `Statistics` calls them."""
+    """Return the counts of each column, as `Statistics` calls them."""
     numbers = batch.select(finite(pl.col(name), kind).alias(name) for name, kind in batch.schema.items())
     counts = [_of_numbers(numbers), _of_text(batch, numbers)]
     return {
@@ -163,6 +163,6 @@ def _of_text(batch: pl.DataFrame, numbers: pl.DataFrame) -> dict[str, dict[str, 
 
 
 def _by_column(frame: pl.DataFrame, **counts: pl.Expr) -> dict[str, dict[str, float]]:
-    """What the expressions come to, for each column of a frame."""
+    """Return what the expressions come to, for each column of a frame."""
     rows = {key: frame.select(count).row(0) if frame.width else () for key, count in counts.items()}
     return {name: {key: row[k] for key, row in rows.items()} for k, name in enumerate(frame.columns)}

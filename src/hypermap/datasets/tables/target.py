@@ -16,7 +16,7 @@ MANY = 1000  # different words are no classes
 
 
 def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bool = True) -> str:
-    """The target column's name, from a name or a position: 1 is the first column, -1 the last.
+    """Return the target column's name, from a name or a position: 1 is the first column, -1 the last.
 
     Args:
         headed: whether the columns' names stand in the file.
@@ -51,7 +51,7 @@ def column_of(given: object, columns: Sequence[str]) -> str | None:
 def understand_target(
     statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str
 ) -> tuple[Target, list[str]]:
-    """The target, and what a person should be told of how it was understood.
+    """Return the target, and what a person should be told of how it was understood.
 
     Args:
         task: one of `TASKS`; None: it is found.
@@ -83,7 +83,7 @@ def understand_target(
 
 
 def _joins(target: Target, classes: Mapping[Any, str], groups: Sequence[Sequence[str]], prefix: str) -> str:
-    """The sentence on classes that are spelled in several ways, with what joins them."""
+    """Return the sentence on classes that are spelled in several ways, with what joins them."""
     joined = {name: group[-1] for group in groups for name in group[:-1]}  # upper case is sorted before lower case
     pairs = {str(word): joined.get(str(name), str(name)) for word, name in classes.items()} | joined
     order = _in_order([name for name in target.classes if name not in joined])
@@ -131,7 +131,7 @@ def _has_units(measures: Sequence[str]) -> str:
 
 
 def spelled_in_vain(statistics: Statistics, classes: Mapping[Any, str]) -> list[str]:
-    """The values that `classes` names and the column has not, quoted."""
+    """Return the values that `classes` names and the column has not, quoted."""
     words = set(statistics.words())
     known = set(statistics.different_numbers()) if statistics.all_numbers else set()
     return [repr(str(word)) for word in classes if str(word) not in words and not _is_among(str(word), known)]

@@ -32,7 +32,7 @@ QUOTED = (
 
 
 def find_encoding(path: Path, given: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """A file's encoding, and what to tell of it. All of the file is read.
+    """Return a file's encoding, and what to tell of it. All of the file is read.
 
     Args:
         usual: the encoding that other files of the table were said to have; None: that was found.
@@ -73,14 +73,15 @@ def find_encoding(path: Path, given: Format, name: str, usual: str | None = None
 
 
 def sample_of(path: Path, encoding: str) -> tuple[str, bool]:
-    """The beginning of a file's text, and whether that is all of it."""
+    """Return the beginning of a file's text, and whether that is all of it."""
     with path.open(encoding=encoding, newline="") as file:
         text = file.read(SAMPLE)
         return text, not file.read(1)
 
 
 def count_regular(path: Path, dialect: Dialect) -> int | None:
-    """How many records a file of UTF-8 has, its header among them; None if polars would not read them all aright.
+    """Return how many records a file of UTF-8 has, its header among them; None if polars would not read them all
+    aright.
 
     It would if each is on lines of its own with as many cells, and no line is blank.
     """
@@ -144,7 +145,7 @@ def rewrite(path: Path, encoding: str, dialect: Dialect, given: Format, name: st
 
 
 def _end_of_records(text: bytes, quote: bytes) -> int:
-    """Where the last whole record ends: behind a line end that is not within quotes; 0 if there is none."""
+    """Return where the last whole record ends: behind a line end that is not within quotes; 0 if there is none."""
     end = text.rfind(b"\n") + 1
     while end and quote and text.count(quote, 0, end) % 2:
         end = text.rfind(b"\n", 0, text.rfind(quote, 0, end)) + 1  # the cell that this quote opens has not ended
@@ -152,7 +153,7 @@ def _end_of_records(text: bytes, quote: bytes) -> int:
 
 
 def _is_odd(text: bytes, dialect: Dialect) -> bool:
-    """Whether records have what Python's csv module reads better than polars."""
+    """Return whether records have what Python's csv module reads better than polars."""
     blank_lines = text.startswith((b"\n", b"\r\n")) or b"\n\n" in text or b"\n\r\n" in text
     blank_before_quote = bool(dialect.quote) and f"{dialect.separator} {dialect.quote}".encode() in text
     return blank_lines or blank_before_quote or b"\0" in text or text.count(b"\r") != text.count(b"\r\n")
@@ -169,7 +170,9 @@ def _ragged(name: str, line: int, record: list[str], dialect: Dialect, given: Fo
 
 
 def _is_in(usual: str, path: Path, start: bytes) -> bool:
-    """Whether a file can be in this encoding and is not rather in UTF-8, with letters that only happen to be others."""
+    """Return whether a file can be in this encoding and is not rather in UTF-8, with letters that only happen to be
+    others.
+    """
     letters = b"\0" not in start and not _decodes(path, "ascii")
     if codecs.lookup(usual).name != "utf-8" and letters and _decodes(path, "utf-8"):
         return False
@@ -177,7 +180,7 @@ def _is_in(usual: str, path: Path, start: bytes) -> bool:
 
 
 def _line_that_is_not_utf8(path: Path) -> int | None:
-    """The first line that is no UTF-8, if those before it have letters that are; None if they have none."""
+    """Return the first line that is no UTF-8, if those before it have letters that are; None if they have none."""
     letters = False
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -30,7 +30,7 @@ def rows_in_order(
     dates: Mapping[str, Values] = NONE,
     counters: Mapping[str, Values] = NONE,
 ) -> list[str]:
-    """A sentence if the order of the rows in the file matters, and they are split at random all the same.
+    """Return a sentence if the order of the rows in the file matters, and they are split at random all the same.
 
     Either dates, years or time stamps rise or fall from row to row; or the target and most columns are nearly the same
     in rows that follow each other, and not because the file is sorted by one of them.
@@ -75,7 +75,7 @@ def rows_in_order(
 def _alike(
     numbers: Mapping[str, Values], categories: Mapping[str, Values], targets: Values, schema: Schema
 ) -> float | None:
-    """The correlation of neighbours' targets, where both that and most columns' are high; else None."""
+    """Return the correlation of neighbours' targets, where both that and most columns' are high; else None."""
     inputs = [values[:ROWS] for values in numbers.values() if not _counts(values)]
     targets, classes = targets[:ROWS], bool(schema.target.classes)
     blocks = np.zeros(len(targets), np.int64)
@@ -93,14 +93,14 @@ def _alike(
 
 
 def _rises(times: Values) -> bool:
-    """Whether values rise from row to row, or fall, and are no few."""
+    """Return whether values rise from row to row, or fall, and are no few."""
     steps = np.diff(times[np.isfinite(times)])
     steps = steps[steps != 0]
     return len(steps) >= LEAST_TIMES and max((steps > 0).mean(), (steps < 0).mean()) >= SORTED
 
 
 def _are_times(values: Values) -> bool:
-    """Whether numbers can only be years, or time stamps."""
+    """Return whether numbers can only be years, or time stamps."""
     values = values[np.isfinite(values)]
     if not len(values) or (values != np.floor(values)).any():
         return False
@@ -109,20 +109,20 @@ def _are_times(values: Values) -> bool:
 
 
 def _counts(values: Values) -> bool:
-    """Whether values rise by the same step from row to row, as the hours of a series do, or nearly all of them."""
+    """Return whether values rise by the same step from row to row, as the hours of a series do, or nearly all of them."""
     steps = np.diff(values)
     usual = np.median(steps) if len(steps) else 0.0
     return bool(usual != 0 and np.isclose(steps, usual, rtol=1e-3).mean() >= SORTED)
 
 
 def _is_sorted(values: Values) -> bool:
-    """Whether the rows stand in the order of a column, or in blocks of its values."""
+    """Return whether the rows stand in the order of a column, or in blocks of its values."""
     different = len(np.unique(values))
     return _rises(values) or (1 < different <= FEW * len(values) and _runs(values)[-1] + 1 <= 2 * different)
 
 
 def _runs(values: Values) -> NDArray[np.int64]:
-    """The number of the run of equal values that each row is in, from 0."""
+    """Return the number of the run of equal values that each row is in, from 0."""
     return np.concatenate([[0], np.cumsum(~_equal(values))])
 
 
@@ -132,7 +132,7 @@ def _joined(blocks: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.
 
 
 def _equal(values: Values) -> NDArray[np.bool_]:
-    """For each row but the first, whether it has the value of the one before; NaN is a value."""
+    """Return for each row but the first, whether it has the value of the one before; NaN is a value."""
     same: NDArray[np.bool_] = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
     return same
 
@@ -147,7 +147,7 @@ def _correlation(values: Values, blocks: NDArray[np.int64], pairs: NDArray[np.bo
 
 
 def _agreement(classes: Values, pairs: NDArray[np.bool_]) -> float:
-    """How often neighbours have the same class, beyond chance: Cohen's kappa."""
+    """Return how often neighbours have the same class, beyond chance: Cohen's kappa."""
     shares = np.unique_counts(classes).counts / len(classes)
     chance = float((shares**2).sum())
     return float((_equal(classes)[pairs].mean() - chance) / (1 - chance)) if pairs.any() and chance < 1 else 0.0

@@ -95,7 +95,7 @@ def _refuse(path: Path, called: str) -> None:
 
 
 def _office(path: Path) -> str | None:
-    """What a zip archive is, if it is a document; None: an archive, or damaged."""
+    """Return what a zip archive is, if it is a document; None: an archive, or damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

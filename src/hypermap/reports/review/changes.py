@@ -57,7 +57,7 @@ class Changes:
 
 
 def review(changes: Changes) -> str:
-    """The review in Markdown, without HTML but for the `MARKER`; a single line says so where nothing changed."""
+    """Return the review in Markdown, without HTML but for the `MARKER`; a single line says so where nothing changed."""
     figures = Figures(changes.before, changes.now, changes.metrics, changes.params)
     sections = {
         "Parameters": _parameters(changes.params),
@@ -102,7 +102,7 @@ def _conclusion(figures: Figures, figure: Figure) -> str:
 
 
 def _stale(status: Mapping[str, Any]) -> list[str]:
-    """What a stage depends on and was changed after the stage ran; files that are only absent say nothing."""
+    """Return what a stage depends on and was changed after the stage ran; files that are only absent say nothing."""
     entries = [entry for of_stage in status.values() if isinstance(of_stage, list) for entry in of_stage]
     changed = [entry.get("changed deps") or {} for entry in entries if isinstance(entry, dict)]
     names = sorted({name for deps in changed for name, how in deps.items() if how == "modified"})
@@ -112,7 +112,7 @@ def _stale(status: Mapping[str, Any]) -> list[str]:
 
 
 def _parameters(params: Differences) -> list[str]:
-    """The order's, and then what only the resolved configuration tells."""
+    """Return the order's, and then what only the resolved configuration tells."""
     lines: dict[str, tuple[str, str, str, str]] = {}
     for path in sorted(params, key=lambda path: (path != PARAMETERS[0], path)):
         for key, pair in sorted(params[path].items()):
@@ -163,7 +163,7 @@ def _verdict(figures: Figures, figure: Figure) -> str:
 
 
 def _notes(figures: Figures, changed: Sequence[Figure]) -> list[str]:
-    """What the noise is, and what it is not."""
+    """Return what the noise is, and what it is not."""
     if figures.other_rows:
         return [f"The figures are of other rows ({_listed(map(_code, figures.other_rows))}), so not comparable."]
     notes = []
@@ -181,7 +181,7 @@ def _notes(figures: Figures, changed: Sequence[Figure]) -> list[str]:
 
 
 def _retraining(changes: Changes) -> list[str]:
-    """What the studies' confirmations say of the noise of training again."""
+    """Return what the studies' confirmations say of the noise of training again."""
     spread = []
     for name in changes.studies:
         entries = _dicts(_record(changes.now, name).get("confirmed"))
@@ -199,7 +199,7 @@ def _confirmed_by(entry: Mapping[str, Any]) -> str:
 
 
 def _plots(changes: Changes) -> list[str]:
-    """The ends of the curves over epochs, the names of other plots that changed, and the changed pictures."""
+    """Return the ends of the curves over epochs, the names of other plots that changed, and the changed pictures."""
     ends, others = [], []
     for title, entries in sorted((changes.plots.get("data") or {}).items()):
         for name, x, before, now in _series(title, entries):
@@ -219,7 +219,7 @@ Points = list[tuple[Any, Any]]
 
 
 def _series(title: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, Points, Points]]:
-    """Each curve of a plot: its name, that of its x, and its points at the base and now."""
+    """Yield each curve of a plot: its name, that of its x, and its points at the base and now."""
     for entry in entries:
         definitions = entry.get("anchor_definitions") or {}
         x, y = (str(definitions.get(f"<DVC_METRIC_{axis}_LABEL>", "")) for axis in "XY")
@@ -241,7 +241,7 @@ def _end(x: str, points: Points) -> str:
 
 
 def _both(changes: Changes, path: str) -> str:
-    """A changed file by its name, with links to both of its versions where they can be linked to."""
+    """Return a changed file by its name, with links to both of its versions where they can be linked to."""
     letter, name = changes.files[path], PurePosixPath(path).stem
     known = [{"A": "new", "D": "removed"}.get(letter)]
     known += [_link(changes.before, "base", path)] if letter != "A" and changes.before.address is not None else []
@@ -257,7 +257,7 @@ def _studies(changes: Changes) -> list[str]:
 
 
 def _study(changes: Changes, name: str) -> Iterator[str]:
-    """A line of a changed study, and one for each of its verdicts that asks for an act."""
+    """Yield a line of a changed study, and one for each of its verdicts that asks for an act."""
     paths = {path: letter for path, letter in changes.files.items() if path.startswith(f"{STUDIES}{name}/")}
     if set(paths.values()) == {"D"} and not _shown(changes.now, name):
         yield f"- **{_code(name)}**: removed."
@@ -281,7 +281,7 @@ def _study(changes: Changes, name: str) -> Iterator[str]:
 
 
 def _best(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What was searched for, and the best of it."""
+    """Return what was searched for, and the best of it."""
     names, old_names = _names(now, "objectives"), _names(before, "objectives")
     text = _listed(" ".join(pair) for pair in zip(_names(now, "directions"), names, strict=False))
     value, old = (
@@ -315,12 +315,12 @@ def _verdicts(now: Mapping[str, Any]) -> str:
 
 
 def _names(record: Mapping[str, Any], key: str) -> list[str]:
-    """The words of a list in a study's file."""
+    """Return the words of a list in a study's file."""
     return [str(name) for name in record[key]] if isinstance(record.get(key), list) else []
 
 
 def _shown(side: Side, name: str) -> str | None:
-    """What one opens to see a study; a comparison of studies may have a table alone."""
+    """Return what one opens to see a study; a comparison of studies may have a table alone."""
     paths = [f"{STUDIES}{name}/{file}" for file in ("report.md", "comparison.png", "comparison.csv", "study.json")]
     return next((path for path in paths if side.read(path) is not None), None)
 
@@ -336,7 +336,7 @@ def _number(figure: Figure, value: Any) -> str:
 
 
 def _signed(figure: Figure) -> str:
-    """The change with its sign, and with one digit at least."""
+    """Return the change with its sign, and with one digit at least."""
     if figure.change is None:
         return ABSENT
     size = _number(figure, abs(figure.change))

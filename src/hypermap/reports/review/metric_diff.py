@@ -103,11 +103,11 @@ class Figures:
         return next((known[name] for name in LEADING if name in known), None)
 
     def fits(self, name: str) -> Pair:
-        """The number of trainings that a metric is the mean of, on both sides; None where it is of one."""
+        """Return the number of trainings that a metric is the mean of, on both sides; None where it is of one."""
         return self.values.get(f"{_split(name)}_fits", (None, None))
 
     def is_comparable(self, name: str) -> bool:
-        """Whether both sides scored the same rows in the same way."""
+        """Return whether both sides scored the same rows in the same way."""
         before, now = self.fits(name)
         return not self.other_rows and (before is None) == (now is None)
 
@@ -120,7 +120,7 @@ class Figures:
         return None if before is None or now is None else NormalDist().inv_cdf(0.975) * math.hypot(before, now)
 
     def _error_of_rows(self, name: str, side: int) -> float | None:
-        """The standard error by the bootstrap interval of a side."""
+        """Return the standard error by the bootstrap interval of a side."""
         split = self.intervals[side].get(_split(name))
         interval = split.get(stem(name)) if isinstance(split, dict) else None
         if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
@@ -128,23 +128,23 @@ class Figures:
         return float(interval[1] - interval[0]) / 2 / self.quantiles[side]
 
     def _error_of_fits(self, name: str, side: int) -> float | None:
-        """The standard error of a mean over several trainings, of which only one metric has a deviation."""
+        """Return the standard error of a mean over several trainings, of which only one metric has a deviation."""
         spread, count = self.values.get(f"{name}_std", (None, None))[side], self.fits(name)[side]
         return spread / math.sqrt(count) if is_number(spread) and is_number(count) and count > 1 else None
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def stem(name: str) -> str:
-    """What is measured: a metric's name without that of its split."""
+    """Return what is measured: a metric's name without that of its split."""
     return name.partition("_")[2] if _split(name) in SPLITS else name
 
 
 def read_json(side: Side, path: str) -> dict[str, Any]:
-    """A file's content; empty where it is not there or is damaged, since a review tells what it can."""
+    """Return a file's content; empty where it is not there or is damaged, since a review tells what it can."""
     try:
         content = json.loads(side.read(path) or "{}")
     except json.JSONDecodeError:
@@ -153,7 +153,7 @@ def read_json(side: Side, path: str) -> dict[str, Any]:
 
 
 def _quantile(side: Side) -> float:
-    """How many standard errors half of a side's bootstrap interval is, by the confidence that it was made with."""
+    """Return how many standard errors half of a side's bootstrap interval is, by the confidence that it was made with."""
     try:
         confidence = yaml.safe_load(side.read(EVALUATE) or "")["evaluation"]["confidence"]
         return NormalDist().inv_cdf((1 + float(confidence)) / 2)

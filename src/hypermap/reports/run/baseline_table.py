@@ -45,7 +45,7 @@ class Beside:
         return sign * ((low > 0) - (high < 0))
 
     def narrowly(self, name: str) -> bool:
-        """Whether the interval leaves 0 out, but hardly."""
+        """Return whether the interval leaves 0 out, but hardly."""
         value, low, high = self.differences[name]
         return self.says(name) != 0 and min(abs(low), abs(high)) < NARROW * abs(value)
 
@@ -59,7 +59,7 @@ def section(
     level: str,
     experiment: str | None = None,
 ) -> list[str]:
-    """The paragraphs: a table of `model` and the `others`, a verdict, and how to read them.
+    """Return the paragraphs: a table of `model` and the `others`, a verdict, and how to read them.
 
     The order names an `experiment`, or none; one that it names holds its model fast.
     """
@@ -71,7 +71,7 @@ def section(
 
 
 def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str = "") -> str:
-    """Whether the model in use earns its place beside the best of the others, by validation; and what to do.
+    """Return whether the model in use earns its place beside the best of the others, by validation; and what to do.
 
     `first_of_all` is what a command that takes another model has to say before that.
     """
@@ -111,7 +111,7 @@ def _stands(best: Beside, name: str, level: str) -> str:
 
 
 def _advice(name: str, stands: int, first_of_all: str) -> str:
-    """What to do beside the best of the others, where the model in use stands so to it."""
+    """Return what to do beside the best of the others, where the model in use stands so to it."""
     take, search = f"`dvc exp run {first_of_all}-S model={name}`", "`python src/train.py -m +space=default`"
     if stands > 0:
         return "Keep it."
@@ -155,7 +155,7 @@ def _probabilities(
     others: Sequence[Beside],
     level: str,
 ) -> str:
-    """What the probabilities are worth, the best log loss first among the others."""
+    """Return what the probabilities are worth, the best log loss first among the others."""
     loss, error = PROBABILITIES
     interval = f"{level} interval"
     header = ("model", f"test {loss}", interval, "difference", interval, f"test {error}", interval)
@@ -175,7 +175,7 @@ def _figure(name: str, figures: Mapping[str, float]) -> str:
 
 
 def _told(name: str, other: Beside) -> tuple[str, str]:
-    """The difference from another model, and its interval; nothing where the figure does not exist."""
+    """Return the difference from another model, and its interval; nothing where the figure does not exist."""
     if name not in other.differences:
         return "", ""
     value, *bounds = other.differences[name]

@@ -31,7 +31,7 @@ Entry = Mapping[str, Any]
 
 
 def section(run: Run) -> list[str]:
-    """The paragraphs of the section; of a table its columns too, and what the reader noted."""
+    """Return the paragraphs of the section; of a table its columns too, and what the reader noted."""
     if not run.table:
         return [data_paragraph(run)]
     notes = "\n".join(f"- {wording.words(note)}" for note in run.manifest["warnings"])
@@ -44,7 +44,7 @@ def section(run: Run) -> list[str]:
 
 
 def data_paragraph(run: Run) -> str:
-    """Where the rows come from, how they were split and scaled, and what the test set is."""
+    """Return where the rows come from, how they were split and scaled, and what the test set is."""
     sizes = run.manifest["shape"]
     shape = " x ".join(map(str, sizes)) + (" pixels" if len(sizes) > 1 else " numbers")
     kind = f"{len(run.classes)} classes" if run.classes else "a number to predict"
@@ -62,7 +62,7 @@ def _rows(run: Run) -> str:
 
 
 def _table_paragraph(run: Run) -> str:
-    """What is predicted from how many columns, and how the rows were split."""
+    """Return what is predicted from how many columns, and how the rows were split."""
     manifest, table = run.manifest, run.manifest["table"]
     target = f"the {len(run.classes)} classes of" if run.classes else "the number"
     log = manifest.get("target_transform")
@@ -85,7 +85,7 @@ def _split(run: Run) -> str:
 
 
 def _test_set(run: Run) -> str:
-    """Whether the test figures may be held against published ones."""
+    """Return whether the test figures may be held against published ones."""
     rows = run.manifest["rows"]["test"]
     if run.manifest["test_published"] and run.table:
         return f"The test rows are a file of their own, {_file_names(run.config['data']['test_path'])}."
@@ -104,7 +104,7 @@ def _file_names(paths: Any) -> str:
 
 
 def _columns(manifest: Mapping[str, Any]) -> str:
-    """A line for each column of the file, in its order."""
+    """Return a line for each column of the file, in its order."""
     table = manifest["table"]
     used = {column["name"]: column for column in table["columns"]}
     codes = dict(zip(_categories(table), manifest["layout"]["cardinalities"], strict=True))
@@ -114,7 +114,7 @@ def _columns(manifest: Mapping[str, Any]) -> str:
 
 
 def _categories(table: Entry) -> list[str]:
-    """The columns that have a code each, in the order in which they have it."""
+    """Return the columns that have a code each, in the order in which they have it."""
     return [column["name"] for column in table["columns"] if column["kind"] in ("category", "boolean")]
 
 
@@ -143,7 +143,7 @@ def _number(value: float) -> str:
 
 
 def _words(categories: list[str]) -> str:
-    """The first, and how many there are where that is not all."""
+    """Return the first, and how many there are where that is not all."""
     if not categories:
         return "numbers"
     shown = ", ".join(wording.words(word) for word in categories[:WORDS])
@@ -157,7 +157,7 @@ def _became(column: Entry, codes: Mapping[str, int]) -> str:
 
 
 def _preparation(run: Run) -> str:
-    """How numbers and categories were prepared, all on the training rows."""
+    """Return how numbers and categories were prepared, all on the training rows."""
     settings, layout = run.manifest["preparation"], run.manifest["layout"]
     said = [f"All that follows was fitted on the {run.manifest['fitted_on']['rows']:,} training rows alone."]
     if layout["numbers"]:

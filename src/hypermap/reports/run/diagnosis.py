@@ -97,7 +97,7 @@ def diagnose(
     stopped_early: bool = False,
     images: bool = False,
 ) -> list[Finding]:
-    """What the curves of one run say; `healthy` alone where nothing else is found.
+    """Return what the curves of one run say; `healthy` alone where nothing else is found.
 
     `history` has a row an epoch (the columns of plots/history.csv), `best_epoch` counts from 1, `monitor` is loss,
     accuracy or r2, `task` classification or regression. Of overfitting and more epochs one is advised: where the kept
@@ -128,7 +128,7 @@ def diagnose(
 
 
 def standard_error(score: float, rows: int, task: str) -> float:
-    """How far a score on so many rows may lie from the truth, one standard error.
+    """Return how far a score on so many rows may lie from the truth, one standard error.
 
     Accuracy is a share: sqrt(p (1 - p) / n), the share taken to be half a row from 0 and 1 at least. R² is one
     minus a mean of squares, whose relative error is sqrt(2 / n) when the residuals are normal.
@@ -140,7 +140,7 @@ def standard_error(score: float, rows: int, task: str) -> float:
 
 
 def overfitting(curves: Curves) -> Finding | None:
-    """The validation loss climbs after its best while the training loss falls, or the kept epoch's scores part."""
+    """Return the validation loss climbs after its best while the training loss falls, or the kept epoch's scores part."""
     said = [text for text in (_rise(curves), _gap(curves)) if text]
     if not said:
         return None
@@ -153,7 +153,7 @@ def overfitting(curves: Curves) -> Finding | None:
 
 
 def underfitting(curves: Curves) -> Finding | None:
-    """The training score is low at its best, no better than validation's, and the training loss falls no more."""
+    """Return the training score is low at its best, no better than validation's, and the training loss falls no more."""
     low = curves.train_score.max() < LOW_SCORE[curves.task]
     if not low or _gap(curves) or curves.epochs < 4 or _gain(curves.train_loss) > LEVEL:
         return None
@@ -168,7 +168,7 @@ def underfitting(curves: Curves) -> Finding | None:
 
 
 def still_improving(curves: Curves) -> Finding | None:
-    """The kept epoch lies in the last quarter, and what it was picked by still got better there, beyond noise."""
+    """Return the kept epoch lies in the last quarter, and what it was picked by still got better there, beyond noise."""
     longer = f"try `trainer.epochs={2 * max(curves.epochs, 5)}`"
     if curves.epochs == 1:
         return Finding("still_improving", f"One epoch shows no trend yet: {longer}.")
@@ -181,7 +181,7 @@ def still_improving(curves: Curves) -> Finding | None:
 
 
 def unstable(curves: Curves) -> Finding | None:
-    """The late validation score shakes by more than its sampling error, or the training loss jumps."""
+    """Return the late validation score shakes by more than its sampling error, or the training loss jumps."""
     said = [text for text in (_shaking_score(curves), _jump(curves)) if text]
     if not said:
         return None
@@ -190,7 +190,9 @@ def unstable(curves: Curves) -> Finding | None:
 
 
 def healthy(curves: Curves) -> Finding:
-    """Nothing to mend: what the kept epoch shows, and where a better score may come from."""
+    """Return what is said where there is nothing to mend: what the kept epoch shows, and where a better score may come
+    from.
+    """
     end = ", where early stopping ended the run" if curves.stopped_early else ""
     gap = curves.train_score[curves.kept] - curves.validation_score[curves.kept]
     wide = " Training rows are still learned better, beyond that error: `model.dropout=0.2` may help."
@@ -217,7 +219,7 @@ def shake(curve: Curve) -> float:
 
 
 def _rise(curves: Curves) -> str | None:
-    """How far the validation loss ended above its best, if it is a rise, and training fell meanwhile."""
+    """Return how far the validation loss ended above its best, if it is a rise, and training fell meanwhile."""
     loss, best = curves.validation_loss, int(curves.validation_loss.argmin())
     after = curves.epochs - 1 - best
     if after < RISE_EPOCHS:
@@ -235,7 +237,7 @@ def _rise(curves: Curves) -> str | None:
 
 
 def _gap(curves: Curves) -> str | None:
-    """The difference of the kept epoch's scores, if it is large and larger than the validation score's error."""
+    """Return the difference of the kept epoch's scores, if it is large and larger than the validation score's error."""
     train, validation = curves.train_score[curves.kept], curves.validation_score[curves.kept]
     if train - validation <= max(GAP, STANDARD_ERRORS * curves.score_error):
         return None
@@ -278,7 +280,7 @@ def _shaking_score(curves: Curves) -> str | None:
 
 
 def _jump(curves: Curves) -> str | None:
-    """The largest uphill step of the training loss, if it is one: steep, and not a trifle beside the first loss."""
+    """Return the largest uphill step of the training loss, if it is one: steep, and not a trifle beside the first loss."""
     loss = curves.train_loss
     ups = [
         k for k in range(1, len(loss)) if loss[k] > LOSS_JUMP * loss[k - 1] and loss[k] - loss[k - 1] > LEVEL * loss[0]
@@ -296,7 +298,7 @@ def _quarters(curve: Curve) -> tuple[float, float]:
 
 
 def _quarter_noise(curve: Curve) -> float:
-    """What the means of two quarters may differ by through the shaking of the curve alone."""
+    """Return what the means of two quarters may differ by through the shaking of the curve alone."""
     return STANDARD_ERRORS * shake(curve[len(curve) // 2 :]) * math.sqrt(2 / max(1, int(len(curve) * LATE)))
 
 
@@ -307,7 +309,7 @@ def _gain(loss: Curve) -> float:
 
 
 def _rate(curves: Curves, factor: float) -> str:
-    """The run's largest learning rate times `factor`, to one digit, as one types it."""
+    """Return the run's largest learning rate times `factor`, to one digit, as one types it."""
     return f"{float(f'{curves.learning_rate.max() * factor:.0e}'):g}"
 
 

@@ -72,7 +72,7 @@ def write_report(folder: Path, run: Run) -> None:
 
 
 def page(run: Run, drawn: Iterable[str]) -> str:
-    """The text of report.md, in plain Markdown; `drawn` names the pictures that stand beside it."""
+    """Return the text of report.md, in plain Markdown; `drawn` names the pictures that stand beside it."""
     shown = {name: title for name, title in SECTIONS.items() if name in drawn}
     captions = {
         "confusion": _class_table,
@@ -115,7 +115,7 @@ def right_examples(targets: NDArray[Any], probabilities: NDArray[Any], count: in
 
 
 def _classified(run: Run) -> dict[str, bytes]:
-    """The pictures of a classification run by name."""
+    """Return the pictures of a classification run by name."""
     curves = plots.roc_curves(run.targets, run.predictions, run.classes)
     labels = np.arange(len(run.classes))
     counts = confusion_matrix(run.targets, run.predictions.argmax(axis=1), labels=labels)
@@ -129,12 +129,12 @@ def _classified(run: Run) -> dict[str, bytes]:
 
 
 def _regressed(run: Run) -> dict[str, bytes]:
-    """The pictures of a regression run by name."""
+    """Return the pictures of a regression run by name."""
     return {**_curves(run, "R²"), "residuals": pictures.residuals(run.targets, run.predictions)}
 
 
 def _curves(run: Run, score: str) -> dict[str, bytes]:
-    """The learning curves of a model that has epochs."""
+    """Return the learning curves of a model that has epochs."""
     if not run.history:
         return {}
     return {"learning_curves": pictures.learning_curves(run.history, run.best_epoch, score)}
@@ -149,7 +149,7 @@ def _mapped(run: Run) -> dict[str, bytes]:
 
 
 def _tables(run: Run) -> dict[str, plots.Rows]:
-    """The tables that apply to the run."""
+    """Return the tables that apply to the run."""
     if run.task == "regression":
         return {"history": list(run.history), "residuals": plots.residual_rows(run.targets, run.predictions)}
     return {
@@ -169,7 +169,9 @@ def _prediction_grid(run: Run) -> bytes:
 
 
 def _caption(run: Run, row: int) -> tuple[str, str]:
-    """What was predicted with what confidence; what it is, if that was wrong, and where it stands in the raw data."""
+    """Return what was predicted with what confidence; what it is, if that was wrong, and where it stands in the raw
+    data.
+    """
     predicted = int(run.predictions[row].argmax())
     actual = "" if predicted == run.targets[row] else f"is {pictures.short(run.classes[run.targets[row]])}, "
     return f"{pictures.short(run.classes[predicted])}  {run.predictions[row].max():.4f}", f"{actual}row {run.rows[row]}"
@@ -190,7 +192,7 @@ def _brief(values: Mapping[str, Any]) -> str:
 
 
 def _headline(run: Run) -> str:
-    """The number to remember, with its interval, and what costs nothing to reach."""
+    """Return the number to remember, with its interval, and what costs nothing to reach."""
     names = ["accuracy"] if run.task == "classification" else ["r2", "rmse"]
     said = [
         f"**Test {name} {wording.metric(name, run.test[name])}** ({run.level} interval "
@@ -206,7 +208,7 @@ def _headline(run: Run) -> str:
 
 
 def _constant(run: Run) -> str:
-    """What r2 the training rows' mean has, which need not be that of the test rows."""
+    """Return what r2 the training rows' mean has, which need not be that of the test rows."""
     shift, transform = run.manifest["target_shift"], run.manifest["target_transform"]
     if "r2" not in run.test:
         return ""
@@ -262,7 +264,7 @@ def _metrics_note(run: Run) -> str:
 
 
 def _calibration_note(run: Run) -> list[str]:
-    """How calibration is measured, and what the temperature did to it."""
+    """Return how calibration is measured, and what the temperature did to it."""
     if run.task == "regression":
         return []
     note = (
@@ -275,7 +277,7 @@ def _calibration_note(run: Run) -> list[str]:
 
 
 def _temperature(run: Run) -> list[str]:
-    """What the temperature is, and what the test rows' probabilities were worth without it."""
+    """Return what the temperature is, and what the test rows' probabilities were worth without it."""
     fitted = f"fitted to the log loss of {run.manifest['rows']['validation']:,} validation rows"
     if not run.uncalibrated:
         if not run.history or run.config["trainer"].get("calibration") is None:
@@ -303,7 +305,7 @@ def _temperature(run: Run) -> list[str]:
 
 
 def _fits_line(run: Run) -> str:
-    """How validation was done, where it was more than one training."""
+    """Return how validation was done, where it was more than one training."""
     validation, seeds = run.config["validation"], run.config["trainer"].get("repeats", 1)
     values = ", ".join(
         f"{key} {wording.words(wording.value(value))}" for key, value in validation.items() if key not in NOT_SHOWN
@@ -317,7 +319,7 @@ def _fits_line(run: Run) -> str:
 
 
 def _beside(run: Run) -> list[str]:
-    """Whether the model earns its place, where others were fitted."""
+    """Return whether the model earns its place, where others were fitted."""
     if not run.beside:
         return []
     name = run.config["model"]["name"]
@@ -362,7 +364,7 @@ def _map_caption(run: Run) -> str:
 
 
 def _mistakes_note(run: Run) -> str:
-    """What a row's number is, as one finds the row in the file by it."""
+    """Return what a row's number is, as one finds the row in the file by it."""
     where = "the test file" if run.manifest["test_published"] else "the file"
     return f"`row` counts the rows of {where} from 1, its header aside."
 
@@ -388,14 +390,14 @@ def _mistakes_table(run: Run) -> str:
 
 
 def _choices_table(run: Run) -> str:
-    """Each group's choice and values, as one types them."""
+    """Return each group's choice and values, as one types them."""
     groups = [group for group in (GROUPS if run.history else WITHOUT_EPOCHS) if group in run.config]
     lines = [(group, run.config[group]["name"], _values(run, group)) for group in groups]
     return wording.table(("group", "choice", "values"), lines)
 
 
 def _values(run: Run, group: str) -> str:
-    """A choice's values; of the many that a table's has, those that are set."""
+    """Return a choice's values; of the many that a table's has, those that are set."""
     values = {key: value for key, value in run.config[group].items() if key not in NOT_SHOWN}
     if group == "data" and run.table:
         values = {key: value for key, value in values.items() if value not in (None, [], {})}
@@ -418,7 +420,7 @@ def _run_paragraph(run: Run) -> str:
 
 
 def _kept_for(run: Run) -> str:
-    """Why the kept epoch is kept."""
+    """Return why the kept epoch is kept."""
     best = max(run.history, key=lambda row: row["validation_score"])
     if run.monitor != "accuracy" or run.history[run.best_epoch - 1]["validation_score"] == best["validation_score"]:
         return f"the best by validation {run.monitor}"

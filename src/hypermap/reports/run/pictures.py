@@ -89,7 +89,7 @@ def picture(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 
 @picture
 def learning_curves(history: Sequence[dict[str, Any]], best_epoch: int, score: str) -> Figure:
-    """Loss and score of training and validation, learning rate and gradient norm; `score` is the score's name."""
+    """Return loss and score of training and validation, learning rate and gradient norm; `score` is the score's name."""
     figure = Figure(figsize=(WIDTH, 4.6))
     axes = figure.subplots(2, 2, sharex=True, height_ratios=[3, 1])
     epochs = [row["epoch"] for row in history]
@@ -121,7 +121,7 @@ def learning_curves(history: Sequence[dict[str, Any]], best_epoch: int, score: s
 
 @picture
 def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
-    """Rows of each actual class (down) by predicted class (across); the colour is the share of the actual class."""
+    """Return rows of each actual class (down) by predicted class (across); the colour is the share of the actual class."""
     number = len(classes)
     size = min(max(3.4, 1.5 + 0.42 * number), WIDTH - 1)
     figure = Figure(figsize=(size + 1, size))
@@ -161,7 +161,7 @@ def roc_and_calibration(curves: Sequence[Roc], bins: Rows) -> Figure:
 
 @picture
 def predictions(images: NDArray[Any], titles: Sequence[tuple[str, str]], right: int) -> Figure:
-    """A grid of pictures: the first `right` are right, the others mistakes, the worst first.
+    """Return a grid of pictures: the first `right` are right, the others mistakes, the worst first.
 
     `images` (pictures, 1 or 3, height, width), with values from 0 to 1; `titles` a first and a second line each.
     """
@@ -209,7 +209,7 @@ def residuals(targets: NDArray[Any], values: NDArray[Any]) -> Figure:
 
 
 def short(name: str, letters: int = 14) -> str:
-    """A name that fits beside others: cut where it is longer."""
+    """Return a name that fits beside others: cut where it is longer."""
     return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
@@ -232,7 +232,7 @@ def _draw_roc(axes: Axes, curves: Sequence[Roc]) -> None:
 
 
 def _corner(area: float) -> float:
-    """The part of the ROC plane that has something to see: the curve keeps about sqrt(1 - area) off its corner."""
+    """Return the part of the ROC plane that has something to see: the curve keeps about sqrt(1 - area) off its corner."""
     return next((span for span in (0.05, 0.1, 0.2, 0.5) if span >= 3 * np.sqrt(1 - area)), 1.0)
 
 
@@ -270,7 +270,7 @@ def _draw_image(axes: Axes, image: NDArray[Any], title: tuple[str, str], colour:
 
 
 def _reduced(image: NDArray[Any]) -> NDArray[Any]:
-    """An image (channels, height, width) with at most `PIXELS` along each side."""
+    """Return an image (channels, height, width) with at most `PIXELS` along each side."""
     channels, height, width = image.shape
     block = -(-max(height, width) // PIXELS)
     if block == 1 or min(height, width) < block:
@@ -306,7 +306,7 @@ def _widen(axes: Axes, span: float) -> None:
 
 
 def _encoded(figure: Figure) -> bytes:
-    """The PNG of a figure, without date or version; in fewer colours, or smaller, if it exceeds the limit."""
+    """Return the PNG of a figure, without date or version; in fewer colours, or smaller, if it exceeds the limit."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

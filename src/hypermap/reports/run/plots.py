@@ -54,18 +54,18 @@ def write_plots(folder: Path, tables: Mapping[str, Rows]) -> None:
 
 
 def confusion_rows(targets: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> Rows:
-    """One row a test row: the names of the actual and of the predicted class."""
+    """Return a row for each test row: the names of the actual and of the predicted class."""
     pairs = zip(targets, probabilities.argmax(axis=1), strict=True)
     return [{"actual": classes[actual], "predicted": classes[predicted]} for actual, predicted in pairs]
 
 
 def residual_rows(targets: NDArray[Any], values: NDArray[Any]) -> Rows:
-    """One row a test row: the actual and the predicted value."""
+    """Return a row for each test row: the actual and the predicted value."""
     return [{"actual": float(a), "predicted": float(p)} for a, p in zip(targets, values, strict=True)]
 
 
 def roc_rows(curves: Sequence[Roc]) -> Rows:
-    """One row a point, class after class."""
+    """Return a row for each point, class after class."""
     return [
         {"class": curve.name, "false_positive_rate": float(x), "true_positive_rate": float(y)}
         for curve in curves
@@ -74,13 +74,13 @@ def roc_rows(curves: Sequence[Roc]) -> Rows:
 
 
 def calibration_rows(targets: NDArray[Any], probabilities: NDArray[Any]) -> Rows:
-    """One row a bin that has rows: its mean confidence, its accuracy and its number of rows."""
+    """Return a row for each bin that has rows: its mean confidence, its accuracy and its number of rows."""
     bins = zip(*calibration_bins(targets, probabilities), strict=True)
     return [{"confidence": float(c), "accuracy": float(a), "rows": int(n)} for c, a, n in bins if n]
 
 
 def roc_curves(targets: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> list[Roc]:
-    """The curve of each class against the rest; of two classes, that of the second.
+    """Return the curve of each class against the rest; of two classes, that of the second.
 
     A class that all rows belong to, or none, has no curve.
     """

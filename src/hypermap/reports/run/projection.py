@@ -48,7 +48,7 @@ class Map:
 
 
 def place(features: NDArray[Any], method: str) -> Map | None:
-    """The map of rows ``(rows, n)``; None for the method ``none``, or where the rows are too few or all alike.
+    """Return the map of rows ``(rows, n)``; None for the method ``none``, or where the rows are too few or all alike.
 
     ``tsne`` is van der Maaten and Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html, begun at the first
     two principal components; ``pca`` are those components.
@@ -70,7 +70,7 @@ def place(features: NDArray[Any], method: str) -> Map | None:
 
 @picture
 def classes_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str]) -> Figure:
-    """The rows coloured by their class, the mistakes ringed; `targets` and `predicted` are those of all rows."""
+    """Return the rows coloured by their class, the mistakes ringed; `targets` and `predicted` are those of all rows."""
     figure, axes = _frame(placed)
     actual, wrong = targets[placed.chosen], (targets != predicted)[placed.chosen]
     counts = np.bincount(actual, minlength=len(classes))
@@ -87,7 +87,7 @@ def classes_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any], cla
 
 @picture
 def values_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any]) -> Figure:
-    """The rows coloured by their value, those with the largest residuals ringed."""
+    """Return the rows coloured by their value, those with the largest residuals ringed."""
     figure, axes = _frame(placed)
     actual, residual = targets[placed.chosen], np.abs(targets - predicted)[placed.chosen]
     low, high = np.percentile(actual, (2, 98))  # one far value must not make all others look alike
@@ -102,7 +102,7 @@ def values_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any]) -> F
 
 
 def caption(placed: Map, rows: int, task: str) -> str:
-    """How to read the map of so many test rows."""
+    """Return how to read the map of so many test rows."""
     count = f"{len(placed.chosen):,} of {rows:,}" if len(placed.chosen) < rows else f"{rows:,}"
     how = {
         "tsne": "t-SNE of what the model is given: neighbours stay together, while the size of a group and its "
@@ -120,7 +120,7 @@ def caption(placed: Map, rows: int, task: str) -> str:
 
 
 def _principal(points: Floats, most: int) -> tuple[Floats, Floats]:
-    """The first principal components, and the share of the variance that each holds."""
+    """Return the first principal components, and the share of the variance that each holds."""
     from sklearn.decomposition import PCA
 
     pca = PCA(n_components=min(most, *points.shape), random_state=0)
@@ -136,7 +136,7 @@ def _neighbours(components: Floats) -> Floats:
 
 
 def _first_two(components: Floats) -> NDArray[np.float32]:
-    """Where t-SNE begins: as small as its authors, and scikit-learn, make it."""
+    """Return where t-SNE begins: as small as its authors, and scikit-learn, make it."""
     return np.asarray(components[:, :2] / components[:, 0].std() * 1e-4, np.float32)
 
 

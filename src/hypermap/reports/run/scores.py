@@ -28,7 +28,9 @@ MEMORIES = ("RandomForest", "NearestNeighbors")
 def diagnose_scores(
     target: str, train: Mapping[str, float], validation: Mapping[str, float], task: str, rows: int
 ) -> list[Finding]:
-    """What the figures on training rows and on so many validation rows say of the model of `target`, a dotted path."""
+    """Return what the figures on training rows and on so many validation rows say of the model of `target`, a dotted
+    path.
+    """
     name, words = ("r2", "R²") if task == "regression" else ("accuracy", "accuracy")
     family = target.rpartition(".")[2]
     if name not in train or name not in validation:

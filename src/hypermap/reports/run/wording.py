@@ -15,12 +15,12 @@ def metric(name: str, value: float) -> str:
 
 
 def interval(name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
-    """Both ends of a metric's interval, or nothing where it has none."""
+    """Return both ends of a metric's interval, or nothing where it has none."""
     return between.join(metric(name, bound) for bound in intervals[name]) if name in intervals else ""
 
 
 def count(number: int, noun: str) -> str:
-    """So many of something."""
+    """Return so many of something."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -35,7 +35,7 @@ def value(given: Any) -> str:
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, text to the left and numbers to the right."""
+    """Return a Markdown table, text to the left and numbers to the right."""
     lines = list(lines)
     numeric = [k > 0 and all(line[k][:1] in "+-0123456789" for line in lines) for k in range(len(header))]
     rule = ["---:" if number else "---" for number in numeric]
@@ -83,7 +83,7 @@ def inert(markdown: str) -> str:
 
 
 def _inert_start(found: re.Match[str]) -> str:
-    """What would begin a heading, a quotation or a list."""
+    """Return what would begin a heading, a quotation or a list."""
     return f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}"
 
 

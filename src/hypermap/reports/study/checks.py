@@ -36,12 +36,14 @@ OF_ANY_STUDY = ("goal", "failures", "cost", "again")
 
 
 def judge(view: View, thresholds: Thresholds, found: Importances | None = None) -> list[Verdict]:
-    """Every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters again."""
+    """Return every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters again."""
     return [importance(view, thresholds, found) if check is importance else check(view, thresholds) for check in CHECKS]
 
 
 def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts that ask for something, the most valuable first, at most `STEPS`; no two that ask for the same."""
+    """Return the verdicts that ask for something, the most valuable first, at most `STEPS`; no two that ask for the
+    same.
+    """
     asking = [verdict for verdict in verdicts if verdict.level != "ok"]
     longer = {verdict.advice for verdict in asking if verdict.check == "enough"}
 
@@ -58,12 +60,12 @@ def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def is_answered(view: View, verdict: Verdict) -> bool:
-    """Whether the study has what the question is about, so that an ``ok`` says something."""
+    """Return whether the study has what the question is about, so that an ``ok`` says something."""
     return bool(view.ranking) or verdict.level != "ok" or verdict.check in OF_ANY_STUDY
 
 
 def report_command(view: View) -> str:
-    """What makes the report anew."""
+    """Return what makes the report anew."""
     words = ["python", "src/report.py", f"study={view.name}"]
     if view.origin.folder is None and view.origin.storage:
         words.append(f"storage={view.origin.storage}")

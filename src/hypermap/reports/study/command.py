@@ -132,7 +132,9 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
 def view_of(
     study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None, *, trust: bool = False
 ) -> View:
-    """The study as its report sees it, with the trainings that confirm it and the best one's test, if there are any."""
+    """Return the study as its report sees it, with the trainings that confirm it and the best one's test, if there are
+    any.
+    """
     storage, name, confirmation = open_storage(place), study.study_name + CONFIRMATION, None
     if name in optuna.get_all_study_names(storage):
         confirmation = optuna.load_study(study_name=name, storage=storage)
@@ -141,7 +143,7 @@ def view_of(
 
 
 def _count(view: View, verdicts: Sequence[Verdict]) -> str:
-    """What is not as it should be, the gravest first."""
+    """Return what is not as it should be, the gravest first."""
     asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
     lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
     answered = [verdict for verdict in verdicts if is_answered(view, verdict)]
@@ -184,7 +186,7 @@ def _parsed(word: str, text: str) -> Any:
 
 
 def _near(place: str) -> str:
-    """A storage as a report may show it: without a password, and a file as seen from here."""
+    """Return a storage as a report may show it: without a password, and a file as seen from here."""
     file = file_of(place)
     if file is None:
         return shown(place)

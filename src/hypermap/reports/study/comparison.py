@@ -49,7 +49,7 @@ def compare(views: Sequence[View], reports: Path, thresholds: Thresholds, name: 
 
 
 def _row(strategy: Strategy) -> dict[str, Any]:
-    """A line of the table; trials, pruned and epochs are those of one search, on average."""
+    """Return a line of the table; trials, pruned and epochs are those of one search, on average."""
     found = strategy.estimate
     return {
         "strategy": strategy.name,
@@ -91,7 +91,7 @@ def _machine_readable(comparison: Comparison) -> dict[str, Any]:
 
 
 def summary(comparison: Comparison) -> str:
-    """The answer and the table, for a terminal."""
+    """Return the answer and the table, for a terminal."""
     header, *lines = [_cells(comparison), *(_cells(comparison, strategy) for strategy in comparison.strategies)]
     widths = [max(len(line[k]) for line in (header, *lines)) for k in range(len(header))]
     aligned = [
@@ -103,7 +103,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def page(comparison: Comparison) -> str:
-    """The page: the answer first, then the table, the picture, how to read them, and where they come from."""
+    """Return the page: the answer first, then the table, the picture, how to read them, and where they come from."""
     first, *rest = answer(comparison)
     count = "1 study" if len(comparison.studies) == 1 else f"{len(comparison.studies)} studies"
     parts = [f"# {comparison.name}: {count} compared"]
@@ -121,7 +121,7 @@ def page(comparison: Comparison) -> str:
 
 
 def answer(comparison: Comparison) -> list[str]:
-    """What came of it, in a few sentences."""
+    """Return what came of it, in a few sentences."""
     best = comparison.best
     if best is None or best.estimate is None:
         return ["No trial was trained to its end, so there is nothing to compare."]
@@ -156,7 +156,7 @@ def answer(comparison: Comparison) -> list[str]:
 
 
 def _cells(comparison: Comparison, strategy: Strategy | None = None) -> list[str]:
-    """A line of the table; its heading, where no strategy is given."""
+    """Return a line of the table; its heading, where no strategy is given."""
     interval = f"{100 * comparison.confidence:g} % interval"
     if strategy is None:
         return ["strategy", f"best {comparison.objective}", interval, "behind", "rank", "seeds", *PER_SEARCH]
@@ -181,7 +181,7 @@ def _span(shown: Callable[[float], str], low: float, high: float) -> str:
 
 
 def _figure(comparison: Comparison) -> Callable[[float], str]:
-    """How scores are written: to four decimals, but where these say too little or too much."""
+    """Return how scores are written: to four decimals, but where these say too little or too much."""
     scores = [abs(score) for strategy in comparison.strategies for score in strategy.scores.values()]
     if scores and not 0.05 <= max(scores) < 1000:
         return significant
@@ -189,7 +189,7 @@ def _figure(comparison: Comparison) -> Callable[[float], str]:
 
 
 def _reading(comparison: Comparison) -> list[str]:
-    """What the table and the picture show, a point each."""
+    """Return what the table and the picture show, a point each."""
     share, best = f"{100 * comparison.confidence:g} %", comparison.best
     several = any(len(strategy.views) > 1 for strategy in comparison.strategies)
     lines = []
@@ -225,7 +225,7 @@ def _reading(comparison: Comparison) -> list[str]:
 
 
 def _commands(comparison: Comparison) -> str:
-    """What made the page, and what made its studies where they were made together."""
+    """Return what made the page, and what made its studies where they were made together."""
     names = [view.name for view in comparison.studies]
     every = f"{comparison.name}-*"
     patterns = every if all(fnmatchcase(name, every) for name in names) else f"[{','.join(names)}]"

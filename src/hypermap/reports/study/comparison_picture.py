@@ -100,7 +100,7 @@ def _frame(axes: Axes, strategies: Sequence[Strategy], drawn: Comparison) -> Non
 
 
 def _from(points: Curve, cost: float) -> list[float]:
-    """The scores of a curve at a cost and beyond; all, where it begins later."""
+    """Return the scores of a curve at a cost and beyond; all, where it begins later."""
     first = max((k for k, point in enumerate(points) if point[0] <= cost), default=0)
     return [score for _, score in points[first:]]
 

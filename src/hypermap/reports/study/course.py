@@ -17,7 +17,7 @@ PAUSE_S = 60.0
 
 
 def trained(view: View) -> dict[int, float]:
-    """The epochs that each trial was trained for, over all its trainings, as far as that is known.
+    """Return the epochs that each trial was trained for, over all its trainings, as far as that is known.
 
     A complete trial told its own. Another has reports, which may be of parts of an epoch, or of whole trainings.
     """
@@ -34,12 +34,14 @@ def trained(view: View) -> dict[int, float]:
 
 
 def warm(view: View) -> datetime:
-    """When the first trial ended: what began before was its worker's first, and its seconds hold the worker's start."""
+    """Return when the first trial ended: what began before was its worker's first, and its seconds hold the worker's
+    start.
+    """
     return min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
 
 
 def spent(view: View) -> list[tuple[Tried, float]]:
-    """The trials in the order in which they ended, each with what all until then cost.
+    """Return the trials in the order in which they ended, each with what all until then cost.
 
     In epochs; in trials, where no epochs are known.
     """
@@ -51,7 +53,7 @@ def spent(view: View) -> list[tuple[Tried, float]]:
 
 
 def best_so_far(view: View, objective: int = 0) -> list[tuple[float, float]]:
-    """The best value of an objective after each complete trial, against the cost; the last point is the end."""
+    """Return the best value of an objective after each complete trial, against the cost; the last point is the end."""
     better = max if view.directions[objective] == "maximize" else min
     points: list[tuple[float, float]] = []
     costs = spent(view)
@@ -63,7 +65,7 @@ def best_so_far(view: View, objective: int = 0) -> list[tuple[float, float]]:
 
 
 def spans(view: View) -> dict[int, Span]:
-    """When each trial ran, by number; one that still runs, until the last time that the study knows of.
+    """Return when each trial ran, by number; one that still runs, until the last time that the study knows of.
 
     A study does not tell when trials were paused. What was, is taken to have run in one piece: up to its end, where it
     was taken up again and came to one, since most of its epochs are its last, and from its beginning, where it was not.
@@ -93,7 +95,7 @@ def when(trial: Tried) -> tuple[datetime, datetime] | None:
 
 
 def lanes(times: Sequence[Span]) -> list[int]:
-    """For each span a lane in which it overlaps no other, in as few lanes as there can be, numbered from 0.
+    """Return for each span a lane in which it overlaps no other, in as few lanes as there can be, numbered from 0.
 
     Greedy interval partitioning (Kleinberg and Tardos, *Algorithm Design*, 2005, section 4.1): in the order of their
     beginnings, each goes into a free lane. Of several it takes the one that became free last, since a worker goes on
@@ -113,7 +115,7 @@ def lanes(times: Sequence[Span]) -> list[int]:
 
 
 def pauses(times: Sequence[Span]) -> list[Span]:
-    """The long times between spans in which there is none of them, in order."""
+    """Return the long times between spans in which there is none of them, in order."""
     gaps: list[Span] = []
     running, until = 0.0, -math.inf
     for began, end in sorted(times):
@@ -125,23 +127,25 @@ def pauses(times: Sequence[Span]) -> list[Span]:
 
 
 def without(found: Sequence[Span], time: float) -> float:
-    """A time on a clock that stands still during the pauses."""
+    """Return a time on a clock that stands still during the pauses."""
     return time - math.fsum(min(max(time - began, 0.0), end - began) for began, end in found)
 
 
 def reports_per_epoch(view: View) -> int:
-    """How often complete trials reported in an epoch: what tells steps from epochs; 1 where it is not known."""
+    """Return how often complete trials reported in an epoch: what tells steps from epochs; 1 where it is not known."""
     ratios = [max(trial.reports) / trial.epochs for trial in view.completed if trial.reports and trial.epochs]
     return max(1, round(float(np.median(ratios)))) if ratios and not view.fits_several else 1
 
 
 def by_epoch(trial: Tried, each: int) -> list[tuple[float, float]]:
-    """The finite reports of a trial, by epoch and parts of one, where there were `each` of them in an epoch."""
+    """Return the finite reports of a trial, by epoch and parts of one, where there were `each` of them in an epoch."""
     return [(step / each, value) for step, value in trial.reports.items() if math.isfinite(value)]
 
 
 def reported_column(view: View, chosen: Sequence[Tried], each: int) -> str:
-    """Which of loss and score the trials reported: the one that their histories agree with; the score, if unknown."""
+    """Return which of loss and score the trials reported: the one that their histories agree with; the score, if
+    unknown.
+    """
     apart = {"loss": 0.0, "score": 0.0}
     for trial in chosen:
         for row in view.histories[trial.number]:

@@ -55,12 +55,12 @@ Line = tuple[list[float], list[float]]
 
 
 def history(view: View, thresholds: Thresholds) -> bytes | None:
-    """Every trial's value against what was spent until it ended, and the best so far; a panel an objective."""
+    """Return every trial's value against what was spent until it ended, and the best so far; a panel an objective."""
     return _history(view) if view.ranking else None
 
 
 def curves(view: View, thresholds: Thresholds) -> bytes | None:
-    """Loss and score of the best trials by epoch, and what the others reported, faint.
+    """Return loss and score of the best trials by epoch, and what the others reported, faint.
 
     Where the best have left no history: the reports of all, by epoch or by fit.
     """
@@ -74,7 +74,7 @@ def curves(view: View, thresholds: Thresholds) -> bytes | None:
 
 
 def timeline(view: View, thresholds: Thresholds) -> bytes | None:
-    """A lane a worker, a bar a trial, coloured by how it ended; workers are inferred from the times.
+    """Return a lane a worker, a bar a trial, coloured by how it ended; workers are inferred from the times.
 
     A study does not tell when trials were paused: those are drawn as `course.spans` has them, and lanes are no workers.
     """
@@ -83,14 +83,15 @@ def timeline(view: View, thresholds: Thresholds) -> bytes | None:
 
 
 def trade_off(view: View, thresholds: Thresholds) -> bytes | None:
-    """The Pareto front of several objectives with its knee; of one objective, score against a trial's cost."""
+    """Return the Pareto front of several objectives with its knee; of one objective, score against a trial's cost."""
     if len(view.directions) > 1:
         return _fronts(view) if pareto_front(view) else None
     return _score_against_cost(view) if cost_front(view) else None
 
 
 def best_of_n(view: View, thresholds: Thresholds) -> bytes | None:
-    """The expected best of n trials against what n trials cost; None for several objectives, and for less than two.
+    """Return the expected best of n trials against what n trials cost; None for several objectives, and for less than
+    two.
 
     Trials are the complete ones; the cost of the others is shared by them.
     """
@@ -105,7 +106,7 @@ def best_of_n(view: View, thresholds: Thresholds) -> bytes | None:
 
 
 def early_scores(view: View, thresholds: Thresholds) -> bytes | None:
-    """How well each rung ranks trials as the last does; None where that is not asked, or not known."""
+    """Return how well each rung ranks trials as the last does; None where that is not asked, or not known."""
     found = found_early(view)
     return _early_scores(found) if found is not None and found.n >= LEAST else None
 
@@ -424,7 +425,7 @@ def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidenc
 
 
 def _unit(view: View) -> str:
-    """What reports of a trial count: epochs, or the steps of a study of another program."""
+    """Return what reports of a trial count: epochs, or the steps of a study of another program."""
     return "epochs" if view.origin.program or view.origin.folder else "steps"
 
 

@@ -28,7 +28,8 @@ def figure_of(value: float) -> str:
 
 
 def focus(values: Sequence[float], sign: float, percentile: float = 75, reach: float = 2.0) -> tuple[float, float]:
-    """The range of the good ones of these values, when a few are far worse; some room about them, if all are equal.
+    """Return the range of the good ones of these values, when a few are far worse; some room about them, if all are
+    equal.
 
     From the best to the worst of those that are no farther from it than `reach` times that percentile of the distances.
 
@@ -87,13 +88,13 @@ def scale(
 
 
 def _tame(values: Sequence[float]) -> list[float]:
-    """The finite values, no larger than what can be drawn."""
+    """Return the finite values, no larger than what can be drawn."""
     most = 10.0**DECADES
     return [min(max(value, -most), most) for value in values if math.isfinite(value)]
 
 
 def log_note(axes: Axes) -> str:
-    """What to add to a title if the vertical axis is logarithmic."""
+    """Return what to add to a title if the vertical axis is logarithmic."""
     return ", log scale" if axes.get_yscale() == "log" else ""
 
 

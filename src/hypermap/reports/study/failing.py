@@ -72,13 +72,13 @@ class Part:
         return without(self.axis, [value for value in self.axis.choices or () if self.holds(value)])
 
     def holds(self, value: Any) -> bool:
-        """Whether a value lies in it."""
+        """Return whether a value lies in it."""
         if self.side is None:
             return bool(value == self.bound)
         return bool(value > self.bound if self.side == "high" else value < self.bound)
 
     def holds_best(self, view: View) -> bool:
-        """Whether the best trial lies in it."""
+        """Return whether the best trial lies in it."""
         best = view.best
         return best is not None and self.axis.name in best.params and self.holds(best.params[self.axis.name])
 
@@ -113,7 +113,7 @@ def failures(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def likely(view: View) -> Part | None:
-    """The part with the least probable count of failures, by Fisher's exact test.
+    """Return the part with the least probable count of failures, by Fisher's exact test.
 
     None where it does not account for most failures, most trials there do not fail, or chance alone would bring such
     a part among as many (Bonferroni): any few failures are set apart by some parameter of sixty.
@@ -129,7 +129,7 @@ def likely(view: View) -> Part | None:
 
 
 def beyond_best(view: View) -> Part | None:
-    """The learning rates beyond which all trials fail, two at least, if the best one's is next to them."""
+    """Return the learning rates beyond which all trials fail, two at least, if the best one's is next to them."""
     if view.best is None:
         return None
     axes = [axis for axis in view.axes if axis.key.rpartition(".")[2] in RATES and axis.choices is None]
@@ -147,7 +147,7 @@ def _next_to(part: Part, best: Tried) -> bool:
 
 
 def _parts(view: View, axis: Axis) -> Iterator[tuple[float, Part]]:
-    """Each part of an axis with how probable as many failures there are, if they fell anywhere."""
+    """Yield each part of an axis with how probable as many failures there are, if they fell anywhere."""
     trials = [trial for trial in view.ended if place(axis, trial) is not None]
     failed = np.array([trial.outcome in FAILURES for trial in trials])
     if not failed.any() or failed.all():
@@ -164,7 +164,7 @@ def _parts(view: View, axis: Axis) -> Iterator[tuple[float, Part]]:
 
 
 def _ends(axis: Axis, values: Sequence[float], failed: NDArray[np.bool_]) -> Iterator[tuple[float, Part]]:
-    """The parts below and above each pair of neighbouring values, whichever of both fails more often."""
+    """Yield the parts below and above each pair of neighbouring values, whichever of both fails more often."""
     order = np.argsort(values, kind="stable")
     rising = [values[k] for k in order]
     cuts = np.flatnonzero(np.diff(np.array(rising, dtype=float)) > 0)
@@ -178,7 +178,7 @@ def _ends(axis: Axis, values: Sequence[float], failed: NDArray[np.bool_]) -> Ite
 
 
 def _located(view: View, part: Part | None, failed: Sequence[Tried]) -> str:
-    """Where trials fail, and what to do about it."""
+    """Return where trials fail, and what to do about it."""
     if part is None:
         memory = any(trial.outcome == "out_of_memory" for trial in failed)
         return f"in no one part of the space: {'give them more memory' if memory else 'see why'}"
@@ -195,7 +195,7 @@ def _narrowed(view: View, part: Part | None) -> str | None:
 
 
 def _where(part: Part | None) -> dict[str, Any] | None:
-    """A part for machines."""
+    """Return a part for machines."""
     if part is None:
         return None
     counts = {"failed": part.failed, "trials": part.trials}
@@ -203,7 +203,7 @@ def _where(part: Part | None) -> dict[str, Any] | None:
 
 
 def _commonest_error(failed: Iterable[Tried]) -> str:
-    """The error with which most trials ended, in some hundred characters."""
+    """Return the error with which most trials ended, in some hundred characters."""
     texts = Counter(
         textwrap.shorten(str(trial.error).replace("`", "'"), 120, placeholder=" …") for trial in failed if trial.error
     )

@@ -93,7 +93,7 @@ def least(view: View) -> int:
 
 
 def _assessed(trials: Sequence[FrozenTrial], direction: str) -> tuple[str, Assessed]:
-    """The evaluator's name and its shares, the largest first; equals by name."""
+    """Return the evaluator's name and its shares, the largest first; equals by name."""
     if _suits_fanova(trials):
         shares = _evaluate(trials, direction, FanovaImportanceEvaluator(seed=0))
         if shares:
@@ -141,7 +141,7 @@ class _Given(InMemoryStorage):
 
 
 def _complete(trial: FrozenTrial, place: int, value: float) -> FrozenTrial:
-    """A complete trial of one objective with the parameters of another."""
+    """Return a complete trial of one objective with the parameters of another."""
     return FrozenTrial(
         number=place,
         trial_id=place,
@@ -158,7 +158,7 @@ def _complete(trial: FrozenTrial, place: int, value: float) -> FrozenTrial:
 
 
 def study_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> optuna.Study:
-    """A study in memory of just these trials, made without the line that Optuna logs for each."""
+    """Return a study in memory of just these trials, made without the line that Optuna logs for each."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -171,7 +171,7 @@ def study_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> optuna
 def _interval(
     trials: Sequence[FrozenTrial], direction: str, name: str, shares: Assessed, confidence: float
 ) -> tuple[Assessed, Assessed]:
-    """The percentiles of each share over resampled trials, widened to the share itself where it is outside."""
+    """Return the percentiles of each share over resampled trials, widened to the share itself where it is outside."""
     generator = np.random.default_rng(0)
     affordable = 1000 // len(trials) if name == "fANOVA" else 200_000 // (len(trials) * len(shares))
     repeats = min(max(affordable, 5), REPEATS)
@@ -190,7 +190,7 @@ def _interval(
 
 
 def _varying(trials: Sequence[FrozenTrial]) -> list[str]:
-    """The parameters that have more than one value among these trials."""
+    """Return the parameters that have more than one value among these trials."""
     values: dict[str, set[object]] = {}
     for trial in trials:
         for name, value in trial.params.items():
@@ -199,7 +199,7 @@ def _varying(trials: Sequence[FrozenTrial]) -> list[str]:
 
 
 def _pair(shares: Assessed, trials: Sequence[FrozenTrial]) -> tuple[str, str] | None:
-    """The first two in the order of importance that both vary where a trial has both."""
+    """Return the first two in the order of importance that both vary where a trial has both."""
     for one, other in sorted(itertools.combinations(range(len(shares)), 2), key=lambda pair: (sum(pair), pair)):
         names = list(shares)[one], list(shares)[other]
         both = [trial for trial in trials if all(name in trial.params for name in names)]

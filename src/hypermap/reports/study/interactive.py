@@ -41,7 +41,7 @@ table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: le
 
 
 def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | None, thresholds: Thresholds) -> str:
-    """The page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it plotly.js."""
+    """Return the page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it plotly.js."""
     from plotly.offline import get_plotlyjs
 
     early, gain = early_scores(view), over_baseline(view, thresholds)
@@ -84,8 +84,8 @@ def _plots(view: View, found: Importances | None) -> Iterator[str]:
 
 
 def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
-    """A copy without what the plots do not take, or would repeat at each point: values that are no number, parameters
-    but for those of these names, attributes, and all but the best trials' curves.
+    """Return a copy without what the plots do not take, or would repeat at each point: values that are no number,
+    parameters but for those of these names, attributes, and all but the best trials' curves.
     """
     shown = {trial.number for trial in view.ranking[:CURVES]}
     tried = {trial.number: trial for trial in view.trials}
@@ -110,7 +110,7 @@ def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
 
 
 def _drawn(plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> Iterator[str]:
-    """One plot as HTML; nothing where the study has too little for it."""
+    """Yield one plot as HTML; nothing where the study has too little for it."""
     with quiet():
         try:
             figure = plot(study, **settings)

@@ -46,7 +46,7 @@ class Isolated:
 
 
 def isolate(view: View, axis: Axis, sd: float | None) -> Isolated:
-    """The best score over all other parameters, for each choice of one parameter or each fifth of its range.
+    """Return the best score over all other parameters, for each choice of one parameter or each fifth of its range.
 
     Args:
         axis: the parameter.
@@ -69,7 +69,7 @@ def isolate(view: View, axis: Axis, sd: float | None) -> Isolated:
 
 
 def unevenness(isolated: Isolated) -> float | None:
-    """How many times as many trials the fullest level has as the emptiest; inf where one has none.
+    """Return how many times as many trials the fullest level has as the emptiest; inf where one has none.
 
     None where there are no two levels, or no trials at all.
     """
@@ -80,7 +80,7 @@ def unevenness(isolated: Isolated) -> float | None:
 
 
 def place(axis: Axis, trial: Tried) -> float | None:
-    """How far along the axis a trial lies, from 0 to 1; None where it lacks the parameter.
+    """Return how far along the axis a trial lies, from 0 to 1; None where it lacks the parameter.
 
     None too where the value does not fit the axis: the study's space was changed to other choices meanwhile.
     """
@@ -94,7 +94,7 @@ def place(axis: Axis, trial: Tried) -> float | None:
 
 
 def leaders(view: View, axis: Axis) -> list[Tried]:
-    """The best of the complete trials that have a parameter, and its equals: of those none is the best one.
+    """Return the best of the complete trials that have a parameter, and its equals: of those none is the best one.
 
     Empty of several objectives, which have no best trial.
     """
@@ -103,7 +103,7 @@ def leaders(view: View, axis: Axis) -> list[Tried]:
 
 
 def natural(axis: Axis, unit: float) -> float:
-    """The value that lies so far along a range: the inverse of `Axis.unit`."""
+    """Return the value that lies so far along a range: the inverse of `Axis.unit`."""
     low, high = (axis.image(bound) for bound in axis.bounds)
     if unit in (0, 1) or low == high:  # the inverse may be off by a last bit
         return float(axis.bounds[int(unit == 1)])
@@ -114,7 +114,7 @@ def natural(axis: Axis, unit: float) -> float:
 
 
 def _parts(axis: Axis) -> list[tuple[float, str]]:
-    """Where each level of an axis begins, and its label; of choices, their places in the list.
+    """Return where each level of an axis begins, and its label; of choices, their places in the list.
 
     A range of few values has a level for each; whole numbers are told as such, and no level is without one.
     """

@@ -40,7 +40,7 @@ class Noise:
 
 
 def noise(view: View) -> Noise | None:
-    """How far the first objective of one trial moves by chance; None where nothing can be said.
+    """Return how far the first objective of one trial moves by chance; None where nothing can be said.
 
     The first of these that a study has: configurations trained again; several fits a trial; equal trials with other
     seeds; and, as a stand-in, how much the curves of the best trials shake. Of a fixed validation set all but the fits
@@ -55,7 +55,7 @@ def noise(view: View) -> Noise | None:
 
 
 def tolerance(view: View) -> float | None:
-    """How far a trial of a `ROUNDING` backend may come from its score when trained again; None where not known.
+    """Return how far a trial of a `ROUNDING` backend may come from its score when trained again; None where not known.
 
     It differs by the rounding of sums at first, which training enlarges, but not beyond what another seed would do.
     """
@@ -64,7 +64,7 @@ def tolerance(view: View) -> float | None:
 
 
 def chance(view: View, scores: Sequence[float]) -> float | None:
-    """The share of the variance of some trials' scores that noise alone explains; None where that is not known."""
+    """Return the share of the variance of some trials' scores that noise alone explains; None where that is not known."""
     known = noise(view)
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
@@ -77,7 +77,7 @@ def _retrainings(view: View) -> Noise | None:
 
 
 def _fits(view: View) -> Noise | None:
-    """The residuals of trial and fold, whose effects say nothing of chance: all trials have the same folds."""
+    """Return the residuals of trial and fold, whose effects say nothing of chance: all trials have the same folds."""
     several = [t for t in _complete(view) if len(t.scores) > 1 and all(map(math.isfinite, t.scores))]
     if len(several) < 2:
         return None
@@ -93,7 +93,7 @@ def _fits(view: View) -> Noise | None:
 
 
 def _equals(view: View) -> Noise | None:
-    """Trials that differ in nothing but the seed; it may itself be a parameter that was searched."""
+    """Return trials that differ in nothing but the seed; it may itself be a parameter that was searched."""
     seeds = {axis.name for axis in view.axes if axis.key == "seed"}
     found: dict[Any, dict[Any, float]] = defaultdict(dict)
     for trial in _complete(view):
@@ -107,7 +107,7 @@ def _equals(view: View) -> Noise | None:
 
 
 def _shaking(view: View) -> Noise | None:
-    """What a curve moves about its own trend late in training, which is not quite what another seed does."""
+    """Return what a curve moves about its own trend late in training, which is not quite what another seed does."""
     if view.fits_several:  # reports are of fits, not of epochs
         return None
     best = _best(_complete(view))
@@ -124,13 +124,13 @@ def _shaking(view: View) -> Noise | None:
 
 
 def _grain(values: NDArray[np.float64]) -> float:
-    """The step between scores: of an accuracy one row's share; next to nothing of a score that is no count."""
+    """Return the step between scores: of an accuracy one row's share; next to nothing of a score that is no count."""
     steps = np.diff(np.unique(values.round(12)))
     return float(steps.min()) if len(steps) else 0.0
 
 
 def _complete(view: View) -> list[Tried]:
-    """The complete trials, the best first."""
+    """Return the complete trials, the best first."""
     return [trial for trial in view.ranking if trial.outcome == "complete"]
 
 
@@ -139,7 +139,7 @@ def _best(ranked: Sequence[Any]) -> Sequence[Any]:
 
 
 def _within(groups: Sequence[Sequence[float]], name: str) -> Noise:
-    """The noise within groups that have means of their own."""
+    """Return the noise within groups that have means of their own."""
     count = sum(map(len, groups))
     freedom = count - len(groups)
     sd = math.sqrt(sum(float(np.var(group)) * len(group) for group in groups) / freedom)

@@ -54,7 +54,7 @@ CAPTIONS = {
 
 
 def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresholds: Thresholds) -> str:
-    """The text; `drawn` names the pictures that lie in ``pictures/``."""
+    """Return the text; `drawn` names the pictures that lie in ``pictures/``."""
     by_check = {verdict.check: verdict for verdict in verdicts}
     parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view)]
     if (gain := over_baseline(view, thresholds)) is not None:
@@ -80,7 +80,7 @@ def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresh
 
 
 def _headline(view: View) -> str:
-    """The best value, and how many trials it is the best of."""
+    """Return the best value, and how many trials it is the best of."""
     counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
     outcomes = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
     trials = f"{many(len(view.trials), 'trial')}{outcomes and f': {outcomes}'}."
@@ -118,7 +118,7 @@ def _values(view: View, trial: Tried) -> str:
 
 
 def _level(view: View, verdict: Verdict) -> str:
-    """The verdict; a dash, where the study has nothing to judge."""
+    """Return the verdict; a dash, where the study has nothing to judge."""
     if not is_answered(view, verdict):
         return "–"
     return verdict.level if verdict.level == "ok" else f"**{verdict.level}**"
@@ -130,7 +130,7 @@ def _verdict_table(view: View, verdicts: Sequence[Verdict]) -> str:
 
 
 def _steps(view: View, verdicts: Sequence[Verdict]) -> str:
-    """A line for each step, with its command; at last, if there is room, to take what is found to be real."""
+    """Return a line for each step, with its command; at last, if there is room, to take what is found to be real."""
     steps = next_steps(verdicts)
     if view.goes_on:
         on = Verdict("go on", "", "act", "", f"{progress(view)}: the same command goes on.", view.command({}))
@@ -151,7 +151,7 @@ def _told(verdict: Verdict) -> str:
 
 
 def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
-    """The best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto front."""
+    """Yield the best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto front."""
     several = len(view.directions) > 1
     ranked = [trial for trial in view.ranking if trial.outcome == "complete"] or view.ranking
     best = pareto_front(view)[: 2 * thresholds.best] if several else ranked[: thresholds.best]
@@ -184,7 +184,7 @@ def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple
 
 
 def _proposed(view: View) -> Iterator[str]:
-    """What each member of the search has brought, where the study tells who proposed what."""
+    """Yield what each member of the search has brought, where the study tells who proposed what."""
     if not (found := proposers(view)):
         return
     columns: dict[str, list[str]] = {
@@ -202,7 +202,7 @@ def _proposed(view: View) -> Iterator[str]:
 
 
 def _confirmation_table(view: View, thresholds: Thresholds) -> str:
-    """Each configuration's retrained scores, and how surely the first is better than it."""
+    """Return each configuration's retrained scores, and how surely the first is better than it."""
     first = next((confirmed for confirmed in view.confirmed if confirmed.scores), None)
     lines = []
     for confirmed in view.confirmed:
@@ -227,7 +227,7 @@ def _confirmation_table(view: View, thresholds: Thresholds) -> str:
 
 
 def _searched(view: View, goal: Verdict) -> Iterator[str]:
-    """What was varied and what was not."""
+    """Yield what was varied and what was not."""
     yield _told(goal)
     columns: dict[str, Callable[[Axis], str]] = {
         "parameter": lambda axis: f"`{axis.name}`",
@@ -290,7 +290,7 @@ def _origin(view: View) -> Iterator[str]:
 
 
 def _repeated(view: View) -> str:
-    """How exactly a trial's score comes again when it is trained by itself, as it was recorded."""
+    """Return how exactly a trial's score comes again when it is trained by itself, as it was recorded."""
     ended = [trial for trial in view.ended if trial.backend is not None]
     rounding = [trial for trial in ended if trial.backend in ROUNDING]
     exact = len(ended) - len(rounding)

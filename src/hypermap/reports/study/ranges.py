@@ -26,7 +26,7 @@ _STEP = re.compile(r"range\([^(),=]+,[^(),=]+(?:,([^(),=]+))?\)")
 
 
 def ordered(axis: Axis) -> tuple[float, ...] | None:
-    """The choices of a parameter, where they are at least two numbers that rise or fall; else None."""
+    """Return the choices of a parameter, where they are at least two numbers that rise or fall; else None."""
     values = axis.choices or ()
     if len(values) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return None
@@ -35,7 +35,8 @@ def ordered(axis: Axis) -> tuple[float, ...] | None:
 
 
 def edges(axis: Axis, share: float) -> tuple[float, float] | None:
-    """How near to its lower and its upper end a value is at the edge, of the whole range; None where it has no ends.
+    """Return how near to its lower and its upper end a value is at the edge, of the whole range; None where it has no
+    ends.
 
     That is a `share` of a range on the scale of the search; of listed numbers and powers of two, the last one alone.
     """
@@ -51,7 +52,7 @@ def edges(axis: Axis, share: float) -> tuple[float, float] | None:
 
 
 def limit(axis: Axis, side: Side) -> str:
-    """Why a parameter is not to go beyond its range at a side, as the end of a sentence; empty where it can.
+    """Return why a parameter is not to go beyond its range at a side, as the end of a sentence; empty where it can.
 
     Where the parameter's name does not say so, a lower bound of 0 and an upper bound of 1 are taken for limits.
     """
@@ -66,7 +67,8 @@ def limit(axis: Axis, side: Side) -> str:
 
 
 def extended(axis: Axis, side: Side) -> str | None:
-    """The range with more room at one side, as one writes it; None where there is none, or the axis has no order.
+    """Return the range with more room at one side, as one writes it; None where there is none, or the axis has no
+    order.
 
     A range gains half of its width on the scale on which it is searched, at most a decade; listed values gain one
     more, by their own ratio or step. The tag and the other bound stay as they are.
@@ -87,7 +89,7 @@ def extended(axis: Axis, side: Side) -> str | None:
 
 
 def moved(axis: Axis, side: Side, bound: float) -> str | None:
-    """A range with one bound moved, as one writes it; None where the scale does not allow it."""
+    """Return a range with one bound moved, as one writes it; None where the scale does not allow it."""
     low, high = axis.bounds
     low, high = (bound, high) if side == "low" else (low, bound)
     if not low < high or not _allowed(axis, low, high):
@@ -102,14 +104,14 @@ def moved(axis: Axis, side: Side, bound: float) -> str | None:
 
 
 def without(axis: Axis, values: Iterable[Any]) -> str | None:
-    """A list of choices with some left out, as one writes it; None where fewer than two stay."""
+    """Return a list of choices with some left out, as one writes it; None where fewer than two stay."""
     gone = list(values)
     kept = [choice for choice in axis.choices or () if choice not in gone]
     return ",".join(map(typed, kept)) if len(kept) > 1 else None
 
 
 def between(low: float, high: float) -> float:
-    """The number with the fewest digits from `low` to `high`, both included."""
+    """Return the number with the fewest digits from `low` to `high`, both included."""
     middle = math.copysign(math.sqrt(low * high), low) if low * high > 0 else (low + high) / 2
     for digits in range(1, 17):
         found = [v for x in (middle, low, high) if low <= (v := float(f"{x:.{digits}g}")) <= high]
@@ -119,7 +121,7 @@ def between(low: float, high: float) -> float:
 
 
 def overrides(changes: Iterable[tuple[Axis, str]]) -> dict[str, str]:
-    """What to type for new expressions, by key.
+    """Return what to type for new expressions, by key.
 
     What a space file has for one choice of a group is changed there: on the command line its key would be that of
     every choice.
@@ -140,7 +142,7 @@ def overrides(changes: Iterable[tuple[Axis, str]]) -> dict[str, str]:
 
 
 def written(value: float) -> str:
-    """A number to its last digit, as short as it can be typed: 0.03, 1e-4, 128."""
+    """Return a number to its last digit, as short as it can be typed: 0.03, 1e-4, 128."""
     if isinstance(value, int):
         return str(value)
     if value == 0 or 1e-3 <= abs(value) < 1e6:
@@ -150,14 +152,14 @@ def written(value: float) -> str:
 
 
 def typed(value: Any) -> str:
-    """A choice as Hydra reads it."""
+    """Return a choice as Hydra reads it."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     return written(value) if isinstance(value, int | float) else str(value)
 
 
 def _bound(axis: Axis, side: Side) -> Any:
-    """The value at a side; of choices that fall, the low side is the last one's."""
+    """Return the value at a side; of choices that fall, the low side is the last one's."""
     low, high = axis.bounds
     if (ordered(axis) or axis.choices is None) and low > high:
         low, high = high, low
@@ -169,19 +171,19 @@ def _whole(axis: Axis) -> bool:
 
 
 def _last(axis: Axis) -> str:
-    """The last word of the key that is no index."""
+    """Return the last word of the key that is no index."""
     return next((word for word in reversed(axis.key.split(".")) if not word.isdigit()), axis.key)
 
 
 def _below_1(axis: Axis) -> bool:
-    """Whether a parameter within 0 and 1 is by its name or its scale a share."""
+    """Return whether a parameter within 0 and 1 is by its name or its scale a share."""
     if _last(axis) in SHARES or axis.scale in ("logit", "one_minus_log"):
         return True
     return axis.scale in ("linear", "sqrt", "choices") and _last(axis) not in RATES and _bound(axis, "low") >= 0
 
 
 def _beyond(axis: Axis, side: Side) -> float | None:
-    """A round number beyond a bound by about half of the range."""
+    """Return a round number beyond a bound by about half of the range."""
     low, high = axis.bounds
     step = _step(axis)
     if step is not None:
@@ -209,7 +211,7 @@ def _beyond(axis: Axis, side: Side) -> float | None:
 
 
 def _natural(axis: Axis, side: Side, target: float) -> float:
-    """A bound that is asked for, or the nearest that makes sense: no negative rates, no shares above 1."""
+    """Return a bound that is asked for, or the nearest that makes sense: no negative rates, no shares above 1."""
     low, high = axis.bounds
     if side == "high":
         bounded = axis.scale in ("logit", "one_minus_log")  # comes near to 1 and never there
@@ -222,7 +224,7 @@ def _natural(axis: Axis, side: Side, target: float) -> float:
 
 
 def _rounded(axis: Axis, target: float, fits: Callable[[float], bool]) -> float | None:
-    """The target with as few digits as fit."""
+    """Return the target with as few digits as fit."""
     whole = isinstance(axis.distribution, IntDistribution)
     for digits in range(1, 17):
         value = float(f"{target:.{digits}g}")
@@ -234,7 +236,7 @@ def _rounded(axis: Axis, target: float, fits: Callable[[float], bool]) -> float 
 
 
 def _power(axis: Axis, side: Side) -> float | None:
-    """The power of two that is beyond a bound by half of the range, and by one at least."""
+    """Return the power of two that is beyond a bound by half of the range, and by one at least."""
     low, high = axis.bounds
     gain = max(1, round(HALF * math.log2(high / low)))
     exponent = math.floor(math.log2(high)) + gain if side == "high" else math.ceil(math.log2(low)) - gain
@@ -255,7 +257,7 @@ def _longer(axis: Axis, values: Sequence[float], side: Side) -> str | None:
 
 
 def _next(axis: Axis, values: Sequence[float], near: float, next_to_it: float) -> float | None:
-    """The value that goes on from two: by their ratio, unless the steps are the same throughout."""
+    """Return the value that goes on from two: by their ratio, unless the steps are the same throughout."""
     steps = [later - earlier for earlier, later in pairwise(values)]
     even = all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)
     ratio = near / next_to_it if min(values) > 0 else 0.0
@@ -272,7 +274,7 @@ def _next(axis: Axis, values: Sequence[float], near: float, next_to_it: float) -
 
 
 def _allowed(axis: Axis, low: float, high: float) -> bool:
-    """Whether a range is one of the axis's scale."""
+    """Return whether a range is one of the axis's scale."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return False
     name = axis.bijection.name if axis.bijection is not None else axis.scale
@@ -295,7 +297,7 @@ def _scale(axis: Axis) -> tuple[Callable[[float], float], Callable[[float], floa
 
 
 def _step(axis: Axis) -> float | None:
-    """The step of a range that has one; of whole numbers one of 1 is none."""
+    """Return the step of a range that has one; of whole numbers one of 1 is none."""
     if match := _STEP.match(axis.expression):
         return int(match[1] or 1) if isinstance(axis.distribution, IntDistribution) else float(match[1] or 1)
     step: float | None = getattr(axis.distribution, "step", None)
@@ -303,7 +305,7 @@ def _step(axis: Axis) -> float | None:
 
 
 def _stepped(low: float, high: float, step: float, side: Side) -> str | None:
-    """A range of steps from one bound to the last step before the other; Hydra leaves the end itself out."""
+    """Return a range of steps from one bound to the last step before the other; Hydra leaves the end itself out."""
     steps = math.floor((high - low) / step + 1e-9)
     if steps < 1:
         return None
@@ -312,14 +314,14 @@ def _stepped(low: float, high: float, step: float, side: Side) -> str | None:
 
 
 def _exact(one: float, other: float) -> float:
-    """A sum in decimals, so that 0.9 and 0.4 are 1.3."""
+    """Return a sum in decimals, so that 0.9 and 0.4 are 1.3."""
     if isinstance(one, int) and isinstance(other, int):
         return one + other
     return float(Decimal(repr(one)) + Decimal(f"{other:.12g}"))
 
 
 def _same(match: re.Match[str], bounds: tuple[float, float]) -> bool:
-    """Whether an expression's bounds are those that were searched in the end."""
+    """Return whether an expression's bounds are those that were searched in the end."""
     try:
         return (float(match[1]), float(match[2])) == bounds
     except ValueError:
@@ -327,7 +329,7 @@ def _same(match: re.Match[str], bounds: tuple[float, float]) -> bool:
 
 
 def _tagged(axis: Axis, interval: str) -> str:
-    """An interval with the axis's kind and tag."""
+    """Return an interval with the axis's kind and tag."""
     name = {"linear": ""}.get(axis.scale, axis.scale)
     if isinstance(axis.distribution, IntDistribution) and name != "pow2":
         interval = f"int({interval})"

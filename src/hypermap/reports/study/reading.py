@@ -36,7 +36,7 @@ def read(
     *,
     trust: bool = False,
 ) -> View:
-    """A study as its report sees it.
+    """Return a study as its report sees it.
 
     Args:
         study: it may be running, and may be of another program.
@@ -89,7 +89,7 @@ def read(
 
 
 def in_letters(study: optuna.Study) -> optuna.Study:
-    """A study whose texts hold letters alone and whose values can be compared: it itself, or a copy in memory.
+    """Return a study whose texts hold letters alone and whose values can be compared: it itself, or a copy in memory.
 
     Names of studies and parameters, choices and errors may be anybody's, with line breaks and the like, or backticks.
     Of choices that Optuna lets through with a warning, such as ``[64, 64]``, a value is its text, ``[64,64]``.
@@ -120,7 +120,7 @@ ODD = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069`]"
 
 
 def _letters(value: Any) -> Any:
-    """The same with letters alone."""
+    """Return the same with letters alone."""
     if isinstance(value, str):
         return re.sub(ODD, " ", value.replace("`", "'")).strip()
     if isinstance(value, Mapping):
@@ -194,12 +194,12 @@ def _ended(trial: FrozenTrial, busy: float | None) -> datetime | None:
 
 
 def _fixed(configuration: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, Any]:
-    """What no trial varied: not ``optimizer.betas`` either, where ``optimizer.betas.0`` is searched."""
+    """Return what no trial varied: not ``optimizer.betas`` either, where ``optimizer.betas.0`` is searched."""
     return {k: v for k, v in configuration.items() if not any(axis.key.startswith(f"{k}.") for axis in axes)}
 
 
 def _axes(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> tuple[Axis, ...]:
-    """Every parameter that a trial has, in the order of the study's record and then of appearance."""
+    """Return every parameter that a trial has, in the order of the study's record and then of appearance."""
     found: dict[str, BaseDistribution] = {}
     for trial in trials:
         for name, distribution in trial.distributions.items():
@@ -231,7 +231,7 @@ def _axis(name: str, distribution: BaseDistribution, entry: Mapping[str, Any]) -
 
 
 def _wider(one: BaseDistribution | None, other: BaseDistribution) -> BaseDistribution:
-    """The range that holds both; of two kinds, two scales or two lists of choices, the later."""
+    """Return the range that holds both; of two kinds, two scales or two lists of choices, the later."""
     if one == other or type(one) is not type(other) or not isinstance(one, FloatDistribution | IntDistribution):
         return other
     assert isinstance(other, FloatDistribution | IntDistribution)
@@ -270,7 +270,7 @@ def _kind(choice: Mapping[str, Any] | None) -> str:
 
 
 def _confirmed(study: optuna.Study, view: View) -> tuple[Confirmed, ...]:
-    """The scores of each configuration by seed, in the order of the ranking."""
+    """Return the scores of each configuration by seed, in the order of the ranking."""
     tried = [_tried(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     place = {trial.number: k for k, trial in enumerate(view.ranking)}
     numbers = sorted(
@@ -287,7 +287,7 @@ def _confirmed(study: optuna.Study, view: View) -> tuple[Confirmed, ...]:
 
 
 def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str, float]]]:
-    """What trials left of their epochs, as far as it is still there."""
+    """Return what trials left of their epochs, as far as it is still there."""
     histories = {}
     for trial in trials:
         try:
@@ -301,7 +301,7 @@ def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str
 
 
 def _tested(view: View, best: Tried, trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
-    """The pipeline's test figures with their intervals, if it trained what the trial was.
+    """Return the pipeline's test figures with their intervals, if it trained what the trial was.
 
     Its validation figures are then the same to the last bit; of a trial that no training by itself repeats so, the
     objective is as close as `tolerance` says.
@@ -319,7 +319,7 @@ def _tested(view: View, best: Tried, trial: Path, results: Path) -> dict[str, tu
 
 
 def _close(view: View, trial: Path, results: Path) -> bool:
-    """Whether the pipeline's order is the trial's, and its objective as near as it is to be."""
+    """Return whether the pipeline's order is the trial's, and its objective as near as it is to be."""
     from hypermap.reports.study.noise import tolerance  # brings matplotlib, which a search has no use for
 
     name, known = f"validation_{view.objective}", tolerance(view)

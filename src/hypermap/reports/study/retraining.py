@@ -50,7 +50,7 @@ class Retrained:
         return Gain(low, high, found.probability)
 
     def judged(self) -> tuple[Level, str, str | None]:
-        """The level, what to do in one sentence, and the command."""
+        """Return the level, what to do in one sentence, and the command."""
         lead = self.gain(self.own, self.rival)
         taken = self.rival if self.rival is not None and lead is not None and lead.high < 0 else self.own
         if taken is self.baseline:
@@ -94,7 +94,7 @@ class Retrained:
         )
 
     def _cheaper(self, rival: Confirmed) -> tuple[Confirmed, str]:
-        """Which of two equals to take, and why."""
+        """Return which of two equals to take, and why."""
         spent = costs(self.view)
         for unit, own in spent.get(self.own.trial, {}).items():
             other = spent.get(rival.trial, {}).get(unit)
@@ -106,7 +106,7 @@ class Retrained:
 
 
 def costs(view: View) -> dict[int, dict[str, float]]:
-    """What each trial cost, by unit: ``weights``, ``epochs`` and ``s``, as far as they can be compared.
+    """Return what each trial cost, by unit: ``weights``, ``epochs`` and ``s``, as far as they can be compared.
 
     A trial that began before any had ended was its worker's first: its seconds hold the worker's own start.
     """
@@ -122,19 +122,19 @@ def costs(view: View) -> dict[int, dict[str, float]]:
 
 
 def amount(cost: float, unit: str) -> str:
-    """A cost as one writes it."""
+    """Return a cost as one writes it."""
     return f"{cost:.3g} s" if unit == "s" else f"{cost:,.0f} {unit}"
 
 
 def confirm_command(view: View, seeds: int | None = None) -> str | None:
-    """What trains the best trials and the baseline with other seeds; None where the program is not known."""
+    """Return what trains the best trials and the baseline with other seeds; None where the program is not known."""
     if not is_ours(view):
         return view.command({}, "hydra.sweeper.confirm=true")
     return f"make confirm STUDY={view.name}" + (f" SEEDS={seeds}" if seeds else "")
 
 
 def promote_command(view: View, number: int) -> str | None:
-    """What writes a trial into params.yaml; None for a study of another program, and for the baseline."""
+    """Return what writes a trial into params.yaml; None for a study of another program, and for the baseline."""
     if not is_ours(view) or number == BASELINE:
         return None
     is_best = view.best is not None and view.best.number == number
@@ -142,5 +142,5 @@ def promote_command(view: View, number: int) -> str | None:
 
 
 def is_ours(view: View) -> bool:
-    """Whether this project's own program made the study."""
+    """Return whether this project's own program made the study."""
     return Path(view.origin.program).as_posix() == PROGRAM

@@ -35,7 +35,7 @@ SEED = 0  # of the resampling
 
 
 def winner(view: View, thresholds: Thresholds) -> Verdict:
-    """Whether the best trial is still good when it is trained again with other seeds; see `Retrained`."""
+    """Return whether the best trial is still good when it is trained again with other seeds; see `Retrained`."""
     question = "Is the winner real?"
     if (best := view.best) is None:
         return Verdict("winner", question, "ok", *_no_best(view))
@@ -108,7 +108,7 @@ def _unreliable(question: str, view: View, own: Confirmed, rival: Confirmed | No
 
 
 def luck(view: View, thresholds: Thresholds) -> Verdict:
-    """How much of the best score is there because it is the best of many noisy ones.
+    """Return how much of the best score is there because it is the best of many noisy ones.
 
     The luck is held against the lead: the best score less the median of the top share of trials. Where luck exceeds
     it, the scores do not say which of those is best. Retrainings of the winner, which had no part in picking it, do.
@@ -244,7 +244,7 @@ def _valued(view: View, trial: Tried) -> str:
 
 
 def again(view: View, thresholds: Thresholds) -> Verdict:
-    """What brings the best trial, and the study, back."""
+    """Return what brings the best trial, and the study, back."""
     question = "How do I get it back?"
     origin, name = view.origin, view.name
     chosen = view.best or (knee(view) or next(iter(pareto_front(view)), None) if len(view.directions) > 1 else None)
@@ -286,12 +286,12 @@ def again(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _cells(view: View) -> int:
-    """How many combinations of listed values there are; 0 where a parameter has a range."""
+    """Return how many combinations of listed values there are; 0 where a parameter has a range."""
     return math.prod(len(axis.choices or ()) for axis in view.axes)
 
 
 def _single(view: View, trial: Tried) -> str:
-    """What runs a trial's values in another Hydra application."""
+    """Return what runs a trial's values in another Hydra application."""
     searched = {axis.key: trial.params[axis.name] for axis in view.axes if axis.name in trial.params}
     keys = {axis.key for axis in view.axes}
     words = [word for word in view.origin.command if word.partition("=")[0].lstrip("+") not in keys]
@@ -306,7 +306,7 @@ def _state(view: View) -> str:
 
 
 def _mean(scores: Sequence[float], thresholds: Thresholds, of: str = "seeds") -> str:
-    """A mean as a cell has it."""
+    """Return a mean as a cell has it."""
     found = estimate(scores, thresholds.confidence)
     if found.sd is None or found.low is None or found.high is None:
         return significant(found.mean)
@@ -332,7 +332,7 @@ def _sure(probability: float) -> str:
 
 
 def _no_best(view: View) -> tuple[str, str]:
-    """The figure and the advice where there is no one best trial."""
+    """Return the figure and the advice where there is no one best trial."""
     if view.completed and len(view.directions) > 1:
         return "several objectives", "Of several objectives there is no one best trial: see the trade-off."
     return "no trial is complete", "There is no winner yet."

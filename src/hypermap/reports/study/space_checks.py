@@ -83,14 +83,14 @@ def goal(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _scientific(view: View) -> tuple[list[Axis], list[str]]:
-    """The scientific parameters that were searched, and the names of those that were not."""
+    """Return the scientific parameters that were searched, and the names of those that were not."""
     wanted = [axis for axis in view.axes if {axis.name, axis.key} & set(view.scientific)]
     known = {name for axis in wanted for name in (axis.name, axis.key)}
     return wanted, [name for name in view.scientific if name not in known]
 
 
 def _purpose(view: View) -> str:
-    """The command that says what a study was for."""
+    """Return the command that says what a study was for."""
     words = ["python", "src/report.py", f"study={view.name}"]
     if view.origin.folder is None and view.origin.storage:
         words.append(f"storage={view.origin.storage}")
@@ -162,7 +162,7 @@ def _limited(end: _Edge) -> str:
 
 
 def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
-    """The end of an axis at which the best of the trials that have it lie."""
+    """Return the end of an axis at which the best of the trials that have it lie."""
     trials = [trial for trial in _best_first(view) if place(axis, trial) is not None]
     margins = edges(axis, thresholds.edge)
     if len(trials) < 2 or margins is None:
@@ -188,12 +188,12 @@ def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
 
 
 def _best_first(view: View) -> list[Tried]:
-    """The complete trials, the best first; of several objectives, those on the front."""
+    """Return the complete trials, the best first; of several objectives, those on the front."""
     return [t for t in view.ranking if t.outcome == "complete"] if len(view.directions) == 1 else pareto_front(view)
 
 
 def _rising(axis: Axis, trial: Tried) -> float:
-    """How far a value lies from the lowest to the highest, 0 to 1."""
+    """Return how far a value lies from the lowest to the highest, 0 to 1."""
     unit = place(axis, trial) or 0.0
     return 1 - unit if axis.bounds[0] > axis.bounds[1] else unit
 
@@ -242,7 +242,7 @@ def enough(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _each_once(view: View, cells: int) -> bool:
-    """Whether a grid in random order, which has no cell twice, was run to its end."""
+    """Return whether a grid in random order, which has no cell twice, was run to its end."""
     return view.origin.sampler == "RandomGrid" and len(view.ended) >= cells
 
 
@@ -300,7 +300,7 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
 
 
 def _no_importance(view: View) -> Verdict:
-    """What there is to say where no importance can be told."""
+    """Return what there is to say where no importance can be told."""
     n, scores = len(view.completed), {trial.values[0] for trial in view.completed}
     numbers: dict[str, Any] = {"scored": n, "least": least(view), "minor": MINOR}
     if len(scores) == 1 and n > LEAST_TOP:
@@ -358,7 +358,7 @@ def scientific(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _compared(view: View, isolated: Isolated, moved: Noise | None, thresholds: Thresholds) -> tuple[str, str]:
-    """The gap between the best two values, as a figure and in words."""
+    """Return the gap between the best two values, as a figure and in words."""
     scored = [(view.sign * level.best, level.label) for level in isolated.levels if level.best is not None]
     if len(scored) < 2:
         known = f"only {scored[0][1]} has a score" if scored else "no value has a score"
@@ -385,7 +385,7 @@ def _counts(isolated: Isolated) -> str:
 
 
 def _balanced(view: View) -> tuple[str | None, str]:
-    """The command under which values have equal chances, and what it does."""
+    """Return the command under which values have equal chances, and what it does."""
     if view.origin.sampler == "Grid":
         return None, "find out why some values have no score"
     if view.origin.sampler in ("Random", "RandomGrid", "QuasiRandom"):

@@ -62,19 +62,20 @@ CROSS: dict[str, Any] = {"marker": "x", "s": 24, "color": VERMILLION, "linewidth
 
 
 def importance(view: View, found: Importances) -> bytes | None:
-    """A bar for each parameter's share of importance, with its interval; the least ones together."""
+    """Return a bar for each parameter's share of importance, with its interval; the least ones together."""
     return _importance(view, found) if found.shares else None
 
 
 def slices(view: View, found: Importances | None, thresholds: Thresholds) -> bytes | None:
-    """The score against each parameter, the most important first, with failures at the worse edge."""
+    """Return the score against each parameter, the most important first, with failures at the worse edge."""
     drawn = [*view.ranking, *view.with_outcome(*FAILURES)]
     axes = [axis for axis in _ordered(view, found) if any(place(axis, trial) is not None for trial in drawn)]
     return _slices(view, axes[:PANELS], found, thresholds.edge) if axes else None
 
 
 def contour(view: View, found: Importances) -> bytes | None:
-    """The trials in the plane of the two most important parameters, over a smooth guess at what lies between them.
+    """Return the trials in the plane of the two most important parameters, over a smooth guess at what lies between
+    them.
 
     The guess is from complete trials alone.
     """
@@ -85,19 +86,19 @@ def contour(view: View, found: Importances) -> bytes | None:
 
 
 def isolation(view: View, isolated: Sequence[Isolated]) -> bytes | None:
-    """The best score for each value of a parameter, with the noise of a score and the number of trials."""
+    """Return the best score for each value of a parameter, with the noise of a score and the number of trials."""
     drawn = [one for one in isolated if any(_top(level) is not None for level in one.levels)]
     return _isolation(view, drawn[:ISOLATED]) if drawn else None
 
 
 def parallel_coordinates(view: View, found: Importances | None, thresholds: Thresholds) -> bytes | None:
-    """A line for each trial through its parameters to its score, the best ones bold."""
+    """Return a line for each trial through its parameters to its score, the best ones bold."""
     axes = _ordered(view, found)[:COORDINATES]
     return _parallel_coordinates(view, axes, thresholds.best) if axes and view.ranking else None
 
 
 def _ordered(view: View, found: Importances | None) -> list[Axis]:
-    """The parameters, the most important first, and then those of unknown importance as the study has them."""
+    """Return the parameters, the most important first, and then those of unknown importance as the study has them."""
     places = {name: k for k, name in enumerate(found.shares)} if found is not None else {}
     return sorted(view.axes, key=lambda axis: places.get(axis.name, len(places)))
 
@@ -191,7 +192,7 @@ def _draw_slice(axes: Axes, view: View, axis: Axis, shown: Sequence[Tried], wind
 
 
 def _complete(view: View) -> list[Tried]:
-    """The complete trials, the best first."""
+    """Return the complete trials, the best first."""
     return [trial for trial in view.ranking if trial.outcome == "complete"]
 
 
@@ -277,7 +278,7 @@ def _isolation(view: View, isolated: Sequence[Isolated]) -> Figure:
 
 
 def _top(level: Level) -> float | None:
-    """What is drawn of a level: its best complete trial or, where it has none, what a pruned one had reached."""
+    """Return what is drawn of a level: its best complete trial or, where it has none, what a pruned one had reached."""
     return level.reached if level.best is None else level.best
 
 
@@ -367,19 +368,19 @@ def _line(trial: Tried, axes: Sequence[Axis]) -> list[float]:
 
 
 def _evenly(trials: Sequence[Tried], number: int) -> list[Tried]:
-    """So many of the trials at most, spread evenly over the list."""
+    """Return so many of the trials at most, spread evenly over the list."""
     chosen = np.linspace(0, len(trials) - 1, min(number, len(trials))).round().astype(int)
     return [trials[k] for k in chosen]
 
 
 def _placed(axis: Axis, trials: Sequence[Tried]) -> list[tuple[Tried, float]]:
-    """The trials that have the parameter, and where along its axis they are drawn."""
+    """Return the trials that have the parameter, and where along its axis they are drawn."""
     places = [(trial, place(axis, trial)) for trial in trials]
     return [(trial, _jittered(axis, trial, at)) for trial, at in places if at is not None]
 
 
 def _jittered(axis: Axis, trial: Tried, at: float, share: float = 0.3) -> float:
-    """A place along the axis; of a choice a little aside, by the trial's number, so that equals do not hide."""
+    """Return a place along the axis; of a choice a little aside, by the trial's number, so that equals do not hide."""
     if axis.choices is None:
         return at
     aside = (trial.number * 0.6180339887) % 1 - 0.5
@@ -387,14 +388,14 @@ def _jittered(axis: Axis, trial: Tried, at: float, share: float = 0.3) -> float:
 
 
 def _plane(view: View, pair: tuple[Axis, Axis], trials: Sequence[Tried]) -> tuple[Floats, list[Tried]]:
-    """The places (trials, 2) of those trials that have both parameters, and the trials."""
+    """Return the places (trials, 2) of those trials that have both parameters, and the trials."""
     places = [(place(pair[0], trial), place(pair[1], trial)) for trial in trials]
     kept = [k for k, (x, y) in enumerate(places) if x is not None and y is not None]
     return np.array([places[k] for k in kept], dtype=float).reshape(-1, 2), [trials[k] for k in kept]
 
 
 def _smoothed(xy: Floats, scores: Floats, x: Floats, y: Floats) -> NDArray[np.float64]:
-    """A smooth surface through the mean of equal points (y, x); masked where no trial is near."""
+    """Return a smooth surface through the mean of equal points (y, x); masked where no trial is near."""
     # Moved by 1: at 0 the k-d tree splits equal points at a denormal, which training flushes to 0, and never ends.
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) + 1
     surface = RBFInterpolator(xy + 1, scores, kernel="linear", degree=0, smoothing=0.05, neighbors=min(len(xy), 60))
@@ -403,7 +404,7 @@ def _smoothed(xy: Floats, scores: Floats, x: Floats, y: Floats) -> NDArray[np.fl
 
 
 def _snapped(axis: Axis, cells: Floats) -> Floats:
-    """The places at which the surface is asked for; between two choices there is nothing."""
+    """Return the places at which the surface is asked for; between two choices there is nothing."""
     if axis.choices is None:
         return np.clip(cells, 0, 1)
     last = len(axis.choices) - 1
@@ -411,7 +412,7 @@ def _snapped(axis: Axis, cells: Floats) -> Floats:
 
 
 def _window(view: View) -> tuple[float, float]:
-    """The scores that are drawn: what is much worse than the middle half would flatten the rest."""
+    """Return the scores that are drawn: what is much worse than the middle half would flatten the rest."""
     scores = np.array([view.score(trial) for trial in view.ranking], dtype=float) * view.sign
     scores = np.clip(scores, -1e100, 1e100)
     if not len(scores):

@@ -79,7 +79,7 @@ class Optimism:
 
 
 def estimate(scores: Sequence[float], confidence: float) -> Estimate:
-    """The mean of independent scores and its interval by Student's t.
+    """Return the mean of independent scores and its interval by Student's t.
 
     Raises:
         ValueError: there are no scores.
@@ -95,7 +95,7 @@ def estimate(scores: Sequence[float], confidence: float) -> Estimate:
 
 
 def difference(one: Sequence[float], other: Sequence[float], sign: float, confidence: float) -> Difference:
-    """The mean of one minus the mean of another, in natural units, without assuming equal variances.
+    """Return the mean of one minus the mean of another, in natural units, without assuming equal variances.
 
     The interval is Welch's (1947, https://doi.org/10.1093/biomet/34.1-2.28). The probability that `one` is truly better
     is read from the same t distribution: the posterior of the difference under flat priors, in Welch's approximation
@@ -123,7 +123,8 @@ def difference(one: Sequence[float], other: Sequence[float], sign: float, confid
 def best_of_n(
     scores: Sequence[float], sizes: Sequence[int], sign: float, confidence: float, repeats: int, seed: int
 ) -> list[BestOfN]:
-    """The expected best of n of a study's trials, and its band over resampled studies: scipy's percentile bootstrap.
+    """Return the expected best of n of a study's trials, and its band over resampled studies: scipy's percentile
+    bootstrap.
 
     Drawn without replacement, which makes it the unbiased estimate for n independent trials; with replacement, as in
     Dodge et al. (2019, "Show Your Work", https://arxiv.org/abs/1909.03004), it is too low, the more so the nearer n
@@ -150,7 +151,7 @@ def best_of_n(
 
 
 def _weights(total: int, n: int) -> Array:
-    """The probability that the k-th smallest of `total` scores is the largest of n drawn without replacement."""
+    """Return the probability that the k-th smallest of `total` scores is the largest of n drawn without replacement."""
     below = np.arange(total)
 
     def log_choose(many: Any, few: int) -> Any:
@@ -166,7 +167,7 @@ def _weights(total: int, n: int) -> Array:
 def optimism(
     scores: Sequence[float], sd: float, sign: float, confidence: float, seed: int, freedom: float = math.inf
 ) -> Optimism | None:
-    """How lucky the best of n scores is, if each is a true mean and independent normal noise of a known size.
+    """Return how lucky the best of n scores is, if each is a true mean and independent normal noise of a known size.
 
     Nothing is assumed of the true means. A coupled bootstrap (Oliveira, Lei and Tibshirani 2021,
     https://arxiv.org/abs/2111.09447) adds a little more noise and sees how lucky in it the winner is: that estimates
@@ -201,7 +202,7 @@ def optimism(
 
 
 def _luck(ordered: Array, sd: float, seed: int) -> float:
-    """The expected noise of the best of noisy scores, which are given from the best down."""
+    """Return the expected noise of the best of noisy scores, which are given from the best down."""
     scale = math.sqrt(ADDED) * sd
     near = ordered[ordered >= ordered[0] - 10 * scale]  # none of the others can win
     if len(near) == 1:
@@ -217,7 +218,7 @@ def _luck(ordered: Array, sd: float, seed: int) -> float:
 
 
 def _hybrid(ordered: Array, sd: float, confidence: float) -> tuple[float, float]:
-    """An interval of the best one's mean, given that it beat the next and that no noise is beyond all reason.
+    """Return an interval of the best one's mean, given that it beat the next and that no noise is beyond all reason.
 
     A mean is in it if the best score is neither too high nor too low for a normal about it, cut off below at the
     runner-up and `reach` away on both sides. Only one in ten of the permitted errors is spent on the reach.

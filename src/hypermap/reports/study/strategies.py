@@ -179,7 +179,8 @@ def _refuse(views: Sequence[View]) -> None:
 
 
 def grouped(views: Sequence[View]) -> dict[str, dict[int, View]]:
-    """The studies of each strategy by seed, in the order given; ``NAME-s3`` is seed 3 of NAME, and NAME its seed 0.
+    """Return the studies of each strategy by seed, in the order given; ``NAME-s3`` is seed 3 of NAME, and NAME its seed
+    0.
 
     Raises:
         UserError: two studies are the same seed of one strategy.
@@ -199,7 +200,7 @@ def grouped(views: Sequence[View]) -> dict[str, dict[int, View]]:
 
 
 def named(names: Sequence[str]) -> tuple[list[str], str]:
-    """What each strategy is called, and all of them: the names without what they begin with in common, and that.
+    """Return what each strategy is called, and all of them: the names without what they begin with in common, and that.
 
     Names are cut between words at hyphens only. Where they have nothing in common, all of them are the name.
     """
@@ -218,7 +219,7 @@ def named(names: Sequence[str]) -> tuple[list[str], str]:
 
 
 def curve(view: View, *, by_trial: bool = False) -> Curve:
-    """The best score so far after each complete trial, against the cost of all trials until then.
+    """Return the best score so far after each complete trial, against the cost of all trials until then.
 
     Trials count in the order in which they ended, and cost the epochs that they were trained for, or 1 each
     (`by_trial`). The last point is where the search ended: what is pruned costs too.
@@ -240,7 +241,7 @@ def _end(trial: Tried) -> tuple[datetime, int]:
 
 
 def cut(points: Curve, budget: float) -> Curve:
-    """A curve up to a cost, and its height there; nothing where no trial was complete by then."""
+    """Return a curve up to a cost, and its height there; nothing where no trial was complete by then."""
     within = [point for point in points if point[0] <= budget]
     return [*within, (budget, within[-1][1])] if within else []
 
@@ -255,7 +256,7 @@ def ranked(strategies: Sequence[Strategy], sign: float) -> NDArray[np.float64]:
 
 
 def friedman(ranks: NDArray[np.float64]) -> float | None:
-    """The p-value of Friedman's test; None of fewer than three strategies or seeds, or where all are equal."""
+    """Return the p-value of Friedman's test; None of fewer than three strategies or seeds, or where all are equal."""
     from scipy.stats import friedmanchisquare
 
     seeds, strategies = ranks.shape
@@ -267,7 +268,7 @@ def friedman(ranks: NDArray[np.float64]) -> float | None:
 def _judged(
     strategies: Sequence[Strategy], ranks: NDArray[np.float64], sign: float, confidence: float
 ) -> list[Strategy]:
-    """The strategies with their estimates, ranks and distances to the best, which comes first.
+    """Return the strategies with their estimates, ranks and distances to the best, which comes first.
 
     The best is held against each other one, so these intervals are widened to hold together (Bonferroni).
     """
@@ -295,7 +296,7 @@ def _judged(
 
 
 def _gap(best: Strategy, other: Strategy, sign: float, confidence: float) -> Difference:
-    """How far a strategy is behind the best: 0 or more, whether more or less is better."""
+    """Return how far a strategy is behind the best: 0 or more, whether more or less is better."""
     found = difference(list(best.scores.values()), list(other.scores.values()), sign, confidence)
     mean = sign * found.mean + 0.0  # no -0.0
     if found.low is None or found.high is None:
@@ -305,7 +306,7 @@ def _gap(best: Strategy, other: Strategy, sign: float, confidence: float) -> Dif
 
 
 def caveats(views: Sequence[View]) -> list[str]:
-    """What differs between the studies besides what they search, a line each."""
+    """Return what differs between the studies besides what they search, a line each."""
     lines = []
     if len(views[0].objectives) > 1:
         lines.append(f"only the first of several objectives is compared: {views[0].objective}")

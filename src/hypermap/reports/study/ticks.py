@@ -44,7 +44,7 @@ def ticks(axis: Axis, gap: float, *, ends: bool = False) -> list[tuple[float, st
 
 
 def plain(value: float) -> str:
-    """A number in few letters: 0.001, but 1e-5."""
+    """Return a number in few letters: 0.001, but 1e-5."""
     return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
 
 
@@ -67,18 +67,18 @@ def mark(axes: Axes, axis: Axis, edge: float | None = None, *, gap: float = 0.2,
 
 
 def cells(axis: Axis) -> NDArray[np.float64]:
-    """The middles of a contour's cells along an axis, with half a choice to spare beyond the first and the last."""
+    """Return the middles of a contour's cells along an axis, with half a choice to spare beyond the first and the last."""
     spare = 0.5 / max(len(axis.choices) - 1, 2) if axis.choices is not None else 0.03
     return np.linspace(-spare, 1 + spare, GRID)
 
 
 def tail(name: str, letters: int) -> str:
-    """A name that fits: its end tells more than its beginning."""
+    """Return a name that fits: its end tells more than its beginning."""
     return name if len(name) <= letters else "…" + name[1 - letters :].lstrip("._")
 
 
 def clipped(label: str, letters: int) -> str:
-    """A value that fits: both its ends may be what tells it from others."""
+    """Return a value that fits: both its ends may be what tells it from others."""
     half = letters // 2
     return label if len(label) <= letters else f"{label[: letters - half - 1]}…{label[-half:]}"
 
@@ -94,7 +94,7 @@ def beside(labels: Sequence[str], letters: int) -> tuple[list[str], bool]:
 
 
 def wrapped(name: str) -> str:
-    """A dotted name on as many lines as it needs to stand beside others."""
+    """Return a dotted name on as many lines as it needs to stand beside others."""
     lines = [""]
     for part in re.findall(r"[^._]+[._]?|[._]", name):
         if lines[-1] and len(lines[-1] + part) > 12:

@@ -16,7 +16,7 @@ TELLING = 1.5
 
 
 def pareto_front(view: View) -> list[Tried]:
-    """The complete trials that no other one dominates, by number: Optuna's ``study.best_trials``.
+    """Return the complete trials that no other one dominates, by number: Optuna's ``study.best_trials``.
 
     Trials that diverged are none of them, whatever values they were told with. Of one objective: the best trials.
     """
@@ -29,7 +29,7 @@ def pareto_front(view: View) -> list[Tried]:
 
 
 def knee(view: View) -> Tried | None:
-    """The trial of the front from which every objective gains least for what the others lose.
+    """Return the trial of the front from which every objective gains least for what the others lose.
 
     It is the one farthest from the chord between the front's extremes, towards the ideal, where each objective is
     scaled to its range on the front (Das, 1999, https://doi.org/10.1007/BF01195985). Of three objectives and more,
@@ -49,7 +49,7 @@ def knee(view: View) -> Tried | None:
 
 
 def hypervolume(view: View) -> float | None:
-    """What the front dominates, in the product of the objectives' units, by Optuna's own algorithm.
+    """Return what the front dominates, in the product of the objectives' units, by Optuna's own algorithm.
 
     It is measured from the worst value that a complete trial has of each objective, so that figures of two studies
     compare only if these are equal. None for one objective, for more than four, and without a complete trial.
@@ -61,7 +61,8 @@ def hypervolume(view: View) -> float | None:
 
 
 def costs(view: View) -> tuple[str, dict[int, float]]:
-    """What each trial with a score cost, by number, and in which unit; nothing where that tells none from another.
+    """Return what each trial with a score cost, by number, and in which unit; nothing where that tells none from
+    another.
 
     Epochs, unless all trials have equally many; then seconds, but for a worker's first trial: it began before any had
     ended, and its seconds hold the worker's own start.
@@ -100,6 +101,6 @@ def _score(view: View, trial: Tried) -> float:
 
 
 def _losses(view: View, trials: list[Tried]) -> NDArray[np.float64]:
-    """The values (trials, objectives), less being better in each."""
+    """Return the values (trials, objectives), less being better in each."""
     signs = [1.0 if direction == "minimize" else -1.0 for direction in view.directions]
     return np.array([trial.values for trial in trials], dtype=float) * signs

@@ -29,7 +29,7 @@ STARTUP = 5  # complete trials before Optuna's median pruner begins, by default
 
 
 def curves(view: View, thresholds: Thresholds) -> Verdict:
-    """Whether the best trials overfit: validation worsens after its best while training improves.
+    """Return whether the best trials overfit: validation worsens after its best while training improves.
 
     Where a trial left a history, its losses are judged as a run's report does (`hypermap.reports.run.diagnosis`);
     else whether the reported objective falls back from its best.
@@ -58,7 +58,9 @@ def curves(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _worsens(view: View, trial: Tried) -> str | None:
-    """How a trial gets worse after its best epoch, in words; empty where it does not, None where that is not known."""
+    """Return how a trial gets worse after its best epoch, in words; empty where it does not, None where that is not
+    known.
+    """
     history = _finite(view.histories.get(trial.number, ()), "train_loss", "validation_loss")
     if history is not None:
         return _overfits(*history)
@@ -85,14 +87,14 @@ def _overfits(train: diagnosis.Curve, validation: diagnosis.Curve) -> str:
 
 
 def _remedy(view: View) -> str | None:
-    """What searches the first remedy that the sweep has not tried, too."""
+    """Return what searches the first remedy that the sweep has not tried, too."""
     decay = "tag(log,interval(1e-6,1e-2))"
     ranges = {"model.dropout": "interval(0.0,0.5)", "optimizer.weight_decay": decay, "regularizer.l2": decay}
     return next((view.command({key: text}) for key, text in ranges.items() if key in view.fixed), None)
 
 
 def length(view: View, thresholds: Thresholds) -> Verdict:
-    """Whether the best epochs lie at the beginning of the training, or at an end that still improves.
+    """Return whether the best epochs lie at the beginning of the training, or at an end that still improves.
 
     A late best epoch alone is no sign: under a schedule that decays the rate it is what one expects.
     """
@@ -139,13 +141,13 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _budget(view: View) -> int | None:
-    """The epochs that every trial was given; None where that is not known, or not the same for all."""
+    """Return the epochs that every trial was given; None where that is not known, or not the same for all."""
     epochs = view.fixed.get("trainer.epochs")
     return epochs if isinstance(epochs, int) and epochs > 0 else None
 
 
 def _place(view: View, trial: Tried) -> float | None:
-    """Where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained for."""
+    """Return where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained for."""
     if trial.best_epoch and trial.epochs and trial.outcome == "complete":
         return min(1.0, trial.best_epoch / trial.epochs)
     reports = _reports(view, trial)
@@ -153,14 +155,14 @@ def _place(view: View, trial: Tried) -> float | None:
 
 
 def _improves(view: View, trial: Tried) -> bool:
-    """Whether the objective or the validation loss still got better, unless patience ended the training."""
+    """Return whether the objective or the validation loss still got better, unless patience ended the training."""
     stopped = trial.outcome == "complete" and trial.epochs < (_budget(view) or 0)
     losses = _finite(view.histories.get(trial.number, ()), "validation_loss") or []
     return not stopped and any(map(_rises, [view.sign * _reports(view, trial), *(-loss for loss in losses)]))
 
 
 def _rises(goodness: diagnosis.Curve) -> bool:
-    """Whether the last quarter is better than the one before, beyond the shaking and by some way."""
+    """Return whether the last quarter is better than the one before, beyond the shaking and by some way."""
     if len(goodness) < 4:
         return False
     before, last = diagnosis._quarters(goodness)
@@ -169,7 +171,7 @@ def _rises(goodness: diagnosis.Curve) -> bool:
 
 
 def _cut(view: View, numbers: dict[str, Any]) -> str:
-    """Where pruning cut."""
+    """Return the epochs at which pruning cut."""
     if made := [len(trial.reports) for trial in view.with_outcome("pruned") if trial.reports]:
         numbers["pruned_at"] = statistics.median(made)
         return f"; {len(made)} pruned, in the median after report {numbers['pruned_at']:g}"
@@ -186,7 +188,7 @@ class Finding:
 
 
 def stability(view: View, thresholds: Thresholds) -> Verdict:
-    """Whether the best trial shakes by more than what tells it from the second, and what its gradients do."""
+    """Return whether the best trial shakes by more than what tells it from the second, and what its gradients do."""
     question = "Is it stable?"
     if (best := view.best) is None:
         figure = "several objectives" if view.completed else "no trial is complete"
@@ -206,7 +208,7 @@ def stability(view: View, thresholds: Thresholds) -> Verdict:
 
 
 def _shaking(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
-    """What the score of the best trial moves by of itself, beside its lead over the second.
+    """Return what the score of the best trial moves by of itself, beside its lead over the second.
 
     That is the deviation of the later half of its reports about their own trend; where the score is a mean over
     several trainings, the standard error of that mean.
@@ -241,7 +243,7 @@ def _shaking(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None
 
 
 def _spikes(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
-    """The gradient's norm, an epoch's mean each: its size late in the training, and its largest jump.
+    """Return the gradient's norm, an epoch's mean each: its size late in the training, and its largest jump.
 
     A norm is held against those before it, as norms of a training that goes well fall by orders of magnitude.
     """
@@ -265,7 +267,7 @@ def _spikes(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
 
 
 def _clipping(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
-    """The share of steps whose gradient was cut."""
+    """Return the share of steps whose gradient was cut."""
     columns = _finite(view.histories.get(best.number, ()), "clipped")
     if (share := 0.0 if columns is None else float(columns[0].mean())) == 0:
         return None
@@ -281,7 +283,7 @@ def _clipping(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | Non
 
 
 def cost(view: View, thresholds: Thresholds) -> Verdict:
-    """What the study took, what pruning saved, and whether a pruner would have saved much where there was none."""
+    """Return what the study took, what pruning saved, and whether a pruner would have saved much where there was none."""
     question = "What did it cost?"
     if not view.ended:
         return Verdict("cost", question, "ok", "no trial has ended", "There is nothing to add up yet.")
@@ -332,14 +334,14 @@ def _full(view: View) -> int:
 
 
 def _saved(view: View) -> float:
-    """The epochs that pruned trials were not trained for."""
+    """Return the epochs that pruned trials were not trained for."""
     left = sum(max(0, (t.steps or _full(view)) - max(t.reports, default=0)) for t in view.with_outcome("pruned"))
     whole = statistics.median([t.epochs for t in view.completed] or [0])
     return float(left * whole) if view.fits_several else left / reports_per_epoch(view)
 
 
 def _prunable(view: View) -> tuple[float, float, bool] | None:
-    """What a study without a pruner spent on trials that could not win; None where that cannot be said.
+    """Return what a study without a pruner spent on trials that could not win; None where that cannot be said.
 
     Returns the share of the epochs that went into trials which were below the median at a third of their way and at
     their end; the share that comparing each trial there with those before it would have saved, as Optuna's median
@@ -368,19 +370,19 @@ def _prunable(view: View) -> tuple[float, float, bool] | None:
 
 
 def _best(view: View, thresholds: Thresholds) -> list[Tried]:
-    """The best trials that were trained to their end; of few trials, those of the better half."""
+    """Return the best trials that were trained to their end; of few trials, those of the better half."""
     most = min(thresholds.best, math.ceil(len(view.ranking) / 2))
     return [trial for trial in view.ranking[:most] if trial.outcome == "complete"]
 
 
 def _reports(view: View, trial: Tried) -> diagnosis.Curve:
-    """What a trial reported, in order; empty where that diverged, or is of several trainings."""
+    """Return what a trial reported, in order; empty where that diverged, or is of several trainings."""
     values = np.array(list(trial.reports.values()), dtype=np.float64)
     return values if (np.abs(values) < HUGE).all() and not view.fits_several else np.empty(0)
 
 
 def _finite(history: Sequence[Mapping[str, float]], *columns: str) -> list[diagnosis.Curve] | None:
-    """Columns of a history (epochs,); None where one is missing or diverged."""
+    """Return columns of a history (epochs,); None where one is missing or diverged."""
     if not history or not all(abs(row.get(column, math.nan)) < HUGE for row in history for column in columns):
         return None
     return [np.array([row[column] for row in history]) for column in columns]

@@ -77,7 +77,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """The thresholds with some of them given.
+        """Return the thresholds with some of them given.
 
         Raises:
             UserError: no threshold has that name, or the value is of another kind or out of range.
@@ -95,7 +95,7 @@ class Thresholds:
 
 
 def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
-    """The thresholds of a YAML file; those it does not name, or all if it is not there, are the usual ones.
+    """Return the thresholds of a YAML file; those it does not name, or all if it is not there, are the usual ones.
 
     Raises:
         UserError: the file is damaged, a threshold in it is none, or it is out of range.

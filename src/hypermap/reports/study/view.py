@@ -69,7 +69,7 @@ class Axis:
         return "log" if self.distribution.log else "linear"  # type: ignore[attr-defined]
 
     def image(self, value: float) -> float:
-        """A natural value on the scale on which it is searched; of a choice, its place in the list."""
+        """Return a natural value on the scale on which it is searched; of a choice, its place in the list."""
         if self.choices is not None:
             return float(self.choices.index(value))
         if self.bijection is not None:
@@ -84,7 +84,9 @@ class Axis:
         return self.distribution.low, self.distribution.high  # type: ignore[attr-defined]
 
     def unit(self, value: float) -> float:
-        """How far along its range a value lies, on the scale on which it is searched: 0 to 1; 0.5 of a single one."""
+        """Return how far along its range a value lies, on the scale on which it is searched: 0 to 1; 0.5 of a single
+        one.
+        """
         low, high = map(self.image, self.bounds)
         return 0.5 if high == low else (self.image(value) - low) / (high - low)
 
@@ -240,7 +242,7 @@ class View:
         return at_work or self.budget - self.spent > 1 / (self.horizon or 1) - ROUND_OFF
 
     def with_outcome(self, *outcomes: str) -> list[Tried]:
-        """The trials that ended in one of these ways."""
+        """Return the trials that ended in one of these ways."""
         return [trial for trial in self.trials if trial.outcome in outcomes]
 
     @property
@@ -278,7 +280,7 @@ class View:
         return self.objective in ((monitor,) if monitor else ("accuracy", "r2"))
 
     def score(self, trial: Tried) -> float | None:
-        """The first objective: of a complete trial its value, of a pruned one what it had reached; else None.
+        """Return the first objective: of a complete trial its value, of a pruned one what it had reached; else None.
 
         What a pruned trial had reached is the best of its reports, as one of the best epochs' weights are kept; where
         reports are of several fits, it is their mean.
@@ -324,7 +326,9 @@ class View:
         return judged(self._told, self.sign)
 
     def standing(self, trial: Tried) -> float:
-        """What a complete trial is ranked by: the mean of what it and those that measured it again are judged by."""
+        """Return what a complete trial is ranked by: the mean of what it and those that measured it again are judged
+        by.
+        """
         return statistics.fmean(self.judged[one.number] for one in self.measured(trial))
 
     @cached_property
@@ -349,11 +353,11 @@ class View:
         return top if top is not None and top.outcome == "complete" else None
 
     def axis(self, name: str) -> Axis:
-        """The parameter of that name."""
+        """Return the parameter of that name."""
         return next(axis for axis in self.axes if axis.name == name)
 
     def command(self, changes: Mapping[str, str], *others: str) -> str | None:
-        """The sweep's command with some overrides changed or added; None where the command is not known.
+        """Return the sweep's command with some overrides changed or added; None where the command is not known.
 
         A space or a strategy that changes is another study's: a name and a folder that the command gave are left out
         with it, but for a folder that is named after its study.

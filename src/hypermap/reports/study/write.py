@@ -55,12 +55,12 @@ def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verd
 
 
 def folder_of(name: str, reports: Path) -> Path:
-    """Where the report of a study of that name is; names of other programs may hold what a folder's cannot."""
+    """Return where the report of a study of that name is; names of other programs may hold what a folder's cannot."""
     return reports / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
 
 
 def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
+    """Return columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
     own = ["trial", "state", *view.objectives, "reached", "epochs", "best_epoch", "seconds", "seed", "error"]
     own[-1:-1] = ["fits", "sd"] if view.fits_several else []
     by = any(trial.proposed for trial in view.trials)
@@ -90,13 +90,13 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _spread(trial: Tried) -> dict[str, Any]:
-    """How many fits a trial is the mean of, and their standard deviation (of a sample)."""
+    """Return how many fits a trial is the mean of, and their standard deviation (of a sample)."""
     several = len(trial.scores) > 1
     return {"fits": len(trial.scores), "sd": statistics.stdev(trial.scores) if several else None}
 
 
 def best_text(view: View) -> str:
-    """The best trial, or the Pareto front, as YAML: values by their keys in the configuration, and the order."""
+    """Return the best trial, or the Pareto front, as YAML: values by their keys in the configuration, and the order."""
     best = pareto_front(view) if len(view.directions) > 1 else [view.best] if view.best else []
     if not best:
         return f"# No trial of {view.name} was trained to its end.\n"
@@ -117,7 +117,7 @@ def _best_entry(view: View, trial: Tried) -> dict[str, Any]:
 
 
 def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> dict[str, Any]:
-    """The verdicts with their figures and thresholds, for machines."""
+    """Return the verdicts with their figures and thresholds, for machines."""
     best, gain, early = view.best, over_baseline(view, thresholds), early_scores(view)
     answer = None if early is None else judged(early)
     return {
@@ -146,7 +146,7 @@ def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> 
 
 
 def _pictures(view: View, found: Importances | None, thresholds: Thresholds) -> dict[str, Callable[[], bytes | None]]:
-    """Every picture by the name of its file; those that do not apply draw nothing."""
+    """Return every picture by the name of its file; those that do not apply draw nothing."""
     return {
         "history": lambda: course_pictures.history(view, thresholds),
         "best_of_n": lambda: course_pictures.best_of_n(view, thresholds),
@@ -171,7 +171,7 @@ def _isolation(view: View, found: Importances | None) -> bytes | None:
 
 
 def _finite(value: Any) -> Any:
-    """The same for JSON, which has no infinity and no NaN, they become null; and without passwords."""
+    """Return the same for JSON, which has no infinity and no NaN, they become null; and without passwords."""
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, float):

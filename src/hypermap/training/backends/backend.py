@@ -51,12 +51,12 @@ class Backend(Protocol):
         ...
 
     def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
-        """What some members make of rows in evaluation mode: ``(members, rows, width)`` float32."""
+        """Return what some members make of rows in evaluation mode: ``(members, rows, width)`` float32."""
         ...
 
 
 def forward_all(model: nn.Module, inputs: Tensor, precision: str = "fp32") -> Tensor:
-    """The network's outputs in evaluation mode for all rows, ``(rows, width)``, float32."""
+    """Return the network's outputs in evaluation mode for all rows, ``(rows, width)``, float32."""
     model.eval()
     with torch.no_grad(), device.autocast(inputs.device, precision):
         return torch.cat([model(part) for part in inputs.split(EVALUATION_ROWS)]).float()

@@ -74,7 +74,7 @@ class Batched:
         return StepOutputs(torch.cat(outputs, 1).float(), torch.stack(losses, 1), torch.stack(norms, 1))
 
     def augmented(self, inputs: Tensor) -> Tensor:
-        """Each member's batch, changed as it changes its own."""
+        """Return each member's batch, changed as it changes its own."""
         if not any(member.parts.augment.active for member in self.members):
             return inputs
         return torch.stack([m.parts.augment(own, m.noise) for m, own in zip(self.members, inputs, strict=True)])
@@ -113,7 +113,7 @@ class _Regularizers:
 
 
 def views(members: Sequence[TrainState], matrix: Tensor) -> list[Tensor]:
-    """The parameters ``(members, *shape)`` that lie in the matrix's columns, to be differentiated by."""
+    """Return the parameters ``(members, *shape)`` that lie in the matrix's columns, to be differentiated by."""
     flat, blocks = members[0].weights, matrix.split(members[0].weights.sizes, 1)
     shapes = [(len(members), *parameter.shape) for parameter in flat.parameters]
     return [block.view(shape).detach().requires_grad_() for block, shape in zip(blocks, shapes, strict=True)]

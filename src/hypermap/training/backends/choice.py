@@ -47,7 +47,7 @@ def check_name(name: str) -> None:
 
 
 def make(name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, *, threads: int) -> Backend:
-    """The backend of that name for these members, on so many CPU threads.
+    """Return the backend of that name for these members, on so many CPU threads.
 
     Raises:
         UserError: it cannot train them; says what can.
@@ -67,7 +67,7 @@ def make(name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tens
 
 
 def why_not(name: str, members: Sequence[TrainState]) -> str | None:
-    """Why a backend cannot train these members, which may be stacked; None where it can."""
+    """Return why a backend cannot train these members, which may be stacked; None where it can."""
     first = members[0]
     if name == "eager":
         return f"it trains one at a time, and these are {len(members)}" if len(members) > 1 else None
@@ -148,14 +148,14 @@ def measure(
 
 
 def _refusals(members: Sequence[TrainState]) -> dict[str, str]:
-    """Why these can be no stack of some backends."""
+    """Return why these can be no stack of some backends."""
     return {name: reason for name in STACKING if (reason := why_not(name, members)) is not None}
 
 
 def _timed(
     name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, threads: int
 ) -> tuple[float, Tensor]:
-    """The seconds of a step, of all members together, and the losses of the first steps ``(members, steps)``."""
+    """Return the seconds of a step, of all members together, and the losses of the first steps ``(members, steps)``."""
     settings: TrainerConfig = members[0].settings
     batch = min(settings.batch_size, len(targets))
     steps = max(1, min(TIMED, len(targets) // batch))

@@ -12,7 +12,7 @@ SHARED = ("batch_size", "device", "precision", "compile", "threads", "reports_pe
 
 
 def kind(configuration: Mapping[str, Any], model: nn.Module, rows: int) -> str:
-    """What trainings have in common that may be stacked, as a word to compare.
+    """Return what trainings have in common that may be stacked, as a word to compare.
 
     Args:
         configuration: every group.

@@ -40,7 +40,7 @@ class Dense:
 
 
 def masks(layers: Sequence[nn.Module], empty: Tensor) -> Tensor:
-    """What the members' `Dropout` layers multiply their inputs by, drawn into ``(members, …)``."""
+    """Return what the members' `Dropout` layers multiply their inputs by, drawn into ``(members, …)``."""
     for layer, mask in zip(layers, empty, strict=True):
         assert isinstance(layer, Dropout)
         layer.draw(mask)
@@ -48,7 +48,7 @@ def masks(layers: Sequence[nn.Module], empty: Tensor) -> Tensor:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The layers of a dense network after its input is flat, from input to output; empty where it is none.
+    """Return the layers of a dense network after its input is flat, from input to output; empty where it is none.
 
     What is derived from one is none: its forward pass may be another.
     """

@@ -13,7 +13,7 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 
 
 def together(losses: Sequence[Loss], device: torch.device) -> Losses:
-    """One function for the losses of all members; of one that this project does not know, one call for each."""
+    """Return one function for the losses of all members; of one that this project does not know, one call for each."""
     plain = [loss.stands_for if isinstance(loss, Auto) else loss for loss in losses]
     if len(plain) > 1 and len({type(loss) for loss in plain}) == 1:
         first = plain[0]

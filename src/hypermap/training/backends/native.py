@@ -58,7 +58,7 @@ class _Member(Structure):  # as in kernel/interface.h, field for field
 
 
 def why_not(parts: Components, optimizer: torch.optim.Optimizer, precision: str) -> str | None:
-    """Why the kernel cannot train this, in words for a person; None where it can."""
+    """Return why the kernel cannot train this, in words for a person; None where it can."""
     return _why_not_model(parts.model, precision) or _why_not_rest(parts) or _why_not_optimizer(optimizer)
 
 
@@ -167,7 +167,7 @@ class Native:
             record.finish(rates.shape[1])
 
     def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
-        """Those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32."""
+        """Return those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32."""
         rows = inputs.reshape(len(inputs), -1).to(torch.float32).contiguous()
         if rows.shape[1] != self._widths[0]:
             raise ValueError(f"the inputs are {rows.shape[1]} wide; needed: {int(self._widths[0])}")
@@ -211,7 +211,7 @@ class _Record:
         )
 
     def begin(self) -> _Member:
-        """The fields, with the addresses of what may have moved since the last call."""
+        """Return the fields, with the addresses of what may have moved since the last call."""
         fields, vector = self.fields, self.member.weights.vector
         self.state, fields.taken = _state(self.member.optimizer, vector)
         self.generator = self.member.random.get_state() if self.drops else None
@@ -229,7 +229,7 @@ class _Record:
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's kind and settings, under the names of the kernel."""
+    """Return an optimizer's kind and settings, under the names of the kernel."""
     group = optimizer.param_groups[0]
     if isinstance(optimizer, torch.optim.Adam):
         kind = ADAMW if group["decoupled_weight_decay"] else ADAM
@@ -244,7 +244,8 @@ def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def _state(optimizer: torch.optim.Optimizer, vector: nn.Parameter) -> tuple[list[Tensor | None], int]:
-    """What the optimizer keeps of each weight, made as torch makes it at the first step; and the steps taken before.
+    """Return what the optimizer keeps of each weight, made as torch makes it at the first step; and the steps taken
+    before.
 
     SGD does not count its steps: 0 says that it has no momentum yet.
     """
@@ -271,14 +272,14 @@ def _state(optimizer: torch.optim.Optimizer, vector: nn.Parameter) -> tuple[list
 
 
 def _shape(model: nn.Module) -> tuple[list[int], int]:
-    """The widths of the layers, from the input's, and the activation's number."""
+    """Return the widths of the layers, from the input's, and the activation's number."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     kinds = [ACTIVATIONS.index(type(module)) for module in model.modules() if type(module) in ACTIVATIONS]
     return [layers[0].in_features, *(layer.out_features for layer in layers)], kinds[0] if kinds else 0
 
 
 def _kept(model: nn.Module) -> list[int]:
-    """For each hidden layer how many of 65536 elements its dropout keeps; all where it has none."""
+    """Return for each hidden layer how many of 65536 elements its dropout keeps; all where it has none."""
     kept = []
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -289,7 +290,7 @@ def _kept(model: nn.Module) -> list[int]:
 
 
 def _plain(loss: Loss) -> Loss:
-    """The loss that one stands for."""
+    """Return the loss that one stands for."""
     return loss.stands_for if isinstance(loss, Auto) else loss
 
 

@@ -28,13 +28,13 @@ class CannotBuild(UserError):  # noqa: N818
 
 
 def why_no_compiler() -> str | None:
-    """Why the kernel cannot be had here, in words for a person; None where it can, and then it has been built."""
+    """Return why the kernel cannot be had here, in words for a person; None where it can, and then it has been built."""
     found = _found()
     return found if isinstance(found, str) else None
 
 
 def kernel() -> ctypes.CDLL:
-    """The kernel, built first where it is not in the cache.
+    """Return the kernel, built first where it is not in the cache.
 
     Raises:
         CannotBuild: see `why_no_compiler`.
@@ -47,7 +47,7 @@ def kernel() -> ctypes.CDLL:
 
 @functools.cache
 def _found() -> ctypes.CDLL | str:
-    """The kernel, or why there is none; asked for once in a process."""
+    """Return the kernel, or why there is none; asked for once in a process."""
     try:
         library = ctypes.CDLL(str(build(KERNELS)))
     except (CannotBuild, OSError) as error:
@@ -59,7 +59,7 @@ def _found() -> ctypes.CDLL | str:
 
 
 def build(cache: Path) -> Path:
-    """The shared library in the folder `cache`, under a name of its own for each source, compiler and processor.
+    """Return the shared library in the folder `cache`, under a name of its own for each source, compiler and processor.
 
     It is built beside its place and renamed, so that two processes may build at once.
 
@@ -82,7 +82,7 @@ def build(cache: Path) -> Path:
 
 
 def compiler() -> list[str]:
-    """The first of $CXX, g++, clang++ and c++ that is there, as the words of a command.
+    """Return the first of $CXX, g++, clang++ and c++ that is there, as the words of a command.
 
     Raises:
         CannotBuild: none is.
@@ -94,7 +94,7 @@ def compiler() -> list[str]:
 
 
 def _said(command: list[str]) -> str:
-    """What a command of the compiler prints.
+    """Return what a command of the compiler prints.
 
     Raises:
         CannotBuild: it fails.
@@ -110,7 +110,7 @@ def _said(command: list[str]) -> str:
 
 
 def _processor() -> str:
-    """The processor's model and what it can do: ``-march=native`` builds for no other."""
+    """Return the processor's model and what it can do: ``-march=native`` builds for no other."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -17,7 +17,7 @@ Stepper = Callable[[float], None]
 
 
 def stepper(optimizer: torch.optim.Optimizer) -> Stepper:
-    """The steps of an optimizer with one parameter, whose gradient is there whenever one is taken."""
+    """Return the steps of an optimizer with one parameter, whose gradient is there whenever one is taken."""
     (group,) = optimizer.param_groups
     step = torch.no_grad()(partial(inspect.unwrap(type(optimizer).step), optimizer))
     kernel = _KERNELS.get(type(optimizer)) if group.get("fused") and not group.get("maximize") else None

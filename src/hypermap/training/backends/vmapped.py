@@ -79,7 +79,7 @@ class Vmapped:
             layer.masks = drawn
 
     def _dropped(self, inputs: Tensor) -> list[tuple[str, torch.Size]]:
-        """Which dropout layers a forward pass of this shape calls, in order, each with the shape of its input."""
+        """Return which dropout layers a forward pass of this shape calls, in order, each with the shape of its input."""
         if not self.dropouts:
             return []
         if inputs.shape not in self.calls:
@@ -96,7 +96,7 @@ class Vmapped:
 
 
 def _shared(buffers: Sequence[Tensor], models: Sequence[nn.Module], name: str) -> Tensor:
-    """The members' buffers in one tensor, in which each member's lies from here on."""
+    """Return the members' buffers in one tensor, in which each member's lies from here on."""
     stacked = torch.stack(list(buffers))
     path, _, leaf = name.rpartition(".")
     for model, own in zip(models, stacked, strict=True):
