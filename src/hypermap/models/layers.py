@@ -109,7 +109,7 @@ class Dropout(nn.Module):
         self.masks: Iterator[Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return inputs of any shape as they are, or with noise: shape and dtype stay."""
+        """Return inputs of any shape, some of them 0 in training, in the same shape and dtype."""
         if not self.training:
             return inputs
         if self.masks is not None:

@@ -247,7 +247,8 @@ def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) 
 
 
 def _idle(path: Path, given: Format, usual: Spelling) -> tuple[str, ...]:
-    """Return a sentence if something was said that a file of Parquet knows by itself; not of what is said of all files."""
+    """Return a sentence if something was said that a file of Parquet knows by itself; not of what is said of all files.
+    """
     options = {key: getattr(given, key) for key in TEXT_ONLY}
     unset = Format()
     idle = [key for key, value in options.items() if value not in (getattr(unset, key), getattr(usual, key, None))]

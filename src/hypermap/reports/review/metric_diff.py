@@ -153,7 +153,8 @@ def read_json(side: Side, path: str) -> dict[str, Any]:
 
 
 def _quantile(side: Side) -> float:
-    """Return how many standard errors half of a side's bootstrap interval is, by the confidence that it was made with."""
+    """Return how many standard errors half of a side's bootstrap interval is, by the confidence that it was made with.
+    """
     try:
         confidence = yaml.safe_load(side.read(EVALUATE) or "")["evaluation"]["confidence"]
         return NormalDist().inv_cdf((1 + float(confidence)) / 2)

@@ -140,7 +140,8 @@ def standard_error(score: float, rows: int, task: str) -> float:
 
 
 def overfitting(curves: Curves) -> Finding | None:
-    """Return the validation loss climbs after its best while the training loss falls, or the kept epoch's scores part."""
+    """Return the validation loss climbs after its best while the training loss falls, or the kept epoch's scores part.
+    """
     said = [text for text in (_rise(curves), _gap(curves)) if text]
     if not said:
         return None
@@ -153,7 +154,8 @@ def overfitting(curves: Curves) -> Finding | None:
 
 
 def underfitting(curves: Curves) -> Finding | None:
-    """Return the training score is low at its best, no better than validation's, and the training loss falls no more."""
+    """Return the training score is low at its best, no better than validation's, and the training loss falls no more.
+    """
     low = curves.train_score.max() < LOW_SCORE[curves.task]
     if not low or _gap(curves) or curves.epochs < 4 or _gain(curves.train_loss) > LEVEL:
         return None
@@ -168,7 +170,8 @@ def underfitting(curves: Curves) -> Finding | None:
 
 
 def still_improving(curves: Curves) -> Finding | None:
-    """Return the kept epoch lies in the last quarter, and what it was picked by still got better there, beyond noise."""
+    """Return the kept epoch lies in the last quarter, and what it was picked by still got better there, beyond noise.
+    """
     longer = f"try `trainer.epochs={2 * max(curves.epochs, 5)}`"
     if curves.epochs == 1:
         return Finding("still_improving", f"One epoch shows no trend yet: {longer}.")
@@ -280,7 +283,8 @@ def _shaking_score(curves: Curves) -> str | None:
 
 
 def _jump(curves: Curves) -> str | None:
-    """Return the largest uphill step of the training loss, if it is one: steep, and not a trifle beside the first loss."""
+    """Return the largest uphill step of the training loss, if it is one: steep, and not a trifle beside the first loss.
+    """
     loss = curves.train_loss
     ups = [
         k for k in range(1, len(loss)) if loss[k] > LOSS_JUMP * loss[k - 1] and loss[k] - loss[k - 1] > LEVEL * loss[0]

@@ -36,7 +36,8 @@ OF_ANY_STUDY = ("goal", "failures", "cost", "again")
 
 
 def judge(view: View, thresholds: Thresholds, found: Importances | None = None) -> list[Verdict]:
-    """Return every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters again."""
+    """Return every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters again.
+    """
     return [importance(view, thresholds, found) if check is importance else check(view, thresholds) for check in CHECKS]
 
 

@@ -41,7 +41,8 @@ table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: le
 
 
 def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | None, thresholds: Thresholds) -> str:
-    """Return the page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it plotly.js."""
+    """Return the page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it plotly.js.
+    """
     from plotly.offline import get_plotlyjs
 
     early, gain = early_scores(view), over_baseline(view, thresholds)

@@ -64,7 +64,8 @@ def tolerance(view: View) -> float | None:
 
 
 def chance(view: View, scores: Sequence[float]) -> float | None:
-    """Return the share of the variance of some trials' scores that noise alone explains; None where that is not known."""
+    """Return the share of the variance of some trials' scores that noise alone explains; None where that is not known.
+    """
     known = noise(view)
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0

@@ -151,7 +151,8 @@ def _told(verdict: Verdict) -> str:
 
 
 def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
-    """Yield the best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto front."""
+    """Yield the best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto front.
+    """
     several = len(view.directions) > 1
     ranked = [trial for trial in view.ranking if trial.outcome == "complete"] or view.ranking
     best = pareto_front(view)[: 2 * thresholds.best] if several else ranked[: thresholds.best]

@@ -67,7 +67,8 @@ def mark(axes: Axes, axis: Axis, edge: float | None = None, *, gap: float = 0.2,
 
 
 def cells(axis: Axis) -> NDArray[np.float64]:
-    """Return the middles of a contour's cells along an axis, with half a choice to spare beyond the first and the last."""
+    """Return the middles of a contour's cells along an axis, with half a choice to spare beyond the first and the last.
+    """
     spare = 0.5 / max(len(axis.choices) - 1, 2) if axis.choices is not None else 0.03
     return np.linspace(-spare, 1 + spare, GRID)
 

@@ -147,7 +147,8 @@ def _budget(view: View) -> int | None:
 
 
 def _place(view: View, trial: Tried) -> float | None:
-    """Return where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained for."""
+    """Return where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained for.
+    """
     if trial.best_epoch and trial.epochs and trial.outcome == "complete":
         return min(1.0, trial.best_epoch / trial.epochs)
     reports = _reports(view, trial)
@@ -283,7 +284,8 @@ def _clipping(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | Non
 
 
 def cost(view: View, thresholds: Thresholds) -> Verdict:
-    """Return what the study took, what pruning saved, and whether a pruner would have saved much where there was none."""
+    """Return what the study took, what pruning saved, and whether a pruner would have saved much where there was none.
+    """
     question = "What did it cost?"
     if not view.ended:
         return Verdict("cost", question, "ok", "no trial has ended", "There is nothing to add up yet.")
