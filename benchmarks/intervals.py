@@ -26,14 +26,14 @@ import optuna
 
 from hypermap.reports.study.noise import noise
 from hypermap.reports.study.statistics import difference, estimate, optimism
-from hypermap.reports.study.view import BASELINE, Confirmed, View
+from hypermap.reports.study.view import BASELINE, Confirmed, StudyData
 
 CONFIDENCE = 0.95
 RETRAININGS = (3, 5, 10)
 COVERAGE, BIAS = (0.93, 0.97), 0.1
 BINS = (0.0, 0.2, 0.5, 0.8, 0.95, 1.0)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-STUDY = View("", ("score",), ("maximize",), (), (), optuna.create_study())
+STUDY = StudyData("", ("score",), ("maximize",), (), (), optuna.create_study())
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 

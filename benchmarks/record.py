@@ -201,7 +201,7 @@ class Job:
     @cached_property
     def stack(self) -> str:
         """Return a key that is equal for jobs that can be one stack."""
-        return f"{id(self.data)} {self.network.kind()}" if self.on_kernel else str(id(self))
+        return f"{id(self.data)} {self.network.batch_key()}" if self.on_kernel else str(id(self))
 
     @property
     def most(self) -> int:

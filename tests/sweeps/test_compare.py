@@ -27,7 +27,7 @@ from hypermap.reports.study.comparison_picture import band
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.strategies import compared, curve, cut, grouped, named
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 from hypermap.search.study import RECORD, RESULT
 
 NOW = datetime(2026, 1, 1)
@@ -63,7 +63,7 @@ TRIALS = [
 ]
 
 
-def study(name: str, trials: list[FrozenTrial], direction: str = "maximize", **identity: object) -> View:
+def study(name: str, trials: list[FrozenTrial], direction: str = "maximize", **identity: object) -> StudyData:
     """A study of the sweep's, with a record where there is something to be in it."""
     made = optuna.create_study(study_name=name, direction=direction)
     made.add_trials(trials)
@@ -72,7 +72,7 @@ def study(name: str, trials: list[FrozenTrial], direction: str = "maximize", **i
     return read(made)
 
 
-def searches(scores: dict[str, list[float]], direction: str = "minimize") -> list[View]:
+def searches(scores: dict[str, list[float]], direction: str = "minimize") -> list[StudyData]:
     """Studies of one trial of ten epochs each: the seeds of each strategy."""
     return [
         study(f"sweep-{strategy}-s{seed}", [trial(0, score, 10)], direction)

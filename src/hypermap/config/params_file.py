@@ -96,7 +96,8 @@ def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration
 
 @cache
 def _known(folder: Path | None) -> dict[tuple[str, str | None], Any]:
-    """Return what is known of a menu, for the life of the process: by group and choice, or by a key that is no group.
+    """Return what is known of a menu, for the life of the process: by group and choice, or by a key that is no
+    group.
     """
     return {}
 

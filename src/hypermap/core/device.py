@@ -78,7 +78,8 @@ class _Uncompiled(ModuleType):
     def disable(
         self, function: Callable[..., Any] | None = None, recursive: bool = True, **given: Any
     ) -> Callable[..., Any]:
-        """Return the function as it is, of torch's own (``wrapping=False``); a person's mark is the compiler's to make.
+        """Return the function as it is, of torch's own (``wrapping=False``); a person's mark is the compiler's to
+        make.
         """
         if function is None or given.get("wrapping", True):
             marked: Callable[..., Any] = self.__getattr__("disable")(function, recursive, **given)

@@ -21,7 +21,8 @@ def file_sha256(path: Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Return sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is ignored.
+    """Return sixteen hexadecimal digits that name a JSON-like value: equal values, equal names; key order is
+    ignored.
     """
     plain = json.loads(json.dumps(value, allow_nan=False))  # whose keys are all text, so that they can be sorted
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -20,7 +20,7 @@ from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.tasks import calibration
 from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
-from hypermap.training.backends.compatibility import kind
+from hypermap.training.backends.compatibility import batch_key
 from hypermap.training.components import make_components
 from hypermap.training.loop import TrainVal, train_alone
 from hypermap.training.state import Report, Trained, TrainerConfig, TrainState, no_report
@@ -125,7 +125,7 @@ class TorchEstimator:
             parts, self.settings, manifest["task"], seed, self.device, random, state, validation_rows=rows_held
         )
 
-    def kind(self, rows: FoldData | None = None) -> str:
+    def batch_key(self, rows: FoldData | None = None) -> str:
         """Return what this has in common with those that it may be stacked with.
 
         Args:
@@ -133,9 +133,9 @@ class TorchEstimator:
         """
         backends = "native too" if self.suits_kernel else "torch's"
         if rows is None:
-            return f"{kind(self.configuration, self.model, 0)} {backends}"
+            return f"{batch_key(self.configuration, self.model, 0)} {backends}"
         inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
-        own = kind(self.configuration, self.model, len(rows.train.targets))
+        own = batch_key(self.configuration, self.model, len(rows.train.targets))
         return f"{own} {inputs.shape} {inputs.runtime} {backends}"
 
     @cached_property

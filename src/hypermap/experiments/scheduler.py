@@ -73,7 +73,7 @@ def choose_backends(fitters: Mapping[T, tuple[CrossValidator, int, str | None]])
         if not isinstance(fitter.learner, TorchEstimator):
             reasons[name] = "a model of scikit-learn is fitted by itself"
         elif fitter.settings.backend == "auto":
-            kinds.setdefault(fitter.learner.kind(), []).append(name)
+            kinds.setdefault(fitter.learner.batch_key(), []).append(name)
     for alike in kinds.values():
         chosen = [fitters[name] for name in alike]
         size = sum(fits for _, fits, _ in chosen)
@@ -117,7 +117,7 @@ def _choose(fitter: CrossValidator, size: int) -> tuple[str, str | None]:
     if size == 1:
         return "eager", "no other of these has its network, data and batch size, or can be trained by the same backend"
     threads = learner.settings.threads or device.CORES
-    key = (learner.kind(), min(size, choice.PROBES), threads)
+    key = (learner.batch_key(), min(size, choice.PROBES), threads)
     if key not in _measured:
         rows, seed = fitter.folds.of(fitter.holdout.fold), fitter.configuration["seed"]
         sets = learner.sets(rows)
@@ -142,7 +142,7 @@ def _groups(tasks: Sequence[Job]) -> tuple[dict[str, list[Job]], Finished]:
         learner, word = task.fitter.learner, str(number)
         if isinstance(learner, TorchEstimator) and learner.backend != "eager":
             try:
-                word = f"{learner.kind(task.fitter.folds.of(task.fit.fold))} {learner.backend}"
+                word = f"{learner.batch_key(task.fitter.folds.of(task.fit.fold))} {learner.backend}"
             except UserError as error:
                 refused[task] = error
                 continue

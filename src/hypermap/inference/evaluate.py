@@ -15,7 +15,7 @@ from hypermap.data.layout import ColumnLayout
 from hypermap.data.prepared import load, load_published
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.models import baselines as others
-from hypermap.reports.run import Beside, Map, Run, place, write_report
+from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
 from hypermap.tasks import metrics
 from hypermap.training import artifacts
 
@@ -143,9 +143,9 @@ def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path
         raise UserError(f"The model in {models} was trained on other data than {prepared} holds. {artifacts.REMEDY}")
 
 
-def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Scored]) -> Beside:
+def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Scored]) -> BaselineTable:
     test = of_other["test"]
-    return Beside(
+    return BaselineTable(
         name, of_other["validation"].figures, test.figures, test.intervals, of_model["test"].less(of_other["test"])
     )
 
@@ -166,8 +166,8 @@ def _encoding(trained: artifacts.TrainedModel) -> str:
     return "ordinal" if ordinal else "one_hot"
 
 
-def _map(test: TensorSplit, transform: Transform, method: str) -> Map | None:
+def _map(test: TensorSplit, transform: Transform, method: str) -> Projection | None:
     """Return where the test rows lie by what a model is given, categories spread out and images row by row."""
     layout = transform.manifest.get("layout")
     inputs = ColumnLayout.of(layout).spread(test.inputs) if layout else test.inputs
-    return place(inputs.flatten(1).numpy(), method)
+    return project(inputs.flatten(1).numpy(), method)

@@ -207,7 +207,8 @@ class Predictor:
             yield Batch(features, complete, {name: count for name, count in unseen.items() if count})
 
     def answers(self, batch: Batch) -> "DataFrame":
-        """Return for each row the class and every class's probability, or the value; null where the row is incomplete.
+        """Return for each row the class and every class's probability, or the value; null where the row is
+        incomplete.
         """
         import torch
         from polars import DataFrame, Series

@@ -111,7 +111,8 @@ def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[Sklear
 
 
 def choose_threads(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> int:
-    """Return as many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else one.
+    """Return as many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else
+    one.
     """
     forest = locate(choice["_target_"]) is RandomForest
     return device.CORES if forest or manifest["rows"]["train"] * prod(manifest["shape"]) >= LARGE else 1

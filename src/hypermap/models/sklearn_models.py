@@ -186,7 +186,8 @@ class Linear(SklearnModel):
         self.class_weight = class_weight
 
     def fit(self, problem: TrainingData) -> Any:
-        """Return a LogisticRegression, or a Ridge whose ``alpha`` is 1 / (2 C): the same balance of loss and weights.
+        """Return a LogisticRegression, or a Ridge whose ``alpha`` is 1 / (2 C): the same balance of loss and
+        weights.
         """
         from sklearn.linear_model import LogisticRegression, Ridge
 

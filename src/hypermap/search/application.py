@@ -81,7 +81,8 @@ class SweepTarget:
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
-        """Return what a sweep from this baseline over these keys is about; `objectives` are those that were asked for.
+        """Return what a sweep from this baseline over these keys is about; `objectives` are those that were asked
+        for.
         """
         return StudySpec(identity={"configuration": without(configuration, searched)})
 

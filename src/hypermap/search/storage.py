@@ -244,7 +244,8 @@ def open_storage(place: str) -> BaseStorage:
 
 
 def _served(place: str) -> BaseStorage:
-    """Return a database with a server of its own; where two processes make its tables at once, one of them tries again.
+    """Return a database with a server of its own; where two processes make its tables at once, one of them tries
+    again.
     """
     from sqlalchemy.exc import SQLAlchemyError  # a search without a database need not wait for it
 

@@ -511,7 +511,8 @@ class TrialQueue:
         return TrialLease(trial, lock, self.study.sampler)
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
-        """Return a trial as its process left it; what was drawn is drawn again, so that the rest comes out as it would.
+        """Return a trial as its process left it; what was drawn is drawn again, so that the rest comes out as it
+        would.
         """
         trial = optuna.Trial(self.study, left._trial_id)
         view = optuna.pruners._filter_study(self.study, left)

@@ -194,7 +194,8 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
 
 
 def pick(sweep: "Sweep", source: Source, best: int) -> list[int]:
-    """Return the numbers of the best trials, no two of the same configuration, and the baseline, where it is another.
+    """Return the numbers of the best trials, no two of the same configuration, and the baseline, where it is
+    another.
     """
     view = read(source.study, best=0)
     ranked = [trial.number for trial in view.ranking if trial.outcome == "complete"]

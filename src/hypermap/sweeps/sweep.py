@@ -349,7 +349,8 @@ class Sweep:
             job.return_value  # raises what a worker did not foresee  # noqa: B018
 
     def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:
-        """Return the configuration with which workers are launched: several go to joblib unless a launcher was chosen.
+        """Return the configuration with which workers are launched: several go to joblib unless a launcher was
+        chosen.
         """
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
         quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")

@@ -233,7 +233,8 @@ def _code(configuration: Mapping[str, Any]) -> str:
 
 
 def files_of(trial: RunningTrial) -> Pinned | None:
-    """Return what the files of the trial's table must hold: what they did when the study began, where that was noted.
+    """Return what the files of the trial's table must hold: what they did when the study began, where that was
+    noted.
     """
     record = trial.trial.study.user_attrs.get(RECORD, {})
     checksum = record.get("identity", {}).get("data", {}).get("files")

@@ -287,7 +287,8 @@ def _check_finite(predictions: Floats) -> None:
 
 
 def _normalised(probabilities: Floats) -> Floats:
-    """Return rows that sum to 1 in 32 bits made to do so in 64, for the loss; elsewhere that would part what is equal.
+    """Return rows that sum to 1 in 32 bits made to do so in 64, for the loss; elsewhere that would part what is
+    equal.
     """
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 

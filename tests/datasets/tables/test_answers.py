@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hypermap.datasets.tables.answers import answers
 from hypermap.datasets.tables.columns import Column, Target
-from hypermap.datasets.tables.leakage import giveaways
+from hypermap.datasets.tables.leakage import target_leaks
 from hypermap.datasets.tables.schema import Schema
 
 TWO = Target("y", "binary", ("no", "yes"))
@@ -36,7 +36,7 @@ def test_probabilities_that_say_it_nearly(scale: int) -> None:
     assert 0.85 < ((yes > 0.5) == y).mean() < 0.95  # too little for a giveaway
     x = np.random.default_rng(1).random(600)
     matrix = np.column_stack([x, scale * yes, scale * (1 - yes)])
-    (note,) = giveaways(schema(TWO, "x", "chance of it", "other"), matrix, y)
+    (note,) = target_leaks(schema(TWO, "x", "chance of it", "other"), matrix, y)
     assert note.startswith("Columns 'chance of it', 'other' predict 'y' as the cells stand")
     assert "'data.drop=[\"chance of it\",other]'" in note
 

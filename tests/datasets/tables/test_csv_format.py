@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hypermap.core.errors import UserError
-from hypermap.datasets.tables.csv_format import Dialect, Expected, Format, Lines, Spelling, find_dialect, records
+from hypermap.datasets.tables.csv_format import CsvFormat, Dialect, Expected, Format, Lines, find_dialect, records
 from hypermap.datasets.tables.number_format import Decimals, looks_like_number, merged
 
 
@@ -312,7 +312,7 @@ def test_what_files_have_in_common() -> None:
 
 
 def test_columns_that_were_given_other_names() -> None:
-    expected = Expected(("x", "y", "z"), spelling=Spelling(first_line=("a", "b", "a")))
+    expected = Expected(("x", "y", "z"), spelling=CsvFormat(first_line=("a", "b", "a")))
     assert found("a,b,a\n1,2,3\n", expected).names == ("x", "y", "z")
     assert found("b,c\n1,2\n", expected).names == ("y", "c")
     assert found("a,b\n1,2\n", expected).names == ("a", "y")  # which of the two it is, nobody knows
@@ -330,6 +330,6 @@ def test_a_first_line_of_words_is_a_row_where_training_had_no_header() -> None:
 
 
 def test_a_separator_that_was_given() -> None:
-    expected = Expected(spelling=Spelling(separator="~"))
+    expected = Expected(spelling=CsvFormat(separator="~"))
     assert found("a~b\n1,5~2,5\n", expected).separator == "~"
     assert found("a,b\n1,2\n", expected).separator == ","

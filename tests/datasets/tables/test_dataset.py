@@ -21,7 +21,7 @@ from hypermap.datasets.images import Raw
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.datasets.split import split
 from hypermap.datasets.tables import arrays
-from hypermap.datasets.tables.csv_format import Spelling
+from hypermap.datasets.tables.csv_format import CsvFormat
 from hypermap.datasets.tables.dataset import SHIPPED, fingerprint, table
 from hypermap.datasets.tables.number_format import Decimals
 
@@ -75,7 +75,7 @@ def test_parquet_gives_the_same(read: Callable[..., Raw], tmp_path: Path) -> Non
     other = table(str(tmp_path / "my.parquet"), "y")
     assert raw.table is not None
     assert raw.table.spelling.decimals == Decimals(".", separator=",")  # which Parquet does not have
-    assert (other.checksum, other.table) == (raw.checksum, replace(raw.table, spelling=Spelling()))
+    assert (other.checksum, other.table) == (raw.checksum, replace(raw.table, spelling=CsvFormat()))
 
 
 def test_numbers_of_parquet_that_are_infinite(tmp_path: Path) -> None:

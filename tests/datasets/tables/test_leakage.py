@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from hypermap.datasets.tables.columns import Column, Target
-from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
+from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, shared_groups, shared_rows, target_leaks
 from hypermap.datasets.tables.schema import Schema
 
 TASKS = {"classes": Target("y", "binary", ("a", "b")), "numbers": Target("y", "regression")}
@@ -31,7 +31,7 @@ def test_good_columns_are_no_giveaways(load: object) -> None:
     data = load()  # type: ignore[operator]
     target = Target("y", "regression") if load is load_diabetes else Target("y", "multiclass", ("a", "b", "c"))
     kinds = {f"x{k}": "number" for k in range(data.data.shape[1])}
-    assert giveaways(schema(target, **kinds), data.data.astype(float), data.target.astype(float)) == []
+    assert target_leaks(schema(target, **kinds), data.data.astype(float), data.target.astype(float)) == []
 
 
 def test_giveaways_of_classes() -> None:
@@ -51,7 +51,7 @@ def test_giveaways_of_classes() -> None:
         ]
     )
     kinds = {"noise": "number", "number": "number", "word": "category", "gap": "number", "yes": "boolean"}
-    found = giveaways(schema(TASKS["classes"], **kinds, date="date", nearly="category"), matrix, y)
+    found = target_leaks(schema(TASKS["classes"], **kinds, date="date", nearly="category"), matrix, y)
     assert named(found) == ["number", "word", "gap", "date"]
     assert "balanced accuracy 1.000" in found[0]
     assert "data.drop=[number]" in found[0]
@@ -61,7 +61,7 @@ def test_giveaways_of_numbers() -> None:
     generator = np.random.default_rng(1)
     y = generator.normal(size=2000)
     matrix = np.column_stack([np.exp(y), y + generator.normal(size=2000), np.round(4 * y)])
-    found = giveaways(schema(TASKS["numbers"], price="number", other="number", band="category"), matrix, y)
+    found = target_leaks(schema(TASKS["numbers"], price="number", other="number", band="category"), matrix, y)
     assert named(found) == ["price"]
     assert "R²" in found[0]
 
@@ -83,7 +83,7 @@ def test_columns_that_are_the_target_spread_out(left_out: int | None, gap: float
     matrix = np.column_stack([others, np.where(hot == 1, 1, gap)[:, kept]])
     kinds = {f"x{k}": "number" for k in range(8)} | {f"is {k}": "boolean" for k in kept}
     target = Target("y", "multiclass", tuple("0123456789")) if left_out != 3 else TASKS["classes"]
-    (note,) = giveaways(schema(target, **kinds), matrix, y)
+    (note,) = target_leaks(schema(target, **kinds), matrix, y)
     assert "together say 'y'" in note
     assert "'data.drop=[" + ",".join(f'"is {k}"' for k in kept) + "]'" in note
 
@@ -91,7 +91,7 @@ def test_columns_that_are_the_target_spread_out(left_out: int | None, gap: float
 def test_labels_of_which_the_target_says_whether_there_is_one() -> None:
     labels = np.random.default_rng(0).random((400, 5)) < 0.15
     kinds = dict.fromkeys("abcde", "number")
-    (note,) = giveaways(schema(TASKS["classes"], **kinds), labels * 1.0, labels[:, :4].any(axis=1) * 1.0)
+    (note,) = target_leaks(schema(TASKS["classes"], **kinds), labels * 1.0, labels[:, :4].any(axis=1) * 1.0)
     assert "data.drop=[a,b,c,d]" in note
 
 
@@ -101,7 +101,7 @@ def test_columns_of_two_values_that_say_it_by_chance_alone(rare: float) -> None:
         generator = np.random.default_rng(seed)
         matrix = (generator.random((150, 60)) < rare).astype(float)
         y = (generator.random(150) < 0.05).astype(float)
-        assert giveaways(schema(TASKS["classes"], **{f"x{k}": "number" for k in range(60)}), matrix, y) == []
+        assert target_leaks(schema(TASKS["classes"], **{f"x{k}": "number" for k in range(60)}), matrix, y) == []
 
 
 def test_a_target_that_is_a_sum_of_columns() -> None:
@@ -109,18 +109,18 @@ def test_a_target_that_is_a_sum_of_columns() -> None:
     parts = generator.integers(0, 500, (300, 3)).astype(float)
     matrix = np.column_stack([generator.normal(size=300), parts, 3 * generator.normal(size=300)])
     columns = schema(TASKS["numbers"], noise="number", casual="number", registered="number", other="number", x="number")
-    (note,) = giveaways(columns, matrix, parts[:, 0] + parts[:, 1])
+    (note,) = target_leaks(columns, matrix, parts[:, 0] + parts[:, 1])
     assert note.startswith("'y' is a weighted sum of 'casual', 'registered', without any rest")
     assert "'data.drop=[casual,registered]'" in note
-    assert giveaways(columns, matrix, parts[:, 0] + parts[:, 1] + generator.normal(size=300)) == []
-    assert giveaways(columns, matrix, parts[:, 0] * parts[:, 1]) == []
-    (copy,) = giveaways(schema(TASKS["numbers"], a="number"), matrix[:60, :1], matrix[:60, 0])  # too few for a tree
+    assert target_leaks(columns, matrix, parts[:, 0] + parts[:, 1] + generator.normal(size=300)) == []
+    assert target_leaks(columns, matrix, parts[:, 0] * parts[:, 1]) == []
+    (copy,) = target_leaks(schema(TASKS["numbers"], a="number"), matrix[:60, :1], matrix[:60, 0])  # too few for a tree
     assert "'data.drop=[a]'" in copy
 
 
 def test_few_rows_say_nothing() -> None:
     y = np.arange(20) % 2.0
-    assert giveaways(schema(TASKS["classes"], x="number"), y[:, np.newaxis], y) == []
+    assert target_leaks(schema(TASKS["classes"], x="number"), y[:, np.newaxis], y) == []
 
 
 def test_copies_are_counted_as_by_numpy() -> None:

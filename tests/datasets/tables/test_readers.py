@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hypermap.core.errors import UserError
 from hypermap.datasets.tables import text_file
-from hypermap.datasets.tables.csv_format import Expected, Format, Spelling
+from hypermap.datasets.tables.csv_format import CsvFormat, Expected, Format
 from hypermap.datasets.tables.readers import Table, open_table
 
 ROWS = [("1.5", "A"), ("2", None), ("-3e2", "b c")]
@@ -253,7 +253,7 @@ def test_thousands_that_begin_behind_the_sample(tmp_path: Path) -> None:
 
 
 def test_an_encoding_that_the_training_table_had(tmp_path: Path) -> None:
-    usual = Expected(spelling=Spelling(encoding="shift_jis"))
+    usual = Expected(spelling=CsvFormat(encoding="shift_jis"))
     for encoding, notes in (("shift_jis", 0), ("utf-8", 1), ("utf-16", 0)):
         table = open_table([write(tmp_path, "town,n\n東京,1\n".encode(encoding))], expected=usual)
         assert rows(table) == [("東京", "1")]

@@ -10,7 +10,7 @@ import pytest
 
 from hypermap.core.errors import UserError
 from hypermap.datasets.tables.columns import Column, Target
-from hypermap.datasets.tables.csv_format import Spelling
+from hypermap.datasets.tables.csv_format import CsvFormat
 from hypermap.datasets.tables.number_format import Decimals
 from hypermap.datasets.tables.readers import Table, open_table
 from hypermap.datasets.tables.schema import Schema
@@ -63,7 +63,7 @@ def test_json_and_back() -> None:
     assert Schema.of(json.loads(json.dumps(SCHEMA.as_entry(), allow_nan=False))) == SCHEMA
     spelled = Schema(COLUMNS, Target("price", "binary", ("a", "b"), {"x": "a"}), FILE, headed=False, group="id")
     assert Schema.of(json.loads(json.dumps(spelled.as_entry()))) == spelled
-    spelling = Spelling(Decimals(",", grouped=True), ("a", "b"), "~", "cp1252", None, "#", ("gone",))
+    spelling = CsvFormat(Decimals(",", grouped=True), ("a", "b"), "~", "cp1252", None, "#", ("gone",))
     spelled = Schema(COLUMNS, Target("price", "regression"), FILE, spelling=spelling)
     assert Schema.of(json.loads(json.dumps(spelled.as_entry()))) == spelled
     assert spelled.expected.spelling == spelling

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from hypermap.core.errors import UserError
 from hypermap.core.paths import ROOT
 from hypermap.reports.review.changes import LONGEST, MARKER, Changes, review
-from hypermap.reports.review.metric_diff import Figures, Side
+from hypermap.reports.review.metric_diff import MetricDiffs, Side
 
 REVIEW = ("python", "src/review.py")
 QUIET = {"GITHUB_SERVER_URL": "", "CI_PROJECT_URL": ""}  # these tests may run in CI themselves
@@ -98,7 +98,7 @@ def test_the_noise_is_that_of_a_two_sided_test_with_the_confidence_of_each_side(
     before = side(intervals=intervals(0.96, 0.98), evaluate={"evaluation": {"confidence": 0.9}})
     now = side(intervals=intervals(0.95, 0.99), evaluate={"evaluation": {"confidence": 0.99}})
     metrics = {VALIDATION: pairs({"validation_accuracy": 0.9}, {"validation_accuracy": 0.95})}
-    figure = Figures(before, now, metrics, {}).all[0]
+    figure = MetricDiffs(before, now, metrics, {}).all[0]
     error = ((0.01 / norm.ppf(0.95)) ** 2 + (0.02 / norm.ppf(0.995)) ** 2) ** 0.5
     assert figure.margin == pytest.approx(norm.ppf(0.975) * error)
     assert 2 * norm.sf(figure.margin / error) == pytest.approx(0.05)
@@ -109,7 +109,7 @@ def test_a_mean_over_several_trainings_has_the_noise_of_its_trainings():
         return {"validation_accuracy": mean, "validation_accuracy_std": deviation, "validation_fits": fits}
 
     metrics = {VALIDATION: pairs(several(0.9, 0.02, 5), several(0.95, 0.03, 9))}
-    both = Figures(side(intervals=intervals(0.1, 0.9)), side(), metrics, {})
+    both = MetricDiffs(side(intervals=intervals(0.1, 0.9)), side(), metrics, {})
     assert both.leading.margin == pytest.approx(1.96 * (0.02**2 / 5 + 0.03**2 / 9) ** 0.5, rel=1e-4)
     told = review(changes(metrics={VALIDATION: pairs({"validation_accuracy": 0.9}, several(0.95, 0.03, 9))}))
     assert "(+0.0500): not comparable, see below.**" in told

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hypermap.reports.run.baseline_table import Beside, section, verdict
+from hypermap.reports.run.baseline_table import BaselineTable, section, verdict
 
 ALL = {"accuracy": 0.8, "roc_auc": 0.85, "log_loss": 0.45, "calibration_error": 0.02}
 
@@ -18,7 +18,7 @@ def other(name="gradient_boosting", accuracy=(0.0, -0.1, 0.1), roc_auc=None, log
         "log_loss": log_loss or (-value, -high, -low),  # of which less is better
         "calibration_error": (0.0, -0.01, 0.01),
     }
-    return Beside(name, {"accuracy": validation}, ALL, dict.fromkeys(ALL, (0.7, 0.9)), differences)
+    return BaselineTable(name, {"accuracy": validation}, ALL, dict.fromkeys(ALL, (0.7, 0.9)), differences)
 
 
 BETTER, SAME, WORSE = (0.03, 0.01, 0.05), (0.01, -0.01, 0.03), (-0.03, -0.05, -0.01)
@@ -96,7 +96,7 @@ def test_the_probabilities_have_a_table_of_their_own():
 
 def test_less_of_an_error_is_better():
     apart = {"r2": (0.1, 0.05, 0.15), "mae": (-12.3456, -20.0, -5.0)}
-    forest = Beside("random_forest", {"r2": 0.5}, {"r2": 0.5, "mae": 60.0}, {}, apart)
+    forest = BaselineTable("random_forest", {"r2": 0.5}, {"r2": 0.5, "mae": 60.0}, {}, apart)
     assert (forest.says("r2"), forest.says("mae")) == (1, 1)
     said = verdict("regression", [forest], "90 %")
     assert said == (
@@ -118,7 +118,7 @@ def test_who_is_no_better_than_the_dummy_is_told_so():
 
 
 def test_a_figure_that_does_not_exist_decides_nothing():
-    single_row = Beside("dummy", {"mae": 1.0}, {"mae": 1.0}, {"mae": (1.0, 1.0)}, {"mae": (0.0, 0.0, 0.0)})
+    single_row = BaselineTable("dummy", {"mae": 1.0}, {"mae": 1.0}, {"mae": (1.0, 1.0)}, {"mae": (0.0, 0.0, 0.0)})
     assert verdict("regression", [single_row], "95 %").startswith("r2 does not exist")
     table, *_ = section("linear", "regression", {"mae": 1.0}, {"mae": (1.0, 1.0)}, [single_row], "95 %")
     assert "| **linear** (this run) |  |  |  |  | 1.000 |" in table

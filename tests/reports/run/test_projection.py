@@ -14,7 +14,7 @@ from hypermap.reports.run import projection
 @pytest.fixture(scope="module")
 def digits():
     features, targets = load_digits(return_X_y=True)
-    return features[:300] / features.std(), targets[:300], projection.place(features[:300] / features.std(), "tsne")
+    return features[:300] / features.std(), targets[:300], projection.project(features[:300] / features.std(), "tsne")
 
 
 def test_tsne_keeps_neighbours_together_and_comes_out_the_same_each_time(digits):
@@ -26,20 +26,20 @@ def test_tsne_keeps_neighbours_together_and_comes_out_the_same_each_time(digits)
     )
     assert on_map > in_full - 0.1
     assert on_map > 0.8
-    again = projection.place(features, "tsne")
+    again = projection.project(features, "tsne")
     assert again.places.tobytes() == placed.places.tobytes()
 
 
 def test_pca_is_the_singular_value_decomposition():
     features = load_iris().data
-    placed = projection.place(features, "pca")
+    placed = projection.project(features, "pca")
     left, sizes, _ = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(np.abs(placed.places), np.abs(left[:, :2] * sizes[:2]), atol=1e-9)
     np.testing.assert_allclose(placed.explained, sizes[:2] ** 2 / np.sum(sizes**2))
 
 
 def test_of_many_rows_a_thousand_are_taken_from_first_to_last():
-    placed = projection.place(np.random.default_rng(0).normal(size=(5000, 3)), "pca")
+    placed = projection.project(np.random.default_rng(0).normal(size=(5000, 3)), "pca")
     assert len(placed.chosen) == len(placed.places) == projection.POINTS
     assert (placed.chosen[0], placed.chosen[-1]) == (0, 4999)
     assert np.all(np.diff(placed.chosen) > 0)
@@ -52,12 +52,12 @@ def test_few_rows_few_columns_and_columns_that_say_nothing(method):
     generator = np.random.default_rng(0)
     one = np.column_stack([generator.normal(size=12), np.ones(12)])
     for features in (one, generator.normal(size=(projection.LEAST, 3)), generator.normal(size=(6, 90))):
-        placed = projection.place(features, method)
+        placed = projection.project(features, method)
         assert np.isfinite(placed.places).all()
         assert placed.places.shape == (len(features), 2)
-    assert projection.place(np.ones((40, 3)), method) is None
-    assert projection.place(generator.normal(size=(projection.LEAST - 1, 3)), method) is None
-    assert projection.place(generator.normal(size=(40, 3)), "none") is None
+    assert projection.project(np.ones((40, 3)), method) is None
+    assert projection.project(generator.normal(size=(projection.LEAST - 1, 3)), method) is None
+    assert projection.project(generator.normal(size=(40, 3)), "none") is None
 
 
 def colours(picture):

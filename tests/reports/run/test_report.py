@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hypermap.reports.run import Beside, Run, place, write_report
+from hypermap.reports.run import BaselineTable, Run, project, write_report
 from hypermap.reports.run.data import data_paragraph
 from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
 from hypermap.reports.run.pictures import LIMIT
@@ -58,7 +58,7 @@ def run_of(task="classification", shape=(1, 8, 8), classes=("0", "1", "2", "3"),
         },
         environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "threads": "2"},
         parameters=9610,
-        map=place(generator.normal(size=(ROWS, 4)), "pca"),
+        map=project(generator.normal(size=(ROWS, 4)), "pca"),
     )
 
 
@@ -452,7 +452,7 @@ def test_other_models_stand_beside_the_run():
     run = run_of(**CASES["binary"])
     assert "Beside other models" not in page(run, ())
     apart = dict.fromkeys(run.test, (0.1, 0.05, 0.15))
-    forest = Beside("random_forest", run.validation, run.test, run.test_intervals, apart)
+    forest = BaselineTable("random_forest", run.validation, run.test, run.test_intervals, apart)
     text = page(replace(run, beside=[forest]), ["learning_curves"])
     assert "## Beside other models" in text
     assert "**This run beats `random_forest`**" in text

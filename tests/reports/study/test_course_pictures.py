@@ -16,7 +16,7 @@ from hypermap.reports.study import course_pictures
 from hypermap.reports.study.drawing import figure_of, focus, scale
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 
 PICTURES = ("history", "curves", "timeline", "trade_off", "best_of_n")
 NOW = datetime(2026, 1, 1)
@@ -48,7 +48,7 @@ class Made(optuna.Study):
         return [trial for trial in self.made if states is None or trial.state in states]
 
 
-def study(*trials, directions=("maximize",)) -> View:
+def study(*trials, directions=("maximize",)) -> StudyData:
     made = optuna.create_study(directions=list(directions))
     made.__class__, made.made = Made, [frozen(k, *trial) for k, trial in enumerate(trials)]
     return read(made)

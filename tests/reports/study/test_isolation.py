@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from hypermap.reports.study.isolation import Isolated, Level, isolate, natural, place, unevenness
 from hypermap.reports.study.reading import read
-from hypermap.reports.study.view import Axis, Tried
+from hypermap.reports.study.view import Parameter, TrialData
 from hypermap.search.scales import mapping
 
 
@@ -26,7 +26,7 @@ def view(distribution, pairs, direction="maximize"):
 
 
 def levels(distribution, pairs, direction="maximize"):
-    found = isolate(view(distribution, pairs, direction), Axis("x", "x", distribution), None)
+    found = isolate(view(distribution, pairs, direction), Parameter("x", "x", distribution), None)
     return [(one.label, one.best, one.trials) for one in found.levels]
 
 
@@ -122,11 +122,11 @@ def test_unevenness_is_the_largest_count_over_the_smallest(counts, ratio):
 @pytest.mark.parametrize(
     "axis",
     [
-        Axis("x", "x", FloatDistribution(1e-4, 0.3, log=True)),
-        Axis("x", "x", FloatDistribution(-2, 5)),
-        Axis("x", "x", FloatDistribution(0.5, 0.99), bijection=mapping("one_minus_log", 0.5, 0.99)),
-        Axis("x", "x", IntDistribution(16, 256), bijection=mapping("pow2", 16, 256)),
-        Axis("x", "x", FloatDistribution(0.01, 0.9), bijection=mapping("logit", 0.01, 0.9)),
+        Parameter("x", "x", FloatDistribution(1e-4, 0.3, log=True)),
+        Parameter("x", "x", FloatDistribution(-2, 5)),
+        Parameter("x", "x", FloatDistribution(0.5, 0.99), bijection=mapping("one_minus_log", 0.5, 0.99)),
+        Parameter("x", "x", IntDistribution(16, 256), bijection=mapping("pow2", 16, 256)),
+        Parameter("x", "x", FloatDistribution(0.01, 0.9), bijection=mapping("logit", 0.01, 0.9)),
     ],
     ids=lambda axis: axis.scale,
 )
@@ -134,4 +134,4 @@ def test_unevenness_is_the_largest_count_over_the_smallest(counts, ratio):
 def test_the_natural_value_of_a_place_is_at_that_place(axis, unit):
     value = natural(axis, unit)
     assert axis.unit(value) == pytest.approx(unit)
-    assert place(axis, Tried(0, "complete", params={"x": value})) == pytest.approx(unit)
+    assert place(axis, TrialData(0, "complete", params={"x": value})) == pytest.approx(unit)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hypermap.reports.study.ranges import between, extended, limit, moved, ordered, overrides, typed, without, written
-from hypermap.reports.study.view import Axis
+from hypermap.reports.study.view import Parameter
 from hypermap.search.scales import mapping
 from hypermap.sweeps.space import Menu, read_space
 
@@ -18,12 +18,12 @@ MENU = Menu(choices=lambda group: (), has=lambda *words: False, chosen={})
 def axis(expression, key="optimizer.lr"):
     """What is searched by an expression, as a report sees it."""
     (parameter,) = read_space([f"{key}={expression}"], {}, {}, MENU)[0].parameters
-    return Axis(key, key, parameter.distribution, parameter.expression, parameter.mapping)
+    return Parameter(key, key, parameter.distribution, parameter.expression, parameter.mapping)
 
 
 def unwritten(found):
     """The same of a study that does not say how its ranges were written."""
-    return Axis(found.name, found.key, found.distribution, "", found.bijection)
+    return Parameter(found.name, found.key, found.distribution, "", found.bijection)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_range_gains_about_half_of_its_width(key, expression, side, longer):
 
 
 def test_a_range_that_was_widened_since_it_was_written_is_written_anew():
-    wider = Axis(
+    wider = Parameter(
         "optimizer.lr", "optimizer.lr", FloatDistribution(1e-5, 1e-2, log=True), "tag(log,interval(1e-4,1e-2))"
     )
     assert extended(wider, "high") == "tag(log,interval(1e-5,0.1))"
@@ -106,13 +106,13 @@ def test_what_only_looks_like_a_limit_is_extended():
 
 def test_unordered_choices_and_single_values_have_no_more():
     for expression in ("relu,tanh", "true,false", "1,3,2", "[64],[128]", "7", "1,1"):
-        found = Axis("a", "a", CategoricalDistribution(tuple(expression.split(","))), expression)
+        found = Parameter("a", "a", CategoricalDistribution(tuple(expression.split(","))), expression)
         assert ordered(found) is None
         assert extended(found, "high") is None
     assert ordered(axis("1,3,2")) is None
     assert ordered(axis("true,false")) is None
-    assert extended(Axis("a", "a", FloatDistribution(1.0, 1.0)), "high") is None
-    assert extended(Axis("a", "a", FloatDistribution(-1.7e308, 1.7e308)), "high") is None
+    assert extended(Parameter("a", "a", FloatDistribution(1.0, 1.0)), "high") is None
+    assert extended(Parameter("a", "a", FloatDistribution(-1.7e308, 1.7e308)), "high") is None
 
 
 class Cube:
@@ -193,8 +193,8 @@ def test_only_a_limit_of_the_parameter_keeps_a_range_from_growing(found):
        st.booleans(), st.sampled_from(["low", "high"]))  # fmt: skip
 def test_a_longer_list_has_one_value_more_at_its_side(values, falling, side):
     values = sorted(values, reverse=falling)
-    longer = extended(Axis("optimizer.lr", "optimizer.lr", CategoricalDistribution(values)), side)
-    found = reread(Axis("optimizer.lr", "optimizer.lr", CategoricalDistribution(values)), longer)
+    longer = extended(Parameter("optimizer.lr", "optimizer.lr", CategoricalDistribution(values)), side)
+    found = reread(Parameter("optimizer.lr", "optimizer.lr", CategoricalDistribution(values)), longer)
     assert ordered(found) is not None
     assert len(found.choices) == len(values) + 1
     assert set(values) < set(found.choices)
@@ -250,9 +250,9 @@ def test_choices_left_out_leave_two_at_least():
 def test_what_belongs_to_one_choice_is_changed_in_the_space_file():
     """On the command line optimizer.lr would be that of Adam too."""
     where = {"optimizer": ["sgd"]}
-    lr = Axis("optimizer.sgd.lr", "optimizer.lr", FloatDistribution(0.1, 1.0), where=where)
-    beta = Axis("optimizer.adam.betas.0", "optimizer.betas.0", FloatDistribution(0.5, 0.9), where=where)
-    width = Axis("model.width", "model.width", IntDistribution(1, 9))
+    lr = Parameter("optimizer.sgd.lr", "optimizer.lr", FloatDistribution(0.1, 1.0), where=where)
+    beta = Parameter("optimizer.adam.betas.0", "optimizer.betas.0", FloatDistribution(0.5, 0.9), where=where)
+    width = Parameter("model.width", "model.width", IntDistribution(1, 9))
     pairs = [(lr, "interval(0.1,2)"), (beta, "interval(0.5,0.95)"), (width, "int(interval(1,14))")]
     assert overrides(pairs) == {
         "space.optimizer.sgd.lr": '"interval(0.1,2)"',
@@ -263,7 +263,7 @@ def test_what_belongs_to_one_choice_is_changed_in_the_space_file():
 
 def test_a_bijection_is_needed_where_a_range_has_none():
     """Of a study of another program, the scale is Optuna's."""
-    plain = Axis("C", "C", FloatDistribution(0.01, 100.0, log=True))
+    plain = Parameter("C", "C", FloatDistribution(0.01, 100.0, log=True))
     assert extended(plain, "high") == "tag(log,interval(0.01,1000))"
-    mapped = Axis("p", "p", FloatDistribution(0.1, 0.9), bijection=mapping("logit", 0.1, 0.9))
+    mapped = Parameter("p", "p", FloatDistribution(0.1, 0.9), bijection=mapping("logit", 0.1, 0.9))
     assert extended(mapped, "low") == "tag(logit,interval(0.01,0.9))"

@@ -15,12 +15,12 @@ from hypermap.reports.study.noise import Noise
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.score_checks import again, luck, trade_off, winner
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import BASELINE, Confirmed, Origin
+from hypermap.reports.study.view import BASELINE, Confirmed, Provenance
 from hypermap.search.study import RESULT
 
 USUAL = Thresholds()
 NOON = datetime(2026, 1, 1, 12)
-ORIGIN = Origin(
+ORIGIN = Provenance(
     program="src/train.py", command=("+sweep=quick",), commit="0123456789abcdef", seed=7, versions={"torch": "2.9"}
 )
 CHECKS = (winner, luck, trade_off, again)
@@ -65,7 +65,7 @@ def test_a_winner_that_was_trained_once_is_to_be_retrained():
 
 
 def test_a_study_of_another_program_has_no_command_that_retrains():
-    verdict = winner(scored(0.8, 0.9, origin=Origin()), USUAL)
+    verdict = winner(scored(0.8, 0.9, origin=Provenance()), USUAL)
     assert (verdict.level, verdict.command) == ("look", None)
 
 
@@ -370,7 +370,7 @@ def test_another_hydra_application_is_run_with_the_best_values():
 
 
 def test_the_values_of_a_plain_optuna_study_are_queued():
-    verdict = again(scored(0.8, 0.9, origin=Origin()), USUAL)
+    verdict = again(scored(0.8, 0.9, origin=Provenance()), USUAL)
     assert (verdict.level, verdict.command) == ("look", "study.enqueue_trial({'optimizer.lr': 0.1})")
 
 
@@ -390,7 +390,7 @@ STUDIES = {
     "all diverged": lambda: view_of([trial([-math.inf], "diverged") for _ in range(3)]),
     "constant": lambda: scored(*[0.5] * 20, confirmed={0: [0.5, 0.5], 1: [0.5, 0.5], BASELINE: [0.5, 0.5]}),
     "zero": lambda: scored(*[0.0] * 20),
-    "plain": lambda: scored(0.1, 0.2, origin=Origin()),
+    "plain": lambda: scored(0.1, 0.2, origin=Provenance()),
     "several": lambda: view_of([trial((1, 2)), trial((2, 1)), trial((0, 0), "failed")], ["minimize", "maximize"]),
     "several, none": lambda: view_of([], ["minimize", "maximize"]),
     "retrained once": lambda: scored(0.1, 0.2, confirmed={1: [0.2], 0: [0.1], BASELINE: [0.1]}),

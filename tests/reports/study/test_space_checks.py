@@ -20,7 +20,7 @@ from hypermap.reports.study.reading import read
 from hypermap.reports.study.score_checks import luck, winner
 from hypermap.reports.study.space_checks import edge, enough, failures, goal, importance, scientific
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import Axis, Origin
+from hypermap.reports.study.view import Parameter, Provenance
 from hypermap.search.scales import mapping
 from hypermap.search.study import RESULT
 from hypermap.sweeps.space import Menu, read_space
@@ -28,7 +28,7 @@ from hypermap.sweeps.space import Menu, read_space
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 USUAL = Thresholds()
 CHECKS = (goal, edge, enough, failures, importance, scientific)
-KNOWN = Origin(program="src/train.py", command=("+space=default",), sampler="Auto")
+KNOWN = Provenance(program="src/train.py", command=("+space=default",), sampler="Auto")
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 DROPOUT = FloatDistribution(0.0, 0.5)
 
@@ -71,7 +71,7 @@ def test_a_study_without_a_purpose_asks_for_one():
     found = goal(peaked(0.01), USUAL)
     assert found.level == "look"
     assert found.command == "python src/report.py study=a-study 'goal=…' 'scientific=[optimizer.lr]'"
-    stored = replace(peaked(0.01), origin=Origin(storage="sqlite:///a b.db"))
+    stored = replace(peaked(0.01), origin=Provenance(storage="sqlite:///a b.db"))
     assert "'storage=sqlite:///a b.db'" in goal(stored, USUAL).command
 
 
@@ -195,7 +195,7 @@ def test_listed_numbers_have_edges_and_names_have_none():
 def test_a_power_of_two_next_to_the_last_is_inside():
     sizes = [2**k for k in range(3, 29)]
     space = {"n": IntDistribution(8, 2**28, log=True)}
-    axis = Axis("n", "n", space["n"], "tag(pow2,interval(8,268435456))", mapping("pow2", 8, 2**28))
+    axis = Parameter("n", "n", space["n"], "tag(pow2,interval(8,268435456))", mapping("pow2", 8, 2**28))
     for best, level in ((2**28, "act"), (2**27, "ok"), (8, "act"), (16, "ok")):
         rows = [({"n": n}, -abs(math.log2(n / best))) for n in sizes]
         assert edge(replace(view_of(space, rows), axes=(axis,)), replace(USUAL, top=0.01)).level == level
@@ -312,7 +312,7 @@ def test_two_complete_trials_of_forty_tell_nothing(check, complete):
     assert (found.level, found.figure) == ("look", f"{complete} of 40 trials complete, too few to tell")
     assert found.command == "python src/train.py -m +space=default hydra.sweeper.n_trials=80"
     assert found.advice.endswith("trained to the end, and what was pruned has no final score: run 80 trials.")
-    assert check(stopped_early(complete, 40 - complete, origin=Origin()), USUAL).command is None
+    assert check(stopped_early(complete, 40 - complete, origin=Provenance()), USUAL).command is None
 
 
 @pytest.mark.parametrize("check", ON_COMPLETE)
@@ -581,7 +581,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_no_study_is_too_odd(name, direction):
-    origin = KNOWN if direction == "maximize" else Origin()
+    origin = KNOWN if direction == "maximize" else Provenance()
     view = view_of(CHOICES | {"single": FloatDistribution(1.0, 1.0)}, DEGENERATE[name], direction, origin=origin)
     named = replace(view, scientific=("c", "x", "z"))
     for found in (*(check(view, USUAL) for check in CHECKS), goal(named, USUAL), scientific(named, USUAL)):

@@ -20,7 +20,7 @@ from hypermap.reports.study.reading import read
 from hypermap.reports.study.space_checks import edge
 from hypermap.reports.study.ticks import beside, clipped, mark, plain, tail, ticks, wrapped
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import Axis
+from hypermap.reports.study.view import Parameter
 from hypermap.search.scales import mapping
 
 SPACE = {
@@ -130,7 +130,7 @@ def test_the_best_lies_in_the_shaded_zone_just_where_the_report_says_so(
     for value, score in zip(values, scores, strict=True):
         study.add_trial(create_trial(params={"x": value}, distributions={"x": distribution}, value=score))
     bijection = mapping(kind, distribution.low, distribution.high) if kind else None
-    axis = Axis("x", "x", distribution, bijection=bijection)
+    axis = Parameter("x", "x", distribution, bijection=bijection)
     seen = replace(read(study), axes=(axis,))
     panel = Figure().subplots()
     mark(panel, axis, USUAL.edge)
@@ -255,7 +255,7 @@ def test_every_scale_is_drawn():
 )
 def test_ticks_are_round_natural_values_on_the_scale_of_the_search(distribution, kind, labels):
     bijection = mapping(kind, distribution.low, distribution.high) if kind else None
-    axis = Axis("x", "x", distribution, bijection=bijection)
+    axis = Parameter("x", "x", distribution, bijection=bijection)
     found = ticks(axis, 0.15)
     assert [label for _, label in found] == labels
     if axis.choices is None:
@@ -263,7 +263,7 @@ def test_ticks_are_round_natural_values_on_the_scale_of_the_search(distribution,
 
 
 def test_the_ends_of_a_range_are_written_where_they_are_asked_for():
-    axis = Axis("x", "x", FloatDistribution(0.03, 0.97))
+    axis = Parameter("x", "x", FloatDistribution(0.03, 0.97))
     assert [label for _, label in ticks(axis, 0.2, ends=True)][::4] == ["0.03", "0.97"]
 
 

@@ -11,18 +11,18 @@ from scipy import integrate, stats
 from hypermap.reports.study.noise import chance, noise
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.statistics import best_of_n, difference, estimate, optimism
-from hypermap.reports.study.view import BASELINE, Axis, Confirmed, Tried, View
+from hypermap.reports.study.view import BASELINE, Confirmed, Parameter, StudyData, TrialData
 from hypermap.search.study import RESULT
 
 FEW, MORE = [0.91, 0.93, 0.90], [0.88, 0.90, 0.87, 0.895, 0.89]
 
 
 def view(trials=(), direction="maximize", axes=(), **others):
-    return View("study", ("score",), (direction,), tuple(axes), tuple(trials), optuna.create_study(), **others)
+    return StudyData("study", ("score",), (direction,), tuple(axes), tuple(trials), optuna.create_study(), **others)
 
 
 def tried(number, value, **others):
-    return Tried(number=number, outcome="complete", values=(value,), **others)
+    return TrialData(number=number, outcome="complete", values=(value,), **others)
 
 
 def lucky(n):
@@ -233,7 +233,7 @@ def test_folds_that_differ_only_between_folds_have_no_noise():
 
 
 def test_equal_trials_with_other_seeds_tell_the_noise():
-    axes = [Axis("x", "x", FloatDistribution(0, 1)), Axis("s", "seed", CategoricalDistribution([0, 1, 2]))]
+    axes = [Parameter("x", "x", FloatDistribution(0, 1)), Parameter("s", "seed", CategoricalDistribution([0, 1, 2]))]
     trials = [
         tried(0, 0.9, params={"x": 0.1, "s": 0}),
         tried(1, 0.8, params={"x": 0.1, "s": 1}),
@@ -281,7 +281,7 @@ def test_reports_of_fits_are_no_curve():
     [tried(k, 0.5, params={"x": 1}) for k in range(3)],
     [tried(0, 0.5, reports=dict.fromkeys(range(50), 0.5))],
     [tried(0, 0.5, reports={1: math.nan, 2: math.inf})],
-    [Tried(number=0, outcome="pruned", reports={1: 0.5}), Tried(number=1, outcome="failed")],
+    [TrialData(number=0, outcome="pruned", reports={1: 0.5}), TrialData(number=1, outcome="failed")],
 ])  # fmt: skip
 def test_of_too_little_nothing_is_said(trials):
     assert noise(view(trials)) is None

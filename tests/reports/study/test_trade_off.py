@@ -14,7 +14,7 @@ from hypermap.reports.study import course_pictures
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.trade_off import cost_front, costs, hypervolume, knee, pareto_front
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import Tried, View
+from hypermap.reports.study.view import StudyData, TrialData
 from hypermap.search.study import RESULT
 
 TWO = ("minimize", "minimize")
@@ -130,15 +130,15 @@ def test_there_is_no_hypervolume_of_nothing_or_of_five_objectives():
 
 
 def one(*trials, direction="maximize"):
-    return View("s", ("objective",), (direction,), (), trials, optuna.create_study(direction=direction))
+    return StudyData("s", ("objective",), (direction,), (), trials, optuna.create_study(direction=direction))
 
 
 TRIED = (
-    Tried(0, "complete", (0.8,), epochs=10, seconds=9.0),
-    Tried(1, "pruned", reports={1: 0.5, 2: 0.4}, epochs=2, seconds=2.0),
-    Tried(2, "complete", (0.7,), epochs=10, seconds=4.0),
-    Tried(3, "pruned", reports={3: 0.5}, epochs=3, seconds=3.0),
-    Tried(4, "failed", epochs=1, seconds=1.0),
+    TrialData(0, "complete", (0.8,), epochs=10, seconds=9.0),
+    TrialData(1, "pruned", reports={1: 0.5, 2: 0.4}, epochs=2, seconds=2.0),
+    TrialData(2, "complete", (0.7,), epochs=10, seconds=4.0),
+    TrialData(3, "pruned", reports={3: 0.5}, epochs=3, seconds=3.0),
+    TrialData(4, "failed", epochs=1, seconds=1.0),
 )
 
 
@@ -165,7 +165,7 @@ def test_nothing_that_costs_as_little_beats_what_is_on_the_cost_front():
 
 def test_the_cost_front_is_optunas_front_of_score_and_cost():
     values = [(score, round(20 * cost)) for score, cost in scattered(60, 2)]
-    trials = [Tried(k, "complete", (score,), epochs=cost + 1) for k, (score, cost) in enumerate(values)]
+    trials = [TrialData(k, "complete", (score,), epochs=cost + 1) for k, (score, cost) in enumerate(values)]
     expected = pareto_front(several([(score, cost + 1) for score, cost in values]))
     found = cost_front(one(*trials, direction="minimize"))
     assert sorted(numbers(found)) == numbers(expected)

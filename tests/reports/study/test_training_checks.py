@@ -14,13 +14,13 @@ from optuna.trial import TrialState, create_trial
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.training_checks import cost, curves, length, stability
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import BASELINE, Confirmed, Origin
+from hypermap.reports.study.view import BASELINE, Confirmed, Provenance
 from hypermap.search.schedule import SCHEDULE, SIZE, Allowed
 from hypermap.search.study import RESULT
 
 USUAL = Thresholds()
 NOON = datetime(2026, 1, 1, 12)
-ORIGIN = Origin(program="src/train.py", command=("+sweep=quick",))
+ORIGIN = Provenance(program="src/train.py", command=("+sweep=quick",))
 CHECKS = (curves, length, stability, cost)
 EPOCHS = np.arange(1, 21)
 RISING = 1 - np.exp(-EPOCHS / 12)  # far from its end after 20 epochs
@@ -366,7 +366,7 @@ STUDIES = {
     "huge": lambda: view_of([trial(LEVEL * 1e200, 0.5)] * 20, {0: history(LEVEL * 1e200, LEVEL)}),
     "empty history": lambda: view_of([trial(LEVEL)] * 4, {0: [], 1: [{"other": 1.0}]}),
     "folds": lambda: view_of([trial([0.1, 0.2], 0.15, scores=[0.1, 0.2])] * 20),
-    "plain": lambda: replace(view_of([trial(RISING)] * 20, origin=Origin()), fixed={}, horizon=None),
+    "plain": lambda: replace(view_of([trial(RISING)] * 20, origin=Provenance()), fixed={}, horizon=None),
     "several": several,
 }
 
@@ -386,8 +386,8 @@ def test_reports_are_counted_whatever_their_steps():
 
 def test_a_study_of_another_program_is_not_told_of_this_ones_settings():
     falling, shaking = (
-        view_of([trial(FALLING_BACK)] * 3, origin=Origin()),
-        view_of([trial(WOBBLE)] * 3, origin=Origin()),
+        view_of([trial(FALLING_BACK)] * 3, origin=Provenance()),
+        view_of([trial(WOBBLE)] * 3, origin=Provenance()),
     )
     for found in (curves(falling, USUAL), stability(shaking, USUAL)):
         assert found.level == "look"

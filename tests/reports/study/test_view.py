@@ -16,7 +16,7 @@ from hypermap.core.paths import CONF
 from hypermap.reports.study import noise
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.verdict import Thresholds, read_thresholds
-from hypermap.reports.study.view import BASELINE, Axis
+from hypermap.reports.study.view import BASELINE, Parameter
 from hypermap.search.auto import PROPOSED
 from hypermap.search.schedule import SCHEDULE, SIZE, Allowed
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS
@@ -227,13 +227,13 @@ def test_several_objectives_have_no_one_best():
 
 
 def test_positions_are_on_the_scale_of_the_search():
-    log = Axis("lr", "lr", LOG)
+    log = Parameter("lr", "lr", LOG)
     assert log.unit(1e-4) == 0
     assert log.unit(1e-1) == 1
     assert log.unit(math.sqrt(1e-5)) == pytest.approx(0.5)
-    assert Axis("x", "x", IntDistribution(0, 10)).unit(3) == pytest.approx(0.3)
-    assert Axis("c", "c", CategoricalDistribution(["a", "b", "c"])).unit("b") == 0.5
-    assert Axis("c", "c", CategoricalDistribution(["a"])).unit("a") == 0.5
+    assert Parameter("x", "x", IntDistribution(0, 10)).unit(3) == pytest.approx(0.3)
+    assert Parameter("c", "c", CategoricalDistribution(["a", "b", "c"])).unit("b") == 0.5
+    assert Parameter("c", "c", CategoricalDistribution(["a"])).unit("a") == 0.5
     space = {"mapping": "one_minus_log"}
     record = {"identity": {"space": {"lr": space}}}
     momentum = trial(0.5, params={"lr": 0.9}, space={"lr": FloatDistribution(0.0, 0.99)})

@@ -3,7 +3,7 @@
 import pytest
 
 from hypermap.models import CNN, MLP, Logistic
-from hypermap.training.backends.compatibility import kind
+from hypermap.training.backends.compatibility import batch_key
 
 BASE = {
     "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [8], "dropout": 0.1},
@@ -23,7 +23,7 @@ def word(network=None, rows=100, **changes):
         configuration[key] = {**configuration[key], **value} if isinstance(value, dict) else value
     chosen = configuration["model"]
     made = network or MLP((64,), 10, hidden=chosen["hidden"], dropout=chosen["dropout"])
-    return kind(configuration, made, rows)
+    return batch_key(configuration, made, rows)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ class Column:
         return ["category" if self.kind in ("boolean", "category") else "number"] * len(self.matrix_names)
 
     def encoded(self, kind: pl.DataType) -> list[pl.Expr]:
-        """Return its columns in the matrix, float64, from cells of a frame's type `kind`; null where there is no value.
+        """Return its columns in the matrix, float64, from cells of a frame's type `kind`; null where there is no
+        value.
         """
         column = pl.col(self.name)
         if self.kind == "date":

@@ -99,7 +99,7 @@ class Format:
 
 
 @dataclass(frozen=True)
-class Spelling:
+class CsvFormat:
     """What a table's files were found, or said, to be like, where another file of the same may not show it.
 
     Attributes:
@@ -118,7 +118,7 @@ class Spelling:
     missing_values: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "Spelling":
+    def of(cls, entry: Mapping[str, Any]) -> "CsvFormat":
         """Return what `as_entry` made."""
         missing = entry["missing_values"]
         return cls(
@@ -136,7 +136,7 @@ class Spelling:
         return {**asdict(self), "first_line": list(self.first_line), "missing_values": missing}
 
 
-USUAL = Spelling()
+USUAL = CsvFormat()
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Expected:
 
     header: tuple[str, ...] = ()
     orders: tuple[tuple[str, ...], ...] = ()
-    spelling: Spelling = USUAL
+    spelling: CsvFormat = USUAL
     decimals: Decimals = UNKNOWN
     whose: str = "the training table"
 

@@ -17,7 +17,7 @@ from hypermap.datasets.tables.arrays import TableArrays, read_columns, read_rows
 from hypermap.datasets.tables.column_types import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
 from hypermap.datasets.tables.columns import Column
 from hypermap.datasets.tables.csv_format import Expected, Format
-from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, giveaways, shared_groups, shared_rows
+from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, shared_groups, shared_rows, target_leaks
 from hypermap.datasets.tables.readers import Table, checked, open_table
 from hypermap.datasets.tables.schema import Schema
 from hypermap.datasets.tables.sentinels import sentinels
@@ -304,7 +304,7 @@ def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], 
 
 def _raw(schema: Schema, train: TableArrays, test: TableArrays | None, notes: Sequence[str], given: Given) -> Raw:
     dtype = np.int64 if schema.target.classes else np.float64
-    warnings = giveaways(schema, train.matrix, train.targets, given=given)
+    warnings = target_leaks(schema, train.matrix, train.targets, given=given)
     warnings += duplicate_rows(schema, train.matrix, train.targets)
     if test is not None:
         warnings += shared_rows(train.matrix, test.matrix)

@@ -109,7 +109,8 @@ def _candidates(word: str) -> list[str]:
 
 @cache
 def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
-    """Return each format with the characters that a word of it has, the signs that it may have, and if it has letters.
+    """Return each format with the characters that a word of it has, the signs that it may have, and if it has
+    letters.
     """
     shapes = []
     for form in FORMATS:

@@ -28,7 +28,7 @@ SURPRISE = 13.8  # minus the logarithm of one in a million: no sign of a class b
 TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
 
 
-def giveaways(
+def target_leaks(
     schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0, given: Given = NOTHING
 ) -> list[str]:
     """Return a sentence for each column of the file that gives the target away, by itself or together with others.

@@ -19,7 +19,7 @@ import polars.selectors as cs
 
 from hypermap.core.errors import UserError, near
 from hypermap.datasets.tables import text_file
-from hypermap.datasets.tables.csv_format import BLANKS, NOTHING, Dialect, Expected, Format, Spelling, find_dialect
+from hypermap.datasets.tables.csv_format import BLANKS, NOTHING, CsvFormat, Dialect, Expected, Format, find_dialect
 from hypermap.datasets.tables.number_format import MINUS, UNKNOWN, Decimals, merged
 from hypermap.datasets.tables.unpack import refuse_foreign, unpacked
 
@@ -58,7 +58,7 @@ class Table:
     headed: bool
     unsupported: dict[str, str]
     notes: tuple[str, ...]
-    spelling: Spelling
+    spelling: CsvFormat
     files: tuple[Path, ...]
     lazy: pl.LazyFrame = field(repr=False)
     stamps: tuple[tuple[int, int], ...] = field(repr=False)
@@ -209,8 +209,8 @@ def _with_decimals_of(parts: Sequence[_Part], expected: Expected) -> Expected:
     return replace(expected, decimals=merged([part.decimals for part in parts]), whose=str(parts[0].path))
 
 
-def _spelling(parts: Sequence[_Part], given: Format) -> Spelling:
-    return Spelling(
+def _spelling(parts: Sequence[_Part], given: Format) -> CsvFormat:
+    return CsvFormat(
         merged([part.decimals for part in parts]),
         parts[0].first_line,
         given.separator,
@@ -246,8 +246,9 @@ def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) 
     return _Part(path, tuple(schema.names()), size, True, unsupported, notes, lazy, raw)
 
 
-def _idle(path: Path, given: Format, usual: Spelling) -> tuple[str, ...]:
-    """Return a sentence if something was said that a file of Parquet knows by itself; not of what is said of all files.
+def _idle(path: Path, given: Format, usual: CsvFormat) -> tuple[str, ...]:
+    """Return a sentence if something was said that a file of Parquet knows by itself; not of what is said of all
+    files.
     """
     options = {key: getattr(given, key) for key in TEXT_ONLY}
     unset = Format()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError, near
 from hypermap.datasets.tables.columns import Column, Target
-from hypermap.datasets.tables.csv_format import USUAL, Expected, Spelling
+from hypermap.datasets.tables.csv_format import USUAL, CsvFormat, Expected
 from hypermap.datasets.tables.readers import Table
 
 Matrix = NDArray[np.float64]
@@ -45,7 +45,7 @@ class Schema:
     group: str | None = None
     time: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
-    spelling: Spelling = USUAL
+    spelling: CsvFormat = USUAL
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Schema":
@@ -54,7 +54,7 @@ class Schema:
             Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
         )
         target = Target(**{**entry["target"], "classes": tuple(entry["target"]["classes"])})
-        spelling = Spelling.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
+        spelling = CsvFormat.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
         files = tuple(entry["file_columns"])
         return cls(**{**entry, "columns": columns, "target": target, "file_columns": files, "spelling": spelling})
 

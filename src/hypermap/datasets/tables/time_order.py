@@ -109,7 +109,8 @@ def _are_times(values: Values) -> bool:
 
 
 def _counts(values: Values) -> bool:
-    """Return whether values rise by the same step from row to row, as the hours of a series do, or nearly all of them.
+    """Return whether values rise by the same step from row to row, as the hours of a series do, or nearly all of
+    them.
     """
     steps = np.diff(values)
     usual = np.median(steps) if len(steps) else 0.0

@@ -10,8 +10,8 @@ from hypermap.reports.review.metric_diff import (
     EVALUATE,
     PREPROCESS,
     Differences,
-    Figure,
-    Figures,
+    MetricDiff,
+    MetricDiffs,
     Side,
     is_number,
     read_json,
@@ -58,7 +58,7 @@ class Changes:
 
 def review(changes: Changes) -> str:
     """Return the review in Markdown, without HTML but for the `MARKER`; a single line says so where nothing changed."""
-    figures = Figures(changes.before, changes.now, changes.metrics, changes.params)
+    figures = MetricDiffs(changes.before, changes.now, changes.metrics, changes.params)
     sections = {
         "Parameters": _parameters(changes.params),
         "Metrics": _metrics(changes, figures),
@@ -76,7 +76,7 @@ def review(changes: Changes) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _headline(figures: Figures) -> str:
+def _headline(figures: MetricDiffs) -> str:
     figure = figures.leading
     if figure is None or figure.change is None:
         return "**No metric that both sides have.**"
@@ -87,7 +87,7 @@ def _headline(figures: Figures) -> str:
     return f"**{name[0].upper()}{name[1:]} {moved}{_conclusion(figures, figure)}**"
 
 
-def _conclusion(figures: Figures, figure: Figure) -> str:
+def _conclusion(figures: MetricDiffs, figure: MetricDiff) -> str:
     direction = "better" if figure.is_better else "worse"
     if not figures.is_comparable(figure.name):
         return ": not comparable, see below."
@@ -127,7 +127,7 @@ def _parameters(params: Differences) -> list[str]:
     return [_table(header, [line[: len(header)] for line in lines.values()]), *(note if len(header) == 4 else [])]
 
 
-def _metrics(changes: Changes, figures: Figures) -> list[str]:
+def _metrics(changes: Changes, figures: MetricDiffs) -> list[str]:
     changed = [figure for figure in figures.all if figure.change != 0 and figure.before != figure.now]
     if not changed:
         return []
@@ -149,7 +149,7 @@ def _metrics(changes: Changes, figures: Figures) -> list[str]:
     ]
 
 
-def _verdict(figures: Figures, figure: Figure) -> str:
+def _verdict(figures: MetricDiffs, figure: MetricDiff) -> str:
     if figure.change is None:
         return "new" if figure.before is None else "gone" if figure.now is None else ""
     if not figures.is_comparable(figure.name):
@@ -162,7 +162,7 @@ def _verdict(figures: Figures, figure: Figure) -> str:
     return f"**{direction}, beyond the noise**" if figure.is_beyond else f"{direction}, within the noise"
 
 
-def _notes(figures: Figures, changed: Sequence[Figure]) -> list[str]:
+def _notes(figures: MetricDiffs, changed: Sequence[MetricDiff]) -> list[str]:
     """Return what the noise is, and what it is not."""
     if figures.other_rows:
         return [f"The figures are of other rows ({_listed(map(_code, figures.other_rows))}), so not comparable."]
@@ -329,13 +329,13 @@ def _record(side: Side, name: str) -> Mapping[str, Any]:
     return read_json(side, f"{STUDIES}{name}/study.json")
 
 
-def _number(figure: Figure, value: Any) -> str:
+def _number(figure: MetricDiff, value: Any) -> str:
     if not is_number(value):
         return ABSENT if value is None else wording.words(value)
     return str(value) if isinstance(value, int) else wording.metric(stem(figure.name), value)
 
 
-def _signed(figure: Figure) -> str:
+def _signed(figure: MetricDiff) -> str:
     """Return the change with its sign, and with one digit at least."""
     if figure.change is None:
         return ABSENT

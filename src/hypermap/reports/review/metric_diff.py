@@ -44,7 +44,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricDiff:
     """A metric on both sides.
 
     Attributes:
@@ -77,7 +77,7 @@ class Figure:
         return None if self.margin is None or self.change is None else abs(self.change) > self.margin
 
 
-class Figures:
+class MetricDiffs:
     """The metrics of both sides, and what is known of their noise.
 
     Attributes:
@@ -94,10 +94,10 @@ class Figures:
         self.intervals = [read_json(side, "reports/intervals.json") for side in (before, now)]
         self.quantiles = [_quantile(side) for side in (before, now)]
         order = sorted(self.values, key=lambda name: (not name.startswith(SPLITS[0]), name))
-        self.all = [Figure(name, *self.values[name], margin=self._margin(name)) for name in order]
+        self.all = [MetricDiff(name, *self.values[name], margin=self._margin(name)) for name in order]
 
     @property
-    def leading(self) -> Figure | None:
+    def leading(self) -> MetricDiff | None:
         """What the headline is about."""
         known = {figure.name: figure for figure in self.all if figure.change is not None}
         return next((known[name] for name in LEADING if name in known), None)
@@ -153,7 +153,8 @@ def read_json(side: Side, path: str) -> dict[str, Any]:
 
 
 def _quantile(side: Side) -> float:
-    """Return how many standard errors half of a side's bootstrap interval is, by the confidence that it was made with.
+    """Return how many standard errors half of a side's bootstrap interval is, by the confidence that it was made
+    with.
     """
     try:
         confidence = yaml.safe_load(side.read(EVALUATE) or "")["evaluation"]["confidence"]

@@ -1,9 +1,9 @@
 """The report of a run: what a reviewer reads in a pull request, and what `dvc plots` draws."""
 
-from hypermap.reports.run.baseline_table import Beside
+from hypermap.reports.run.baseline_table import BaselineTable
 from hypermap.reports.run.diagnosis import Finding, diagnose
 from hypermap.reports.run.page import write_report
-from hypermap.reports.run.projection import Map, place
+from hypermap.reports.run.projection import Projection, project
 from hypermap.reports.run.run import Run
 
-__all__ = ["Beside", "Finding", "Map", "Run", "diagnose", "place", "write_report"]
+__all__ = ["BaselineTable", "Finding", "Projection", "Run", "diagnose", "project", "write_report"]

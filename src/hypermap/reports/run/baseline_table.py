@@ -26,7 +26,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Beside:
+class BaselineTable:
     """Another model on the same rows."""
 
     name: str
@@ -55,7 +55,7 @@ def section(
     task: str,
     test: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
-    others: Sequence[Beside],
+    others: Sequence[BaselineTable],
     level: str,
     experiment: str | None = None,
 ) -> list[str]:
@@ -70,7 +70,7 @@ def section(
     return [*tables, said, NOTE]
 
 
-def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str = "") -> str:
+def verdict(task: str, others: Sequence[BaselineTable], level: str, first_of_all: str = "") -> str:
     """Return whether the model in use earns its place beside the best of the others, by validation; and what to do.
 
     `first_of_all` is what a command that takes another model has to say before that.
@@ -104,7 +104,7 @@ def verdict(task: str, others: Sequence[Beside], level: str, first_of_all: str =
     return " ".join(said)
 
 
-def _stands(best: Beside, name: str, level: str) -> str:
+def _stands(best: BaselineTable, name: str, level: str) -> str:
     which = "which does not look at the inputs" if best.name == IDLE else "the best of them on validation rows"
     barely = " The interval all but holds 0, so that other test rows may say otherwise." if best.narrowly(name) else ""
     return f"**This run {_verb(best.says(name))} `{best.name}`**, {which}: {_difference(best, name, level)}.{barely}"
@@ -126,7 +126,7 @@ def _verb(says: int) -> str:
     return {1: "beats", 0: "cannot be told apart from", -1: "is worse than"}[says]
 
 
-def _difference(other: Beside, name: str, level: str) -> str:
+def _difference(other: BaselineTable, name: str, level: str) -> str:
     value, *bounds = other.differences[name]
     return f"{name} {_signed(name, value)} ({level} interval {' to '.join(_signed(name, bound) for bound in bounds)})"
 
@@ -136,7 +136,7 @@ def _table(
     task: str,
     test: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
-    others: Sequence[Beside],
+    others: Sequence[BaselineTable],
     level: str,
 ) -> str:
     first, second, *_ = COMPARED[task]
@@ -152,7 +152,7 @@ def _probabilities(
     model: str,
     test: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
-    others: Sequence[Beside],
+    others: Sequence[BaselineTable],
     level: str,
 ) -> str:
     """Return what the probabilities are worth, the best log loss first among the others."""
@@ -174,7 +174,7 @@ def _figure(name: str, figures: Mapping[str, float]) -> str:
     return wording.metric(name, figures[name]) if name in figures else ""
 
 
-def _told(name: str, other: Beside) -> tuple[str, str]:
+def _told(name: str, other: BaselineTable) -> tuple[str, str]:
     """Return the difference from another model, and its interval; nothing where the figure does not exist."""
     if name not in other.differences:
         return "", ""

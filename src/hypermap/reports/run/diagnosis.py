@@ -140,7 +140,8 @@ def standard_error(score: float, rows: int, task: str) -> float:
 
 
 def overfitting(curves: Curves) -> Finding | None:
-    """Return the validation loss climbs after its best while the training loss falls, or the kept epoch's scores part.
+    """Return a finding if the validation loss climbs after its best while the training loss falls, or the kept
+    epoch's scores part.
     """
     said = [text for text in (_rise(curves), _gap(curves)) if text]
     if not said:
@@ -154,7 +155,8 @@ def overfitting(curves: Curves) -> Finding | None:
 
 
 def underfitting(curves: Curves) -> Finding | None:
-    """Return the training score is low at its best, no better than validation's, and the training loss falls no more.
+    """Return a finding if the training score is low at its best, no better than validation's, and the training loss
+    falls no more.
     """
     low = curves.train_score.max() < LOW_SCORE[curves.task]
     if not low or _gap(curves) or curves.epochs < 4 or _gain(curves.train_loss) > LEVEL:
@@ -170,7 +172,8 @@ def underfitting(curves: Curves) -> Finding | None:
 
 
 def still_improving(curves: Curves) -> Finding | None:
-    """Return the kept epoch lies in the last quarter, and what it was picked by still got better there, beyond noise.
+    """Return a finding if the kept epoch lies in the last quarter, and what it was picked by still got better there,
+    beyond noise.
     """
     longer = f"try `trainer.epochs={2 * max(curves.epochs, 5)}`"
     if curves.epochs == 1:
@@ -283,7 +286,8 @@ def _shaking_score(curves: Curves) -> str | None:
 
 
 def _jump(curves: Curves) -> str | None:
-    """Return the largest uphill step of the training loss, if it is one: steep, and not a trifle beside the first loss.
+    """Return the largest uphill step of the training loss, if it is one: steep, and not a trifle beside the first
+    loss.
     """
     loss = curves.train_loss
     ups = [

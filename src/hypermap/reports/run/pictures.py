@@ -89,7 +89,8 @@ def picture(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 
 @picture
 def learning_curves(history: Sequence[dict[str, Any]], best_epoch: int, score: str) -> Figure:
-    """Return loss and score of training and validation, learning rate and gradient norm; `score` is the score's name.
+    """Return loss and score of training and validation, learning rate and gradient norm; `score` is the score's
+    name.
     """
     figure = Figure(figsize=(WIDTH, 4.6))
     axes = figure.subplots(2, 2, sharex=True, height_ratios=[3, 1])
@@ -122,7 +123,8 @@ def learning_curves(history: Sequence[dict[str, Any]], best_epoch: int, score: s
 
 @picture
 def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
-    """Return rows of each actual class (down) by predicted class (across); the colour is the share of the actual class.
+    """Return rows of each actual class (down) by predicted class (across); the colour is the share of the actual
+    class.
     """
     number = len(classes)
     size = min(max(3.4, 1.5 + 0.42 * number), WIDTH - 1)
@@ -234,7 +236,8 @@ def _draw_roc(axes: Axes, curves: Sequence[Roc]) -> None:
 
 
 def _corner(area: float) -> float:
-    """Return the part of the ROC plane that has something to see: the curve keeps about sqrt(1 - area) off its corner.
+    """Return the part of the ROC plane that has something to see: the curve keeps about sqrt(1 - area) off its
+    corner.
     """
     return next((span for span in (0.05, 0.1, 0.2, 0.5) if span >= 3 * np.sqrt(1 - area)), 1.0)
 

@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Map:
+class Projection:
     """Places of rows in the plane; equal features make equal bytes, as one thread does the sums."""
 
     method: str
@@ -47,7 +47,7 @@ class Map:
     """Of pca: the share of the features' variance along each axis."""
 
 
-def place(features: NDArray[Any], method: str) -> Map | None:
+def project(features: NDArray[Any], method: str) -> Projection | None:
     """Return the map of rows ``(rows, n)``; None for the method ``none``, or where the rows are too few or all alike.
 
     ``tsne`` is van der Maaten and Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html, begun at the first
@@ -65,11 +65,11 @@ def place(features: NDArray[Any], method: str) -> Map | None:
     with threadpool_limits(1):  # several threads would add in any order
         components, explained = _principal(points, COMPONENTS if method == "tsne" else 2)
         places = _neighbours(components) if method == "tsne" else components
-    return Map(method, chosen, places, (float(explained[0]), float(explained[1])))
+    return Projection(method, chosen, places, (float(explained[0]), float(explained[1])))
 
 
 @picture
-def classes_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str]) -> Figure:
+def classes_map(placed: Projection, targets: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str]) -> Figure:
     """Return the rows coloured by their class, the mistakes ringed; `targets` and `predicted` are those of all rows."""
     figure, axes = _frame(placed)
     actual, wrong = targets[placed.chosen], (targets != predicted)[placed.chosen]
@@ -86,7 +86,7 @@ def classes_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any], cla
 
 
 @picture
-def values_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any]) -> Figure:
+def values_map(placed: Projection, targets: NDArray[Any], predicted: NDArray[Any]) -> Figure:
     """Return the rows coloured by their value, those with the largest residuals ringed."""
     figure, axes = _frame(placed)
     actual, residual = targets[placed.chosen], np.abs(targets - predicted)[placed.chosen]
@@ -101,7 +101,7 @@ def values_map(placed: Map, targets: NDArray[Any], predicted: NDArray[Any]) -> F
     return figure
 
 
-def caption(placed: Map, rows: int, task: str) -> str:
+def caption(placed: Projection, rows: int, task: str) -> str:
     """Return how to read the map of so many test rows."""
     count = f"{len(placed.chosen):,} of {rows:,}" if len(placed.chosen) < rows else f"{rows:,}"
     how = {
@@ -140,7 +140,7 @@ def _first_two(components: Floats) -> NDArray[np.float32]:
     return np.asarray(components[:, :2] / components[:, 0].std() * 1e-4, np.float32)
 
 
-def _frame(placed: Map) -> tuple[Figure, Axes]:
+def _frame(placed: Projection) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, 5.6))
     axes = figure.subplots()
     axes.grid(False)

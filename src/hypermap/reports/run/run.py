@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hypermap.reports.run.baseline_table import Beside
-from hypermap.reports.run.projection import Map
+from hypermap.reports.run.baseline_table import BaselineTable
+from hypermap.reports.run.projection import Projection
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Run:
     of what the epoch was picked by, such as `accuracy_std`. `validation` is of the model that was kept."""
     train: Mapping[str, float] = field(default_factory=dict)
     """The metrics on training rows, of a model without epochs, whose history does not tell them."""
-    beside: Sequence[Beside] = ()
+    beside: Sequence[BaselineTable] = ()
     """Other models on the same rows."""
-    map: Map | None = None
+    map: Projection | None = None
     """Where the test rows lie in the plane."""
     encoding: str = "one_hot"
     """Of a table: how the model is given categories, as codes, one_hot or ordinal."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hypermap.reports.study.sentences import many
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 from hypermap.search.auto_pruner import LEAST_COMPLETE
 
 LEAST_TRIALS = 20
@@ -18,7 +18,7 @@ class More(NamedTuple):
     command: str | None
 
 
-def more(view: View) -> More:
+def more(view: StudyData) -> More:
     """Return how to give the search twice as much: of its trainings where it has a budget, else of its trials.
 
     A search that is short of its budget is given nothing but the time to use it up.
@@ -39,7 +39,7 @@ def trainings(budget: float) -> str:
     return f"{budget:g} training{'' if budget == 1 else 's'}"
 
 
-def progress(view: View) -> str:
+def progress(view: StudyData) -> str:
     """Return how much of its budget the search has used; empty where it has none."""
     if view.budget is not None:
         return f"{view.spent:.4g} of {trainings(view.budget)} are spent"
@@ -57,7 +57,7 @@ class Lacking(NamedTuple):
     command: str | None
 
 
-def lacking(view: View, least: int = LEAST_COMPLETE) -> Lacking | None:
+def lacking(view: StudyData, least: int = LEAST_COMPLETE) -> Lacking | None:
     """Return what to say where trials were stopped early and fewer than `least` came to their end; else None.
 
     What a stopped trial had reached is no final score, so complete trials alone are judged, and two tell nothing.

@@ -11,9 +11,9 @@ from hypermap.reports.study.score_checks import again, luck, trade_off, winner
 from hypermap.reports.study.space_checks import edge, enough, failures, goal, importance, scientific
 from hypermap.reports.study.training_checks import cost, curves, length, stability
 from hypermap.reports.study.verdict import LEVELS, Thresholds, Verdict
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 
-Check = Callable[[View, Thresholds], Verdict]
+Check = Callable[[StudyData, Thresholds], Verdict]
 
 CHECKS: tuple[Check, ...] = (
     goal, edge, enough, failures, winner, luck, importance, scientific,
@@ -35,8 +35,9 @@ OF_ANY_STUDY = ("goal", "failures", "cost", "again")
 """What can be said of a study in which no trial has a score."""
 
 
-def judge(view: View, thresholds: Thresholds, found: Importances | None = None) -> list[Verdict]:
-    """Return every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters again.
+def judge(view: StudyData, thresholds: Thresholds, found: Importances | None = None) -> list[Verdict]:
+    """Return every check's verdict, in the playbook's order; `found` saves the time of assessing the parameters
+    again.
     """
     return [importance(view, thresholds, found) if check is importance else check(view, thresholds) for check in CHECKS]
 
@@ -60,12 +61,12 @@ def next_steps(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return list(chosen.values())[:STEPS]
 
 
-def is_answered(view: View, verdict: Verdict) -> bool:
+def is_answered(view: StudyData, verdict: Verdict) -> bool:
     """Return whether the study has what the question is about, so that an ``ok`` says something."""
     return bool(view.ranking) or verdict.level != "ok" or verdict.check in OF_ANY_STUDY
 
 
-def report_command(view: View) -> str:
+def report_command(view: StudyData) -> str:
     """Return what makes the report anew."""
     words = ["python", "src/report.py", f"study={view.name}"]
     if view.origin.folder is None and view.origin.storage:

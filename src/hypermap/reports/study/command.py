@@ -19,7 +19,7 @@ from hypermap.reports.study.checks import is_answered
 from hypermap.reports.study.early_scores import early_scores, judged
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.verdict import LEVELS, Thresholds, Verdict, read_thresholds
-from hypermap.reports.study.view import CONFIRMATION, View
+from hypermap.reports.study.view import CONFIRMATION, StudyData
 from hypermap.reports.study.write import folder_of, write_report
 from hypermap.search.storage import file_of, open_storage
 from hypermap.search.study import PURPOSE, WHERE, find, mask_passwords
@@ -131,7 +131,7 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
 
 def view_of(
     study: optuna.Study, place: str, best: int = Thresholds.best, results: Path | None = None, *, trust: bool = False
-) -> View:
+) -> StudyData:
     """Return the study as its report sees it, with the trainings that confirm it and the best one's test, if there are
     any.
     """
@@ -142,7 +142,7 @@ def view_of(
     return read(study, _near(place), confirmation, best, results, trust=trust)
 
 
-def _count(view: View, verdicts: Sequence[Verdict]) -> str:
+def _count(view: StudyData, verdicts: Sequence[Verdict]) -> str:
     """Return what is not as it should be, the gravest first."""
     asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
     lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]

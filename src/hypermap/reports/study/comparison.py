@@ -13,12 +13,12 @@ from hypermap.reports.run.wording import inert, metric, significant, table
 from hypermap.reports.study.sentences import both
 from hypermap.reports.study.strategies import Comparison, Strategy, compared
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 
 PER_SEARCH = ("trials", "pruned", "epochs")
 
 
-def compare(views: Sequence[View], reports: Path, thresholds: Thresholds, name: str | None = None) -> str:
+def compare(views: Sequence[StudyData], reports: Path, thresholds: Thresholds, name: str | None = None) -> str:
     """Hold searches of one problem against each other at the same cost; returns the text for a terminal.
 
     Studies whose names are equal but for a last ``-s`` and a number are repeats of one strategy with other seeds.

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from hypermap.reports.study.view import Tried, View
+from hypermap.reports.study.view import StudyData, TrialData
 
 Span = tuple[float, float]  # from, to: seconds since the first trial began
 
@@ -16,7 +16,7 @@ PAUSE = 0.2
 PAUSE_S = 60.0
 
 
-def trained(view: View) -> dict[int, float]:
+def trained(view: StudyData) -> dict[int, float]:
     """Return the epochs that each trial was trained for, over all its trainings, as far as that is known.
 
     A complete trial told its own. Another has reports, which may be of parts of an epoch, or of whole trainings.
@@ -33,14 +33,14 @@ def trained(view: View) -> dict[int, float]:
     return found
 
 
-def warm(view: View) -> datetime:
+def warm(view: StudyData) -> datetime:
     """Return when the first trial ended: what began before was its worker's first, and its seconds hold the worker's
     start.
     """
     return min((trial.ended for trial in view.ended if trial.ended is not None), default=datetime.max)
 
 
-def spent(view: View) -> list[tuple[Tried, float]]:
+def spent(view: StudyData) -> list[tuple[TrialData, float]]:
     """Return the trials in the order in which they ended, each with what all until then cost.
 
     In epochs; in trials, where no epochs are known.
@@ -52,7 +52,7 @@ def spent(view: View) -> list[tuple[Tried, float]]:
     return list(zip(ended, total.tolist(), strict=True))
 
 
-def best_so_far(view: View, objective: int = 0) -> list[tuple[float, float]]:
+def best_so_far(view: StudyData, objective: int = 0) -> list[tuple[float, float]]:
     """Return the best value of an objective after each complete trial, against the cost; the last point is the end."""
     better = max if view.directions[objective] == "maximize" else min
     points: list[tuple[float, float]] = []
@@ -64,7 +64,7 @@ def best_so_far(view: View, objective: int = 0) -> list[tuple[float, float]]:
     return [*points, (costs[-1][1], points[-1][1])] if points else []
 
 
-def spans(view: View) -> dict[int, Span]:
+def spans(view: StudyData) -> dict[int, Span]:
     """Return when each trial ran, by number; one that still runs, until the last time that the study knows of.
 
     A study does not tell when trials were paused. What was, is taken to have run in one piece: up to its end, where it
@@ -82,7 +82,7 @@ def spans(view: View) -> dict[int, Span]:
     return {number: (begin, last if number in running else end) for number, (begin, end) in found.items()}
 
 
-def when(trial: Tried) -> tuple[datetime, datetime] | None:
+def when(trial: TrialData) -> tuple[datetime, datetime] | None:
     """Return when a trial ran, as of `spans`; None where its beginning is not known."""
     if trial.began is None:
         return None
@@ -131,18 +131,18 @@ def without(found: Sequence[Span], time: float) -> float:
     return time - math.fsum(min(max(time - began, 0.0), end - began) for began, end in found)
 
 
-def reports_per_epoch(view: View) -> int:
+def reports_per_epoch(view: StudyData) -> int:
     """Return how often complete trials reported in an epoch: what tells steps from epochs; 1 where it is not known."""
     ratios = [max(trial.reports) / trial.epochs for trial in view.completed if trial.reports and trial.epochs]
     return max(1, round(float(np.median(ratios)))) if ratios and not view.fits_several else 1
 
 
-def by_epoch(trial: Tried, each: int) -> list[tuple[float, float]]:
+def by_epoch(trial: TrialData, each: int) -> list[tuple[float, float]]:
     """Return the finite reports of a trial, by epoch and parts of one, where there were `each` of them in an epoch."""
     return [(step / each, value) for step, value in trial.reports.items() if math.isfinite(value)]
 
 
-def reported_column(view: View, chosen: Sequence[Tried], each: int) -> str:
+def reported_column(view: StudyData, chosen: Sequence[TrialData], each: int) -> str:
     """Return which of loss and score the trials reported: the one that their histories agree with; the score, if
     unknown.
     """

@@ -27,7 +27,7 @@ from hypermap.reports.study.statistics import BestOfN
 from hypermap.reports.study.statistics import best_of_n as expected_best
 from hypermap.reports.study.trade_off import cost_front, costs, knee, pareto_front
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import FAILURES, Tried, View
+from hypermap.reports.study.view import FAILURES, StudyData, TrialData
 from hypermap.search.auto_pruner import INFORMATIVE
 
 PANELS = 3
@@ -54,12 +54,12 @@ BY_WORKER = "Trials by worker, inferred from their times"
 Line = tuple[list[float], list[float]]
 
 
-def history(view: View, thresholds: Thresholds) -> bytes | None:
+def history(view: StudyData, thresholds: Thresholds) -> bytes | None:
     """Return every trial's value against what was spent until it ended, and the best so far; a panel an objective."""
     return _history(view) if view.ranking else None
 
 
-def curves(view: View, thresholds: Thresholds) -> bytes | None:
+def curves(view: StudyData, thresholds: Thresholds) -> bytes | None:
     """Return loss and score of the best trials by epoch, and what the others reported, faint.
 
     Where the best have left no history: the reports of all, by epoch or by fit.
@@ -73,7 +73,7 @@ def curves(view: View, thresholds: Thresholds) -> bytes | None:
     return _reports(view, reported, each) if reported else None
 
 
-def timeline(view: View, thresholds: Thresholds) -> bytes | None:
+def timeline(view: StudyData, thresholds: Thresholds) -> bytes | None:
     """Return a lane a worker, a bar a trial, coloured by how it ended; workers are inferred from the times.
 
     A study does not tell when trials were paused: those are drawn as `course.spans` has them, and lanes are no workers.
@@ -82,14 +82,14 @@ def timeline(view: View, thresholds: Thresholds) -> bytes | None:
     return _timeline(view, times) if any(end > 0 for _, end in times.values()) else None
 
 
-def trade_off(view: View, thresholds: Thresholds) -> bytes | None:
+def trade_off(view: StudyData, thresholds: Thresholds) -> bytes | None:
     """Return the Pareto front of several objectives with its knee; of one objective, score against a trial's cost."""
     if len(view.directions) > 1:
         return _fronts(view) if pareto_front(view) else None
     return _score_against_cost(view) if cost_front(view) else None
 
 
-def best_of_n(view: View, thresholds: Thresholds) -> bytes | None:
+def best_of_n(view: StudyData, thresholds: Thresholds) -> bytes | None:
     """Return the expected best of n trials against what n trials cost; None for several objectives, and for less than
     two.
 
@@ -105,7 +105,7 @@ def best_of_n(view: View, thresholds: Thresholds) -> bytes | None:
     return _best_of_n(view, found, marked, thresholds.confidence)
 
 
-def early_scores(view: View, thresholds: Thresholds) -> bytes | None:
+def early_scores(view: StudyData, thresholds: Thresholds) -> bytes | None:
     """Return how well each rung ranks trials as the last does; None where that is not asked, or not known."""
     found = found_early(view)
     return _early_scores(found) if found is not None and found.n >= LEAST else None
@@ -137,7 +137,7 @@ def _early_scores(found: EarlyScores) -> Figure:
 
 
 @picture
-def _history(view: View) -> Figure:
+def _history(view: StudyData) -> Figure:
     panels = min(len(view.directions), PANELS)
     figure = Figure(figsize=(WIDTH, 4.4 if panels == 1 else 1.0 + 2.6 * panels))
     rows = list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
@@ -150,7 +150,7 @@ def _history(view: View) -> Figure:
     return figure
 
 
-def _draw_history(axes: Axes, view: View, objective: int) -> None:
+def _draw_history(axes: Axes, view: StudyData, objective: int) -> None:
     """One objective of all trials that ended."""
     sign = 1.0 if view.directions[objective] == "maximize" else -1.0
     spent = course.spent(view)
@@ -182,7 +182,7 @@ def _draw_history(axes: Axes, view: View, objective: int) -> None:
 
 
 @picture
-def _histories(view: View, chosen: Sequence[Tried]) -> Figure:
+def _histories(view: StudyData, chosen: Sequence[TrialData]) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.4))
     panels = list(figure.subplots(1, 2))
     each = course.reports_per_epoch(view)
@@ -207,7 +207,7 @@ def _histories(view: View, chosen: Sequence[Tried]) -> Figure:
     return figure
 
 
-def _draw_curve(axes: Axes, trial: Tried, lines: Mapping[str, Line], colour: str) -> None:
+def _draw_curve(axes: Axes, trial: TrialData, lines: Mapping[str, Line], colour: str) -> None:
     """Training and validation of one trial, and the epoch whose weights were kept."""
     epochs, values = lines["validation"]
     few = "o" if len(epochs) == 1 else None
@@ -218,7 +218,7 @@ def _draw_curve(axes: Axes, trial: Tried, lines: Mapping[str, Line], colour: str
 
 
 @picture
-def _reports(view: View, chosen: Sequence[Tried], each: int) -> Figure:
+def _reports(view: StudyData, chosen: Sequence[TrialData], each: int) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.subplots()
     lines = [course.by_epoch(trial, each) for trial in chosen]
@@ -235,7 +235,7 @@ def _reports(view: View, chosen: Sequence[Tried], each: int) -> Figure:
     return figure
 
 
-def _draw_others(axes: Axes, view: View, chosen: Sequence[Tried], each: int) -> None:
+def _draw_others(axes: Axes, view: StudyData, chosen: Sequence[TrialData], each: int) -> None:
     """The reports of the other trials, at most `OTHERS` of them, and where they were pruned."""
     best = {trial.number for trial in chosen}
     known = [
@@ -262,7 +262,7 @@ def _draw_others(axes: Axes, view: View, chosen: Sequence[Tried], each: int) -> 
         )
 
 
-def _name_curves(figure: Figure, view: View, chosen: Sequence[Tried]) -> None:
+def _name_curves(figure: Figure, view: StudyData, chosen: Sequence[TrialData]) -> None:
     """Below all panels, which trial has which colour."""
     names = [
         f"trial {trial.number}{' (pruned)' if trial.outcome == 'pruned' else ''}: {figure_of(view.score(trial) or 0.0)}"
@@ -275,7 +275,7 @@ def _name_curves(figure: Figure, view: View, chosen: Sequence[Tried]) -> None:
 
 
 @picture
-def _timeline(view: View, times: Mapping[int, Span]) -> Figure:
+def _timeline(view: StudyData, times: Mapping[int, Span]) -> Figure:
     trials = [trial for trial in view.trials if trial.number in times]
     lane = dict(zip((t.number for t in trials), course.lanes([times[t.number] for t in trials]), strict=True))
     # A trial that was killed is told as running for ever: only what ended keeps a break from being one.
@@ -332,7 +332,7 @@ def _pause_note(pauses: Sequence[Span]) -> str:
 
 
 @picture
-def _fronts(view: View) -> Figure:
+def _fronts(view: StudyData) -> Figure:
     pairs = list(combinations(range(min(len(view.directions), PANELS)), 2))
     figure = Figure(figsize=(WIDTH, 4.6 if len(pairs) == 1 else 3.8))
     panels = list(figure.subplots(1, len(pairs), squeeze=False)[0])
@@ -343,7 +343,7 @@ def _fronts(view: View) -> Figure:
     return figure
 
 
-def _draw_front(axes: Axes, view: View, across: int, up: int) -> None:
+def _draw_front(axes: Axes, view: StudyData, across: int, up: int) -> None:
     """Two objectives of all complete trials, the front in colour."""
     front, bend = pareto_front(view), knee(view)
     limits = []
@@ -368,7 +368,7 @@ def _draw_front(axes: Axes, view: View, across: int, up: int) -> None:
 
 
 @picture
-def _score_against_cost(view: View) -> Figure:
+def _score_against_cost(view: StudyData) -> Figure:
     unit, cost = costs(view)
     figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.subplots()
@@ -393,7 +393,7 @@ def _score_against_cost(view: View) -> Figure:
 
 
 @picture
-def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidence: float) -> Figure:
+def _best_of_n(view: StudyData, found: Sequence[BestOfN], marked: set[int], confidence: float) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.subplots()
     many, spent = found[-1].n, sum(trained(view).values())
@@ -424,7 +424,7 @@ def _best_of_n(view: View, found: Sequence[BestOfN], marked: set[int], confidenc
     return figure
 
 
-def _unit(view: View) -> str:
+def _unit(view: StudyData) -> str:
     """Return what reports of a trial count: epochs, or the steps of a study of another program."""
     return "epochs" if view.origin.program or view.origin.folder else "steps"
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from hypermap.reports.study.course import reports_per_epoch
 from hypermap.reports.study.sentences import both, many
 from hypermap.reports.study.verdict import Verdict
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 from hypermap.search.auto_pruner import INFORMATIVE, AutoPruner
 from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader
 
@@ -53,7 +53,7 @@ class EarlyScores:
         return f"{self.unit} {self.place(rung):g}"
 
 
-def early_scores(view: View) -> EarlyScores | None:
+def early_scores(view: StudyData) -> EarlyScores | None:
     """Return what early scores say; None where none was stopped by them, or trials report but once."""
     automatic = view.origin.pruner == AutoPruner.__name__
     if len(view.directions) > 1 or not (automatic or view.with_outcome("pruned")):
@@ -69,14 +69,14 @@ def early_scores(view: View) -> EarlyScores | None:
     return EarlyScores(_unit(view, each), each, tuple(table.agreement()), first, automatic)
 
 
-def _reports_sign(view: View) -> float:
+def _reports_sign(view: StudyData) -> float:
     """Return 1 where a higher report is better, else -1; it may be of another figure than the objective."""
     if view.reports_objective:
         return view.sign
     return -1.0 if view.fixed.get("trainer.monitor") == "loss" else 1.0
 
 
-def _unit(view: View, each: int) -> str:
+def _unit(view: StudyData, each: int) -> str:
     if view.fits_several:
         folds = view.fixed.get("validation.name", "holdout") != "holdout" and view.fixed.get("trainer.repeats", 1) == 1
         return "fold" if folds else "fit"

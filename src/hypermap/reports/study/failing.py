@@ -16,7 +16,7 @@ from hypermap.reports.study.isolation import place
 from hypermap.reports.study.ranges import RATES, Side, between, moved, ordered, overrides, typed, without, written
 from hypermap.reports.study.sentences import percent, sentence, short
 from hypermap.reports.study.verdict import Thresholds, Verdict
-from hypermap.reports.study.view import FAILURES, Axis, Tried, View
+from hypermap.reports.study.view import FAILURES, Parameter, StudyData, TrialData
 
 MOST = 0.5
 """Share of the failures that a part of the space must account for, and of the trials there that must have failed."""
@@ -41,7 +41,7 @@ class Part:
         failed: failures inside, of `trials`.
     """
 
-    axis: Axis
+    axis: Parameter
     side: Side | None
     last: Any
     first: Any
@@ -77,13 +77,13 @@ class Part:
             return bool(value == self.bound)
         return bool(value > self.bound if self.side == "high" else value < self.bound)
 
-    def holds_best(self, view: View) -> bool:
+    def holds_best(self, view: StudyData) -> bool:
         """Return whether the best trial lies in it."""
         best = view.best
         return best is not None and self.axis.name in best.params and self.holds(best.params[self.axis.name])
 
 
-def failures(view: View, thresholds: Thresholds) -> Verdict:
+def failures(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Check 4: the share of trials that failed, and the part of the space in which they do."""
     ended, failed = view.ended, view.with_outcome(*FAILURES)
     counts = {kind: len(view.with_outcome(kind)) for kind in FAILURES}
@@ -112,7 +112,7 @@ def failures(view: View, thresholds: Thresholds) -> Verdict:
     )
 
 
-def likely(view: View) -> Part | None:
+def likely(view: StudyData) -> Part | None:
     """Return the part with the least probable count of failures, by Fisher's exact test.
 
     None where it does not account for most failures, most trials there do not fail, or chance alone would bring such
@@ -128,7 +128,7 @@ def likely(view: View) -> Part | None:
     return min(fitting, key=lambda entry: entry[0])[1] if fitting else None
 
 
-def beyond_best(view: View) -> Part | None:
+def beyond_best(view: StudyData) -> Part | None:
     """Return the learning rates beyond which all trials fail, two at least, if the best one's is next to them."""
     if view.best is None:
         return None
@@ -137,7 +137,7 @@ def beyond_best(view: View) -> Part | None:
     return max((part for part in parts if _next_to(part, view.best)), key=lambda part: part.failed, default=None)
 
 
-def _next_to(part: Part, best: Tried) -> bool:
+def _next_to(part: Part, best: TrialData) -> bool:
     axis = part.axis
     if axis.name not in best.params:
         return False
@@ -146,7 +146,7 @@ def _next_to(part: Part, best: Tried) -> bool:
     return far <= (math.log(10) if axis.scale == "log" else TENTH * (high - low))
 
 
-def _parts(view: View, axis: Axis) -> Iterator[tuple[float, Part]]:
+def _parts(view: StudyData, axis: Parameter) -> Iterator[tuple[float, Part]]:
     """Yield each part of an axis with how probable as many failures there are, if they fell anywhere."""
     trials = [trial for trial in view.ended if place(axis, trial) is not None]
     failed = np.array([trial.outcome in FAILURES for trial in trials])
@@ -163,7 +163,7 @@ def _parts(view: View, axis: Axis) -> Iterator[tuple[float, Part]]:
         yield chance, Part(axis, None, None, choice, inside, size)
 
 
-def _ends(axis: Axis, values: Sequence[float], failed: NDArray[np.bool_]) -> Iterator[tuple[float, Part]]:
+def _ends(axis: Parameter, values: Sequence[float], failed: NDArray[np.bool_]) -> Iterator[tuple[float, Part]]:
     """Yield the parts below and above each pair of neighbouring values, whichever of both fails more often."""
     order = np.argsort(values, kind="stable")
     rising = [values[k] for k in order]
@@ -177,7 +177,7 @@ def _ends(axis: Axis, values: Sequence[float], failed: NDArray[np.bool_]) -> Ite
         yield float(chance), Part(axis, "high" if upper else "low", *neighbours, int(among), int(size))
 
 
-def _located(view: View, part: Part | None, failed: Sequence[Tried]) -> str:
+def _located(view: StudyData, part: Part | None, failed: Sequence[TrialData]) -> str:
     """Return where trials fail, and what to do about it."""
     if part is None:
         memory = any(trial.outcome == "out_of_memory" for trial in failed)
@@ -188,7 +188,7 @@ def _located(view: View, part: Part | None, failed: Sequence[Tried]) -> str:
     return f"{where}: leave that out" + (f" by {part.axis.name}={part.others}" if part.others else "")
 
 
-def _narrowed(view: View, part: Part | None) -> str | None:
+def _narrowed(view: StudyData, part: Part | None) -> str | None:
     if part is None or part.holds_best(view) or part.others is None:
         return None
     return view.command(overrides([(part.axis, part.others)]))
@@ -202,7 +202,7 @@ def _where(part: Part | None) -> dict[str, Any] | None:
     return {"parameter": part.axis.name, "side": part.side, "bound": part.bound, **counts}
 
 
-def _commonest_error(failed: Iterable[Tried]) -> str:
+def _commonest_error(failed: Iterable[TrialData]) -> str:
     """Return the error with which most trials ended, in some hundred characters."""
     texts = Counter(
         textwrap.shorten(str(trial.error).replace("`", "'"), 120, placeholder=" …") for trial in failed if trial.error

@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 
 LEAST = 4
 """Complete trials with which an importance is told at all."""
@@ -66,7 +66,7 @@ class Importances:
     pair: tuple[str, str] | None = None
 
 
-def importances(view: View, thresholds: Thresholds) -> Importances | None:
+def importances(view: StudyData, thresholds: Thresholds) -> Importances | None:
     """Optuna's importance of each parameter for the first objective; None where there is too little to tell.
 
     By fANOVA (Hutter et al., 2014) where all trials have the same parameters, of which none is tiny, and are few
@@ -87,7 +87,7 @@ def importances(view: View, thresholds: Thresholds) -> Importances | None:
     return Importances(name, shares, low, high, len(trials), _pair(shares, trials))
 
 
-def least(view: View) -> int:
+def least(view: StudyData) -> int:
     """Return how many complete trials it takes to tell an importance."""
     return LEAST_OF_BEST if view.with_outcome("pruned") else LEAST
 

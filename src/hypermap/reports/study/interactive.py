@@ -15,7 +15,7 @@ from hypermap.reports.study.early_scores import early_scores, judged
 from hypermap.reports.study.importance import Importances
 from hypermap.reports.study.over_baseline import described, over_baseline
 from hypermap.reports.study.verdict import Thresholds, Verdict
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 from hypermap.search.study import quiet
 
 PARAMETERS = 8
@@ -40,8 +40,9 @@ table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: le
 """
 
 
-def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | None, thresholds: Thresholds) -> str:
-    """Return the page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it plotly.js.
+def interactive(view: StudyData, verdicts: Sequence[Verdict], found: Importances | None, thresholds: Thresholds) -> str:
+    """Return the page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it
+    plotly.js.
     """
     from plotly.offline import get_plotlyjs
 
@@ -61,7 +62,7 @@ def interactive(view: View, verdicts: Sequence[Verdict], found: Importances | No
     )
 
 
-def _plots(view: View, found: Importances | None) -> Iterator[str]:
+def _plots(view: StudyData, found: Importances | None) -> Iterator[str]:
     names = list(found.shares) if found else [axis.name for axis in view.axes]
     names = [name for name in names if any(name in trial.params for trial in view.completed)][:PARAMETERS]
     study = _drawable(view, names)
@@ -84,7 +85,7 @@ def _plots(view: View, found: Importances | None) -> Iterator[str]:
         yield from _drawn(visualization.plot_timeline, study)
 
 
-def _drawable(view: View, names: Sequence[str]) -> optuna.Study:
+def _drawable(view: StudyData, names: Sequence[str]) -> optuna.Study:
     """Return a copy without what the plots do not take, or would repeat at each point: values that are no number,
     parameters but for those of these names, attributes, and all but the best trials' curves.
     """

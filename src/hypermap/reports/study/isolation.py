@@ -13,7 +13,7 @@ from optuna.distributions import IntDistribution
 
 from hypermap.reports.run.wording import value as written
 from hypermap.reports.study.ticks import plain
-from hypermap.reports.study.view import Axis, Tried, View
+from hypermap.reports.study.view import Parameter, StudyData, TrialData
 
 BINS = 5
 """Parts into which a range is cut, of equal width on the scale on which it was searched."""
@@ -45,7 +45,7 @@ class Isolated:
     levels: tuple[Level, ...]
 
 
-def isolate(view: View, axis: Axis, sd: float | None) -> Isolated:
+def isolate(view: StudyData, axis: Parameter, sd: float | None) -> Isolated:
     """Return the best score over all other parameters, for each choice of one parameter or each fifth of its range.
 
     Args:
@@ -53,7 +53,7 @@ def isolate(view: View, axis: Axis, sd: float | None) -> Isolated:
         sd: the standard deviation of the score when a configuration is trained again; None where it is not known.
     """
     starts, labels = zip(*_parts(axis), strict=True)
-    groups: list[list[Tried]] = [[] for _ in labels]
+    groups: list[list[TrialData]] = [[] for _ in labels]
     for trial in view.ranking:
         if place(axis, trial) is not None:
             value = trial.params[axis.name]
@@ -79,7 +79,7 @@ def unevenness(isolated: Isolated) -> float | None:
     return max(counts) / min(counts) if min(counts) else math.inf
 
 
-def place(axis: Axis, trial: Tried) -> float | None:
+def place(axis: Parameter, trial: TrialData) -> float | None:
     """Return how far along the axis a trial lies, from 0 to 1; None where it lacks the parameter.
 
     None too where the value does not fit the axis: the study's space was changed to other choices meanwhile.
@@ -93,7 +93,7 @@ def place(axis: Axis, trial: Tried) -> float | None:
     return min(max(unit, 0.0), 1.0) if math.isfinite(unit) else None
 
 
-def leaders(view: View, axis: Axis) -> list[Tried]:
+def leaders(view: StudyData, axis: Parameter) -> list[TrialData]:
     """Return the best of the complete trials that have a parameter, and its equals: of those none is the best one.
 
     Empty of several objectives, which have no best trial.
@@ -102,8 +102,8 @@ def leaders(view: View, axis: Axis) -> list[Tried]:
     return [] if len(view.directions) > 1 else [t for t in trials if view.standing(t) == view.standing(trials[0])]
 
 
-def natural(axis: Axis, unit: float) -> float:
-    """Return the value that lies so far along a range: the inverse of `Axis.unit`."""
+def natural(axis: Parameter, unit: float) -> float:
+    """Return the value that lies so far along a range: the inverse of `Parameter.unit`."""
     low, high = (axis.image(bound) for bound in axis.bounds)
     if unit in (0, 1) or low == high:  # the inverse may be off by a last bit
         return float(axis.bounds[int(unit == 1)])
@@ -113,7 +113,7 @@ def natural(axis: Axis, unit: float) -> float:
     return math.exp(image) if axis.scale == "log" else image
 
 
-def _parts(axis: Axis) -> list[tuple[float, str]]:
+def _parts(axis: Parameter) -> list[tuple[float, str]]:
     """Return where each level of an axis begins, and its label; of choices, their places in the list.
 
     A range of few values has a level for each; whole numbers are told as such, and no level is without one.

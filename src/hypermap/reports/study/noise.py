@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.reports.run.diagnosis import shake
-from hypermap.reports.study.view import Tried, View
+from hypermap.reports.study.view import StudyData, TrialData
 
 TOP = 20
 """No more of the best trials are asked: bad configurations often shake far more than those that can win."""
@@ -39,7 +39,7 @@ class Noise:
     stands_in: bool = False
 
 
-def noise(view: View) -> Noise | None:
+def noise(view: StudyData) -> Noise | None:
     """Return how far the first objective of one trial moves by chance; None where nothing can be said.
 
     The first of these that a study has: configurations trained again; several fits a trial; equal trials with other
@@ -54,7 +54,7 @@ def noise(view: View) -> Noise | None:
     return None
 
 
-def tolerance(view: View) -> float | None:
+def tolerance(view: StudyData) -> float | None:
     """Return how far a trial of a `ROUNDING` backend may come from its score when trained again; None where not known.
 
     It differs by the rounding of sums at first, which training enlarges, but not beyond what another seed would do.
@@ -63,8 +63,9 @@ def tolerance(view: View) -> float | None:
     return None if known is None else TOLERANCE_SD * known.sd
 
 
-def chance(view: View, scores: Sequence[float]) -> float | None:
-    """Return the share of the variance of some trials' scores that noise alone explains; None where that is not known.
+def chance(view: StudyData, scores: Sequence[float]) -> float | None:
+    """Return the share of the variance of some trials' scores that noise alone explains; None where that is not
+    known.
     """
     known = noise(view)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -72,12 +73,12 @@ def chance(view: View, scores: Sequence[float]) -> float | None:
     return min(1.0, known.sd / spread) ** 2 if known is not None and 0 < spread < math.inf else None
 
 
-def _retrainings(view: View) -> Noise | None:
+def _retrainings(view: StudyData) -> Noise | None:
     groups = [confirmed.scores for confirmed in view.confirmed if len(confirmed.scores) > 1]
     return _within(groups, "retrainings") if groups else None
 
 
-def _fits(view: View) -> Noise | None:
+def _fits(view: StudyData) -> Noise | None:
     """Return the residuals of trial and fold, whose effects say nothing of chance: all trials have the same folds."""
     several = [t for t in _complete(view) if len(t.scores) > 1 and all(map(math.isfinite, t.scores))]
     if len(several) < 2:
@@ -93,7 +94,7 @@ def _fits(view: View) -> Noise | None:
     return Noise(sd, f"{fits} fits of each of {trials} trials", table.size, freedom)
 
 
-def _equals(view: View) -> Noise | None:
+def _equals(view: StudyData) -> Noise | None:
     """Return trials that differ in nothing but the seed; it may itself be a parameter that was searched."""
     seeds = {axis.name for axis in view.axes if axis.key == "seed"}
     found: dict[Any, dict[Any, float]] = defaultdict(dict)
@@ -107,7 +108,7 @@ def _equals(view: View) -> Noise | None:
     return pooled if pooled is not None and pooled.sd > 0 else None  # 0: the seed changed nothing, or was the same
 
 
-def _shaking(view: View) -> Noise | None:
+def _shaking(view: StudyData) -> Noise | None:
     """Return what a curve moves about its own trend late in training, which is not quite what another seed does."""
     if view.fits_several:  # reports are of fits, not of epochs
         return None
@@ -130,7 +131,7 @@ def _grain(values: NDArray[np.float64]) -> float:
     return float(steps.min()) if len(steps) else 0.0
 
 
-def _complete(view: View) -> list[Tried]:
+def _complete(view: StudyData) -> list[TrialData]:
     """Return the complete trials, the best first."""
     return [trial for trial in view.ranking if trial.outcome == "complete"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypermap.reports.study.retraining import Gain, Retrained, confirm_command
 from hypermap.reports.study.sentences import both, many, percent
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import Confirmed, Tried, View
+from hypermap.reports.study.view import Confirmed, StudyData, TrialData
 from hypermap.search.progress import figure, short
 
 
@@ -21,8 +21,8 @@ class OverBaseline:
             one of them has fewer than two such scores.
     """
 
-    first: Tried
-    best: Tried | None
+    first: TrialData
+    best: TrialData | None
     retrained: tuple[float, float, Gain] | None
 
     @property
@@ -41,7 +41,7 @@ class OverBaseline:
         }
 
 
-def over_baseline(view: View, thresholds: Thresholds) -> OverBaseline | None:
+def over_baseline(view: StudyData, thresholds: Thresholds) -> OverBaseline | None:
     """Return what the best trial gains; None where the search did not begin with the baseline, or has no one best."""
     first, best = view.first, view.best
     if first is None or len(view.directions) > 1:
@@ -53,7 +53,7 @@ def over_baseline(view: View, thresholds: Thresholds) -> OverBaseline | None:
 
 
 def _retrained(
-    view: View, thresholds: Thresholds, own: Confirmed | None, baseline: Confirmed | None
+    view: StudyData, thresholds: Thresholds, own: Confirmed | None, baseline: Confirmed | None
 ) -> tuple[float, float, Gain] | None:
     if own is None or baseline is None or own is baseline:
         return None
@@ -62,7 +62,7 @@ def _retrained(
     return None if gain is None else (means[0], means[1], gain)
 
 
-def described(view: View, found: OverBaseline, thresholds: Thresholds) -> str:
+def described(view: StudyData, found: OverBaseline, thresholds: Thresholds) -> str:
     """Return the gain in a few sentences, as they follow a report's headline."""
     first, best, name = found.first, found.best, view.objective
     label = f"trial {first.number}, the baseline{' moved into the space' if view.moved else ''}"
@@ -102,7 +102,7 @@ def described(view: View, found: OverBaseline, thresholds: Thresholds) -> str:
     return " ".join(said)
 
 
-def _moved(view: View, first: Tried) -> str:
+def _moved(view: StudyData, first: TrialData) -> str:
     """Return which values of the baseline lie outside of the space, and what the first trial has instead."""
     keys = {axis.name: axis.key for axis in view.axes}
     instead = [f"`{keys.get(n, n)}={short(first.params[n])}`" for n in view.moved if n in first.params]

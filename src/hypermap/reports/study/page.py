@@ -19,7 +19,7 @@ from hypermap.reports.study.sentences import many, percent
 from hypermap.reports.study.statistics import difference, estimate
 from hypermap.reports.study.trade_off import pareto_front
 from hypermap.reports.study.verdict import Thresholds, Verdict
-from hypermap.reports.study.view import ENDED, ROUNDING, Axis, Tried, View
+from hypermap.reports.study.view import ENDED, ROUNDING, Parameter, StudyData, TrialData
 from hypermap.search.progress import figure, short
 
 SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -53,7 +53,7 @@ CAPTIONS = {
 }
 
 
-def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresholds: Thresholds) -> str:
+def page(view: StudyData, verdicts: Sequence[Verdict], drawn: Collection[str], thresholds: Thresholds) -> str:
     """Return the text; `drawn` names the pictures that lie in ``pictures/``."""
     by_check = {verdict.check: verdict for verdict in verdicts}
     parts = [f"# {view.name}", *([view.goal] if view.goal else []), _headline(view)]
@@ -79,7 +79,7 @@ def page(view: View, verdicts: Sequence[Verdict], drawn: Collection[str], thresh
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(view: View) -> str:
+def _headline(view: StudyData) -> str:
     """Return the best value, and how many trials it is the best of."""
     counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
     outcomes = ", ".join(f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count)
@@ -111,25 +111,25 @@ def _headline(view: View) -> str:
     return said
 
 
-def _values(view: View, trial: Tried) -> str:
+def _values(view: StudyData, trial: TrialData) -> str:
     return ", ".join(
         f"`{axis.key}={short(trial.params[axis.name])}`" for axis in view.axes if axis.name in trial.params
     )
 
 
-def _level(view: View, verdict: Verdict) -> str:
+def _level(view: StudyData, verdict: Verdict) -> str:
     """Return the verdict; a dash, where the study has nothing to judge."""
     if not is_answered(view, verdict):
         return "–"
     return verdict.level if verdict.level == "ok" else f"**{verdict.level}**"
 
 
-def _verdict_table(view: View, verdicts: Sequence[Verdict]) -> str:
+def _verdict_table(view: StudyData, verdicts: Sequence[Verdict]) -> str:
     lines = [(str(k), verdict.question, _level(view, verdict), verdict.figure) for k, verdict in enumerate(verdicts, 1)]
     return table(("", "question", "verdict", "figure"), lines)
 
 
-def _steps(view: View, verdicts: Sequence[Verdict]) -> str:
+def _steps(view: StudyData, verdicts: Sequence[Verdict]) -> str:
     """Return a line for each step, with its command; at last, if there is room, to take what is found to be real."""
     steps = next_steps(verdicts)
     if view.goes_on:
@@ -150,8 +150,9 @@ def _told(verdict: Verdict) -> str:
     return f"**{verdict.question}** *{verdict.level}:* {verdict.figure}. {verdict.advice}"
 
 
-def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
-    """Yield the best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto front.
+def _best_trials(view: StudyData, thresholds: Thresholds) -> Iterator[str]:
+    """Yield the best complete trials as a table, or pruned ones where none is; of several objectives, the Pareto
+    front.
     """
     several = len(view.directions) > 1
     ranked = [trial for trial in view.ranking if trial.outcome == "complete"] or view.ranking
@@ -173,7 +174,7 @@ def _best_trials(view: View, thresholds: Thresholds) -> Iterator[str]:
         yield "Every trial: [trials.csv](trials.csv); the best to use: [best.yaml](best.yaml)."
 
 
-def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple[str, ...]:
+def _row(view: StudyData, trial: TrialData, axes: Sequence[Parameter], epochs: float) -> tuple[str, ...]:
     score = view.score(trial)
     values = trial.values or ((score,) if score is not None else ())
     shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
@@ -184,7 +185,7 @@ def _row(view: View, trial: Tried, axes: Sequence[Axis], epochs: float) -> tuple
     return (str(trial.number), *shown, trial.outcome.replace("_", " "), shown_epochs, *params)
 
 
-def _proposed(view: View) -> Iterator[str]:
+def _proposed(view: StudyData) -> Iterator[str]:
     """Yield what each member of the search has brought, where the study tells who proposed what."""
     if not (found := proposers(view)):
         return
@@ -202,7 +203,7 @@ def _proposed(view: View) -> Iterator[str]:
         yield f"The best trial, {best.number}, {IN_WORDS.get(best.proposed, f'was proposed by {best.proposed}')}."
 
 
-def _confirmation_table(view: View, thresholds: Thresholds) -> str:
+def _confirmation_table(view: StudyData, thresholds: Thresholds) -> str:
     """Return each configuration's retrained scores, and how surely the first is better than it."""
     first = next((confirmed for confirmed in view.confirmed if confirmed.scores), None)
     lines = []
@@ -227,10 +228,10 @@ def _confirmation_table(view: View, thresholds: Thresholds) -> str:
     )  # fmt: skip
 
 
-def _searched(view: View, goal: Verdict) -> Iterator[str]:
+def _searched(view: StudyData, goal: Verdict) -> Iterator[str]:
     """Yield what was varied and what was not."""
     yield _told(goal)
-    columns: dict[str, Callable[[Axis], str]] = {
+    columns: dict[str, Callable[[Parameter], str]] = {
         "parameter": lambda axis: f"`{axis.name}`",
         "range": lambda axis: f"`{_range(axis)}`",
         "scale": lambda axis: axis.scale,
@@ -249,14 +250,14 @@ def _searched(view: View, goal: Verdict) -> Iterator[str]:
         yield f"Fixed in every trial: {fixed}."
 
 
-def _range(axis: Axis) -> str:
+def _range(axis: Parameter) -> str:
     """As it was written; of a study of another program, what Optuna drew from."""
     if axis.expression:
         return axis.expression
     return ", ".join(map(str, axis.choices)) if axis.choices else " to ".join(map(short, axis.bounds))
 
 
-def _origin(view: View) -> Iterator[str]:
+def _origin(view: StudyData) -> Iterator[str]:
     origin = view.origin
     commands = [f"{report_command(view)}    # this report"]
     if origin.program:
@@ -290,7 +291,7 @@ def _origin(view: View) -> Iterator[str]:
         yield f"{'; '.join(facts)}."
 
 
-def _repeated(view: View) -> str:
+def _repeated(view: StudyData) -> str:
     """Return how exactly a trial's score comes again when it is trained by itself, as it was recorded."""
     ended = [trial for trial in view.ended if trial.backend is not None]
     rounding = [trial for trial in ended if trial.backend in ROUNDING]

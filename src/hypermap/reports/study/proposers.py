@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from hypermap.reports.study.course import trained
-from hypermap.reports.study.view import View
+from hypermap.reports.study.view import StudyData
 from hypermap.search.auto import BASELINE, MODEL, NEAR, PRIOR, SPACE, TPE
 
 IN_WORDS = {
@@ -35,7 +35,7 @@ class Proposer:
     share: float | None
 
 
-def proposers(view: View) -> list[Proposer]:
+def proposers(view: StudyData) -> list[Proposer]:
     """Return the members that proposed a trial; none where the study does not tell who did."""
     by: dict[str, list[int]] = {}
     for trial in view.trials:

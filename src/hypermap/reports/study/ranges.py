@@ -11,7 +11,7 @@ from typing import Any, Literal
 from optuna.distributions import IntDistribution
 
 from hypermap.core.errors import UserError
-from hypermap.reports.study.view import Axis
+from hypermap.reports.study.view import Parameter
 from hypermap.search.scales import mapping
 
 Side = Literal["low", "high"]
@@ -25,7 +25,7 @@ _ENDS = re.compile(r"interval\(([^(),=]+),([^(),=]+)\)")
 _STEP = re.compile(r"range\([^(),=]+,[^(),=]+(?:,([^(),=]+))?\)")
 
 
-def ordered(axis: Axis) -> tuple[float, ...] | None:
+def ordered(axis: Parameter) -> tuple[float, ...] | None:
     """Return the choices of a parameter, where they are at least two numbers that rise or fall; else None."""
     values = axis.choices or ()
     if len(values) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
@@ -34,7 +34,7 @@ def ordered(axis: Axis) -> tuple[float, ...] | None:
     return values if len(rising) == 1 and len(set(values)) == len(values) and all(map(math.isfinite, values)) else None
 
 
-def edges(axis: Axis, share: float) -> tuple[float, float] | None:
+def edges(axis: Parameter, share: float) -> tuple[float, float] | None:
     """Return how near to its lower and its upper end a value is at the edge, of the whole range; None where it has no
     ends.
 
@@ -51,7 +51,7 @@ def edges(axis: Axis, share: float) -> tuple[float, float] | None:
     return (gaps[0] + 0.25) / (high - low), (gaps[1] + 0.25) / (high - low)
 
 
-def limit(axis: Axis, side: Side) -> str:
+def limit(axis: Parameter, side: Side) -> str:
     """Return why a parameter is not to go beyond its range at a side, as the end of a sentence; empty where it can.
 
     Where the parameter's name does not say so, a lower bound of 0 and an upper bound of 1 are taken for limits.
@@ -66,7 +66,7 @@ def limit(axis: Axis, side: Side) -> str:
     return ""
 
 
-def extended(axis: Axis, side: Side) -> str | None:
+def extended(axis: Parameter, side: Side) -> str | None:
     """Return the range with more room at one side, as one writes it; None where there is none, or the axis has no
     order.
 
@@ -88,7 +88,7 @@ def extended(axis: Axis, side: Side) -> str | None:
     return None if beyond is None else moved(axis, side, beyond)
 
 
-def moved(axis: Axis, side: Side, bound: float) -> str | None:
+def moved(axis: Parameter, side: Side, bound: float) -> str | None:
     """Return a range with one bound moved, as one writes it; None where the scale does not allow it."""
     low, high = axis.bounds
     low, high = (bound, high) if side == "low" else (low, bound)
@@ -103,7 +103,7 @@ def moved(axis: Axis, side: Side, bound: float) -> str | None:
     return _tagged(axis, f"interval({written(low)},{written(high)})")
 
 
-def without(axis: Axis, values: Iterable[Any]) -> str | None:
+def without(axis: Parameter, values: Iterable[Any]) -> str | None:
     """Return a list of choices with some left out, as one writes it; None where fewer than two stay."""
     gone = list(values)
     kept = [choice for choice in axis.choices or () if choice not in gone]
@@ -120,7 +120,7 @@ def between(low: float, high: float) -> float:
     return high
 
 
-def overrides(changes: Iterable[tuple[Axis, str]]) -> dict[str, str]:
+def overrides(changes: Iterable[tuple[Parameter, str]]) -> dict[str, str]:
     """Return what to type for new expressions, by key.
 
     What a space file has for one choice of a group is changed there: on the command line its key would be that of
@@ -158,7 +158,7 @@ def typed(value: Any) -> str:
     return written(value) if isinstance(value, int | float) else str(value)
 
 
-def _bound(axis: Axis, side: Side) -> Any:
+def _bound(axis: Parameter, side: Side) -> Any:
     """Return the value at a side; of choices that fall, the low side is the last one's."""
     low, high = axis.bounds
     if (ordered(axis) or axis.choices is None) and low > high:
@@ -166,23 +166,23 @@ def _bound(axis: Axis, side: Side) -> Any:
     return low if side == "low" else high
 
 
-def _whole(axis: Axis) -> bool:
+def _whole(axis: Parameter) -> bool:
     return isinstance(axis.distribution, IntDistribution) or all(isinstance(v, int) for v in axis.choices or (0.5,))
 
 
-def _last(axis: Axis) -> str:
+def _last(axis: Parameter) -> str:
     """Return the last word of the key that is no index."""
     return next((word for word in reversed(axis.key.split(".")) if not word.isdigit()), axis.key)
 
 
-def _below_1(axis: Axis) -> bool:
+def _below_1(axis: Parameter) -> bool:
     """Return whether a parameter within 0 and 1 is by its name or its scale a share."""
     if _last(axis) in SHARES or axis.scale in ("logit", "one_minus_log"):
         return True
     return axis.scale in ("linear", "sqrt", "choices") and _last(axis) not in RATES and _bound(axis, "low") >= 0
 
 
-def _beyond(axis: Axis, side: Side) -> float | None:
+def _beyond(axis: Parameter, side: Side) -> float | None:
     """Return a round number beyond a bound by about half of the range."""
     low, high = axis.bounds
     step = _step(axis)
@@ -210,7 +210,7 @@ def _beyond(axis: Axis, side: Side) -> float | None:
     return _rounded(axis, target, fits)
 
 
-def _natural(axis: Axis, side: Side, target: float) -> float:
+def _natural(axis: Parameter, side: Side, target: float) -> float:
     """Return a bound that is asked for, or the nearest that makes sense: no negative rates, no shares above 1."""
     low, high = axis.bounds
     if side == "high":
@@ -223,7 +223,7 @@ def _natural(axis: Axis, side: Side, target: float) -> float:
     return 0.0 if _last(axis) in FROM_0 and axis.scale not in ("log", "logit") else low / 10
 
 
-def _rounded(axis: Axis, target: float, fits: Callable[[float], bool]) -> float | None:
+def _rounded(axis: Parameter, target: float, fits: Callable[[float], bool]) -> float | None:
     """Return the target with as few digits as fit."""
     whole = isinstance(axis.distribution, IntDistribution)
     for digits in range(1, 17):
@@ -235,7 +235,7 @@ def _rounded(axis: Axis, target: float, fits: Callable[[float], bool]) -> float 
     return None
 
 
-def _power(axis: Axis, side: Side) -> float | None:
+def _power(axis: Parameter, side: Side) -> float | None:
     """Return the power of two that is beyond a bound by half of the range, and by one at least."""
     low, high = axis.bounds
     gain = max(1, round(HALF * math.log2(high / low)))
@@ -245,7 +245,7 @@ def _power(axis: Axis, side: Side) -> float | None:
     return math.ldexp(1.0, exponent)
 
 
-def _longer(axis: Axis, values: Sequence[float], side: Side) -> str | None:
+def _longer(axis: Parameter, values: Sequence[float], side: Side) -> str | None:
     """Listed values with one more at a side."""
     at_end = (values[-1] > values[0]) == (side == "high")
     near, next_to_it = (values[-1], values[-2]) if at_end else (values[0], values[1])
@@ -256,7 +256,7 @@ def _longer(axis: Axis, values: Sequence[float], side: Side) -> str | None:
     return ",".join(map(written, listed))
 
 
-def _next(axis: Axis, values: Sequence[float], near: float, next_to_it: float) -> float | None:
+def _next(axis: Parameter, values: Sequence[float], near: float, next_to_it: float) -> float | None:
     """Return the value that goes on from two: by their ratio, unless the steps are the same throughout."""
     steps = [later - earlier for earlier, later in pairwise(values)]
     even = all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)
@@ -273,7 +273,7 @@ def _next(axis: Axis, values: Sequence[float], near: float, next_to_it: float) -
     return short if abs(short - new) < abs(new - near) / 4 else new
 
 
-def _allowed(axis: Axis, low: float, high: float) -> bool:
+def _allowed(axis: Parameter, low: float, high: float) -> bool:
     """Return whether a range is one of the axis's scale."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return False
@@ -287,7 +287,7 @@ def _allowed(axis: Axis, low: float, high: float) -> bool:
     return name != "pow2" or not _whole(axis) or 1 << (int(high).bit_length() - 1) >= low
 
 
-def _scale(axis: Axis) -> tuple[Callable[[float], float], Callable[[float], float]]:
+def _scale(axis: Parameter) -> tuple[Callable[[float], float], Callable[[float], float]]:
     """To the scale on which a range is searched and back, beyond its bounds too."""
     if axis.bijection is None:
         return (math.log, math.exp) if axis.scale == "log" else (float, float)
@@ -296,7 +296,7 @@ def _scale(axis: Axis) -> tuple[Callable[[float], float], Callable[[float], floa
     return axis.bijection.to_image, axis.bijection.from_image
 
 
-def _step(axis: Axis) -> float | None:
+def _step(axis: Parameter) -> float | None:
     """Return the step of a range that has one; of whole numbers one of 1 is none."""
     if match := _STEP.match(axis.expression):
         return int(match[1] or 1) if isinstance(axis.distribution, IntDistribution) else float(match[1] or 1)
@@ -328,7 +328,7 @@ def _same(match: re.Match[str], bounds: tuple[float, float]) -> bool:
         return False
 
 
-def _tagged(axis: Axis, interval: str) -> str:
+def _tagged(axis: Parameter, interval: str) -> str:
     """Return an interval with the axis's kind and tag."""
     name = {"linear": ""}.get(axis.scale, axis.scale)
     if isinstance(axis.distribution, IntDistribution) and name != "pow2":

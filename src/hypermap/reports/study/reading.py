@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.core.instantiate import check_part
 from hypermap.core.moved import with_keys_of_now
 from hypermap.core.paths import PARAMS, STUDIES
-from hypermap.reports.study.view import BASELINE, ROUNDING, Axis, Confirmed, Origin, Tried, View
+from hypermap.reports.study.view import BASELINE, ROUNDING, Confirmed, Parameter, Provenance, StudyData, TrialData
 from hypermap.search.scales import mapping
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, SIZE, Allowed, Ledger, mapping_of
 from hypermap.search.study import BUDGET, PURPOSE, RECORD, RESULT, TRAININGS, epochs, outcome, quiet
@@ -35,7 +35,7 @@ def read(
     results: Path | None = None,
     *,
     trust: bool = False,
-) -> View:
+) -> StudyData:
     """Return a study as its report sees it.
 
     Args:
@@ -62,7 +62,7 @@ def read(
         _check_mapping(entry.get("mapping"), f"study {study.study_name}: the mapping of {name}")
     axes = _axes(frozen, space)
     budget, horizon = study.user_attrs.get(TRAININGS), record.get("horizon")
-    view = View(
+    view = StudyData(
         name=study.study_name,
         objectives=names,
         directions=directions,
@@ -140,7 +140,7 @@ def _plain(choice: Any) -> Any:
     return choice if _is_plain(choice) else json.dumps(choice, separators=(",", ":"), default=str)
 
 
-def _tried(trial: FrozenTrial) -> Tried:
+def _tried(trial: FrozenTrial) -> TrialData:
     result = with_keys_of_now(mapping_of(trial, RESULT))
     how = "pruned" if (paused := outcome(trial) == "paused") else outcome(trial)
     values = tuple(trial.values) if trial.state == TrialState.COMPLETE and trial.values is not None else ()
@@ -151,7 +151,7 @@ def _tried(trial: FrozenTrial) -> Tried:
         passed = (trial.datetime_complete - trial.datetime_start).total_seconds()
         seconds = passed if passed >= 0 else None  # the clock was set back meanwhile
     busy = _busy(trial, result)
-    return Tried(
+    return TrialData(
         number=trial.number,
         outcome=how,
         values=values if how == "complete" else (),
@@ -193,12 +193,12 @@ def _ended(trial: FrozenTrial, busy: float | None) -> datetime | None:
     return min(ended, trial.datetime_complete or ended)
 
 
-def _fixed(configuration: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, Any]:
+def _fixed(configuration: Mapping[str, Any], axes: Sequence[Parameter]) -> dict[str, Any]:
     """Return what no trial varied: not ``optimizer.betas`` either, where ``optimizer.betas.0`` is searched."""
     return {k: v for k, v in configuration.items() if not any(axis.key.startswith(f"{k}.") for axis in axes)}
 
 
-def _axes(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> tuple[Axis, ...]:
+def _axes(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> tuple[Parameter, ...]:
     """Return every parameter that a trial has, in the order of the study's record and then of appearance."""
     found: dict[str, BaseDistribution] = {}
     for trial in trials:
@@ -216,11 +216,11 @@ def _check_mapping(path: object, prefix: str) -> None:
         check_part(f"{path}.{method}", prefix)
 
 
-def _axis(name: str, distribution: BaseDistribution, entry: Mapping[str, Any]) -> Axis:
+def _axis(name: str, distribution: BaseDistribution, entry: Mapping[str, Any]) -> Parameter:
     bijection = None
     if entry.get("mapping") and isinstance(distribution, FloatDistribution | IntDistribution):
         bijection = mapping(entry["mapping"], distribution.low, distribution.high)
-    return Axis(
+    return Parameter(
         name=name,
         key=entry.get("key", name),
         distribution=distribution,
@@ -243,12 +243,12 @@ def _wider(one: BaseDistribution | None, other: BaseDistribution) -> BaseDistrib
     return FloatDistribution(low, high, log=other.log)
 
 
-def _origin(record: Mapping[str, Any], storage: str) -> Origin:
+def _origin(record: Mapping[str, Any], storage: str) -> Provenance:
     taken = record.get("snapshot")
     snapshot = taken if isinstance(taken, dict) else {}
     places = [Path(record["folder"]), STUDIES / Path(record["folder"]).name] if record.get("folder") else []
     identity = record.get("identity", {})
-    return Origin(
+    return Provenance(
         storage=storage,
         folder=next((place for place in places if place.is_dir()), None),  # the project may have been moved
         program="" if (program := str(record.get("program", ""))).startswith("-") else program,  # python -c …
@@ -269,7 +269,7 @@ def _kind(choice: Mapping[str, Any] | None) -> str:
     return str((choice or {}).get("_target_", "")).rpartition(".")[2]
 
 
-def _confirmed(study: optuna.Study, view: View) -> tuple[Confirmed, ...]:
+def _confirmed(study: optuna.Study, view: StudyData) -> tuple[Confirmed, ...]:
     """Return the scores of each configuration by seed, in the order of the ranking."""
     tried = [_tried(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     place = {trial.number: k for k, trial in enumerate(view.ranking)}
@@ -286,7 +286,7 @@ def _confirmed(study: optuna.Study, view: View) -> tuple[Confirmed, ...]:
     )
 
 
-def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str, float]]]:
+def _histories(folder: Path, trials: Sequence[TrialData]) -> dict[int, list[dict[str, float]]]:
     """Return what trials left of their epochs, as far as it is still there."""
     histories = {}
     for trial in trials:
@@ -300,7 +300,7 @@ def _histories(folder: Path, trials: Sequence[Tried]) -> dict[int, list[dict[str
     return histories
 
 
-def _tested(view: View, best: Tried, trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
+def _tested(view: StudyData, best: TrialData, trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
     """Return the pipeline's test figures with their intervals, if it trained what the trial was.
 
     Its validation figures are then the same to the last bit; of a trial that no training by itself repeats so, the
@@ -318,7 +318,7 @@ def _tested(view: View, best: Tried, trial: Path, results: Path) -> dict[str, tu
         return {}
 
 
-def _close(view: View, trial: Path, results: Path) -> bool:
+def _close(view: StudyData, trial: Path, results: Path) -> bool:
     """Return whether the pipeline's order is the trial's, and its objective as near as it is to be."""
     from hypermap.reports.study.noise import tolerance  # brings matplotlib, which a search has no use for
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypermap.reports.study.course import trained, warm
 from hypermap.reports.study.statistics import difference
 from hypermap.reports.study.verdict import Level, Thresholds
-from hypermap.reports.study.view import BASELINE, Confirmed, View
+from hypermap.reports.study.view import BASELINE, Confirmed, StudyData
 
 PROGRAM = "src/train.py"  # whose trials can be promoted, and confirmed by a target of make
 LEAST_SECONDS = 1.0  # durations that differ by less may differ by what else the machine did
@@ -32,7 +32,7 @@ class Retrained:
     with the best mean, not the second of the study: that one was picked for its luck as well.
     """
 
-    view: View
+    view: StudyData
     thresholds: Thresholds
     own: Confirmed
     rival: Confirmed | None
@@ -105,7 +105,7 @@ class Retrained:
         return self.own, "whichever is simpler"
 
 
-def costs(view: View) -> dict[int, dict[str, float]]:
+def costs(view: StudyData) -> dict[int, dict[str, float]]:
     """Return what each trial cost, by unit: ``weights``, ``epochs`` and ``s``, as far as they can be compared.
 
     A trial that began before any had ended was its worker's first: its seconds hold the worker's own start.
@@ -126,14 +126,14 @@ def amount(cost: float, unit: str) -> str:
     return f"{cost:.3g} s" if unit == "s" else f"{cost:,.0f} {unit}"
 
 
-def confirm_command(view: View, seeds: int | None = None) -> str | None:
+def confirm_command(view: StudyData, seeds: int | None = None) -> str | None:
     """Return what trains the best trials and the baseline with other seeds; None where the program is not known."""
     if not is_ours(view):
         return view.command({}, "hydra.sweeper.confirm=true")
     return f"make confirm STUDY={view.name}" + (f" SEEDS={seeds}" if seeds else "")
 
 
-def promote_command(view: View, number: int) -> str | None:
+def promote_command(view: StudyData, number: int) -> str | None:
     """Return what writes a trial into params.yaml; None for a study of another program, and for the baseline."""
     if not is_ours(view) or number == BASELINE:
         return None
@@ -141,6 +141,6 @@ def promote_command(view: View, number: int) -> str | None:
     return f"make promote STUDY={view.name}" + ("" if is_best else f" TRIAL={number}")
 
 
-def is_ours(view: View) -> bool:
+def is_ours(view: StudyData) -> bool:
     """Return whether this project's own program made the study."""
     return Path(view.origin.program).as_posix() == PROGRAM

@@ -25,7 +25,7 @@ from hypermap.reports.study.sentences import percent
 from hypermap.reports.study.statistics import estimate, optimism
 from hypermap.reports.study.trade_off import hypervolume, knee, pareto_front
 from hypermap.reports.study.verdict import Level, Thresholds, Verdict
-from hypermap.reports.study.view import BASELINE, Confirmed, Tried, View
+from hypermap.reports.study.view import BASELINE, Confirmed, StudyData, TrialData
 
 LEAST_TOP = 3  # trials over which the best one's lead is measured, at least
 HARDLY = 0.01  # of the noise: less luck than that is none
@@ -34,7 +34,7 @@ LISTED = 3  # trials of a front that has no knee are listed up to so many
 SEED = 0  # of the resampling
 
 
-def winner(view: View, thresholds: Thresholds) -> Verdict:
+def winner(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return whether the best trial is still good when it is trained again with other seeds; see `Retrained`."""
     question = "Is the winner real?"
     if (best := view.best) is None:
@@ -72,7 +72,7 @@ def winner(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("winner", question, level, "; ".join(said), advice, command, numbers)
 
 
-def _of_seeds(check: str, question: str, view: View, thresholds: Thresholds) -> Verdict:
+def _of_seeds(check: str, question: str, view: StudyData, thresholds: Thresholds) -> Verdict:
     """Of a study in which only the seed differs: its trials are the repeats that others would need."""
     scores = [trial.values[0] for trial in view.completed]
     figure = f"{_mean(scores, thresholds)}, of one configuration"
@@ -80,7 +80,9 @@ def _of_seeds(check: str, question: str, view: View, thresholds: Thresholds) -> 
     return Verdict(check, question, "ok", figure, advice, None, {"scores": scores})
 
 
-def _unconfirmed(question: str, view: View, best: Tried, thresholds: Thresholds, numbers: dict[str, Any]) -> Verdict:
+def _unconfirmed(
+    question: str, view: StudyData, best: TrialData, thresholds: Thresholds, numbers: dict[str, Any]
+) -> Verdict:
     if len(best.scores) > 1:
         figure = f"{_mean(best.scores, thresholds, 'fits')}, not retrained"
     else:
@@ -97,7 +99,9 @@ def _unconfirmed(question: str, view: View, best: Tried, thresholds: Thresholds,
     return Verdict("winner", question, "look", figure, f"{why}: {how}.", confirm_command(view), numbers)
 
 
-def _unreliable(question: str, view: View, own: Confirmed, rival: Confirmed | None, numbers: dict[str, Any]) -> Verdict:
+def _unreliable(
+    question: str, view: StudyData, own: Confirmed, rival: Confirmed | None, numbers: dict[str, Any]
+) -> Verdict:
     """Of the best trial whose retrainings failed, so that there is nothing to compare."""
     figure = f"{own.label}: {own.failed} of {own.failed + len(own.scores)} retrainings failed"
     if rival is None:
@@ -107,7 +111,7 @@ def _unreliable(question: str, view: View, own: Confirmed, rival: Confirmed | No
     return Verdict("winner", question, "act", figure, advice, promote_command(view, rival.trial), numbers)
 
 
-def luck(view: View, thresholds: Thresholds) -> Verdict:
+def luck(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return how much of the best score is there because it is the best of many noisy ones.
 
     The luck is held against the lead: the best score less the median of the top share of trials. Where luck exceeds
@@ -167,7 +171,7 @@ def luck(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("luck", question, "ok", figure, advice, None, numbers)
 
 
-def trade_off(view: View, thresholds: Thresholds) -> Verdict:
+def trade_off(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Of several objectives the Pareto front; of one, whether a much cheaper trial is as good as the best.
 
     As good is within one standard deviation of the noise: the one-standard-error rule of Breiman et al.,
@@ -208,7 +212,7 @@ def trade_off(view: View, thresholds: Thresholds) -> Verdict:
     )
 
 
-def _front(view: View) -> Verdict:
+def _front(view: StudyData) -> Verdict:
     question = "Where is the trade-off?"
     front, bend, volume = pareto_front(view), knee(view), hypervolume(view)
     numbers: dict[str, Any] = {
@@ -238,12 +242,12 @@ def _front(view: View) -> Verdict:
     return Verdict("trade_off", question, "ok", figure, advice, promote_command(view, chosen.number), numbers)
 
 
-def _valued(view: View, trial: Tried) -> str:
+def _valued(view: StudyData, trial: TrialData) -> str:
     values = [f"{v:,.0f}" if v == round(v) and abs(v) < 1e9 else significant(v) for v in trial.values]
     return f"trial {trial.number} ({', '.join(map(' '.join, zip(view.objectives, values, strict=True)))})"
 
 
-def again(view: View, thresholds: Thresholds) -> Verdict:
+def again(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return what brings the best trial, and the study, back."""
     question = "How do I get it back?"
     origin, name = view.origin, view.name
@@ -285,12 +289,12 @@ def again(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("again", question, level, _state(view), advice, command, numbers)
 
 
-def _cells(view: View) -> int:
+def _cells(view: StudyData) -> int:
     """Return how many combinations of listed values there are; 0 where a parameter has a range."""
     return math.prod(len(axis.choices or ()) for axis in view.axes)
 
 
-def _single(view: View, trial: Tried) -> str:
+def _single(view: StudyData, trial: TrialData) -> str:
     """Return what runs a trial's values in another Hydra application."""
     searched = {axis.key: trial.params[axis.name] for axis in view.axes if axis.name in trial.params}
     keys = {axis.key for axis in view.axes}
@@ -299,7 +303,7 @@ def _single(view: View, trial: Tried) -> str:
     return " ".join(map(shlex.quote, ["python", view.origin.program, *words]))
 
 
-def _state(view: View) -> str:
+def _state(view: StudyData) -> str:
     origin = view.origin
     commit = f"commit {origin.commit[:7]}" if origin.commit else "no commit known"
     return f"{commit}{' and edits' if origin.dirty else ''}, seed {'not known' if origin.seed is None else origin.seed}"
@@ -319,11 +323,11 @@ def _summary(entry: Confirmed, thresholds: Thresholds) -> dict[str, Any]:
     return entry_numbers | (asdict(estimate(entry.scores, thresholds.confidence)) if entry.scores else {})
 
 
-def _named(view: View, entry: Confirmed) -> str:
+def _named(view: StudyData, entry: Confirmed) -> str:
     return "the baseline" if view.is_baseline(entry.trial) else entry.label
 
 
-def _as_baseline(view: View, number: int) -> str:
+def _as_baseline(view: StudyData, number: int) -> str:
     return ", the baseline" if view.is_baseline(number) else ""
 
 
@@ -331,7 +335,7 @@ def _sure(probability: float) -> str:
     return "over 99 %" if probability > 0.99 else "under 1 %" if probability < 0.01 else percent(probability)
 
 
-def _no_best(view: View) -> tuple[str, str]:
+def _no_best(view: StudyData) -> tuple[str, str]:
     """Return the figure and the advice where there is no one best trial."""
     if view.completed and len(view.directions) > 1:
         return "several objectives", "Of several objectives there is no one best trial: see the trade-off."

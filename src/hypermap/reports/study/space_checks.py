@@ -23,7 +23,7 @@ from hypermap.reports.study.sentences import both, many, percent, sentence, shor
 from hypermap.reports.study.statistics import best_of_n
 from hypermap.reports.study.trade_off import pareto_front
 from hypermap.reports.study.verdict import Thresholds, Verdict
-from hypermap.reports.study.view import Axis, Tried, View
+from hypermap.reports.study.view import Parameter, StudyData, TrialData
 
 _GOAL = partial(Verdict, "goal", "What was this study for?")
 _EDGE = partial(Verdict, "edge", "Is the best at the edge?")
@@ -45,7 +45,7 @@ CHANCE = "Nothing but the seed was varied: what scores differ by is chance."
 __all__ = ["edge", "enough", "failures", "goal", "importance", "scientific"]
 
 
-def goal(view: View, thresholds: Thresholds) -> Verdict:
+def goal(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Check 1: the goal, and what was scientific, nuisance and fixed."""
     wanted, unknown = _scientific(view)
     nuisance = [axis.name for axis in view.axes if axis not in wanted]
@@ -82,14 +82,14 @@ def goal(view: View, thresholds: Thresholds) -> Verdict:
     return _GOAL("ok", figure, advice, None, numbers)
 
 
-def _scientific(view: View) -> tuple[list[Axis], list[str]]:
+def _scientific(view: StudyData) -> tuple[list[Parameter], list[str]]:
     """Return the scientific parameters that were searched, and the names of those that were not."""
     wanted = [axis for axis in view.axes if {axis.name, axis.key} & set(view.scientific)]
     known = {name for axis in wanted for name in (axis.name, axis.key)}
     return wanted, [name for name in view.scientific if name not in known]
 
 
-def _purpose(view: View) -> str:
+def _purpose(view: StudyData) -> str:
     """Return the command that says what a study was for."""
     words = ["python", "src/report.py", f"study={view.name}"]
     if view.origin.folder is None and view.origin.storage:
@@ -102,7 +102,7 @@ def _purpose(view: View) -> str:
 class _Edge:
     """A parameter of which the best values lie at an end of its range."""
 
-    axis: Axis
+    axis: Parameter
     side: Side
     best: Any  # the best trial's value, if it is there; else None
     of_all: bool  # whether that is the best trial of all, or of those that have the parameter
@@ -120,7 +120,7 @@ class _Edge:
         return f"{' and '.join(who)} {'lie' if len(who) > 1 else 'lies'} at {end}{alone}"
 
 
-def edge(view: View, thresholds: Thresholds) -> Verdict:
+def edge(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Check 2: whether the best trial, or the median of the best, is at a bound of a range."""
     numbers: dict[str, Any] = {"edge": thresholds.edge, "top": thresholds.top, "parameters": {}}
     axes = [axis for axis in view.axes if (axis.choices is None or ordered(axis)) and not axis.is_seed]
@@ -161,7 +161,7 @@ def _limited(end: _Edge) -> str:
     return f"{end.words}, and {why}: fix it there if the rest is to be tuned with that value"
 
 
-def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
+def _edge(view: StudyData, axis: Parameter, thresholds: Thresholds) -> _Edge | None:
     """Return the end of an axis at which the best of the trials that have it lie."""
     trials = [trial for trial in _best_first(view) if place(axis, trial) is not None]
     margins = edges(axis, thresholds.edge)
@@ -187,18 +187,18 @@ def _edge(view: View, axis: Axis, thresholds: Thresholds) -> _Edge | None:
     return None
 
 
-def _best_first(view: View) -> list[Tried]:
+def _best_first(view: StudyData) -> list[TrialData]:
     """Return the complete trials, the best first; of several objectives, those on the front."""
     return [t for t in view.ranking if t.outcome == "complete"] if len(view.directions) == 1 else pareto_front(view)
 
 
-def _rising(axis: Axis, trial: Tried) -> float:
+def _rising(axis: Parameter, trial: TrialData) -> float:
     """Return how far a value lies from the lowest to the highest, 0 to 1."""
     unit = place(axis, trial) or 0.0
     return 1 - unit if axis.bounds[0] > axis.bounds[1] else unit
 
 
-def enough(view: View, thresholds: Thresholds) -> Verdict:
+def enough(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Check 3: what the best of a quarter, a half and all of the complete trials is expected to be."""
     scores = [trial.values[0] for trial in view.completed]
     n, ended = len(scores), len(view.ended)
@@ -241,12 +241,12 @@ def enough(view: View, thresholds: Thresholds) -> Verdict:
     return _ENOUGH("ok", figure, advice, None, numbers)
 
 
-def _each_once(view: View, cells: int) -> bool:
+def _each_once(view: StudyData, cells: int) -> bool:
     """Return whether a grid in random order, which has no cell twice, was run to its end."""
     return view.origin.sampler == "RandomGrid" and len(view.ended) >= cells
 
 
-def _grid(view: View, cells: int, numbers: dict[str, Any]) -> Verdict:
+def _grid(view: StudyData, cells: int, numbers: dict[str, Any]) -> Verdict:
     """Of a grid: whether each cell was run."""
     ended = len(view.ended)
     if ended >= cells:
@@ -258,11 +258,11 @@ def _grid(view: View, cells: int, numbers: dict[str, Any]) -> Verdict:
     return _ENOUGH("look", f"{ended} of {cells} cells", advice, command, numbers)
 
 
-def _objective(view: View) -> str:
+def _objective(view: StudyData) -> str:
     return view.objective + (f" (the first of {len(view.objectives)} objectives)" if len(view.objectives) > 1 else "")
 
 
-def importance(view: View, thresholds: Thresholds, found: Importances | None = None) -> Verdict:
+def importance(view: StudyData, thresholds: Thresholds, found: Importances | None = None) -> Verdict:
     """Check 7: which parameters mattered, and which may be fixed; `found` saves the time of finding it again."""
     found = found or importances(view, thresholds)
     if found is None or not found.shares:
@@ -299,7 +299,7 @@ def importance(view: View, thresholds: Thresholds, found: Importances | None = N
     return _IMPORTANCE("ok", figure, f"{advice}.", view.command(changes) if changes else None, numbers)
 
 
-def _no_importance(view: View) -> Verdict:
+def _no_importance(view: StudyData) -> Verdict:
     """Return what there is to say where no importance can be told."""
     n, scores = len(view.completed), {trial.values[0] for trial in view.completed}
     numbers: dict[str, Any] = {"scored": n, "least": least(view), "minor": MINOR}
@@ -325,7 +325,7 @@ def _fixed(value: Any) -> str:
     return typed(float(f"{value:.3g}")) if isinstance(value, float) else typed(value)
 
 
-def scientific(view: View, thresholds: Thresholds) -> Verdict:
+def scientific(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Check 8: the best score for each value of the scientific parameters, against the noise."""
     wanted, unknown = _scientific(view)
     numbers: dict[str, Any] = {"uneven": thresholds.uneven, "parameters": {}}
@@ -357,7 +357,7 @@ def scientific(view: View, thresholds: Thresholds) -> Verdict:
     return _SCIENTIFIC("look", "; ".join(figures), advice, command, numbers)
 
 
-def _compared(view: View, isolated: Isolated, moved: Noise | None, thresholds: Thresholds) -> tuple[str, str]:
+def _compared(view: StudyData, isolated: Isolated, moved: Noise | None, thresholds: Thresholds) -> tuple[str, str]:
     """Return the gap between the best two values, as a figure and in words."""
     scored = [(view.sign * level.best, level.label) for level in isolated.levels if level.best is not None]
     if len(scored) < 2:
@@ -384,7 +384,7 @@ def _counts(isolated: Isolated) -> str:
     return ", ".join(f"{level.label}: {level.trials}" for level in isolated.levels)
 
 
-def _balanced(view: View) -> tuple[str | None, str]:
+def _balanced(view: StudyData) -> tuple[str | None, str]:
     """Return the command under which values have equal chances, and what it does."""
     if view.origin.sampler == "Grid":
         return None, "find out why some values have no score"

@@ -24,7 +24,7 @@ from hypermap.reports.study.isolation import Isolated, Level, leaders, place
 from hypermap.reports.study.sentences import percent
 from hypermap.reports.study.ticks import beside, cells, clipped, mark, tail, ticks, wrapped
 from hypermap.reports.study.verdict import Thresholds
-from hypermap.reports.study.view import FAILURES, Axis, Tried, View
+from hypermap.reports.study.view import FAILURES, Parameter, StudyData, TrialData
 
 BARS = 15
 """Parameters with a bar of their own; the others have one together."""
@@ -61,19 +61,19 @@ STAR: dict[str, Any] = {"marker": "*", "s": 190, "color": ORANGE, "edgecolors": 
 CROSS: dict[str, Any] = {"marker": "x", "s": 24, "color": VERMILLION, "linewidths": 1.3}
 
 
-def importance(view: View, found: Importances) -> bytes | None:
+def importance(view: StudyData, found: Importances) -> bytes | None:
     """Return a bar for each parameter's share of importance, with its interval; the least ones together."""
     return _importance(view, found) if found.shares else None
 
 
-def slices(view: View, found: Importances | None, thresholds: Thresholds) -> bytes | None:
+def slices(view: StudyData, found: Importances | None, thresholds: Thresholds) -> bytes | None:
     """Return the score against each parameter, the most important first, with failures at the worse edge."""
     drawn = [*view.ranking, *view.with_outcome(*FAILURES)]
     axes = [axis for axis in _ordered(view, found) if any(place(axis, trial) is not None for trial in drawn)]
     return _slices(view, axes[:PANELS], found, thresholds.edge) if axes else None
 
 
-def contour(view: View, found: Importances) -> bytes | None:
+def contour(view: StudyData, found: Importances) -> bytes | None:
     """Return the trials in the plane of the two most important parameters, over a smooth guess at what lies between
     them.
 
@@ -85,26 +85,26 @@ def contour(view: View, found: Importances) -> bytes | None:
     return _contour(view, *pair) if len(_plane(view, pair, _complete(view))[0]) >= 3 else None
 
 
-def isolation(view: View, isolated: Sequence[Isolated]) -> bytes | None:
+def isolation(view: StudyData, isolated: Sequence[Isolated]) -> bytes | None:
     """Return the best score for each value of a parameter, with the noise of a score and the number of trials."""
     drawn = [one for one in isolated if any(_top(level) is not None for level in one.levels)]
     return _isolation(view, drawn[:ISOLATED]) if drawn else None
 
 
-def parallel_coordinates(view: View, found: Importances | None, thresholds: Thresholds) -> bytes | None:
+def parallel_coordinates(view: StudyData, found: Importances | None, thresholds: Thresholds) -> bytes | None:
     """Return a line for each trial through its parameters to its score, the best ones bold."""
     axes = _ordered(view, found)[:COORDINATES]
     return _parallel_coordinates(view, axes, thresholds.best) if axes and view.ranking else None
 
 
-def _ordered(view: View, found: Importances | None) -> list[Axis]:
+def _ordered(view: StudyData, found: Importances | None) -> list[Parameter]:
     """Return the parameters, the most important first, and then those of unknown importance as the study has them."""
     places = {name: k for k, name in enumerate(found.shares)} if found is not None else {}
     return sorted(view.axes, key=lambda axis: places.get(axis.name, len(places)))
 
 
 @picture
-def _importance(view: View, found: Importances) -> Figure:
+def _importance(view: StudyData, found: Importances) -> Figure:
     names = list(found.shares)[: BARS if len(found.shares) > BARS + 1 else BARS + 1]
     rest = list(found.shares)[len(names) :]
     shares = [found.shares[name] for name in names]
@@ -136,7 +136,7 @@ def _importance(view: View, found: Importances) -> Figure:
 
 
 @picture
-def _slices(view: View, chosen: Sequence[Axis], found: Importances | None, edge: float) -> Figure:
+def _slices(view: StudyData, chosen: Sequence[Parameter], found: Importances | None, edge: float) -> Figure:
     columns = len(chosen) if len(chosen) <= 2 else 4 if len(chosen) in (4, 7, 8) or len(chosen) > 9 else 3
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(WIDTH, 0.75 + 2.15 * rows if columns > 1 else 3.6))
@@ -165,7 +165,9 @@ def _slices(view: View, chosen: Sequence[Axis], found: Importances | None, edge:
     return figure
 
 
-def _draw_slice(axes: Axes, view: View, axis: Axis, shown: Sequence[Tried], window: tuple[float, float]) -> None:
+def _draw_slice(
+    axes: Axes, view: StudyData, axis: Parameter, shown: Sequence[TrialData], window: tuple[float, float]
+) -> None:
     """One parameter: complete trials filled, pruned ones hollow, what is beyond the window or failed at its edge."""
     low, high = window
     off, lane = (low, low - 0.09 * (high - low)) if view.maximizes else (high, high + 0.09 * (high - low))
@@ -191,13 +193,13 @@ def _draw_slice(axes: Axes, view: View, axis: Axis, shown: Sequence[Tried], wind
     axes.yaxis.set_major_locator(MaxNLocator(5) if view.ranking else NullLocator())
 
 
-def _complete(view: View) -> list[Tried]:
+def _complete(view: StudyData) -> list[TrialData]:
     """Return the complete trials, the best first."""
     return [trial for trial in view.ranking if trial.outcome == "complete"]
 
 
 @picture
-def _contour(view: View, across: Axis, up: Axis) -> Figure:
+def _contour(view: StudyData, across: Parameter, up: Parameter) -> Figure:
     xy, scored = _plane(view, (across, up), _complete(view))
     _, pruned = _plane(view, (across, up), [trial for trial in view.ranking if trial.outcome == "pruned"])
     low, high = _window(view)
@@ -249,7 +251,7 @@ def _contour(view: View, across: Axis, up: Axis) -> Figure:
 
 
 @picture
-def _isolation(view: View, isolated: Sequence[Isolated]) -> Figure:
+def _isolation(view: StudyData, isolated: Sequence[Isolated]) -> Figure:
     columns = min(len(isolated), 3) if len(isolated) != 4 else 2
     rows = -(-len(isolated) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + 2.6 * rows))
@@ -308,7 +310,7 @@ def _draw_levels(
 
 
 @picture
-def _parallel_coordinates(view: View, chosen: Sequence[Axis], best: int) -> Figure:
+def _parallel_coordinates(view: StudyData, chosen: Sequence[Parameter], best: int) -> Figure:
     top = (_complete(view)[:best] or view.ranking[:best])[::-1]  # the best is drawn last, over the others
     others = _evenly(view.ranking[len(top) :], max(min(LINES, SEGMENTS // len(chosen)) - len(top), 0))
     stopped, ended = ([t for t in others[::-1] if (t.outcome == "pruned") == pruned] for pruned in (True, False))
@@ -362,24 +364,24 @@ def _draw_coordinate(axes: Axes, x: int, marks: Sequence[tuple[float, str]]) -> 
         axes.text(x + 2 * letter, y, clipped(label, 11), fontsize=8, va="center", color="#222222", zorder=5, bbox=box)
 
 
-def _line(trial: Tried, axes: Sequence[Axis]) -> list[float]:
+def _line(trial: TrialData, axes: Sequence[Parameter]) -> list[float]:
     places = [place(axis, trial) for axis in axes]
     return [NOT_SET if at is None else _jittered(axis, trial, at, 0.06) for axis, at in zip(axes, places, strict=True)]
 
 
-def _evenly(trials: Sequence[Tried], number: int) -> list[Tried]:
+def _evenly(trials: Sequence[TrialData], number: int) -> list[TrialData]:
     """Return so many of the trials at most, spread evenly over the list."""
     chosen = np.linspace(0, len(trials) - 1, min(number, len(trials))).round().astype(int)
     return [trials[k] for k in chosen]
 
 
-def _placed(axis: Axis, trials: Sequence[Tried]) -> list[tuple[Tried, float]]:
+def _placed(axis: Parameter, trials: Sequence[TrialData]) -> list[tuple[TrialData, float]]:
     """Return the trials that have the parameter, and where along its axis they are drawn."""
     places = [(trial, place(axis, trial)) for trial in trials]
     return [(trial, _jittered(axis, trial, at)) for trial, at in places if at is not None]
 
 
-def _jittered(axis: Axis, trial: Tried, at: float, share: float = 0.3) -> float:
+def _jittered(axis: Parameter, trial: TrialData, at: float, share: float = 0.3) -> float:
     """Return a place along the axis; of a choice a little aside, by the trial's number, so that equals do not hide."""
     if axis.choices is None:
         return at
@@ -387,7 +389,9 @@ def _jittered(axis: Axis, trial: Tried, at: float, share: float = 0.3) -> float:
     return at + aside * share / max(len(axis.choices) - 1, 2)
 
 
-def _plane(view: View, pair: tuple[Axis, Axis], trials: Sequence[Tried]) -> tuple[Floats, list[Tried]]:
+def _plane(
+    view: StudyData, pair: tuple[Parameter, Parameter], trials: Sequence[TrialData]
+) -> tuple[Floats, list[TrialData]]:
     """Return the places (trials, 2) of those trials that have both parameters, and the trials."""
     places = [(place(pair[0], trial), place(pair[1], trial)) for trial in trials]
     kept = [k for k, (x, y) in enumerate(places) if x is not None and y is not None]
@@ -403,7 +407,7 @@ def _smoothed(xy: Floats, scores: Floats, x: Floats, y: Floats) -> NDArray[np.fl
     return np.ma.masked_array(surface(grid), far).reshape(len(y), len(x))
 
 
-def _snapped(axis: Axis, cells: Floats) -> Floats:
+def _snapped(axis: Parameter, cells: Floats) -> Floats:
     """Return the places at which the surface is asked for; between two choices there is nothing."""
     if axis.choices is None:
         return np.clip(cells, 0, 1)
@@ -411,7 +415,7 @@ def _snapped(axis: Axis, cells: Floats) -> Floats:
     return np.clip((cells * last).round() / last, 0, 1) if last else np.full_like(cells, 0.5)
 
 
-def _window(view: View) -> tuple[float, float]:
+def _window(view: StudyData) -> tuple[float, float]:
     """Return the scores that are drawn: what is much worse than the middle half would flatten the rest."""
     scores = np.array([view.score(trial) for trial in view.ranking], dtype=float) * view.sign
     scores = np.clip(scores, -1e100, 1e100)

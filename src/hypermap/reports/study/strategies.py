@@ -14,7 +14,7 @@ from hypermap.core.errors import UserError
 from hypermap.reports.run.wording import value as typed
 from hypermap.reports.study.course import trained
 from hypermap.reports.study.statistics import Difference, Estimate, difference, estimate
-from hypermap.reports.study.view import Tried, View
+from hypermap.reports.study.view import StudyData, TrialData
 
 Curve = list[tuple[float, float]]  # (cost, best score so far)
 
@@ -37,7 +37,7 @@ class Strategy:
     """
 
     name: str
-    views: Mapping[int, View]
+    views: Mapping[int, StudyData]
     curves: Mapping[int, Curve]
     estimate: Estimate | None = None
     rank: float | None = None
@@ -105,12 +105,12 @@ class Comparison:
         return [strategy for strategy in self.strategies if strategy.estimate is not None]
 
     @property
-    def studies(self) -> list[View]:
+    def studies(self) -> list[StudyData]:
         """All studies, in the order of the table."""
         return [view for strategy in self.strategies for view in strategy.views.values()]
 
 
-def compared(views: Sequence[View], confidence: float, name: str | None = None) -> Comparison:
+def compared(views: Sequence[StudyData], confidence: float, name: str | None = None) -> Comparison:
     """Hold searches of one problem against each other at the same cost.
 
     Studies whose names are equal but for a last ``-s`` and a number are repeats of one strategy with other seeds.
@@ -155,7 +155,7 @@ def compared(views: Sequence[View], confidence: float, name: str | None = None) 
     )
 
 
-def _refuse(views: Sequence[View]) -> None:
+def _refuse(views: Sequence[StudyData]) -> None:
     """Refuse what cannot be compared."""
     if not views:
         raise UserError("There is no study to compare; give several: study=[NAME,NAME,…]")
@@ -178,14 +178,14 @@ def _refuse(views: Sequence[View]) -> None:
             )
 
 
-def grouped(views: Sequence[View]) -> dict[str, dict[int, View]]:
+def grouped(views: Sequence[StudyData]) -> dict[str, dict[int, StudyData]]:
     """Return the studies of each strategy by seed, in the order given; ``NAME-s3`` is seed 3 of NAME, and NAME its seed
     0.
 
     Raises:
         UserError: two studies are the same seed of one strategy.
     """
-    groups: dict[str, dict[int, View]] = {}
+    groups: dict[str, dict[int, StudyData]] = {}
     for view in views:
         match = REPEAT.fullmatch(view.name)
         strategy, seed = (match["strategy"], int(match["seed"])) if match else (view.name, 0)
@@ -218,7 +218,7 @@ def named(names: Sequence[str]) -> tuple[list[str], str]:
     return labels, re.sub(r"[^\w.+-]+", "_", common).lstrip(".") or "comparison"
 
 
-def curve(view: View, *, by_trial: bool = False) -> Curve:
+def curve(view: StudyData, *, by_trial: bool = False) -> Curve:
     """Return the best score so far after each complete trial, against the cost of all trials until then.
 
     Trials count in the order in which they ended, and cost the epochs that they were trained for, or 1 each
@@ -236,7 +236,7 @@ def curve(view: View, *, by_trial: bool = False) -> Curve:
     return [*points, (spent, points[-1][1])] if points else points
 
 
-def _end(trial: Tried) -> tuple[datetime, int]:
+def _end(trial: TrialData) -> tuple[datetime, int]:
     return trial.ended or datetime.max, trial.number
 
 
@@ -305,7 +305,7 @@ def _gap(best: Strategy, other: Strategy, sign: float, confidence: float) -> Dif
     return replace(found, mean=mean, low=low + 0.0, high=high + 0.0)
 
 
-def caveats(views: Sequence[View]) -> list[str]:
+def caveats(views: Sequence[StudyData]) -> list[str]:
     """Return what differs between the studies besides what they search, a line each."""
     lines = []
     if len(views[0].objectives) > 1:

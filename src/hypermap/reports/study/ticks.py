@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hypermap.reports.run.pictures import short
 from hypermap.reports.run.wording import value as written
 from hypermap.reports.study.ranges import edges
-from hypermap.reports.study.view import Axis
+from hypermap.reports.study.view import Parameter
 
 TOLERANCE = 1e-9
 
@@ -20,7 +20,7 @@ GRID = 100
 """Cells of a contour's background along each side."""
 
 
-def ticks(axis: Axis, gap: float, *, ends: bool = False) -> list[tuple[float, str]]:
+def ticks(axis: Parameter, gap: float, *, ends: bool = False) -> list[tuple[float, str]]:
     """Places along an axis, from 0 to 1, and what to write there; of choices, every one if there is room.
 
     Of a range, the roundest values come first, with `ends` its two ends before them, and others where they are at
@@ -48,7 +48,7 @@ def plain(value: float) -> str:
     return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
 
 
-def mark(axes: Axes, axis: Axis, edge: float | None = None, *, gap: float = 0.2, vertical: bool = False) -> None:
+def mark(axes: Axes, axis: Parameter, edge: float | None = None, *, gap: float = 0.2, vertical: bool = False) -> None:
     """Write natural values along one side of a panel, and shade the zones in which a best trial is at the edge."""
     marks = ticks(axis, gap)
     labels = [clipped(label, 14) for _, label in marks]
@@ -66,8 +66,9 @@ def mark(axes: Axes, axis: Axis, edge: float | None = None, *, gap: float = 0.2,
             axes.axvspan(start, end, color="#F3E8D2", linewidth=0, zorder=0, label="at the edge")
 
 
-def cells(axis: Axis) -> NDArray[np.float64]:
-    """Return the middles of a contour's cells along an axis, with half a choice to spare beyond the first and the last.
+def cells(axis: Parameter) -> NDArray[np.float64]:
+    """Return the middles of a contour's cells along an axis, with half a choice to spare beyond the first and the
+    last.
     """
     spare = 0.5 / max(len(axis.choices) - 1, 2) if axis.choices is not None else 0.03
     return np.linspace(-spare, 1 + spare, GRID)
@@ -104,7 +105,7 @@ def wrapped(name: str) -> str:
     return "\n".join(short(line, 13) for line in lines[-3:])
 
 
-def _candidates(axis: Axis) -> list[float]:
+def _candidates(axis: Parameter) -> list[float]:
     """Values that may be written, those that say most about the scale first."""
     low, high = axis.bounds
     linear = list(map(float, MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)))

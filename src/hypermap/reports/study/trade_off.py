@@ -6,7 +6,7 @@ from optuna._hypervolume import compute_hypervolume  # public only as a chart (p
 
 from hypermap.reports.study.course import trained, warm
 from hypermap.reports.study.importance import study_of
-from hypermap.reports.study.view import Tried, View
+from hypermap.reports.study.view import StudyData, TrialData
 
 MEASURED = 4
 """Objectives up to which the hypervolume is computed: its cost grows exponentially with their number."""
@@ -15,7 +15,7 @@ TELLING = 1.5
 """Seconds of the longest trial over those of the shortest: less is the machine's mood rather than a trial's cost."""
 
 
-def pareto_front(view: View) -> list[Tried]:
+def pareto_front(view: StudyData) -> list[TrialData]:
     """Return the complete trials that no other one dominates, by number: Optuna's ``study.best_trials``.
 
     Trials that diverged are none of them, whatever values they were told with. Of one objective: the best trials.
@@ -28,7 +28,7 @@ def pareto_front(view: View) -> list[Tried]:
     return [trial for trial in view.completed if trial.number in best]
 
 
-def knee(view: View) -> Tried | None:
+def knee(view: StudyData) -> TrialData | None:
     """Return the trial of the front from which every objective gains least for what the others lose.
 
     It is the one farthest from the chord between the front's extremes, towards the ideal, where each objective is
@@ -48,7 +48,7 @@ def knee(view: View) -> Tried | None:
     return front[best] if sums[best] < extremes.min() - 1e-9 else None
 
 
-def hypervolume(view: View) -> float | None:
+def hypervolume(view: StudyData) -> float | None:
     """Return what the front dominates, in the product of the objectives' units, by Optuna's own algorithm.
 
     It is measured from the worst value that a complete trial has of each objective, so that figures of two studies
@@ -60,7 +60,7 @@ def hypervolume(view: View) -> float | None:
     return float(compute_hypervolume(losses, losses.max(axis=0)))
 
 
-def costs(view: View) -> tuple[str, dict[int, float]]:
+def costs(view: StudyData) -> tuple[str, dict[int, float]]:
     """Return what each trial with a score cost, by number, and in which unit; nothing where that tells none from
     another.
 
@@ -78,13 +78,13 @@ def costs(view: View) -> tuple[str, dict[int, float]]:
     return ("seconds", seconds) if most > TELLING * least else ("epochs", {})
 
 
-def cost_front(view: View) -> list[Tried]:
+def cost_front(view: StudyData) -> list[TrialData]:
     """Of one objective: the trials that no other one beats at the same cost or less, the cheapest first.
 
     A pruned trial counts with what it had reached by then.
     """
     _, cost = costs(view)
-    front: list[Tried] = []
+    front: list[TrialData] = []
     for trial in sorted(
         (trial for trial in view.ranking if trial.number in cost),
         key=lambda trial: (cost[trial.number], -view.sign * _score(view, trial), trial.number),
@@ -94,13 +94,13 @@ def cost_front(view: View) -> list[Tried]:
     return front
 
 
-def _score(view: View, trial: Tried) -> float:
+def _score(view: StudyData, trial: TrialData) -> float:
     score = view.score(trial)
     assert score is not None  # it is of the ranking
     return score
 
 
-def _losses(view: View, trials: list[Tried]) -> NDArray[np.float64]:
+def _losses(view: StudyData, trials: list[TrialData]) -> NDArray[np.float64]:
     """Return the values (trials, objectives), less being better in each."""
     signs = [1.0 if direction == "minimize" else -1.0 for direction in view.directions]
     return np.array([trial.values for trial in trials], dtype=float) * signs

@@ -13,7 +13,7 @@ from hypermap.reports.run.wording import significant
 from hypermap.reports.study.course import pauses, reports_per_epoch, spans, trained, without
 from hypermap.reports.study.sentences import many, percent
 from hypermap.reports.study.verdict import Thresholds, Verdict
-from hypermap.reports.study.view import Tried, View
+from hypermap.reports.study.view import StudyData, TrialData
 
 # Of the way from a curve's worst to its best, and always beyond its shaking:
 WORSENING = 0.05  # what it must fall back by, to get worse
@@ -28,7 +28,7 @@ HUGE = 1e100  # what is larger has diverged, and its square may be no number
 STARTUP = 5  # complete trials before Optuna's median pruner begins, by default
 
 
-def curves(view: View, thresholds: Thresholds) -> Verdict:
+def curves(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return whether the best trials overfit: validation worsens after its best while training improves.
 
     Where a trial left a history, its losses are judged as a run's report does (`hypermap.reports.run.diagnosis`);
@@ -57,7 +57,7 @@ def curves(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("curves", question, "look", figure, advice, _remedy(view), numbers)
 
 
-def _worsens(view: View, trial: Tried) -> str | None:
+def _worsens(view: StudyData, trial: TrialData) -> str | None:
     """Return how a trial gets worse after its best epoch, in words; empty where it does not, None where that is not
     known.
     """
@@ -86,14 +86,14 @@ def _overfits(train: diagnosis.Curve, validation: diagnosis.Curve) -> str:
     return f"validation loss {significant(validation[at])} at epoch {at + 1}, {significant(end)} at the end"
 
 
-def _remedy(view: View) -> str | None:
+def _remedy(view: StudyData) -> str | None:
     """Return what searches the first remedy that the sweep has not tried, too."""
     decay = "tag(log,interval(1e-6,1e-2))"
     ranges = {"model.dropout": "interval(0.0,0.5)", "optimizer.weight_decay": decay, "regularizer.l2": decay}
     return next((view.command({key: text}) for key, text in ranges.items() if key in view.fixed), None)
 
 
-def length(view: View, thresholds: Thresholds) -> Verdict:
+def length(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return whether the best epochs lie at the beginning of the training, or at an end that still improves.
 
     A late best epoch alone is no sign: under a schedule that decays the rate it is what one expects.
@@ -140,14 +140,15 @@ def length(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("length", question, "ok", figure, advice, None, numbers)
 
 
-def _budget(view: View) -> int | None:
+def _budget(view: StudyData) -> int | None:
     """Return the epochs that every trial was given; None where that is not known, or not the same for all."""
     epochs = view.fixed.get("trainer.epochs")
     return epochs if isinstance(epochs, int) and epochs > 0 else None
 
 
-def _place(view: View, trial: Tried) -> float | None:
-    """Return where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained for.
+def _place(view: StudyData, trial: TrialData) -> float | None:
+    """Return where a trial's best epoch lies, as a share of its training; of a pruned one, of what it was trained
+    for.
     """
     if trial.best_epoch and trial.epochs and trial.outcome == "complete":
         return min(1.0, trial.best_epoch / trial.epochs)
@@ -155,7 +156,7 @@ def _place(view: View, trial: Tried) -> float | None:
     return (int((view.sign * reports).argmax()) + 1) / len(reports) if len(reports) > 1 else None
 
 
-def _improves(view: View, trial: Tried) -> bool:
+def _improves(view: StudyData, trial: TrialData) -> bool:
     """Return whether the objective or the validation loss still got better, unless patience ended the training."""
     stopped = trial.outcome == "complete" and trial.epochs < (_budget(view) or 0)
     losses = _finite(view.histories.get(trial.number, ()), "validation_loss") or []
@@ -171,7 +172,7 @@ def _rises(goodness: diagnosis.Curve) -> bool:
     return bool(last - before > max(diagnosis._quarter_noise(goodness), GAIN * way))
 
 
-def _cut(view: View, numbers: dict[str, Any]) -> str:
+def _cut(view: StudyData, numbers: dict[str, Any]) -> str:
     """Return the epochs at which pruning cut."""
     if made := [len(trial.reports) for trial in view.with_outcome("pruned") if trial.reports]:
         numbers["pruned_at"] = statistics.median(made)
@@ -188,7 +189,7 @@ class Finding:
     command: str | None = None
 
 
-def stability(view: View, thresholds: Thresholds) -> Verdict:
+def stability(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return whether the best trial shakes by more than what tells it from the second, and what its gradients do."""
     question = "Is it stable?"
     if (best := view.best) is None:
@@ -208,7 +209,7 @@ def stability(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("stability", question, "ok", figure, advice, None, numbers)
 
 
-def _shaking(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
+def _shaking(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Finding | None:
     """Return what the score of the best trial moves by of itself, beside its lead over the second.
 
     That is the deviation of the later half of its reports about their own trend; where the score is a mean over
@@ -243,7 +244,7 @@ def _shaking(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None
     return Finding(figure, advice, view.command(more) if more else None)
 
 
-def _spikes(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
+def _spikes(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Finding | None:
     """Return the gradient's norm, an epoch's mean each: its size late in the training, and its largest jump.
 
     A norm is held against those before it, as norms of a training that goes well fall by orders of magnitude.
@@ -267,7 +268,7 @@ def _spikes(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
     return Finding(figure, advice, view.command({"regularizer.clip_norm": "1.0"}))
 
 
-def _clipping(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | None:
+def _clipping(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Finding | None:
     """Return the share of steps whose gradient was cut."""
     columns = _finite(view.histories.get(best.number, ()), "clipped")
     if (share := 0.0 if columns is None else float(columns[0].mean())) == 0:
@@ -283,8 +284,9 @@ def _clipping(view: View, best: Tried, numbers: dict[str, Any]) -> Finding | Non
     return Finding(figure, advice, view.command({"regularizer.clip_norm": twice}) if twice else None)
 
 
-def cost(view: View, thresholds: Thresholds) -> Verdict:
-    """Return what the study took, what pruning saved, and whether a pruner would have saved much where there was none.
+def cost(view: StudyData, thresholds: Thresholds) -> Verdict:
+    """Return what the study took, what pruning saved, and whether a pruner would have saved much where there was
+    none.
     """
     question = "What did it cost?"
     if not view.ended:
@@ -330,19 +332,19 @@ def cost(view: View, thresholds: Thresholds) -> Verdict:
     return Verdict("cost", question, "look", figure, advice, view.command({}, "hydra/sweeper/pruner=auto"), numbers)
 
 
-def _full(view: View) -> int:
+def _full(view: StudyData) -> int:
     """Reports of a full trial; 0 where that is not known."""
     return view.horizon or max((max(t.reports) for t in view.completed if t.reports), default=0)
 
 
-def _saved(view: View) -> float:
+def _saved(view: StudyData) -> float:
     """Return the epochs that pruned trials were not trained for."""
     left = sum(max(0, (t.steps or _full(view)) - max(t.reports, default=0)) for t in view.with_outcome("pruned"))
     whole = statistics.median([t.epochs for t in view.completed] or [0])
     return float(left * whole) if view.fits_several else left / reports_per_epoch(view)
 
 
-def _prunable(view: View) -> tuple[float, float, bool] | None:
+def _prunable(view: StudyData) -> tuple[float, float, bool] | None:
     """Return what a study without a pruner spent on trials that could not win; None where that cannot be said.
 
     Returns the share of the epochs that went into trials which were below the median at a third of their way and at
@@ -371,13 +373,13 @@ def _prunable(view: View) -> tuple[float, float, bool] | None:
     return (lost / total, gain / total, view.best.number not in cut) if total else None
 
 
-def _best(view: View, thresholds: Thresholds) -> list[Tried]:
+def _best(view: StudyData, thresholds: Thresholds) -> list[TrialData]:
     """Return the best trials that were trained to their end; of few trials, those of the better half."""
     most = min(thresholds.best, math.ceil(len(view.ranking) / 2))
     return [trial for trial in view.ranking[:most] if trial.outcome == "complete"]
 
 
-def _reports(view: View, trial: Tried) -> diagnosis.Curve:
+def _reports(view: StudyData, trial: TrialData) -> diagnosis.Curve:
     """Return what a trial reported, in order; empty where that diverged, or is of several trainings."""
     values = np.array(list(trial.reports.values()), dtype=np.float64)
     return values if (np.abs(values) < HUGE).all() and not view.fits_several else np.empty(0)

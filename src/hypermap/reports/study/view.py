@@ -30,7 +30,7 @@ ROUNDING = frozenset({"batched", "vmap", "compiled"})
 
 
 @dataclass(frozen=True)
-class Axis:
+class Parameter:
     """One searched parameter.
 
     Attributes:
@@ -92,7 +92,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialData:
     """One trial.
 
     Attributes:
@@ -150,7 +150,7 @@ class Confirmed:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where a study comes from, and how to get it back; what is not known of a plain Optuna study is empty.
 
     Attributes:
@@ -176,7 +176,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class View:
+class StudyData:
     """A study, as far as its report needs it.
 
     Attributes:
@@ -200,8 +200,8 @@ class View:
     name: str
     objectives: tuple[str, ...]
     directions: tuple[str, ...]
-    axes: tuple[Axis, ...]
-    trials: tuple[Tried, ...]
+    axes: tuple[Parameter, ...]
+    trials: tuple[TrialData, ...]
     study: optuna.Study
     n_trials: int | None = None
     budget: float | None = None
@@ -214,7 +214,7 @@ class View:
     confirmed: tuple[Confirmed, ...] = ()
     test: Mapping[str, Sequence[float]] = field(default_factory=dict)
     histories: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
-    origin: Origin = field(default_factory=Origin)
+    origin: Provenance = field(default_factory=Provenance)
 
     @property
     def maximizes(self) -> bool:
@@ -241,22 +241,22 @@ class View:
         at_work = any(trial.paused or trial.outcome == "running" for trial in self.trials)
         return at_work or self.budget - self.spent > 1 / (self.horizon or 1) - ROUND_OFF
 
-    def with_outcome(self, *outcomes: str) -> list[Tried]:
+    def with_outcome(self, *outcomes: str) -> list[TrialData]:
         """Return the trials that ended in one of these ways."""
         return [trial for trial in self.trials if trial.outcome in outcomes]
 
     @property
-    def ended(self) -> list[Tried]:
+    def ended(self) -> list[TrialData]:
         """The trials that came to an end, whatever it was."""
         return self.with_outcome(*ENDED)
 
     @property
-    def completed(self) -> list[Tried]:
+    def completed(self) -> list[TrialData]:
         """The trials that were trained to their end."""
         return self.with_outcome("complete")
 
     @property
-    def first(self) -> Tried | None:
+    def first(self) -> TrialData | None:
         """Return the trial with which the search began, where that is the baseline, or the baseline moved."""
         first = self.trials[0] if self.trials else None
         return first if first is not None and first.number == 0 and first.proposed == PROPOSED_FIRST else None
@@ -279,7 +279,7 @@ class View:
         monitor = self.fixed["trainer.monitor"]
         return self.objective in ((monitor,) if monitor else ("accuracy", "r2"))
 
-    def score(self, trial: Tried) -> float | None:
+    def score(self, trial: TrialData) -> float | None:
         """Return the first objective: of a complete trial its value, of a pruned one what it had reached; else None.
 
         What a pruned trial had reached is the best of its reports, as one of the best epochs' weights are kept; where
@@ -295,7 +295,7 @@ class View:
         return max(reports) if self.maximizes else min(reports)
 
     @cached_property
-    def ranking(self) -> list[Tried]:
+    def ranking(self) -> list[TrialData]:
         """The trials that have a score, the best first: complete ones before pruned ones, and equals by number.
 
         For complete ones see `hypermap.search.curves.ranked`.
@@ -307,7 +307,7 @@ class View:
         best_first = ranked(self._told, repeats, self.sign)
         return [*(complete[number] for number in best_first), *(t for *_, t in sorted(scored, key=lambda s: s[:2]))]
 
-    def measured(self, trial: Tried) -> list[Tried]:
+    def measured(self, trial: TrialData) -> list[TrialData]:
         """Return a complete trial and those that measured it again; none if it is not complete."""
         if trial.outcome != "complete":
             return []
@@ -325,7 +325,7 @@ class View:
         """What complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
         return judged(self._told, self.sign)
 
-    def standing(self, trial: Tried) -> float:
+    def standing(self, trial: TrialData) -> float:
         """Return what a complete trial is ranked by: the mean of what it and those that measured it again are judged
         by.
         """
@@ -337,7 +337,7 @@ class View:
         found = {number: second_half(*reports, self.sign) for number, reports in self._told.items()}
         return {number: half for number, half in found.items() if half is not None}
 
-    def top(self, trials: Iterable[Tried]) -> Tried | None:
+    def top(self, trials: Iterable[TrialData]) -> TrialData | None:
         """Return the one of complete trials with the best score, by its kept epoch alone; the first of equals."""
         return max(trials, key=lambda trial: (self.sign * trial.values[0], -trial.number), default=None)
 
@@ -347,12 +347,12 @@ class View:
         return bool(self.axes) and all(axis.is_seed for axis in self.axes)
 
     @property
-    def best(self) -> Tried | None:
+    def best(self) -> TrialData | None:
         """The best complete trial of one objective; of several there is no one best."""
         top = self.ranking[0] if self.ranking and len(self.directions) == 1 else None
         return top if top is not None and top.outcome == "complete" else None
 
-    def axis(self, name: str) -> Axis:
+    def axis(self, name: str) -> Parameter:
         """Return the parameter of that name."""
         return next(axis for axis in self.axes if axis.name == name)
 

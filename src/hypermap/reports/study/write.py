@@ -25,12 +25,12 @@ from hypermap.reports.study.proposers import proposers
 from hypermap.reports.study.statistics import estimate
 from hypermap.reports.study.trade_off import pareto_front
 from hypermap.reports.study.verdict import Thresholds, Verdict
-from hypermap.reports.study.view import ENDED, Tried, View
+from hypermap.reports.study.view import ENDED, StudyData, TrialData
 
 ORDER = "params.yaml"  # in a trial's folder: what orders it again
 
 
-def write_report(view: View, reports: Path, thresholds: Thresholds) -> list[Verdict]:
+def write_report(view: StudyData, reports: Path, thresholds: Thresholds) -> list[Verdict]:
     """Write a study's report into a folder of `reports` that has its name; returns the verdicts.
 
     Writes report.md and its pictures, trials.csv, best.yaml, study.json, and report.html, which is interactive.
@@ -59,7 +59,7 @@ def folder_of(name: str, reports: Path) -> Path:
     return reports / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
 
 
-def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
+def trials_table(view: StudyData) -> tuple[list[str], list[dict[str, Any]]]:
     """Return columns, and a row a trial, the best first: natural values, how it ended, what it cost, its seed."""
     own = ["trial", "state", *view.objectives, "reached", "epochs", "best_epoch", "seconds", "seed", "error"]
     own[-1:-1] = ["fits", "sd"] if view.fits_several else []
@@ -89,13 +89,13 @@ def trials_table(view: View) -> tuple[list[str], list[dict[str, Any]]]:
     return [*own[:-1], *columns.values(), own[-1]], rows
 
 
-def _spread(trial: Tried) -> dict[str, Any]:
+def _spread(trial: TrialData) -> dict[str, Any]:
     """Return how many fits a trial is the mean of, and their standard deviation (of a sample)."""
     several = len(trial.scores) > 1
     return {"fits": len(trial.scores), "sd": statistics.stdev(trial.scores) if several else None}
 
 
-def best_text(view: View) -> str:
+def best_text(view: StudyData) -> str:
     """Return the best trial, or the Pareto front, as YAML: values by their keys in the configuration, and the order."""
     best = pareto_front(view) if len(view.directions) > 1 else [view.best] if view.best else []
     if not best:
@@ -106,7 +106,7 @@ def best_text(view: View) -> str:
     return head + text
 
 
-def _best_entry(view: View, trial: Tried) -> dict[str, Any]:
+def _best_entry(view: StudyData, trial: TrialData) -> dict[str, Any]:
     entry: dict[str, Any] = {"trial": trial.number, **dict(zip(view.objectives, trial.values, strict=True))}
     if trial.seed is not None:
         entry["seed"] = trial.seed
@@ -116,7 +116,7 @@ def _best_entry(view: View, trial: Tried) -> dict[str, Any]:
     return entry
 
 
-def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> dict[str, Any]:
+def summary(view: StudyData, verdicts: Sequence[Verdict], thresholds: Thresholds) -> dict[str, Any]:
     """Return the verdicts with their figures and thresholds, for machines."""
     best, gain, early = view.best, over_baseline(view, thresholds), early_scores(view)
     answer = None if early is None else judged(early)
@@ -145,7 +145,9 @@ def summary(view: View, verdicts: Sequence[Verdict], thresholds: Thresholds) -> 
     }
 
 
-def _pictures(view: View, found: Importances | None, thresholds: Thresholds) -> dict[str, Callable[[], bytes | None]]:
+def _pictures(
+    view: StudyData, found: Importances | None, thresholds: Thresholds
+) -> dict[str, Callable[[], bytes | None]]:
     """Return every picture by the name of its file; those that do not apply draw nothing."""
     return {
         "history": lambda: course_pictures.history(view, thresholds),
@@ -162,7 +164,7 @@ def _pictures(view: View, found: Importances | None, thresholds: Thresholds) -> 
     }
 
 
-def _isolation(view: View, found: Importances | None) -> bytes | None:
+def _isolation(view: StudyData, found: Importances | None) -> bytes | None:
     """Of the scientific parameters; where none is named, of the one that mattered most."""
     named = [axis for axis in view.axes if {axis.name, axis.key} & set(view.scientific)]
     axes = named or ([view.axis(next(iter(found.shares)))] if found else [])

@@ -11,7 +11,7 @@ FREE = frozenset({"dropout", "initialization", "frequency_scale"})
 SHARED = ("batch_size", "device", "precision", "compile", "threads", "reports_per_epoch", "backend")  # of trainer
 
 
-def kind(configuration: Mapping[str, Any], model: nn.Module, rows: int) -> str:
+def batch_key(configuration: Mapping[str, Any], model: nn.Module, rows: int) -> str:
     """Return what trainings have in common that may be stacked, as a word to compare.
 
     Args:

@@ -167,7 +167,8 @@ class Native:
             record.finish(rates.shape[1])
 
     def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
-        """Return those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32.
+        """Return those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width)
+        float32.
         """
         rows = inputs.reshape(len(inputs), -1).to(torch.float32).contiguous()
         if rows.shape[1] != self._widths[0]:

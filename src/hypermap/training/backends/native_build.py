@@ -28,7 +28,8 @@ class CannotBuild(UserError):  # noqa: N818
 
 
 def why_no_compiler() -> str | None:
-    """Return why the kernel cannot be had here, in words for a person; None where it can, and then it has been built.
+    """Return why the kernel cannot be had here, in words for a person; None where it can, and then it has been
+    built.
     """
     found = _found()
     return found if isinstance(found, str) else None

@@ -79,7 +79,8 @@ class Vmapped:
             layer.masks = drawn
 
     def _dropped(self, inputs: Tensor) -> list[tuple[str, torch.Size]]:
-        """Return which dropout layers a forward pass of this shape calls, in order, each with the shape of its input.
+        """Return which dropout layers a forward pass of this shape calls, in order, each with the shape of its
+        input.
         """
         if not self.dropouts:
             return []
