@@ -135,6 +135,7 @@ def test_parts_that_conf_does_not_name(path):
 def test_scripts_are_no_parts():
     assert {path.stem for path in (ROOT / "src").iterdir() if path.suffix in ("", ".py")} <= {
         *building.NOT_OWN,
+        "__init__",
         "__pycache__",
     }
 

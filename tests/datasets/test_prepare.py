@@ -22,6 +22,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.paths import SOURCES
 from hypermap.data import normalize
 from hypermap.data.prepared import load, load_published
+from hypermap.data.preprocessor import read_manifest, read_transform
 from hypermap.datasets import artifact, download, images, prepare
 from hypermap.datasets.images import Raw
 from hypermap.datasets.tables import dataset
@@ -213,7 +214,7 @@ def test_regression_targets_are_stored_raw_and_loaded_standardised(tmp_path):
 
 
 def test_manifest_says_what_was_done(digits):
-    manifest = prepare.read_manifest(digits)
+    manifest = read_manifest(digits)
     assert manifest["reader"] == "hypermap.datasets.images.digits"
     assert manifest["task"] == "classification"
     assert manifest["shape"] == [1, 8, 8]
@@ -255,7 +256,7 @@ def test_a_manifest_that_cannot_be_used_says_what_to_run(tmp_path, text):
     if text is not None:
         (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=r"`dvc repro` or `python src/preprocess\.py`"):
-        prepare.read_manifest(tmp_path)
+        read_manifest(tmp_path)
 
 
 # Settings and their fingerprint.
@@ -278,7 +279,7 @@ def test_fingerprint_ignores_root_and_order_and_defaults_but_nothing_else():
 
 
 def test_manifest_has_the_fingerprint_of_its_settings(digits):
-    assert prepare.read_manifest(digits)["fingerprint"] == prepare.settings_fingerprint(DIGITS)
+    assert read_manifest(digits)["fingerprint"] == prepare.settings_fingerprint(DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +382,7 @@ def test_the_stage_refuses_a_file_that_changed_after_the_stage_before_it(table, 
     Path("reports/config").mkdir(parents=True)
     Path("reports/config/preprocess.yaml").write_text(yaml.safe_dump(part))
     preprocess.main()
-    assert prepare.read_manifest(Path("data/prepared"))["rows"]["train"] == 38
+    assert read_manifest(Path("data/prepared"))["rows"]["train"] == 38
     (tmp_path / "people.csv").write_text(people(shift=1))
     with pytest.raises(UserError, match=r"people\.csv changed since python src/compose\.py .* run dvc repro again"):
         preprocess.main()
@@ -408,7 +409,7 @@ def test_the_targets_of_a_table_keep_all_their_digits(table, tmp_path, log):
     assert learned.targets.dtype == torch.float32
     np.testing.assert_allclose(learned.targets, scaler.transform(known)[:, 0], rtol=1e-5, atol=1e-6)
     test = load(tmp_path / "made", "test")
-    transform = prepare.read_transform(tmp_path / "made")
+    transform = read_transform(tmp_path / "made")
     np.testing.assert_allclose(artifacts.targets(test, transform), expected[test.rows], rtol=0, atol=1e-4)
 
 
@@ -534,15 +535,15 @@ def test_a_reader_of_ones_own_is_asked_again_when_its_folder_or_its_code_changes
     def folder():
         return prepare.find_or_prepare(settings, [], tmp_path / "cache")
 
-    first = artifact()
-    assert artifact() == first
-    assert prepare.read_manifest(first)["classes"] == ["a", "b"]
+    first = folder()
+    assert folder() == first
+    assert read_manifest(first)["classes"] == ["a", "b"]
     np.save(tmp_path / "scans" / "a" / "20.npy", np.zeros((1, 2, 2), np.float32))
-    more = artifact()
-    assert sum(prepare.read_manifest(more)["rows"].values()) == 21
+    more = folder()
+    assert sum(read_manifest(more)["rows"].values()) == 21
     (tmp_path / "scans" / "a" / "20.npy").rename(tmp_path / "scans" / "b" / "20.npy")  # the same content elsewhere
-    assert artifact() not in (first, more)
+    assert folder() not in (first, more)
     (tmp_path / "scans" / "b" / "20.npy").unlink()
-    assert artifact() == first
+    assert folder() == first
     module.write_text(OWN + "# changed\n")
-    assert artifact() != first
+    assert folder() != first

@@ -311,7 +311,7 @@ def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
     was = {name: (project.path / name).read_bytes() for name in ("params.yaml", "conf/optimizer/sgd.yaml")}
     project.order(model={"name": "mlp", "hidden": [99]}, trainer={"name": "default", "epochs": 7}, seed=3)
     project.edit("conf/optimizer/sgd.yaml", "momentum: ", "momentum: 0.123  # ")
-    project.append("src/hypermap/losses.py", "# changed\n")
+    project.append("src/hypermap/tasks/losses.py", "# changed\n")
 
     out = project.ok(*CONFIRM, "tune", "best=3", "seeds=1").out
     assert "| baseline |" in (project.path / "reports/studies/tune/report.md").read_text()
