@@ -18,7 +18,7 @@ from hypermap.data.preprocessor import read_manifest, read_transform
 from hypermap.datasets import prepare
 from hypermap.datasets.images import Raw
 
-SOURCES = {
+DATASETS = {
     "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 400, "split_seed": 5},
     "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "split_seed": 5},
     "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
@@ -217,7 +217,7 @@ def test_groups_and_times_that_do_not_suit_the_validation(validation, given, tol
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    for name, settings in SOURCES.items():
+    for name, settings in DATASETS.items():
         prepare.prepare_settings(folder / name, settings)
     return folder
 
@@ -241,7 +241,7 @@ def test_the_pool_is_all_but_the_test_rows_in_the_raw_datas_order(prepared):
 
 
 def test_folds_do_not_depend_on_the_share_that_is_held_out(prepared, tmp_path):
-    prepare.prepare_settings(tmp_path / "made", {**SOURCES["breast_cancer"], "validation": 0.4})
+    prepare.prepare_settings(tmp_path / "made", {**DATASETS["breast_cancer"], "validation": 0.4})
     one, other = Folds(prepared / "breast_cancer").pool, Folds(tmp_path / "made").pool
     assert_folds(KFold(3).folds(one), [(fold.train, fold.validation) for fold in KFold(3).folds(other)])
 
@@ -254,7 +254,7 @@ def test_training_never_reads_the_test_rows(prepared, tmp_path):
     assert len(rows.train.rows) + len(rows.validation.rows) == 400
 
 
-@pytest.mark.parametrize("data", SOURCES)
+@pytest.mark.parametrize("data", DATASETS)
 def test_the_holdout_fold_is_what_loading_gives(prepared, data):
     folds = Folds(prepared / data)
     rows = folds.of(folds.pool.holdout)
@@ -264,7 +264,7 @@ def test_the_holdout_fold_is_what_loading_gives(prepared, data):
     assert rows.transform.manifest == read_manifest(prepared / data)
 
 
-@pytest.mark.parametrize("data", SOURCES)
+@pytest.mark.parametrize("data", DATASETS)
 def test_fitting_anew_on_the_training_rows_is_what_preparing_did(prepared, data):
     transform = read_transform(prepared / data)
     assert transform.refit(load_published(prepared / data, "train")).manifest == transform.manifest
@@ -290,7 +290,7 @@ def raw_inputs(data):
     ],
 )
 def test_a_fold_is_scaled_by_its_own_training_rows(tmp_path, data, scaling, scaler):
-    prepare.prepare_settings(tmp_path / "made", {**SOURCES[data], "scaling": scaling})
+    prepare.prepare_settings(tmp_path / "made", {**DATASETS[data], "scaling": scaling})
     folds, inputs = Folds(tmp_path / "made"), raw_inputs(data).astype(np.float32)
     shifts = []
     for fold in KFold(3).folds(folds.pool):

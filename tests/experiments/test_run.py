@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
+from hypermap.core.paths import SOURCES
 from hypermap.data.cross_validation import repeat_seed
 from hypermap.datasets import prepare
 from hypermap.experiments import run
@@ -49,7 +50,7 @@ PARTS = {
     "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
     "seed": 4,
 }
-SOURCES = {
+DATASETS = {
     "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 500},
     "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
     "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
@@ -68,7 +69,7 @@ def then_die(folder, epoch, state):
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.save = then_die
 configuration = json.loads(sys.argv[3])
-asked = run.Asked(configuration, Path(sys.argv[1]), Path("models"), Path("reports/validation.json"))
+asked = run.TrainingRequest(configuration, Path(sys.argv[1]), Path("models"), Path("reports/validation.json"))
 run.train(asked)
 """
 
@@ -77,7 +78,7 @@ run.train(asked)
 def prepared(tmp_path_factory):
     """Each data set, prepared, without its test rows: training has no use for them."""
     folder = tmp_path_factory.mktemp("prepared")
-    for name, settings in SOURCES.items():
+    for name, settings in DATASETS.items():
         prepare.prepare_settings(folder / name, settings)
         (folder / name / "test.safetensors").unlink()
     return folder
@@ -87,7 +88,7 @@ def order(data="digits", **changes):
     """A configuration; ``trainer={"epochs": 1}`` changes a value of a group."""
     made = copy.deepcopy(PARTS)
     made["loss"] = {"name": "loss", "_target_": f"hypermap.tasks.losses.{LOSSES[data]}"}
-    made |= {"data": {"name": data, **SOURCES[data]}, "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95}}
+    made |= {"data": {"name": data, **DATASETS[data]}, "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95}}
     for key, value in changes.items():
         made[key] = {**made[key], **value} if isinstance(value, dict) else value
     return made
@@ -356,7 +357,7 @@ def test_only_a_run_that_must_come_to_the_same_numbers_is_gone_on_with(prepared,
 
 def test_other_data_is_another_run(prepared, monkeypatch, tmp_path):
     interrupt(prepared, monkeypatch, 2)
-    prepare.prepare_settings(tmp_path / "other" / "digits", {**SOURCES["digits"], "split_seed": 1})
+    prepare.prepare_settings(tmp_path / "other" / "digits", {**DATASETS["digits"], "split_seed": 1})
     train(tmp_path / "other")
     assert len(list(Path("runs").iterdir())) == 2
 

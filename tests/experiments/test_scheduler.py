@@ -94,7 +94,7 @@ from hypermap.training import loop
 prepared, at, orders = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 loop.SAVING_SHARE = float("inf")
 every = [
-    run.Asked(order, prepared, Path(str(number), "models"), Path(str(number), "validation.json"))
+    run.TrainingRequest(order, prepared, Path(str(number), "models"), Path(str(number), "validation.json"))
     for number, order in enumerate(orders)
 ]
 def tell(told):

@@ -22,7 +22,7 @@ from hypermap.training.artifacts import COLUMNS
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
-SOURCES = {
+DATASETS = {
     "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 500},
     "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
     "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
@@ -38,7 +38,7 @@ OTHERS = [
 
 def order(data):
     return {
-        "data": {"name": data, **SOURCES[data]},
+        "data": {"name": data, **DATASETS[data]},
         "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
         "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
         "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
@@ -69,7 +69,7 @@ def runs(monkeypatch):
 
 def trained(data, **groups):
     folder = Path("prepared", data)
-    prepare.prepare_settings(folder, SOURCES[data])
+    prepare.prepare_settings(folder, DATASETS[data])
     train(TrainingRequest(order(data) | groups, folder, MODELS, REPORTS / "validation.json"))
     baselines.fit({"models": OTHERS, "seed": 0, "threads": 1}, folder, BASELINES)
     return folder
@@ -254,7 +254,7 @@ def test_a_missing_test_set(runs):
 def test_a_model_of_other_data_is_refused(runs):
     trained("diabetes")
     told = r"models was trained on other data than prepared.other holds. Train again"
-    prepare.prepare_settings(Path("prepared/other"), {**SOURCES["diabetes"], "split_seed": 1})
+    prepare.prepare_settings(Path("prepared/other"), {**DATASETS["diabetes"], "split_seed": 1})
     with pytest.raises(UserError, match=told):
         evaluate("diabetes", Path("prepared/other"))
 

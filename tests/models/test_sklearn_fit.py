@@ -43,7 +43,7 @@ from hypermap.training import artifacts
 
 MENU = CONF / "model"
 FAMILIES = ("random_forest", "gradient_boosting", "support_vector", "linear", "nearest_neighbors", "dummy")
-SOURCES = {
+DATASETS = {
     "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 300},
     "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
     "diabetes": {"_target_": "hypermap.datasets.images.diabetes", "test": 0.2, "scaling": "standard"},
@@ -60,7 +60,7 @@ def choice(name, **values):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    for name, settings in SOURCES.items():
+    for name, settings in DATASETS.items():
         prepare.prepare_settings(folder / name, settings)
         (folder / name / "test.safetensors").unlink()
     return folder
@@ -378,7 +378,7 @@ def configuration(data, chosen, **changes):
         "threads": 1,
     }
     made = {
-        "data": {"name": data, **SOURCES[data]},
+        "data": {"name": data, **DATASETS[data]},
         "model": chosen,
         "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
         "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},

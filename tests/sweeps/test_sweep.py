@@ -28,11 +28,11 @@ from pathlib import Path
 import hydra
 
 from hypermap.core.errors import Diverged
-from hypermap.search.application import Application
+from hypermap.search.application import SweepTarget
 from hypermap.search.trial import current
 
 
-class Pausing(Application):
+class Pausing(SweepTarget):
     pauses = True
 
     def about(self, configuration, searched, objectives):

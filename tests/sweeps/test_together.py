@@ -485,11 +485,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from hypermap.core.errors import UserError
-from hypermap.search.application import Application
+from hypermap.search.application import SweepTarget
 from hypermap.search.trial import current, report_all
 
 
-class Shapes(Application):
+class Shapes(SweepTarget):
     stacks = True
 
     def check(self, configuration):

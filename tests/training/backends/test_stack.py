@@ -18,11 +18,11 @@ from hypermap.models.tabular import TabularMLP, TabularResNet
 from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from hypermap.training.augment import Augment
 from hypermap.training.backends import choice
-from hypermap.training.components import make_optimizer
+from hypermap.training.components import Components, make_optimizer
 from hypermap.training.loop import Trainer, TrainVal, train_alone
 from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
-from hypermap.training.state import Parts, Trained, TrainerConfig, TrainState
+from hypermap.training.state import Trained, TrainerConfig, TrainState
 
 CPU = torch.device("cpu")
 # Of each optimizer, members with other rates, decays and moments.
@@ -104,7 +104,7 @@ def build(
 ):
     """A member as a trial is one: its weights, dropout, order and augmentation are of its own seed."""
     torch.manual_seed(seed)
-    parts = Parts(
+    parts = Components(
         model(),
         loss or CrossEntropy(),
         lambda parameters: make_optimizer(optimizer or {"_target_": "torch.optim.Adam", "lr": 0.003}, parameters),
