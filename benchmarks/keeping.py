@@ -81,13 +81,13 @@ class Watching(Trainer):
         self.test = test
         self.seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
 
-    def measure(self) -> list[dict[str, float]]:
+    def evaluate(self) -> list[dict[str, float]]:
         """Measure as ever, and look at the test rows, which decide nothing."""
-        rows = super().measure()
+        rows = super().evaluate()
         (member,) = self.members
         with torch.random.fork_rng([]):
             for split, kept in zip((self.sets[member].validation, self.test), self.seen, strict=True):
-                outputs = self.backend.outputs(split.inputs, [0])[0]
+                outputs = self.backend.eval_outputs(split.inputs, [0])[0]
                 kept.append(member.parts.loss.predictions(outputs).double().numpy())
         return rows
 

@@ -151,16 +151,16 @@ class TrainerWithTest(Trainer):
         self.test = test
         super().__init__(members, [sets] * len(members), make_backend)
 
-    def measure(self) -> list[Row]:
+    def evaluate(self) -> list[Row]:
         """Return what the validation rows say of each member, and the test score."""
-        return [row | {"test": test} for row, test in zip(super().measure(), self.test_scores(), strict=True)]
+        return [row | {"test": test} for row, test in zip(super().evaluate(), self.test_scores(), strict=True)]
 
     def test_scores(self) -> list[float]:
         """Return the score of each member on the test rows, or its loss where that is monitored."""
         if self.test is None:
             return [np.nan] * len(self.members)
         targets = self.test.targets
-        outputs = self.backend.outputs(self.test.inputs, range(len(self.members)))
+        outputs = self.backend.eval_outputs(self.test.inputs, range(len(self.members)))
         if self.members[0].settings.monitored(self.task) == "loss":
             return [float(m.parts.loss(output, targets)) for m, output in zip(self.members, outputs, strict=True)]
         return self.scores(self.members, outputs, targets.expand(len(self.members), -1))

@@ -61,7 +61,7 @@ def unvalidated() -> type:
     from hypermap.training.loop import Trainer
 
     class Unvalidated(Trainer):
-        def measure(self) -> list[dict[str, Any]]:
+        def evaluate(self) -> list[dict[str, Any]]:
             return [{"validation_loss": 0.0, "validation_score": 0.0} for _ in self.members]
 
     return Unvalidated

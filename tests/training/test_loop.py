@@ -397,11 +397,11 @@ def scripted(monkeypatch, scores, losses=None, epochs=None, **settings):
     told = ({"validation_loss": loss, "validation_score": score} for loss, score in zip(losses, scores, strict=True))
     after = []
 
-    def measure(self):
+    def evaluate(self):
         after.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return [next(told)]
 
-    monkeypatch.setattr(Trainer, "measure", measure)
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
     trained = made.fit(train, validation)
     assert_same_weights(trained.weights, after[trained.best_epoch - 1], rtol=0, atol=0)
     return trained
@@ -491,12 +491,12 @@ def test_an_epoch_that_comes_to_be_kept_after_a_stop_has_its_weights(tmp_path, m
     told = iter([(119, 0.5), (120, 0.6), (121, 0.9)])
     after = []
 
-    def measure(self):
+    def evaluate(self):
         after.append({name: tensor.clone() for name, tensor in self.members[0].parts.model.state_dict().items()})
         right, loss = next(told)
         return [{"validation_loss": loss, "validation_score": right / 150}]
 
-    monkeypatch.setattr(Trainer, "measure", measure)
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
     with monkeypatch.context() as patch:
         stop_at(patch, "save", 2)
         with pytest.raises(KeyboardInterrupt):
@@ -771,10 +771,10 @@ def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
     made.fit(train, validation, report=lambda *told: heard.append(told))
     other = trainer(network(), epochs=1, monitor="loss")
     again = Trainer([other], [TrainVal(train, validation)])
-    first = torch.randperm(128, generator=other.order)[None, :64]
-    again.backend.steps(first, 32, torch.tensor([other.rates(4)[:2]]))
+    first = torch.randperm(128, generator=other.shuffle_rng)[None, :64]
+    again.backend.train_steps(first, 32, torch.tensor([other.rates(4)[:2]]))
     # The two losses are of equal weights, but a float32 mean may be summed in another order.
-    assert heard[0] == (1, pytest.approx(again.measure()[0]["validation_loss"], rel=1e-6))
+    assert heard[0] == (1, pytest.approx(again.evaluate()[0]["validation_loss"], rel=1e-6))
     assert heard[1][0] == 2
     assert heard[0][1] != heard[1][1]
 

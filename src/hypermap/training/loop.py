@@ -95,11 +95,11 @@ class Trainer:
                 member.rates(self.steps)  # a warm-up may be too long
             except UserError as error:
                 broken[member] = error
-        yield self.leave(broken)
+        yield self.drop(broken)
         if any(member.epochs for member in self.members):
             self.stack(self.members)
             again = [member for member in self.members if member.epochs]
-            yield self.leave(on_epoch_end({member: self.last(member) for member in again}))
+            yield self.drop(on_epoch_end({member: self.last(member) for member in again}))
         epochs = [(member.settings.epochs, member.epochs) for member in self.members]
         with tqdm(
             total=max((most for most, _ in epochs), default=0),
@@ -107,14 +107,14 @@ class Trainer:
             unit="epoch",
             disable=True if quiet else None,
         ) as bar:
-            yield self.leave({member: member.trained for member in self.members if member.ended})
+            yield self.drop({member: member.trained for member in self.members if member.ended})
             while self.members:
                 ended = self.epoch(on_epoch_end)
                 _show(bar, self.members[0])
                 ended |= {member: member.trained for member in self.members if member.ended and member not in ended}
-                yield self.leave(ended)
+                yield self.drop(ended)
 
-    def leave(self, ended: Mapping[TrainState, Trained | Exception]) -> Finished:
+    def drop(self, ended: Mapping[TrainState, Trained | Exception]) -> Finished:
         """Go on without these."""
         for member in ended:
             member.weights.leave()
@@ -129,11 +129,11 @@ class Trainer:
         and of weights that still changed.
         """
         started, members = time.perf_counter(), self.members
-        orders = torch.stack([torch.randperm(self.length, generator=member.order) for member in members])
+        orders = torch.stack([torch.randperm(self.length, generator=member.shuffle_rng) for member in members])
         rates = torch.tensor([member.rates(self.steps) for member in members], dtype=torch.float64)
         steps, ended = self.learn(orders[:, : self.used], rates, on_epoch_end)
         learned = self.learned(steps, orders[:, : self.used], rates, time.perf_counter() - started)
-        for member, row, figures, losses in zip(members, learned, self.measure(), steps.losses, strict=True):
+        for member, row, figures, losses in zip(members, learned, self.evaluate(), steps.losses, strict=True):
             if member in ended:  # within the epoch: what came later is no part of it
                 continue
             diverged = _divergence(member, losses, figures["validation_loss"])
@@ -161,9 +161,9 @@ class Trainer:
         positions, parts = orders + self.starts, []
         for first, last in pairwise([0, *due]):
             rows = positions[:, first * self.batch : last * self.batch]
-            parts.append(self.backend.steps(rows, self.batch, rates[:, first:last]))
+            parts.append(self.backend.train_steps(rows, self.batch, rates[:, first:last]))
             if last < self.steps:
-                values = {member: value for member, value in self.glance().items() if member not in ended}
+                values = {member: value for member, value in self.evaluate_mid_epoch().items() if member not in ended}
                 ended |= on_epoch_end({m: (m.epochs * self.portions + due[last], value) for m, value in values.items()})
         return StepOutputs.joined(parts), ended
 
@@ -195,26 +195,26 @@ class Trainer:
             for member, loss, score, rate, norm, every_norm in learned
         ]
 
-    def measure(self) -> list[Row]:
+    def evaluate(self) -> list[Row]:
         """Return loss and score of each member on its validation rows, whatever the loss is."""
         figures: dict[TrainState, Row] = {}
         splits = {id(self.sets[member].validation): self.sets[member].validation for member in self.members}
         for name, split in splits.items():
             own = [number for number, member in enumerate(self.members) if id(self.sets[member].validation) == name]
-            members, outputs = [self.members[number] for number in own], self.backend.outputs(split.inputs, own)
+            members, outputs = [self.members[number] for number in own], self.backend.eval_outputs(split.inputs, own)
             scores = self.scores(members, outputs, split.targets.expand(len(own), -1))
             for member, output, score in zip(members, outputs, scores, strict=True):
                 loss = float(member.parts.loss(output, split.targets))  # by itself: the same bits as when alone
                 figures[member] = {"validation_loss": loss, "validation_score": score}
         return [figures[member] for member in self.members]
 
-    def glance(self) -> dict[TrainState, float]:
+    def evaluate_mid_epoch(self) -> dict[TrainState, float]:
         """Return the monitored figures within an epoch, where they are finite; training goes on as if nobody had
         looked.
         """
         device = self.targets.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            rows = self.measure()
+            rows = self.evaluate()
         values = {member: member.monitored(row) for member, row in zip(self.members, rows, strict=True)}
         return {member: value for member, value in values.items() if math.isfinite(value)}
 

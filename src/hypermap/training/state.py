@@ -125,9 +125,9 @@ class TrainState:
         self.optimizer = parts.make_optimizer([self.weights.vector])
         self.base_rate = float(self.optimizer.param_groups[0]["lr"])
         self.planned_rates: list[float] = []  # of every step
-        self.order = torch.Generator().manual_seed(seed)
-        self.noise = torch.Generator(device).manual_seed(seed)
-        self.random = _global_generator(device) if random is None else random
+        self.shuffle_rng = torch.Generator().manual_seed(seed)
+        self.augment_rng = torch.Generator(device).manual_seed(seed)
+        self.dropout_rng = _global_generator(device) if random is None else random
         self.progress = Progress(schedule=parts.schedule.start())
         for layer in parts.model.modules():
             if isinstance(layer, Dropout):
@@ -232,8 +232,8 @@ class TrainState:
             tensors |= {f"after/{epoch}/{name}": tensor for name, tensor in state.items()}
         optimizer = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"optimizer/{key}": value for key, value in optimizer.items() if isinstance(value, Tensor)}
-        tensors |= {"random/order": self.order.get_state(), "random/noise": self.noise.get_state()}
-        tensors |= {f"random/{self.random.device.type}": self.random.get_state()}
+        tensors |= {"random/order": self.shuffle_rng.get_state(), "random/noise": self.augment_rng.get_state()}
+        tensors |= {f"random/{self.dropout_rng.device.type}": self.dropout_rng.get_state()}
         if self.device.type != "cpu":
             tensors |= {"random/cpu": torch.get_rng_state()}
         plain = {key: value for key, value in optimizer.items() if not isinstance(value, Tensor)}
@@ -247,9 +247,9 @@ class TrainState:
         kept = {**state.record["optimizer"], **state.part("optimizer")}
         self.optimizer.load_state_dict({**optimizer, "state": {0: kept} if kept else {}})
         random = state.part("random")
-        self.order.set_state(random["order"])
-        self.noise.set_state(random["noise"])
-        self.random.set_state(random[self.random.device.type])
+        self.shuffle_rng.set_state(random["order"])
+        self.augment_rng.set_state(random["noise"])
+        self.dropout_rng.set_state(random[self.dropout_rng.device.type])
         if self.device.type != "cpu":
             torch.set_rng_state(random["cpu"])
         states: dict[int, dict[str, Tensor]] = {}

@@ -95,7 +95,7 @@ def by_torch(trained, data, order, rates):
     outputs, losses, norms = [], [], []
     trained.parts.model.train()
     with torch.random.fork_rng([]):
-        torch.set_rng_state(trained.random.get_state())
+        torch.set_rng_state(trained.dropout_rng.get_state())
         for rows, rate in zip(order.split(BATCH), rates.tolist(), strict=True):
             trained.optimizer.param_groups[0]["lr"] = rate
             trained.weights.gradient.zero_()
@@ -106,7 +106,7 @@ def by_torch(trained, data, order, rates):
             trained.optimizer.step()
             outputs.append(output.detach())
             losses.append(loss.detach())
-        trained.random.set_state(torch.get_rng_state())
+        trained.dropout_rng.set_state(torch.get_rng_state())
     return torch.cat(outputs), torch.stack(losses), torch.stack(norms)
 
 
@@ -118,18 +118,18 @@ def assert_as_by_torch(trained, data, **tolerance):
     stack = Native([trained], *data)
     losses = []
     for order, rates in zip(orders([3]), rates_of([trained]), strict=True):
-        steps = stack.steps(order, BATCH, rates)
+        steps = stack.train_steps(order, BATCH, rates)
         expected = by_torch(theirs, data, order[0], rates[0])
         for ours, peer in zip((steps.outputs, steps.losses, steps.norms), expected, strict=True):
             torch.testing.assert_close(ours[0], peer, **{"rtol": 1e-5, "atol": 5e-6, **tolerance})
         losses.append(steps.losses.mean().item())
     torch.testing.assert_close(trained.weights.vector, theirs.weights.vector, rtol=1e-3, atol=2e-5)
-    assert torch.equal(trained.random.get_state(), theirs.random.get_state())
+    assert torch.equal(trained.dropout_rng.get_state(), theirs.dropout_rng.get_state())
     ours, peer = (m.optimizer.state_dict()["state"].get(0, {}) for m in (trained, theirs))
     assert list(ours) == [key for key in peer if peer[key] is not None]
     for key, value in ours.items():
         torch.testing.assert_close(value, peer[key], rtol=1e-3, atol=2e-5)
-    evaluated = stack.outputs(data[0][:40], [0])[0]
+    evaluated = stack.eval_outputs(data[0][:40], [0])[0]
     trained.parts.model.eval()
     with torch.no_grad():
         torch.testing.assert_close(evaluated, trained.parts.model(data[0][:40]), rtol=1e-4, atol=1e-5)
@@ -167,7 +167,7 @@ def test_activations_are_right_to_the_last_digits(activation):
         for parameter in model.parameters():
             parameter.fill_(float(parameter.ndim > 1))  # so the output is the activation of the input
     inputs = torch.cat([torch.linspace(-120, 120, 2001), torch.linspace(-6, 6, 2001), torch.linspace(-1, 1, 2001) ** 5])
-    ours = Native([member(model=model, loss=MeanSquaredError())], inputs[:, None], inputs).outputs(
+    ours = Native([member(model=model, loss=MeanSquaredError())], inputs[:, None], inputs).eval_outputs(
         inputs[:, None], [0]
     )[0]
     torch.testing.assert_close(ours, model.double()(inputs[:, None].double()).float(), rtol=5e-7, atol=3e-7)
@@ -183,7 +183,7 @@ def test_losses_of_extreme_outputs(loss, width):
     with torch.no_grad():
         ours.parts.model.output.weight.mul_(1000)
     theirs = by_torch(copy.deepcopy(ours), (inputs, targets), torch.arange(ROWS), torch.zeros(5))
-    steps = Native([ours], inputs, targets).steps(torch.arange(ROWS)[None], BATCH, torch.zeros(1, 5))
+    steps = Native([ours], inputs, targets).train_steps(torch.arange(ROWS)[None], BATCH, torch.zeros(1, 5))
     assert theirs[1].min() > 100
     torch.testing.assert_close(steps.losses[0], theirs[1])
     assert steps.norms.isfinite().all()
@@ -269,16 +269,16 @@ def test_logistic_regression():
 @pytest.mark.parametrize("widths", [[32], [31], [7, 40, 5]])
 def test_dropout_draws_what_torch_draws(widths):
     trained = member(hidden=widths, dropout=0.3, activation="tanh")
-    torch.rand(7, generator=trained.random)  # from the middle of a block of the generator's, and an odd place in it
+    torch.rand(7, generator=trained.dropout_rng)  # from the middle of a block of the generator's, at an odd place
     assert_as_by_torch(trained, digits())
 
 
 @builds
 def test_dropout_that_keeps_everything_draws_nothing():
     trained = member(dropout=1e-6)
-    before = trained.random.get_state()
+    before = trained.dropout_rng.get_state()
     assert_as_by_torch(trained, digits())
-    assert torch.equal(trained.random.get_state(), before)
+    assert torch.equal(trained.dropout_rng.get_state(), before)
 
 
 @builds
@@ -288,9 +288,9 @@ def test_masks_are_those_of_dropout_bit_for_bit():
     with torch.no_grad():
         model.output.weight.copy_(torch.eye(width))  # so the outputs are what dropout lets through
     trained = member(model=model)
-    peer = torch.Generator().set_state(trained.random.get_state())
+    peer = torch.Generator().set_state(trained.dropout_rng.get_state())
     stack = Native([trained], torch.zeros(70, width), torch.zeros(70, dtype=torch.int64))
-    seen = stack.steps(torch.arange(70)[None], BATCH, torch.zeros(1, 3, dtype=torch.float64)).outputs[0]
+    seen = stack.train_steps(torch.arange(70)[None], BATCH, torch.zeros(1, 3, dtype=torch.float64)).outputs[0]
     with torch.random.fork_rng([]):
         torch.set_rng_state(peer.get_state())
         masks = torch.cat([_sixteen_bits(torch.Size([rows, width])) for rows in (32, 32, 6)])
@@ -315,11 +315,11 @@ def outcome(members, threads, seeds):
     """Bits of all that training leaves: a list for each member."""
     stack = Native(members, *digits(), threads=threads)
     epochs = zip(orders(seeds), rates_of(members), strict=True)
-    told = [stack.steps(order, BATCH, rates) for order, rates in epochs]
-    evaluated = stack.outputs(digits()[0], range(len(members)))
+    told = [stack.train_steps(order, BATCH, rates) for order, rates in epochs]
+    evaluated = stack.eval_outputs(digits()[0], range(len(members)))
     return [
         [each.clone() for steps in told for each in (steps.outputs[i], steps.losses[i], steps.norms[i])]
-        + [m.weights.vector.detach(), m.random.get_state(), evaluated[i]]
+        + [m.weights.vector.detach(), m.dropout_rng.get_state(), evaluated[i]]
         + [value for value in m.optimizer.state[m.weights.vector].values() if value is not None]
         for i, m in enumerate(members)
     ]
@@ -372,21 +372,21 @@ def test_a_member_goes_on_by_torch_and_comes_back(name):
         if epoch == 1:
             by_torch(trained, data, order[epoch, 0], rates[epoch, 0])
         else:
-            Native([trained], *data).steps(order[epoch], BATCH, rates[epoch])
+            Native([trained], *data).train_steps(order[epoch], BATCH, rates[epoch])
     torch.testing.assert_close(trained.weights.vector, theirs.weights.vector, rtol=1e-3, atol=2e-5)
-    assert torch.equal(trained.random.get_state(), theirs.random.get_state())
+    assert torch.equal(trained.dropout_rng.get_state(), theirs.dropout_rng.get_state())
 
 
 @builds
 def test_portions_of_an_epoch_are_the_epoch():
     whole, parts = member(dropout=0.2), member(dropout=0.2)
     order, rates = orders([3])[0], rates_of([whole])[0]
-    Native([whole], *digits()).steps(order, BATCH, rates)
+    Native([whole], *digits()).train_steps(order, BATCH, rates)
     stack = Native([parts], *digits())
-    stack.steps(order[:, : 2 * BATCH], BATCH, rates[:, :2])
-    stack.steps(order[:, 2 * BATCH :], BATCH, rates[:, 2:])
+    stack.train_steps(order[:, : 2 * BATCH], BATCH, rates[:, :2])
+    stack.train_steps(order[:, 2 * BATCH :], BATCH, rates[:, 2:])
     assert torch.equal(whole.weights.vector, parts.weights.vector)
-    assert torch.equal(whole.random.get_state(), parts.random.get_state())
+    assert torch.equal(whole.dropout_rng.get_state(), parts.random.get_state())
 
 
 # What it refuses.
@@ -407,11 +407,11 @@ def test_mistakes_of_a_caller_are_told_before_the_kernel_sees_them():
         Native([member()], inputs, targets + 1)
     stack = Native([member()], inputs, targets)
     with pytest.raises(ValueError, match="from 0 to 149"):
-        stack.steps(torch.tensor([[150]]), BATCH, torch.zeros(1, 1))
+        stack.train_steps(torch.tensor([[150]]), BATCH, torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"needed \(1, 2\)"):
-        stack.steps(torch.arange(40)[None], BATCH, torch.zeros(1, 1))
+        stack.train_steps(torch.arange(40)[None], BATCH, torch.zeros(1, 1))
     with pytest.raises(ValueError, match="63 wide"):
-        stack.outputs(inputs[:, 1:], [0])
+        stack.eval_outputs(inputs[:, 1:], [0])
 
 
 class Own(MLP):

@@ -173,9 +173,9 @@ def assert_alike(one, other, *, rtol=1e-4, weights_rtol=1e-3, weights_atol=1e-5)
     assert (trained.best_epoch, trained.stopped_early) == (expected.best_epoch, expected.stopped_early)
     for name, tensor in weights(peer).items():
         torch.testing.assert_close(weights(member)[name], tensor, rtol=weights_rtol, atol=weights_atol)
-    assert torch.equal(member.order.get_state(), peer.order.get_state())
-    assert torch.equal(member.noise.get_state(), peer.noise.get_state())
-    assert torch.equal(member.random.get_state(), peer.random.get_state())
+    assert torch.equal(member.shuffle_rng.get_state(), peer.shuffle_rng.get_state())
+    assert torch.equal(member.augment_rng.get_state(), peer.augment_rng.get_state())
+    assert torch.equal(member.dropout_rng.get_state(), peer.dropout_rng.get_state())
 
 
 def assert_same(one, other):
@@ -320,9 +320,9 @@ def test_the_order_of_the_rows_is_that_of_each_members_seed(backend):
             self.inner = making(backend)(members, inputs, targets)
             self.outputs = self.inner.outputs
 
-        def steps(self, rows, batch, rates):
+        def train_steps(self, rows, batch, rates):
             seen.append(rows.clone())
-            return self.inner.steps(rows, batch, rates)
+            return self.inner.train_steps(rows, batch, rates)
 
     sets = digits(90)
     members = [build(seed=seed) for seed in (5, 6)]

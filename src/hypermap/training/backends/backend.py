@@ -40,7 +40,7 @@ class StepOutputs:
 class Backend(Protocol):
     """Trains the members it was made with; each is up to date whenever no call is under way."""
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
+    def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """Learn from the rows at these positions ``(members, rows)``, `batch` of them a step.
 
         Args:
@@ -50,7 +50,7 @@ class Backend(Protocol):
         """
         ...
 
-    def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
+    def eval_outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
         """Return what some members make of rows in evaluation mode: ``(members, rows, width)`` float32."""
         ...
 

@@ -55,7 +55,7 @@ class Batched:
         self.steppers = [stepper(member.optimizer) for member in members]
         self.precision = members[0].settings.precision
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
+    def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """See `hypermap.training.backends.backend.Backend`."""
         outputs, losses, norms = [], [], []
         for some, now in zip(rows.to(self.inputs.device).split(batch, 1), rates.T.tolist(), strict=True):
@@ -77,9 +77,9 @@ class Batched:
         """Return each member's batch, changed as it changes its own."""
         if not any(member.parts.augment.active for member in self.members):
             return inputs
-        return torch.stack([m.parts.augment(own, m.noise) for m, own in zip(self.members, inputs, strict=True)])
+        return torch.stack([m.parts.augment(own, m.augment_rng) for m, own in zip(self.members, inputs, strict=True)])
 
-    def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
+    def eval_outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
         """See `hypermap.training.backends.backend.Backend`."""
         with torch.no_grad(), device.autocast(inputs.device, self.precision):
             portions = inputs.split(max(1, EVALUATION_ROWS // len(self.members)))

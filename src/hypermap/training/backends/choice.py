@@ -164,11 +164,11 @@ def _timed(
     times = []
     with machine.on_threads(threads):
         backend = make(name, members, inputs, targets, threads=threads)
-        losses = backend.steps(rows[:, : batch * min(WARM, steps)], batch, rates[:, :WARM]).losses
+        losses = backend.train_steps(rows[:, : batch * min(WARM, steps)], batch, rates[:, :WARM]).losses
         for _ in range(ROUNDS):
             _wait(inputs.device)
             started = time.perf_counter()
-            backend.steps(rows, batch, rates)
+            backend.train_steps(rows, batch, rates)
             _wait(inputs.device)
             times.append(time.perf_counter() - started)
     return min(times) / steps, losses

@@ -27,9 +27,9 @@ class Eager:
         self.forward = torch.compile(model) if self.settings.compile else model
         self.step = stepper(self.member.optimizer)
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
+    def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """See `Backend`."""
-        parts, weights, noise = self.member.parts, self.member.weights, self.member.noise
+        parts, weights, noise = self.member.parts, self.member.weights, self.member.augment_rng
         inputs = torch.empty((batch, *self.inputs.shape[1:]), device=self.inputs.device)
         targets = torch.empty(batch, dtype=self.targets.dtype, device=self.inputs.device)
         outputs, losses, norms = [], [], []
@@ -50,6 +50,6 @@ class Eager:
             losses.append(loss.detach())
         return StepOutputs(torch.cat(outputs).float()[None], torch.stack(losses)[None], torch.stack(norms)[None])
 
-    def outputs(self, inputs: Tensor, members: Sequence[int] = (0,)) -> Tensor:
+    def eval_outputs(self, inputs: Tensor, members: Sequence[int] = (0,)) -> Tensor:
         """See `Backend`."""
         return forward_all(self.member.parts.model, inputs, self.settings.precision)[None]

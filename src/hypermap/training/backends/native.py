@@ -134,7 +134,7 @@ class Native:
         self._classes = targets.to(torch.int64).contiguous() if entropies else None
         self._values = targets.to(torch.float32).contiguous()
 
-    def steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
+    def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """Train each member on its `rows` (M, n) int64 in portions of `batch`, at its `rates` (M, steps) float64.
 
         Raises:
@@ -166,7 +166,7 @@ class Native:
         for record in self._records:
             record.finish(rates.shape[1])
 
-    def outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
+    def eval_outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
         """Return those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width)
         float32.
         """
@@ -216,7 +216,7 @@ class _Record:
         """Return the fields, with the addresses of what may have moved since the last call."""
         fields, vector = self.fields, self.member.weights.vector
         self.state, fields.taken = _state(self.member.optimizer, vector)
-        self.generator = self.member.random.get_state() if self.drops else None
+        self.generator = self.member.dropout_rng.get_state() if self.drops else None
         fields.weights, fields.generator = vector.data_ptr(), _address(self.generator)
         fields.state = (c_void_p * 2)(*(_address(tensor) for tensor in self.state))
         return fields
@@ -227,7 +227,7 @@ class _Record:
         if "step" in state:
             state["step"] += steps
         if self.generator is not None:
-            self.member.random.set_state(self.generator)
+            self.member.dropout_rng.set_state(self.generator)
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
