@@ -717,8 +717,8 @@ def test_reports_within_an_epoch_change_no_number(portions, monkeypatch):
     made = everything(ADAM)
     made.settings = replace(made.settings, reports_per_epoch=portions)
     glances = []
-    glance = Trainer.glance
-    monkeypatch.setattr(Trainer, "glance", lambda *args: glances.append(1) or glance(*args))
+    glance = Trainer.evaluate_mid_epoch
+    monkeypatch.setattr(Trainer, "evaluate_mid_epoch", lambda *args: glances.append(1) or glance(*args))
     assert outcome(made) == expected
     assert len(glances) >= len(expected[0])
 
@@ -781,7 +781,7 @@ def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
 
 def test_a_figure_that_is_not_finite_within_an_epoch_is_left_to_its_end(monkeypatch):
     made = trainer(network(), epochs=2, reports_per_epoch=3)
-    monkeypatch.setattr(Trainer, "glance", lambda self: {})
+    monkeypatch.setattr(Trainer, "evaluate_mid_epoch", lambda self: {})
     assert [step for step, _ in heard_by(made)[0]] == [3, 6]
 
 

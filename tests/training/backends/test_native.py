@@ -386,7 +386,7 @@ def test_portions_of_an_epoch_are_the_epoch():
     stack.train_steps(order[:, : 2 * BATCH], BATCH, rates[:, :2])
     stack.train_steps(order[:, 2 * BATCH :], BATCH, rates[:, 2:])
     assert torch.equal(whole.weights.vector, parts.weights.vector)
-    assert torch.equal(whole.dropout_rng.get_state(), parts.random.get_state())
+    assert torch.equal(whole.dropout_rng.get_state(), parts.dropout_rng.get_state())
 
 
 # What it refuses.
