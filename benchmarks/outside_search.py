@@ -13,8 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from hypermap.core.errors import UserError
 from hypermap.search.scaled_sampler import Numerical, image, nearest
-from hypermap.search.scales import Mapping as Bijection
-from hypermap.search.scales import mapping
+from hypermap.search.scales import Scale, mapping
 from outside import TOOLS
 from searching import Problem, Request, Searching, Strategy, Tried
 
@@ -94,7 +93,7 @@ class Choice:
 class Number:
     """A number, shown by its image where it has a mapping or is searched by its logarithm."""
 
-    def __init__(self, distribution: Numerical, through: Bijection | None) -> None:
+    def __init__(self, distribution: Numerical, through: Scale | None) -> None:
         if through is None and isinstance(distribution, FloatDistribution) and distribution.log:
             through = mapping("log", distribution.low, distribution.high)
         self.distribution = distribution

@@ -22,7 +22,7 @@ from hypermap.search.auto_pruner import AutoPruner
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EACH, EarlierStudy
 from hypermap.search.scaled_sampler import ScaledSampler
-from hypermap.search.scales import Mapping as Bijection
+from hypermap.search.scales import Scale
 from hypermap.search.schedule import PROPOSED, REPEATS, SCHEDULE, Ledger
 
 
@@ -43,7 +43,7 @@ class Problem:
     direction: Literal["maximize", "minimize"]
     steps: int
     distributions: Mapping[str, BaseDistribution]
-    mappings: Mapping[str, Bijection] = field(default_factory=dict)
+    mappings: Mapping[str, Scale] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
     prior: Sequence[EarlierStudy] = ()
     lookahead: bool = False

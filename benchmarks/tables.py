@@ -98,7 +98,9 @@ def textbook(prepared: Path, seeds: int) -> list[Predictions]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its 200 epochs are not always enough for it
             model = (MLPClassifier if classes else MLPRegressor)(random_state=seed).fit(rows, train.targets.numpy())
-        predictions.append(model.predict_proba(asked) if classes else transform.natural(model.predict(asked)))
+        predictions.append(
+            model.predict_proba(asked) if classes else transform.inverse_transform_targets(model.predict(asked))
+        )
     return predictions
 
 

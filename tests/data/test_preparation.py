@@ -124,7 +124,7 @@ def test_spread_codes_are_scikit_learns_one_hot_columns(matrix, settings):
         sparse_output=False,
     ).fit(categories[:TRAIN])
     preparation = fitted(matrix, **settings)
-    spread = preparation.layout.spread(torch.from_numpy(preparation.transform(asked)))
+    spread = preparation.layout.to_one_hot(torch.from_numpy(preparation.transform(asked)))
     assert spread.shape[1] == preparation.layout.one_hot.width
     np.testing.assert_array_equal(spread[:, preparation.layout.plain :], encoder.transform(categories))
 
@@ -137,7 +137,7 @@ def test_a_missing_category_can_be_the_most_frequent(matrix):
 
 def test_ordinal_codes_are_shares_of_their_column():
     rows = torch.tensor([[0.5, 1.0, 2.0], [0.1, 4.0, 0.0]])
-    np.testing.assert_allclose(ColumnLayout(1, 0, (4, 2)).shares(rows), [[0.5, 0.25, 1.0], [0.1, 1.0, 0.0]])
+    np.testing.assert_allclose(ColumnLayout(1, 0, (4, 2)).to_ordinal(rows), [[0.5, 0.25, 1.0], [0.1, 1.0, 0.0]])
 
 
 def test_rows_that_are_not_training_rows_change_nothing(matrix):

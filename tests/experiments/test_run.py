@@ -630,7 +630,7 @@ def test_a_paused_training_goes_on_to_the_same_bytes_and_trains_nothing_twice(pr
 
 @pytest.mark.parametrize("changes", [{}, *SEVERAL])
 def test_a_divergence_is_told_as_one_and_leaves_nothing(prepared, monkeypatch, changes):
-    measure, calls = Trainer.measure, []
+    measure, calls = Trainer.evaluate, []
 
     def diverges(made):
         calls.append(1)
@@ -639,7 +639,7 @@ def test_a_divergence_is_told_as_one_and_leaves_nothing(prepared, monkeypatch, c
             sets.validation.inputs[0] = torch.nan
         return measure(made)
 
-    monkeypatch.setattr(Trainer, "measure", diverges)
+    monkeypatch.setattr(Trainer, "evaluate", diverges)
     with pytest.raises(Diverged, match="loss is nan in epoch 2, on the validation rows"):
         train(prepared, **changes)
     assert states() == []

@@ -729,9 +729,9 @@ def test_a_pruned_trial_of_several_fits_takes_its_other_fits_along(prepared, mon
     stops = {"epochs": 6, "repeats": 2}
     every = by("batched", {"seed": 1, "trainer": stops, "regularizer": {"patience_epochs": 1}}, {"seed": 2})
     scores = iter([0.9, 0.5, 0.5, 0.1, 0.6, 0.5, 0.1, 0.7, 0.5, 0.8, 0.6])
-    measure = Trainer.measure
+    measure = Trainer.evaluate
     monkeypatch.setattr(
-        Trainer, "measure", lambda self: [{**row, "validation_score": next(scores)} for row in measure(self)]
+        Trainer, "evaluate", lambda self: [{**row, "validation_score": next(scores)} for row in measure(self)]
     )
 
     def report(step, value):

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hypermap.search import progress as module
-from hypermap.search.progress import figure, heading, line, status, summary, watching
+from hypermap.search.progress import format_value, heading, line, status, summary, watching
 from hypermap.search.schedule import SIZE
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.study import RESULT, StudyConfig, connect, open_study
@@ -336,4 +336,4 @@ def test_on_a_terminal_a_line_changes_and_what_is_remarkable_stays_above_it(plan
      (123456.7, "1.235e+05"), (1e300, "1e+300"), (float("inf"), "inf")],
 )  # fmt: skip
 def test_a_value_has_the_digits_that_say_something(value, told):
-    assert figure(value) == told
+    assert format_value(value) == told

@@ -441,7 +441,7 @@ def test_the_epoch_kept_by_r2(monkeypatch):
     train, validation = diabetes()
     made = trainer(Logistic((10,), 1), loss=MeanSquaredError(), task="regression", monitor="r2")
     told = iter([-3.0, 0.4, 0.2])
-    monkeypatch.setattr(Trainer, "measure", lambda self: [{"validation_loss": 1.0, "validation_score": next(told)}])
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: [{"validation_loss": 1.0, "validation_score": next(told)}])
     assert made.fit(train, validation).best_epoch == 2
 
 

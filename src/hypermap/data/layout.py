@@ -44,7 +44,7 @@ class ColumnLayout:
         """The layout after `spread`."""
         return ColumnLayout(self.numbers, self.binary + sum(self.cardinalities))
 
-    def spread(self, rows: "Tensor") -> "Tensor":
+    def to_one_hot(self, rows: "Tensor") -> "Tensor":
         """Return rows with their codes one-hot: ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0
         becomes zeros alone.
 
@@ -57,7 +57,7 @@ class ColumnLayout:
         spread = [one_hot(code, size + 1)[:, 1:].float() for code, size in codes]
         return torch.cat([rows[:, : self.plain].float(), *spread], 1)
 
-    def shares(self, rows: "Tensor") -> "Tensor":
+    def to_ordinal(self, rows: "Tensor") -> "Tensor":
         """Ordinal: the same rows with each code as a share of its column's codes, 0 to 1."""
         import torch
 

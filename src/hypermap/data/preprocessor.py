@@ -89,7 +89,7 @@ class Transform:
 
     def __call__(self, published: TensorSplit) -> TensorSplit:
         """Published rows as a model learns from them."""
-        return TensorSplit(self.features(published), self.standardised(published.targets), published.rows)
+        return TensorSplit(self.features(published), self.transform_targets(published.targets), published.rows)
 
     def features(self, published: TensorSplit) -> "torch.Tensor":
         """Return the inputs of published rows as a model sees them, float32 on their device."""
@@ -101,7 +101,7 @@ class Transform:
             return _scaled(published.inputs, self.manifest["shift"], self.manifest["scale"])
         return torch.from_numpy(self.preparation.transform(published.inputs.cpu().numpy())).to(published.inputs.device)
 
-    def standardised(self, targets: "torch.Tensor") -> "torch.Tensor":
+    def transform_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
         """Class indices as they are; numbers with mean 0 and deviation 1 over the training rows, float32."""
         if self.manifest["task"] == "classification":
             return targets
@@ -110,7 +110,7 @@ class Transform:
         shift, scale = self.manifest["target_shift"], self.manifest["target_scale"]
         return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
 
-    def natural(self, standardised: Array) -> Array:
+    def inverse_transform_targets(self, standardised: Array) -> Array:
         """Return numbers (rows,) back in the target's own unit, float64."""
         values: Array = standardised * self.manifest["target_scale"] + self.manifest["target_shift"]
         return LOGS[log][1](values) if (log := self.manifest["target_transform"]) else values

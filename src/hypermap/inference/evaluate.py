@@ -169,5 +169,5 @@ def _encoding(trained: artifacts.TrainedModel) -> str:
 def _map(test: TensorSplit, transform: Transform, method: str) -> Projection | None:
     """Return where the test rows lie by what a model is given, categories spread out and images row by row."""
     layout = transform.manifest.get("layout")
-    inputs = ColumnLayout.of(layout).spread(test.inputs) if layout else test.inputs
+    inputs = ColumnLayout.of(layout).to_one_hot(test.inputs) if layout else test.inputs
     return project(inputs.flatten(1).numpy(), method)

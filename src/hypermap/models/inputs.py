@@ -55,10 +55,10 @@ def resolve_input_spec(model: Mapping[str, Any], manifest: Mapping[str, Any]) ->
         )
     if categories == "ordinal":
         plain = ColumnLayout(layout.numbers, layout.binary + len(layout.cardinalities))
-        return _inputs((layout.width,), plain, takes_layout, layout.shares)
+        return _inputs((layout.width,), plain, takes_layout, layout.to_ordinal)
     if takes_layout and categories != "one_hot":
         return _inputs((layout.width,), layout, takes_layout, lambda rows: rows)
-    return _inputs((layout.one_hot.width,), layout.one_hot, takes_layout, layout.spread)
+    return _inputs((layout.one_hot.width,), layout.one_hot, takes_layout, layout.to_one_hot)
 
 
 def _inputs(

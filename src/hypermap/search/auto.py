@@ -18,7 +18,7 @@ from hypermap.core.typing import Floats
 from hypermap.search.counter_samplers import Random, from_unit, sobol
 from hypermap.search.curves import CurveReader
 from hypermap.search.earlier import EarlierStudy, starts, trends
-from hypermap.search.scales import Mapping as Bijection
+from hypermap.search.scales import Scale
 from hypermap.search.schedule import PROPOSED, REPEATS
 from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Cube
@@ -105,7 +105,7 @@ class Auto(BaseSampler):
         self,
         study_seed: int = 0,
         distributions: Mapping[str, BaseDistribution] | None = None,
-        mappings: Mapping[str, Bijection] | None = None,
+        mappings: Mapping[str, Scale] | None = None,
         baseline: Mapping[str, Any] | None = None,
         prior: Sequence[EarlierStudy] = (),
         curves: CurveReader | None = None,

@@ -84,11 +84,14 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
         return "\n".join([*lines, "No trial was trained to its end."])
     measured = [trial.values[0] for trial in measurements(ended)[top.number]]
     again = f" (mean of {len(measured)} trainings)" if len(measured) > 1 else ""
-    lines.append(f"Best: trial {top.number}, {_names(plan)[0]} {figure(fmean(measured))}{again}: {values(plan, top)}")
+    lines.append(
+        f"Best: trial {top.number}, {_names(plan)[0]} {format_value(fmean(measured))}{again}: {values(plan, top)}"
+    )
     lucky = luckiest(ended, maximizes=plan.maximizes)
     if len(measured) == 1 and lucky is not None and lucky.values[0] != top.values[0]:
         lines.append(
-            f"(Trial {lucky.number} has a better kept epoch, {figure(lucky.values[0])}, but is behind over the second "
+            f"(Trial {lucky.number} has a better kept epoch, {format_value(lucky.values[0])}, but is behind over the "
+            "second "
             "half of its epochs, by which trials are judged.)"
         )
     if {key.rpartition(".")[2] for key in plan.space.values_of(top.params)} <= SEEDS:
@@ -110,7 +113,7 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())
 
 
-def figure(value: float) -> str:
+def format_value(value: float) -> str:
     """Return an objective's value: four decimals, unless they would hide what it is, or it is a count."""
     if abs(value) >= 10 and float(value).is_integer():
         return f"{value:.0f}" if abs(value) < 1e15 else f"{value:.4g}"
@@ -123,10 +126,12 @@ def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -
     result = mapping_of(trial, RESULT)
     text = how.replace("_", " ")
     if how == "complete":
-        text = ", ".join(f"{name} {figure(value)}" for name, value in zip(_names(plan), trial.values, strict=True))
+        text = ", ".join(
+            f"{name} {format_value(value)}" for name, value in zip(_names(plan), trial.values, strict=True)
+        )
     elif how == "pruned" and trial.intermediate_values:
         step, value = max(trial.intermediate_values.items())
-        text = f"pruned at {step} with {figure(value)}"
+        text = f"pruned at {step} with {format_value(value)}"
     elif result.get("error"):
         text += f": {str(result['error']).splitlines()[0][:120]}"
     if plan.budget is not None:
@@ -155,7 +160,7 @@ def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, 
     text = ", ".join(parts) if trials else "starting the workers"
     top = best(ended, maximizes=plan.maximizes) if len(plan.directions) == 1 else None
     if top is not None:
-        text += f" | best {figure(top.values[0])}"
+        text += f" | best {format_value(top.values[0])}"
     share = _share(plan, trials) - began_with
     if share > 0 and began_with + share < 1:
         left = (now - plan.began) / share * (1 - began_with - share)

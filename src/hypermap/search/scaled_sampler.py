@@ -24,13 +24,13 @@ class ScaledSampler(BaseSampler):
     """Wraps a sampler so that it searches in the images of the parameters that have a mapping.
 
     Parameters without a mapping pass unchanged, and so does everything where the sampler proposes natural values by
-    itself, as a grid does (its attribute ``natural`` says so). One object serves one study.
+    itself, as a grid does (its attribute ``inverse_transform_targets`` says so). One object serves one study.
 
     Raises:
         UserError: pow2 on whole numbers with a step, or with no power of two between the bounds.
     """
 
-    def __init__(self, inner: BaseSampler, mappings: Mapping[str, scales.Mapping]) -> None:
+    def __init__(self, inner: BaseSampler, mappings: Mapping[str, scales.Scale]) -> None:
         self.inner = inner
         self._mappings = {} if getattr(inner, "natural", False) else dict(mappings)
         self._images: dict[str, list[tuple[Numerical, Numerical]]] = {}  # natural distributions and their images
@@ -171,7 +171,7 @@ def nearest(distribution: Numerical, value: float) -> float:
     return member(distribution, min(round((value - distribution.low) / distribution.step), count(distribution) - 1))
 
 
-def image(through: scales.Mapping, natural: Numerical) -> Numerical:
+def image(through: scales.Scale, natural: Numerical) -> Numerical:
     """Return the distribution that a sampler sees in the place of a natural one."""
     if through.name == "pow2" and isinstance(natural, IntDistribution):
         return _exponents(natural)

@@ -21,7 +21,7 @@ _LOG_10 = math.log(10)
 
 
 @dataclass(frozen=True)
-class Mapping:
+class Scale:
     """A strictly increasing function of a parameter on [low, high], and its inverse.
 
     What lies outside the bounds counts as the bound that is nearer, in both directions; so `inverse` never leaves
@@ -48,7 +48,7 @@ class Mapping:
 
 
 @dataclass(frozen=True)
-class _Bijection:
+class _KnownScale:
     """A pair of functions and the intervals on which it may be used, as a test and in words."""
 
     forward: Function
@@ -57,7 +57,7 @@ class _Bijection:
     needs: str
 
 
-def mapping(name: str, low: float, high: float) -> Mapping:
+def mapping(name: str, low: float, high: float) -> Scale:
     """Return the mapping of this name, or of a dotted path such as ``mymodule.Cube``, on [low, high].
 
     At a dotted path stands a class or an object with ``forward(x)`` and ``inverse(y)``, both from float to float.
@@ -69,7 +69,7 @@ def mapping(name: str, low: float, high: float) -> Mapping:
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise UserError(f"{name} needs finite bounds, the lower first; given {low!r} and {high!r}.")
     if "." in name:
-        found = Mapping(name, low, high, *_own(name))
+        found = Scale(name, low, high, *_own(name))
         _check(found)
         return found
     if name not in _BIJECTIONS:
@@ -79,7 +79,7 @@ def mapping(name: str, low: float, high: float) -> Mapping:
     bijection = _BIJECTIONS[name]
     if not bijection.allows(low, high):
         raise UserError(f"{name} needs {bijection.needs}; given {low!r} and {high!r}.")
-    return Mapping(name, low, high, bijection.forward, bijection.inverse)
+    return Scale(name, low, high, bijection.forward, bijection.inverse)
 
 
 def _clip(x: float, low: float, high: float) -> float:
@@ -141,13 +141,13 @@ def _between_0_and_1(low: float, high: float) -> bool:
 
 
 _BIJECTIONS = {
-    "identity": _Bijection(_same, _same, _anywhere, ""),
-    "log": _Bijection(math.log, math.exp, _above_0, "low above 0"),
-    "logit": _Bijection(_logit, _expit, _between_0_and_1, "low above 0 and high below 1"),
-    "one_minus_log": _Bijection(_one_minus_log, _one_minus_exp, _below_1, "high below 1"),
-    "pow2": _Bijection(math.log2, math.exp2, _above_0, "low above 0"),
-    "sqrt": _Bijection(math.sqrt, _square, _from_0, "low of at least 0"),
-    "symlog": _Bijection(_symlog, _symexp, _anywhere, ""),
+    "identity": _KnownScale(_same, _same, _anywhere, ""),
+    "log": _KnownScale(math.log, math.exp, _above_0, "low above 0"),
+    "logit": _KnownScale(_logit, _expit, _between_0_and_1, "low above 0 and high below 1"),
+    "one_minus_log": _KnownScale(_one_minus_log, _one_minus_exp, _below_1, "high below 1"),
+    "pow2": _KnownScale(math.log2, math.exp2, _above_0, "low above 0"),
+    "sqrt": _KnownScale(math.sqrt, _square, _from_0, "low of at least 0"),
+    "symlog": _KnownScale(_symlog, _symexp, _anywhere, ""),
 }
 NAMES = tuple(_BIJECTIONS)
 
@@ -168,7 +168,7 @@ def _is_class(path: str) -> bool:
         return False
 
 
-def _check(found: Mapping) -> None:
+def _check(found: Scale) -> None:
     """Try a mapping of somebody's own at the ends of its interval and at points between."""
     points = _points(found.low, found.high)
     images = [_image(found, x) for x in points]
@@ -188,11 +188,11 @@ def _points(low: float, high: float) -> list[float]:
     return sorted({_clip(low + share * (high - low), low, high) for share in shares} | {low, high})
 
 
-def _image(found: Mapping, x: float) -> float:
+def _image(found: Scale, x: float) -> float:
     return _number(found, "forward", found.to_image, x)
 
 
-def _number(found: Mapping, method: str, function: Callable[[float], Any], point: float) -> float:
+def _number(found: Scale, method: str, function: Callable[[float], Any], point: float) -> float:
     """Return what a function of somebody's own returns at a point, if that is a finite number."""
     try:
         value = float(function(point))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from hypermap.core.errors import UserError
-from hypermap.search.scales import Mapping as Bijection
+from hypermap.search.scales import Scale
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Parameter:
     expression: str
     distribution: BaseDistribution
     listed: bool = True
-    mapping: Bijection | None = None
+    mapping: Scale | None = None
     conditions: tuple[Condition, ...] = ()
     added: bool = False
 
@@ -55,7 +55,7 @@ class Space:
     """The parameters of a study, in the order in which they are drawn: choices before what depends on them."""
 
     parameters: tuple[Parameter, ...] = ()
-    mappings: dict[str, Bijection] = field(init=False, repr=False)
+    mappings: dict[str, Scale] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         ordered = sorted(self.parameters, key=lambda parameter: bool(parameter.conditions))
@@ -107,7 +107,7 @@ class Space:
         }
 
 
-def interval(key: str, low: float, high: float, *, log: bool, bijection: Bijection | None) -> BaseDistribution:
+def interval(key: str, low: float, high: float, *, log: bool, bijection: Scale | None) -> BaseDistribution:
     """Return the distribution of an interval, whole numbers where both its bounds are.
 
     Raises:

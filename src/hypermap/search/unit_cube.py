@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from hypermap.core.typing import Floats
 from hypermap.search.counter_samplers import count, from_unit, member, to_unit
 from hypermap.search.scaled_sampler import image, nearest
-from hypermap.search.scales import Mapping as Bijection
+from hypermap.search.scales import Scale
 from hypermap.search.space import Condition
 
 Numerical = FloatDistribution | IntDistribution
@@ -28,7 +28,7 @@ class Coordinate:
     """A parameter's values as numbers from 0 to 1, on the scale on which it is searched."""
 
     natural: BaseDistribution
-    bijection: Bijection | None = None
+    bijection: Scale | None = None
 
     @cached_property
     def image(self) -> BaseDistribution:
@@ -66,7 +66,7 @@ class Coordinate:
         """Return the coordinate of a natural value."""
         if isinstance(self.natural, CategoricalDistribution):
             return (self.natural.to_internal_repr(value) + 0.5) / len(self.natural.choices)
-        mapped = value if self.image is self.natural else cast(Bijection, self.bijection).forward(value)
+        mapped = value if self.image is self.natural else cast(Scale, self.bijection).forward(value)
         return min(max(to_unit(cast(Numerical, self.image), mapped), 0.0), 1.0)
 
 
@@ -82,7 +82,7 @@ class Cube:
     def __init__(
         self,
         distributions: Mapping[str, BaseDistribution],
-        mappings: Mapping[str, Bijection],
+        mappings: Mapping[str, Scale],
         conditions: Mapping[str, Sequence[Condition]] | None = None,
     ) -> None:
         self.coordinates = {name: Coordinate(d, mappings.get(name)) for name, d in distributions.items()}

@@ -24,7 +24,7 @@ from hypermap.reports.study.reading import read
 from hypermap.reports.study.sentences import many
 from hypermap.reports.study.view import BASELINE, CONFIRMATION, Confirmed
 from hypermap.search.place import folder_of
-from hypermap.search.progress import figure
+from hypermap.search.progress import format_value
 from hypermap.search.space import Parameter, Space, Suggests
 from hypermap.search.storage import lock_folder
 from hypermap.search.study import RECORD, SNAPSHOT, StudyConfig, failure, find, finished, open_study, trial_seed
@@ -330,8 +330,8 @@ def _table(confirmed: Sequence[Confirmed], plan: StudyConfig) -> str:
     objective = plan.objectives[0] if plan.objectives else "objective"
     rows = [("", f"mean {objective}", "sd", "n", "")]
     for one in confirmed:
-        mean = figure(statistics.fmean(one.scores)) if one.scores else ""
-        deviation = figure(statistics.stdev(one.scores)) if len(one.scores) > 1 else ""
+        mean = format_value(statistics.fmean(one.scores)) if one.scores else ""
+        deviation = format_value(statistics.stdev(one.scores)) if len(one.scores) > 1 else ""
         rows.append((one.label, mean, deviation, str(len(one.scores)), f"({one.failed} failed)" if one.failed else ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]

@@ -66,7 +66,7 @@ class Network:
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
         if not self.transform.manifest["classes"]:
-            return self.transform.natural(predicted)
+            return self.transform.inverse_transform_targets(predicted)
         return calibration.scale(predicted / predicted.sum(axis=1, keepdims=True), self.temperature)
 
 
@@ -211,7 +211,7 @@ def read_figures(path: Path, split: str) -> dict[str, float]:
 def targets(split: TensorSplit, transform: Transform) -> np.ndarray:
     """Return the true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
     values = split.targets.cpu().numpy()
-    return values if transform.manifest["classes"] else transform.natural(values.astype(np.float64))
+    return values if transform.manifest["classes"] else transform.inverse_transform_targets(values.astype(np.float64))
 
 
 def score(split: TensorSplit, predictions: np.ndarray, transform: Transform) -> dict[str, float]:

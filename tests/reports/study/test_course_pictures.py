@@ -13,7 +13,7 @@ from PIL import Image
 
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.study import course_pictures
-from hypermap.reports.study.drawing import figure_of, focus, scale
+from hypermap.reports.study.drawing import focus, format_value, scale
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.verdict import Thresholds
 from hypermap.reports.study.view import StudyData
@@ -209,4 +209,4 @@ def test_what_is_to_be_kept_is_shown():
     [(0.967, "0.9670"), (610.0, "610"), (12345.6, "12,346"), (-0.0, "0"), (0.029741, "0.02974"), (1e12, "1e+12")],
 )
 def test_figures_have_four_digits(value, told):
-    assert figure_of(value) == told
+    assert format_value(value) == told

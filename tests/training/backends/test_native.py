@@ -42,7 +42,7 @@ class Member:
     parts: Components
     weights: FlatParameters
     optimizer: torch.optim.Optimizer
-    random: torch.Generator
+    dropout_rng: torch.Generator
 
 
 def choice(name):

@@ -318,7 +318,7 @@ def test_the_order_of_the_rows_is_that_of_each_members_seed(backend):
     class Watching:
         def __init__(self, members, inputs, targets):
             self.inner = making(backend)(members, inputs, targets)
-            self.outputs = self.inner.outputs
+            self.eval_outputs = self.inner.eval_outputs
 
         def train_steps(self, rows, batch, rates):
             seen.append(rows.clone())

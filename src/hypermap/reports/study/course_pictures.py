@@ -19,7 +19,7 @@ from hypermap.reports.run.pictures import BLUE, COLOURS, FAINT, GREEN, GREY, ORA
 from hypermap.reports.study import course
 from hypermap.reports.study.budget import lacking
 from hypermap.reports.study.course import Span, trained
-from hypermap.reports.study.drawing import dots, figure_of, label_point, legend, log_note, scale, star
+from hypermap.reports.study.drawing import dots, format_value, label_point, legend, log_note, scale, star
 from hypermap.reports.study.early_scores import LEAST, EarlyScores
 from hypermap.reports.study.early_scores import early_scores as found_early
 from hypermap.reports.study.sentences import many as counted
@@ -178,7 +178,7 @@ def _draw_history(axes: Axes, view: StudyData, objective: int) -> None:
         ranked = [(-sign * trial.values[objective], trial.number, cost) for trial, cost in spent if trial.values]
         loss, number, cost = min(ranked)
         star(axes, cost, -sign * loss)
-        label_point(axes, f"trial {number}: {figure_of(-sign * loss)}", cost, -sign * loss, below=sign < 0)
+        label_point(axes, f"trial {number}: {format_value(-sign * loss)}", cost, -sign * loss, below=sign < 0)
 
 
 @picture
@@ -265,7 +265,7 @@ def _draw_others(axes: Axes, view: StudyData, chosen: Sequence[TrialData], each:
 def _name_curves(figure: Figure, view: StudyData, chosen: Sequence[TrialData]) -> None:
     """Below all panels, which trial has which colour."""
     names = [
-        f"trial {trial.number}{' (pruned)' if trial.outcome == 'pruned' else ''}: {figure_of(view.score(trial) or 0.0)}"
+        f"trial {trial.number}{' (pruned)' * (trial.outcome == 'pruned')}: {format_value(view.score(trial) or 0.0)}"
         for trial in chosen
     ]
     patches = [Patch(color=colour) for _, colour in zip(chosen, cycle(COLOURS), strict=False)]
@@ -410,7 +410,7 @@ def _best_of_n(view: StudyData, found: Sequence[BestOfN], marked: set[int], conf
         axes.axhline(view.best.values[0], color=GREY, linestyle=DASHED, linewidth=1.2, label="best of this study")
     for entry in (entry for entry in found if entry.n in marked):
         axes.plot([each * entry.n], [entry.mean], "o", color=BLUE, markersize=7)
-        label = f"n = {entry.n}: {figure_of(entry.mean)}"
+        label = f"n = {entry.n}: {format_value(entry.mean)}"
         label_point(axes, label, each * entry.n, entry.mean, below=view.maximizes)
     axes.set_title(f"Expected best {view.objective} of n {what}" + log_note(axes))
     share = f"{each:,.3g} each{', with what was pruned beside them' if view.with_outcome('pruned') else ' on average'}"

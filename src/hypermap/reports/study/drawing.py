@@ -20,7 +20,7 @@ DECADES = 250
 Points = Sequence[tuple[float, float]]
 
 
-def figure_of(value: float) -> str:
+def format_value(value: float) -> str:
     """Four significant digits; whole numbers and thousands in full, as far as they are read easily."""
     if abs(value) >= 1e9:
         return f"{value:.4g}"

@@ -8,7 +8,7 @@ from hypermap.reports.study.retraining import Gain, Retrained, confirm_command
 from hypermap.reports.study.sentences import both, many, percent
 from hypermap.reports.study.verdict import Thresholds
 from hypermap.reports.study.view import Confirmed, StudyData, TrialData
-from hypermap.search.progress import figure, short
+from hypermap.search.progress import format_value, short
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,17 @@ def described(view: StudyData, found: OverBaseline, thresholds: Thresholds) -> s
         before, after = (fmean(scores[trial.number] for trial in own) for own in measured)
         over = ", over the second half of their epochs" if by_half else ""
         said.append(
-            f"**Gain over the baseline {figure(abs(after - before))}:** {name} {figure(before)} ({label}) and "
-            f"{figure(after)} (trial {best.number}, the best){over}."
+            f"**Gain over the baseline {format_value(abs(after - before))}:** {name} {format_value(before)} ({label}) "
+            "and "
+            f"{format_value(after)} (trial {best.number}, the best){over}."
         )
     if found.retrained is not None:
         before, after, gain_again = found.retrained
         moved = " (the baseline itself, not moved)" if view.moved else ""
         noisy = gain_again.low <= 0 <= gain_again.high
         said.append(
-            f"Retrained with other seeds, their means are {figure(before)}{moved} and {figure(after)}, a gain of "
+            f"Retrained with other seeds, their means are {format_value(before)}{moved} and {format_value(after)}, "
+            "a gain of "
             f"{gain_again} ({percent(thresholds.confidence)} interval){', which may be none' if noisy else ''}."
         )
     elif first.outcome == "complete":

@@ -20,7 +20,7 @@ from hypermap.reports.study.statistics import difference, estimate
 from hypermap.reports.study.trade_off import pareto_front
 from hypermap.reports.study.verdict import Thresholds, Verdict
 from hypermap.reports.study.view import ENDED, ROUNDING, Parameter, StudyData, TrialData
-from hypermap.search.progress import figure, short
+from hypermap.search.progress import format_value, short
 
 SECTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "The search": (("enough", "edge", "failures"), ("history", "best_of_n")),
@@ -94,19 +94,19 @@ def _headline(view: StudyData) -> str:
     if (best := view.best) is None:
         return f"**No trial was trained to its end.** {trials}"
     measured = view.measured(best)
-    score = figure(fmean(t.values[0] for t in measured))
+    score = format_value(fmean(t.values[0] for t in measured))
     score += f" (mean of {len(measured)} trainings)" if len(measured) > 1 else ""
     said = f"**Best {view.objective} {score}, trial {best.number}:** {_values(view, best)}. {trials}"
     if len(measured) == 1 and (top := view.top(view.completed)) is not None and top.values[0] != best.values[0]:
         said += (
-            f" By its kept epoch alone trial {top.number} would be ahead, with {figure(top.values[0])}; over the "
+            f" By its kept epoch alone trial {top.number} would be ahead, with {format_value(top.values[0])}; over the "
             "second half of their epochs, which is less a matter of luck, it is not."
         )
     if retrained := next((each for each in view.confirmed if each.trial == best.number and each.scores), None):
-        mean = figure(sum(retrained.scores) / len(retrained.scores))
+        mean = format_value(sum(retrained.scores) / len(retrained.scores))
         said += f" Retrained with {many(len(retrained.scores), 'seed')}, its mean is **{mean}**."
     if view.objective in view.test:
-        value, low, high = map(figure, view.test[view.objective])
+        value, low, high = map(format_value, view.test[view.objective])
         said += f" Tested after the search: **test {view.objective} {value}** (interval {low} to {high}, of the rows)."
     return said
 
@@ -177,11 +177,11 @@ def _best_trials(view: StudyData, thresholds: Thresholds) -> Iterator[str]:
 def _row(view: StudyData, trial: TrialData, axes: Sequence[Parameter], epochs: float) -> tuple[str, ...]:
     score = view.score(trial)
     values = trial.values or ((score,) if score is not None else ())
-    shown = [figure(value) for value in values] + [""] * (len(view.objectives) - len(values))
+    shown = [format_value(value) for value in values] + [""] * (len(view.objectives) - len(values))
     params = [short(trial.params[axis.name]) if axis.name in trial.params else "" for axis in axes]
     shown_epochs = f"{round(epochs, 2):.10g}" if epochs else ""
     if view.halves:
-        shown.append(figure(view.halves[trial.number]) if trial.number in view.halves else "")
+        shown.append(format_value(view.halves[trial.number]) if trial.number in view.halves else "")
     return (str(trial.number), *shown, trial.outcome.replace("_", " "), shown_epochs, *params)
 
 
@@ -193,7 +193,7 @@ def _proposed(view: StudyData) -> Iterator[str]:
         "proposed by": [one.name for one in found],
         "trials": [str(one.proposals) for one in found],
         "complete": [str(one.complete) for one in found],
-        f"best {view.objective}": ["" if one.best is None else figure(one.best) for one in found],
+        f"best {view.objective}": ["" if one.best is None else format_value(one.best) for one in found],
         "share of the training": ["" if one.share is None else percent(one.share) for one in found],
     }
     if len(view.directions) > 1:
@@ -217,9 +217,9 @@ def _confirmation_table(view: StudyData, thresholds: Thresholds) -> str:
             surely = difference(first.scores, confirmed.scores, view.sign, thresholds.confidence).probability
             beaten = "" if surely is None else f"{surely:.3f}"
         known = found.low is not None and found.high is not None and found.n >= SEEDS
-        interval = f"{figure(found.low)} to {figure(found.high)}" if known else ""  # type: ignore[arg-type]
-        deviation = "" if found.sd is None else figure(found.sd)
-        lines.append((confirmed.label, figure(found.mean), deviation, interval, str(found.n), beaten))
+        interval = f"{format_value(found.low)} to {format_value(found.high)}" if known else ""  # type: ignore[arg-type]
+        deviation = "" if found.sd is None else format_value(found.sd)
+        lines.append((confirmed.label, format_value(found.mean), deviation, interval, str(found.n), beaten))
     label = "" if first is None else first.label
     return table(
         ("trained again", f"mean {view.objective}", "sd", f"{percent(thresholds.confidence)} interval", "seeds",
@@ -303,7 +303,7 @@ def _repeated(view: StudyData) -> str:
         notes.append(f"{many(exact, 'trial')} can be trained again to the same bits{needs}.")
     if rounding:
         known = tolerance(view)
-        within = "its noise, which is not known here" if known is None else f"{figure(known)} of {view.objective}"
+        within = "its noise, which is not known here" if known is None else f"{format_value(known)} of {view.objective}"
         backends = ", ".join(sorted({str(trial.backend) for trial in rounding}))
         notes.append(
             f"{many(len(rounding), 'trial')} trained in stacks by torch ({backends}), whose sums round otherwise than "

@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from hypermap.core.passwords import shown
 from hypermap.search.auto import BASELINE as PROPOSED_FIRST
 from hypermap.search.curves import judged, ranked, second_half
-from hypermap.search.scales import Mapping as Bijection
+from hypermap.search.scales import Scale
 
 CONFIRMATION = "-confirmation"  # ends the name of the study in which configurations of another were trained again
 BASELINE = -1  # in the place of a trial's number: the configuration that the sweep began from
@@ -46,7 +46,7 @@ class Parameter:
     key: str
     distribution: BaseDistribution
     expression: str = ""
-    bijection: Bijection | None = None
+    bijection: Scale | None = None
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
