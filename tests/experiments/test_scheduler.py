@@ -589,7 +589,7 @@ def test_a_stack_is_as_large_as_memory_holds(prepared, monkeypatch, backend, mem
 )
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_stack_for_which_memory_does_not_suffice_is_halved(prepared, monkeypatch, backend, kind, error, epoch):
-    steps, seen, failed = kind.steps, sizes(monkeypatch), []
+    steps, seen, failed = kind.train_steps, sizes(monkeypatch), []
 
     def greedy(self, *args):
         assert not any(stack() for stack in failed)  # what was too large is gone
@@ -598,7 +598,7 @@ def test_a_stack_for_which_memory_does_not_suffice_is_halved(prepared, monkeypat
             raise type(error)(str(error))
         return steps(self, *args)
 
-    monkeypatch.setattr(kind, "steps", greedy)
+    monkeypatch.setattr(kind, "train_steps", greedy)
     every = by(backend, *FOUR, {"seed": 5, "model": {"dropout": 0.3}})
     told_of = {}
     results, _ = train_all(
@@ -614,14 +614,14 @@ def test_a_stack_for_which_memory_does_not_suffice_is_halved(prepared, monkeypat
 
 
 def test_one_for_which_memory_does_not_suffice_by_itself_ends_so(prepared, monkeypatch):
-    steps = batched.Batched.steps
+    steps = batched.Batched.train_steps
 
     def greedy(self, *args):
         if any(member.base_rate == 0.003 for member in self.members):
             raise RuntimeError(TOO_MUCH)
         return steps(self, *args)
 
-    monkeypatch.setattr(batched.Batched, "steps", greedy)
+    monkeypatch.setattr(batched.Batched, "train_steps", greedy)
     results, _ = train_all(prepared, by("batched", *FOUR))
     assert isinstance(results[1], OutOfMemory)
     assert [result.epochs for result in results[:1] + results[2:]] == [3, 3, 2]
