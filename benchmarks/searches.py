@@ -116,7 +116,7 @@ class Trainings:
 
 def _bytes(job: Job) -> int:
     """Return what a waiting training holds: eight numbers a weight, such as the optimizer's, and the planned rates."""
-    return 0 if job.member is None else 32 * (job.member.weights.vector.numel() + len(job.member.planned_rates))
+    return 0 if job.member is None else 32 * (job.member.weights.vector.numel() + len(job.member.planned_lrs))
 
 
 # Searches.

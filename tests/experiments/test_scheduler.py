@@ -617,7 +617,7 @@ def test_one_for_which_memory_does_not_suffice_by_itself_ends_so(prepared, monke
     steps = batched.Batched.train_steps
 
     def greedy(self, *args):
-        if any(member.base_rate == 0.003 for member in self.members):
+        if any(member.base_lr == 0.003 for member in self.members):
             raise RuntimeError(TOO_MUCH)
         return steps(self, *args)
 

@@ -21,7 +21,7 @@ from hypermap.models import CNN, MLP, Logistic
 from hypermap.tasks.losses import CrossEntropy, MeanSquaredError
 from hypermap.training.augment import Augment
 from hypermap.training.backends import backend, eager
-from hypermap.training.components import Components, make_optimizer
+from hypermap.training.components import Components, base_lr, make_optimizer
 from hypermap.training.loop import Trainer, TrainVal, r2, train_alone
 from hypermap.training.lr_schedules import Constant, Cosine, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
@@ -97,6 +97,7 @@ def trainer(
         schedule or Constant(),
         regularizer or Regularizer(),
         augment or Augment(),
+        base_lr(optimizer),
     )
     chosen = TrainerConfig(**{"epochs": 3, "batch_size": 32, **settings})
     return Alone(parts, chosen, task, seed, device, validation_rows=150)
@@ -772,7 +773,7 @@ def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
     other = trainer(network(), epochs=1, monitor="loss")
     again = Trainer([other], [TrainVal(train, validation)])
     first = torch.randperm(128, generator=other.shuffle_rng)[None, :64]
-    again.backend.train_steps(first, 32, torch.tensor([other.rates(4)[:2]]))
+    again.backend.train_steps(first, 32, torch.tensor([other.learning_rates(4)[:2]]))
     # The two losses are of equal weights, but a float32 mean may be summed in another order.
     assert heard[0] == (1, pytest.approx(again.evaluate()[0]["validation_loss"], rel=1e-6))
     assert heard[1][0] == 2

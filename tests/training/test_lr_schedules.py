@@ -56,18 +56,18 @@ def torch_rates(peer, count=TOTAL) -> list[float]:
 
 @pytest.mark.parametrize(("schedule", "peer"), PEERS, ids=lambda value: repr(value)[:40])
 def test_rates_are_those_of_torch(schedule: Schedule, peer):
-    assert schedule.rates(BASE, EPOCHS, STEPS) == pytest.approx(torch_rates(peer), rel=1e-9)
+    assert schedule.learning_rates(BASE, EPOCHS, STEPS) == pytest.approx(torch_rates(peer), rel=1e-9)
 
 
 def test_exponential_at_the_start_of_each_epoch_is_torchs_stepped_by_epoch():
-    ours = Exponential(0.8).rates(BASE, EPOCHS, STEPS)[::STEPS]
+    ours = Exponential(0.8).learning_rates(BASE, EPOCHS, STEPS)[::STEPS]
     assert ours == pytest.approx(torch_rates(partial(lr_scheduler.ExponentialLR, gamma=0.8), EPOCHS))
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_contract(kind):
     schedule = kind(warmup_epochs=0.5)
-    rates = schedule.rates(BASE, EPOCHS, STEPS)
+    rates = schedule.learning_rates(BASE, EPOCHS, STEPS)
     assert len(rates) == TOTAL
     assert all(isinstance(rate, float) and 0 < rate <= BASE * (1 + 1e-12) for rate in rates)
     state = schedule.start()
@@ -81,41 +81,41 @@ def test_contract(kind):
 @pytest.mark.parametrize("kind", ALL)
 def test_short_trainings_have_rates(kind):
     for epochs in (1, 2, 3, 10):
-        assert len(kind().rates(BASE, epochs, 1)) == epochs
+        assert len(kind().learning_rates(BASE, epochs, 1)) == epochs
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_warmup_climbs_evenly_and_hands_over_to_the_schedule(kind):
-    rates = kind(warmup_epochs=2).rates(BASE, EPOCHS, STEPS)
-    plain = kind().rates(BASE, EPOCHS - 2, STEPS)
+    rates = kind(warmup_epochs=2).learning_rates(BASE, EPOCHS, STEPS)
+    plain = kind().learning_rates(BASE, EPOCHS - 2, STEPS)
     assert rates[2 * STEPS :] == plain
     climb = [plain[0] * (step + 1) / (2 * STEPS) for step in range(2 * STEPS)]
     assert rates[: 2 * STEPS] == pytest.approx(climb)
 
 
 def test_warmup_by_hand():
-    assert Constant(warmup_epochs=1).rates(1.0, 2, 4) == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+    assert Constant(warmup_epochs=1).learning_rates(1.0, 2, 4) == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
 
 
 def test_a_fraction_of_an_epoch_of_warmup_is_rounded_to_steps():
-    assert Constant(warmup_epochs=0.4).rates(1.0, 1, 4) == [0.5, 1, 1, 1]
+    assert Constant(warmup_epochs=0.4).learning_rates(1.0, 1, 4) == [0.5, 1, 1, 1]
 
 
 @pytest.mark.parametrize("warmup_epochs", [2, 3.5])
 def test_warmup_as_long_as_the_training_is_refused(warmup_epochs):
     with pytest.raises(UserError, match=rf"warmup_epochs is {warmup_epochs} and epochs is 2"):
-        Cosine(warmup_epochs=warmup_epochs).rates(BASE, 2, STEPS)
+        Cosine(warmup_epochs=warmup_epochs).learning_rates(BASE, 2, STEPS)
 
 
 def test_warmup_that_rounds_up_to_the_whole_training_is_refused():
     with pytest.raises(UserError, match="warmup_epochs"):
-        Constant(warmup_epochs=0.9).rates(BASE, 1, 1)
+        Constant(warmup_epochs=0.9).learning_rates(BASE, 1, 1)
 
 
 @pytest.mark.parametrize("base", [-0.1, math.inf, math.nan])
 def test_impossible_learning_rates_are_refused(base):
     with pytest.raises(UserError, match="learning rate"):
-        Constant().rates(base, 1, 1)
+        Constant().learning_rates(base, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.tasks.losses import Loss
@@ -34,6 +35,7 @@ class Components:
     schedule: Schedule
     regularizer: Regularizer
     augment: Augment
+    base_lr: float  # what the schedule multiplies
 
 
 def make_components(configuration: Mapping[str, Any], manifest: Mapping[str, Any], device: torch.device) -> Components:
@@ -57,7 +59,21 @@ def make_components(configuration: Mapping[str, Any], manifest: Mapping[str, Any
         schedule=instantiate(configuration["scheduler"]),
         regularizer=instantiate(configuration["regularizer"]),
         augment=augment,
+        base_lr=base_lr(configuration["optimizer"]),
     )
+
+
+def base_lr(choice: Mapping[str, Any]) -> float:
+    """Return the learning rate that a choice of an optimizer says, or else the optimizer's own.
+
+    Raises:
+        UserError: it has none, and schedules set nothing else.
+    """
+    parameters = inspect.signature(locate(choice["_target_"])).parameters
+    own = parameters["lr"].default if "lr" in parameters else None
+    if not isinstance(found := choice.get("lr", own), int | float):
+        raise UserError(f"optimizer.lr is {found!r} of optimizer={choice.get('name')}; give a number, such as 0.001.")
+    return float(found)
 
 
 def make_optimizer(choice: Mapping[str, Any], parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

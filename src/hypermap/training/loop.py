@@ -92,7 +92,7 @@ class Trainer:
         for member in self.members:
             try:
                 member.resume()
-                member.rates(self.steps)  # a warm-up may be too long
+                member.learning_rates(self.steps)  # a warm-up may be too long
             except UserError as error:
                 broken[member] = error
         yield self.drop(broken)
@@ -130,7 +130,7 @@ class Trainer:
         """
         started, members = time.perf_counter(), self.members
         orders = torch.stack([torch.randperm(self.length, generator=member.shuffle_rng) for member in members])
-        rates = torch.tensor([member.rates(self.steps) for member in members], dtype=torch.float64)
+        rates = torch.tensor([member.learning_rates(self.steps) for member in members], dtype=torch.float64)
         steps, ended = self.learn(orders[:, : self.used], rates, on_epoch_end)
         learned = self.learned(steps, orders[:, : self.used], rates, time.perf_counter() - started)
         for member, row, figures, losses in zip(members, learned, self.evaluate(), steps.losses, strict=True):

@@ -1,6 +1,6 @@
 """Learning rates as plain numbers: one for every step, known before training starts.
 
-A training loop has `Schedule.rates` and, from `Schedule.start`, a state; its learning rate is
+A training loop has `Schedule.learning_rates` and, from `Schedule.start`, a state; its learning rate is
 ``rates[step] * state["multiplier"]``. After each epoch ``state = schedule.observe(state, validation_loss)``
 changes the multiplier, but only where the schedule watches the loss. The state is JSON: a run goes on from a
 checkpoint exactly.
@@ -42,7 +42,7 @@ class Schedule(ABC):
     def observe(self, state: State, validation_loss: float) -> State:
         """Return the state after an epoch that ended with `validation_loss`; the state given is left as it is."""
 
-    def rates(self, base: float, epochs: int, steps_per_epoch: int) -> list[float]:
+    def learning_rates(self, base_lr: float, epochs: int, steps_per_epoch: int) -> list[float]:
         """Return the learning rate of each of the ``epochs * steps_per_epoch`` steps.
 
         The warm-up climbs evenly and reaches, at its last step, the rate with which the schedule itself
@@ -51,7 +51,7 @@ class Schedule(ABC):
         Raises:
             UserError: a base rate that is negative or not finite, or a warm-up as long as the training.
         """
-        _require(0 <= base < math.inf, "the learning rate", base, "finite numbers of at least 0")
+        _require(0 <= base_lr < math.inf, "the learning rate", base_lr, "finite numbers of at least 0")
         warmup = round(self.warmup_epochs * steps_per_epoch)
         steps = epochs * steps_per_epoch - warmup
         if self.warmup_epochs >= epochs or steps < 1:
@@ -59,7 +59,7 @@ class Schedule(ABC):
                 f"warmup_epochs is {self.warmup_epochs} and epochs is {epochs}; the warm-up must be shorter "
                 f"than the training: lower warmup_epochs or raise epochs"
             )
-        rates = [base * self.share(step, steps, steps_per_epoch) for step in range(steps)]
+        rates = [base_lr * self.share(step, steps, steps_per_epoch) for step in range(steps)]
         return [rates[0] * (step + 1) / warmup for step in range(warmup)] + rates
 
 

@@ -123,8 +123,8 @@ class TrainState:
         self.validation_rows = validation_rows
         self.weights = FlatParameters(parts.model)
         self.optimizer = parts.make_optimizer([self.weights.vector])
-        self.base_rate = float(self.optimizer.param_groups[0]["lr"])
-        self.planned_rates: list[float] = []  # of every step
+        self.base_lr = parts.base_lr
+        self.planned_lrs: list[float] = []  # of every step
         self.shuffle_rng = torch.Generator().manual_seed(seed)
         self.augment_rng = torch.Generator(device).manual_seed(seed)
         self.dropout_rng = _global_generator(device) if random is None else random
@@ -182,13 +182,13 @@ class TrainState:
 
     # An epoch
 
-    def rates(self, steps: int) -> list[float]:
+    def learning_rates(self, steps: int) -> list[float]:
         """Return the learning rate of each of the next epoch's steps."""
         whole = self.settings.epochs * steps
-        if len(self.planned_rates) != whole:
-            self.planned_rates = self.parts.schedule.rates(self.base_rate, self.settings.epochs, steps)
+        if len(self.planned_lrs) != whole:
+            self.planned_lrs = self.parts.schedule.learning_rates(self.base_lr, self.settings.epochs, steps)
         multiplier = self.progress.schedule["multiplier"]
-        return [rate * multiplier for rate in self.planned_rates[self.epochs * steps : (self.epochs + 1) * steps]]
+        return [rate * multiplier for rate in self.planned_lrs[self.epochs * steps : (self.epochs + 1) * steps]]
 
     def note(self, row: Row) -> None:
         """Enter an epoch: its row, what the schedule makes of it, and its weights if they may be the ones to keep."""
@@ -205,7 +205,7 @@ class TrainState:
         """Return what to say, and to advise, when a loss is not finite."""
         return Diverged(
             f"training diverged: the loss is {loss} in epoch {self.epochs + 1}, {where}, "
-            f"with optimizer.lr={self.base_rate:g}. Try optimizer.lr={self.base_rate / 10:g}, regularizer=clip, or a "
+            f"with optimizer.lr={self.base_lr:g}. Try optimizer.lr={self.base_lr / 10:g}, regularizer=clip, or a "
             f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
         )
 

@@ -14,7 +14,7 @@ from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSq
 from hypermap.training.augment import Augment
 from hypermap.training.backends import native_build
 from hypermap.training.backends.native import Native, why_not
-from hypermap.training.components import Components, make_optimizer
+from hypermap.training.components import Components, base_lr, make_optimizer
 from hypermap.training.flat_parameters import FlatParameters
 from hypermap.training.lr_schedules import Constant
 from hypermap.training.regularizers import Regularizer
@@ -60,6 +60,7 @@ def member(seed=1, optimizer=ADAM, *, loss=None, regularizer=None, augment=None,
         Constant(),
         regularizer or Regularizer(),
         augment or Augment(),
+        base_lr(optimizer),
     )
     weights = FlatParameters(model)
     return Member(parts, weights, parts.make_optimizer([weights.vector]), torch.Generator().manual_seed(seed + 100))

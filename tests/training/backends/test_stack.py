@@ -18,7 +18,7 @@ from hypermap.models.tabular import TabularMLP, TabularResNet
 from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from hypermap.training.augment import Augment
 from hypermap.training.backends import choice
-from hypermap.training.components import Components, make_optimizer
+from hypermap.training.components import Components, base_lr, make_optimizer
 from hypermap.training.loop import Trainer, TrainVal, train_alone
 from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
@@ -111,6 +111,7 @@ def build(
         schedule or Constant(),
         regularizer or Regularizer(),
         augment or Augment(),
+        base_lr(optimizer or {"_target_": "torch.optim.Adam", "lr": 0.003}),
     )
     random = torch.Generator()
     random.set_state(torch.get_rng_state())
