@@ -94,9 +94,9 @@ def test_a_search_repeats_with_its_seed_and_with_no_other(plan, name):
 
 def seeds_given(plan, monkeypatch, target):
     given = []
-    build = make_sampler.__globals__["build"]
+    build = make_sampler.__globals__["instantiate"]
     monkeypatch.setitem(
-        make_sampler.__globals__, "build", lambda choice, **more: given.append(more) or build(choice, **more)
+        make_sampler.__globals__, "instantiate", lambda choice, **more: given.append(more) or build(choice, **more)
     )
     for number in range(3):
         make_sampler(replace(plan, sampler={"_target_": target}), number)

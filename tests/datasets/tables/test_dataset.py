@@ -423,7 +423,7 @@ def test_a_large_file_is_read_in_batches(read: Callable[..., Raw], monkeypatch: 
 
 
 def test_a_file_too_large_for_memory(read: Callable[..., Raw], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "free_memory", lambda: 400)
+    monkeypatch.setattr(arrays.memory, "free", lambda: 400)
     with pytest.raises(
         UserError, match=r"12 rows of 2 columns take about .* GB of memory are free.*data\.drop.* about 3 of the rows"
     ):
