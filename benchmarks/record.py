@@ -209,7 +209,7 @@ class Job:
         if not self.on_kernel:
             return 1
         sets, _ = self.data.encoded(self.network)
-        width, free = max(1, len(self.data.manifest["classes"])), free_memory(self.network.device)
+        width, free = max(1, len(self.data.manifest.classes)), free_memory(self.network.device)
         most = most_members(self.network.model, sets.train.inputs, width, self.settings.batch_size, free)
         return min(MOST, most or MOST)
 
@@ -257,7 +257,7 @@ def fit_model(job: Job, epochs: int) -> None:
     learned = job.learner.learn(job.data.rows, job.seed, Path())  # which neither reads nor writes a state
     model, test, transform = learned.predict, job.data.test, job.data.rows.transform
     assert isinstance(model, sklearn_fit.Model)
-    monitor = job.settings.monitored(job.data.manifest["task"])
+    monitor = job.settings.monitored(job.data.manifest.task)
     tested = artifacts.score(test, model(test.inputs), transform)
     if monitor == "loss":  # what `SklearnEstimator` reports as such
         squares = np.square(model.standardised(test.inputs) - test.targets.double().numpy())

@@ -92,7 +92,7 @@ def textbook(prepared: Path, seeds: int) -> list[Predictions]:
     inputs = resolve_input_spec({"_target_": "hypermap.models.MLP"}, transform.manifest)
     train, test = load(prepared, "train"), load(prepared, "test")
     rows, asked = (inputs.encode(split.inputs).numpy() for split in (train, test))
-    classes = bool(transform.manifest["classes"])
+    classes = bool(transform.manifest.classes)
     predictions = []
     for seed in range(seeds):
         with warnings.catch_warnings():
@@ -134,9 +134,9 @@ def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     found = {}
     for name, way in ways.items():
         started = time.perf_counter()
-        found[name] = scores(targets, way(), manifest["task"])
+        found[name] = scores(targets, way(), manifest.task)
         seconds[name] = (time.perf_counter() - started) / (1 if name == "dummy" else seeds)
-    return manifest["task"], found, seconds
+    return manifest.task, found, seconds
 
 
 def figure(name: str, value: float, *, signed: bool = False) -> str:

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from race import Entry, Ready, Work
+
+if TYPE_CHECKING:
+    from hypermap.data.manifest import Manifest
 
 
 def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
@@ -185,7 +188,7 @@ def keras(work: Work) -> Ready:
     hidden, dropout, classes = network_sizes(work, manifest)
     layers = [keras.layers.Flatten(), keras.layers.Dense(hidden, activation="relu")]
     layers += [keras.layers.Dropout(dropout)] if dropout else []
-    model = keras.Sequential([keras.Input(manifest["shape"]), *layers, keras.layers.Dense(classes)])
+    model = keras.Sequential([keras.Input(manifest.shape), *layers, keras.layers.Dense(classes)])
     model.compile(
         optimizer=keras.optimizers.Adam(work.configuration["optimizer"]["lr"]),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -211,21 +214,22 @@ def peers(names: list[str], quick: bool = False) -> list[Entry]:
     return [Entry(name, PEERS[name], threads) for name in names for threads in ((1,) if quick else (None, 1))]
 
 
-def load_rows(work: Work) -> tuple[Any, dict[str, Any]]:
+def load_rows(work: Work) -> tuple[Any, "Manifest"]:
     """The training rows, and what a manifest says of them."""
     import torch
 
+    from hypermap.data.manifest import Manifest
     from hypermap.data.prepared import load
-    from hypermap.data.preprocessor import TensorSplit, read_manifest
+    from hypermap.data.preprocessor import TensorSplit
 
     if work.prepared is not None:
-        split, manifest = load(work.prepared, "train"), read_manifest(work.prepared)
+        split, manifest = load(work.prepared, "train"), Manifest.read(work.prepared)
     else:
         generator = torch.Generator().manual_seed(0)
         count = work.rows or MNIST_ROWS
         inputs = torch.rand(count, 1, 28, 28, generator=generator)
         split = TensorSplit(inputs, torch.randint(10, (count,), generator=generator), torch.arange(count))
-        manifest = {"task": "classification", "classes": [str(digit) for digit in range(10)], "shape": [1, 28, 28]}
+        manifest = Manifest(task="classification", classes=[str(digit) for digit in range(10)], shape=[1, 28, 28])
     kept = slice(work.rows)
     return TensorSplit(split.inputs[kept], split.targets[kept], split.rows[kept]), manifest
 
@@ -239,11 +243,11 @@ def hypermap_rows(work: Work) -> Any:
     return FoldData(split, split, Transform(manifest))
 
 
-def network_sizes(work: Work, manifest: dict[str, Any]) -> tuple[int, float, int]:
+def network_sizes(work: Work, manifest: "Manifest") -> tuple[int, float, int]:
     """Hidden units, dropout and classes."""
     model = work.configuration["model"]
     (hidden,) = model["hidden"]
-    return hidden, model["dropout"], len(manifest["classes"])
+    return hidden, model["dropout"], len(manifest.classes)
 
 
 def torch_network(work: Work) -> Any:
@@ -253,7 +257,7 @@ def torch_network(work: Work) -> Any:
     _, manifest = load_rows(work)
     hidden, dropout, classes = network_sizes(work, manifest)
     drop = [nn.Dropout(dropout)] if dropout else []
-    first = nn.Linear(math.prod(manifest["shape"]), hidden)
+    first = nn.Linear(math.prod(manifest.shape), hidden)
     return nn.Sequential(nn.Flatten(), first, nn.ReLU(), *drop, nn.Linear(hidden, classes))
 
 

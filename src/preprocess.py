@@ -18,7 +18,7 @@ def main() -> None:
     choice, checksum = part["data"], part.get("files_sha256")
     changed = "changed since python src/compose.py looked at it: run dvc repro again."
     manifest = prepare_settings(PREPARED, choice, Pinned(checksum, changed) if checksum else None)
-    rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
+    rows = ", ".join(f"{count:,} {split}" for split, count in manifest.rows.items())
     tell(manifest)
     print(f"{choice['name']}: {rows} rows in {PREPARED}")
 

@@ -20,6 +20,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.files import read_slice, write_json, write_text
 from hypermap.core.instantiate import check_part, check_plain, check_record, instantiate, is_part
 from hypermap.core.paths import CONF, ROOT
+from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import Transform
 from hypermap.inference.export import ExportArgs as ExportAsked
 from hypermap.inference.predict import PredictArgs as PredictAsked
@@ -209,7 +210,7 @@ def test_a_model(group, tmp_path, hacked):
 def test_baselines(tmp_path, hacked):
     record = {"models": [{"name": "forest", **command(hacked)}], "seed": 0, "data": {"fingerprint": 1, "raw_sha256": 2}}
     write_json(tmp_path / "baselines.json", record)
-    transform = Transform({"fingerprint": 1, "raw_sha256": 2})
+    transform = Transform(Manifest(task="classification", classes=(), shape=(), fingerprint="1", raw_sha256="2"))
     assert "0._target_ names 'os.system'" in refusal(read_baselines, tmp_path, transform)
 
 

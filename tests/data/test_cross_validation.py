@@ -13,8 +13,9 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from hypermap.core.errors import UserError
 from hypermap.data.cross_validation import DevelopmentSet, Fold, GroupKFold, Holdout, KFold, TimeSeries, repeat_seed
 from hypermap.data.fold_data import Folds
+from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load, load_published
-from hypermap.data.preprocessor import read_manifest, read_transform
+from hypermap.data.preprocessor import read_transform
 from hypermap.datasets import prepare
 from hypermap.datasets.images import Raw
 
@@ -261,7 +262,7 @@ def test_the_holdout_fold_is_what_loading_gives(prepared, data):
     for split, name in ((rows.train, "train"), (rows.validation, "validation")):
         expected = load(prepared / data, name)
         assert all(torch.equal(getattr(split, key), getattr(expected, key)) for key in ("inputs", "targets", "rows"))
-    assert rows.transform.manifest == read_manifest(prepared / data)
+    assert rows.transform.manifest == Manifest.read(prepared / data)
 
 
 @pytest.mark.parametrize("data", DATASETS)
@@ -298,8 +299,8 @@ def test_a_fold_is_scaled_by_its_own_training_rows(tmp_path, data, scaling, scal
         scale = scaler().fit(inputs[train.rows])
         for split in (train, validation):
             np.testing.assert_allclose(split.inputs, scale.transform(inputs[split.rows]), rtol=1e-3, atol=1e-4)
-        shifts.append((*manifest["shift"], *manifest["scale"]))
-        assert manifest["fitted_on"]["rows"] == len(train.rows)
+        shifts.append((*manifest.shift, *manifest.scale))
+        assert manifest.fitted_on["rows"] == len(train.rows)
     assert len(set(shifts)) == 3
 
 
@@ -309,7 +310,7 @@ def test_numbers_to_predict_are_standardised_by_the_folds_training_rows(prepared
         train, validation, manifest = parts_of(folds, fold)
         mean, deviation = target[train.rows].mean(), target[train.rows].std()
         np.testing.assert_allclose(validation.targets, (target[validation.rows] - mean) / deviation, atol=1e-5)
-        assert (manifest["target_shift"], manifest["target_scale"]) == pytest.approx((mean, deviation))
+        assert (manifest.target_shift, manifest.target_scale) == pytest.approx((mean, deviation))
 
 
 def dark():
@@ -323,7 +324,7 @@ def test_a_published_largest_value_is_not_fitted(tmp_path):
     folds = Folds(tmp_path / "made")
     train, _, manifest = parts_of(folds, KFold(4).folds(folds.pool)[1])
     np.testing.assert_allclose(train.inputs, dark().inputs[train.rows] / 255, rtol=1e-6)
-    assert (manifest["shift"], manifest["scale"]) == ([0.0], [255.0])
+    assert (manifest.shift, manifest.scale) == ([0.0], [255.0])
 
 
 def grouped():
@@ -363,4 +364,4 @@ def test_oversampling_repeats_training_rows_alone(tmp_path):
         assert set(train.rows.tolist()) == set(kept[fold.train])
         assert len(validation.rows) == len(set(validation.rows.tolist())) == len(fold.validation)
         assert not set(train.rows.tolist()) & set(validation.rows.tolist())
-        assert manifest["fitted_on"]["rows"] == len(fold.train), "scaled by the rows that there are"
+        assert manifest.fitted_on["rows"] == len(fold.train), "scaled by the rows that there are"

@@ -68,7 +68,7 @@ def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
 def test_what_is_stored_is_fitted_on_the_training_rows_alone(settings, choice, tmp_path):
     manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
     rows = load_published(tmp_path / "data", "train").inputs.numpy()
-    alone = Preparation.fit(rows, manifest["roles"], Settings(**manifest["preparation"]))
+    alone = Preparation.fit(rows, manifest.roles, Settings(**manifest.preparation))
     assert skops_io.dumps(alone.transformer) == (tmp_path / "data" / PREPARATION).read_bytes()
 
 

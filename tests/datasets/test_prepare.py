@@ -21,8 +21,9 @@ import preprocess
 from hypermap.core.errors import UserError
 from hypermap.core.paths import SOURCES
 from hypermap.data import normalize
+from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load, load_published
-from hypermap.data.preprocessor import read_manifest, read_transform
+from hypermap.data.preprocessor import read_transform
 from hypermap.datasets import artifact, download, images, prepare
 from hypermap.datasets.images import Raw
 from hypermap.datasets.tables import dataset
@@ -91,8 +92,8 @@ def test_splits_are_disjoint_and_depend_on_their_seed_alone(tmp_path):
 
 def test_published_test_set_is_kept_as_test(tmp_path):
     manifest = prepare.prepare(tmp_path / "made", reader=published, validation=0.25)
-    assert manifest["rows"] == {"train": 30, "validation": 10, "test": 10}
-    assert manifest["test_published"]
+    assert manifest.rows == {"train": 30, "validation": 10, "test": 10}
+    assert manifest.test_published
     test = load(tmp_path / "made", "test")
     np.testing.assert_array_equal(test.rows, np.arange(10))
     np.testing.assert_allclose(test.inputs, published().test_inputs / 255, rtol=1e-6)
@@ -100,8 +101,8 @@ def test_published_test_set_is_kept_as_test(tmp_path):
 
 def test_rows_keeps_a_stratified_subset_of_training_and_validation(tmp_path):
     manifest = prepare.prepare(tmp_path / "made", reader=images.digits, test=0.2, rows=200)
-    assert manifest["rows"] == {"train": 160, "validation": 40, "test": 360}
-    assert set(manifest["class_counts"]["validation"]) <= {3, 4, 5}
+    assert manifest.rows == {"train": 160, "validation": 40, "test": 360}
+    assert set(manifest.class_counts["validation"]) <= {3, 4, 5}
     everything = prepare.prepare(tmp_path / "all", reader=images.digits, test=0.2, rows=1437)
     assert everything["rows"]["train"] == 1149
 
@@ -153,15 +154,15 @@ def test_tables_are_scaled_as_scikit_learn_does_from_training_rows_alone(tmp_pat
     for name in ("train", "validation", "test"):
         split = load(tmp_path / "made", name)
         np.testing.assert_allclose(split.inputs, scaler.transform(table[split.rows]), rtol=1e-4, atol=1e-5)
-    assert manifest["fitted_on"] == {"split": "train", "rows": manifest["rows"]["train"]}
+    assert manifest.fitted_on == {"split": "train", "rows": manifest.rows["train"]}
 
 
 def test_standard_scaling_of_images_is_one_number_a_channel(tmp_path):
     manifest = prepare.prepare(tmp_path / "made", reader=published, scaling="standard")
     train = load(tmp_path / "made", "train")
     raw = published().inputs[train.rows].astype(np.float64)
-    np.testing.assert_allclose(manifest["shift"], [raw[:, 0].mean(), raw[:, 1].mean()], rtol=1e-12)
-    np.testing.assert_allclose(manifest["scale"], [raw[:, 0].std(), raw[:, 1].std()], rtol=1e-12)
+    np.testing.assert_allclose(manifest.shift, [raw[:, 0].mean(), raw[:, 1].mean()], rtol=1e-12)
+    np.testing.assert_allclose(manifest.scale, [raw[:, 0].std(), raw[:, 1].std()], rtol=1e-12)
     np.testing.assert_allclose(train.inputs.mean((0, 2, 3)), [0, 0], atol=1e-6)
     np.testing.assert_allclose(train.inputs.std((0, 2, 3), correction=0), [1, 1], rtol=1e-6)
 
@@ -170,8 +171,8 @@ def test_standard_scaling_of_images_is_one_number_a_channel(tmp_path):
 def test_manifest_has_the_mean_and_deviation_a_network_sees(tmp_path, scaling):
     manifest = prepare.prepare(tmp_path / "made", reader=published, scaling=scaling)
     inputs = load(tmp_path / "made", "train").inputs.double()
-    np.testing.assert_allclose(manifest["input_mean"], inputs.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(manifest["input_std"], inputs.std((0, 2, 3), correction=0), rtol=1e-6)
+    np.testing.assert_allclose(manifest.input_mean, inputs.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(manifest.input_std, inputs.std((0, 2, 3), correction=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scaling", ["unit", "standard"])
@@ -182,7 +183,7 @@ def test_a_constant_feature_becomes_zero_and_not_noise(tmp_path, scaling):
         return Raw.of(inputs, np.arange(60) % 2, ["a", "b"])
 
     manifest = prepare.prepare(tmp_path / "made", reader=reader, test=0.2, scaling=scaling)
-    assert manifest["scale"][1] == 1
+    assert manifest.scale[1] == 1
     np.testing.assert_allclose(load(tmp_path / "made", "train").inputs[:, 1], 0, atol=1e-7)
 
 
@@ -205,24 +206,24 @@ def test_regression_targets_are_stored_raw_and_loaded_standardised(tmp_path):
     assert test.targets.shape == (89,)
     np.testing.assert_allclose(test.targets, fitted.transform(target[test.rows][:, None])[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(load_file(tmp_path / "made/test.safetensors")["targets"], target[test.rows])
-    assert manifest["target_shift"] == pytest.approx(target[train.rows].mean())
-    assert manifest["task"] == "regression"
-    assert manifest["classes"] == []
+    assert manifest.target_shift == pytest.approx(target[train.rows].mean())
+    assert manifest.task == "regression"
+    assert manifest.classes == []
 
 
 # The manifest, and the bytes.
 
 
 def test_manifest_says_what_was_done(digits):
-    manifest = read_manifest(digits)
-    assert manifest["reader"] == "hypermap.datasets.images.digits"
-    assert manifest["task"] == "classification"
-    assert manifest["shape"] == [1, 8, 8]
-    assert manifest["rows"] == {"train": 1149, "validation": 288, "test": 360}
-    assert (manifest["shift"], manifest["scale"]) == ([0.0], [16.0])
-    assert manifest["target_shift"] is manifest["target_scale"] is None
-    assert manifest["raw_sha256"] == images.digits().checksum
-    counts = np.sum([manifest["class_counts"][name] for name in manifest["rows"]], axis=0)
+    manifest = Manifest.read(digits)
+    assert manifest.reader == "hypermap.datasets.images.digits"
+    assert manifest.task == "classification"
+    assert manifest.shape == [1, 8, 8]
+    assert manifest.rows == {"train": 1149, "validation": 288, "test": 360}
+    assert (manifest.shift, manifest.scale) == ([0.0], [16.0])
+    assert manifest.target_shift is manifest.target_scale is None
+    assert manifest.raw_sha256 == images.digits().checksum
+    counts = np.sum([manifest.class_counts[name] for name in manifest.rows], axis=0)
     np.testing.assert_array_equal(counts, np.bincount(load_digits().target))
 
 
@@ -256,7 +257,7 @@ def test_a_manifest_that_cannot_be_used_says_what_to_run(tmp_path, text):
     if text is not None:
         (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=r"`dvc repro` or `python src/preprocess\.py`"):
-        read_manifest(tmp_path)
+        Manifest.read(tmp_path)
 
 
 # Settings and their fingerprint.
@@ -279,7 +280,7 @@ def test_fingerprint_ignores_root_and_order_and_defaults_but_nothing_else():
 
 
 def test_manifest_has_the_fingerprint_of_its_settings(digits):
-    assert read_manifest(digits)["fingerprint"] == prepare.settings_fingerprint(DIGITS)
+    assert Manifest.read(digits).fingerprint == prepare.settings_fingerprint(DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +383,7 @@ def test_the_stage_refuses_a_file_that_changed_after_the_stage_before_it(table, 
     Path("reports/config").mkdir(parents=True)
     Path("reports/config/preprocess.yaml").write_text(yaml.safe_dump(part))
     preprocess.main()
-    assert read_manifest(Path("data/prepared"))["rows"]["train"] == 38
+    assert Manifest.read(Path("data/prepared")).rows["train"] == 38
     (tmp_path / "people.csv").write_text(people(shift=1))
     with pytest.raises(UserError, match=r"people\.csv changed since python src/compose\.py .* run dvc repro again"):
         preprocess.main()
@@ -504,9 +505,9 @@ def test_preparing_imports_no_torch():
 @pytest.mark.skipif(not REAL or not (Path(REAL) / "mnist").is_dir(), reason="no MNIST in HYPERMAP_DATA")
 def test_real_mnist_is_prepared(tmp_path):
     manifest = prepare.prepare_settings(tmp_path / "made", {"_target_": "hypermap.datasets.images.mnist", "root": REAL})
-    assert manifest["rows"] == {"train": 48000, "validation": 12000, "test": 10000}
-    assert manifest["input_mean"] == pytest.approx([0.1307], abs=5e-4)  # the figures everyone knows: 0.1307, 0.3081
-    assert manifest["input_std"] == pytest.approx([0.3081], abs=5e-4)
+    assert manifest.rows == {"train": 48000, "validation": 12000, "test": 10000}
+    assert manifest.input_mean == pytest.approx([0.1307], abs=5e-4)  # the figures everyone knows: 0.1307, 0.3081
+    assert manifest.input_std == pytest.approx([0.3081], abs=5e-4)
     assert REAL not in json.dumps(manifest)
 
 
@@ -537,10 +538,10 @@ def test_a_reader_of_ones_own_is_asked_again_when_its_folder_or_its_code_changes
 
     first = folder()
     assert folder() == first
-    assert read_manifest(first)["classes"] == ["a", "b"]
+    assert Manifest.read(first).classes == ["a", "b"]
     np.save(tmp_path / "scans" / "a" / "20.npy", np.zeros((1, 2, 2), np.float32))
     more = folder()
-    assert sum(read_manifest(more)["rows"].values()) == 21
+    assert sum(Manifest.read(more).rows.values()) == 21
     (tmp_path / "scans" / "a" / "20.npy").rename(tmp_path / "scans" / "b" / "20.npy")  # the same content elsewhere
     assert folder() not in (first, more)
     (tmp_path / "scans" / "b" / "20.npy").unlink()

@@ -23,6 +23,7 @@ from hypermap.core import checkpoint, device
 from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pruned, UserError
 from hypermap.core.paths import SOURCES
 from hypermap.data.cross_validation import repeat_seed
+from hypermap.data.manifest import Manifest
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.models import MLP
@@ -135,7 +136,7 @@ def outputs_of_saved_weights(inputs, outputs):
 
 
 def standardised(data, manifest):
-    shift, scale = np.array(manifest["shift"]), np.array(manifest["scale"])
+    shift, scale = np.array(manifest.shift), np.array(manifest.scale)
     return (data - shift) / scale
 
 
@@ -186,7 +187,7 @@ def test_breast_cancer_with_one_logit(prepared):
     train(prepared, "breast_cancer")
     data = load_breast_cancer()
     rows = load_file(prepared / "breast_cancer" / "validation.safetensors")["rows"].numpy()
-    manifest = read_json(prepared / "breast_cancer" / "manifest.json")
+    manifest = Manifest.read(prepared / "breast_cancer")
     logit = outputs_of_saved_weights(standardised(data.data[rows], manifest), 1)[:, 0]
     positive = (logit / read_json("models/model.json")["temperature"]).sigmoid().numpy()
     targets = data.target[rows]
@@ -217,7 +218,7 @@ def test_diabetes_in_the_targets_own_unit(prepared):
     rows = load_file(prepared / "diabetes" / "validation.safetensors")["rows"].numpy()
     trained_on = load_file(prepared / "diabetes" / "train.safetensors")["rows"].numpy()
     stored = load_file(prepared / "diabetes" / "validation.safetensors")["inputs"].numpy()
-    manifest = read_json(prepared / "diabetes" / "manifest.json")
+    manifest = Manifest.read(prepared / "diabetes")
     standard = outputs_of_saved_weights(standardised(stored, manifest), 1)[:, 0].numpy()
     mean, deviation = data.target[trained_on].mean(), data.target[trained_on].std()
     predicted, targets = standard * deviation + mean, data.target[rows]

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from hypermap.core.errors import UserError
+from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load
 from hypermap.datasets import prepare
 from hypermap.experiments.run import TrainingRequest, train
@@ -82,9 +83,9 @@ def evaluate(data, folder, **groups):
 def outputs_of_saved_weights(data, folder, split="test"):
     """Outputs (rows, width) float64 over the temperature, and stored targets, scaled by the manifest's numbers."""
     stored = safetensors.numpy.load_file(folder / f"{split}.safetensors")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = Manifest.read(folder)
     shape = (-1, *[1] * (stored["inputs"].ndim - 2))
-    shift, scale = (np.array(manifest[name]).reshape(shape) for name in ("shift", "scale"))
+    shift, scale = (np.array(getattr(manifest, name)).reshape(shape) for name in ("shift", "scale"))
     inputs = torch.tensor((stored["inputs"] - shift) / scale, dtype=torch.float32)
     network = MLP(tuple(inputs.shape[1:]), OUTPUTS[data], hidden=[16])
     network.load_state_dict(load_file(MODELS / "model.safetensors"))
@@ -150,7 +151,7 @@ def test_diabetes_in_the_targets_own_unit(runs):
     folder = trained("diabetes")
     evaluate("diabetes", folder)
     outputs, targets, manifest = outputs_of_saved_weights("diabetes", folder)
-    predicted = outputs[:, 0].numpy() * manifest["target_scale"] + manifest["target_shift"]
+    predicted = outputs[:, 0].numpy() * manifest.target_scale + manifest.target_shift
     assert_figures(
         {
             "rmse": sk.root_mean_squared_error(targets, predicted),

@@ -194,7 +194,7 @@ def test_the_data_must_be_that_of_the_training(place):
     prepare(Path("data/prepared"), reader=diabetes, test=0.3)
     with pytest.raises(UserError, match=r"neither in data/prepared nor in data/cache/"):
         export(Path("models"), Path("exported"))
-    fingerprint = read_transform(Path("models")).manifest["fingerprint"]
+    fingerprint = read_transform(Path("models")).manifest.fingerprint
     prepare(Path("data/cache") / fingerprint, reader=diabetes, test=0.2)
     export(Path("models"), Path("exported"))
 

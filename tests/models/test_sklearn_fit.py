@@ -30,9 +30,10 @@ from sklearn.svm import SVC, SVR
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
+from hypermap.data.manifest import FORMAT
 from hypermap.data.preparation import Settings
 from hypermap.data.prepared import load
-from hypermap.data.preprocessor import FORMAT, TensorSplit, Transform, read_transform
+from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.experiments.run import summary
@@ -134,7 +135,7 @@ def test_values_are_those_of_scikit_learn_in_the_targets_own_unit(rows, name):
     train, validation, transform = rows("diabetes")
     standardised = by_hand(name, REGRESSORS[name], train, validation).predict(arrays(validation)[0]).astype(np.float64)
     model = fit(choice(name), (train, validation, transform))
-    mean, deviation = transform.manifest["target_shift"], transform.manifest["target_scale"]
+    mean, deviation = transform.manifest.target_shift, transform.manifest.target_scale
     assert model(validation.inputs) == pytest.approx(standardised * deviation + mean, rel=1e-9)
     assert model.standardised(validation.inputs) == pytest.approx(standardised, abs=1e-12)
 
@@ -411,7 +412,7 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     result = train(prepared, data, choice("random_forest"), latency=True)
     validation, transform = splits[1:]
     figures = artifacts.score(validation, reference(validation.inputs), transform)
-    loss = figures.get("log_loss", (figures.get("rmse", 0) / (transform.manifest["target_scale"] or 1)) ** 2)
+    loss = figures.get("log_loss", (figures.get("rmse", 0) / (transform.manifest.target_scale or 1)) ** 2)
     assert result.figures == pytest.approx(figures | {"loss": loss})
     assert (result.objective, result.monitor) == (result.figures[monitor], monitor)
     assert (result.parameters, result.epochs, result.best_epoch) == (None, 0, 0)

@@ -1,7 +1,6 @@
 """A sweep with a mistake is refused with one message, before any trial starts: what was given, what to change."""
 
 import itertools
-import json
 import sys
 
 import pytest
@@ -11,7 +10,7 @@ from ruamel.yaml import YAML
 from hypermap.config import compose as module
 from hypermap.core.errors import UserError
 from hypermap.core.paths import ROOT
-from hypermap.data.preprocessor import FORMAT
+from hypermap.data.manifest import Manifest
 from hypermap.sweeps.training_target import TrainingTarget
 
 # Told once by the module that asks for it; pytest resets the filters for each test.
@@ -111,8 +110,7 @@ def sweep(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     prepared = tmp_path / "prepared"
     prepared.mkdir()
-    manifest = {"format": FORMAT, "task": "classification", "raw_sha256": {}}
-    (prepared / "manifest.json").write_text(json.dumps(manifest))
+    (prepared / "manifest.json").write_bytes(Manifest(task="classification", classes=(), shape=()).content())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 

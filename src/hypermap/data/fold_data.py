@@ -47,9 +47,9 @@ class Folds:
         assert targets is not None
         return DevelopmentSet(
             targets=targets.numpy(),
-            classes=tuple(self.transform.manifest["classes"]),
+            classes=tuple(self.transform.manifest.classes),
             holdout=Fold(positions[:cut], positions[cut:]),
-            seed=self.transform.manifest["split_seed"],
+            seed=self.transform.manifest.split_seed,
             groups=None if groups is None else groups.numpy(),
             times=None if times is None else times.numpy(),
         )
@@ -73,8 +73,8 @@ class Folds:
             train, validation = _at(self._published, fold.train), _at(self._published, fold.validation)
             transform = self.transform.refit(train)
         learned = transform(train)
-        if transform.manifest["oversample"]:
-            learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest["split_seed"]))
+        if transform.manifest.oversample:
+            learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest.split_seed))
         return FoldData(learned, transform(validation), transform)
 
     @cached_property

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypermap.core.errors import UserError
-from hypermap.data.preprocessor import TensorSplit, advice, read_transform
+from hypermap.data.manifest import advice
+from hypermap.data.preprocessor import TensorSplit, read_transform
 
 if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
     import torch

@@ -4,9 +4,8 @@ Images and plain tables of numbers are scaled, ``(inputs - shift) / scale``, one
 that have a schema are prepared by `hypermap.data.preparation`. All that is fitted is fitted on training rows.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,14 @@ import numpy as np
 from hypermap.core import files
 from hypermap.core.errors import UserError
 from hypermap.core.typing import Array
+from hypermap.data.manifest import MANIFEST, Manifest, advice
 from hypermap.data.normalize import fit, statistics
 from hypermap.data.preparation import Preparation, Settings
 
 if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
     import torch
 
-FORMAT = 3
-MANIFEST, PREPARATION = "manifest.json", "preparation.skops"
+PREPARATION = "preparation.skops"
 
 LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
 """What is done to a target before it is standardised, and its inverse."""
@@ -47,7 +46,7 @@ class TensorSplit:
 class Transform:
     """What was fitted on training rows, as a manifest's entries and, for a table, a stored preparation."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     stored: bytes | None = None  # preparation.skops
     origin: str = PREPARATION  # what an error calls that
 
@@ -67,21 +66,21 @@ class Transform:
         )
 
     @classmethod
-    def fitted(cls, inputs: Array, targets: Array, about: Mapping[str, Any]) -> "Transform":
-        """Fitted on published training rows; `about` are the manifest's entries that were not fitted.
+    def fitted(cls, inputs: Array, targets: Array, about: Manifest) -> "Transform":
+        """Fitted on published training rows; of `about` what was fitted is replaced.
 
         Raises:
             UserError: the settings do not suit these rows.
         """
         entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}, **_fit_targets(targets, about)}
-        if "table" not in about:
-            return cls({**about, **_fit_scale(inputs, about["scaling"], about["maximum"]), **entries})
+        if about.table is None:
+            return cls(replace(about, **_fit_scale(inputs, about.scaling, about.maximum), **entries))
         from hypermap.core import skops_io
 
-        preparation = Preparation.fit(inputs, about["roles"], Settings(**about["preparation"]))
+        preparation = Preparation.fit(inputs, about.roles, Settings(**about.preparation))
         layout = preparation.layout
         entries |= {"shape": [layout.width], "layout": layout.as_entry()}
-        return cls({**about, **entries}, skops_io.dumps(preparation.transformer))
+        return cls(replace(about, **entries), skops_io.dumps(preparation.transformer))
 
     def refit(self, train: TensorSplit) -> "Transform":
         """Return the same, fitted anew on these published rows."""
@@ -98,22 +97,22 @@ class Transform:
         if published.features is not None:
             return published.features
         if self.preparation is None:
-            return _scaled(published.inputs, self.manifest["shift"], self.manifest["scale"])
+            return _scaled(published.inputs, self.manifest.shift, self.manifest.scale)
         return torch.from_numpy(self.preparation.transform(published.inputs.cpu().numpy())).to(published.inputs.device)
 
     def transform_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
         """Class indices as they are; numbers with mean 0 and deviation 1 over the training rows, float32."""
-        if self.manifest["task"] == "classification":
+        if self.manifest.task == "classification":
             return targets
-        if log := self.manifest["target_transform"]:
+        if log := self.manifest.target_transform:
             targets = targets.double().log() if log == "log" else targets.double().log1p()
-        shift, scale = self.manifest["target_shift"], self.manifest["target_scale"]
+        shift, scale = self.manifest.target_shift, self.manifest.target_scale
         return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
 
     def inverse_transform_targets(self, standardised: Array) -> Array:
         """Return numbers (rows,) back in the target's own unit, float64."""
-        values: Array = standardised * self.manifest["target_scale"] + self.manifest["target_shift"]
-        return LOGS[log][1](values) if (log := self.manifest["target_transform"]) else values
+        values: Array = standardised * self.manifest.target_scale + self.manifest.target_shift
+        return LOGS[log][1](values) if (log := self.manifest.target_transform) else values
 
     def write(self, folder: Path) -> None:
         """Write manifest.json, and preparation.skops of a table, into `folder`."""
@@ -122,8 +121,7 @@ class Transform:
 
     def contents(self) -> dict[str, bytes]:
         """Return the files that `write` writes."""
-        manifest = (json.dumps(self.manifest, indent=2, allow_nan=False) + "\n").encode()
-        return {MANIFEST: manifest} | ({} if self.stored is None else {PREPARATION: self.stored})
+        return {MANIFEST: self.manifest.content()} | ({} if self.stored is None else {PREPARATION: self.stored})
 
 
 def read_transform(folder: Path) -> Transform:
@@ -132,36 +130,13 @@ def read_transform(folder: Path) -> Transform:
     Raises:
         UserError: a file is missing, unreadable, or of another version of the format.
     """
-    manifest = read_manifest(folder)
-    if "table" not in manifest:
+    manifest = Manifest.read(folder)
+    if manifest.table is None:
         return Transform(manifest)
     try:
         return Transform(manifest, (folder / PREPARATION).read_bytes(), str(folder / PREPARATION))
     except OSError as error:
         raise UserError(f"{folder / PREPARATION} cannot be read ({error}). {advice(folder)}") from None
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what ``manifest.json`` of a prepared folder says.
-
-    Raises:
-        UserError: it is missing, unreadable, or of another version of the format.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder} holds no prepared data: no {MANIFEST}. {advice(folder)}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is unreadable ({error}). {advice(folder)}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} was written by another version. {advice(folder)}")
-    return manifest
-
-
-def advice(folder: Path) -> str:
-    """Return what to do about a prepared folder that cannot be read."""
-    return f"Run `dvc repro` or `python src/preprocess.py`; if {folder} is damaged, delete it first."
 
 
 def _fit_scale(inputs: Array, scaling: str, maximum: float | None) -> dict[str, Any]:
@@ -175,10 +150,10 @@ def _fit_scale(inputs: Array, scaling: str, maximum: float | None) -> dict[str, 
     }
 
 
-def _fit_targets(targets: Array, about: Mapping[str, Any]) -> dict[str, float | None]:
-    if about["task"] == "classification":
+def _fit_targets(targets: Array, about: Manifest) -> dict[str, float | None]:
+    if about.is_classification:
         return {"target_shift": None, "target_scale": None}
-    if log := about["target_transform"]:
+    if log := about.target_transform:
         targets = LOGS[log][0](targets.astype(np.float64))
     shift, scale = fit("standard", statistics(targets[:, np.newaxis]), None)
     return {"target_shift": float(shift[0]), "target_scale": float(scale[0])}

@@ -21,10 +21,11 @@ from hypermap.core import hashing
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, check_arguments, locate
 from hypermap.core.typing import Array
+from hypermap.data.manifest import FORMAT, Manifest
 from hypermap.data.normalize import SCALINGS
 from hypermap.data.preparation import Settings, complete_rows
 from hypermap.data.prepared import file_name
-from hypermap.data.preprocessor import FORMAT, LOGS, Transform, read_manifest
+from hypermap.data.preprocessor import LOGS, Transform
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
 from hypermap.datasets.split import RawSplit, split
@@ -68,7 +69,7 @@ class Pinned:
     message: str  # what comes after the files' names: ``changed during …; do …``
 
 
-def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
+def prepare(folder: Path, *, reader: Reader, **settings: Any) -> Manifest:
     """Read, split and write a data set; the folder appears whole, or not at all. Returns the manifest.
 
     Same settings and same raw files give the same bytes. Two processes may prepare the same folder at once.
@@ -87,7 +88,7 @@ def prepare(folder: Path, *, reader: Reader, **settings: Any) -> dict[str, Any]:
     return _prepare(folder, _Wanted.of(reader, settings))
 
 
-def _prepare(folder: Path, wanted: "_Wanted") -> dict[str, Any]:
+def _prepare(folder: Path, wanted: "_Wanted") -> Manifest:
     raw = wanted.read()
     raw = wanted.complete(raw) if raw.table else wanted.plain(raw)
     choice = wanted.choice
@@ -107,7 +108,7 @@ def _prepare(folder: Path, wanted: "_Wanted") -> dict[str, Any]:
     return transform.manifest
 
 
-def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned | None = None) -> dict[str, Any]:
+def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned | None = None) -> Manifest:
     """`prepare`, from the data group of a configuration: `_target_` is the reader's dotted path.
 
     Raises:
@@ -153,9 +154,9 @@ def find_or_prepare(
     return cached
 
 
-def tell(manifest: Mapping[str, Any]) -> None:
+def tell(manifest: Manifest) -> None:
     """Print to stderr what a person should know of a data set."""
-    for note in manifest["warnings"]:
+    for note in manifest.warnings:
         print(f"Note: {note}", file=sys.stderr)
 
 
@@ -277,33 +278,33 @@ class _Wanted:
         return raw
 
 
-def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> dict[str, Any]:
-    """Return the manifest's entries that nothing was fitted for."""
+def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manifest:
+    """Return a manifest for which nothing was fitted."""
     identity, choice = wanted.identity, wanted.choice
-    return {
-        "format": FORMAT,
-        "fingerprint": hashing.fingerprint(identity),
-        "reader": identity["reader"],
-        "arguments": identity["arguments"],
-        "task": "classification" if raw.classes else "regression",
-        "classes": list(raw.classes),
-        "shape": list(raw.inputs.shape[1:]),
-        "rows": {name: len(part.rows) for name, part in parts.items()},
-        "class_counts": {name: _class_counts(raw, part) for name, part in parts.items()},
-        "raw_sha256": raw.checksum,
-        "test_published": raw.test_inputs is not None,
-        "split_seed": choice.split_seed,
-        "validation": choice.validation,
-        "test": choice.test,
-        "row_limit": choice.rows,
-        "scaling": wanted.preparation.scaling if raw.table else choice.scaling or "unit",
-        "maximum": None if raw.maximum is None else float(raw.maximum),
-        "target_transform": choice.target_transform,
-        "oversample": choice.oversample,
-        "warnings": list(raw.notes),
+    return Manifest(
+        format=FORMAT,
+        fingerprint=hashing.fingerprint(identity),
+        reader=identity["reader"],
+        arguments=identity["arguments"],
+        task="classification" if raw.classes else "regression",
+        classes=list(raw.classes),
+        shape=list(raw.inputs.shape[1:]),
+        rows={name: len(part.rows) for name, part in parts.items()},
+        class_counts={name: _class_counts(raw, part) for name, part in parts.items()},
+        raw_sha256=raw.checksum,
+        test_published=raw.test_inputs is not None,
+        split_seed=choice.split_seed,
+        validation=choice.validation,
+        test=choice.test,
+        row_limit=choice.rows,
+        scaling=wanted.preparation.scaling if raw.table else choice.scaling or "unit",
+        maximum=None if raw.maximum is None else float(raw.maximum),
+        target_transform=choice.target_transform,
+        oversample=choice.oversample,
+        warnings=list(raw.notes),
         **_of_table(raw, wanted),
-        "versions": {"numpy": np.__version__, "scikit-learn": metadata.version("scikit-learn")},
-    }
+        versions={"numpy": np.__version__, "scikit-learn": metadata.version("scikit-learn")},
+    )
 
 
 def _of_table(raw: Raw, wanted: _Wanted) -> dict[str, Any]:
@@ -355,9 +356,9 @@ def _rows(array: Array | None, kept: Array | None) -> Array | None:
 def _fingerprint_of(folder: Path) -> str | None:
     """Return the fingerprint of a prepared folder; None if it is none, or not whole."""
     try:
-        manifest = read_manifest(folder)
-        whole = all((folder / file_name(name)).is_file() for name in manifest["rows"])
-        return str(manifest["fingerprint"]) if whole else None
+        manifest = Manifest.read(folder)
+        whole = all((folder / file_name(name)).is_file() for name in manifest.rows)
+        return str(manifest.fingerprint) if whole else None
     except (UserError, KeyError):
         return None
 

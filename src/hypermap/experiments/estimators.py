@@ -14,6 +14,7 @@ import torch
 from hypermap.core import device as machine
 from hypermap.core.errors import UserError
 from hypermap.data.fold_data import FoldData
+from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
@@ -57,7 +58,7 @@ class Estimator(Protocol):
         ...
 
 
-def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> Estimator:
+def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> Estimator:
     """Return the learner for the model of a configuration.
 
     Raises:
@@ -71,7 +72,7 @@ def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, mani
 class TorchEstimator:
     """Trains networks with `Trainer`, on the device of the settings."""
 
-    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
         self.configuration = configuration
         self.settings = settings
         self.manifest = manifest
@@ -116,13 +117,13 @@ class TorchEstimator:
         torch.manual_seed(seed)
         manifest = rows.transform.manifest
         parts = make_components(self.configuration, manifest, self.device)
-        parts.loss.fit(sets.train.targets, len(manifest["classes"]))
+        parts.loss.fit(sets.train.targets, len(manifest.classes))
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, making the weights draws nothing
         rows_held = len(sets.validation.targets)
         return TrainState(
-            parts, self.settings, manifest["task"], seed, self.device, random, state, validation_rows=rows_held
+            parts, self.settings, manifest.task, seed, self.device, random, state, validation_rows=rows_held
         )
 
     def batch_key(self, rows: FoldData | None = None) -> str:
@@ -169,7 +170,7 @@ class TorchEstimator:
         parts.model.load_state_dict(trained.weights)
         network = artifacts.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
         predictions = network(rows.validation.inputs.to(self.device))
-        if self.settings.calibration is not None and rows.transform.manifest["classes"]:
+        if self.settings.calibration is not None and rows.transform.manifest.classes:
             temperature = calibration.fit_temperature(predictions, artifacts.targets(rows.validation, rows.transform))
             network = replace(network, temperature=temperature)
             predictions = calibration.scale(predictions, temperature)
@@ -196,7 +197,7 @@ class SklearnEstimator:
     parameters: int | None = None
     backend = "eager"
 
-    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
         self.choice, self.seed = configuration["model"], configuration["seed"]
         sklearn_fit.make(self.choice, manifest)
         self.threads = settings.threads or sklearn_fit.choose_threads(self.choice, manifest)
@@ -219,7 +220,7 @@ class SklearnEstimator:
         """Return the median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
         if self.last is None:  # every fit was done before an interruption
             self.last = self._fit(rows(), self.seed)
-        row, times = torch.zeros((1, *self.last.transform.manifest["shape"])), []
+        row, times = torch.zeros((1, *self.last.transform.manifest.shape)), []
         for _ in range(machine.LATENCY_CALLS + 5):  # the first few warm up
             started = time.perf_counter()
             self.last(row)

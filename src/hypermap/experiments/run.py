@@ -423,7 +423,7 @@ def _identity(fitter: CrossValidator, backend: str) -> str:
         "reports_per_epoch": None,  # changes no number
         "backend": "native" if backend == "native" else "torch",
     }
-    data = [fitter.manifest["fingerprint"], fitter.manifest["raw_sha256"]]
+    data = [fitter.manifest.fingerprint, fitter.manifest.raw_sha256]
     return fingerprint([settings, *data, fitter.learner.environment, code])
 
 

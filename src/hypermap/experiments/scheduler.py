@@ -197,7 +197,7 @@ def _most(task: Job) -> int | None:
     """Return how many tasks like this one memory holds."""
     learner = _network(task)
     rows = task.fitter.folds.of(task.fit.fold)
-    settings, width = learner.settings, max(1, len(rows.transform.manifest["classes"]))
+    settings, width = learner.settings, max(1, len(rows.transform.manifest.classes))
     with device.told_out_of_memory(settings.batch_size):
         model, inputs = learner.example(rows)
     return most_members(model, inputs, width, settings.batch_size, free_memory(learner.device))

@@ -46,7 +46,7 @@ class Scored:
     @cached_property
     def resamples(self) -> dict[str, np.ndarray]:
         """Each metric in each bootstrap resample; another model's on the same split are of the same rows."""
-        task, repeats = self.transform.manifest["task"], self.evaluation["bootstrap_repeats"]
+        task, repeats = self.transform.manifest.task, self.evaluation["bootstrap_repeats"]
         return metrics.resamples(self.targets, self.predictions, task=task, repeats=repeats)
 
     @property
@@ -103,8 +103,8 @@ def evaluate(
     manifest, test, stored = transform.manifest, of_model["test"], load_published(prepared, "test")
     uncalibrated = scored(trained.uncalibrated)["test"] if trained.record.temperature != 1 else None
     run = Run(
-        task=manifest["task"],
-        classes=tuple(manifest["classes"]),
+        task=manifest.task,
+        classes=tuple(manifest.classes),
         config=configuration,
         history=history,
         best_epoch=trained.record.best_epoch,
@@ -139,7 +139,7 @@ def evaluate(
 
 def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path) -> None:
     """Refuse a model of other data than is prepared: its figures would be of neither."""
-    if any(learned.manifest[key] != now.manifest[key] for key in ("fingerprint", "raw_sha256")):
+    if any(getattr(learned.manifest, key) != getattr(now.manifest, key) for key in ("fingerprint", "raw_sha256")):
         raise UserError(f"The model in {models} was trained on other data than {prepared} holds. {artifacts.REMEDY}")
 
 
@@ -162,12 +162,12 @@ def _encoding(trained: artifacts.TrainedModel) -> str:
     layout = trained.inputs.layout
     if layout is not None and layout.cardinalities:
         return "codes"
-    ordinal = trained.transform.manifest.get("preparation", {}).get("categories") == "ordinal"
+    ordinal = (trained.transform.manifest.preparation or {}).get("categories") == "ordinal"
     return "ordinal" if ordinal else "one_hot"
 
 
 def _map(test: TensorSplit, transform: Transform, method: str) -> Projection | None:
     """Return where the test rows lie by what a model is given, categories spread out and images row by row."""
-    layout = transform.manifest.get("layout")
+    layout = transform.manifest.layout
     inputs = ColumnLayout.of(layout).to_one_hot(test.inputs) if layout else test.inputs
     return project(inputs.flatten(1).numpy(), method)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from hypermap.core.cli_args import read_trust, read_words
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CACHE, EXPORTED, MODELS, PREPARED
+from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load_published
-from hypermap.data.preprocessor import TensorSplit, Transform, read_manifest
+from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
 from hypermap.inference.torch_preparation import Natural, Prepare, Scale, Shares
@@ -104,11 +105,11 @@ class Exported(nn.Module):
         transform = predict.transform
         manifest, preparation = transform.manifest, transform.preparation
         self.prepare = _scale(manifest) if preparation is None else Prepare(preparation)
-        self.complete_only = preparation is not None and manifest["preparation"]["missing"] == "drop"
+        self.complete_only = preparation is not None and manifest.preparation["missing"] == "drop"
         self.encode = predict.inputs.encode
         self.network = predict.module
         self.predictions = predict.loss.predictions
-        self.answer = Shares(predict.temperature) if manifest["classes"] else _natural(manifest)
+        self.answer = Shares(predict.temperature) if manifest.classes else _natural(manifest)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
@@ -179,9 +180,9 @@ def _validation(transform: Transform) -> TensorSplit:
     Raises:
         UserError: neither data/prepared nor the cache has that data.
     """
-    wanted = transform.manifest["fingerprint"]
+    wanted = transform.manifest.fingerprint
     for folder in (PREPARED, CACHE / wanted):
-        if folder.is_dir() and read_manifest(folder)["fingerprint"] == wanted:
+        if folder.is_dir() and Manifest.read(folder).fingerprint == wanted:
             stored = load_published(folder, "validation")
             return TensorSplit(*(part[:CHECKED_ROWS] for part in (stored.inputs, stored.targets, stored.rows)))
     raise UserError(
@@ -190,22 +191,22 @@ def _validation(transform: Transform) -> TensorSplit:
     )
 
 
-def _scale(manifest: dict[str, Any]) -> Scale:
-    return Scale(manifest["shift"], manifest["scale"], 1 + len(manifest["shape"]))
+def _scale(manifest: Manifest) -> Scale:
+    return Scale(manifest.shift, manifest.scale, 1 + len(manifest.shape))
 
 
-def _natural(manifest: dict[str, Any]) -> Natural:
-    return Natural(manifest["target_shift"], manifest["target_scale"], manifest["target_transform"])
+def _natural(manifest: Manifest) -> Natural:
+    return Natural(manifest.target_shift, manifest.target_scale, manifest.target_transform)
 
 
-def _about(manifest: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+def _about(manifest: Manifest, rows: Tensor) -> dict[str, Any]:
     """Return what a program takes and gives, as JSON can hold it."""
     return {
         "torch": torch.__version__,
         "input": {"dtype": str(rows.dtype).removeprefix("torch."), "shape": ["rows", *rows.shape[1:]]},
-        "task": manifest["task"],
-        "classes": manifest["classes"],
-        "table": manifest.get("table"),
+        "task": manifest.task,
+        "classes": manifest.classes,
+        "table": manifest.table,
     }
 
 

@@ -146,14 +146,14 @@ class Predictor:
         self.manifest = manifest = trained.transform.manifest
         preparation = trained.transform.preparation
         if preparation is None:
-            reader = manifest["reader"].rpartition(".")[2]
+            reader = manifest.reader.rpartition(".")[2]
             raise UserError(
                 f"the model was trained on {reader}, which is no table of columns with names: there is no file to read "
                 "rows from. Predictions are for models of data=table; python src/export.py exports any network."
             )
         self.prepare = preparation.transform
-        self.schema = Schema.of(manifest["table"])
-        self.complete_only = manifest["preparation"]["missing"] == "drop"
+        self.schema = Schema.of(manifest.table)
+        self.complete_only = manifest.preparation["missing"] == "drop"
 
     def predict_files(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
         """Predict for the rows of these files; `output` appears when all are done, or not at all.
@@ -177,7 +177,7 @@ class Predictor:
 
     def renamed(self, output: Path) -> list[str]:
         """Tell which classes a CSV file has otherwise."""
-        odd = [name for name in self.manifest["classes"] if csv_text(name) != name]
+        odd = [name for name in self.manifest.classes if csv_text(name) != name]
         if not odd or output.suffix.lower() not in SEPARATORS:
             return []
         return [
@@ -213,7 +213,7 @@ class Predictor:
         import torch
         from polars import DataFrame, Series
 
-        classes = self.manifest["classes"]
+        classes = self.manifest.classes
         found = np.full((len(batch.complete), max(len(classes), 1)), np.nan)
         if len(batch.features):
             predicted = self.predict(torch.from_numpy(batch.features))

@@ -13,7 +13,8 @@ from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.core.instantiate import check_record
 from hypermap.data.fold_data import Folds
-from hypermap.data.preprocessor import Transform, read_manifest
+from hypermap.data.manifest import Manifest
+from hypermap.data.preprocessor import Transform
 from hypermap.models import sklearn_fit
 
 RECORD = "baselines.json"
@@ -29,9 +30,9 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
     Raises:
         UserError: a choice that is a network, or that refuses the data.
     """
-    manifest = read_manifest(prepared)
-    tables = len(manifest["shape"]) == 1  # with a schema or plain
-    models, seed = [_family(choice) for choice in configuration["models"]] if tables else [], manifest["split_seed"]
+    manifest = Manifest.read(prepared)
+    tables = len(manifest.shape) == 1  # with a schema or plain
+    models, seed = [_family(choice) for choice in configuration["models"]] if tables else [], manifest.split_seed
     if models:
         folds = Folds(prepared)
         rows = folds.of(folds.pool.holdout)
@@ -78,8 +79,8 @@ def _family(choice: dict[str, Any]) -> dict[str, Any]:
     return choice
 
 
-def _data(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {key: manifest[key] for key in ("fingerprint", "raw_sha256")}
+def _data(manifest: Manifest) -> dict[str, str]:
+    return {key: getattr(manifest, key) for key in ("fingerprint", "raw_sha256")}
 
 
 def _file(choice: Mapping[str, Any]) -> str:

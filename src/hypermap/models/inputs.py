@@ -10,6 +10,7 @@ from torch import Tensor
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import locate
 from hypermap.data.layout import ColumnLayout
+from hypermap.data.manifest import Manifest
 from hypermap.models.sklearn_models import SklearnModel
 
 
@@ -20,7 +21,7 @@ class InputSpec:
     Attributes:
         shape: of a row, once encoded.
         runtime: what to give to the model when it is built, beside the width of its output.
-        encode: features ``(rows, *manifest["shape"])`` to what the model takes, ``(rows, *shape)`` float32.
+        encode: features ``(rows, *manifest.shape)`` to what the model takes, ``(rows, *shape)`` float32.
     """
 
     shape: tuple[int, ...]
@@ -33,7 +34,7 @@ class InputSpec:
         return self.runtime.get("layout")
 
 
-def resolve_input_spec(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> InputSpec:
+def resolve_input_spec(model: Mapping[str, Any], manifest: Manifest) -> InputSpec:
     """Return how the model of this choice takes the categories of a table: as ``data.categories`` says.
 
     A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot. An embedding is
@@ -45,9 +46,9 @@ def resolve_input_spec(model: Mapping[str, Any], manifest: Mapping[str, Any]) ->
     target = locate(model.get("_target_"))
     takes_layout = "layout" in inspect.signature(target).parameters
     embeds = takes_layout or (isinstance(target, type) and issubclass(target, SklearnModel))
-    if "layout" not in manifest:
-        return _inputs(tuple(manifest["shape"]), None, takes_layout, lambda rows: rows)
-    layout, categories = ColumnLayout.of(manifest["layout"]), manifest["preparation"]["categories"]
+    if manifest.layout is None:
+        return _inputs(tuple(manifest.shape), None, takes_layout, lambda rows: rows)
+    layout, categories = ColumnLayout.of(manifest.layout), manifest.preparation["categories"]
     if categories == "embedding" and not embeds:
         raise UserError(
             f"data.categories is embedding; model={model.get('name')} takes numbers alone: take model=tabular_mlp or "

@@ -21,6 +21,7 @@ from hypermap.core import device, files, skops_io
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.core.typing import Array
+from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.models.sklearn_models import RandomForest, SklearnModel, TrainingData
@@ -56,7 +57,7 @@ class Model:
     def __call__(self, features: Tensor) -> Array:
         """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
         predicted = self.standardised(features)
-        return predicted if self.transform.manifest["classes"] else self.transform.inverse_transform_targets(predicted)
+        return predicted if self.transform.manifest.classes else self.transform.inverse_transform_targets(predicted)
 
     def standardised(self, features: Tensor) -> Array:
         """As a call, but values as the estimator was fitted to them: standardised."""
@@ -71,7 +72,7 @@ class Model:
 
         And a forest that adds up its trees in the order in which its threads end is never the same to the last digit.
         """
-        inputs, classes = flat(self.inputs, features), len(self.transform.manifest["classes"])
+        inputs, classes = flat(self.inputs, features), len(self.transform.manifest.classes)
         with _pools().limit(limits=1, user_api="openmp"):
             if not classes:
                 return np.asarray(self.estimator.predict(inputs), np.float64)
@@ -90,7 +91,7 @@ def is_family(choice: Mapping[str, Any]) -> bool:
     return isinstance(target, type) and issubclass(target, SklearnModel)
 
 
-def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[SklearnModel, InputSpec]:
+def make(choice: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, InputSpec]:
     """Return the family of a choice, and how it is given the features of data with this manifest.
 
     Raises:
@@ -103,19 +104,19 @@ def make(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[Sklear
     weight = getattr(family, "class_weight", None)
     if weight not in (None, "balanced"):
         raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
-    if weight and manifest["task"] == "regression":
+    if weight and manifest.task == "regression":
         raise UserError(
             "model.class_weight is balanced; it evens out classes, and the target is a number: set it to null."
         )
     return family, inputs
 
 
-def choose_threads(choice: Mapping[str, Any], manifest: Mapping[str, Any]) -> int:
+def choose_threads(choice: Mapping[str, Any], manifest: Manifest) -> int:
     """Return as many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else
     one.
     """
     forest = locate(choice["_target_"]) is RandomForest
-    return device.CORES if forest or manifest["rows"]["train"] * prod(manifest["shape"]) >= LARGE else 1
+    return device.CORES if forest or manifest.rows["train"] * prod(manifest.shape) >= LARGE else 1
 
 
 def fit(
@@ -133,7 +134,7 @@ def fit(
     """
     family, inputs = make(choice, transform.manifest)
     problem = TrainingData(
-        transform.manifest["task"],
+        transform.manifest.task,
         (flat(inputs, train.inputs), train.targets.cpu().numpy()),
         (flat(inputs, validation.inputs), validation.targets.cpu().numpy()),
         seed,

@@ -23,12 +23,12 @@ def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> P
     Raises:
         UserError: the data cannot be prepared, or its files are no longer those `pinned`.
     """
-    from hypermap.data.preprocessor import read_manifest
+    from hypermap.data.manifest import Manifest
     from hypermap.datasets.prepare import find_or_prepare, tell
 
     folder = find_or_prepare(configuration["data"], [PREPARED], CACHE, pinned)
     if pinned is None:
-        tell(read_manifest(folder))
+        tell(Manifest.read(folder))
     return folder
 
 

@@ -19,7 +19,7 @@ from hypermap.core.hashing import fingerprint_of_code, own_files
 from hypermap.core.instantiate import named_in_conf
 from hypermap.core.paths import PARAMS, STUDY_REPORTS
 from hypermap.core.preload import uncollected
-from hypermap.data.preprocessor import read_manifest
+from hypermap.data.manifest import Manifest
 from hypermap.datasets.prepare import Pinned, file_checksum
 from hypermap.reports.study.verdict import read_thresholds
 from hypermap.search.application import Job, OnFinish, StudySpec, SweepTarget, without
@@ -87,17 +87,17 @@ class TrainingTarget(SweepTarget):
         """Return the objective is what the best epoch is picked by, unless the sweep asks for other figures."""
         from hypermap.tasks.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better
 
-        manifest = read_manifest(self.prepare(dict(configuration)))
-        usual = configuration["trainer"]["monitor"] or ("accuracy" if manifest["task"] == "classification" else "r2")
+        manifest = Manifest.read(self.prepare(dict(configuration)))
+        usual = configuration["trainer"]["monitor"] or ("accuracy" if manifest.task == "classification" else "r2")
         names = tuple(objectives or (usual,))
         try:
             directions = tuple("maximize" if higher_is_better(name) else "minimize" for name in names)
         except UserError as error:
             raise UserError(f"hydra.sweeper.objective: {error}") from None
-        others = NUMBERS if manifest["task"] == "classification" else CLASSES
+        others = NUMBERS if manifest.task == "classification" else CLASSES
         if wrong := [name for name in names if name in others]:
             raise UserError(
-                f"hydra.sweeper.objective: no {wrong[0]} of a {manifest['task']}. There are: "
+                f"hydra.sweeper.objective: no {wrong[0]} of a {manifest.task}. There are: "
                 f"{', '.join(sorted((HIGHER_IS_BETTER | LOWER_IS_BETTER) - others))}."
             )
         fixed = without(configuration, [*searched, *IRRELEVANT])
@@ -315,11 +315,11 @@ def _fits(configuration: Mapping[str, Any]) -> int:
     return int(validation.get("k", 1) * validation.get("repeats", 1) * trainer["repeats"])
 
 
-def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Mapping[str, Any]) -> dict[str, str]:
+def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Manifest) -> dict[str, str]:
     """Return what tells whether the data are those of before; nothing where what is searched changes what is read."""
     choice = configuration["data"]
     keys = {key.split(".")[1] if "." in key else "" for key in searched if key.partition(".")[0] == "data"}
     checksum = file_checksum(choice)
     if checksum is None or choice["_target_"] != TABLE:  # of another reader, nobody knows which keys those are
-        return {} if keys else {"files": checksum or manifest["raw_sha256"]}
+        return {} if keys else {"files": checksum or manifest.raw_sha256}
     return {} if keys & {"", "_target_", *DECIDE_FILES} else {"files": checksum}

@@ -17,7 +17,8 @@ from hypermap.core.files import durable_together, write_csv, write_json
 from hypermap.core.hashing import file_sha256
 from hypermap.core.instantiate import check_record, instantiate
 from hypermap.core.moved import with_keys_of_now
-from hypermap.data.preprocessor import MANIFEST, PREPARATION, TensorSplit, Transform, read_transform
+from hypermap.data.manifest import MANIFEST
+from hypermap.data.preprocessor import PREPARATION, TensorSplit, Transform, read_transform
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.tasks import calibration, metrics
@@ -65,7 +66,7 @@ class Network:
         parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
-        if not self.transform.manifest["classes"]:
+        if not self.transform.manifest.classes:
             return self.transform.inverse_transform_targets(predicted)
         return calibration.scale(predicted / predicted.sum(axis=1, keepdims=True), self.temperature)
 
@@ -211,10 +212,10 @@ def read_figures(path: Path, split: str) -> dict[str, float]:
 def targets(split: TensorSplit, transform: Transform) -> np.ndarray:
     """Return the true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
     values = split.targets.cpu().numpy()
-    return values if transform.manifest["classes"] else transform.inverse_transform_targets(values.astype(np.float64))
+    return values if transform.manifest.classes else transform.inverse_transform_targets(values.astype(np.float64))
 
 
 def score(split: TensorSplit, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
     """Return every metric of the task."""
-    measure = metrics.classification if transform.manifest["classes"] else metrics.regression
+    measure = metrics.classification if transform.manifest.classes else metrics.regression
     return measure(targets(split, transform), predictions)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hypermap.data.manifest import Manifest
 from hypermap.reports.run import BaselineTable, Run, project, write_report
 from hypermap.reports.run.data import data_paragraph
 from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
@@ -43,19 +44,21 @@ def run_of(task="classification", shape=(1, 8, 8), classes=("0", "1", "2", "3"),
         predictions=predictions,
         inputs=generator.integers(256, size=(ROWS, *shape)).astype(np.uint8),
         rows=np.arange(1000, 1000 + ROWS),
-        manifest={
-            "shape": list(shape),
-            "rows": {"train": 1149, "validation": 288, "test": ROWS},
-            "raw_sha256": "0123456789abcdef" * 4,
-            "test_published": False,
-            "arguments": {},
-            "target_transform": None,
-            "target_shift": 2.5,
-            "split_seed": 3,
-            "scaling": "unit",
-            "fitted_on": {"split": "train", "rows": 1149},
-            "reader": "hypermap.datasets.images.cifar10",
-        },
+        manifest=Manifest(
+            task="classification",
+            classes=(),
+            shape=list(shape),
+            rows={"train": 1149, "validation": 288, "test": ROWS},
+            raw_sha256="0123456789abcdef" * 4,
+            test_published=False,
+            arguments={},
+            target_transform=None,
+            target_shift=2.5,
+            split_seed=3,
+            scaling="unit",
+            fitted_on={"split": "train", "rows": 1149},
+            reader="hypermap.datasets.images.cifar10",
+        ),
         environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "threads": "2"},
         parameters=9610,
         map=project(generator.normal(size=(ROWS, 4)), "pca"),
@@ -90,15 +93,15 @@ def run_of_table(table=None, preparation=None, **changed):
     """A run on a table of one's own, whose matrix lacks values."""
     run = run_of(**CASES["binary"])
     data = {"name": "table", "path": "some/where/people.csv", "test_path": None, "drop": [], "target": "outcome"}
-    manifest = {
-        **run.manifest,
-        "table": TABLE | (table or {}),
-        "preparation": PREPARATION | (preparation or {}),
-        "layout": {"numbers": 3, "binary": 1, "cardinalities": [5, 2]},
-        "warnings": ["column 'id' is left out.", "3 rows\nhave no target."],
-        "target_transform": None,
-        "oversample": False,
-    }
+    manifest = replace(
+        run.manifest,
+        table=TABLE | (table or {}),
+        preparation=PREPARATION | (preparation or {}),
+        layout={"numbers": 3, "binary": 1, "cardinalities": [5, 2]},
+        warnings=["column 'id' is left out.", "3 rows\nhave no target."],
+        target_transform=None,
+        oversample=False,
+    )
     inputs = np.where(np.arange(ROWS * 5).reshape(ROWS, 5) % 7, 1.0, np.nan)
     run = replace(run, inputs=inputs, manifest=manifest, config={**run.config, "data": data})
     return replace(run, **changed)
@@ -355,9 +358,9 @@ def test_worst_mistakes_are_the_most_confident_and_right_rows_one_of_each_class(
 def test_the_test_set_is_told_for_what_it_is():
     run = run_of()
     assert "no published test set: 60 rows" in data_paragraph(run)
-    published = replace(run, manifest={**run.manifest, "test_published": True})
+    published = replace(run, manifest=replace(run.manifest, test_published=True))
     assert "60 of the 10,000 published rows" in data_paragraph(published)
-    own = replace(run, manifest={**published.manifest, "reader": "mine.reader"})
+    own = replace(run, manifest=replace(published.manifest, reader="mine.reader"))
     assert "The test set is the published one." in data_paragraph(own)
 
 
@@ -407,7 +410,7 @@ def test_how_a_table_was_split_and_prepared_is_told(changed, said):
 
 def test_a_test_file_a_log_and_repeated_rows_are_told():
     run = run_of_table()
-    manifest = {**run.manifest, "test_published": True, "target_transform": "log1p", "oversample": True}
+    manifest = replace(run.manifest, test_published=True, target_transform="log1p", oversample=True)
     data = {**run.config["data"], "path": ["a.csv", "b.csv"], "test_path": "other/test.csv"}
     text = page(replace(run, manifest=manifest, config={**run.config, "data": data}), ())
     assert text.startswith("# table (a.csv, b.csv), ")
@@ -422,7 +425,7 @@ def test_of_very_many_columns_the_first_are_listed():
     column = TABLE["columns"][0]
     table = {"columns": [{**column, "name": name} for name in many], "file_columns": [*many, "outcome"]}
     run = run_of_table(table=table)
-    run = replace(run, manifest={**run.manifest, "layout": {"numbers": 250, "binary": 0, "cardinalities": []}})
+    run = replace(run, manifest=replace(run.manifest, layout={"numbers": 250, "binary": 0, "cardinalities": []}))
     text = page(run, ())
     assert "| c99 |" in text
     assert "| c100 |" not in text
@@ -495,7 +498,7 @@ def test_names_of_a_table_are_shown_and_do_nothing(name):
     }
     run = run_of_table(table, classes=(name, "other"))
     config = {**run.config, "data": {**run.config["data"], "path": f"some/{name.replace('/', '')}.csv", "drop": [name]}}
-    run = replace(run, config=config, manifest={**run.manifest, "warnings": [name, name]})
+    run = replace(run, config=config, manifest=replace(run.manifest, warnings=[name, name]))
     text = page(run, ["confusion", "roc_calibration"])
     assert elements(text) <= elements(plain) | {"text_special", "softbreak"}
     assert text.count("\n## ") == plain.count("\n## ")

@@ -143,7 +143,7 @@ def test_few_complete_trials_beside_pruned_ones_are_too_few(others, told):
 def test_the_pair_is_the_two_most_important_parameters_that_trials_have_together():
     plain = importances(read(study([complete(k) for k in range(25)])), USUAL)
     assert plain is not None
-    assert plain.pair == tuple(plain.to_ordinal)[:2]
+    assert plain.pair == tuple(plain.shares)[:2]
     apart = [
         complete(k, {name: SPACE[name] for name in (("lr", "act") if k % 2 else ("layers", "act"))}) for k in range(40)
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hypermap.data.manifest import Manifest
 from hypermap.reports.run import wording
 from hypermap.reports.run.run import Run
 
@@ -34,7 +35,7 @@ def section(run: Run) -> list[str]:
     """Return the paragraphs of the section; of a table its columns too, and what the reader noted."""
     if not run.table:
         return [data_paragraph(run)]
-    notes = "\n".join(f"- {wording.words(note)}" for note in run.manifest["warnings"])
+    notes = "\n".join(f"- {wording.words(note)}" for note in run.manifest.warnings)
     return [
         _table_paragraph(run),
         *([f"Noted when the table was read:\n\n{notes}"] if notes else []),
@@ -45,38 +46,38 @@ def section(run: Run) -> list[str]:
 
 def data_paragraph(run: Run) -> str:
     """Return where the rows come from, how they were split and scaled, and what the test set is."""
-    sizes = run.manifest["shape"]
+    sizes = run.manifest.shape
     shape = " x ".join(map(str, sizes)) + (" pixels" if len(sizes) > 1 else " numbers")
     kind = f"{len(run.classes)} classes" if run.classes else "a number to predict"
     stratified = "stratified by class, " if run.classes else ""
     return (
-        f"{_rows(run)} of {shape}, {kind}; {stratified}split seed {run.manifest['split_seed']}; raw data's sha256 "
-        f"`{run.manifest['raw_sha256'][:12]}`. Scaling: {run.manifest['scaling']}, with statistics of the "
-        f"{run.manifest['fitted_on']['rows']:,} training rows alone. {_test_set(run)}"
+        f"{_rows(run)} of {shape}, {kind}; {stratified}split seed {run.manifest.split_seed}; raw data's sha256 "
+        f"`{run.manifest.raw_sha256[:12]}`. Scaling: {run.manifest.scaling}, with statistics of the "
+        f"{run.manifest.fitted_on['rows']:,} training rows alone. {_test_set(run)}"
     )
 
 
 def _rows(run: Run) -> str:
-    rows = run.manifest["rows"]
+    rows = run.manifest.rows
     return f"{rows['train']:,} training, {rows['validation']:,} validation and {rows['test']:,} test rows"
 
 
 def _table_paragraph(run: Run) -> str:
     """Return what is predicted from how many columns, and how the rows were split."""
-    manifest, table = run.manifest, run.manifest["table"]
+    manifest, table = run.manifest, run.manifest.table
     target = f"the {len(run.classes)} classes of" if run.classes else "the number"
-    log = manifest.get("target_transform")
+    log = manifest.target_transform
     learned = f", learned as its {log}" if log else ""
     columns = wording.count(len(table["columns"]), "column")
-    repeated = " Training rows of the smaller classes are repeated." if manifest.get("oversample") else ""
+    repeated = " Training rows of the smaller classes are repeated." if manifest.oversample else ""
     return (
         f"{_rows(run)}; from {columns} to {target} {wording.code(table['target']['name'])}{learned}. "
-        f"{_split(run)} {_test_set(run)}{repeated} Sha256 of what was read: `{manifest['raw_sha256'][:12]}`."
+        f"{_split(run)} {_test_set(run)}{repeated} Sha256 of what was read: `{manifest.raw_sha256[:12]}`."
     )
 
 
 def _split(run: Run) -> str:
-    table, seed = run.manifest["table"], run.manifest["split_seed"]
+    table, seed = run.manifest.table, run.manifest.split_seed
     if table["time"]:
         return f"Split in the order of {wording.code(table['time'])}: validation rows are later than training rows."
     if table["group"]:
@@ -86,14 +87,14 @@ def _split(run: Run) -> str:
 
 def _test_set(run: Run) -> str:
     """Return whether the test figures may be held against published ones."""
-    rows = run.manifest["rows"]["test"]
-    if run.manifest["test_published"] and run.table:
+    rows = run.manifest.rows["test"]
+    if run.manifest.test_published and run.table:
         return f"The test rows are a file of their own, {_file_names(run.config['data']['test_path'])}."
-    if not run.manifest["test_published"]:
-        latest = run.table and run.manifest["table"]["time"]
+    if not run.manifest.test_published:
+        latest = run.table and run.manifest.table["time"]
         how = "are the latest" if latest else "were held out by the split seed"
         return f"There is no published test set: {rows:,} rows {how}, and figures of another split differ."
-    whole = PUBLISHED_TEST_ROWS.get(run.manifest["reader"].rpartition(".")[-1], rows)
+    whole = PUBLISHED_TEST_ROWS.get(run.manifest.reader.rpartition(".")[-1], rows)
     if rows < whole:
         return f"The test set is {rows:,} of the {whole:,} published rows: figures of the whole will differ."
     return "The test set is the published one."
@@ -103,11 +104,11 @@ def _file_names(paths: Any) -> str:
     return ", ".join(wording.code(Path(path).name) for path in ([paths] if isinstance(paths, str) else paths))
 
 
-def _columns(manifest: Mapping[str, Any]) -> str:
+def _columns(manifest: Manifest) -> str:
     """Return a line for each column of the file, in its order."""
-    table = manifest["table"]
+    table = manifest.table
     used = {column["name"]: column for column in table["columns"]}
-    codes = dict(zip(_categories(table), manifest["layout"]["cardinalities"], strict=True))
+    codes = dict(zip(_categories(table), manifest.layout["cardinalities"], strict=True))
     lines = [_column(name, used, codes, table) for name in table["file_columns"]]
     more = f"\n\nAnd {len(lines) - COLUMNS:,} more columns." if len(lines) > COLUMNS else ""
     return wording.table(("column", "kind", "missing", "holds", "became"), lines[:COLUMNS]) + more
@@ -158,8 +159,8 @@ def _became(column: Entry, codes: Mapping[str, int]) -> str:
 
 def _preparation(run: Run) -> str:
     """Return how numbers and categories were prepared, all on the training rows."""
-    settings, layout = run.manifest["preparation"], run.manifest["layout"]
-    said = [f"All that follows was fitted on the {run.manifest['fitted_on']['rows']:,} training rows alone."]
+    settings, layout = run.manifest.preparation, run.manifest.layout
+    said = [f"All that follows was fitted on the {run.manifest.fitted_on['rows']:,} training rows alone."]
     if layout["numbers"]:
         said.append(f"Numbers: {_missing(settings, layout['binary'])}{SCALINGS[settings['scaling']]}{_pca(run)}.")
     if layout["cardinalities"]:
@@ -180,6 +181,6 @@ def _missing(settings: Entry, indicators: int) -> str:
 
 
 def _pca(run: Run) -> str:
-    if run.manifest["preparation"]["pca"] is None:
+    if run.manifest.preparation["pca"] is None:
         return ""
-    return f", and then {run.manifest['layout']['numbers']} principal components stand for all of them"
+    return f", and then {run.manifest.layout['numbers']} principal components stand for all of them"

@@ -209,7 +209,7 @@ def _headline(run: Run) -> str:
 
 def _constant(run: Run) -> str:
     """Return what r2 the training rows' mean has, which need not be that of the test rows."""
-    shift, transform = run.manifest["target_shift"], run.manifest["target_transform"]
+    shift, transform = run.manifest.target_shift, run.manifest.target_transform
     if "r2" not in run.test:
         return ""
     constant = LOGS[transform][1](shift) if transform else shift
@@ -219,9 +219,9 @@ def _constant(run: Run) -> str:
 
 
 def _diagnosis(run: Run) -> list[str]:
-    rows = int(run.manifest["rows"]["validation"])
+    rows = int(run.manifest.rows["validation"])
     if run.history:
-        images = len(run.manifest["shape"]) > 1
+        images = len(run.manifest.shape) > 1
         found = diagnose(run.history, run.best_epoch, run.monitor, run.task, rows, run.stopped_early, images)
     else:
         found = diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, run.task, rows)
@@ -250,12 +250,12 @@ def _metrics_note(run: Run) -> str:
         "Intervals are a bootstrap over rows: what another sample of as many rows would change, not another training "
         f"run. {picked} on the validation rows, which flatters their numbers; the test rows picked nothing."
     )
-    if run.manifest["arguments"].get("group") or run.manifest["arguments"].get("time"):
+    if run.manifest.arguments.get("group") or run.manifest.arguments.get("time"):
         note += " The bootstrap takes rows for independent; those of one group or time are alike, so it is too sure."
     if run.task == "regression":
         return note
     note += " Precision, recall and F1 are means over classes."
-    rows = {"test": len(run.targets), "validation": run.manifest["rows"]["validation"]}
+    rows = {"test": len(run.targets), "validation": run.manifest.rows["validation"]}
     for name, metrics in (("test", run.test), ("validation", run.validation)):
         if metrics["accuracy"] == 1:  # every resample is without a mistake, and the interval a point
             least = max(0.0, 1 - 3 / rows[name])
@@ -278,7 +278,7 @@ def _calibration_note(run: Run) -> list[str]:
 
 def _temperature(run: Run) -> list[str]:
     """Return what the temperature is, and what the test rows' probabilities were worth without it."""
-    fitted = f"fitted to the log loss of {run.manifest['rows']['validation']:,} validation rows"
+    fitted = f"fitted to the log loss of {run.manifest.rows['validation']:,} validation rows"
     if not run.uncalibrated:
         if not run.history or run.config["trainer"].get("calibration") is None:
             return []
@@ -353,7 +353,7 @@ def _predictions_caption(run: Run) -> str:
         return f"Predicted class and its probability. There is no mistake among the {len(run.targets):,} test rows."
     return (
         f"The predicted class and its probability; `row` counts from 0 in the "
-        f"{'published test set' if run.manifest['test_published'] else 'raw data'}. {min(wrong, MISTAKES)} of "
+        f"{'published test set' if run.manifest.test_published else 'raw data'}. {min(wrong, MISTAKES)} of "
         f"{wrong:,} mistakes among {len(run.targets):,} test rows, the most confident first."
     )
 
@@ -365,7 +365,7 @@ def _map_caption(run: Run) -> str:
 
 def _mistakes_note(run: Run) -> str:
     """Return what a row's number is, as one finds the row in the file by it."""
-    where = "the test file" if run.manifest["test_published"] else "the file"
+    where = "the test file" if run.manifest.test_published else "the file"
     return f"`row` counts the rows of {where} from 1, its header aside."
 
 

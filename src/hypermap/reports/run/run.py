@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hypermap.data.manifest import Manifest
 from hypermap.reports.run.baseline_table import BaselineTable
 from hypermap.reports.run.projection import Projection
 
@@ -39,7 +40,7 @@ class Run:
     """(rows, *shape) as stored, not scaled; images are (rows, 1 or 3, height, width) uint8, tables may have NaN."""
     rows: NDArray[Any]
     """(rows,) where each test row stands in the raw data."""
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     """manifest.json of the prepared data."""
     environment: Mapping[str, str]
     """Versions, device and threads."""
@@ -71,7 +72,7 @@ class Run:
     @property
     def table(self) -> bool:
         """Whether the data are a table that has a schema."""
-        return "table" in self.manifest
+        return self.manifest.table is not None
 
     @property
     def level(self) -> str:

@@ -1,0 +1,124 @@
+"""What is written down of a prepared data set: ``manifest.json`` beside its splits, and beside each model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from hypermap.core.errors import UserError
+
+FORMAT = 3
+MANIFEST = "manifest.json"
+# Entries that tables with a schema have alone, and those that only images and plain tables have.
+OPTIONAL = ("table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A data set, how it was split and prepared, and what was fitted on its training rows, as JSON has it.
+
+    Attributes:
+        format: of prepared data.
+        fingerprint: names all that decides the content.
+        reader: the dotted path of what read the raw data.
+        arguments: the reader's.
+        task: ``classification`` or ``regression``.
+        classes: their names; empty for regression.
+        shape: of a row as a model is given it.
+        rows: of each split, by its name.
+        class_counts: rows of each class, by split.
+        raw_sha256: of each raw file.
+        test_published: whether the test rows were published as such.
+        split_seed: of the split.
+        validation: the share of the rows that are not test.
+        test: the share of all rows; None where a test set is published.
+        row_limit: how many rows training and validation have together; None for all.
+        scaling: of numbers.
+        maximum: of raw inputs, where that is known.
+        target_transform: ``log``, ``log1p`` or None.
+        oversample: whether classes are evened out for training.
+        warnings: what a person should know.
+        table: the schema's entry; like what else only tables with a schema have, None for others.
+        roles: of the matrix's columns.
+        preparation: the settings of a table's preparation.
+        versions: of the libraries whose arithmetic is in the data.
+        shift: of each channel or feature; like the next three, empty for tables with a schema.
+        scale: likewise: a network sees ``(inputs - shift) / scale``.
+        input_mean: of each channel or feature as a network sees it.
+        input_std: likewise.
+        fitted_on: the split, and its number of rows.
+        target_shift: of a number, as of inputs.
+        target_scale: likewise.
+        layout: what stands where in a prepared row of a table.
+    """
+
+    format: int = FORMAT
+    fingerprint: str = ""
+    reader: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    task: str
+    classes: Sequence[str]
+    shape: Sequence[int]
+    rows: Mapping[str, int] = field(default_factory=dict)
+    class_counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    raw_sha256: Any = ""
+    test_published: bool = False
+    split_seed: int = 0
+    validation: float = 0.2
+    test: float | None = None
+    row_limit: int | None = None
+    scaling: str = "unit"
+    maximum: float | None = None
+    target_transform: str | None = None
+    oversample: bool = False
+    warnings: Sequence[str] = ()
+    table: Any = None
+    roles: Any = None
+    preparation: Any = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    shift: Sequence[float] = ()
+    scale: Sequence[float] = ()
+    input_mean: Sequence[float] = ()
+    input_std: Sequence[float] = ()
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+    target_shift: Any = None  # float; None for classes
+    target_scale: Any = None  # float; None for classes
+    layout: Any = None
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the target is a class."""
+        return self.task == "classification"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return what ``manifest.json`` of a prepared folder says.
+
+        Raises:
+            UserError: it is missing, unreadable, or of another version of the format.
+        """
+        path = folder / MANIFEST
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(f"{folder} holds no prepared data: no {MANIFEST}. {advice(folder)}") from error
+        except ValueError as error:
+            raise UserError(f"{path} is unreadable ({error}). {advice(folder)}") from error
+        try:
+            if entries["format"] != FORMAT:
+                raise KeyError("format")
+            return cls(**entries)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} was written by another version. {advice(folder)}") from error
+
+    def content(self) -> bytes:
+        """Return the file that `read` reads."""
+        entries = {own.name: getattr(self, own.name) for own in fields(self)}
+        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, ())}
+        return (json.dumps(own, indent=2, allow_nan=False) + "\n").encode()
+
+
+def advice(folder: Path) -> str:
+    """Return what to do about a prepared folder that cannot be read."""
+    return f"Run `dvc repro` or `python src/preprocess.py`; if {folder} is damaged, delete it first."
