@@ -208,7 +208,11 @@ def test_a_model(group, tmp_path, hacked):
 
 
 def test_baselines(tmp_path, hacked):
-    record = {"models": [{"name": "forest", **command(hacked)}], "seed": 0, "data": {"fingerprint": "1", "raw_sha256": "2"}}
+    record = {
+        "models": [{"name": "forest", **command(hacked)}],
+        "seed": 0,
+        "data": {"fingerprint": "1", "raw_sha256": "2"},
+    }
     write_json(tmp_path / "baselines.json", record)
     transform = Transform(Manifest(task="classification", classes=(), shape=(), fingerprint="1", raw_sha256="2"))
     assert "0._target_ names 'os.system'" in refusal(read_baselines, tmp_path, transform)

@@ -1,6 +1,9 @@
 """What the commands say: one message for a mistake, exit code 1 or 2, nothing lost, no traceback."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -345,3 +348,25 @@ def test_a_training_goes_on_when_the_disk_has_room_again(clone):
         (project.path / name).unlink()
     project.ok(*STAGE)
     assert project.content("models", "reports/validation.json") == whole
+
+
+def test_the_package_is_installed_and_importing_it_takes_no_torch(tmp_path):
+    words = [sys.executable, "-c", "import hypermap, sys; print(hypermap.__file__, 'torch' in sys.modules)"]
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
+
+
+@pytest.mark.parametrize("reader", ["digits", "breast_cancer", "diabetes", "table"])
+def test_what_comes_before_training_takes_no_torch(clone, reader):
+    """Torch takes seconds to import, and these stages do without, whatever reads the data."""
+    project = clone("fresh")
+    if reader == "table":
+        rows = (f"{k},{'ab'[k % 2]},{k % 7},{k % 3 == 0}" for k in range(60))
+        (project.path / "own.csv").write_text("\n".join(["number,letter,week,target", *rows]) + "\n")
+        project.ok("python", "src/order.py", "table", "data.path=own.csv", "data.target=target", **clone.no_torch)
+    else:
+        project.order(data=reader)
+    for stage in ("compose", "preprocess"):
+        project.ok("python", f"src/{stage}.py", **clone.no_torch)
+    assert (project.path / "data/prepared/manifest.json").exists()

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import statistics
@@ -362,7 +363,7 @@ def test_make_gives_what_it_is_given():
         ["make", "--no-print-directory", "--dry-run", "confirm", "STUDY=tune", "BEST=2", "JOBS=4"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert told.splitlines()[-1].split() == ["python", "src/confirm.py", '"tune"', "best=2", "jobs=4"]
+    assert shlex.split(told.splitlines()[-1]) == ["python", "src/confirm.py", "tune", "best=2", "jobs=4"]
 
 
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys):

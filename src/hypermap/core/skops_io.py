@@ -1,8 +1,11 @@
 """Fitted objects of scikit-learn as files, without pickle: skops's format, made the same for equal objects."""
 
+import importlib
 import io
 import json
+import sys
 import zipfile
+from types import ModuleType
 from typing import Any
 
 from hypermap.core.errors import UserError
@@ -20,9 +23,7 @@ def dumps(fitted: Any) -> bytes:
 
     skops names parts by their place in memory and notes the time: both are replaced.
     """
-    import skops.io
-
-    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(fitted))) as archive:
+    with zipfile.ZipFile(io.BytesIO(_skops().dumps(fitted))) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     numbers: dict[int, int] = {}
     schema = _renumbered(json.loads(contents.pop(SCHEMA)), numbers)
@@ -40,19 +41,34 @@ def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = (
     Raises:
         UserError: the file is damaged, or holds other types; it calls the file `origin` and says `remedy`.
     """
-    import skops.io
+    skops_io = _skops()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
         content = _moved(content)
-        return skops.io.loads(content, trusted=[*TRUSTED, *trusted])
+        return skops_io.loads(content, trusted=[*TRUSTED, *trusted])
     except UntrustedTypesFoundException:
-        found = ", ".join(skops.io.get_untrusted_types(data=content))
+        found = ", ".join(skops_io.get_untrusted_types(data=content))
         raise UserError(
             f"{origin} holds types that no model of ours has, and is not opened: {found}. {remedy}"
         ) from None
     except Exception as error:  # whatever a damaged archive brings about
         raise UserError(f"{origin} cannot be read ({error!r}). {remedy}") from None
+
+
+def _skops() -> ModuleType:
+    """Return skops's reader and writer, imported without torch.
+
+    It imports every module of scikit-learn, and one of these all of torch if that is there, which takes seconds.
+    """
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to say that there is none
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        if absent:
+            del sys.modules["torch"]
 
 
 def _moved(content: bytes) -> bytes:
