@@ -15,7 +15,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.core.errors import Paused, Pruned, failed
+from hypermap.core.errors import Paused, Pruned
 from hypermap.search import study as module
 from hypermap.search.schedule import REPEATS, SCHEDULE, Allowed, Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
@@ -145,17 +145,17 @@ class Descent:
             curves[number] = json.loads(path.read_text()) if path.exists() else []
         again = [(trial, len(curves[n]), min(curves[n])) for n, (trial, _) in running.items() if curves[n]]
         for number, error in report_all(again).items():
-            end(running.pop(number)[0], failed(error))
+            end(running.pop(number)[0], error)
         while running:
             for number, (trial, _) in list(running.items()):
                 if len(curves[number]) == self.steps:  # it may have been, when it was killed
-                    end(trial, lambda number=number: min(curves[number]))
+                    end(trial, min(curves[number]))
                     del running[number]
             for number, (trial, values) in running.items():
                 curves[number] = self.step(trial, values, curves[number])
             reports = [(trial, len(curves[number]), min(curves[number])) for number, (trial, _) in running.items()]
             for number, error in report_all(reports).items():
-                end(running.pop(number)[0], failed(error))
+                end(running.pop(number)[0], error)
 
 
 def uninterrupted(trial_seed: int, values, steps: int) -> list[float]:
@@ -444,7 +444,7 @@ def test_what_is_left_of_a_trial_after_its_end_goes_with_its_stack(plan):
     def together(pairs, end):
         for trial, _ in pairs:
             (trial.folder / STATE).mkdir(parents=True)
-            end(trial, lambda: 0.5)
+            end(trial, 0.5)
             assert not (trial.folder / STATE).exists()
             (trial.folder / STATE / "fit-3").mkdir(parents=True)
 

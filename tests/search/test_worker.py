@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from functools import partial
 
 import optuna
 import pytest
@@ -512,7 +511,7 @@ def test_of_a_stack_that_ends_its_process_the_guilty_is_found(plan):
     def together(pairs, end):
         assert len(pairs) > 1
         for trial, values in pairs:
-            end(trial, lambda trial=trial, values=values: task(trial, values))
+            end(trial, task(trial, values))
 
     deaths = 0
     while dies(plan, task, together):
@@ -530,7 +529,7 @@ def hangs(trial, values):
 
 def hang_together(pairs, end):
     for trial, values in pairs:
-        end(trial, partial(hangs, trial, values))
+        end(trial, hangs(trial, values))
 
 
 @pytest.mark.parametrize("stack", [1, 3])

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError, failed
+from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Pruned, UserError
 from hypermap.core.paths import SOURCES
 from hypermap.search import worker as module
 from hypermap.search.application import SweepTarget
@@ -103,10 +103,17 @@ class Descents:
                 weights[trial.number] -= values["rate"] * weights[trial.number]
             ended = report_all([(trial, step, weights[number]) for number, trial in running.items()])
             for number, error in {**ended, **self.at(step, running)}.items():
-                end(running.pop(number), failed(error))
+                end(running.pop(number), error)
         for number, trial in running.items():
             trial.record["seen"] = number
-            end(trial, lambda number=number, trial=trial: weights[number] if current() is trial else math.nan)
+            end(trial, weights[number])
+
+
+def raising(error):
+    def raise_it(*args):
+        raise error
+
+    return raise_it
 
 
 def alone(trial, values):
@@ -138,7 +145,7 @@ def test_each_trial_is_told_its_own_result_and_the_budget_is_met(plan):
             assert (kept["stacked"], kept["seen"]) == (3, trial.number)
         else:
             assert "stacked" not in kept
-    work(plan, failed(AssertionError), together=failed(AssertionError))
+    work(plan, raising(AssertionError), together=raising(AssertionError))
 
 
 @pytest.mark.parametrize("sampler", ["optuna.samplers.RandomSampler", "hypermap.search.counter_samplers.QuasiRandom"])
@@ -146,7 +153,7 @@ def test_a_sampler_that_does_not_learn_draws_what_it_would_one_by_one(tmp_path, 
     plan = make_plan(tmp_path, sampler={"_target_": sampler})
     one_by_one = make_plan(tmp_path, "beside.log", sampler={"_target_": sampler}, stack=1)
     work(plan, alone, together=Descents())
-    work(one_by_one, alone, together=failed(AssertionError("one at a time")))
+    work(one_by_one, alone, together=raising(AssertionError("one at a time")))
     assert values_of(plan) == values_of(one_by_one)
 
 
@@ -174,7 +181,7 @@ def test_more_may_be_drawn_by_optunas_own_means(plan):
     def together(pairs, end):
         for trial, values in pairs:
             seen[trial.number] = values["z"]
-            end(trial, lambda: 0.5)
+            end(trial, 0.5)
 
     work(plan, lambda *_: 0.5, together=together, extend=lambda trial: {"z": trial.suggest_float("z", 2, 3)})
     assert all(trial.params["z"] == seen[trial.number] for trial in trials(plan)[:9])
@@ -187,7 +194,7 @@ def test_time_is_shared_by_those_that_have_not_ended(tmp_path, monkeypatch):
     def together(pairs, end):
         for (trial, _), now in zip(pairs, (3.0, 7.0, 12.0), strict=True):
             clock[0] = now
-            end(trial, lambda: 0.5)
+            end(trial, 0.5)
 
     work(plan, alone, together=together)
     assert [result(plan, number)["seconds"] for number in range(3)] == [1.0, 3.0, 8.0]  # 3 / 3, + 4 / 2, + 5
@@ -212,7 +219,7 @@ def test_one_trials_end_is_no_others(plan):
 
 def test_an_error_of_all_is_each_ones_that_has_not_ended(plan):
     def together(pairs, end):
-        end(pairs[0][0], lambda: 0.5)
+        end(pairs[0][0], 0.5)
         raise RuntimeError("no such kernel")
 
     work(replace(plan, n_trials=3), alone, together=together)
@@ -222,15 +229,15 @@ def test_an_error_of_all_is_each_ones_that_has_not_ended(plan):
 
 
 def test_three_equal_errors_end_the_work_after_the_round(plan):
-    work(plan, alone, together=failed(RuntimeError("no such kernel")))
+    work(plan, alone, together=raising(RuntimeError("no such kernel")))
     assert [outcome(trial) for trial in trials(plan)] == ["failed"] * 3
 
 
 def test_whoever_forgets_a_trial_or_tells_it_twice_is_told(plan):
     def together(pairs, end):
-        end(pairs[1][0], lambda: 0.5)
+        end(pairs[1][0], 0.5)
         if pairs[0][0].number == 3:
-            end(pairs[1][0], lambda: 0.6)
+            end(pairs[1][0], 0.6)
 
     work(replace(plan, n_trials=6, max_failure_rate=1.0), alone, together=together)
     assert [outcome(trial) for trial in trials(plan)] == ["failed", "complete", "failed"] * 2
@@ -325,8 +332,8 @@ def test_an_interrupted_stack_goes_on_with_the_same_command(plan, tmp_path):
 
 def test_one_of_a_stack_may_ask_to_stop(plan):
     def together(pairs, end):
-        end(pairs[0][0], lambda: 0.5)
-        end(pairs[1][0], failed(Interrupted()))
+        end(pairs[0][0], 0.5)
+        end(pairs[1][0], Interrupted())
         raise AssertionError("it went on")
 
     work(plan, alone, together=together)
@@ -396,10 +403,10 @@ def test_a_hyperband_bracket_is_pruned_as_one_stack(tmp_path):
         running = [trial for trial, _ in pairs]
         for step in range(1, 10):
             for number, error in report_all([(trial, step, quality(trial.number)) for trial in running]).items():
-                end(next(trial for trial in running if trial.number == number), failed(error))
+                end(next(trial for trial in running if trial.number == number), error)
                 running = [trial for trial in running if trial.number != number]
         for trial in running:
-            end(trial, lambda trial=trial: quality(trial.number))
+            end(trial, quality(trial.number))
 
     work(plan, alone, together=together)
     # Asynchronous Hyperband by Optuna alone: workers that happen to report one after the other, step by step.
@@ -508,7 +515,7 @@ class Shapes(SweepTarget):
         for job, value in zip(jobs, values):
             job.trial.record["shape"] = job.configuration["shape"]["name"]
             assert job.trial.values["x"] == job.configuration["x"]
-            end(job, lambda: value)
+            end(job, value)
 
 
 def task(config):
@@ -631,7 +638,7 @@ def test_an_application_that_runs_one_at_a_time_is_given_no_stack(tmp_path):
     with pytest.raises(UserError, match=r"stack is 4; this application runs one trial at a time.*n_jobs=2"):
         Planner({"stack": 4, "n_jobs": 1}, OmegaConf.create()).stack(make_plan(tmp_path), SweepTarget(), {})
     with pytest.raises(UserError, match="one trial at a time"):
-        SweepTarget().together([], failed(AssertionError()))
+        SweepTarget().together([], raising(AssertionError()))
 
 
 def test_a_stack_makes_no_other_study():

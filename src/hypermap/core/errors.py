@@ -2,10 +2,9 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from hypermap.core.memory import could_be_had
 
@@ -85,15 +84,6 @@ def near(word: object, known: Iterable[object], cutoff: float = 0.6) -> str:
     """Return a hint such as `` (did you mean 'momentum'?)``, or nothing when no other known word is near."""
     matches = get_close_matches(str(word), [str(k) for k in known if str(k) != str(word)], n=2, cutoff=cutoff)
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
-
-
-def failed(error: Exception) -> Callable[[], Any]:
-    """Return what, when called, raises an error that came up elsewhere."""
-
-    def raise_it() -> Any:
-        raise error
-
-    return raise_it
 
 
 def explained(error: Exception) -> str:

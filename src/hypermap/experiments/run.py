@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from hypermap.core.errors import (
     OutOfMemory,
     Paused,
     Pruned,
-    failed,
     is_the_machines,
 )
 from hypermap.core.files import durable_together
@@ -145,7 +144,7 @@ def train(request: TrainingRequest) -> Result:
 def train_together(
     every: Sequence[TrainingRequest],
     on_epoch_end: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
-    end: Callable[[TrainingRequest, Callable[[], Result]], None],
+    on_finish: Callable[[TrainingRequest, Result | Exception], None],
     say: Callable[[TrainingRequest, str], None],
 ) -> None:
     """Train what is asked for, each as `train` would, those that fit together as stacks.
@@ -154,7 +153,7 @@ def train_together(
         every: their `TrainingRequest.report` is for those with several fits.
         on_epoch_end: gets after each epoch, for all that have one fit, what `TrainingRequest.report` would get;
             returns what ends some.
-        end: called as soon as one has ended: its second argument returns the result, or raises what `train` would.
+        on_finish: gets each as soon as it has ended, with its result, or with the error that `train` would raise.
         say: told why something is trained by itself.
 
     Raises:
@@ -168,19 +167,19 @@ def train_together(
         try:
             runs.append(Experiment(request, folders[request.prepared]))
         except Exception as error:
-            end(request, failed(error))
+            on_finish(request, error)
     for run, reason in choose_backends({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
         say(run.request, reason)
     with ExitStack() as open_runs:
         for run in runs:
             open_runs.enter_context(run.opened(run.fitter.learner.backend))
-        _carry_out(runs, on_epoch_end, end)
+        _carry_out(runs, on_epoch_end, on_finish)
 
 
 def _carry_out(
     runs: Sequence["Experiment"],
     on_epoch_end: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
-    end: Callable[[TrainingRequest, Callable[[], Result]], None],
+    on_finish: Callable[[TrainingRequest, Result | Exception], None],
 ) -> None:
     """Train runs whose states are open, and end each."""
     going, paused = set(runs), set[Experiment]()
@@ -194,7 +193,7 @@ def _carry_out(
             going.discard(run)
             if not isinstance(error, Paused) and not is_the_machines(error):
                 run.forget()
-            end(run.request, failed(error))
+            on_finish(run.request, error)
 
     def relay(reports: Mapping[Job, tuple[int, float]]) -> dict[Job, Exception]:
         for run in {of[task] for task in reports if not of[task].single}:
@@ -206,7 +205,7 @@ def _carry_out(
 
     interrupted: Interrupted | None = None
     for ended in run_jobs(list(of), relay):
-        come_to_an_end: dict[Experiment, Callable[[], Result]] = {}
+        finished: dict[Experiment, Result | Exception] = {}
         with durable_together():  # before anybody is told that it is there
             for task, result in ended.items():
                 run = of[task]
@@ -219,19 +218,19 @@ def _carry_out(
                 try:
                     run.done(task, result)
                     if run.complete:
-                        come_to_an_end[run] = partial(_identical, run.result())
+                        finished[run] = run.result()
                 except Interrupted as error:  # whoever has ended with it is told all the same
                     interrupted = error
                 except Paused as error:
                     paused.add(run)
-                    come_to_an_end[run] = failed(error)
+                    finished[run] = error
                 except Exception as error:
                     if not is_the_machines(error):
                         run.forget()
-                    come_to_an_end[run] = failed(error)
-                going -= come_to_an_end.keys()
-        for run, reports in come_to_an_end.items():
-            end(run.request, reports)
+                    finished[run] = error
+                going -= finished.keys()
+        for run, outcome in finished.items():
+            on_finish(run.request, outcome)
         if interrupted is not None:
             raise interrupted
 
@@ -402,10 +401,6 @@ def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
     if backend != "native":
         return dict(configuration)
     return {**configuration, "trainer": {**configuration["trainer"], "backend": backend}}
-
-
-def _identical(result: Result) -> Result:
-    return result
 
 
 def _identity(fitter: CrossValidator, backend: str) -> str:

@@ -50,9 +50,9 @@ class Job:
     configuration: dict[str, Any]
 
 
-# Is told of a job as soon as it ended, with what returns the objective(s) or raises what a task would: Pruned,
-# Diverged, OutOfMemory, UserError or any error.
-OnFinish = Callable[[Job, Callable[[], Any]], None]
+# Gets a job as soon as it has ended, with the objective(s), or with the error that a task would raise: Pruned,
+# Diverged, OutOfMemory, UserError or any other.
+OnFinish = Callable[[Job, Any], None]
 
 
 class SweepTarget:
@@ -108,8 +108,8 @@ class SweepTarget:
         """Return how many trials of this configuration, or of ones like it, it runs at once at most."""
         return 1
 
-    def together(self, jobs: Sequence[Job], end: OnFinish) -> None:
-        """Run several trials at once, and call `end` once for each, in any order.
+    def together(self, jobs: Sequence[Job], on_finish: OnFinish) -> None:
+        """Run several trials at once, and call `on_finish` once for each, in any order.
 
         An error that it raises is that of each trial that has not ended.
 

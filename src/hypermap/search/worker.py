@@ -25,7 +25,6 @@ from hypermap.core.errors import (
     UserError,
     disk_fault,
     exited,
-    failed,
     is_the_machines,
 )
 from hypermap.core.files import write_text
@@ -41,10 +40,10 @@ ENQUEUED = "fixed_params"  # Optuna's attribute of a trial whose values somebody
 Values = Mapping[str, Any]
 # Runs a trial, given a value for each key of the configuration that is searched, and returns its objective(s).
 Task = Callable[[RunningTrial, Values], Any]
-# Is told of a trial that ended, with what returns its objective(s) or raises what a task would.
-End = Callable[[RunningTrial, Callable[[], Any]], None]
+# Gets a trial that ended, with its objective(s), or with the error that a task would raise.
+OnFinish = Callable[[RunningTrial, Any], None]
 # Runs several trials at once, given their values, and tells of each as soon as it ended.
-Together = Callable[[Sequence[tuple[RunningTrial, Values]], End], None]
+Together = Callable[[Sequence[tuple[RunningTrial, Values]], OnFinish], None]
 # May draw further values by Optuna's own means; returns them by key.
 Extend = Callable[[optuna.Trial], Values]
 
@@ -227,8 +226,13 @@ class _Stack:
         Raises:
             Interrupted: a person asked to stop.
         """
-        [one] = self.open.values()
-        self.end(one.trial, lambda: task(one.trial, one.values))
+        (one,) = self.open.values()
+        try:
+            with running(one.trial):
+                result = task(one.trial, one.values)
+        except (Exception, SystemExit) as error:
+            result = error
+        self.finish(one.trial, result)
 
     def run(self, together: Together) -> None:
         """Run all; those that `together` leaves without an end by an error, or by not telling it, have failed.
@@ -239,22 +243,22 @@ class _Stack:
         error: Exception = RuntimeError("the trials were run together, and the end of this one was never told")
         begun = [one.trial for one in self.open.values()]
         try:
-            together([(trial, self.open[trial.number].values) for trial in begun], self.end)
+            together([(trial, self.open[trial.number].values) for trial in begun], self.finish)
         except (Exception, SystemExit) as raised:
             if isinstance(raised, Interrupted | MachineFault) or raised is self.untold:
                 raise
             error = exited(raised) if isinstance(raised, SystemExit) else raised
         for one in list(self.open.values()):
-            self.end(one.trial, failed(error))
+            self.finish(one.trial, error)
         for trial in begun:  # what else was in training for it may have left something since
             if trial.number in self.gone:
                 shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
-    def end(self, trial: RunningTrial, run: Callable[[], Any]) -> None:
-        """Tell how a trial ended, by what `run` returns or raises, and let go of it.
+    def finish(self, trial: RunningTrial, result: Any) -> None:
+        """Tell how a trial ended, by its objective(s) or by an error, and let go of it.
 
         Raises:
-            Interrupted: `run` did; the trial has not ended.
+            Interrupted: the result is one; the trial has not ended.
             MachineFault: neither has it, since it is not the trial that failed.
             ValueError: the trial was told before.
         """
@@ -262,8 +266,7 @@ class _Stack:
             raise ValueError(f"the end of trial {trial.number} was told before, or it is none of these")
         claim = self.open[trial.number].claim
         try:
-            with running(trial):
-                ending = _ending(self.plan, run, trial)
+            ending = _ending(self.plan, result, trial)
         except MachineFault as fault:
             if fault.__cause__ is not None and disk_fault(fault.__cause__) is None:
                 self._may_be_too_large(trial.number, str(fault.__cause__))
@@ -357,25 +360,31 @@ def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
     return MachineFault(f"{message}: no trial is told as failed for it, and the same command goes on.")
 
 
-def _ending(plan: StudyConfig, run: Callable[[], Any], trial: RunningTrial) -> TrialOutcome:
-    """Run, and say how it ended.
+def _ending(plan: StudyConfig, result: Any, trial: RunningTrial) -> TrialOutcome:
+    """Say how a trial ended.
 
-    Divergence and want of memory are told as values worse than any: a sampler passes over what has failed, and
-    would propose it again.
+    Divergence and want of memory are told as values worse than any: a sampler passes over what has failed, and would
+    propose it again.
+
+    Raises:
+        Interrupted: the result is one.
+        MachineFault: the trial is not to blame for an error.
     """
-    try:
-        values = _values(run(), plan)
-    except (Pruned, optuna.TrialPruned):
+    if isinstance(result, Interrupted):
+        raise result
+    if isinstance(result, Pruned | optuna.TrialPruned):
         return TrialOutcome("pruned", TrialState.PRUNED)
-    except Paused:
+    if isinstance(result, Paused):
         return TrialOutcome("paused", None)
-    except Interrupted:
-        raise
-    except Diverged as error:
-        return TrialOutcome("diverged", TrialState.COMPLETE, plan.worst, str(error))
-    except SystemExit as error:
-        return _failed(plan, exited(error), trial)
-    except Exception as error:
+    if isinstance(result, Diverged):
+        return TrialOutcome("diverged", TrialState.COMPLETE, plan.worst, str(result))
+    if isinstance(result, SystemExit):
+        return _failed(plan, exited(result), trial)
+    if isinstance(result, Exception):
+        return _failed(plan, result, trial)
+    try:
+        values = _values(result, plan)
+    except UserError as error:
         return _failed(plan, error, trial)
     if any(math.isnan(value) for value in values):
         return TrialOutcome("diverged", TrialState.COMPLETE, plan.worst, "the objective is not a number")

@@ -13,7 +13,7 @@ from hypermap.config.groups import MENU, Configuration
 from hypermap.config.params_file import order_text
 from hypermap.config.rules import validate
 from hypermap.core import dvc_experiments
-from hypermap.core.errors import UserError, disk_fault, failed
+from hypermap.core.errors import UserError, disk_fault
 from hypermap.core.files import write_text
 from hypermap.core.hashing import fingerprint_of_code, own_files
 from hypermap.core.instantiate import named_in_conf
@@ -139,7 +139,7 @@ class TrainingTarget(SweepTarget):
         device.make_repeatable()
         return stack_size(CrossValidator(configuration, self.prepare(dict(configuration))))
 
-    def together(self, jobs: Sequence[Job], end: OnFinish) -> None:
+    def together(self, jobs: Sequence[Job], on_finish: OnFinish) -> None:
         """Train trials, those that fit together as stacks."""
         with uncollected():
             from hypermap.experiments.run import Result, TrainingRequest, train_together
@@ -150,25 +150,33 @@ class TrainingTarget(SweepTarget):
             try:
                 prepared = self.prepare(job.configuration, files_of(job.trial))
             except UserError as error:
-                end(job, failed(error))
+                on_finish(job, error)
             else:
                 of[_asked(job.configuration, prepared, job.trial)] = job
 
-        def tell(reports: Mapping[TrainingRequest, tuple[int, float]]) -> dict[TrainingRequest, Exception]:
+        def on_epoch_end(reports: Mapping[TrainingRequest, tuple[int, float]]) -> dict[TrainingRequest, Exception]:
             pruned = report_all([(of[request].trial, *value) for request, value in reports.items()])
             return {
                 request: pruned[of[request].trial.number] for request in reports if of[request].trial.number in pruned
             }
 
-        def ended(request: TrainingRequest, run: Callable[[], Result]) -> None:
-            end(of[request], lambda: _objectives(request.configuration, run(), of[request].trial))
+        def finish(request: TrainingRequest, result: Result | Exception) -> None:
+            job = of[request]
+            if isinstance(result, Exception):
+                on_finish(job, result)
+                return
+            try:
+                objectives: Any = _objectives(request.configuration, result, job.trial)
+            except Exception as error:
+                objectives = error
+            on_finish(job, objectives)
 
         def say(request: TrainingRequest, reason: str) -> None:
             if reason not in self.said:  # by this worker
                 self.said.add(reason)
                 print(f"Trial {of[request].trial.number} trains by itself, as others may: {reason}", flush=True)
 
-        train_together(list(of), tell, ended, say)
+        train_together(list(of), on_epoch_end, finish, say)
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
         """Keep the code and the menu as they are now, as a Git tree."""

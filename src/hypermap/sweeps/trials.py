@@ -25,7 +25,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from hypermap.config.compose import resolve
 from hypermap.core.cli import outlive_readers
-from hypermap.core.errors import UserError, failed, near
+from hypermap.core.errors import UserError, near
 from hypermap.core.files import write_text
 from hypermap.core.instantiate import LABELS
 from hypermap.core.passwords import masked
@@ -35,7 +35,7 @@ from hypermap.search.storage import lock_folder
 from hypermap.search.study import StudyConfig
 from hypermap.search.supervised import supervised
 from hypermap.search.trial import RunningTrial
-from hypermap.search.worker import End, work
+from hypermap.search.worker import OnFinish, work
 
 
 @dataclass
@@ -237,7 +237,7 @@ class Worker:
         trial.values = dict(values)
         return config, choices
 
-    def _together(self, trials: Sequence[tuple[RunningTrial, Mapping[str, Any]]], end: End) -> None:
+    def _together(self, trials: Sequence[tuple[RunningTrial, Mapping[str, Any]]], on_finish: OnFinish) -> None:
         """Hand the trials to the application; what is wrong with one configuration ends its trial alone."""
         hydra: Any = HydraConfig.get()
         with read_write(hydra), open_dict(hydra):
@@ -247,9 +247,9 @@ class Worker:
             try:
                 jobs.append(self._job(trial, values))
             except Exception as error:
-                end(trial, failed(error))
+                on_finish(trial, error)
         if jobs:
-            self.application.together(jobs, lambda job, run: end(job.trial, run))
+            self.application.together(jobs, lambda job, result: on_finish(job.trial, result))
 
     def _job(self, trial: RunningTrial, values: Mapping[str, Any]) -> Job:
         job = Job(trial, resolve(*self._compose(trial, values)))
