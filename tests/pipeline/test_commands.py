@@ -58,7 +58,7 @@ def test_flags_that_do_not_exist(clone, words):
 
 
 @pytest.mark.parametrize(
-    ("words", "file"), [(["src/train.py", "optimizr=sgd"], "errors.py"), (["src/order.py", "mnist_mpl"], "order.py")]
+    ("words", "file"), [(["src/train.py", "optimizr=sgd"], "cli.py"), (["src/order.py", "mnist_mpl"], "order.py")]
 )
 def test_a_variable_shows_the_traceback(clone, words, file):
     outcome = clone.shared.run("python", *words, HYPERMAP_TRACEBACK="1")

@@ -77,7 +77,7 @@ def test_a_study_of_before_goes_on_though_its_code_is_another(clone):
     command = ["python", "src/train.py", "-m", *words, "hydra.sweeper.study_name=before"]
     told = project.fails(*command)
     assert "code: src/ was" in told
-    assert told.count(" was ") == 1, "that modules have moved is no difference"
+    assert told.count(" and is ") == 1, "that modules have moved is no difference"
     assert "4 trials" in project.ok(*command, "hydra.sweeper.resume=force").out
 
 
