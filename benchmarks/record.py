@@ -42,15 +42,15 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, distribution_to_json, json_to_distribution
 from tqdm import tqdm
 
-from hypermap.config.compose import compose, menu_of
-from hypermap.config.groups import MENU, SEARCHES, TUNED, Configuration, groups, read_order
+from hypermap.config.compose import compose, group_defaults
+from hypermap.config.groups import SEARCHES, TUNED, Configuration, groups, read_params
 from hypermap.config.rules import validate
 from hypermap.core import device
 from hypermap.core.cli import run
 from hypermap.core.errors import Diverged, Paused, UserError
 from hypermap.core.files import write_bytes
 from hypermap.core.instantiate import instantiate
-from hypermap.core.paths import PARAMS
+from hypermap.core.paths import CONF, PARAMS
 from hypermap.data.fold_data import Folds
 from hypermap.data.prepared import load
 from hypermap.data.preprocessor import TensorSplit
@@ -446,7 +446,7 @@ def read_words(words: Sequence[str], order: Mapping[str, Any] | None) -> tuple[S
     file, params = _space_file(files, of_hydra)
     menu = Menu(
         choices=lambda group: groups().get(group, []),
-        has=lambda group, option, key: _has(menu_of(f"{group}={option}")[group], key),
+        has=lambda group, option, key: _has(group_defaults(f"{group}={option}")[group], key),
         chosen={group: configuration[group]["name"] for group in TUNED},
         idle=TrainingTarget(find_or_prepare, "").idle,
     )
@@ -464,7 +464,7 @@ def _parsed(words: Sequence[str]) -> list[Override]:
 def _space_file(files: Sequence[str], of_hydra: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a file in conf/space/ says, and what a sweep that ships or the words have for the sweeper."""
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(MENU)):
+    with hydra.initialize_config_dir(str(CONF)):
         composed = hydra.compose("config", [*files, *of_hydra], return_hydra_config=True)
     found = [OmegaConf.select(composed, key) for key in ("space", "hydra.sweeper.params")]
     file, params = ({} if part is None else OmegaConf.to_container(part) for part in found)
@@ -544,7 +544,7 @@ def task_of(words: Sequence[str]) -> LiveTask:
         UserError: words that are not understood, or params.yaml is not.
     """
     aside = any(override.key_or_group in BASELINES for override in _parsed(words))
-    task = LiveTask("", tuple(words), None if aside or not PARAMS.exists() else read_order())
+    task = LiveTask("", tuple(words), None if aside or not PARAMS.exists() else read_params())
     return replace(task, name=str(task.configuration({})["data"]["name"]))
 
 

@@ -5,7 +5,7 @@ import sys
 import yaml
 
 from hypermap.config.compose import compose, slices
-from hypermap.config.groups import read_order
+from hypermap.config.groups import read_params
 from hypermap.core.cli import run
 from hypermap.core.cli_args import check_none
 from hypermap.core.files import write_text
@@ -19,7 +19,7 @@ FOLDER = CONFIGS
 def main() -> None:
     """Write a slice for each stage, with what its own modules hold, and the data's files, where that can change."""
     check_none(sys.argv[1:])
-    parts = slices(compose(order=read_order()))
+    parts = slices(compose(order=read_params()))
     if checksum := file_checksum(parts["preprocess"]["data"]):
         parts["preprocess"]["files_sha256"] = checksum
     for stage, configuration in parts.items():

@@ -2,9 +2,9 @@
 
 import sys
 
-from hypermap.config.compose import compose, order_for
-from hypermap.config.groups import groups, read_order
-from hypermap.config.params_file import order_of, rewrite
+from hypermap.config.compose import compose, params_for
+from hypermap.config.groups import groups, read_params
+from hypermap.config.params_file import params_of, rewrite
 from hypermap.core.cli import run
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_text
@@ -20,10 +20,10 @@ def main() -> None:
     if len(sys.argv) < 2 or not sys.argv[1]:
         raise UserError(f"name an experiment: make order EXPERIMENT=NAME. There are: {names}.")
     experiment, *overrides = sys.argv[1:]
-    read_order()  # tells what is wrong with the present one
-    order = order_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
+    read_params()  # tells what is wrong with the present one
+    order = params_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
     if order["experiment"]:
-        order = order_for(experiment, overrides)
+        order = params_for(experiment, overrides)
     write_text(PARAMS, rewrite(PARAMS.read_text(encoding="utf-8"), order))
     print(f"{PARAMS} now {'names' if order['experiment'] else 'follows'} experiment {experiment}. Next: dvc repro")
 

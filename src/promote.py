@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from hypermap.config.groups import read_order
+from hypermap.config.groups import read_params
 from hypermap.config.params_file import rewrite
 from hypermap.core.cli import run
 from hypermap.core.cli_args import read_trust, read_words
@@ -27,7 +27,7 @@ def main() -> None:
     if not 1 <= len(given) <= 2 or not all(word.isdecimal() for word in given[1:]):
         raise UserError("name a study: make promote STUDY=NAME takes its best trial, TRIAL=42 beside it another.")
     check_study_name(given[0])
-    read_order()  # tells what is wrong with the present one
+    read_params()  # tells what is wrong with the present one
     number = best_trial(given[0]) if len(given) == 1 else int(given[1])
     order = OmegaConf.to_container(OmegaConf.create(order_of_trial(given[0], number)))
     assert isinstance(order, dict)

@@ -14,9 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from hypermap.config import compose as module
-from hypermap.config import groups as menu_module
-from hypermap.config.compose import compose, composed_once, order_for, slices
-from hypermap.config.groups import SEARCHES, TUNED, groups, read_order
+from hypermap.config import groups as groups_module
+from hypermap.config.compose import compose, composed_once, params_for, slices
+from hypermap.config.groups import SEARCHES, TUNED, groups, read_params
 from hypermap.config.rules import validate
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, locate
@@ -87,7 +87,7 @@ def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
         own = {"name": name} | plain(group, name) | body.get(group, {})
         assert configuration[group] == own | (values(given) if group == "data" else {})
         binds(group, configuration[group])
-    assert compose(order=order_for(experiment, given)) == configuration
+    assert compose(order=params_for(experiment, given)) == configuration
 
 
 @pytest.mark.parametrize("sweep", [rest[0] for g, *rest in CHOICES if g == "sweep"])
@@ -173,7 +173,7 @@ def test_the_command_line_may_leave_what_the_orders_experiment_chooses():
 
 def test_an_unknown_experiment_cannot_be_ordered():
     with pytest.raises(UserError, match=r"no choice 'mnist_mpl' .did you mean 'mnist_mlp'"):
-        order_for("mnist_mpl")
+        params_for("mnist_mpl")
 
 
 def test_a_mapping_on_the_command_line_is_a_choice_with_values_as_in_an_order():
@@ -199,7 +199,7 @@ def test_a_mapping_keeps_what_its_quotes_say_as_dvc_reads_it(tmp_path, word):
     params = tmp_path / "params.yaml"
     params.write_text("data: digits\n")
     apply_overrides(params, [word])
-    assert compose(module.spelled_out([word]))["data"] == compose(order=read_order(params))["data"]
+    assert compose(module.spelled_out([word]))["data"] == compose(order=read_params(params))["data"]
 
 
 def test_a_mapping_is_one_configuration():
@@ -317,19 +317,19 @@ def test_mistakes_on_the_command_line(word, told):
 def test_mistakes_in_the_order(tmp_path, text, told):
     (tmp_path / "params.yaml").write_text(text + "\n")
     with pytest.raises(UserError) as error:
-        compose(order=read_order(tmp_path / "params.yaml"))
+        compose(order=read_params(tmp_path / "params.yaml"))
     assert told in str(error.value)
 
 
 def test_an_order_that_is_not_there_names_the_project_root(tmp_path):
-    with pytest.raises(UserError, match=f"run this from the project's root, {menu_module.ROOT}"):
-        read_order(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match=f"run this from the project's root, {groups_module.ROOT}"):
+        read_params(tmp_path / "params.yaml")
 
 
 def test_an_order_in_another_encoding(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not readable YAML"):
-        read_order(tmp_path / "params.yaml")
+        read_params(tmp_path / "params.yaml")
 
 
 # Choices of one's own.
@@ -341,8 +341,8 @@ def menu(tmp_path, monkeypatch):
     import shutil
 
     shutil.copytree(MENU, tmp_path / "conf")
-    for reader in (module, menu_module):
-        monkeypatch.setattr(reader, "MENU", tmp_path / "conf")
+    for reader in (module, groups_module):
+        monkeypatch.setattr(reader, "CONF", tmp_path / "conf")
     return tmp_path / "conf"
 
 
@@ -396,7 +396,7 @@ def test_an_order_with_a_merge_conflict_says_where(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("data: digits\n<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> topic\n")
     with pytest.raises(UserError, match=r"merge conflict in line 2: .* git checkout --ours"):
-        read_order(path)
+        read_params(path)
 
 
 # Composed once.
@@ -438,7 +438,7 @@ def test_what_was_checked_is_what_hydra_runs(monkeypatch):
 def test_what_the_menu_has_is_what_hydra_composes(names):
     usual = read_menu_choices() | names
     expected = module._compose("config", [f"{group}={name}" for group, name in usual.items()])
-    assert module.menu_with(usual) == expected
+    assert module.defaults_of(usual) == expected
 
 
 def read_menu_choices():
@@ -449,7 +449,7 @@ def read_menu_choices():
 
 def test_a_choice_that_refers_to_another_is_composed(tmp_path, monkeypatch):
     shutil.copytree(MENU, tmp_path / "conf")
-    monkeypatch.setattr(module, "MENU", tmp_path / "conf")
+    monkeypatch.setattr(module, "CONF", tmp_path / "conf")
     (tmp_path / "conf/optimizer/adam.yaml").write_text("_target_: torch.optim.Adam\nlr: ${model.dropout}\n")
-    found = module.menu_with(read_menu_choices())
+    found = module.defaults_of(read_menu_choices())
     assert found["optimizer"]["lr"] == found["model"]["dropout"]

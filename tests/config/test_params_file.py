@@ -24,7 +24,7 @@ from hypermap.config import compose as composing
 from hypermap.config import groups as menu
 from hypermap.config.compose import compose
 from hypermap.config.groups import TUNED, groups
-from hypermap.config.params_file import order_of, order_text, rewrite
+from hypermap.config.params_file import params_of, params_text, rewrite
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF, ROOT
 
@@ -222,47 +222,47 @@ def test_an_order_composes_to_the_configuration_it_was_written_for():
     found = [configuration for configuration in configurations() if configuration]
     assert len(found) >= 9
     for configuration, base in zip(found, itertools.cycle([COMMITTED, COMMENTED, NAMED, ""])):
-        text = order_text(configuration, base)
+        text = params_text(configuration, base)
         assert same(compose(order=read(text)), configuration), text
-        assert order_text(configuration, text) == text
+        assert params_text(configuration, text) == text
         gone = set(re.findall("#.*", base)) - set(re.findall("#.*", text))
         assert gone <= {"# beside a value", "# more than it has"}, "a comment goes with its value, and no other"
 
 
 def test_an_order_says_what_differs_and_what_was_said_before():
     configuration = compose(["optimizer.lr=0.02", "model.hidden=[8,8]", "scheduler.peak_share=0.5"], read(COMMITTED))
-    text = order_text(configuration, COMMITTED)
+    text = params_text(configuration, COMMITTED)
     changed = {new for old, new in zip(COMMITTED.splitlines(), text.splitlines(), strict=True) if old != new}
     assert changed == {
         "model: {name: mlp, hidden: [8, 8]}",
         "optimizer: {name: adam, lr: 0.02}",
         "scheduler: {name: one_cycle, peak_share: 0.5}",
     }
-    assert order_text(compose([], read(COMMITTED)), COMMITTED) == COMMITTED
-    other = order_text(compose(["model=cnn", "optimizer=sgd"], read(COMMITTED)), COMMITTED)
+    assert params_text(compose([], read(COMMITTED)), COMMITTED) == COMMITTED
+    other = params_text(compose(["model=cnn", "optimizer=sgd"], read(COMMITTED)), COMMITTED)
     assert {"model: cnn", "optimizer: sgd"} <= set(other.splitlines())
 
 
 def test_an_experiment_stays_named_where_the_choices_are_its_own():
-    order = read(order_text(compose(["experiment=mnist_mlp", "optimizer.lr=0.01"]), COMMITTED))
+    order = read(params_text(compose(["experiment=mnist_mlp", "optimizer.lr=0.01"]), COMMITTED))
     assert order["experiment"] == "mnist_mlp"
     assert order["optimizer"] == {"name": "adam", "lr": 0.01}
     assert order["trainer"] == {"name": "default", "epochs": 10, "batch_size": 64}, "as they stand in the base"
     mixed = compose(["experiment=mnist_mlp", "optimizer=sgd"])
-    order = read(order_text(mixed, NAMED))
+    order = read(params_text(mixed, NAMED))
     assert order["experiment"] is None
     assert order["optimizer"] == {"name": "sgd", "lr": 0.003}
     assert compose(order=order) == {**mixed, "experiment": None}
 
 
 def test_a_value_that_refers_to_another_is_spelled_out(tmp_path, monkeypatch):
-    shutil.copytree(menu.MENU, tmp_path / "conf")
+    shutil.copytree(menu.CONF, tmp_path / "conf")
     tied = "_target_: hypermap.models.MLP\nhidden: [8]\ndropout: ${evaluation.confidence}\n"
     (tmp_path / "conf" / "model" / "tied.yaml").write_text(tied)
     for module in (menu, composing):
-        monkeypatch.setattr(module, "MENU", tmp_path / "conf")
+        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
     configuration = compose(["model=tied", "evaluation.confidence=0.5", "model.dropout=0.95"])
-    assert same(compose(order=read(order_text(configuration, COMMITTED))), configuration)
+    assert same(compose(order=read(params_text(configuration, COMMITTED))), configuration)
 
 
 SCALARS = st.one_of(
@@ -306,11 +306,11 @@ def test_the_menu_is_composed_for_all_new_choices_at_once_and_for_a_known_one_ne
 
     def counted(choices, folder, *, resolved):
         asked.append(dict(choices))
-        return composing.menu_with(choices, resolved=resolved)
+        return composing.defaults_of(choices, resolved=resolved)
 
     monkeypatch.setattr("hypermap.config.params_file.menu_with", counted)
     first, second = compose(["model=mlp"]), compose(["model=cnn", "data=mnist"])
     for configuration in (first, second, first):
-        assert order_of(configuration, {}, tmp_path)["model"] == configuration["model"]["name"]
+        assert params_of(configuration, {}, tmp_path)["model"] == configuration["model"]["name"]
     assert [len(choices) for choices in asked] == [len(TUNED), 2]
     assert asked[1] == {"model": "cnn", "data": "mnist"}

@@ -13,7 +13,7 @@ import pytest
 import skops.io
 import yaml
 
-from hypermap.config.groups import read_order
+from hypermap.config.groups import read_params
 from hypermap.core import instantiate as building
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
@@ -243,9 +243,9 @@ def test_a_slice_of_the_configuration(tmp_path, hacked):
 
 def test_an_order_that_an_experiment_brings(tmp_path, hacked):
     write_text(tmp_path / "params.yaml", yaml.safe_dump({"model": {"name": "mlp", **command(hacked)}}))
-    assert "params.yaml: model._target_ names 'os.system'" in refusal(read_order, tmp_path / "params.yaml")
+    assert "params.yaml: model._target_ names 'os.system'" in refusal(read_params, tmp_path / "params.yaml")
     write_text(tmp_path / "params.yaml", "model: {name: mlp, _target_: hypermap.models.Logistic}\n")
-    assert read_order(tmp_path / "params.yaml")["model"]["_target_"] == "hypermap.models.Logistic"
+    assert read_params(tmp_path / "params.yaml")["model"]["_target_"] == "hypermap.models.Logistic"
 
 
 @pytest.mark.parametrize("order", [{"model": {"name": "mlp", "_target_": "os.system"}}, {"seed": "${oc.env:HOME}"}])

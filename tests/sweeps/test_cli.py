@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from hypermap.config.compose import order_for
+from hypermap.config.compose import params_for
 from hypermap.sweeps.cli import pipeline_command
 
 
@@ -25,5 +25,5 @@ def test_a_table_with_odd_names_is_ordered_as_the_command_says():
     words = ["experiment=table", 'data.path="a b.csv"', "data.target=-1", 'data.drop=["Größe (cm)", 3]']
     python, _, experiment, *given, _, dvc, repro = shlex.split(pipeline_command(words, "table"))
     assert (python, dvc, repro) == ("python", "dvc", "repro")
-    data = order_for(experiment, given)["data"]
+    data = params_for(experiment, given)["data"]
     assert (data["path"], data["target"], data["drop"]) == ("a b.csv", -1, ["Größe (cm)", 3])

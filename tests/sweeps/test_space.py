@@ -9,7 +9,7 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hypermap.config.compose import compose, menu_of
+from hypermap.config.compose import compose, group_defaults
 from hypermap.config.groups import groups
 from hypermap.config.rules import validate
 from hypermap.core.errors import UserError
@@ -353,7 +353,7 @@ def test_a_condition_on_what_was_not_drawn_does_not_hold():
 
 @cache
 def of_menu(group, choice):
-    return menu_of(f"{group}={choice}")[group]
+    return group_defaults(f"{group}={choice}")[group]
 
 
 def has(group, choice, key):

@@ -7,8 +7,8 @@ import optuna
 import pytest
 
 from hypermap.config.compose import compose
-from hypermap.config.groups import MENU
 from hypermap.core.errors import UserError
+from hypermap.core.paths import CONF
 from hypermap.datasets.prepare import file_checksum
 from hypermap.search.study import RECORD
 from hypermap.search.trial import RunningTrial, running
@@ -94,6 +94,6 @@ def test_what_has_no_part_is_asked_of_the_studys_own_menu(tmp_path):
     assert training.idle("model", "mlp") == ()
     assert "optimizer" in training.idle("model", "dummy")
     training.menu = tmp_path / "conf"
-    shutil.copytree(MENU, training.menu)
-    shutil.copy(MENU / "model/dummy.yaml", training.menu / "model/mlp.yaml")
+    shutil.copytree(CONF, training.menu)
+    shutil.copy(CONF / "model/dummy.yaml", training.menu / "model/mlp.yaml")
     assert "optimizer" in training.idle("model", "mlp")

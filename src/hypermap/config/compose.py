@@ -32,25 +32,24 @@ from yaml import YAMLError
 
 from hypermap.config.groups import (
     MAPPINGS,
-    MENU,
     SEARCHES,
     TUNED,
     VALUES,
     Configuration,
-    check_choice,
     check_configuration,
     check_experiment,
     check_keys,
-    choice_of,
+    check_option,
     groups,
-    read_order,
+    option_of,
+    read_params,
 )
 from hypermap.config.overrides import is_sweep, parse_override, parse_overrides, written
 from hypermap.config.rules import validate
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS
 from hypermap.core.moved import with_targets_of_now
-from hypermap.core.paths import PARAMS
+from hypermap.core.paths import CONF, PARAMS
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
 # `evaluate` in any case, through the data or the model.
@@ -97,7 +96,7 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
         check_experiment(order, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
         raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
-    menu = menu_with({group: configuration[group]["name"] for group in TUNED})
+    menu = defaults_of({group: configuration[group]["name"] for group in TUNED})
     _check_overrides(parsed, menu)
     if refused is not None:
         raise refused
@@ -129,7 +128,7 @@ def resolve(
 
 
 @cache
-def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
+def group_defaults(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
     """Return what the menu, or one in another folder, has with one override alone, such as ``model=cnn``, or with
     several.
 
@@ -143,7 +142,7 @@ def menu_of(override: str | tuple[str, ...], folder: Path | None = None) -> Conf
     return _compose("config", words, folder, resolved=False, whole=False)
 
 
-def menu_with(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
+def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
     """Return what the menu, or one in another folder, has with these choices: a tenth of composing it, where its files
     say it.
 
@@ -152,8 +151,8 @@ def menu_with(names: Mapping[str, str], folder: Path | None = None, *, resolved:
     Raises:
         UserError: as `compose`.
     """
-    menu = folder or MENU
-    with _told():
+    menu = folder or CONF
+    with _as_user_error():
         top: Any = OmegaConf.to_container(OmegaConf.load(menu / "config.yaml"))
         texts = {group: (menu / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
         parts: dict[str, Any] = {
@@ -180,16 +179,16 @@ def slices(configuration: Configuration) -> dict[str, Configuration]:
     return parts | {"baselines": _baselines(configuration)}
 
 
-def order_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the order that names `experiment`, with its choices, the values it sets, and further ones such as
     ``seed=1``.
 
     Raises:
         UserError: as `compose`.
     """
-    check_choice("experiment", experiment, groups(), "make order EXPERIMENT=…")
+    check_option("experiment", experiment, groups(), "make order EXPERIMENT=…")
     configuration = compose([f"experiment={experiment}", *overrides])
-    body = OmegaConf.to_container(OmegaConf.load(MENU / "experiment" / f"{experiment}.yaml"))
+    body = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml"))
     assert isinstance(body, dict)
     given = [override.key_or_group.split(".")[:2] for override in _parse(overrides)]
     order: dict[str, Any] = {"experiment": experiment}
@@ -231,7 +230,7 @@ def application(task: Task, make_target: MakeTarget) -> None:
     arguments = read_arguments(sys.argv[1:])
     asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     if arguments.shell_completion:  # its words are none of a configuration
-        _start(_job(task, make_target, None), arguments, MENU, "config")
+        _start(_job(task, make_target, None), arguments, CONF, "config")
         return
     arguments.overrides = spelled_out(arguments.overrides)
     parsed = _parse(arguments.overrides)
@@ -247,7 +246,7 @@ def application(task: Task, make_target: MakeTarget) -> None:
         if idle := [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra.sweeper.") and not multirun]:
             print(f"Note: {', '.join(idle)}: no part of a single run; a search has -m.", flush=True)
     base = (PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else "") if multirun else None
-    _start(_job(task, make_target, base), arguments, MENU, baseline.config_name)
+    _start(_job(task, make_target, base), arguments, CONF, baseline.config_name)
 
 
 def read_arguments(words: Sequence[str]) -> Namespace:
@@ -288,7 +287,7 @@ def read_arguments(words: Sequence[str]) -> Namespace:
 
 def keys_like(name: str) -> list[str]:
     """Return the keys of the menu's defaults, such as ``optimizer.lr``, that end in a name or come near to it."""
-    menu, name = menu_of(()), name.replace("-", "_")
+    menu, name = group_defaults(()), name.replace("-", "_")
     keys = {f"{group}.{key}" for group in MAPPINGS for key in menu[group] if key not in LABELS} | {*VALUES}
     ending = sorted(key for key in keys if name in (key, key.rpartition(".")[2]))
     return ending or get_close_matches(name, keys, n=2)
@@ -318,7 +317,7 @@ def sweep_again(
         UserError: as the sweep does.
     """
     parsed = parse_overrides(words)
-    with _told():
+    with _as_user_error():
         order: Any = OmegaConf.to_container(OmegaConf.create(base))
     config_name = "config" if _sets_order_aside(parsed) else _store(order, parsed, menu)
     _start(_job(task, make_target, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
@@ -341,13 +340,13 @@ def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
 def _start(job: TaskFunction, arguments: Namespace, menu: Path, config_name: str) -> None:
     """What `hydra.main` does, with arguments that need not be this program's."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
-    with _told():
+    with _as_user_error():
         _run_hydra(arguments, get_args_parser(), job, str(menu), config_name)
 
 
 def _job_configuration(config: DictConfig) -> Configuration:
     """Return the configuration of one job; of a sweep, only the first values have been validated before."""
-    with _told():
+    with _as_user_error():
         configuration = resolve(config, HydraConfig.get().runtime.choices)
     validate(configuration)
     return configuration
@@ -357,7 +356,7 @@ def _baseline(parsed: Sequence[Override]) -> Baseline:
     """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
     if (override := _sets_order_aside(parsed)) is not None:
         return Baseline("config", f"{override.input_line} ({PARAMS} is set aside)")
-    order = read_order()
+    order = read_params()
     experiment = order.get("experiment")
     says = f"{PARAMS}, which names experiment {experiment}" if experiment else str(PARAMS)
     return Baseline(_store(order, parsed), says, order)
@@ -384,7 +383,7 @@ def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | No
     rechosen = {override.key_or_group for override in parsed} & set(known)
     kept = {key: value for key, value in order.items() if key not in rechosen}
     experiment = kept.pop("experiment", None)
-    chosen = {group: choice_of(kept, group) for group in known if group in kept}
+    chosen = {group: option_of(kept, group) for group in known if group in kept}
     if experiment:
         overrides = [{"override experiment": experiment}]
     else:
@@ -408,13 +407,13 @@ def _compose(
     whole: bool = True,
 ) -> Configuration:
     GlobalHydra.instance().clear()
-    with _told(), hydra.initialize_config_dir(str(folder or MENU)):
+    with _as_user_error(), hydra.initialize_config_dir(str(folder or CONF)):
         composed = hydra.compose(config_name, list(overrides), return_hydra_config=True)
         return resolve(composed, composed.hydra.runtime.choices, resolved=resolved, whole=whole)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_user_error() -> Iterator[None]:
     """Turn what Hydra and OmegaConf find wrong into a `UserError`."""
     try:
         yield
@@ -436,7 +435,7 @@ def _baselines(configuration: Configuration) -> Configuration:
     """
     names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
     for name in names:
-        check_choice("model", name, groups(), "evaluation.baselines")
+        check_option("model", name, groups(), "evaluation.baselines")
     return {"models": [_compose("config", [f"model={name}"])["model"] for name in names]}
 
 
@@ -510,7 +509,7 @@ def _parse(words: Sequence[str]) -> list[Override]:
             value = override.value()
             choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value or ""]
             for choice in choices:
-                check_choice(override.key_or_group, str(choice), menu, "command line")
+                check_option(override.key_or_group, str(choice), menu, "command line")
     return parsed
 
 
@@ -569,6 +568,6 @@ def _first_paragraph(error: Exception) -> str:
 def _hydra_keys(node: str) -> list[str]:
     """Return what stands below a key of Hydra's own configuration."""
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(MENU)):
+    with hydra.initialize_config_dir(str(CONF)):
         found = OmegaConf.select(hydra.compose("config", return_hydra_config=True), node)
     return [f"{node}.{key!s}" for key in found] if isinstance(found, DictConfig) else []

@@ -11,8 +11,6 @@ from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, NAME_IT, check_record
 from hypermap.core.paths import CONF, PARAMS, ROOT
 
-MENU = CONF
-
 VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
 TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 SEARCHES = ("space", "sweep")  # groups that say what a sweep does, and are no part of a configuration
@@ -25,12 +23,12 @@ def groups(menu: Path | None = None) -> dict[str, list[str]]:
     """Return every group of the menu, or of one in another folder, with its choices."""
     return {
         folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
-        for folder in sorted((menu or MENU).iterdir())
+        for folder in sorted((menu or CONF).iterdir())
         if folder.is_dir() and not folder.name.startswith((".", "_"))
     }
 
 
-def read_order(path: Path = PARAMS) -> dict[str, Any]:
+def read_params(path: Path = PARAMS) -> dict[str, Any]:
     """Return the order as written: a choice, or a mapping with ``name``, for each group; other keys are values.
 
     Raises:
@@ -57,7 +55,7 @@ def read_order(path: Path = PARAMS) -> dict[str, Any]:
             raise UserError(f"{path}: no group or key {key!r}{near(key, known)}. There are: {', '.join(known)}.")
     for group in menu:
         if group in order:
-            check_choice(group, choice_of(order, group), menu, str(path))
+            check_option(group, option_of(order, group), menu, str(path))
     check_record(order, str(path), remedy=NAME_IT)
     return order
 
@@ -68,7 +66,7 @@ def _conflict(path: Path) -> int | None:
     return next((number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None)
 
 
-def choice_of(order: Mapping[str, Any], group: str) -> str | None:
+def option_of(order: Mapping[str, Any], group: str) -> str | None:
     """Return the choice that `order` names for a group, or None where it names none.
 
     Raises:
@@ -87,7 +85,7 @@ def choice_of(order: Mapping[str, Any], group: str) -> str | None:
     return None if value is None else str(value)
 
 
-def check_choice(group: str, choice: str | None, menu: Mapping[str, Sequence[str]], where: str) -> None:
+def check_option(group: str, choice: str | None, menu: Mapping[str, Sequence[str]], where: str) -> None:
     """Refuse a choice that the menu has not; `where` is who named it.
 
     Raises:
@@ -109,7 +107,7 @@ def check_experiment(order: Mapping[str, Any], rechosen: Collection[str], config
     experiment = order.get("experiment")
     for group in groups() if experiment else ():
         if group in order and group != "experiment" and group not in rechosen:
-            ordered, meant = choice_of(order, group), configuration[group]["name"]
+            ordered, meant = option_of(order, group), configuration[group]["name"]
             if ordered != meant:
                 raise UserError(
                     f"{PARAMS} names experiment {experiment}, whose {group} is {meant!r}, and orders {group} "

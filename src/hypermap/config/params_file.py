@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from hypermap.config.compose import menu_of, menu_with
+from hypermap.config.compose import defaults_of, group_defaults
 from hypermap.config.groups import TUNED, VALUES, Configuration
 
 Edit = tuple[int, int, str]  # from where to where in the text, and what is to stand there
@@ -17,7 +17,7 @@ OCTAL = re.compile(r"[-+]?0o[0-7_]+")
 PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*")  # strings that need no quotes, unless YAML reads them as something else
 
 
-def order_text(configuration: Configuration, base: str, folder: Path | None = None) -> str:
+def params_text(configuration: Configuration, base: str, folder: Path | None = None) -> str:
     """Return a params.yaml that composes to `configuration`, with the menu in `folder` or else conf/: `base`, changed.
 
     A group says what `base` says of it, where the choice is the same, and what differs from the choice's own file.
@@ -27,11 +27,11 @@ def order_text(configuration: Configuration, base: str, folder: Path | None = No
     Raises:
         UserError: the menu lacks a choice of the configuration.
     """
-    return rewrite(base, order_of(configuration, _outline(base)[1], folder))
+    return rewrite(base, params_of(configuration, _outline(base)[1], folder))
 
 
-def order_of(configuration: Configuration, base: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Return the order that `order_text` writes, as a dictionary."""
+def params_of(configuration: Configuration, base: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Return the order that `params_text` writes, as a dictionary."""
     experiment, menu = _menu(configuration, folder)
     order: dict[str, Any] = {}
     if experiment or "experiment" in base:
@@ -74,7 +74,7 @@ def _menu(configuration: Configuration, folder: Path | None) -> tuple[str | None
     """
     experiment = configuration["experiment"]
     if experiment:
-        menu = menu_of(f"experiment={experiment}", folder)
+        menu = group_defaults(f"experiment={experiment}", folder)
         if all(menu[group]["name"] == configuration[group]["name"] for group in TUNED):
             return experiment, menu
     return None, _menu_with({group: configuration[group]["name"] for group in TUNED}, folder)
@@ -88,7 +88,7 @@ def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration
     """
     known = _known(folder)
     if new := {group: choice for group, choice in choices.items() if (group, choice) not in known}:
-        composed = menu_with(new, folder, resolved=False)
+        composed = defaults_of(new, folder, resolved=False)
         known |= {(group, choice): composed[group] for group, choice in new.items()}
         known |= {(key, None): composed[key] for key in VALUES}
     return {key: known[key, choices.get(key)] for key in (*choices, *VALUES)}

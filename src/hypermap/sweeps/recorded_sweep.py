@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hypermap.config.groups import MENU
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import TRUST, check_part, check_plain, check_record
+from hypermap.core.paths import CONF
 
 STRATEGIES = re.compile(
     r"optuna\.(samplers|pruners)\.[A-Z]\w*|hypermap\.search\.(auto|auto_pruner|gradient|numbered)\.[A-Z]\w*"
@@ -34,7 +34,7 @@ def check_menu(folder: Path, remedy: str) -> None:
         UserError: says which file, and what it names.
     """
     for file in sorted(folder.rglob("*.yaml")):
-        own = MENU / file.relative_to(folder)
+        own = CONF / file.relative_to(folder)
         content = file.read_bytes()
         if own.is_file() and own.read_bytes() == content:
             continue
@@ -101,7 +101,7 @@ def _check_hydra(settings: Any, own: Path, file: Path, remedy: str) -> None:
     odd += ["hydra.job.env_set"] if "env_set" in str(said.get("job")) else []
     odd += [str(one) for one in settings.get("defaults") or [] if re.search(r"@.*hydra", str(one))]
     odd += re.findall(r"^#\s*@package.*hydra.*", file.read_text(encoding="utf-8"), re.MULTILINE)
-    odd += ["groups of Hydra's own"] if "hydra" in own.relative_to(MENU).parts[:-1] else []
+    odd += ["groups of Hydra's own"] if "hydra" in own.relative_to(CONF).parts[:-1] else []
     if odd:
         raise UserError(f"{file} sets {odd[0]}, which may start any program. {remedy}")
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from filelock import FileLock
 
-from hypermap.config.compose import menu_of
-from hypermap.config.groups import MENU, Configuration
-from hypermap.config.params_file import order_text
+from hypermap.config.compose import group_defaults
+from hypermap.config.groups import Configuration
+from hypermap.config.params_file import params_text
 from hypermap.config.rules import validate
 from hypermap.core import dvc_experiments
 from hypermap.core.errors import UserError, disk_fault
 from hypermap.core.files import write_text
 from hypermap.core.hashing import fingerprint_of_code, own_files
 from hypermap.core.instantiate import named_in_conf
-from hypermap.core.paths import PARAMS, STUDY_REPORTS
+from hypermap.core.paths import CONF, PARAMS, STUDY_REPORTS
 from hypermap.core.preload import uncollected
 from hypermap.data.manifest import Manifest
 from hypermap.datasets.prepare import Pinned, file_checksum
@@ -64,7 +64,7 @@ class TrainingTarget(SweepTarget):
         self.prepare = prepare
         self.base = base
         self.study = ""
-        self.menu = MENU
+        self.menu = CONF
         self.snapshot: dvc_experiments.Snapshot | None = None
         self.said: set[str] = set()  # why trials train by themselves
 
@@ -79,7 +79,7 @@ class TrainingTarget(SweepTarget):
         with uncollected():
             from hypermap.models.sklearn_fit import IDLE, is_family  # brings torch
 
-        return IDLE if is_family(menu_of(f"model={choice}", self.menu)["model"]) else ()
+        return IDLE if is_family(group_defaults(f"model={choice}", self.menu)["model"]) else ()
 
     def about(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
@@ -221,7 +221,7 @@ class TrainingTarget(SweepTarget):
         """
         if trial.configuration is None:
             return
-        order = order_text(trial.configuration, self.base, self.menu)
+        order = params_text(trial.configuration, self.base, self.menu)
         write_text(trial.folder / PARAMS, order)
         if self.snapshot is not None:
             metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
