@@ -118,9 +118,8 @@ def train(request: TrainingRequest) -> Result:
     device.make_repeatable()
     device.spare_compiler()
     named = request.configuration["trainer"].get("backend", "auto")
-    run = Experiment(
-        request, Folds(request.prepared, keep=named not in ("auto", "eager"))
-    )  # the rows of a stack are held once
+    # The rows of a stack are held once.
+    run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager")))
 
     def on_epoch_end(reports: Mapping[Job, tuple[int, float]]) -> Mapping[Job, Exception]:
         for step, value in reports.values():
@@ -129,11 +128,11 @@ def train(request: TrainingRequest) -> Result:
             request.pause()
         return {}
 
-    relay = request.report is not no_report
+    quiet = request.report is not no_report
     if run.fitter.settings.backend == "auto" and run.begun_by is not None:
         run.fitter.learner.backend = run.begun_by
     with run.opened(run.fitter.learner.backend):
-        for ended in run_jobs(run.tasks(), on_epoch_end, quiet=relay):
+        for ended in run_jobs(run.tasks(), on_epoch_end, quiet=quiet):
             for task, result in ended.items():
                 run.done(task, result)
             if not run.complete:
@@ -157,7 +156,7 @@ def train_together(
         say: told why something is trained by itself.
 
     Raises:
-        Interrupted: as `on_epoch_end` or an `TrainingRequest.pause` raised it; what has not ended will go on from here.
+        Interrupted: as `on_epoch_end` or a `TrainingRequest.pause` raised it; what has not ended will go on from here.
     """
     device.make_repeatable()
     device.spare_compiler()
@@ -239,8 +238,8 @@ class Experiment:
     """The fits of one configuration, their states, and what they leave behind.
 
     Args:
-        asked: what is asked for.
-        folds: the rows of `asked.prepared`, where somebody has them.
+        request: what is asked for.
+        folds: the rows of `request.prepared`, where somebody has them.
 
     Raises:
         UserError: settings that do not fit the data or a signature.

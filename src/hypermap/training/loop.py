@@ -82,7 +82,7 @@ class Trainer:
         """Train until every member has ended; yields those that do, at once.
 
         Args:
-            tell: told the monitored figure after each epoch, once its state is on the disk, or more often
+            on_epoch_end: gets the monitored figure after each epoch, once its state is on the disk, or more often
                 (`Settings.reports_per_epoch`, which the steps then count). Of an interrupted run's epochs the last is
                 told again: it may be on the disk and not have been told. What it raises ends the run.
             quiet: show no bar. There is none in any case where the output is no terminal.

@@ -63,7 +63,7 @@ def understand(statistics: Statistics, chosen: str | None, prefix: str, given: G
     """Return the column, or why nothing is learned from it.
 
     Args:
-        asked: one of `KINDS`, or a date's form; None: it is found.
+        chosen: one of `KINDS`, or a date's form; None: it is found.
         given: what is said of all columns, for advice.
 
     Raises:

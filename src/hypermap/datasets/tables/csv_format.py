@@ -222,7 +222,7 @@ def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Exp
     Args:
         text: the file's beginning.
         whole: whether that is all of it; else its last record is left out of account.
-        asked: what is given is not searched for.
+        given: what is said is not searched for.
         name: of the file, for messages.
         expected: what is known of the columns.
 

@@ -120,7 +120,7 @@ def open_table(paths: Sequence[str | Path], given: Format | None = None, expecte
     Args:
         paths: CSV with any separator, TSV, text with blanks, or Parquet, each also packed, see `unpack`; what a file is
             its first bytes tell, not its name.
-        asked: what is said of them; the rest is found, for each file by itself.
+        given: what is said of them; the rest is found, for each file by itself.
         expected: what is known of the table, for `find_dialect`; where files differ from it, that is told.
 
     Raises:
