@@ -19,7 +19,7 @@ FOLDER = CONFIGS
 def main() -> None:
     """Write a slice for each stage, with what its own modules hold, and the data's files, where that can change."""
     check_none(sys.argv[1:])
-    parts = slices(compose(order=read_params()))
+    parts = slices(compose(params=read_params()))
     if checksum := file_checksum(parts["preprocess"]["data"]):
         parts["preprocess"]["files_sha256"] = checksum
     for stage, configuration in parts.items():

@@ -87,7 +87,7 @@ def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
         own = {"name": name} | plain(group, name) | body.get(group, {})
         assert configuration[group] == own | (values(given) if group == "data" else {})
         binds(group, configuration[group])
-    assert compose(order=params_for(experiment, given)) == configuration
+    assert compose(params=params_for(experiment, given)) == configuration
 
 
 @pytest.mark.parametrize("sweep", [rest[0] for g, *rest in CHOICES if g == "sweep"])
@@ -105,10 +105,10 @@ def test_every_sweep_composes_and_leaves_its_search_out(sweep):
 def test_the_command_line_wins_over_the_order_and_the_order_over_the_menu():
     assert plain("optimizer", "adam")["lr"] == 0.001
     assert compose()["optimizer"]["lr"] == 0.001
-    assert compose(order=ORDER)["optimizer"]["lr"] == 0.02
+    assert compose(params=ORDER)["optimizer"]["lr"] == 0.02
     assert compose(["optimizer.lr=0.5"], ORDER)["optimizer"]["lr"] == 0.5
-    assert [compose(order=ORDER)["seed"], compose(["seed=6"], ORDER)["seed"], compose()["seed"]] == [5, 6, 0]
-    assert compose(order=ORDER)["model"]["hidden"] == [7]
+    assert [compose(params=ORDER)["seed"], compose(["seed=6"], ORDER)["seed"], compose()["seed"]] == [5, 6, 0]
+    assert compose(params=ORDER)["model"]["hidden"] == [7]
 
 
 @pytest.mark.parametrize("choice", ["sgd", "adam"])
@@ -123,18 +123,18 @@ def test_a_value_beside_the_choice_is_kept():
 
 
 def test_an_order_without_values_is_the_menu():
-    assert compose(order={"optimizer": "adam", "experiment": None}) == compose()
-    assert compose(order={}) == compose()
+    assert compose(params={"optimizer": "adam", "experiment": None}) == compose()
+    assert compose(params={}) == compose()
 
 
 def test_evaluation_can_be_ordered_in_part():
-    ordered = compose(order={"evaluation": {"confidence": 0.9}})["evaluation"]
+    ordered = compose(params={"evaluation": {"confidence": 0.9}})["evaluation"]
     assert ordered == compose()["evaluation"] | {"confidence": 0.9}
 
 
 def test_composing_leaves_nothing_behind():
     compose(["optimizer=sgd"], ORDER)
-    assert compose(order=ORDER)["optimizer"]["lr"] == 0.02
+    assert compose(params=ORDER)["optimizer"]["lr"] == 0.02
     assert compose() == compose()
 
 
@@ -146,7 +146,7 @@ def test_interpolations_are_resolved():
 
 
 def test_an_order_may_change_the_values_of_its_experiment():
-    configuration = compose(order={"experiment": "mnist_mlp", "optimizer": {"name": "adam", "lr": 0.5}})
+    configuration = compose(params={"experiment": "mnist_mlp", "optimizer": {"name": "adam", "lr": 0.5}})
     assert configuration["optimizer"]["lr"] == 0.5
     assert configuration["model"]["dropout"] == 0.2
 
@@ -158,7 +158,7 @@ def test_an_order_that_contradicts_its_experiment_is_refused(entry):
     ((group, choice),) = entry.items()
     choice = choice["name"] if isinstance(choice, dict) else choice
     with pytest.raises(UserError) as told:
-        compose(order={"experiment": "mnist_mlp"} | entry)
+        compose(params={"experiment": "mnist_mlp"} | entry)
     assert "names experiment mnist_mlp" in str(told.value)
     assert f"orders {group} {choice!r}" in str(told.value)
     assert "make order EXPERIMENT=mnist_mlp" in str(told.value)
@@ -182,7 +182,7 @@ def test_a_mapping_on_the_command_line_is_a_choice_with_values_as_in_an_order():
     assert plain[:2] == ["seed=3", "data=table"]
     data = compose(plain)["data"]
     order = {"name": "table", "path": "my file.csv", "target": -1, "drop": ["a", "b"], "kinds": {"zip": "category"}}
-    assert data == compose(order={"data": order})["data"]
+    assert data == compose(params={"data": order})["data"]
     with pytest.raises(UserError, match="data is a mapping without a name"):
         module.spelled_out(["data={path: my.csv}"])
 
@@ -199,7 +199,7 @@ def test_a_mapping_keeps_what_its_quotes_say_as_dvc_reads_it(tmp_path, word):
     params = tmp_path / "params.yaml"
     params.write_text("data: digits\n")
     apply_overrides(params, [word])
-    assert compose(module.spelled_out([word]))["data"] == compose(order=read_params(params))["data"]
+    assert compose(module.spelled_out([word]))["data"] == compose(params=read_params(params))["data"]
 
 
 def test_a_mapping_is_one_configuration():
@@ -223,7 +223,7 @@ def test_a_search_of_choices_lists_those_that_match():
 
 
 def test_slices_hold_everything_and_training_only_what_trains():
-    configuration = compose(order=ORDER)
+    configuration = compose(params=ORDER)
     parts = slices(configuration)
     assert set(parts) == {"preprocess", "train", "baselines", "evaluate"}
     baselines = parts.pop("baselines")
@@ -317,7 +317,7 @@ def test_mistakes_on_the_command_line(word, told):
 def test_mistakes_in_the_order(tmp_path, text, told):
     (tmp_path / "params.yaml").write_text(text + "\n")
     with pytest.raises(UserError) as error:
-        compose(order=read_params(tmp_path / "params.yaml"))
+        compose(params=read_params(tmp_path / "params.yaml"))
     assert told in str(error.value)
 
 

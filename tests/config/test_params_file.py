@@ -223,7 +223,7 @@ def test_an_order_composes_to_the_configuration_it_was_written_for():
     assert len(found) >= 9
     for configuration, base in zip(found, itertools.cycle([COMMITTED, COMMENTED, NAMED, ""])):
         text = params_text(configuration, base)
-        assert same(compose(order=read(text)), configuration), text
+        assert same(compose(params=read(text)), configuration), text
         assert params_text(configuration, text) == text
         gone = set(re.findall("#.*", base)) - set(re.findall("#.*", text))
         assert gone <= {"# beside a value", "# more than it has"}, "a comment goes with its value, and no other"
@@ -252,7 +252,7 @@ def test_an_experiment_stays_named_where_the_choices_are_its_own():
     order = read(params_text(mixed, NAMED))
     assert order["experiment"] is None
     assert order["optimizer"] == {"name": "sgd", "lr": 0.003}
-    assert compose(order=order) == {**mixed, "experiment": None}
+    assert compose(params=order) == {**mixed, "experiment": None}
 
 
 def test_a_value_that_refers_to_another_is_spelled_out(tmp_path, monkeypatch):
@@ -262,7 +262,7 @@ def test_a_value_that_refers_to_another_is_spelled_out(tmp_path, monkeypatch):
     for module in (menu, composing):
         monkeypatch.setattr(module, "CONF", tmp_path / "conf")
     configuration = compose(["model=tied", "evaluation.confidence=0.5", "model.dropout=0.95"])
-    assert same(compose(order=read(params_text(configuration, COMMITTED))), configuration)
+    assert same(compose(params=read(params_text(configuration, COMMITTED))), configuration)
 
 
 SCALARS = st.one_of(

@@ -1,7 +1,7 @@
 """Choices to a configuration: the one module that speaks to Hydra.
 
-`conf/` is the menu, `params.yaml` the order, the command line the last word. A configuration is a plain
-dictionary of the order's own shape, fully spelled out: every group is ``{name: choice, key: value, …}``.
+`conf/` has the config groups, `params.yaml` picks from them, the command line overrides both. A configuration is a
+plain dictionary of the shape of `params.yaml`, fully spelled out: every group is ``{name: option, key: value, …}``.
 """
 
 import os
@@ -64,7 +64,7 @@ Task = Callable[[Configuration, Path], Any]
 """Gets the configuration and the folder for its output; returns the objective, or several."""
 
 MakeTarget = Callable[[str], Any]
-"""Gets the text of the order from which a sweep starts; returns what the sweeper asks of the task."""
+"""Gets the text of the params.yaml from which a sweep starts; returns what the sweeper asks of the task."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class Baseline:
 
     config_name: str  # of Hydra's primary configuration
     says: str
-    order: dict[str, Any] | None = None  # as read; None where it is set aside
+    params: dict[str, Any] | None = None  # as read; None where it is set aside
 
 
-def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = None) -> Configuration:
-    """Return the validated configuration of `order` (or of the menu's defaults) with `overrides` applied.
+def compose(overrides: Sequence[str] = (), params: Mapping[str, Any] | None = None) -> Configuration:
+    """Return the validated configuration of `params` (or of the defaults in conf/) with `overrides` applied.
 
     Raises:
         UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
     """
     parsed = _parse(overrides)
     _check_one_value(parsed)
-    config_name = "config" if order is None else _store(order, parsed)
+    config_name = "config" if params is None else _store(params, parsed)
     refused = None
     try:
         configuration = _compose(config_name, overrides)
@@ -92,15 +92,15 @@ def compose(overrides: Sequence[str] = (), order: Mapping[str, Any] | None = Non
         words = [str(o.input_line) for o in parsed if o.key_or_group in groups()]
         configuration = _compose(config_name, words, whole=False)
         refused = error
-    if order is not None:
-        check_experiment(order, {override.key_or_group for override in parsed}, configuration)
+    if params is not None:
+        check_experiment(params, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
         raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
-    menu = defaults_of({group: configuration[group]["name"] for group in TUNED})
-    _check_overrides(parsed, menu)
+    options = defaults_of({group: configuration[group]["name"] for group in TUNED})
+    _check_overrides(parsed, options)
     if refused is not None:
         raise refused
-    check_configuration(configuration, menu, {o.key_or_group for o in parsed if o.is_add()})
+    check_configuration(configuration, options, {o.key_or_group for o in parsed if o.is_add()})
     validate(configuration)
     return configuration
 
@@ -129,21 +129,21 @@ def resolve(
 
 @cache
 def group_defaults(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
-    """Return what the menu, or one in another folder, has with one override alone, such as ``model=cnn``, or with
+    """Return what conf/, or another such folder, has with one override alone, such as ``model=cnn``, or with
     several.
 
     It is kept for the life of the process, and not to be changed. A value that refers to another (``${…}``) stands
     as it is written.
 
     Raises:
-        UserError: the menu has no such choice, or its file is damaged.
+        UserError: conf/ has no such option, or its file is damaged.
     """
     words = [override] if isinstance(override, str) else override
     return _compose("config", words, folder, resolved=False, whole=False)
 
 
 def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
-    """Return what the menu, or one in another folder, has with these choices: a tenth of composing it, where its files
+    """Return what conf/, or another such folder, has with these options: a tenth of composing it, where its files
     say it.
 
     Not `resolved`, values that refer to others stay as they are written.
@@ -151,10 +151,10 @@ def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolve
     Raises:
         UserError: as `compose`.
     """
-    menu = folder or CONF
+    options = folder or CONF
     with _as_user_error():
-        top: Any = OmegaConf.to_container(OmegaConf.load(menu / "config.yaml"))
-        texts = {group: (menu / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
+        top: Any = OmegaConf.to_container(OmegaConf.load(options / "config.yaml"))
+        texts = {group: (options / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
         parts: dict[str, Any] = {
             group: with_targets_of_now(OmegaConf.to_container(OmegaConf.create(text))) for group, text in texts.items()
         }
@@ -173,14 +173,14 @@ def slices(configuration: Configuration) -> dict[str, Configuration]:
     """Return one part of the configuration for each later stage of the pipeline.
 
     Raises:
-        UserError: a baseline that the menu has not.
+        UserError: a baseline that conf/ has not.
     """
     parts = {stage: {key: configuration[key] for key in keys} for stage, keys in SLICES.items()}
     return parts | {"baselines": _baselines(configuration)}
 
 
 def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the order that names `experiment`, with its choices, the values it sets, and further ones such as
+    """Return the params.yaml that names `experiment`, with its options, the values it sets, and further ones such as
     ``seed=1``.
 
     Raises:
@@ -191,13 +191,13 @@ def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]
     body = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml"))
     assert isinstance(body, dict)
     given = [override.key_or_group.split(".")[:2] for override in _parse(overrides)]
-    order: dict[str, Any] = {"experiment": experiment}
+    params: dict[str, Any] = {"experiment": experiment}
     for group in TUNED:
         name, values = configuration[group]["name"], {**body.get(group, {})}
         values |= {key: configuration[group][key] for top, *inner in given for key in inner if top == group}
-        order[group] = {"name": name, **values} if values else name
+        params[group] = {"name": name, **values} if values else name
     values = {top: {key: configuration[top][key] for key in inner} for top, *inner in given if top in VALUES and inner}
-    return {**order, "seed": configuration["seed"], **values}
+    return {**params, "seed": configuration["seed"], **values}
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def composed_once() -> Iterator[None]:
 def application(task: Task, make_target: MakeTarget) -> None:
     """Run `task` as a Hydra application: single runs and sweeps, from the baseline it prints first.
 
-    Mistakes on the command line or in the order are told before Hydra starts.
+    Mistakes on the command line or in params.yaml are told before Hydra starts.
 
     Raises:
         UserError: as `compose`.
@@ -240,7 +240,7 @@ def application(task: Task, make_target: MakeTarget) -> None:
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     if not arguments.help and not arguments.hydra_help:
         _check_sweeps(parsed, multirun=multirun)
-        compose(_without_sweeps(parsed) if multirun else arguments.overrides, baseline.order)
+        compose(_without_sweeps(parsed) if multirun else arguments.overrides, baseline.params)
     if not asks:
         print(f"Baseline: {baseline.says}", flush=True)
         if idle := [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra.sweeper.") and not multirun]:
@@ -286,9 +286,9 @@ def read_arguments(words: Sequence[str]) -> Namespace:
 
 
 def keys_like(name: str) -> list[str]:
-    """Return the keys of the menu's defaults, such as ``optimizer.lr``, that end in a name or come near to it."""
-    menu, name = group_defaults(()), name.replace("-", "_")
-    keys = {f"{group}.{key}" for group in MAPPINGS for key in menu[group] if key not in LABELS} | {*VALUES}
+    """Return the keys of the defaults in conf/, such as ``optimizer.lr``, that end in a name or come near to it."""
+    options, name = group_defaults(()), name.replace("-", "_")
+    keys = {f"{group}.{key}" for group in MAPPINGS for key in options[group] if key not in LABELS} | {*VALUES}
     ending = sorted(key for key in keys if name in (key, key.rpartition(".")[2]))
     return ending or get_close_matches(name, keys, n=2)
 
@@ -303,28 +303,30 @@ def sweep_again(
     make_target: MakeTarget,
     words: Sequence[str],
     base: str,
-    menu: Path,
+    options: Path,
 ) -> None:
     """Run `task` as a sweep of before, from what that began from rather than from what is here now.
 
     Args:
         task: as `application` has it; `make_target` too.
         words: its command line, Hydra's own words among them, which were checked then.
-        base: the text of its order.
-        menu: a copy of its menu's folder.
+        base: the text of its params.yaml.
+        options: a copy of its conf/.
 
     Raises:
         UserError: as the sweep does.
     """
     parsed = parse_overrides(words)
     with _as_user_error():
-        order: Any = OmegaConf.to_container(OmegaConf.create(base))
-    config_name = "config" if _sets_order_aside(parsed) else _store(order, parsed, menu)
-    _start(_job(task, make_target, base), get_args_parser().parse_args(["-m", *words]), menu, config_name)
+        params: Any = OmegaConf.to_container(OmegaConf.create(base))
+    config_name = "config" if _sets_order_aside(parsed) else _store(params, parsed, options)
+    _start(_job(task, make_target, base), get_args_parser().parse_args(["-m", *words]), options, config_name)
 
 
 def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
-    """Return what Hydra runs for each configuration; `base` is the text of the order from which a sweep's start."""
+    """Return what Hydra runs for each configuration; `base` is the text of the params.yaml from which a sweep's
+    start.
+    """
 
     def job(config: DictConfig) -> Any:
         runtime = HydraConfig.get().runtime
@@ -337,11 +339,11 @@ def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
     return job
 
 
-def _start(job: TaskFunction, arguments: Namespace, menu: Path, config_name: str) -> None:
+def _start(job: TaskFunction, arguments: Namespace, options: Path, config_name: str) -> None:
     """What `hydra.main` does, with arguments that need not be this program's."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
     with _as_user_error():
-        _run_hydra(arguments, get_args_parser(), job, str(menu), config_name)
+        _run_hydra(arguments, get_args_parser(), job, str(options), config_name)
 
 
 def _job_configuration(config: DictConfig) -> Configuration:
@@ -356,10 +358,10 @@ def _baseline(parsed: Sequence[Override]) -> Baseline:
     """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
     if (override := _sets_order_aside(parsed)) is not None:
         return Baseline("config", f"{override.input_line} ({PARAMS} is set aside)")
-    order = read_params()
-    experiment = order.get("experiment")
+    params = read_params()
+    experiment = params.get("experiment")
     says = f"{PARAMS}, which names experiment {experiment}" if experiment else str(PARAMS)
-    return Baseline(_store(order, parsed), says, order)
+    return Baseline(_store(params, parsed), says, params)
 
 
 def _sets_order_aside(parsed: Sequence[Override]) -> Override | None:
@@ -374,14 +376,14 @@ def _has_another_sweeper(parsed: Sequence[Override]) -> bool:
     return bool(chosen) and chosen[-1] != "hypermap" and not placed
 
 
-def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | None = None) -> str:
-    """Make the order a primary configuration on top of the menu's, and return its name.
+def _store(params: Mapping[str, Any], parsed: Sequence[Override], options: Path | None = None) -> str:
+    """Make the parameters a primary configuration on top of that in conf/, and return its name.
 
-    A group that the command line chooses loses the order's values with its choice: they belong together.
+    A group that the command line chooses loses the values of params.yaml with its option: they belong together.
     """
-    known = groups(menu)
+    known = groups(options)
     rechosen = {override.key_or_group for override in parsed} & set(known)
-    kept = {key: value for key, value in order.items() if key not in rechosen}
+    kept = {key: value for key, value in params.items() if key not in rechosen}
     experiment = kept.pop("experiment", None)
     chosen = {group: option_of(kept, group) for group in known if group in kept}
     if experiment:
@@ -394,8 +396,8 @@ def _store(order: Mapping[str, Any], parsed: Sequence[Override], menu: Path | No
         if key not in chosen or isinstance(value, dict)
     }
     node = {"defaults": ["config", *overrides, "_self_"], **values}
-    ConfigStore.instance().store(name="order", node=node, replace=True)
-    return "order"
+    ConfigStore.instance().store(name="params", node=node, replace=True)
+    return "params"
 
 
 def _compose(
@@ -421,16 +423,16 @@ def _as_user_error() -> Iterator[None]:
         raise UserError(_first_paragraph(error)) from error
 
 
-def _check_overrides(parsed: Sequence[Override], menu: Configuration) -> None:
+def _check_overrides(parsed: Sequence[Override], options: Configuration) -> None:
     """Refuse keys on the command line that the chosen choices do not have; ``+`` adds one on purpose."""
     for override in parsed:
         group, _, key = override.key_or_group.partition(".")
         if group in MAPPINGS and key and not override.is_add():
-            check_keys(group, menu, [key.split(".")[0]])
+            check_keys(group, options, [key.split(".")[0]])
 
 
 def _baselines(configuration: Configuration) -> Configuration:
-    """Return the models fitted beside the one in use, with the menu's own values: they depend on nothing else but the
+    """Return the models fitted beside the one in use, with the values of conf/: they depend on nothing else but the
     data.
     """
     names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
@@ -440,7 +442,7 @@ def _baselines(configuration: Configuration) -> Configuration:
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
-    """Return the words with ``group={name: choice, key: value}``, as an order has it, written as Hydra has it.
+    """Return the words with ``group={name: option, key: value}``, as params.yaml has it, written as Hydra has it.
 
     A search of a group's choices, ``glob(…)`` among them, becomes the list of their names.
     """
@@ -488,14 +490,14 @@ def _named(word: str, key: str) -> str:
 
 def _parse(words: Sequence[str]) -> list[Override]:
     """Return the command line's overrides; unknown groups and choices are told here, with what there is."""
-    parsed, menu = parse_overrides(words), groups()
+    parsed, options = parse_overrides(words), groups()
     for override in parsed:
         if isinstance(override.value(), Glob):
             raise UserError(
                 f"{override.input_line}: glob(…) is of a group's choices, and {override.key_or_group} is none."
             )
         top = re.split(r"[.@/]", override.key_or_group)[0]
-        if top not in (known := [*menu, *VALUES, "hydra"]):
+        if top not in (known := [*options, *VALUES, "hydra"]):
             meant = near(top, known) or near(top, keys_like(top), cutoff=0.0)
             raise UserError(f"command line: no group or key {top!r}{meant}. There are: {', '.join(known)}.")
         if override.key_or_group == "hydra.searchpath":
@@ -505,11 +507,11 @@ def _parse(words: Sequence[str]) -> list[Override]:
             raise UserError(f"{given}: a choice is made with {top}={given.partition('=')[2]}.")
         if override.is_delete() and top != "hydra":
             raise UserError(f"command line: {override.key_or_group} cannot be left out; give it another value.")
-        if override.key_or_group in menu:
+        if override.key_or_group in options:
             value = override.value()
             choices = override.sweep_string_iterator() if override.is_discrete_sweep() else [value or ""]
             for choice in choices:
-                check_option(override.key_or_group, str(choice), menu, "command line")
+                check_option(override.key_or_group, str(choice), options, "command line")
     return parsed
 
 

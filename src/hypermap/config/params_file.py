@@ -1,4 +1,4 @@
-"""The order as text: params.yaml edited where a value changes, so that it stays the file that a person wrote."""
+"""params.yaml as text: edited where a value changes, so that it stays the file that a person wrote."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,34 +18,35 @@ PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*")  # strings that need no quotes, unl
 
 
 def params_text(configuration: Configuration, base: str, folder: Path | None = None) -> str:
-    """Return a params.yaml that composes to `configuration`, with the menu in `folder` or else conf/: `base`, changed.
+    """Return a params.yaml that composes to `configuration`, with the config groups in `folder` or else conf/:
+    `base`, changed.
 
     A group says what `base` says of it, where the choice is the same, and what differs from the choice's own file.
     An experiment stays named where the choices are its own. A key that no choice has (``+model.key=…`` adds one)
-    cannot be ordered, and is refused when the order is composed.
+    cannot be written there, and is refused when it is composed.
 
     Raises:
-        UserError: the menu lacks a choice of the configuration.
+        UserError: conf/ lacks an option of the configuration.
     """
     return rewrite(base, params_of(configuration, _outline(base)[1], folder))
 
 
 def params_of(configuration: Configuration, base: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Return the order that `params_text` writes, as a dictionary."""
-    experiment, menu = _menu(configuration, folder)
-    order: dict[str, Any] = {}
+    """Return what `params_text` writes, as a dictionary."""
+    experiment, options = _menu(configuration, folder)
+    params: dict[str, Any] = {}
     if experiment or "experiment" in base:
-        order["experiment"] = experiment
+        params["experiment"] = experiment
     for group in TUNED:
-        order[group] = _ordered(configuration[group], menu[group], base.get(group))
+        params[group] = _ordered(configuration[group], options[group], base.get(group))
     for key in VALUES:
         value = configuration[key]
-        if key in base or not _same(value, menu[key]):
-            order[key] = _shown(value, menu[key], base.get(key) or {}) if isinstance(value, dict) else value
-    return order
+        if key in base or not _same(value, options[key]):
+            params[key] = _shown(value, options[key], base.get(key) or {}) if isinstance(value, dict) else value
+    return params
 
 
-def rewrite(text: str, order: Mapping[str, Any], *, alone: bool = False) -> str:
+def rewrite(text: str, params: Mapping[str, Any], *, alone: bool = False) -> str:
     """Return the YAML `text` with these entries in place of its own; comments, and what does not change, stay as they
     are.
 
@@ -55,33 +56,33 @@ def rewrite(text: str, order: Mapping[str, Any], *, alone: bool = False) -> str:
     entries, present = _outline(text)
     kept = {} if alone else present
     if entries is None:
-        return "".join(f"{key}: {_flow(value)}\n" for key, value in {**kept, **order}.items())
+        return "".join(f"{key}: {_flow(value)}\n" for key, value in {**kept, **params}.items())
     edits: list[Edit] = []
     for key, node in entries:
-        if key.value not in order:
+        if key.value not in params:
             edits += [(_line_start(text, key), _line_end(text, _end(text, node)) + 1, "")] if alone else []
         else:
-            edits += _edits(text, key, node, present[key.value], order[key.value])
+            edits += _edits(text, key, node, present[key.value], params[key.value])
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
-    added = [f"{key}: {_flow(value)}\n" for key, value in order.items() if key not in present]
+    added = [f"{key}: {_flow(value)}\n" for key, value in params.items() if key not in present]
     return text + ("" if text.endswith("\n") or not added else "\n") + "".join(added)
 
 
 def _menu(configuration: Configuration, folder: Path | None) -> tuple[str | None, Configuration]:
-    """Return the experiment that the choices are those of, if there is one, and the values to which an order adds its
-    own.
+    """Return the experiment that the options are those of, if there is one, and the values to which params.yaml adds
+    its own.
     """
     experiment = configuration["experiment"]
     if experiment:
-        menu = group_defaults(f"experiment={experiment}", folder)
-        if all(menu[group]["name"] == configuration[group]["name"] for group in TUNED):
-            return experiment, menu
+        options = group_defaults(f"experiment={experiment}", folder)
+        if all(options[group]["name"] == configuration[group]["name"] for group in TUNED):
+            return experiment, options
     return None, _menu_with({group: configuration[group]["name"] for group in TUNED}, folder)
 
 
 def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:
-    """Return what the menu has with these choices; those that are new are composed together, for each takes as long as
+    """Return what conf/ has with these options; those that are new are composed together, for each takes as long as
     all.
 
     A group's values are those of its own choice, whatever the others are.
@@ -96,24 +97,24 @@ def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration
 
 @cache
 def _known(folder: Path | None) -> dict[tuple[str, str | None], Any]:
-    """Return what is known of a menu, for the life of the process: by group and choice, or by a key that is no
-    group.
+    """Return what is known of the config groups, for the life of the process: by group and option, or by a key that
+    is no group.
     """
     return {}
 
 
-def _ordered(chosen: Mapping[str, Any], menu: Mapping[str, Any], base: Any) -> Any:
+def _ordered(chosen: Mapping[str, Any], options: Mapping[str, Any], base: Any) -> Any:
     """Return the entry of one group."""
     name = chosen["name"]
     stays = isinstance(base, dict) and str(base.get("name")) == name
-    values = _shown({key: value for key, value in chosen.items() if key != "name"}, menu, base if stays else {})
+    values = _shown({key: value for key, value in chosen.items() if key != "name"}, options, base if stays else {})
     return {"name": name, **values} if values or stays else name
 
 
-def _shown(values: Mapping[str, Any], menu: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `base` tells, in its order, and what differs from the menu."""
+def _shown(values: Mapping[str, Any], options: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `base` tells, in its order, and what differs from the options."""
     visible = [key for key in base if key in values]
-    differing = [key for key in values if key not in base and not (key in menu and _same(values[key], menu[key]))]
+    differing = [key for key in values if key not in base and not (key in options and _same(values[key], options[key]))]
     return {key: values[key] for key in (*visible, *differing)}
 
 
