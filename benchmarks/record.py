@@ -262,7 +262,7 @@ def fit_model(job: Job, epochs: int) -> None:
     if monitor == "loss":  # what `SklearnEstimator` reports as such
         squares = np.square(model.standardised(test.inputs) - test.targets.double().numpy())
         tested["loss"] = tested.get("log_loss", float(squares.mean()))
-    job.scores = [(np.nan, learned.figures[monitor], tested[monitor])] * epochs
+    job.scores = [(np.nan, learned.metrics[monitor], tested[monitor])] * epochs
     job.best_epoch, job.ended = 1, True
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from hypermap.core.files import write_csv, write_json
 from hypermap.core.instantiate import instantiate
 from hypermap.data.cross_validation import Fold, Splitter, repeat_seed
 from hypermap.data.fold_data import Folds
-from hypermap.experiments.estimators import Learned, make_learner
+from hypermap.experiments.estimators import TrainResult, make_learner
 from hypermap.training import artifacts
 from hypermap.training.state import Report, TrainerConfig, no_report
 
 FINISHED = "finished.json"
+NOTED = ("metrics", "best_epoch", "epochs", "seconds")  # in it
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,6 @@ class FoldSpec:
 
     fold: Fold
     seed: int
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a fit came to: the validation figures of its best epoch."""
-
-    figures: dict[str, float]
-    best_epoch: int  # from 1; 0 where there are no epochs
-    epochs: int
-    seconds: float
 
 
 class CrossValidator:
@@ -71,7 +62,7 @@ class CrossValidator:
         """The fit on the prepared splits."""
         return FoldSpec(self.folds.pool.holdout, self.configuration["seed"])
 
-    def fit(self, fit: FoldSpec, state: Path, report: Report = no_report, quiet: bool = True) -> tuple[Fitted, Learned]:
+    def fit(self, fit: FoldSpec, state: Path, report: Report = no_report, quiet: bool = True) -> TrainResult:
         """Train, going on from what `state` holds, and leave there the state and the history with its seconds.
 
         Raises:
@@ -79,31 +70,31 @@ class CrossValidator:
             OutOfMemory: the network and its batches are too large.
             UserError: a state that cannot be read, or rows or settings that the model refuses.
         """
-        return self.fitted(self.learner.learn(self.folds.of(fit.fold), fit.seed, state, report, quiet), state)
+        return self.written(self.learner.learn(self.folds.of(fit.fold), fit.seed, state, report, quiet), state)
 
-    def fitted(self, learned: Learned, state: Path) -> tuple[Fitted, Learned]:
-        """Return what a fit came to; its history, with the seconds, is written into `state`."""
-        write_csv(state / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), learned.history)
-        return Fitted(learned.figures, learned.best_epoch, len(learned.history), learned.seconds), learned
+    def written(self, result: TrainResult, state: Path) -> TrainResult:
+        """Return what a fit came to, once its history, with the seconds, is written into `state`."""
+        write_csv(state / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), result.history)
+        return result
 
     def latency_ms(self) -> float:
         """Return the median time of a prediction for one row, in milliseconds."""
         return self.learner.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
 
 
-def write_finished(folder: Path, fitted: Fitted) -> None:
+def write_finished(folder: Path, result: TrainResult) -> None:
     """Note in a fit's folder that it is done, so that it is not done again."""
-    write_json(folder / FINISHED, asdict(fitted))
+    write_json(folder / FINISHED, {key: getattr(result, key) for key in NOTED})
 
 
-def read_finished(folder: Path) -> Fitted | None:
+def read_finished(folder: Path) -> TrainResult | None:
     """Return what `write_finished` wrote, or None.
 
     Raises:
         UserError: it is damaged.
     """
     try:
-        return Fitted(**json.loads((folder / FINISHED).read_text(encoding="utf-8")))
+        return TrainResult(**json.loads((folder / FINISHED).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

@@ -2,11 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -28,15 +28,30 @@ from hypermap.training.state import Report, Trained, TrainerConfig, TrainState, 
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A trained model, its validation figures, and its history: a row an epoch, none where there are no epochs."""
+class TrainResult:
+    """What a training came to: the validation metrics of its best epoch and, until these are noted, its model.
 
-    predict: artifacts.Network | sklearn_fit.Model
-    figures: dict[str, float]
-    history: list[dict[str, Any]]
-    best_epoch: int  # from 1; 0 where there are no epochs
-    stopped_early: bool
+    Attributes:
+        metrics: by name.
+        best_epoch: from 1; 0 where there are no epochs.
+        epochs: that it was trained for.
+        seconds: likewise.
+        stopped_early: whether its patience ended it.
+        predict: the trained model; None of what was only noted.
+        history: a row an epoch; likewise none.
+    """
+
+    metrics: dict[str, float]
+    best_epoch: int
+    epochs: int
     seconds: float
+    stopped_early: bool = False
+    predict: artifacts.Network | sklearn_fit.Model | None = None
+    history: Sequence[dict[str, Any]] = ()
+
+    def noted(self) -> Self:
+        """Return what is kept of a training whose model is not."""
+        return replace(self, predict=None, history=())
 
 
 class Estimator(Protocol):
@@ -47,7 +62,9 @@ class Estimator(Protocol):
     environment: dict[str, str]  # what the figures depend on beside the configuration
     backend: str  # what carries out the steps, of `hypermap.training.backends.choice.BACKENDS`
 
-    def learn(self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True) -> Learned:
+    def learn(
+        self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True
+    ) -> TrainResult:
         """Train, going on from what `state` holds, and leave there the state."""
         ...
 
@@ -87,7 +104,9 @@ class TorchEstimator:
         self.backend = "eager" if settings.backend == "auto" else settings.backend
         self.environment = machine.environment(self.device, self.threads)
 
-    def learn(self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True) -> Learned:
+    def learn(
+        self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True
+    ) -> TrainResult:
         """Train, and load the best epoch's weights.
 
         Raises:
@@ -163,7 +182,7 @@ class TorchEstimator:
         )  # a fold may know other categories
         return TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
 
-    def end(self, rows: FoldData, member: TrainState, trained: Trained) -> Learned:
+    def end(self, rows: FoldData, member: TrainState, trained: Trained) -> TrainResult:
         """Return the network with its best epoch's weights, and what that comes to."""
         parts, history, kept = member.parts, trained.history, trained.best_epoch
         inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
@@ -175,13 +194,14 @@ class TorchEstimator:
             network = replace(network, temperature=temperature)
             predictions = calibration.scale(predictions, temperature)
         loss = {"loss": history[kept - 1]["validation_loss"]}
-        return Learned(
-            network,
+        return TrainResult(
             artifacts.score(rows.validation, predictions, rows.transform) | loss,
-            history,
             kept,
-            trained.stopped_early,
+            len(history),
             sum(row["seconds"] for row in history),
+            trained.stopped_early,
+            network,
+            history,
         )
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
@@ -204,7 +224,9 @@ class SklearnEstimator:
         self.environment = machine.environment(torch.device("cpu"), self.threads)
         self.last: sklearn_fit.Model | None = None
 
-    def learn(self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True) -> Learned:
+    def learn(
+        self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True
+    ) -> TrainResult:
         """Fit; `state` has nothing to go on from, and there is nothing to report before the end.
 
         Raises:
@@ -214,7 +236,8 @@ class SklearnEstimator:
         self.last = model = self._fit(rows, seed)
         seconds = time.perf_counter() - started
         figures = artifacts.score(rows.validation, model(rows.validation.inputs), rows.transform)
-        return Learned(model, figures | {"loss": _loss(model, rows.validation, figures)}, [], 0, False, seconds)
+        metrics = figures | {"loss": _loss(model, rows.validation, figures)}
+        return TrainResult(metrics, 0, 0, seconds, predict=model)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a prediction for one row, in milliseconds, by the model that was fitted last."""

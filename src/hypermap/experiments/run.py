@@ -24,8 +24,8 @@ from hypermap.core.hashing import fingerprint, fingerprint_of_code, own_files
 from hypermap.core.instantiate import locate
 from hypermap.core.paths import PACKAGE, RUNS
 from hypermap.data.fold_data import Folds
-from hypermap.experiments.cross_validator import CrossValidator, Fitted, FoldSpec, forget, read_finished, write_finished
-from hypermap.experiments.estimators import Learned
+from hypermap.experiments.cross_validator import CrossValidator, FoldSpec, forget, read_finished, write_finished
+from hypermap.experiments.estimators import TrainResult
 from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
 from hypermap.training import artifacts
 from hypermap.training.backends.native_build import why_no_compiler
@@ -249,8 +249,8 @@ class Experiment:
         self.request = request
         self.fitter = CrossValidator(request.configuration, request.prepared, folds)
         self.plan: list[FoldSpec] = self.fitter.plan()
-        self.fits: dict[int, Fitted] = {}
-        self.kept: tuple[Fitted, Learned] | None = None
+        self.fits: dict[int, TrainResult] = {}
+        self.kept: TrainResult | None = None
         self.reported = 0
         self.backend = self.fitter.learner.backend
 
@@ -292,29 +292,28 @@ class Experiment:
         folders = {number: self._folder(number) for number in range(len(self.plan))}
         if not self.single:
             found = {number: read_finished(folder) for number, folder in folders.items()}
-            self.fits = {number: fitted for number, fitted in found.items() if fitted is not None}
+            self.fits = {number: result for number, result in found.items() if result is not None}
             self._report()
         # The state of a finished fit on the prepared splits is whole: its model is taken from there.
         left = [number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.fitter.holdout]
         return [Job(self.fitter, self.plan[number], folders[number], number) for number in left]
 
-    def done(self, task: Job, result: tuple[Fitted, Learned] | Exception) -> None:
+    def done(self, task: Job, result: TrainResult | Exception) -> None:
         """Enter what a fit came to; raises it where that is an error."""
         if isinstance(result, Exception):
             raise result
-        fitted, learned = result
         self.keep(task, result)
-        self.fits[task.number] = fitted
+        self.fits[task.number] = result.noted()
         if task.fit == self.fitter.holdout:
-            self.kept = fitted, learned
+            self.kept = result
         else:
             checkpoint.clear(task.folder)
         self._report()
 
-    def keep(self, task: Job, result: tuple[Fitted, Learned] | Exception) -> None:
+    def keep(self, task: Job, result: TrainResult | Exception) -> None:
         """Note on the disk that a fit is done, where it is one of several."""
         if not self.single and not isinstance(result, Exception):
-            write_finished(task.folder, result[0])
+            write_finished(task.folder, result)
 
     def result(self) -> Result:
         """Train the model to keep, where no fit has; write everything, and say what it comes to."""
@@ -326,15 +325,15 @@ class Experiment:
             latency_ms = fitter.latency_ms() if request.measure_latency else None
         figures = self._write(fits)
         self.forget()
-        reports = self.kept[0] if self.kept else fits[0]
-        trained = [*fits, reports] if self.kept and fitter.holdout not in self.plan else fits
+        shown = self.kept or fits[0]
+        trained = [*fits, shown] if self.kept and fitter.holdout not in self.plan else fits
         return Result(
             objective=figures[fitter.monitor],
             monitor=fitter.monitor,
             figures=figures,
-            scores=[fit.figures[fitter.monitor] for fit in fits],
-            best_epoch=reports.best_epoch,
-            epochs=reports.epochs,
+            scores=[fit.metrics[fitter.monitor] for fit in fits],
+            best_epoch=shown.best_epoch,
+            epochs=shown.epochs,
             seconds=sum(fit.seconds for fit in trained),
             parameters=fitter.learner.parameters,
             threads=fitter.learner.threads,
@@ -349,31 +348,32 @@ class Experiment:
         """Report the fits that are done, in order, where there are several."""
         while not self.single and self.reported in self.fits:
             self.reported += 1
-            self.request.report(self.reported, self.fits[self.reported - 1].figures[self.fitter.monitor])
+            self.request.report(self.reported, self.fits[self.reported - 1].metrics[self.fitter.monitor])
 
     @durable_together()
-    def _write(self, fits: Sequence[Fitted]) -> dict[str, float]:
+    def _write(self, fits: Sequence[TrainResult]) -> dict[str, float]:
         """Write what the training leaves behind, and remove what another left there; return the figures."""
         fitter, output = self.fitter, self.request.output
         stale = set(artifacts.FILES)
         if self.kept:
-            fitted, learned = self.kept
+            predict = self.kept.predict
+            assert predict is not None
             record = artifacts.RunRecord(
-                fitted.best_epoch,
-                learned.stopped_early,
+                self.kept.best_epoch,
+                self.kept.stopped_early,
                 fitter.monitor,
                 fitter.learner.parameters,
                 fitter.learner.environment,
                 _made_by(fitter.configuration, self.backend),
-                learned.predict.temperature if isinstance(learned.predict, artifacts.Network) else 1.0,
+                predict.temperature if isinstance(predict, artifacts.Network) else 1.0,
             )
-            stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, learned.predict), learned.history)
+            stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, predict), self.kept.history)
         if self.single:
-            figures, spread = fits[0].figures, {}
+            figures, spread = fits[0].metrics, {}
         else:
             figures, spread = _means(fits), _spread(fitter.monitor, fits)
             labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
-            artifacts.write_scores(output, [label | fit.figures for label, fit in zip(labels, fits, strict=True)])
+            artifacts.write_scores(output, [label | fit.metrics for label, fit in zip(labels, fits, strict=True)])
             stale -= {artifacts.SCORES}
         artifacts.write_figures(self.request.validation, "validation", figures | spread)
         for name in stale:
@@ -381,17 +381,17 @@ class Experiment:
         return figures
 
 
-def _means(fits: Sequence[Fitted]) -> dict[str, float]:
+def _means(fits: Sequence[TrainResult]) -> dict[str, float]:
     """Return the mean of each figure over the fits that have it: a fold may be without ROC-AUC."""
-    names = dict.fromkeys(name for fit in fits for name in fit.figures)
-    return {name: statistics.fmean(fit.figures[name] for fit in fits if name in fit.figures) for name in names}
+    names = dict.fromkeys(name for fit in fits for name in fit.metrics)
+    return {name: statistics.fmean(fit.metrics[name] for fit in fits if name in fit.metrics) for name in names}
 
 
-def _spread(monitor: str, fits: Sequence[Fitted]) -> dict[str, float]:
+def _spread(monitor: str, fits: Sequence[TrainResult]) -> dict[str, float]:
     """Return the standard deviation of the fits' scores (of a sample: over one less than their number), and their
     number.
     """
-    scores = [fit.figures[monitor] for fit in fits]
+    scores = [fit.metrics[monitor] for fit in fits]
     return {f"{monitor}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0, "fits": len(scores)}
 
 

@@ -12,8 +12,8 @@ from hypermap.core import device
 from hypermap.core.errors import Interrupted, OutOfMemory, UserError, exited
 from hypermap.core.files import durable_together
 from hypermap.data.fold_data import FoldData
-from hypermap.experiments.cross_validator import CrossValidator, Fitted, FoldSpec
-from hypermap.experiments.estimators import Learned, TorchEstimator
+from hypermap.experiments.cross_validator import CrossValidator, FoldSpec
+from hypermap.experiments.estimators import TorchEstimator, TrainResult
 from hypermap.experiments.memory import free_memory, most_members
 from hypermap.training.backends import choice
 from hypermap.training.loop import Trainer, TrainVal
@@ -33,7 +33,7 @@ class Job:
 OnEpochEnd = Callable[[Mapping[Job, tuple[int, float]]], Mapping[Job, Exception]]
 """Told of several tasks a step and the monitored figure there; returns what ends some, such as `Pruned`."""
 T = TypeVar("T")
-Finished = dict[Job, tuple[Fitted, Learned] | Exception]
+Finished = dict[Job, TrainResult | Exception]
 
 
 def run_jobs(tasks: Sequence[Job], on_epoch_end: OnEpochEnd, quiet: bool = True) -> Iterator[Finished]:
@@ -150,7 +150,7 @@ def _groups(tasks: Sequence[Job]) -> tuple[dict[str, list[Job]], Finished]:
     return groups, refused
 
 
-def _alone(task: Job, on_epoch_end: OnEpochEnd, quiet: bool) -> tuple[Fitted, Learned] | Exception:
+def _alone(task: Job, on_epoch_end: OnEpochEnd, quiet: bool) -> TrainResult | Exception:
     def report(step: int, value: float) -> None:
         for error in on_epoch_end({task: (step, value)}).values():
             raise error
@@ -252,14 +252,12 @@ def _begun(task: Job, rows: FoldData, shared: dict[int, TrainVal]) -> TrainState
         return learner.begin(rows, shared[id(rows)], task.fit.seed, task.folder, own=True)
 
 
-def _finished(
-    task: Job, rows: FoldData, member: TrainState, trained: Trained | Exception
-) -> tuple[Fitted, Learned] | Exception:
+def _finished(task: Job, rows: FoldData, member: TrainState, trained: Trained | Exception) -> TrainResult | Exception:
     """Return the figures of a member that was trained to its end, by as many threads as if it had been alone."""
     if isinstance(trained, Exception):
         return trained
     with device.on_threads(task.fitter.learner.threads):
-        return task.fitter.fitted(_network(task).end(rows, member, trained), task.folder)
+        return task.fitter.written(_network(task).end(rows, member, trained), task.folder)
 
 
 def _network(task: Job) -> TorchEstimator:

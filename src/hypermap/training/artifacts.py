@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ class TrainedModel:
 
 
 @durable_together()
-def write_trained(folder: Path, trained: TrainedModel, history: list[dict[str, Any]]) -> set[str]:
+def write_trained(folder: Path, trained: TrainedModel, history: Sequence[dict[str, Any]]) -> set[str]:
     """Write a model into `folder` with all that it takes to predict, and return the files' names.
 
     Equal trainings write equal bytes, so the seconds stay out.
