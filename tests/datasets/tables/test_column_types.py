@@ -181,6 +181,25 @@ def test_words_beyond_a_limit_are_not_kept(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        ["1. März 2024", "12. Dezember 2023", "3. Januar 2024"],
+        ["1 mars 2024", "12 décembre 2023", "3 janvier 2024"],
+        ["1 marzo 2024", "12 diciembre 2023", "3 enero 2024"],
+        ["1 MARZO 2024", "12 DICEMBRE 2023", "3 GENNAIO 2024"],
+        ["1 maart 2024", "12 december 2023", "3 januari 2024"],
+        ["1 março 2024", "12 dezembro 2023", "3 janeiro 2024"],
+        ["1. Mrz. 2024", "12. Dez. 2023", "3. Jan. 2024"],
+        ["March 1, 2024", "December 12, 2023", "January 3, 2024"],
+    ],
+)
+def test_months_have_their_names_in_other_languages(written):
+    (form,) = dates.find_formats(written)
+    when = pl.DataFrame({"x": written}).select(dates.moments(pl.col("x"), form)).to_series().to_list()
+    assert when == [datetime.datetime(2024, 3, 1), datetime.datetime(2023, 12, 12), datetime.datetime(2024, 1, 3)]
+
+
+@pytest.mark.parametrize(
     "form", ["%Y-%m-%d", "%d.%m.%Y", "%d %B %Y", "%Y-%m-%d %H:%M:%S", "%m/%d/%y", "%b %d, %Y", "%d/%m/%Y %I:%M %p"]
 )
 def test_dates_are_those_of_strftime(form: str) -> None:

@@ -10,7 +10,8 @@ import polars as pl
 DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y",
     "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%b %d %Y",
-    "%b %d, %Y", "%d %B %Y", "%d. %B %Y", "%d-%B-%Y", "%B %d %Y", "%B %d, %Y", "%Y-%b-%d", "%Y %b %d",
+    "%b %d, %Y", "%d %B %Y", "%d. %B %Y", "%d. %b %Y", "%d. %b. %Y",
+    "%d-%B-%Y", "%B %d %Y", "%B %d, %Y", "%Y-%b-%d", "%Y %b %d",
 )  # fmt: skip
 CLOCKS = (
     "", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p",
@@ -40,6 +41,28 @@ UNMISTAKABLE = (
     *(form for form in FORMATS if form.startswith(("%Y", "%G", "Q")) or "%b" in form or "%B" in form),
     *COMPACT,
 )
+
+# Of other languages, by what English calls them; the longer before those that they begin with.
+MONTH_NAMES = {
+    "january": "January", "januari": "January", "januar": "January", "jänner": "January", "janvier": "January",
+    "janeiro": "January", "enero": "January", "gennaio": "January",
+    "february": "February", "februari": "February", "februar": "February", "février": "February",
+    "fevereiro": "February", "febrero": "February", "febbraio": "February",
+    "märz": "March", "maerz": "March", "maart": "March", "mars": "March", "março": "March", "marzo": "March",
+    "aprile": "April", "avril": "April", "abril": "April",
+    "maggio": "May", "maio": "May", "mayo": "May", "mai": "May", "mei": "May",
+    "juni": "June", "juin": "June", "junho": "June", "junio": "June", "giugno": "June",
+    "juli": "July", "juillet": "July", "julho": "July", "julio": "July", "luglio": "July",
+    "augustus": "August", "août": "August", "agosto": "August",
+    "septembre": "September", "setembro": "September", "septiembre": "September", "settembre": "September",
+    "oktober": "October", "octobre": "October", "outubro": "October", "octubre": "October", "ottobre": "October",
+    "novembre": "November", "novembro": "November", "noviembre": "November",
+    "dezember": "December", "décembre": "December", "dezembro": "December", "diciembre": "December",
+    "dicembre": "December",
+    "mär": "Mar", "mrz": "Mar", "okt": "Oct", "dez": "Dec", "fév": "Feb", "avr": "Apr", "déc": "Dec", "ene": "Jan",
+    "abr": "Apr", "ago": "Aug", "dic": "Dec", "gen": "Jan", "giu": "Jun", "lug": "Jul", "ott": "Oct", "fev": "Feb",
+    "out": "Oct", "mag": "May",
+}  # fmt: skip
 
 STAMPS = {"seconds since 1970": 1e6, "milliseconds since 1970": 1e3}  # in microseconds
 OF_PARQUET = "date"  # a column that is a point in time by its type
@@ -208,6 +231,8 @@ def _distinct(words: pl.Series, found: Sequence[str]) -> list[str]:
 
 
 def _read(text: pl.Expr, form: str) -> pl.Expr:
+    if "%b" in form or "%B" in form:
+        text = text.str.replace_many(MONTH_NAMES, ascii_case_insensitive=True, leftmost=True)
     if "%#z" in form or "%z" in form:
         text = text.str.replace(r"\[.*\]$", "").str.replace(ZONE, "+00:00")
         zoned = text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
