@@ -308,7 +308,7 @@ def test_the_menu_is_composed_for_all_new_choices_at_once_and_for_a_known_one_ne
         asked.append(dict(choices))
         return composing.defaults_of(choices, resolved=resolved)
 
-    monkeypatch.setattr("hypermap.config.params_file.menu_with", counted)
+    monkeypatch.setattr("hypermap.config.params_file.defaults_of", counted)
     first, second = compose(["model=mlp"]), compose(["model=cnn", "data=mnist"])
     for configuration in (first, second, first):
         assert params_of(configuration, {}, tmp_path)["model"] == configuration["model"]["name"]

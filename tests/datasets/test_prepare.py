@@ -104,7 +104,7 @@ def test_rows_keeps_a_stratified_subset_of_training_and_validation(tmp_path):
     assert manifest.rows == {"train": 160, "validation": 40, "test": 360}
     assert set(manifest.class_counts["validation"]) <= {3, 4, 5}
     everything = prepare.prepare(tmp_path / "all", reader=images.digits, test=0.2, rows=1437)
-    assert everything["rows"]["train"] == 1149
+    assert everything.rows["train"] == 1149
 
 
 @pytest.mark.parametrize(

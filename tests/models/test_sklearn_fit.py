@@ -30,7 +30,7 @@ from sklearn.svm import SVC, SVR
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
-from hypermap.data.manifest import FORMAT
+from hypermap.data.manifest import Manifest
 from hypermap.data.preparation import Settings
 from hypermap.data.prepared import load
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
@@ -211,16 +211,15 @@ def table(categories="auto", task="classification", levels=3):
     matrix = np.column_stack([random.normal(size=(400, 2)), codes])
     chosen = (codes % 2 == 0) ^ (random.random(400) < 0.1)
     targets = chosen.astype(np.int64) if task == "classification" else (chosen * 10).astype(np.float32)
-    about = {
-        "format": FORMAT,
-        "task": task,
-        "classes": ["no", "yes"] if task == "classification" else [],
-        "table": {},
-        "roles": ["number", "number", "category"],
-        "preparation": asdict(Settings(categories=categories)),
-        "rows": {"train": 300},
-        "target_transform": None,
-    }
+    about = Manifest(
+        task=task,
+        classes=["no", "yes"] if task == "classification" else [],
+        shape=[3],
+        table={},
+        roles=["number", "number", "category"],
+        preparation=asdict(Settings(categories=categories)),
+        rows={"train": 300},
+    )
     transform = Transform.fitted(matrix[:300], targets[:300], about)
     parts = (slice(0, 300), slice(300, 400))
     splits = [

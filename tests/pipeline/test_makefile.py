@@ -22,7 +22,7 @@ from hypermap.core.paths import ROOT
 )
 def test_a_variable_is_one_word(tmp_path, name, target, variables, words):
     (tmp_path / "installed").touch()
-    command = ["make", "--dry-run", "-o", f"{tmp_path}/installed", f"VENV={tmp_path}", target]
+    command = ["make", "--no-print-directory", "--dry-run", "-o", f"{tmp_path}/installed", f"VENV={tmp_path}", target]
     made = subprocess.run(
         [*command, *(f"{key}={name}" for key in variables)], cwd=ROOT, capture_output=True, text=True, check=True
     )
