@@ -434,6 +434,16 @@ ENDS = {
 }
 
 
+def test_a_fault_of_the_machine_that_a_trial_was_told_of_ends_the_work(plan):
+    """As where the study's own file is replaced while a trial reports to it."""
+    fault = MachineFault("the study's file is another")
+    with pytest.raises(MachineFault) as told:
+        work(plan, raises(fault))
+    assert told.value is fault
+    assert fault.__cause__ is None
+    assert trials(plan)[0].state == TrialState.RUNNING
+
+
 @pytest.mark.parametrize("how", ENDS)
 def test_a_trial_that_ends_its_process_has_failed_after_three_attempts(plan, how):
     plan, task = replace(plan, n_trials=3), ends_its_process(ENDS[how])

@@ -62,14 +62,15 @@ def exited(error: SystemExit) -> UserError:
 
 def disk_fault(error: BaseException) -> str | None:
     """Return what a disk refused, where an error or one that led to it says that it is full or cannot be written to."""
-    while True:
+    seen: set[int] = set()  # causes may go in a circle, where somebody raised an error from itself
+    while id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, OSError) and error.errno in FULL:
             return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
         if not isinstance(error, OSError) and any(words in str(error) for words in FULL_WORDS):
             return str(error).strip().splitlines()[0]
-        if (cause := error.__cause__ or error.__context__) is None:
-            return None
-        error = cause
+        error = error.__cause__ or error.__context__ or error
+    return None
 
 
 def is_the_machines(error: BaseException) -> bool:

@@ -109,6 +109,8 @@ def work(
                 if stop_file is not None:
                     with suppress(OSError):
                         stop_file.touch()
+                if fault is error:
+                    raise
                 raise fault from error
             finally:
                 if stack is not None:
@@ -398,6 +400,8 @@ def _failed(plan: StudyConfig, error: Exception, trial: RunningTrial) -> TrialOu
         MachineFault: the trial is not to blame for it.
     """
     if (fault := _machine_fault(error, trial.folder)) is not None:
+        if fault is error:
+            raise fault
         raise fault from error
     if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return TrialOutcome("out_of_memory", TrialState.COMPLETE, plan.worst, str(error))
