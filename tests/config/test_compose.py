@@ -10,8 +10,10 @@ from dvc.utils.hydra import apply_overrides
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
 
 from hypermap.config import compose as module
 from hypermap.config import groups as groups_module
@@ -453,3 +455,18 @@ def test_a_choice_that_refers_to_another_is_composed(tmp_path, monkeypatch):
     (tmp_path / "conf/optimizer/adam.yaml").write_text("_target_: torch.optim.Adam\nlr: ${model.dropout}\n")
     found = module.defaults_of(read_menu_choices())
     assert found["optimizer"]["lr"] == found["model"]["dropout"]
+
+
+def test_what_is_composed_once_is_nobodys_to_change_for_the_next():
+    with module.composed_once():
+        first, second, third = (
+            module.ConfigLoaderImpl(create_automatic_config_search_path(None, None, str(CONF))).load_configuration(
+                "config", ["model=mlp"], RunMode.RUN
+            )
+            for _ in range(3)
+        )
+        with open_dict(first):
+            del first["hydra"]
+        assert second == third
+        assert "hydra" in second
+        assert "hydra" not in first

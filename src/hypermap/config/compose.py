@@ -5,6 +5,7 @@ plain dictionary of the shape of `params.yaml`, fully spelled out: every group i
 """
 
 import os
+import pickle
 import re
 import shlex
 import sys
@@ -203,13 +204,16 @@ def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]
 @contextmanager
 def composed_once() -> Iterator[None]:
     """Hand Hydra the configuration that was checked where it would compose the same once more, which takes as long."""
-    compose_anew, known = ConfigLoaderImpl._load_configuration_impl, dict[Any, DictConfig]()
+    compose_anew, known = ConfigLoaderImpl._load_configuration_impl, dict[Any, bytes]()
 
     def compose_or_reuse(loader: Any, config_name: Any, overrides: Any, run_mode: Any, **others: Any) -> DictConfig:
         key = (str(loader.get_search_path()), config_name, tuple(overrides), run_mode)
-        if key in known:  # once: Hydra may change what it gets
-            return known.pop(key)
-        return known.setdefault(key, compose_anew(loader, config_name, overrides, run_mode, **others))
+        if key in known:
+            composed: DictConfig = pickle.loads(known[key])  # noqa: S301  our own
+            return composed
+        composed = compose_anew(loader, config_name, overrides, run_mode, **others)
+        known[key] = pickle.dumps(composed)  # as it is now: whoever gets it may change it
+        return composed
 
     ConfigLoaderImpl._load_configuration_impl = compose_or_reuse  # type: ignore[method-assign, assignment]
     try:
