@@ -477,3 +477,11 @@ def test_repeats_of_no_comparison_are_refused(tmp_path):
     done = sweep(tmp_path, seeds=2)
     assert done.returncode == 1
     assert "hydra.sweeper.seeds is 2; without hydra.sweeper.compare there is one search." in done.stderr
+
+
+def test_the_comparison_that_ships_runs_as_it_is_typed(clone):
+    project = clone()
+    words = ["+sweep=mapped_space", "hydra.sweeper.budget=1", "hydra.sweeper.seeds=1", "trainer.epochs=2"]
+    project.ok("python", "src/train.py", "-m", *words)
+    compared = project.json("reports/studies/mapped_space/comparison.json")["strategies"]
+    assert {entry["strategy"] for entry in compared} == {"natural", "mapped"}
