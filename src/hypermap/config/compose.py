@@ -49,7 +49,7 @@ from hypermap.config.overrides import is_sweep, parse_override, parse_overrides,
 from hypermap.config.rules import validate
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS
-from hypermap.core.moved import with_targets_of_now
+from hypermap.core.moved import with_paths_of_now
 from hypermap.core.paths import CONF, PARAMS
 
 # What each later stage needs. The report tells the whole configuration; a change to any of it reruns
@@ -117,7 +117,7 @@ def resolve(
     ours = config
     if "hydra" in config:  # as it is not in a trial's, of which there are many: to copy takes longer than all else
         ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain = with_targets_of_now(OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=whole))
+    plain = with_paths_of_now(OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=whole))
     assert isinstance(plain, dict)
     for key in SEARCHES:
         plain.pop(key, None)
@@ -157,7 +157,7 @@ def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolve
         top: Any = OmegaConf.to_container(OmegaConf.load(options / "config.yaml"))
         texts = {group: (options / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
         parts: dict[str, Any] = {
-            group: with_targets_of_now(OmegaConf.to_container(OmegaConf.create(text))) for group, text in texts.items()
+            group: with_paths_of_now(OmegaConf.to_container(OmegaConf.create(text))) for group, text in texts.items()
         }
     listed = {str(key) for entry in top.pop("defaults", []) if isinstance(entry, dict) for key in entry}
     values = {key: value for key, value in top.items() if key != "hydra"}

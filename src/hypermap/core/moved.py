@@ -31,21 +31,23 @@ def moved(path: str) -> str:
     return path
 
 
-def with_targets_of_now(value: Any) -> Any:
-    """Return a configuration in which each ``_target_`` is the path of now."""
+def with_paths_of_now(value: Any, name: str = "_target_") -> Any:
+    """Return nested mappings and lists in which each dotted path is that of now.
+
+    Args:
+        value: as JSON has it.
+        name: the key of a path, or the last part of a dotted key.
+    """
     if isinstance(value, list):
-        return [with_targets_of_now(part) for part in value]
+        return [with_paths_of_now(part, name) for part in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: moved(inner) if _names_target(key) and isinstance(inner, str) else with_targets_of_now(inner)
+        key: moved(inner)
+        if isinstance(inner, str) and str(key).rpartition(".")[2] == name
+        else with_paths_of_now(inner, name)
         for key, inner in value.items()
     }
-
-
-def _names_target(key: Any) -> bool:
-    """Return whether a key, by itself or dotted, is that of a ``_target_``."""
-    return str(key).rpartition(".")[2] == "_target_"
 
 
 def with_keys_of_now(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from hypermap.core.errors import UserError
-from hypermap.core.moved import moved
+from hypermap.core.moved import with_paths_of_now
 
 SCHEMA = "schema.json"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can tell
@@ -74,25 +74,16 @@ def _skops() -> ModuleType:
 def _moved(content: bytes) -> bytes:
     """Return an archive whose schema names modules of the package as they are now."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        files = {entry: archive.read(entry) for entry in archive.infolist()}
+        schema = json.loads(archive.read(SCHEMA))
+        now = with_paths_of_now(schema, "__module__")
+        if now == schema:
+            return content
+        files = {name: archive.read(name) for name in archive.namelist()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for entry, file in files.items():
-            if entry.filename == SCHEMA:
-                file = json.dumps(_with_modules_of_now(json.loads(file))).encode()
-            archive.writestr(entry, file)
+        for name, file in (files | {SCHEMA: json.dumps(now).encode()}).items():
+            archive.writestr(name, file)
     return buffer.getvalue()
-
-
-def _with_modules_of_now(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_with_modules_of_now(part) for part in node]
-    if not isinstance(node, dict):
-        return node
-    now = {key: _with_modules_of_now(value) for key, value in node.items()}
-    if isinstance(name := now.get("__module__"), str):
-        now["__module__"] = moved(name)
-    return now
 
 
 def _renumbered(node: Any, numbers: dict[int, int]) -> Any:

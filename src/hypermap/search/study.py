@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.core.errors import UserError, near
 from hypermap.core.files import write_json, write_text
-from hypermap.core.moved import with_targets_of_now
+from hypermap.core.moved import with_paths_of_now
 from hypermap.core.passwords import masked, shown
 from hypermap.core.paths import STUDIES
 from hypermap.search import curves
@@ -188,7 +188,7 @@ def open_study(plan: StudyConfig, record: Mapping[str, Any], *, force: bool) -> 
         kept = study.user_attrs.get(RECORD)
         if kept is not None:
             found = {**kept["identity"], "direction": _directions(study)}
-            changed = _differences(with_targets_of_now(found), record["identity"])
+            changed = _differences(with_paths_of_now(found), record["identity"])
         else:
             changed = ["it has trials of another program, and no record of their space"] * bool(study.trials)
         if changed and not force:

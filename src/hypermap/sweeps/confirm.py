@@ -19,7 +19,7 @@ from optuna.distributions import IntDistribution
 from hypermap.config.compose import resolve
 from hypermap.config.overrides import parse_overrides
 from hypermap.core.errors import UserError
-from hypermap.core.moved import with_targets_of_now
+from hypermap.core.moved import with_paths_of_now
 from hypermap.reports.study.reading import read
 from hypermap.reports.study.sentences import many
 from hypermap.reports.study.view import BASELINE, CONFIRMATION, Confirmed
@@ -232,7 +232,7 @@ def check(sweep: "Sweep", source: Source, number: int) -> Any:
     configuration = resolve(*source.composer(source.values(number)))
     check_seed(configuration)
     now = sweep.application.about(configuration, sorted(searched), record["objectives"] or None).identity
-    was = with_targets_of_now(record["identity"])
+    was = with_paths_of_now(record["identity"])
     changed = [
         f"\n         {key} was {old.get(key)} and is {new.get(key)}"
         for old, new in ((was.get(part) or {}, now.get(part) or {}) for part in ("configuration", "data"))
