@@ -8,7 +8,7 @@ log p over T for their probabilities p, the temperature is applied to those, wha
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from hypermap.core.typing import Floats
 
 METHODS = ("temperature",)
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError, near
+from hypermap.core.typing import Floats
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Resampled = Callable[[Floats], dict[str, Floats]]
 """Row counts (rows, resamples) to the value of each metric in each resample (resamples,)."""

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hypermap.core.typing import Floats
 from hypermap.datasets.tables.column_types import NOTHING, Given
 from hypermap.datasets.tables.columns import Column
 from hypermap.datasets.tables.schema import Matrix, Schema
-
-Values = NDArray[np.float64]
 
 NAMED = re.compile(r"(?i:pred|prob|forecast|posterior|y_?hat)|^[pP][_.( ]")  # what people call such columns
 LEAST_ROWS = 50
@@ -23,7 +22,7 @@ NEARLY = 0.99  # of the rows
 
 
 def answers(
-    schema: Schema, matrix: Matrix, targets: Values, known: Sequence[str] = (), given: Given = NOTHING
+    schema: Schema, matrix: Matrix, targets: Floats, known: Sequence[str] = (), given: Given = NOTHING
 ) -> list[str]:
     """Return a sentence for the columns that predict the target as they stand, with nothing fitted to them.
 
@@ -62,7 +61,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _answers(column: Column, cells: Values, targets: Values, schema: Schema) -> bool:
+def _answers(column: Column, cells: Floats, targets: Floats, schema: Schema) -> bool:
     """Return whether a column by itself is the answer of a model."""
     present = ~np.isnan(cells)
     if present.sum() < LEAST_ROWS:
@@ -70,27 +69,27 @@ def _answers(column: Column, cells: Values, targets: Values, schema: Schema) -> 
     cells, targets, classes = cells[present], targets[present], schema.target.classes
     named, several = NAMED.search(column.name) is not None, len(np.unique(cells)) > 2
     if not classes:
-        return column.kind == "number" and named and _r2(cells, targets) >= OF_NUMBERS
+        return column.kind == "number" and named and r2(cells, targets) >= OF_NUMBERS
     least = PROMISING if named else TELLING if several else np.inf
     if words := column.categories:
         if not {*words} <= {*classes}:
             return False
         said = np.array([classes.index(word) for word in words])[cells.astype(int)]
         indices = np.arange(len(classes))
-        return _r2(said[:, np.newaxis] == indices, targets[:, np.newaxis] == indices) >= least
+        return r2(said[:, np.newaxis] == indices, targets[:, np.newaxis] == indices) >= least
     shares = _as_shares(column, cells, two=True)
-    return shares is not None and max(_r2(shares, targets == which) for which in range(len(classes))) >= least
+    return shares is not None and max(r2(shares, targets == which) for which in range(len(classes))) >= least
 
 
-def _as_shares(column: Column, cells: Values, *, two: bool = False) -> Values | None:
+def _as_shares(column: Column, cells: Floats, *, two: bool = False) -> Floats | None:
     """Return cells that are between 0 and 1, or 0 and 100 %, as shares of 1; None where they are not, or only two."""
     if column.kind != "number" or np.isnan(cells).any() or cells.min() < 0 or (len(np.unique(cells)) <= 2 and not two):
         return None
-    scaled: Values = cells / (100 if cells.max() > 1 + ROUNDING else 1)
+    scaled: Floats = cells / (100 if cells.max() > 1 + ROUNDING else 1)
     return scaled if scaled.max() <= 1 + ROUNDING else None
 
 
-def _are_probabilities(shares: Values, targets: Values) -> bool:
+def _are_probabilities(shares: Floats, targets: Floats) -> bool:
     """Return whether columns, one for each class, sum to one and each says a class of its own."""
     from scipy.optimize import linear_sum_assignment
 
@@ -98,9 +97,10 @@ def _are_probabilities(shares: Values, targets: Values) -> bool:
         return False
     is_class = targets[:, np.newaxis] == np.arange(shares.shape[1])
     means = np.stack([shares[rows].mean(axis=0) if rows.any() else np.zeros(shares.shape[1]) for rows in is_class.T])
-    return _r2(shares[:, linear_sum_assignment(means, maximize=True)[1]], is_class) >= PROMISING
+    return r2(shares[:, linear_sum_assignment(means, maximize=True)[1]], is_class) >= PROMISING
 
 
-def _r2(said: NDArray[Any], is_so: NDArray[Any]) -> float:
+def r2(said: NDArray[Any], is_so: NDArray[Any]) -> float:
+    """Return R² of what is said, ``(rows,)`` or ``(rows, columns)``; 0 where all that is so is equal."""
     spread = ((is_so - is_so.mean(axis=0)) ** 2).sum()
     return float(1 - ((said - 1.0 * is_so) ** 2).sum() / spread) if spread else 0.0

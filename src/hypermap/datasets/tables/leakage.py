@@ -7,11 +7,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hypermap.core.cli_args import override
-from hypermap.datasets.tables.answers import answers, listed
+from hypermap.core.typing import Floats
+from hypermap.datasets.tables.answers import answers, listed, r2
 from hypermap.datasets.tables.column_types import NOTHING, Given
 from hypermap.datasets.tables.schema import Matrix, Schema
-
-Values = NDArray[np.float64]
 
 ROWS = 10_000  # looked at, at most
 LEAST_ROWS = 50
@@ -48,7 +47,7 @@ def target_leaks(
         return []
     rows = np.random.default_rng(seed).permutation(len(targets))[:ROWS]
     sentences, alone, first = [], [], 0
-    pairs: dict[str, Values] = {}  # columns of two values
+    pairs: dict[str, Floats] = {}  # columns of two values
     for column in schema.columns:
         part = matrix[rows, first : first + len(column.matrix_names)]
         first += len(column.matrix_names)
@@ -176,7 +175,7 @@ def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Se
     return pl.concat(parts)
 
 
-def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:
+def _summed(schema: Schema, matrix: Matrix, targets: Floats) -> list[str]:
     """Return the columns of numbers of which the target is a weighted sum, such as the parts of a total."""
     roles = zip(schema.matrix_names, schema.roles, strict=True)
     places = [k for k, (_, role) in enumerate(roles) if role == "number" and np.isfinite(matrix[:, k]).all()]
@@ -195,7 +194,7 @@ def _summed(schema: Schema, matrix: Matrix, targets: Values) -> list[str]:
     return [c.name for c in schema.columns if heavy & {*c.matrix_names}]
 
 
-def _spread(columns: Mapping[str, Values], targets: Values) -> list[str]:
+def _spread(columns: Mapping[str, Floats], targets: Floats) -> list[str]:
     """Return the columns of two values that together are the target in another form; none where there are no such
     columns.
 
@@ -222,7 +221,7 @@ def _spread(columns: Mapping[str, Values], targets: Values) -> list[str]:
 Signs = dict[str, tuple[float, float]]  # by column: a value, and the class that goes with it
 
 
-def _signs(columns: Mapping[str, Values], targets: Values, apart: bool) -> Signs:
+def _signs(columns: Mapping[str, Floats], targets: Floats, apart: bool) -> Signs:
     """Return columns with a value of one class; `apart`, no two of them in one row: those of more rows come first."""
     found: list[tuple[int, str, float, float]] = []
     for name, column in columns.items():
@@ -241,7 +240,7 @@ def _signs(columns: Mapping[str, Values], targets: Values, apart: bool) -> Signs
     return {name: signs[name] for name in columns if name in signs}
 
 
-def _said(columns: Mapping[str, Values], signs: Signs, targets: Values, seen: NDArray[np.bool_]) -> Values:
+def _said(columns: Mapping[str, Floats], signs: Signs, targets: Floats, seen: NDArray[np.bool_]) -> Floats:
     """Return the class by these signs; for rows that have none, the most frequent one of such rows that were seen."""
     said = np.full(len(targets), np.nan)
     for name, (value, which) in signs.items():
@@ -252,7 +251,7 @@ def _said(columns: Mapping[str, Values], signs: Signs, targets: Values, seen: ND
     return said
 
 
-def _needed(columns: Mapping[str, Values], signs: Signs, targets: Values) -> list[str]:
+def _needed(columns: Mapping[str, Floats], signs: Signs, targets: Floats) -> list[str]:
     """Return the columns whose signs are no coincidence, or without which the target would not be said."""
     whole, shares = np.ones(len(targets), np.bool_), {c: float((targets == c).mean()) for c in np.unique(targets)}
     best = _balanced_accuracy(_said(columns, signs, targets, whole), targets)
@@ -264,7 +263,7 @@ def _needed(columns: Mapping[str, Values], signs: Signs, targets: Values) -> lis
     return list(signs)
 
 
-def _is(column: Values, value: float) -> NDArray[np.bool_]:
+def _is(column: Floats, value: float) -> NDArray[np.bool_]:
     """Return which rows have a value, of which NaN is one."""
     return np.isnan(column) if np.isnan(value) else column == value
 
@@ -277,7 +276,7 @@ def _score(columns: Matrix, targets: NDArray[np.float64], *, words: bool, classe
         seen, held = fold != k, fold == k
         predict = _most_frequent if words else _tree
         guesses = predict(columns[seen], targets[seen], columns[held], classes, seed)
-        scores.append(_balanced_accuracy(guesses, targets[held]) if classes else _r2(guesses, targets[held]))
+        scores.append(_balanced_accuracy(guesses, targets[held]) if classes else r2(guesses, targets[held]))
         if scores[-1] < PROMISING:
             break
     return float(np.mean(scores))
@@ -324,8 +323,3 @@ def _most_frequent(
 
 def _balanced_accuracy(guesses: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
     return float(np.mean([(guesses[targets == c] == c).mean() for c in np.unique(targets)]))
-
-
-def _r2(guesses: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    spread = ((targets - targets.mean()) ** 2).sum()
-    return float(1 - ((guesses - targets) ** 2).sum() / spread) if spread else 0.0

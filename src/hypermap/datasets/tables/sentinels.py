@@ -5,15 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from hypermap.core.cli_args import override
+from hypermap.core.typing import Floats
 from hypermap.datasets.tables.arrays import TableArrays
 from hypermap.datasets.tables.columns import finite
 from hypermap.datasets.tables.schema import Schema
 from hypermap.datasets.tables.statistics import Statistics
-
-Values = NDArray[np.float64]
 
 # One digit several times, as surveys and instruments write it, and the least and largest numbers of machines.
 LOOKS = re.compile(
@@ -55,7 +53,7 @@ def sentinels(schema: Schema, rows: TableArrays, statistics: Mapping[str, Statis
     ]
 
 
-def _found(cells: Values) -> list[tuple[float, int, float, float]]:
+def _found(cells: Floats) -> list[tuple[float, int, float, float]]:
     """Return the numbers of a column that seem to mean missing, with how often they are there, and the range of the
     others.
     """
@@ -73,7 +71,7 @@ def _found(cells: Values) -> list[tuple[float, int, float, float]]:
     ]
 
 
-def _ends(values: Values) -> Values:
+def _ends(values: Floats) -> Floats:
     """Return the smallest and the largest of sorted values, few enough to be looked at one by one."""
     return np.unique(np.concatenate([values[:SHOWN], values[-SHOWN:]]))
 

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hypermap.core.cli_args import override
+from hypermap.core.typing import Floats
 from hypermap.datasets.tables.schema import Matrix, Schema
 
 LEAST_ROWS = 30
@@ -19,16 +20,15 @@ BLOCK = 5  # rows, on average, of the blocks in which neighbours can be compared
 YEARS = (1800, 2200)
 STAMPS = (1e8, 1e13)  # seconds or milliseconds since 1970
 
-Values = NDArray[np.float64]
-NONE: Mapping[str, Values] = {}
+NONE: Mapping[str, Floats] = {}
 
 
 def rows_in_order(
     schema: Schema,
     matrix: Matrix,
-    targets: Values,
-    dates: Mapping[str, Values] = NONE,
-    counters: Mapping[str, Values] = NONE,
+    targets: Floats,
+    dates: Mapping[str, Floats] = NONE,
+    counters: Mapping[str, Floats] = NONE,
 ) -> list[str]:
     """Return a sentence if the order of the rows in the file matters, and they are split at random all the same.
 
@@ -73,7 +73,7 @@ def rows_in_order(
 
 
 def _alike(
-    numbers: Mapping[str, Values], categories: Mapping[str, Values], targets: Values, schema: Schema
+    numbers: Mapping[str, Floats], categories: Mapping[str, Floats], targets: Floats, schema: Schema
 ) -> float | None:
     """Return the correlation of neighbours' targets, where both that and most columns' are high; else None."""
     inputs = [values[:ROWS] for values in numbers.values() if not _counts(values)]
@@ -92,14 +92,14 @@ def _alike(
     return of_target
 
 
-def _rises(times: Values) -> bool:
+def _rises(times: Floats) -> bool:
     """Return whether values rise from row to row, or fall, and are no few."""
     steps = np.diff(times[np.isfinite(times)])
     steps = steps[steps != 0]
     return len(steps) >= LEAST_TIMES and max((steps > 0).mean(), (steps < 0).mean()) >= SORTED
 
 
-def _are_times(values: Values) -> bool:
+def _are_times(values: Floats) -> bool:
     """Return whether numbers can only be years, or time stamps."""
     values = values[np.isfinite(values)]
     if not len(values) or (values != np.floor(values)).any():
@@ -108,7 +108,7 @@ def _are_times(values: Values) -> bool:
     return bool(YEARS[0] <= low and high <= YEARS[1]) or bool(STAMPS[0] <= low and high < STAMPS[1])
 
 
-def _counts(values: Values) -> bool:
+def _counts(values: Floats) -> bool:
     """Return whether values rise by the same step from row to row, as the hours of a series do, or nearly all of
     them.
     """
@@ -117,13 +117,13 @@ def _counts(values: Values) -> bool:
     return bool(usual != 0 and np.isclose(steps, usual, rtol=1e-3).mean() >= SORTED)
 
 
-def _is_sorted(values: Values) -> bool:
+def _is_sorted(values: Floats) -> bool:
     """Return whether the rows stand in the order of a column, or in blocks of its values."""
     different = len(np.unique(values))
     return _rises(values) or (1 < different <= FEW * len(values) and _runs(values)[-1] + 1 <= 2 * different)
 
 
-def _runs(values: Values) -> NDArray[np.int64]:
+def _runs(values: Floats) -> NDArray[np.int64]:
     """Return the number of the run of equal values that each row is in, from 0."""
     return np.concatenate([[0], np.cumsum(~_equal(values))])
 
@@ -133,13 +133,13 @@ def _joined(blocks: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.
     return np.concatenate([[0], np.cumsum((np.diff(blocks) != 0) | (np.diff(others) != 0))])
 
 
-def _equal(values: Values) -> NDArray[np.bool_]:
+def _equal(values: Floats) -> NDArray[np.bool_]:
     """Return for each row but the first, whether it has the value of the one before; NaN is a value."""
     same: NDArray[np.bool_] = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
     return same
 
 
-def _correlation(values: Values, blocks: NDArray[np.int64], pairs: NDArray[np.bool_]) -> float:
+def _correlation(values: Floats, blocks: NDArray[np.int64], pairs: NDArray[np.bool_]) -> float:
     """Of the ranks of neighbours within blocks: one less von Neumann's ratio of squared steps to variance."""
     frame = pl.DataFrame({"value": values, "block": blocks}).with_columns(pl.col("value").fill_nan(None).rank())
     centred = frame.select(pl.col("value") - pl.col("value").mean().over("block")).to_series().to_numpy()
@@ -148,7 +148,7 @@ def _correlation(values: Values, blocks: NDArray[np.int64], pairs: NDArray[np.bo
     return float(1 - np.mean(steps**2) / (2 * variance)) if len(steps) and variance > 0 else 0.0
 
 
-def _agreement(classes: Values, pairs: NDArray[np.bool_]) -> float:
+def _agreement(classes: Floats, pairs: NDArray[np.bool_]) -> float:
     """Return how often neighbours have the same class, beyond chance: Cohen's kappa."""
     shares = np.unique_counts(classes).counts / len(classes)
     chance = float((shares**2).sum())

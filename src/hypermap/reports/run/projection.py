@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from hypermap.core.typing import Floats
 from hypermap.reports.run.pictures import COLOURS, FAINT, WIDTH, picture, short
 
 POINTS = 1000
@@ -29,8 +30,6 @@ COLOURED = 20
 
 LARGEST = 0.05
 """Share of the rows of a regression that are ringed: those with the largest residuals."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

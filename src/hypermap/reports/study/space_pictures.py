@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
+from hypermap.core.typing import Floats
 from hypermap.reports.run.pictures import BLUE, FAINT, GREY, ORANGE, SKY, VERMILLION, WIDTH, picture, short
 from hypermap.reports.study.importance import Importances
 from hypermap.reports.study.isolation import Isolated, Level, leaders, place
@@ -54,8 +55,6 @@ NEAR = 0.3
 """How far from a trial, as a share of the ranges, a contour's background still tells something."""
 
 SHADES = LinearSegmentedColormap.from_list("better is darker", ["#CFE0EA", SKY, BLUE, "#003B5C"], N=12)
-
-Floats = NDArray[np.float64]
 
 STAR: dict[str, Any] = {"marker": "*", "s": 190, "color": ORANGE, "edgecolors": "#222222", "linewidths": 0.9}
 CROSS: dict[str, Any] = {"marker": "x", "s": 24, "color": VERMILLION, "linewidths": 1.3}
