@@ -13,8 +13,6 @@ from hypermap.core.hashing import own_code
 from hypermap.core.paths import CONFIGS
 from hypermap.datasets.prepare import file_checksum
 
-FOLDER = CONFIGS
-
 
 def main() -> None:
     """Write a slice for each stage, with what its own modules hold, and the data's files, where that can change."""
@@ -26,7 +24,7 @@ def main() -> None:
         if own := own_code(configuration):
             configuration["code_sha256"] = own
         text = yaml.safe_dump(configuration, sort_keys=False, default_flow_style=False)
-        write_text(FOLDER / f"{stage}.yaml", f"# Composed from params.yaml and conf/: what {stage} needs.\n{text}")
+        write_text(CONFIGS / f"{stage}.yaml", f"# Composed from params.yaml and conf/: what {stage} needs.\n{text}")
 
 
 if __name__ == "__main__":

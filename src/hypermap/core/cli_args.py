@@ -7,9 +7,8 @@ from typing import Any
 
 from hypermap.core.errors import UserError, near
 
-PLAIN = re.compile(
-    r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_/][A-Za-z0-9_/.-]*"
-)  # needs no quotes in Hydra's grammar
+# Needs no quotes in Hydra's grammar.
+PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_/][A-Za-z0-9_/.-]*")
 
 
 def read_words(words: Sequence[str], known: Iterable[str]) -> dict[str, str]:

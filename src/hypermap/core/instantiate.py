@@ -237,7 +237,7 @@ def named_in_conf() -> frozenset[str]:
             content = yaml.load(file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError):  # told when it is composed
             continue
-        named |= {path for _, path in named_targets(content, "") if isinstance(path, str)}
+        named |= {path for _, path in named_targets(content) if isinstance(path, str)}
     return frozenset(named)
 
 
