@@ -209,7 +209,7 @@ def composed_once() -> Iterator[None]:
     def compose_or_reuse(loader: Any, config_name: Any, overrides: Any, run_mode: Any, **others: Any) -> DictConfig:
         key = (str(loader.get_search_path()), config_name, tuple(overrides), run_mode)
         if key in known:
-            composed: DictConfig = pickle.loads(known[key])  # noqa: S301  our own
+            composed: DictConfig = pickle.loads(known.pop(key))  # noqa: S301  our own
             return composed
         composed = compose_anew(loader, config_name, overrides, run_mode, **others)
         known[key] = pickle.dumps(composed)  # as it is now: whoever gets it may change it
