@@ -27,9 +27,8 @@ from hypermap.datasets.prepare import OF_TABLES, Choice
 from hypermap.datasets.tables.dataset import table
 from hypermap.models.sklearn_fit import is_family
 
-MENU = CONF
-FILES = sorted(MENU.rglob("*.yaml"))
-CHOICES = [tuple(file.relative_to(MENU).with_suffix("").parts) for file in FILES if file.parent != MENU]
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [tuple(file.relative_to(CONF).with_suffix("").parts) for file in FILES if file.parent != CONF]
 RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
 TABLE = ["data.path=my.csv", "data.target=target"]
@@ -42,7 +41,7 @@ def values(words):
 
 def plain(group, choice):
     """A choice file's own values, with those of the choices it builds on."""
-    content = yaml.safe_load((MENU / group / f"{choice}.yaml").read_text()) or {}
+    content = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text()) or {}
     bases = [base for base in content.pop("defaults", []) if base != "_self_"]
     return {k: v for base in bases for k, v in plain(group, base).items()} | content
 
@@ -62,10 +61,10 @@ def binds(group, choice):
 def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
     assert len(CHOICES) >= 30
     assert {choice[0] for choice in CHOICES} == {*TUNED, *SEARCHES, "experiment"}
-    assert [file.name for file in FILES if file.parent == MENU] == ["config.yaml", "report.yaml"]
+    assert [file.name for file in FILES if file.parent == CONF] == ["config.yaml", "report.yaml"]
     listed = {(group, name) for group, names in groups().items() for name in names}
     assert listed == {(group, "/".join(rest)) for group, *rest in CHOICES}
-    assert [file for file in MENU.rglob("*") if file.is_file() and file.suffix != ".yaml"] == []
+    assert [file for file in CONF.rglob("*") if file.is_file() and file.suffix != ".yaml"] == []
 
 
 @pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g in TUNED])
@@ -79,7 +78,7 @@ def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
 
 @pytest.mark.parametrize("experiment", [rest[0] for g, *rest in CHOICES if g == "experiment"])
 def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
-    body = yaml.safe_load((MENU / "experiment" / f"{experiment}.yaml").read_text())
+    body = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
     given = TABLE if {"override /data": "table"} in body["defaults"] else []  # which no experiment can know
     configuration = compose([f"experiment={experiment}", *given])
     chosen = {k.split("/")[-1]: v for entry in body.pop("defaults") if entry != "_self_" for k, v in entry.items()}
@@ -342,7 +341,7 @@ def menu(tmp_path, monkeypatch):
     """A copy of the menu to add to."""
     import shutil
 
-    shutil.copytree(MENU, tmp_path / "conf")
+    shutil.copytree(CONF, tmp_path / "conf")
     for reader in (module, groups_module):
         monkeypatch.setattr(reader, "CONF", tmp_path / "conf")
     return tmp_path / "conf"
@@ -415,7 +414,7 @@ def test_what_was_checked_is_what_hydra_runs(monkeypatch):
 
     def composed(*words):
         GlobalHydra.instance().clear()
-        with initialize_config_dir(str(MENU)):
+        with initialize_config_dir(str(CONF)):
             return OmegaConf.to_container(hydra_compose("config", list(words), return_hydra_config=True), resolve=False)
 
     with composed_once():
@@ -444,13 +443,13 @@ def test_what_the_menu_has_is_what_hydra_composes(names):
 
 
 def read_menu_choices():
-    defaults = yaml.safe_load((MENU / "config.yaml").read_text())["defaults"]
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     pairs = [pair for entry in defaults if isinstance(entry, dict) for pair in entry.items()]
     return {group: choice for group, choice in pairs if group in TUNED}
 
 
 def test_a_choice_that_refers_to_another_is_composed(tmp_path, monkeypatch):
-    shutil.copytree(MENU, tmp_path / "conf")
+    shutil.copytree(CONF, tmp_path / "conf")
     monkeypatch.setattr(module, "CONF", tmp_path / "conf")
     (tmp_path / "conf/optimizer/adam.yaml").write_text("_target_: torch.optim.Adam\nlr: ${model.dropout}\n")
     found = module.defaults_of(read_menu_choices())
@@ -467,6 +466,6 @@ def test_what_is_composed_once_is_nobodys_to_change_for_the_next():
         )
         with open_dict(first):
             del first["hydra"]
-        assert second == third
+        assert OmegaConf.to_container(second) == OmegaConf.to_container(third)  # dates as they are written
         assert "hydra" in second
         assert "hydra" not in first

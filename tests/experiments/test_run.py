@@ -30,27 +30,10 @@ from hypermap.models import MLP
 from hypermap.training import artifacts
 from hypermap.training.components import make_optimizer
 from hypermap.training.loop import Trainer
+from support.configurations import QUICK_MLP
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
-PARTS = {
-    "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
-    "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-    "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
-    "loss": {"name": "cross_entropy", "_target_": "hypermap.tasks.losses.CrossEntropy"},
-    "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
-    "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
-    "trainer": {
-        "name": "quick",
-        "_target_": "hypermap.training.state.TrainerConfig",
-        "epochs": 3,
-        "batch_size": 64,
-        "device": "cpu",
-        "threads": 1,
-    },
-    "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
-    "seed": 4,
-}
 DATASETS = {
     "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 500},
     "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
@@ -87,7 +70,7 @@ def prepared(tmp_path_factory):
 
 def order(data="digits", **changes):
     """A configuration; ``trainer={"epochs": 1}`` changes a value of a group."""
-    made = copy.deepcopy(PARTS)
+    made = copy.deepcopy(QUICK_MLP)
     made["loss"] = {"name": "loss", "_target_": f"hypermap.tasks.losses.{LOSSES[data]}"}
     made |= {"data": {"name": data, **DATASETS[data]}, "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95}}
     for key, value in changes.items():

@@ -31,26 +31,12 @@ from hypermap.experiments.memory import SHARE, most_members
 from hypermap.models import MLP
 from hypermap.training.backends import batched, choice, native
 from hypermap.training.loop import Trainer
+from support.configurations import QUICK_MLP
 
 PARTS = {
     "data": {"name": "digits"},
-    "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
-    "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-    "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
-    "loss": {"name": "cross_entropy", "_target_": "hypermap.tasks.losses.CrossEntropy"},
-    "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
-    "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
-    "trainer": {
-        "name": "quick",
-        "_target_": "hypermap.training.state.TrainerConfig",
-        "epochs": 3,
-        "batch_size": 64,
-        "device": "cpu",
-        "threads": 1,
-    },
-    "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
+    **QUICK_MLP,
     "evaluation": {"bootstrap_repeats": 100, "confidence": 0.95},
-    "seed": 4,
 }
 SOURCE = {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 320}
 THREE_FOLDS = {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
