@@ -31,7 +31,7 @@ from hypermap.core.instantiate import instantiate
 from hypermap.data.fold_data import Folds
 from hypermap.data.prepared import load
 from hypermap.datasets.prepare import find_or_prepare
-from hypermap.experiments.estimators import TorchEstimator, make_learner
+from hypermap.experiments.estimators import TorchEstimator, make_estimator
 from hypermap.tasks.calibration import fit_temperature, scale
 from hypermap.training import regularizers
 from hypermap.training.loop import Trainer
@@ -73,20 +73,20 @@ class Outputs:
     losses: list[float]
 
 
-class Watching(Trainer):
+class Watching(Trainer[int]):
     """A trainer that keeps what the network gives for validation and test rows after each epoch."""
 
-    def __init__(self, members: Sequence[Any], sets: Sequence[Any], test: Any) -> None:
-        super().__init__(members, sets)
+    def __init__(self, member: Any, sets: Any, test: Any) -> None:
+        super().__init__({0: member}, {0: sets})
         self.test = test
         self.seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
 
     def evaluate(self) -> list[dict[str, float]]:
         """Measure as ever, and look at the test rows, which decide nothing."""
         rows = super().evaluate()
-        (member,) = self.members
+        member = self.members[0]
         with torch.random.fork_rng([]):
-            for split, kept in zip((self.sets[member].validation, self.test), self.seen, strict=True):
+            for split, kept in zip((self.sets[0].validation, self.test), self.seen, strict=True):
                 outputs = self.backend.eval_outputs(split.inputs, [0])[0]
                 kept.append(member.parts.loss.predictions(outputs).double().numpy())
         return rows
@@ -98,20 +98,20 @@ def train(words: Sequence[str], seed: int, cache: Path) -> Outputs:
     prepared = find_or_prepare(configuration["data"], [], cache)
     folds = Folds(prepared)
     rows = folds.of(folds.pool.holdout)
-    learner = make_learner(configuration, instantiate(configuration["trainer"]), rows.transform.manifest)
-    assert isinstance(learner, TorchEstimator)
-    sets = learner.sets(rows)
-    test = learner.sets(replace(rows, validation=load(prepared, "test"))).validation
-    member = learner.begin(rows, sets, seed)
-    trainer = Watching([member], [sets], test)
+    estimator = make_estimator(configuration, instantiate(configuration["trainer"]), rows.transform.manifest)
+    assert isinstance(estimator, TorchEstimator)
+    fold = estimator.encode(rows)
+    test = estimator.encode(replace(rows, validation=load(prepared, "test"))).sets.validation
+    member = estimator.begin(fold, seed)
+    trainer = Watching(member, fold.sets, test)
     for ended in trainer.run(lambda told: {}):
         for result in ended.values():
             if isinstance(result, Exception):
                 raise result
-    history = member.progress.history
+    history = member.history
     validation, tested = (np.array(kept) for kept in trainer.seen)
     return Outputs(
-        validation, tested, sets.validation.targets.numpy(), test.targets.numpy(),
+        validation, tested, fold.sets.validation.targets.numpy(), test.targets.numpy(),
         [row["validation_score"] for row in history], [row["validation_loss"] for row in history],
     )  # fmt: skip
 

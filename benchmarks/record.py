@@ -55,7 +55,7 @@ from hypermap.data.fold_data import Folds
 from hypermap.data.prepared import load
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.datasets.prepare import find_or_prepare
-from hypermap.experiments.estimators import SklearnEstimator, TorchEstimator, make_learner
+from hypermap.experiments.estimators import EncodedFold, SklearnEstimator, TorchEstimator, make_estimator
 from hypermap.experiments.memory import free_memory, most_members
 from hypermap.experiments.scheduler import MOST
 from hypermap.models import sklearn_fit
@@ -70,8 +70,8 @@ from hypermap.sweeps.training_target import TrainingTarget
 from hypermap.training import artifacts
 from hypermap.training.backends import choice
 from hypermap.training.backends.native_build import why_no_compiler
-from hypermap.training.loop import MakeBackend, Trainer, TrainVal
-from hypermap.training.state import Row, Trained, TrainerConfig, TrainState
+from hypermap.training.loop import MakeBackend, Reports, Trainer, TrainVal
+from hypermap.training.state import Row, TrainerConfig, TrainState
 from race import CACHE
 
 GROUPS = frozenset(groups())
@@ -131,25 +131,25 @@ class TaskData:
         if test_rows is not None and test_rows < len(self.test.targets):
             drawn = torch.randperm(len(self.test.targets), generator=torch.Generator().manual_seed(0))[:test_rows]
             self.test = TensorSplit(*(getattr(self.test, name)[drawn] for name in ("inputs", "targets", "rows")))
-        self._encoded: dict[str, tuple[TrainVal, TensorSplit]] = {}
+        self._encoded: dict[str, tuple[EncodedFold, TensorSplit]] = {}
 
-    def encoded(self, learner: TorchEstimator) -> tuple[TrainVal, TensorSplit]:
+    def encoded(self, estimator: TorchEstimator) -> tuple[EncodedFold, TensorSplit]:
         """Return the rows to learn from and be validated on, and the test rows, as the network takes them."""
-        key = f"{learner.inputs.shape} {learner.inputs.runtime} {learner.device}"
+        key = f"{estimator.inputs.shape} {estimator.inputs.runtime} {estimator.device}"
         if key not in self._encoded:
-            test = learner.sets(replace(self.rows, validation=self.test)).validation
-            self._encoded[key] = learner.sets(self.rows), test
+            test = estimator.encode(replace(self.rows, validation=self.test)).sets.validation
+            self._encoded[key] = estimator.encode(self.rows), test
         return self._encoded[key]
 
 
-class TrainerWithTest(Trainer):
+class TrainerWithTest(Trainer["Job"]):
     """A `Trainer` that notes the monitored score of the test rows in each epoch's row, as ``test``; NaN without any."""
 
     def __init__(
-        self, members: Sequence[TrainState], sets: TrainVal, test: TensorSplit | None, make_backend: MakeBackend
+        self, members: Mapping["Job", TrainState], sets: TrainVal, test: TensorSplit | None, make_backend: MakeBackend
     ) -> None:
         self.test = test
-        super().__init__(members, [sets] * len(members), make_backend)
+        super().__init__(members, dict.fromkeys(members, sets), make_backend)
 
     def evaluate(self) -> list[Row]:
         """Return what the validation rows say of each member, and the test score."""
@@ -160,10 +160,11 @@ class TrainerWithTest(Trainer):
         if self.test is None:
             return [np.nan] * len(self.members)
         targets = self.test.targets
-        outputs = self.backend.eval_outputs(self.test.inputs, range(len(self.members)))
-        if self.members[0].settings.monitored(self.task) == "loss":
-            return [float(m.parts.loss(output, targets)) for m, output in zip(self.members, outputs, strict=True)]
-        return self.scores(self.members, outputs, targets.expand(len(self.members), -1))
+        members = list(self.members.values())
+        outputs = self.backend.eval_outputs(self.test.inputs, range(len(members)))
+        if members[0].settings.monitored(self.task) == "loss":
+            return [float(m.parts.loss(output, targets)) for m, output in zip(members, outputs, strict=True)]
+        return self.scores(members, outputs, targets.expand(len(members), -1))
 
 
 @dataclass(eq=False)
@@ -177,7 +178,7 @@ class Job:
         member: its weights and all else that goes on; None: it is begun from its seed, again if it has been before.
     """
 
-    learner: TorchEstimator | SklearnEstimator
+    estimator: TorchEstimator | SklearnEstimator
     settings: TrainerConfig
     data: TaskData
     seed: int
@@ -188,14 +189,14 @@ class Job:
 
     @property
     def network(self) -> TorchEstimator:
-        """Return the learner of a job that is no model of scikit-learn."""
-        assert isinstance(self.learner, TorchEstimator)
-        return self.learner
+        """Return the estimator of a job that is no model of scikit-learn."""
+        assert isinstance(self.estimator, TorchEstimator)
+        return self.estimator
 
     @cached_property
     def on_kernel(self) -> bool:
         """Return whether the native kernel is to train this."""
-        suits = isinstance(self.learner, TorchEstimator) and self.learner.suits_kernel and not self.settings.compile
+        suits = isinstance(self.estimator, TorchEstimator) and self.estimator.suits_kernel and not self.settings.compile
         return suits and why_no_compiler() is None
 
     @cached_property
@@ -208,9 +209,9 @@ class Job:
         """Return how many trainings like this one memory holds at once, up to what is worthwhile."""
         if not self.on_kernel:
             return 1
-        sets, _ = self.data.encoded(self.network)
+        fold, _ = self.data.encoded(self.network)
         width, free = max(1, len(self.data.manifest.classes)), free_memory(self.network.device)
-        most = most_members(self.network.model, sets.train.inputs, width, self.settings.batch_size, free)
+        most = most_members(self.network.parts.model, fold.sets.train.inputs, width, self.settings.batch_size, free)
         return min(MOST, most or MOST)
 
 
@@ -227,25 +228,29 @@ def train_stack(jobs: Mapping[Job, int], threads: int, test: bool = True) -> Non
     """
     first = next(iter(jobs))
     network = first.network
-    sets, tested = first.data.encoded(network)
-    members = {job: job.member or job.network.begin(job.data.rows, sets, job.seed, own=True) for job in jobs}
-    until = {members[job]: epoch for job, epoch in jobs.items() if epoch < job.settings.epochs}
+    fold, tested = first.data.encoded(network)
+    members = {job: job.member or job.network.begin(fold, job.seed, own=True) for job in jobs}
+    until = {job: epoch for job, epoch in jobs.items() if epoch < job.settings.epochs}
     backend, threads = ("native", threads) if first.on_kernel else (network.backend, network.threads)
     make_backend = partial(choice.make, backend, threads=threads)
-    trainer = TrainerWithTest(list(members.values()), sets, tested if test else None, make_backend)
-    ends: dict[TrainState, Trained | Exception] = {}
+    trainer = TrainerWithTest(members, fold.sets, tested if test else None, make_backend)
+    ends: dict[Job, TrainState | Exception] = {}
+
+    def far_enough(reports: Reports[Job]) -> dict[Job, Exception]:
+        return {job: Paused() for job in reports if members[job].epochs >= until.get(job, members[job].epochs + 1)}
+
     with device.on_threads(1 if first.on_kernel else threads):  # torch's own would be in the way of the kernel's
-        for ended in trainer.run(lambda told: {m: Paused() for m in told if m.epochs >= until.get(m, m.epochs + 1)}):
+        for ended in trainer.run(far_enough):
             ends |= ended
     for job, member in members.items():
-        enter(job, member, ends[member], "loss" if first.settings.monitored(trainer.task) == "loss" else "score")
+        enter(job, member, ends[job], "loss" if first.settings.monitored(trainer.task) == "loss" else "score")
 
 
-def enter(job: Job, member: TrainState, end: Trained | Exception, shown: str) -> None:
+def enter(job: Job, member: TrainState, end: TrainState | Exception, shown: str) -> None:
     """Enter what a network's training has come to, and keep the member if it can go on."""
     if isinstance(end, Exception) and not isinstance(end, Diverged | Paused):
         raise end
-    rows = member.progress.history
+    rows = member.history
     job.scores = [(row[f"train_{shown}"], row[f"validation_{shown}"], row["test"]) for row in rows]
     job.best_epoch = 0 if isinstance(end, Diverged) else member.best_epoch
     job.ended = not isinstance(end, Paused)
@@ -254,7 +259,8 @@ def enter(job: Job, member: TrainState, end: Trained | Exception, shown: str) ->
 
 def fit_model(job: Job, epochs: int) -> None:
     """Fit a model of scikit-learn, and enter its scores as those of every epoch."""
-    learned = job.learner.learn(job.data.rows, job.seed, Path())  # which neither reads nor writes a state
+    assert isinstance(job.estimator, SklearnEstimator)
+    learned = job.estimator.fit(job.data.rows, job.seed)
     model, test, transform = learned.predict, job.data.test, job.data.rows.transform
     assert isinstance(model, sklearn_fit.Model)
     monitor = job.settings.monitored(job.data.manifest.task)
@@ -403,7 +409,7 @@ class LiveTask:
             for alike in stacks.values():
                 most = alike[0].most
                 for part in (alike[first : first + most] for first in range(0, len(alike), most)):
-                    if isinstance(part[0].learner, TorchEstimator):
+                    if isinstance(part[0].estimator, TorchEstimator):
                         train_stack({job: jobs[job] for job in part}, self.threads, test)
                     else:
                         fit_model(part[0], self.epochs)
@@ -422,9 +428,9 @@ class LiveTask:
         if (key := json.dumps(configuration["data"])) not in self._data:  # to find the folder again reads a table anew
             self._data[key] = TaskData(find_or_prepare(configuration["data"], [], CACHE), self.test_rows)
         data = self._data[key]
-        learner = make_learner(configuration, settings, data.manifest)
-        assert isinstance(learner, TorchEstimator | SklearnEstimator)
-        return Job(learner, settings, data, seed)
+        estimator = make_estimator(configuration, settings, data.manifest)
+        assert isinstance(estimator, TorchEstimator | SklearnEstimator)
+        return Job(estimator, settings, data, seed)
 
     @cached_property
     def _space_and_words(self) -> tuple[Space, list[str]]:

@@ -30,19 +30,19 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
 
     machine.make_repeatable()
     rows = hypermap_rows(work)
-    learners = [learner(work, rows, number, members) for number in range(members)]
-    first = learners[0]
-    shared = first.sets(rows)
-    begun = [own.begin(rows, shared, own.configuration["seed"], own=members > 1) for own in learners]
-    sets = [shared] * members
+    estimators = [estimator(work, rows, number, members) for number in range(members)]
+    first = estimators[0]
+    fold = first.encode(rows)
+    begun = [own.begin(fold, own.configuration["seed"], own=members > 1) for own in estimators]
     chosen = backend
     if backend == "auto":
         chosen = fastest(first, rows, members)
         kept = 1 if chosen == "eager" else members
-        begun, sets = begun[:kept], sets[:kept]
+        begun = begun[:kept]
     threads = first.threads if chosen == "eager" else machine.CORES
     torch.set_num_threads(1 if chosen == "native" else threads)  # the kernel has threads of its own
-    trainer = unvalidated()(begun, sets, partial(choice.make, chosen, threads=threads))
+    sets = dict.fromkeys(range(len(begun)), fold.sets)
+    trainer = unvalidated()(dict(enumerate(begun)), sets, partial(choice.make, chosen, threads=threads))
 
     def train(epochs: int) -> float:
         for member in begun:
@@ -63,14 +63,14 @@ def unvalidated() -> type:
     """`Trainer`, whose epochs validate nothing, as the peers' do not."""
     from hypermap.training.loop import Trainer
 
-    class Unvalidated(Trainer):
+    class Unvalidated(Trainer[int]):
         def evaluate(self) -> list[dict[str, Any]]:
             return [{"validation_loss": 0.0, "validation_score": 0.0} for _ in self.members]
 
     return Unvalidated
 
 
-def learner(work: Work, rows: Any, number: int, members: int) -> Any:
+def estimator(work: Work, rows: Any, number: int, members: int) -> Any:
     """What trains member `number`: its learning rate is within a factor of three of the configuration's."""
     from hypermap.core.instantiate import instantiate
     from hypermap.experiments.estimators import TorchEstimator
@@ -90,12 +90,12 @@ def fastest(first: Any, rows: Any, members: int) -> str:
     from hypermap.core import device as machine
     from hypermap.training.backends import choice
 
-    sets = first.sets(rows)
+    fold = first.encode(rows)
 
     def probe(count: int) -> list[Any]:
-        return [first.begin(rows, sets, 0, own=True) for _ in range(count)]
+        return [first.begin(fold, 0, own=True) for _ in range(count)]
 
-    train = sets.train
+    train = fold.sets.train
     alone, threads = first.threads, machine.CORES
     return choice.measure(probe, members, train.inputs, train.targets, alone=alone, threads=threads).fastest
 
@@ -235,7 +235,7 @@ def load_rows(work: Work) -> tuple[Any, "Manifest"]:
 
 
 def hypermap_rows(work: Work) -> Any:
-    """The rows as Hypermap's learners take them; the validation rows are not looked at."""
+    """The rows as Hypermap's estimators take them; the validation rows are not looked at."""
     from hypermap.data.fold_data import FoldData
     from hypermap.data.preprocessor import Transform
 

@@ -88,7 +88,7 @@ def tell(told):
     if max(step for step, _ in told.values()) == at:
         os.kill(os.getpid(), signal.SIGKILL)
     return {}
-run.train_together(every, tell, lambda asked, result: None, print)
+run.train_together(dict(enumerate(every)), tell, lambda number, result: None, print)
 """
 
 stacking = pytest.mark.parametrize("backend", ["batched", "vmap", "native"])
@@ -146,6 +146,11 @@ def train(prepared, changes, folder="alone", **settings):
     return run.train(asked_for(prepared, changes, folder, **settings))
 
 
+def named(requests):
+    """Requests by themselves, which is what `run.train_together` then reports on."""
+    return {one: one for one in requests}
+
+
 def train_all(prepared, every, *, tell=heard, folder="together", settings=({},)):
     """Train together; returns for each its result, or the error that ended it, and what was said of it."""
     settings = settings * len(every) if len(settings) == 1 else settings
@@ -161,7 +166,7 @@ def train_all(prepared, every, *, tell=heard, folder="together", settings=({},))
             raise result
         results[which] = result
 
-    run.train_together(asked, lambda told: tell(told), end, reasons.__setitem__)
+    run.train_together(named(asked), lambda told: tell(told), end, reasons.__setitem__)
     assert results.keys() == set(asked)
     return [results[one] for one in asked], [reasons.get(one) for one in asked]
 
@@ -445,7 +450,7 @@ def test_data_prepared_in_other_ways_may_be_one_stack(prepared, monkeypatch, bac
         asked_for(folder, one, f"together/{n}") for n, (folder, one) in enumerate(zip(folders, every, strict=True))
     ]
     seen, results = sizes(monkeypatch), {}
-    run.train_together(asked, heard, lambda one, result: results.update({one: result}), print)
+    run.train_together(named(asked), heard, results.__setitem__, print)
     assert seen == [4]
     for number in range(4):
         expected = train(folders[number], FOUR[number], f"alone/{number}")
@@ -464,19 +469,19 @@ def test_data_prepared_in_other_ways_may_be_one_stack(prepared, monkeypatch, bac
 )
 def test_the_size_of_a_stack_that_pays(prepared, monkeypatch, changes, seconds, size):
     takes(monkeypatch, **seconds)
-    fitter = CrossValidator(order(**changes), prepared)
-    assert scheduler.stack_size(fitter) == size
+    validator = CrossValidator(order(**changes), prepared)
+    assert scheduler.stack_size(validator) == size
     monkeypatch.setattr(scheduler, "free_memory", holding(prepared, 3))
-    assert scheduler.stack_size(fitter) == min(size, 3)
+    assert scheduler.stack_size(validator) == min(size, 3)
 
 
 def test_what_trains_by_itself_in_any_case_is_not_measured(prepared, monkeypatch):
     """To compile a network takes minutes."""
     takes(monkeypatch)
-    fitters = [CrossValidator(order(trainer={"compile": True}, seed=seed), prepared) for seed in (1, 2)]
-    reasons = scheduler.choose_backends({number: (fitter, 1, None) for number, fitter in enumerate(fitters)})
+    validators = [CrossValidator(order(trainer={"compile": True}, seed=seed), prepared) for seed in (1, 2)]
+    reasons = scheduler.choose_backends({number: (validator, 1, None) for number, validator in enumerate(validators)})
     assert reasons == dict.fromkeys((0, 1), "trainer.compile=true is for one training at a time")
-    assert [fitter.learner.backend for fitter in fitters] == ["eager"] * 2
+    assert [validator.estimator.backend for validator in validators] == ["eager"] * 2
 
 
 def test_a_measurement_is_real_and_leaves_no_trace(prepared):
@@ -496,7 +501,7 @@ def test_a_mistake_in_ones_own_network_ends_who_has_it(prepared, monkeypatch, ba
     every = by(backend, *({"seed": seed, **model} for seed, model in enumerate(models)))
     asked = [asked_for(prepared, one, f"together/{number}") for number, one in enumerate(every)]
     ends = {}
-    run.train_together(asked, heard, ends.__setitem__, lambda *_: None)
+    run.train_together(named(asked), heard, ends.__setitem__, lambda *_: None)
     for one in (asked[0], asked[4]):
         assert ends[one].epochs == 3
     for one in asked[1:3]:
@@ -837,7 +842,7 @@ def test_a_trial_of_several_fits_that_ends_leaves_its_other_fits_what_they_need(
         if isinstance(result, Pruned):
             shutil.rmtree(which.states)
 
-    run.train_together(asked, heard, end, print)
+    run.train_together(named(asked), heard, end, print)
     assert ended[asked[0]] is error
     assert ended[asked[1]].epochs == 5
     left = [path for path in Path("state-0").rglob("*") if path.is_file()]
@@ -910,29 +915,47 @@ def test_who_ended_as_another_was_interrupted_is_told(prepared, backend):
 
     asked[1] = dataclasses.replace(asked[1], report=stop)
     with pytest.raises(Interrupted):
-        run.train_together(asked, heard, lambda one, result: ended.append((one, result)), print)
+        run.train_together(named(asked), heard, lambda one, result: ended.append((one, result)), print)
     assert [one for one, _ in ended] == [asked[0], asked[2]]
     assert len(list(Path("runs").rglob("finished.json"))) == 2
     again, _ = train_all(prepared, every[1:2])
     assert again[0].scores == train(prepared, every[1]).scores
 
 
-def test_a_model_to_keep_that_was_interrupted_is_trained_on_the_same_threads(prepared, monkeypatch):
-    fit, threads = CrossValidator.fit, []
+def test_a_training_whose_fits_were_all_done_as_it_was_interrupted_is_told(prepared, monkeypatch):
+    every = by("vmap", {"validation": THREE_FOLDS}, {"seed": 2, "validation": THREE_FOLDS})
+    whole, _ = train_all(prepared, every, folder="whole", settings=({"refit": False},))
+    write = run.Experiment._write
 
-    def watched(self, one, state, *args, **settings):
-        if state.name == "refit":
+    def interrupted(self, fits):
+        raise Interrupted
+
+    monkeypatch.setattr(run.Experiment, "_write", interrupted)
+    with pytest.raises(Interrupted):
+        train_all(prepared, every, settings=({"refit": False},))
+    monkeypatch.setattr(run.Experiment, "_write", write)
+    monkeypatch.setattr(Trainer, "run", None)  # there is nothing left to train
+    again, _ = train_all(prepared, every, settings=({"refit": False},))
+    assert [result.scores for result in again] == [result.scores for result in whole]
+    assert states() == []
+
+
+def test_a_model_to_keep_that_was_interrupted_is_trained_on_the_same_threads(prepared, monkeypatch):
+    epoch, threads = Trainer.epoch, []
+
+    def watched(self, on_epoch_end):
+        if all(job.folder.name == "refit" for job in self.members):
             threads.append(torch.get_num_threads())
             if len(threads) == 1:
                 raise Interrupted
-        return fit(self, one, state, *args, **settings)
+        return epoch(self, on_epoch_end)
 
-    monkeypatch.setattr(CrossValidator, "fit", watched)
+    monkeypatch.setattr(Trainer, "epoch", watched)
     with pytest.raises(Interrupted):
         train(prepared, {"validation": THREE_FOLDS})
     with machine.on_threads(2):  # as a new process may have them
         train(prepared, {"validation": THREE_FOLDS})
-    assert threads == [1, 1]
+    assert threads == [1, 1, 1, 1]  # three epochs, the first of which is begun twice
 
 
 def test_states_are_written_seldom_enough_to_take_little_time(prepared, monkeypatch):

@@ -143,9 +143,10 @@ class Descent:
         for number, (trial, _) in running.items():
             path = trial.folder / STATE / "state.json"
             curves[number] = json.loads(path.read_text()) if path.exists() else []
-        again = [(trial, len(curves[n]), min(curves[n])) for n, (trial, _) in running.items() if curves[n]]
-        for number, error in report_all(again).items():
-            end(running.pop(number)[0], error)
+        again = {trial: (len(curves[n]), min(curves[n])) for n, (trial, _) in running.items() if curves[n]}
+        for trial, error in report_all(again).items():
+            del running[trial.number]
+            end(trial, error)
         while running:
             for number, (trial, _) in list(running.items()):
                 if len(curves[number]) == self.steps:  # it may have been, when it was killed
@@ -153,9 +154,10 @@ class Descent:
                     del running[number]
             for number, (trial, values) in running.items():
                 curves[number] = self.step(trial, values, curves[number])
-            reports = [(trial, len(curves[number]), min(curves[number])) for number, (trial, _) in running.items()]
-            for number, error in report_all(reports).items():
-                end(running.pop(number)[0], error)
+            reports = {trial: (len(curves[number]), min(curves[number])) for number, (trial, _) in running.items()}
+            for trial, error in report_all(reports).items():
+                del running[trial.number]
+                end(trial, error)
 
 
 def uninterrupted(trial_seed: int, values, steps: int) -> list[float]:

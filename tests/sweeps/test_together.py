@@ -101,8 +101,10 @@ class Descents:
         for step in range(1, STEPS + 1):
             for trial, values in pairs:
                 weights[trial.number] -= values["rate"] * weights[trial.number]
-            ended = report_all([(trial, step, weights[number]) for number, trial in running.items()])
-            for number, error in {**ended, **self.at(step, running)}.items():
+            ended = report_all({trial: (step, weights[number]) for number, trial in running.items()})
+            for trial, error in ended.items():
+                end(running.pop(trial.number), error)
+            for number, error in self.at(step, running).items():
                 end(running.pop(number), error)
         for number, trial in running.items():
             trial.record["seen"] = number
@@ -382,13 +384,13 @@ def test_reports_of_all_are_answered_as_optuna_answers_when_all_are_told(tmp_pat
             trial.report(0.6, step)
         trial.study.tell(trial, 0.6)
     for step in range(1, 10):
-        answers = report_all([(trial, step, quality(trial.number) + 1 / step) for trial in running])
+        answers = report_all({trial: (step, quality(trial.number) + 1 / step) for trial in running})
         for trial in running:
             others[trial.number].report(quality(trial.number) + 1 / step, step)
         expected = [trial.number for trial in running if others[trial.number].should_prune()]
-        assert list(answers) == expected
+        assert [trial.number for trial in answers] == expected
         assert all(str(error) == f"pruned at step {step}" for error in answers.values())
-        running = [trial for trial in running if trial.number not in answers]
+        running = [trial for trial in running if trial not in answers]
     assert ("Nop" in pruner["_target_"]) == (len(running) == 11)
     assert [trial.intermediate_values for trial in trials(plan)] == [
         trial.intermediate_values for trial in optunas.trials
@@ -402,9 +404,9 @@ def test_a_hyperband_bracket_is_pruned_as_one_stack(tmp_path):
     def together(pairs, end):
         running = [trial for trial, _ in pairs]
         for step in range(1, 10):
-            for number, error in report_all([(trial, step, quality(trial.number)) for trial in running]).items():
-                end(next(trial for trial in running if trial.number == number), error)
-                running = [trial for trial in running if trial.number != number]
+            for pruned, error in report_all({trial: (step, quality(trial.number)) for trial in running}).items():
+                end(pruned, error)
+                running.remove(pruned)
         for trial in running:
             end(trial, quality(trial.number))
 
@@ -437,28 +439,28 @@ def test_a_hyperband_bracket_is_pruned_as_one_stack(tmp_path):
 def test_all_are_told_before_one_is_asked_for(tmp_path, place):
     best_of_all = {"_target_": "hypermap.search.auto_pruner.AutoPruner"}
     *_, worse, better = begin(make_plan(tmp_path, place, pruner=best_of_all), 5)  # the first three are never stopped
-    assert list(report_all([(worse, 1, 1.0), (better, 1, 0.5)])) == [worse.number]
+    assert list(report_all({worse: (1, 1.0), better: (1, 0.5)})) == [worse]
 
 
 def test_a_step_that_was_told_before_is_not_told_again(plan):
     running = begin(plan, 3)
-    report_all([(trial, 1, 0.1) for trial in running[:2]])
+    report_all(dict.fromkeys(running[:2], (1, 0.1)))
     again = [RunningTrial(one.trial, one.number, seed=0, folder=one.folder) for one in running]
-    report_all([(trial, 1, 0.2) for trial in again])
+    report_all(dict.fromkeys(again, (1, 0.2)))
     assert [trial.intermediate_values for trial in trials(plan)] == [{1: 0.1}, {1: 0.1}, {1: 0.2}]
 
 
 def test_a_full_trials_last_report_is_asked_of_nobody(plan):
     plan = replace(plan, pruner={"_target_": "optuna.pruners.ThresholdPruner", "lower": 0.5})
     running = begin(plan, 2, horizon=3)
-    assert list(report_all([(running[0], 2, 0.1), (running[1], 2, 0.9)])) == [0]
-    assert report_all([(running[1], 3, 0.1)]) == {}
-    assert report_all([]) == {}
+    assert list(report_all({running[0]: (2, 0.1), running[1]: (2, 0.9)})) == [running[0]]
+    assert report_all({running[1]: (3, 0.1)}) == {}
+    assert report_all({}) == {}
 
 
 def test_of_several_objectives_nothing_is_told(tmp_path):
     running = begin(make_plan(tmp_path, directions=("minimize", "maximize")), 2)
-    assert report_all([(trial, 1, 0.5) for trial in running]) == {}
+    assert report_all(dict.fromkeys(running, (1, 0.5))) == {}
     assert [trial.intermediate_values for trial in running[0].trial.study.trials] == [{}, {}]
 
 
@@ -466,7 +468,7 @@ def test_whoever_asked_to_stop_has_what_was_told(plan):
     plan = replace(plan, pruner={"_target_": "optuna.pruners.ThresholdPruner", "lower": 0.5})
     running = begin(plan, 2, stopping=lambda: True)
     with pytest.raises(Interrupted):
-        report_all([(trial, 1, 0.1) for trial in running])
+        report_all(dict.fromkeys(running, (1, 0.1)))
     assert [trial.intermediate_values for trial in trials(plan)] == [{1: 0.1}] * 2
     with pytest.raises(Interrupted):
         running[0].report(2, 0.1)
@@ -477,7 +479,7 @@ def test_reports_go_to_the_journal_in_one_write(tmp_path, monkeypatch):
     running = begin(plan, 8)
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(file) or fsync(file))
-    report_all([(trial, 1, 0.5) for trial in running])
+    report_all(dict.fromkeys(running, (1, 0.5)))
     assert len(synced) == 1
     assert [trial.intermediate_values for trial in trials(plan)] == [{1: 0.5}] * 8
 
@@ -511,7 +513,7 @@ class Shapes(SweepTarget):
         with open("stacks.txt", "a") as file:
             file.write(" ".join(str(job.trial.number) for job in jobs) + "\\n")
         values = [job.configuration["x"] ** job.configuration["shape"]["power"] for job in jobs]
-        report_all([(job.trial, 1, value) for job, value in zip(jobs, values)])
+        report_all({job.trial: (1, value) for job, value in zip(jobs, values)})
         for job, value in zip(jobs, values):
             job.trial.record["shape"] = job.configuration["shape"]["name"]
             assert job.trial.values["x"] == job.configuration["x"]

@@ -22,7 +22,7 @@ from hypermap.tasks.losses import CrossEntropy, MeanSquaredError
 from hypermap.training.augment import Augment
 from hypermap.training.backends import backend, eager
 from hypermap.training.components import Components, base_lr, make_optimizer
-from hypermap.training.loop import Trainer, TrainVal, r2, train_alone
+from hypermap.training.loop import Trainer, TrainVal, r2
 from hypermap.training.lr_schedules import Constant, Cosine, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
 from hypermap.training.state import TrainerConfig, TrainState, no_report
@@ -108,7 +108,16 @@ class Alone(TrainState):
 
     def fit(self, train, validation, state=None, quiet=False, report=no_report):
         self.folder = state
-        return train_alone(self, TrainVal(train, validation), report, quiet)
+
+        def on_epoch_end(reports):
+            report(*reports[0])
+            return {}
+
+        for ended in Trainer({0: self}, {0: TrainVal(train, validation)}).run(on_epoch_end, quiet):
+            for end in ended.values():
+                if isinstance(end, Exception):
+                    raise end
+        return self
 
 
 def plain_loop(model, make, train, *, epochs=3, batch=32, seed=3, criterion=F.cross_entropy, change=None, decay=None):
@@ -404,7 +413,7 @@ def scripted(monkeypatch, scores, losses=None, epochs=None, **settings):
 
     monkeypatch.setattr(Trainer, "evaluate", evaluate)
     trained = made.fit(train, validation)
-    assert_same_weights(trained.weights, after[trained.best_epoch - 1], rtol=0, atol=0)
+    assert_same_weights(trained.best_weights, after[trained.best_epoch - 1], rtol=0, atol=0)
     return trained
 
 
@@ -504,13 +513,13 @@ def test_an_epoch_that_comes_to_be_kept_after_a_stop_has_its_weights(tmp_path, m
             trainer(network()).fit(*digits(40), tmp_path)
     trained = trainer(network()).fit(*digits(40), tmp_path)
     assert trained.best_epoch == 2
-    assert_same_weights(trained.weights, after[1], rtol=0, atol=0)
+    assert_same_weights(trained.best_weights, after[1], rtol=0, atol=0)
 
 
 def outcome(made, state=None, images=True, rows=130):
     trained = made.fit(*digits(rows, images=images, device=made.device), state)
     history = [{key: value for key, value in row.items() if key != "seconds"} for row in trained.history]
-    tensors = {name: tensor.cpu().numpy().tobytes() for name, tensor in trained.weights.items()}
+    tensors = {name: tensor.cpu().numpy().tobytes() for name, tensor in trained.best_weights.items()}
     tensors |= {f"last/{k}": v.cpu().numpy().tobytes() for k, v in made.parts.model.state_dict().items()}
     return history, tensors, trained.best_epoch, trained.stopped_early
 
@@ -771,7 +780,7 @@ def test_a_report_within_an_epoch_is_of_the_weights_at_that_point():
     made = trainer(network(), epochs=1, reports_per_epoch=2, monitor="loss")
     made.fit(train, validation, report=lambda *told: heard.append(told))
     other = trainer(network(), epochs=1, monitor="loss")
-    again = Trainer([other], [TrainVal(train, validation)])
+    again = Trainer({0: other}, {0: TrainVal(train, validation)})
     first = torch.randperm(128, generator=other.shuffle_rng)[None, :64]
     again.backend.train_steps(first, 32, torch.tensor([other.learning_rates(4)[:2]]))
     # The two losses are of equal weights, but a float32 mean may be summed in another order.
@@ -816,7 +825,7 @@ def test_bf16_trains_close_to_fp32_and_in_sixteen_bits():
 
     half, full = history("bf16"), history("fp32")
     assert dtypes == {("bf16", torch.bfloat16), ("fp32", torch.float32)}
-    assert all(tensor.dtype == torch.float32 for tensor in half.weights.values())
+    assert all(tensor.dtype == torch.float32 for tensor in half.best_weights.values())
     np.testing.assert_allclose(column(half, "train_loss"), column(full, "train_loss"), rtol=0.02)
     assert column(half, "train_loss") != column(full, "train_loss")
 
@@ -842,7 +851,7 @@ def test_a_compiled_network_learns_like_any(settings, monkeypatch):
     plain = trainer(network(**settings)).fit(train, validation)
     rtol = 0.2 if "dropout" in settings else 1e-4  # other draws
     np.testing.assert_allclose(column(compiled, "train_loss"), column(plain, "train_loss"), rtol=rtol)
-    assert compiled.weights.keys() == plain.weights.keys()
+    assert compiled.best_weights.keys() == plain.best_weights.keys()
 
 
 class Own(nn.Module):
@@ -881,10 +890,10 @@ def test_a_network_of_ones_own_with_frozen_and_shared_parameters():
     losses = plain_loop(theirs, adam, train)
     np.testing.assert_allclose(column(trained, "train_loss"), losses, rtol=1e-4)
     assert_same_weights(ours.state_dict(), theirs.state_dict(), rtol=1e-2, atol=1e-4)
-    assert torch.equal(trained.weights["frozen.weight"], own().frozen.weight)
-    assert not torch.equal(trained.weights["square.weight"], own().square.weight)
+    assert torch.equal(trained.best_weights["frozen.weight"], own().frozen.weight)
+    assert not torch.equal(trained.best_weights["square.weight"], own().square.weight)
     assert ours.again.weight is ours.square.weight
-    assert torch.equal(trained.weights["again.weight"], trained.weights["square.weight"])
+    assert torch.equal(trained.best_weights["again.weight"], trained.best_weights["square.weight"])
 
 
 def test_frozen_and_shared_parameters_survive_an_interruption(tmp_path, monkeypatch):

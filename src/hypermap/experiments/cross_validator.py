@@ -8,13 +8,12 @@ from typing import Any
 
 from hypermap.core import checkpoint
 from hypermap.core.errors import UserError
-from hypermap.core.files import write_csv, write_json
+from hypermap.core.files import write_json
 from hypermap.core.instantiate import instantiate
 from hypermap.data.cross_validation import Fold, Splitter, repeat_seed
 from hypermap.data.fold_data import Folds
-from hypermap.experiments.estimators import TrainResult, make_learner
-from hypermap.training import artifacts
-from hypermap.training.state import Report, TrainerConfig, no_report
+from hypermap.experiments.estimators import TrainResult, make_estimator
+from hypermap.training.state import TrainerConfig
 
 FINISHED = "finished.json"
 NOTED = ("metrics", "best_epoch", "epochs", "seconds")  # in it
@@ -29,7 +28,12 @@ class FoldSpec:
 
 
 class CrossValidator:
-    """Carries out the fits of one configuration on one prepared data set, whose rows others may have read.
+    """The fits of one configuration on one prepared data set, and what trains them.
+
+    Args:
+        configuration: every group, and the seed.
+        prepared: the folder of the prepared data.
+        folds: its rows, where others have read them.
 
     Raises:
         UserError: on construction, a value that does not suit the data, the machine or a signature.
@@ -41,7 +45,7 @@ class CrossValidator:
         self.folds = folds or Folds(prepared)
         self.manifest = self.folds.transform.manifest
         self.monitor = self.settings.monitored(self.manifest.task)
-        self.learner = make_learner(configuration, self.settings, self.manifest)
+        self.estimator = make_estimator(configuration, self.settings, self.manifest)
 
     def plan(self) -> list[FoldSpec]:
         """Return every fold with every seed. The first seed is the configuration's own; it has all folds before the
@@ -62,24 +66,9 @@ class CrossValidator:
         """The fit on the prepared splits."""
         return FoldSpec(self.folds.pool.holdout, self.configuration["seed"])
 
-    def fit(self, fit: FoldSpec, state: Path, report: Report = no_report, quiet: bool = True) -> TrainResult:
-        """Train, going on from what `state` holds, and leave there the state and the history with its seconds.
-
-        Raises:
-            Diverged: a loss that is not finite.
-            OutOfMemory: the network and its batches are too large.
-            UserError: a state that cannot be read, or rows or settings that the model refuses.
-        """
-        return self.written(self.learner.learn(self.folds.of(fit.fold), fit.seed, state, report, quiet), state)
-
-    def written(self, result: TrainResult, state: Path) -> TrainResult:
-        """Return what a fit came to, once its history, with the seconds, is written into `state`."""
-        write_csv(state / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), result.history)
-        return result
-
     def latency_ms(self) -> float:
         """Return the median time of a prediction for one row, in milliseconds."""
-        return self.learner.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
+        return self.estimator.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
 
 
 def write_finished(folder: Path, result: TrainResult) -> None:

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -23,8 +23,8 @@ from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import batch_key
 from hypermap.training.components import make_components
-from hypermap.training.loop import TrainVal, train_alone
-from hypermap.training.state import Report, Trained, TrainerConfig, TrainState, no_report
+from hypermap.training.loop import TrainVal
+from hypermap.training.state import TrainerConfig, TrainState
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,6 @@ class Estimator(Protocol):
     environment: dict[str, str]  # what the figures depend on beside the configuration
     backend: str  # what carries out the steps, of `hypermap.training.backends.choice.BACKENDS`
 
-    def learn(
-        self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True
-    ) -> TrainResult:
-        """Train, going on from what `state` holds, and leave there the state."""
-        ...
-
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a prediction for one row, in milliseconds; `rows` are to be learned from if need
         be.
@@ -75,8 +69,8 @@ class Estimator(Protocol):
         ...
 
 
-def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> Estimator:
-    """Return the learner for the model of a configuration.
+def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> Estimator:
+    """Return what trains the model of a configuration.
 
     Raises:
         UserError: a value that does not suit the data, the machine or a signature.
@@ -86,56 +80,60 @@ def make_learner(configuration: Mapping[str, Any], settings: TrainerConfig, mani
     return TorchEstimator(configuration, settings, manifest)
 
 
+@dataclass(frozen=True)
+class EncodedFold:
+    """The rows of a fold as a network takes them, on its device.
+
+    Attributes:
+        sets: these rows.
+        rows: what they were made from.
+        inputs: how the network takes them: a fold may know other categories than another.
+    """
+
+    sets: TrainVal
+    rows: FoldData
+    inputs: InputSpec
+
+
 class TorchEstimator:
-    """Trains networks with `Trainer`, on the device of the settings."""
+    """Begins the training of a network, for `hypermap.training.loop.Trainer`, and says what it came to.
+
+    Attributes:
+        parts: a network and all that goes with it, on the CPU: values are checked by making them, and it shows what
+            fits together. It is never trained.
+    """
 
     def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
         self.configuration = configuration
         self.settings = settings
-        self.manifest = manifest
         self.device = machine.choose_device(settings.device)
         self.inputs = resolve_input_spec(configuration["model"], manifest)
         with machine.told_out_of_memory(settings.batch_size):
-            self.parts = make_components(configuration, manifest, torch.device("cpu"))
-        self.model = self.parts.model
-        self.parameters: int | None = sum(parameter.numel() for parameter in self.model.parameters())
-        self.threads = settings.threads or machine.choose_threads(self.model, settings.batch_size)
+            self.parts = make_components(configuration, manifest, self.inputs, torch.device("cpu"))
+        self.parameters: int | None = sum(parameter.numel() for parameter in self.parts.model.parameters())
+        self.threads = settings.threads or machine.choose_threads(self.parts.model, settings.batch_size)
         choice.check_name(settings.backend)
         self.backend = "eager" if settings.backend == "auto" else settings.backend
         self.environment = machine.environment(self.device, self.threads)
 
-    def learn(
-        self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True
-    ) -> TrainResult:
-        """Train, and load the best epoch's weights.
+    def encode(self, rows: FoldData) -> EncodedFold:
+        """Return a fold's rows as the network takes them."""
+        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
+        sets = TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
+        return EncodedFold(sets, rows, inputs)
 
-        Raises:
-            Diverged: a loss that is not finite.
-            OutOfMemory: the network and its batches are too large.
-            UserError: a state that cannot be read.
-        """
-        with machine.told_out_of_memory(self.settings.batch_size):
-            sets = self.sets(rows)
-            member = self.begin(rows, sets, seed, state)
-            backend = partial(choice.make, self.backend, threads=self.threads)
-            trained = train_alone(member, sets, report, quiet, backend)
-            return self.end(rows, member, trained)
-
-    def begin(
-        self, rows: FoldData, sets: TrainVal, seed: int, state: Path | None = None, own: bool = False
-    ) -> TrainState:
+    def begin(self, fold: EncodedFold, seed: int, state: Path | None = None, own: bool = False) -> TrainState:
         """Return what trains on these rows, made from its seed; its loss is fitted to their targets.
 
         Args:
-            rows: see `FoldData`.
-            sets: the same, as `sets` has them.
-            seed: of torch's global generator, from which the weights are drawn, and of the member's own.
+            fold: as `encode` has it.
+            seed: of torch's global generator, from which the weights are drawn, and of the training's own.
             state: see `TrainState`.
             own: whether its dropout goes on from a copy of the global generator, which others use as well.
         """
         torch.manual_seed(seed)
-        manifest = rows.transform.manifest
-        parts = make_components(self.configuration, manifest, self.device)
+        manifest, sets = fold.rows.transform.manifest, fold.sets
+        parts = make_components(self.configuration, manifest, fold.inputs, self.device)
         parts.loss.fit(sets.train.targets, len(manifest.classes))
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
@@ -153,10 +151,10 @@ class TorchEstimator:
         """
         backends = "native too" if self.suits_kernel else "torch's"
         if rows is None:
-            return f"{batch_key(self.configuration, self.model, 0)} {backends}"
-        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
-        own = batch_key(self.configuration, self.model, len(rows.train.targets))
-        return f"{own} {inputs.shape} {inputs.runtime} {backends}"
+            return f"{batch_key(self.configuration, self.parts.model, 0)} {backends}"
+        manifest = rows.transform.manifest
+        own = batch_key(self.configuration, self.parts.model, len(rows.train.targets))
+        return f"{own} {manifest.shape} {manifest.layout} {backends}"
 
     @cached_property
     def suits_kernel(self) -> bool:
@@ -164,51 +162,38 @@ class TorchEstimator:
         if self.settings.backend not in ("auto", "native") or self.device.type != "cpu":
             return False
         try:
-            optimizer = self.parts.make_optimizer(list(self.model.parameters()))
+            optimizer = self.parts.make_optimizer(list(self.parts.model.parameters()))
         except UserError:  # it is told when it trains
             return False
         return native.why_not(self.parts, optimizer, self.settings.precision) is None
 
-    def example(self, rows: FoldData) -> tuple[torch.nn.Module, torch.Tensor]:
-        """Return a network for these rows, and the inputs that it learns from, on the CPU."""
-        manifest = rows.transform.manifest
-        inputs = resolve_input_spec(self.configuration["model"], manifest).encode(rows.train.inputs)
-        return make_components(self.configuration, manifest, torch.device("cpu")).model, inputs
-
-    def sets(self, rows: FoldData) -> TrainVal:
-        """Return the rows as the network takes them, on its device."""
-        inputs = resolve_input_spec(
-            self.configuration["model"], rows.transform.manifest
-        )  # a fold may know other categories
-        return TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
-
-    def end(self, rows: FoldData, member: TrainState, trained: Trained) -> TrainResult:
+    def end(self, fold: EncodedFold, trained: TrainState) -> TrainResult:
         """Return the network with its best epoch's weights, and what that comes to."""
-        parts, history, kept = member.parts, trained.history, trained.best_epoch
-        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
-        parts.model.load_state_dict(trained.weights)
-        network = artifacts.Network(parts.model, parts.loss, rows.transform, inputs, self.settings.precision)
-        predictions = network(rows.validation.inputs.to(self.device))
-        if self.settings.calibration is not None and rows.transform.manifest.classes:
-            temperature = calibration.fit_temperature(predictions, artifacts.targets(rows.validation, rows.transform))
+        parts, history, transform = trained.parts, trained.history, fold.rows.transform
+        best, stopped_early = trained.best_epoch, trained.stopped_early
+        parts.model.load_state_dict(trained.best_weights)
+        network = artifacts.Network(parts.model, parts.loss, transform, fold.inputs, self.settings.precision)
+        validation = fold.rows.validation
+        predictions = network(validation.inputs.to(self.device))
+        if self.settings.calibration is not None and transform.manifest.classes:
+            temperature = calibration.fit_temperature(predictions, artifacts.targets(validation, transform))
             network = replace(network, temperature=temperature)
             predictions = calibration.scale(predictions, temperature)
-        loss = {"loss": history[kept - 1]["validation_loss"]}
+        loss = {"loss": history[best - 1]["validation_loss"]}
         return TrainResult(
-            artifacts.score(rows.validation, predictions, rows.transform) | loss,
-            kept,
+            artifacts.score(validation, predictions, transform) | loss,
+            best,
             len(history),
             sum(row["seconds"] for row in history),
-            trained.stopped_early,
+            stopped_early,
             network,
             history,
         )
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
-        model = make_components(self.configuration, self.manifest, self.device).model
         row = torch.zeros((1, *self.inputs.shape), device=self.device)
-        return machine.latency_ms(model, row, self.settings.precision)
+        return machine.latency_ms(self.parts.model.to(self.device), row, self.settings.precision)
 
 
 class SklearnEstimator:
@@ -224,10 +209,8 @@ class SklearnEstimator:
         self.environment = machine.environment(torch.device("cpu"), self.threads)
         self.last: sklearn_fit.Model | None = None
 
-    def learn(
-        self, rows: FoldData, seed: int, state: Path, report: Report = no_report, quiet: bool = True
-    ) -> TrainResult:
-        """Fit; `state` has nothing to go on from, and there is nothing to report before the end.
+    def fit(self, rows: FoldData, seed: int) -> TrainResult:
+        """Fit the model.
 
         Raises:
             UserError: values that the family refuses, or rows that do not suit it.
@@ -235,9 +218,9 @@ class SklearnEstimator:
         started = time.perf_counter()
         self.last = model = self._fit(rows, seed)
         seconds = time.perf_counter() - started
-        figures = artifacts.score(rows.validation, model(rows.validation.inputs), rows.transform)
-        metrics = figures | {"loss": _loss(model, rows.validation, figures)}
-        return TrainResult(metrics, 0, 0, seconds, predict=model)
+        metrics = artifacts.score(rows.validation, model(rows.validation.inputs), rows.transform)
+        loss = {"loss": _loss(model, rows.validation, metrics)}
+        return TrainResult(metrics | loss, 0, 0, seconds, predict=model)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
@@ -254,10 +237,10 @@ class SklearnEstimator:
         return sklearn_fit.fit(self.choice, rows.train, rows.validation, rows.transform, seed, self.threads)
 
 
-def _loss(model: sklearn_fit.Model, validation: TensorSplit, figures: Mapping[str, float]) -> float:
+def _loss(model: sklearn_fit.Model, validation: TensorSplit, metrics: Mapping[str, float]) -> float:
     """Return what a network's usual loss would be: cross-entropy, or the squared error of the standardised target."""
-    if "log_loss" in figures:
-        return figures["log_loss"]
+    if "log_loss" in metrics:
+        return metrics["log_loss"]
     return float(np.square(model.standardised(validation.inputs) - validation.targets.double().numpy()).mean())
 
 

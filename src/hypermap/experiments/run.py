@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import (
@@ -17,7 +17,6 @@ from hypermap.core.errors import (
     OutOfMemory,
     Paused,
     Pruned,
-    is_the_machines,
 )
 from hypermap.core.files import durable_together
 from hypermap.core.hashing import fingerprint, fingerprint_of_code, own_files
@@ -30,6 +29,7 @@ from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
 from hypermap.training import artifacts
 from hypermap.training.backends.native_build import why_no_compiler
 from hypermap.training.components import GROUPS
+from hypermap.training.loop import K, OnEpochEnd, Reports
 from hypermap.training.state import Report, no_report
 
 ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # whose code decides what a training comes to
@@ -120,36 +120,36 @@ def train(request: TrainingRequest) -> Result:
     named = request.configuration["trainer"].get("backend", "auto")
     # The rows of a stack are held once.
     run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager")))
+    if named == "auto" and run.begun_by is not None:
+        run.validator.estimator.backend = run.begun_by
+    ends: list[Result | Exception] = []
 
-    def on_epoch_end(reports: Mapping[Job, tuple[int, float]]) -> Mapping[Job, Exception]:
-        for step, value in reports.values():
-            if run.single:
-                request.report(step, value)
-            request.pause()
+    def on_epoch_end(reports: Reports[None]) -> dict[None, Exception]:
+        try:
+            request.report(*reports[None])
+        except (Pruned, Paused) as error:
+            return {None: error}
+        request.pause()
         return {}
 
     quiet = request.report is not no_report
-    if run.fitter.settings.backend == "auto" and run.begun_by is not None:
-        run.fitter.learner.backend = run.begun_by
-    with run.opened(run.fitter.learner.backend):
-        for ended in run_jobs(run.tasks(), on_epoch_end, quiet=quiet):
-            for task, result in ended.items():
-                run.done(task, result)
-            if not run.complete:
-                request.pause()
-        return run.result()
+    _carry_out({None: run}, on_epoch_end, lambda _, result: ends.append(result), quiet)
+    (result,) = ends
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def train_together(
-    every: Sequence[TrainingRequest],
-    on_epoch_end: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
-    on_finish: Callable[[TrainingRequest, Result | Exception], None],
-    say: Callable[[TrainingRequest, str], None],
+    requests: Mapping[K, TrainingRequest],
+    on_epoch_end: OnEpochEnd[K],
+    on_finish: Callable[[K, Result | Exception], None],
+    say: Callable[[K, str], None],
 ) -> None:
     """Train what is asked for, each as `train` would, those that fit together as stacks.
 
     Args:
-        every: their `TrainingRequest.report` is for those with several fits.
+        requests: by whatever the caller names them; their `TrainingRequest.report` is for those with several fits.
         on_epoch_end: gets after each epoch, for all that have one fit, what `TrainingRequest.report` would get;
             returns what ends some.
         on_finish: gets each as soon as it has ended, with its result, or with the error that `train` would raise.
@@ -160,76 +160,110 @@ def train_together(
     """
     device.make_repeatable()
     device.spare_compiler()
-    folders = {request.prepared: Folds(request.prepared, keep=True) for request in every}
-    runs = []
-    for request in every:
+    folders = {request.prepared: Folds(request.prepared, keep=True) for request in requests.values()}
+    runs: dict[K, Experiment] = {}
+    for key, request in requests.items():
         try:
-            runs.append(Experiment(request, folders[request.prepared]))
+            runs[key] = Experiment(request, folders[request.prepared])
         except Exception as error:
-            on_finish(request, error)
-    for run, reason in choose_backends({run: (run.fitter, len(run.plan), run.begun_by) for run in runs}).items():
-        say(run.request, reason)
-    with ExitStack() as open_runs:
-        for run in runs:
-            open_runs.enter_context(run.opened(run.fitter.learner.backend))
-        _carry_out(runs, on_epoch_end, on_finish)
+            on_finish(key, error)
+    reasons = choose_backends({key: (run.validator, len(run.plan), run.begun_by) for key, run in runs.items()})
+    for key, reason in reasons.items():
+        say(key, reason)
+    _carry_out(runs, on_epoch_end, on_finish)
 
 
 def _carry_out(
-    runs: Sequence["Experiment"],
-    on_epoch_end: Callable[[Mapping[TrainingRequest, tuple[int, float]]], Mapping[TrainingRequest, Exception]],
-    on_finish: Callable[[TrainingRequest, Result | Exception], None],
+    runs: Mapping[K, "Experiment"],
+    on_epoch_end: OnEpochEnd[K],
+    on_finish: Callable[[K, Result | Exception], None],
+    quiet: bool = True,
 ) -> None:
-    """Train runs whose states are open, and end each."""
-    going, paused = set(runs), set[Experiment]()
-    of: dict[Job, Experiment] = {}
-    for run in runs:
-        try:
-            of |= dict.fromkeys(run.tasks(), run)
-        except Interrupted:
-            raise
-        except Exception as error:  # what was done before an interruption is told again, and may be pruned
-            going.discard(run)
-            if not isinstance(error, Paused) and not is_the_machines(error):
-                run.forget()
-            on_finish(run.request, error)
+    """Train runs, and end each."""
+    with ExitStack() as open_runs:
+        for run in runs.values():
+            open_runs.enter_context(run.opened())
+        batch = _Batch(runs, on_epoch_end, on_finish)
+        for ended in run_jobs(batch.begin(), batch.relay, quiet):
+            batch.enter(ended)
+            if not batch.going:
+                break
 
-    def relay(reports: Mapping[Job, tuple[int, float]]) -> dict[Job, Exception]:
-        for run in {of[task] for task in reports if not of[task].single}:
-            run.request.pause()
-        alone = {of[task].request: task for task in reports if of[task].single}
-        ends = on_epoch_end({request: reports[task] for request, task in alone.items()}) if alone else {}
-        gone = {task: Pruned("its run has ended") for task in reports if of[task] not in going}
-        return {alone[request]: error for request, error in ends.items()} | gone
 
-    interrupted: Interrupted | None = None
-    for ended in run_jobs(list(of), relay):
-        finished: dict[Experiment, Result | Exception] = {}
+class _Batch(Generic[K]):
+    """Runs that are carried out together: whose each fit is, who is still in training, and how others ended."""
+
+    def __init__(
+        self,
+        runs: Mapping[K, "Experiment"],
+        on_epoch_end: OnEpochEnd[K],
+        on_finish: Callable[[K, Result | Exception], None],
+    ) -> None:
+        self.runs = runs
+        self.on_epoch_end = on_epoch_end
+        self.on_finish = on_finish
+        self.owner: dict[Job, K] = {}
+        self.going = set(runs)
+        self.errors: dict[K, Exception] = {}
+
+    def begin(self) -> list[Job]:
+        """Return the fits that are left; whoever has none is told at once.
+
+        Raises:
+            Interrupted: a person asked to stop.
+        """
+        for key, run in self.runs.items():
+            result: Result | Exception | None
+            try:
+                jobs = run.jobs()
+                result = None if jobs else run.result()
+            except Interrupted:
+                raise
+            except Exception as error:  # what was done before an interruption is told again, and may be pruned
+                run.forget_after(error)
+                result = error
+            if result is None:
+                self.owner |= dict.fromkeys(jobs, key)
+            else:
+                self.going.remove(key)
+                self.on_finish(key, result)
+        return list(self.owner)
+
+    def relay(self, reports: Reports[Job]) -> dict[Job, Exception]:
+        """Report the epochs of those that have one fit; the others report their fits (`Experiment.done`)."""
+        single = {self.owner[job]: job for job in reports if self.runs[self.owner[job]].single}
+        for key in {self.owner[job] for job in reports} - single.keys():
+            self.runs[key].request.pause()
+        ends = self.on_epoch_end({key: reports[job] for key, job in single.items()}) if single else {}
+        gone = {job: Pruned("its run has ended") for job in reports if self.owner[job] not in self.going}
+        return {single[key]: error for key, error in ends.items()} | gone
+
+    def enter(self, ended: Mapping[Job, TrainResult | Exception]) -> None:
+        """Enter fits that have ended, and tell of the runs that have ended with them.
+
+        Raises:
+            Interrupted: a person asked to stop; whoever has ended at the same time is told all the same.
+        """
+        finished: dict[K, Result | Exception] = {}
+        interrupted: Interrupted | None = None
         with durable_together():  # before anybody is told that it is there
-            for task, result in ended.items():
-                run = of[task]
-                if run in paused:
-                    run.keep(task, result)
-                    continue
-                if run not in going:
-                    run.forget()  # what this fit left since
+            for job, result in ended.items():
+                key, run = self.owner[job], self.runs[self.owner[job]]
+                if key not in self.going:  # another of its fits has ended it
+                    run.keep(job, result)
+                    run.forget_after(self.errors[key])
                     continue
                 try:
-                    run.done(task, result)
-                    if run.complete:
-                        finished[run] = run.result()
-                except Interrupted as error:  # whoever has ended with it is told all the same
+                    if (whole := run.done(job, result)) is not None:
+                        finished[key] = whole
+                except Interrupted as error:
                     interrupted = error
-                except Paused as error:
-                    paused.add(run)
-                    finished[run] = error
                 except Exception as error:
-                    if not is_the_machines(error):
-                        run.forget()
-                    finished[run] = error
-                going -= finished.keys()
-        for run, outcome in finished.items():
-            on_finish(run.request, outcome)
+                    run.forget_after(error)
+                    finished[key] = self.errors[key] = error
+                self.going -= finished.keys()
+        for key, outcome in finished.items():
+            self.on_finish(key, outcome)
         if interrupted is not None:
             raise interrupted
 
@@ -247,47 +281,44 @@ class Experiment:
 
     def __init__(self, request: TrainingRequest, folds: Folds | None = None) -> None:
         self.request = request
-        self.fitter = CrossValidator(request.configuration, request.prepared, folds)
-        self.plan: list[FoldSpec] = self.fitter.plan()
+        self.validator = CrossValidator(request.configuration, request.prepared, folds)
+        self.plan: list[FoldSpec] = self.validator.plan()
         self.fits: dict[int, TrainResult] = {}
         self.kept: TrainResult | None = None
         self.reported = 0
-        self.backend = self.fitter.learner.backend
 
     @property
     def single(self) -> bool:
         """Whether there is one fit, on the prepared splits."""
-        return self.plan == [self.fitter.holdout]
-
-    @contextmanager
-    def opened(self, backend: str) -> Iterator[None]:
-        """Hold the folder of its state, in which what is done by this backend is found again."""
-        self.backend = backend
-        with checkpoint.own_folder(self.request.states, _identity(self.fitter, backend)) as self.state:
-            try:
-                yield
-            except OutOfHostMemory:
-                raise
-            except (Diverged, OutOfMemory, Pruned):
-                self.forget()
-                raise
+        return self.plan == [self.validator.holdout]
 
     @property
-    def complete(self) -> bool:
-        """Whether every fit is done."""
-        return len(self.fits) == len(self.plan)
+    def backend(self) -> str:
+        """What carries out its steps."""
+        return self.validator.estimator.backend
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the folder of its state, in which what is done by its backend is found again."""
+        with checkpoint.own_folder(self.request.states, _identity(self.validator, self.backend)) as self.state:
+            yield
 
     @property
     def begun_by(self) -> str | None:
         """The kernel, where an interrupted run of these settings was trained by it."""
-        state = self.request.states / _identity(self.fitter, "native")
+        state = self.request.states / _identity(self.validator, "native")
         return "native" if any(state.rglob(checkpoint.PROGRESS)) and why_no_compiler() is None else None
 
     def forget(self) -> None:
         """Let the next run of these settings start over."""
         forget(self.state)
 
-    def tasks(self) -> list[Job]:
+    def forget_after(self, error: Exception) -> None:
+        """Do so where the next run would only come to the same error again."""
+        if isinstance(error, Diverged | OutOfMemory | Pruned) and not isinstance(error, OutOfHostMemory):
+            self.forget()
+
+    def jobs(self) -> list[Job]:
         """Return the fits that are left; those that were done before an interruption are told again."""
         folders = {number: self._folder(number) for number in range(len(self.plan))}
         if not self.single:
@@ -295,48 +326,72 @@ class Experiment:
             self.fits = {number: result for number, result in found.items() if result is not None}
             self._report()
         # The state of a finished fit on the prepared splits is whole: its model is taken from there.
-        left = [number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.fitter.holdout]
-        return [Job(self.fitter, self.plan[number], folders[number], number) for number in left]
+        left = [
+            number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.validator.holdout
+        ]
+        return [Job(self.validator, self.plan[number], folders[number], number) for number in left]
 
-    def done(self, task: Job, result: TrainResult | Exception) -> None:
-        """Enter what a fit came to; raises it where that is an error."""
+    def done(self, job: Job, result: TrainResult | Exception) -> Result | None:
+        """Enter what a fit came to, and return what the run comes to, where it was the last one.
+
+        Raises:
+            Exception: what a fit ended by.
+            Interrupted: a person asked to stop, and there are more fits to do.
+        """
         if isinstance(result, Exception):
             raise result
-        self.keep(task, result)
-        self.fits[task.number] = result.noted()
-        if task.fit == self.fitter.holdout:
+        self.keep(job, result)
+        self.fits[job.number] = result.noted()
+        if job.fit == self.validator.holdout:
             self.kept = result
         else:
-            checkpoint.clear(task.folder)
+            checkpoint.clear(job.folder)
         self._report()
+        if len(self.fits) == len(self.plan):
+            return self.result()
+        self.request.pause()
+        return None
 
-    def keep(self, task: Job, result: TrainResult | Exception) -> None:
+    def keep(self, job: Job, result: TrainResult | Exception) -> None:
         """Note on the disk that a fit is done, where it is one of several."""
         if not self.single and not isinstance(result, Exception):
-            write_finished(task.folder, result)
+            write_finished(job.folder, result)
+
+    def _refit(self) -> TrainResult:
+        """Train the model to keep, on the prepared splits."""
+
+        def pause(reports: Reports[Job]) -> dict[Job, Exception]:
+            self.request.pause()
+            return {}
+
+        job = Job(self.validator, self.validator.holdout, self.state / "refit")
+        (result,) = (result for ended in run_jobs([job], pause) for result in ended.values())
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def result(self) -> Result:
         """Train the model to keep, where no fit has; write everything, and say what it comes to."""
-        request, fitter = self.request, self.fitter
+        request, validator = self.request, self.validator
         fits = [self.fits[number] for number in range(len(self.plan))]
-        with device.on_threads(fitter.learner.threads):  # not a stack's
+        with device.on_threads(validator.estimator.threads):  # not a stack's
             if self.kept is None and request.refit:
-                self.kept = fitter.fit(fitter.holdout, self.state / "refit", lambda step, value: request.pause())
-            latency_ms = fitter.latency_ms() if request.measure_latency else None
+                self.kept = self._refit()
+            latency_ms = validator.latency_ms() if request.measure_latency else None
         figures = self._write(fits)
         self.forget()
         shown = self.kept or fits[0]
-        trained = [*fits, shown] if self.kept and fitter.holdout not in self.plan else fits
+        trained = [*fits, shown] if self.kept and validator.holdout not in self.plan else fits
         return Result(
-            objective=figures[fitter.monitor],
-            monitor=fitter.monitor,
+            objective=figures[validator.monitor],
+            monitor=validator.monitor,
             figures=figures,
-            scores=[fit.metrics[fitter.monitor] for fit in fits],
+            scores=[fit.metrics[validator.monitor] for fit in fits],
             best_epoch=shown.best_epoch,
             epochs=shown.epochs,
             seconds=sum(fit.seconds for fit in trained),
-            parameters=fitter.learner.parameters,
-            threads=fitter.learner.threads,
+            parameters=validator.estimator.parameters,
+            threads=validator.estimator.threads,
             latency_ms=latency_ms,
             backend=self.backend,
         )
@@ -348,12 +403,12 @@ class Experiment:
         """Report the fits that are done, in order, where there are several."""
         while not self.single and self.reported in self.fits:
             self.reported += 1
-            self.request.report(self.reported, self.fits[self.reported - 1].metrics[self.fitter.monitor])
+            self.request.report(self.reported, self.fits[self.reported - 1].metrics[self.validator.monitor])
 
     @durable_together()
     def _write(self, fits: Sequence[TrainResult]) -> dict[str, float]:
         """Write what the training leaves behind, and remove what another left there; return the figures."""
-        fitter, output = self.fitter, self.request.output
+        validator, output = self.validator, self.request.output
         stale = set(artifacts.FILES)
         if self.kept:
             predict = self.kept.predict
@@ -361,17 +416,17 @@ class Experiment:
             record = artifacts.RunRecord(
                 self.kept.best_epoch,
                 self.kept.stopped_early,
-                fitter.monitor,
-                fitter.learner.parameters,
-                fitter.learner.environment,
-                _made_by(fitter.configuration, self.backend),
+                validator.monitor,
+                validator.estimator.parameters,
+                validator.estimator.environment,
+                _made_by(validator.configuration, self.backend),
                 predict.temperature if isinstance(predict, artifacts.Network) else 1.0,
             )
             stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, predict), self.kept.history)
         if self.single:
             figures, spread = fits[0].metrics, {}
         else:
-            figures, spread = _means(fits), _spread(fitter.monitor, fits)
+            figures, spread = _means(fits), _spread(validator.monitor, fits)
             labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
             artifacts.write_scores(output, [label | fit.metrics for label, fit in zip(labels, fits, strict=True)])
             stale -= {artifacts.SCORES}
@@ -402,12 +457,12 @@ def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
     return {**configuration, "trainer": {**configuration["trainer"], "backend": backend}}
 
 
-def _identity(fitter: CrossValidator, backend: str) -> str:
+def _identity(validator: CrossValidator, backend: str) -> str:
     """Return a name that two runs share if, and only if, they must come to the same numbers.
 
     Torch's own backends share one: what they come to differs by the rounding of sums alone.
     """
-    configuration = fitter.configuration
+    configuration = validator.configuration
     foreign = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
     others = {file for file in foreign if file and PACKAGE not in file.parents} | {*own_files(configuration).values()}
     code = fingerprint_of_code(ROOMS, frozenset(others))
@@ -417,8 +472,8 @@ def _identity(fitter: CrossValidator, backend: str) -> str:
         "reports_per_epoch": None,  # changes no number
         "backend": "native" if backend == "native" else "torch",
     }
-    data = [fitter.manifest.fingerprint, fitter.manifest.raw_sha256]
-    return fingerprint([settings, *data, fitter.learner.environment, code])
+    data = [validator.manifest.fingerprint, validator.manifest.raw_sha256]
+    return fingerprint([settings, *data, validator.estimator.environment, code])
 
 
 @cache

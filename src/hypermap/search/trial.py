@@ -1,7 +1,7 @@
 """The trial that runs in this process, for whoever trains in it: report a value, and learn that it may stop."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # a single run asks whether it is a trial, and should not wai
     import optuna
 
 
-@dataclass
+@dataclass(eq=False)  # it is named by itself
 class RunningTrial:
     """One trial while it runs.
 
@@ -63,7 +63,7 @@ class RunningTrial:
             Paused: others are to go on first.
             Interrupted: a person asked to stop; the trial goes on when the same command is given again.
         """
-        if (stopped := report_all([(self, step, value)]).get(self.number)) is not None:
+        if (stopped := report_all({self: (step, value)}).get(self)) is not None:
             raise stopped
 
     def tell(self, step: int, value: float) -> None:
@@ -95,7 +95,7 @@ class RunningTrial:
         return self.trial.study._storage.get_trial(self.trial._trial_id)
 
 
-def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, Pruned | Paused]:
+def report_all(reports: Mapping[RunningTrial, tuple[int, float]]) -> dict[RunningTrial, Pruned | Paused]:
     """Tell the study how several of its trials do, each at a step; returns what stops some of them here.
 
     All values are told before anything is decided, so that each trial is held against all others. Whether a person
@@ -105,7 +105,7 @@ def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, 
         reports: of each trial the step and its value, as of `RunningTrial.report`.
 
     Returns:
-        by a trial's number, the exception with which it ends, or is paused.
+        the exception with which a trial ends, or is paused.
 
     Raises:
         Interrupted: a person asked to stop. What was reported is told.
@@ -114,26 +114,28 @@ def report_all(reports: Sequence[tuple[RunningTrial, int, float]]) -> dict[int, 
         return {}
     from hypermap.search.storage import batching  # brings Optuna, which is here by now
 
-    first, study = reports[0][0], reports[0][0].trial.study
-    stopped: dict[int, Pruned | Paused] = {}
+    first = next(iter(reports))
+    study = first.trial.study
+    stopped: dict[RunningTrial, Pruned | Paused] = {}
     alone = len(study.directions) == 1
     with batching(study._storage):
         if alone:
-            for trial, step, value in reports:
+            for trial, (step, value) in reports.items():
                 trial.tell(step, value)
         first.pause()
         if alone:
-            for trial, step, _ in reports:
+            for trial, (step, _) in reports.items():
                 if trial.should_prune(step):
-                    stopped[trial.number] = Pruned(f"pruned at step {step}")
-    come = {t.number: (t, step) for t, step, _ in reports if alone and t.number not in stopped and t.came_so_far(step)}
+                    stopped[trial] = Pruned(f"pruned at step {step}")
+    come = [trial for trial, (step, _) in reports.items() if alone and trial not in stopped and trial.came_so_far(step)]
     if come:  # outside of the batch: whoever decides may wait for others, who wait to write
-        going = first.go_on(list(come))
-        for number, (trial, step) in come.items():
-            if number in going:
-                trial.until = going[number]
+        going = first.go_on([trial.number for trial in come])
+        for trial in come:
+            step, _ = reports[trial]
+            if trial.number in going:
+                trial.until = going[trial.number]
             else:
-                stopped[number] = Paused(f"paused at step {step}") if trial.pauses else Pruned(f"pruned at step {step}")
+                stopped[trial] = Paused(f"paused at step {step}") if trial.pauses else Pruned(f"pruned at step {step}")
     return stopped
 
 

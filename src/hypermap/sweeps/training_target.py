@@ -145,38 +145,31 @@ class TrainingTarget(SweepTarget):
             from hypermap.experiments.run import Result, TrainingRequest, train_together
 
         jobs[0].trial.pause()
-        of: dict[TrainingRequest, Job] = {}
+        of = {job.trial: job for job in jobs}
+        requests: dict[RunningTrial, TrainingRequest] = {}
         for job in jobs:
             try:
                 prepared = self.prepare(job.configuration, files_of(job.trial))
             except UserError as error:
                 on_finish(job, error)
             else:
-                of[_asked(job.configuration, prepared, job.trial)] = job
+                requests[job.trial] = _asked(job.configuration, prepared, job.trial)
 
-        def on_epoch_end(reports: Mapping[TrainingRequest, tuple[int, float]]) -> dict[TrainingRequest, Exception]:
-            pruned = report_all([(of[request].trial, *value) for request, value in reports.items()])
-            return {
-                request: pruned[of[request].trial.number] for request in reports if of[request].trial.number in pruned
-            }
+        def finish(trial: RunningTrial, result: Result | Exception) -> None:
+            objectives: Any = result
+            if not isinstance(result, Exception):
+                try:
+                    objectives = _objectives(requests[trial].configuration, result, trial)
+                except Exception as error:
+                    objectives = error
+            on_finish(of[trial], objectives)
 
-        def finish(request: TrainingRequest, result: Result | Exception) -> None:
-            job = of[request]
-            if isinstance(result, Exception):
-                on_finish(job, result)
-                return
-            try:
-                objectives: Any = _objectives(request.configuration, result, job.trial)
-            except Exception as error:
-                objectives = error
-            on_finish(job, objectives)
-
-        def say(request: TrainingRequest, reason: str) -> None:
+        def say(trial: RunningTrial, reason: str) -> None:
             if reason not in self.said:  # by this worker
                 self.said.add(reason)
-                print(f"Trial {of[request].trial.number} trains by itself, as others may: {reason}", flush=True)
+                print(f"Trial {trial.number} trains by itself, as others may: {reason}", flush=True)
 
-        train_together(list(of), on_epoch_end, finish, say)
+        train_together(requests, report_all, finish, say)
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
         """Keep the code and the menu as they are now, as a Git tree."""

@@ -144,7 +144,8 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         choice = record.configuration["model"]
         if sklearn_fit.is_family(choice):
             return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, choice, transform, REMEDY, device.CORES))
-        parts = make_components(record.configuration, transform.manifest, torch.device("cpu"))
+        inputs = resolve_input_spec(choice, transform.manifest)
+        parts = make_components(record.configuration, transform.manifest, inputs, torch.device("cpu"))
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
         precision = instantiate(record.configuration["trainer"]).precision
     except FileNotFoundError:
@@ -153,7 +154,6 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
-    inputs = resolve_input_spec(choice, transform.manifest)
     network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
     return TrainedModel(record, network)
 

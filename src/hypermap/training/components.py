@@ -12,7 +12,7 @@ from torch import nn
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.data.manifest import Manifest
-from hypermap.models.inputs import resolve_input_spec
+from hypermap.models.inputs import InputSpec
 from hypermap.tasks.losses import Loss
 from hypermap.training.augment import Augment
 from hypermap.training.lr_schedules import Schedule
@@ -39,13 +39,21 @@ class Components:
     base_lr: float  # what the schedule multiplies
 
 
-def make_components(configuration: Mapping[str, Any], manifest: Manifest, device: torch.device) -> Components:
+def make_components(
+    configuration: Mapping[str, Any], manifest: Manifest, inputs: InputSpec, device: torch.device
+) -> Components:
     """Build all parts for data of this shape; a value that no signature takes is told before the first is built.
+
+    Args:
+        configuration: every group.
+        manifest: of the data.
+        inputs: how the model takes it (`resolve_input_spec`).
+        device: where the model lies.
 
     Raises:
         UserError: a value that no signature takes, or a choice that does not suit the data.
     """
-    inputs, classes = resolve_input_spec(configuration["model"], manifest), len(manifest.classes)
+    classes = len(manifest.classes)
     for group in GROUPS:
         check_arguments(configuration[group], *RUNTIME.get(group, ()), *(inputs.runtime if group == "model" else ()))
     loss: Loss = instantiate(configuration["loss"])

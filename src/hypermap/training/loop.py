@@ -6,10 +6,10 @@ What wins at the start: the state of an interrupted run of the same settings, el
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,15 +20,19 @@ from hypermap.core.errors import Diverged, Interrupted, Paused, UserError
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.training.backends.backend import Backend, StepOutputs
 from hypermap.training.backends.eager import Eager
-from hypermap.training.state import Report, Row, Trained, TrainState, no_report
+from hypermap.training.state import Row, TrainState
 
 MakeBackend = Callable[[Sequence[TrainState], Tensor, Tensor], Backend]
 SAVING_S = 0.005  # what writing a member's state is taken to last, before it has been seen
 SAVING_SHARE = 0.05  # of a stack's time, at most, in which the states of its members are written
-Finished = dict[TrainState, Trained | Exception]
-"""Members that have ended, with their outcome or what ended them."""
-OnEpochEnd = Callable[[Mapping[TrainState, tuple[int, float]]], Mapping[TrainState, Exception]]
-"""Told of several members a step and the monitored figure there; returns what ends some, such as `Pruned`."""
+K = TypeVar("K", bound=Hashable)
+"""What names a training, from whoever asks for it down to here: reports and ends go by it."""
+Finished = dict[K, TrainState | Exception]
+"""Members that have ended, or what ended them."""
+Reports = Mapping[K, tuple[int, float]]
+"""A step, from 1, and the monitored figure there."""
+OnEpochEnd = Callable[[Reports[K]], Mapping[K, Exception]]
+"""Gets reports and returns what ends some of those they are of, such as `Pruned`; may raise `Interrupted`."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +43,26 @@ class TrainVal:
     validation: TensorSplit
 
 
-class Trainer:
+class Trainer(Generic[K]):
     """Trains members that may be stacked (`hypermap.training.backends.compatibility`), an epoch of all at a time.
 
     A member that ends, is pruned or diverges leaves, and the others go on as if it had never been there.
 
     Args:
-        members: with one kind of network, task, batch size and device, and as many rows to learn from.
+        members: by whatever names them in reports; with one kind of network, task, batch size and device, and as many
+            rows to learn from.
         sets: of each member. What is the same object for several is held once.
         make_backend: from members, training inputs and targets to what trains them.
     """
 
     def __init__(
-        self, members: Sequence[TrainState], sets: Sequence[TrainVal], make_backend: MakeBackend = Eager
+        self, members: Mapping[K, TrainState], sets: Mapping[K, TrainVal], make_backend: MakeBackend = Eager
     ) -> None:
-        self.sets = dict(zip(members, sets, strict=True))
+        self.sets = sets
         self.make_backend = make_backend
-        first = members[0]
+        first = next(iter(members.values()))
         self.task, self.portions = first.task, first.settings.reports_per_epoch
-        (self.length,) = {len(own.train.targets) for own in sets}  # else they would take different numbers of steps
+        (self.length,) = {len(sets[key].train.targets) for key in members}  # else their numbers of steps would differ
         self.batch = min(first.settings.batch_size, self.length)
         # A last batch of a single row is left out: batch norm has no variance of one row.
         self.used = self.length - (self.length % self.batch == 1 < self.batch)
@@ -65,20 +70,20 @@ class Trainer:
         self.saved, self.saving = time.perf_counter(), SAVING_S * len(members)
         self.stack(members)
 
-    def stack(self, members: Sequence[TrainState]) -> None:
+    def stack(self, members: Mapping[K, TrainState]) -> None:
         """Train these from here on, and no others."""
-        self.members = list(members)
+        self.members = dict(members)
         if not members:
             return
-        splits = {id(self.sets[member].train): self.sets[member].train for member in members}
+        splits = {id(self.sets[key].train): self.sets[key].train for key in members}
         starts = {split: number * self.length for number, split in enumerate(splits)}
-        self.starts = torch.tensor([starts[id(self.sets[member].train)] for member in members])[:, None]
+        self.starts = torch.tensor([starts[id(self.sets[key].train)] for key in members])[:, None]
         inputs, self.targets = (
             _joined([getattr(split, name) for split in splits.values()]) for name in ("inputs", "targets")
         )
-        self.backend = self.make_backend(members, inputs, self.targets)
+        self.backend = self.make_backend(list(members.values()), inputs, self.targets)
 
-    def run(self, on_epoch_end: OnEpochEnd, quiet: bool = True) -> Iterator[Finished]:
+    def run(self, on_epoch_end: OnEpochEnd[K], quiet: bool = True) -> Iterator[Finished[K]]:
         """Train until every member has ended; yields those that do, at once.
 
         Args:
@@ -86,85 +91,82 @@ class Trainer:
                 (`Settings.reports_per_epoch`, which the steps then count). Of an interrupted run's epochs the last is
                 told again: it may be on the disk and not have been told. What it raises ends the run.
             quiet: show no bar. There is none in any case where the output is no terminal.
-
         """
-        broken: Finished = {}
-        for member in self.members:
+        broken: Finished[K] = {}
+        for key, member in self.members.items():
             try:
                 member.resume()
                 member.learning_rates(self.steps)  # a warm-up may be too long
             except UserError as error:
-                broken[member] = error
+                broken[key] = error
         yield self.drop(broken)
-        if any(member.epochs for member in self.members):
+        if again := {key: self.last(member) for key, member in self.members.items() if member.epochs}:
             self.stack(self.members)
-            again = [member for member in self.members if member.epochs]
-            yield self.drop(on_epoch_end({member: self.last(member) for member in again}))
-        epochs = [(member.settings.epochs, member.epochs) for member in self.members]
+            yield self.drop(on_epoch_end(again))
+        epochs = [(member.settings.epochs, member.epochs) for member in self.members.values()]
         with tqdm(
             total=max((most for most, _ in epochs), default=0),
             initial=min((done for _, done in epochs), default=0),
             unit="epoch",
             disable=True if quiet else None,
         ) as bar:
-            yield self.drop({member: member.trained for member in self.members if member.ended})
+            yield self.drop({key: member for key, member in self.members.items() if member.ended})
             while self.members:
                 ended = self.epoch(on_epoch_end)
-                _show(bar, self.members[0])
-                ended |= {member: member.trained for member in self.members if member.ended and member not in ended}
+                _show(bar, next(iter(self.members.values())))
+                ended |= {key: member for key, member in self.members.items() if member.ended and key not in ended}
                 yield self.drop(ended)
 
-    def drop(self, ended: Mapping[TrainState, Trained | Exception]) -> Finished:
+    def drop(self, ended: Mapping[K, TrainState | Exception]) -> Finished[K]:
         """Go on without these."""
-        for member in ended:
-            member.weights.leave()
+        for key in ended:
+            self.members[key].weights.leave()
         if ended:
-            self.stack([member for member in self.members if member not in ended])
+            self.stack({key: member for key, member in self.members.items() if key not in ended})
         return dict(ended)
 
-    def epoch(self, on_epoch_end: OnEpochEnd) -> Finished:
+    def epoch(self, on_epoch_end: OnEpochEnd[K]) -> Finished[K]:
         """Pass once over the training rows, each member in a new order of its own; returns what ended some.
 
         The training loss and score are of the outputs as they were learned from: under dropout and augmentation,
         and of weights that still changed.
         """
-        started, members = time.perf_counter(), self.members
+        started, members = time.perf_counter(), self.members.values()
         orders = torch.stack([torch.randperm(self.length, generator=member.shuffle_rng) for member in members])
         rates = torch.tensor([member.learning_rates(self.steps) for member in members], dtype=torch.float64)
         steps, ended = self.learn(orders[:, : self.used], rates, on_epoch_end)
         learned = self.learned(steps, orders[:, : self.used], rates, time.perf_counter() - started)
-        for member, row, figures, losses in zip(members, learned, self.evaluate(), steps.losses, strict=True):
-            if member in ended:  # within the epoch: what came later is no part of it
+        for key, row, metrics, losses in zip(self.members, learned, self.evaluate(), steps.losses, strict=True):
+            if key in ended:  # within the epoch: what came later is no part of it
                 continue
-            diverged = _divergence(member, losses, figures["validation_loss"])
+            diverged = _divergence(self.members[key], losses, metrics["validation_loss"])
             if diverged is not None:
-                ended[member] = diverged
+                ended[key] = diverged
             else:
-                member.note(row | figures)
-        going = [member for member in members if member not in ended]
-        saved = self.save(going)
+                self.members[key].note(row | metrics)
+        going = {key: member for key, member in self.members.items() if key not in ended}
+        saved = self.save(going.values())
         try:
-            stopped = dict(on_epoch_end({member: self.last(member) for member in going}) if going else {})
+            stopped = on_epoch_end({key: self.last(member) for key, member in going.items()}) if going else {}
         except Interrupted:
             if not saved:
-                self.save(going, at_once=True)
+                self.save(going.values(), at_once=True)
             raise
-        for member, reason in stopped.items():
+        for key, reason in stopped.items():
             if isinstance(reason, Paused) and not saved:
-                member.save()
-        return ended | stopped
+                going[key].save()
+        return {**ended, **stopped}
 
-    def learn(self, orders: Tensor, rates: Tensor, on_epoch_end: OnEpochEnd) -> tuple[StepOutputs, Finished]:
+    def learn(self, orders: Tensor, rates: Tensor, on_epoch_end: OnEpochEnd[K]) -> tuple[StepOutputs, Finished[K]]:
         """Return the steps of an epoch, with the reports that are due before its end."""
         due = {-(-portion * self.steps // self.portions): portion for portion in range(1, self.portions + 1)}
-        ended: Finished = {}
+        ended: Finished[K] = {}
         positions, parts = orders + self.starts, []
         for first, last in pairwise([0, *due]):
             rows = positions[:, first * self.batch : last * self.batch]
             parts.append(self.backend.train_steps(rows, self.batch, rates[:, first:last]))
             if last < self.steps:
-                values = {member: value for member, value in self.evaluate_mid_epoch().items() if member not in ended}
-                ended |= on_epoch_end({m: (m.epochs * self.portions + due[last], value) for m, value in values.items()})
+                ended |= self.report_mid_epoch(due[last], on_epoch_end, ended)
         return StepOutputs.joined(parts), ended
 
     def learned(self, steps: StepOutputs, orders: Tensor, rates: Tensor, seconds: float) -> list[Row]:
@@ -173,10 +175,11 @@ class Trainer:
         sizes[-1] = self.used - self.batch * (self.steps - 1)
         losses, norms = steps.losses.double().cpu().numpy(), steps.norms.double().cpu().numpy()
         seen = self.targets[(orders + self.starts).to(self.targets.device)]
+        members = list(self.members.values())
         learned = zip(
-            self.members,
+            members,
             ((losses * sizes).sum(1) / sizes.sum()).tolist(),
-            self.scores(self.members, steps.outputs, seen),
+            self.scores(members, steps.outputs, seen),
             rates[:, -1].tolist(),
             norms.mean(1).tolist(),
             norms,
@@ -190,33 +193,41 @@ class Trainer:
                 "learning_rate": rate,
                 "gradient_norm": norm,
                 "clipped": member.parts.regularizer.clipped(every_norm),
-                "seconds": seconds / len(self.members),
+                "seconds": seconds / len(members),
             }
             for member, loss, score, rate, norm, every_norm in learned
         ]
 
     def evaluate(self) -> list[Row]:
         """Return loss and score of each member on its validation rows, whatever the loss is."""
-        figures: dict[TrainState, Row] = {}
-        splits = {id(self.sets[member].validation): self.sets[member].validation for member in self.members}
-        for name, split in splits.items():
-            own = [number for number, member in enumerate(self.members) if id(self.sets[member].validation) == name]
-            members, outputs = [self.members[number] for number in own], self.backend.eval_outputs(split.inputs, own)
-            scores = self.scores(members, outputs, split.targets.expand(len(own), -1))
-            for member, output, score in zip(members, outputs, scores, strict=True):
-                loss = float(member.parts.loss(output, split.targets))  # by itself: the same bits as when alone
-                figures[member] = {"validation_loss": loss, "validation_score": score}
-        return [figures[member] for member in self.members]
+        members, splits = list(self.members.values()), [self.sets[key].validation for key in self.members]
+        rows: list[Row] = [{} for _ in members]
+        for split in {id(split): split for split in splits}.values():
+            own = [place for place, other in enumerate(splits) if other is split]
+            outputs = self.backend.eval_outputs(split.inputs, own)
+            scores = self.scores([members[place] for place in own], outputs, split.targets.expand(len(own), -1))
+            for place, output, score in zip(own, outputs, scores, strict=True):
+                loss = float(members[place].parts.loss(output, split.targets))  # by itself: the same bits as when alone
+                rows[place] = {"validation_loss": loss, "validation_score": score}
+        return rows
 
-    def evaluate_mid_epoch(self) -> dict[TrainState, float]:
+    def report_mid_epoch(
+        self, portion: int, on_epoch_end: OnEpochEnd[K], ended: Collection[K]
+    ) -> Mapping[K, Exception]:
+        """Report what comes after a portion of an epoch, of those that have not ended; returns what ends some."""
+        values = {key: value for key, value in self.evaluate_mid_epoch().items() if key not in ended}
+        steps = {key: self.members[key].epochs * self.portions + portion for key in values}
+        return on_epoch_end({key: (steps[key], value) for key, value in values.items()}) if values else {}
+
+    def evaluate_mid_epoch(self) -> dict[K, float]:
         """Return the monitored figures within an epoch, where they are finite; training goes on as if nobody had
         looked.
         """
         device = self.targets.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             rows = self.evaluate()
-        values = {member: member.monitored(row) for member, row in zip(self.members, rows, strict=True)}
-        return {member: value for member, value in values.items() if math.isfinite(value)}
+        values = {key: self.members[key].monitored(row) for key, row in zip(self.members, rows, strict=True)}
+        return {key: value for key, value in values.items() if math.isfinite(value)}
 
     def scores(self, members: Sequence[TrainState], outputs: Tensor, targets: Tensor) -> list[float]:
         """Return accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``: higher is
@@ -229,7 +240,7 @@ class Trainer:
         each = zip(members, outputs, targets.double(), strict=True)
         return [r2(member.parts.loss.predictions(output), own) for member, output, own in each]
 
-    def save(self, members: Sequence[TrainState], at_once: bool = False) -> bool:
+    def save(self, members: Iterable[TrainState], at_once: bool = False) -> bool:
         """Leave their states: of one training after each epoch, of a stack as often as takes little of its time."""
         now = time.perf_counter()
         if len(self.sets) > 1 and not at_once and self.saving > SAVING_SHARE * (now - self.saved):
@@ -242,34 +253,7 @@ class Trainer:
 
     def last(self, member: TrainState) -> tuple[int, float]:
         """Return what is told of a member's last epoch."""
-        return member.epochs * self.portions, member.monitored(member.progress.history[-1])
-
-
-def train_alone(
-    member: TrainState,
-    sets: TrainVal,
-    report: Report = no_report,
-    quiet: bool = False,
-    make_backend: MakeBackend = Eager,
-) -> Trained:
-    """Train one member to its end; what `report` raises ends it.
-
-    Raises:
-        Diverged: a loss that is not finite.
-        UserError: a state that cannot be read.
-    """
-
-    def on_epoch_end(reports: Mapping[TrainState, tuple[int, float]]) -> Mapping[TrainState, Exception]:
-        for step, value in reports.values():
-            report(step, value)
-        return {}
-
-    for ended in Trainer([member], [sets], make_backend).run(on_epoch_end, quiet):
-        for outcome in ended.values():
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-    raise AssertionError("a member that never ends")
+        return member.epochs * self.portions, member.monitored(member.history[-1])
 
 
 def r2(predicted: Tensor, targets: Tensor) -> float:
@@ -296,7 +280,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _show(bar: Any, member: TrainState) -> None:
-    row = member.progress.history[-1] if member.epochs else {}
+    row = member.history[-1] if member.epochs else {}
     shown = {"loss": row.get("train_loss", math.nan), "validation": row.get("validation_score", math.nan)}
     bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
     bar.update()

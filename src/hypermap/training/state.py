@@ -75,16 +75,6 @@ class Progress:
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # the model's after epochs that may be kept
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The outcome: the kept epoch's weights by name, and one row of history an epoch."""
-
-    weights: dict[str, Tensor]
-    history: list[Row]
-    best_epoch: int  # from 1
-    stopped_early: bool
-
-
 class TrainState:
     """The state of one training, which can be written down and taken up; `Trainer` carries it on, epoch by epoch.
 
@@ -138,7 +128,7 @@ class TrainState:
     @property
     def epochs(self) -> int:
         """The epochs that are done."""
-        return len(self.progress.history)
+        return len(self.history)
 
     @property
     def ended(self) -> bool:
@@ -151,29 +141,37 @@ class TrainState:
         by_loss = self.settings.monitored(self.task) == "loss"
         scores = [
             (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
-            for row in self.progress.history
+            for row in self.history
         ]
         return highest_epoch(scores) if scores else 0
 
     @property
     def best_epoch(self) -> int:
         """The epoch whose weights are kept, from 1 (0 before the first)."""
-        return self._kept_epochs()[0] if self.progress.history else 0
+        return self._kept_epochs()[0] if self.history else 0
 
     def _kept_epochs(self) -> list[int]:
         """Return the epoch to keep, and those that may come to be kept: see `kept_epochs`."""
         if self.settings.monitored(self.task) != "accuracy":  # a loss or an R² has no ties to speak of
             return [self.highest_epoch]
-        history = self.progress.history
+        history = self.history
         accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))
         return kept_epochs(accuracies, losses, self.validation_rows)
 
     @property
-    def trained(self) -> Trained:
-        """What has come of it so far."""
-        progress = self.progress
-        kept = self.best_epoch
-        return Trained(progress.states[kept], progress.history, kept, self.epochs < self.settings.epochs)
+    def history(self) -> list[Row]:
+        """One row an epoch."""
+        return self.progress.history
+
+    @property
+    def best_weights(self) -> dict[str, Tensor]:
+        """The best epoch's weights, by name."""
+        return self.progress.states[self.best_epoch]
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the patience ended it."""
+        return self.ended and self.epochs < self.settings.epochs
 
     def monitored(self, row: Row) -> float:
         """Return the figure of a row that the best epoch is picked by."""

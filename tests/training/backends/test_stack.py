@@ -19,10 +19,10 @@ from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSq
 from hypermap.training.augment import Augment
 from hypermap.training.backends import choice
 from hypermap.training.components import Components, base_lr, make_optimizer
-from hypermap.training.loop import Trainer, TrainVal, train_alone
+from hypermap.training.loop import Trainer, TrainVal
 from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
-from hypermap.training.state import Trained, TrainerConfig, TrainState
+from hypermap.training.state import TrainerConfig, TrainState
 
 CPU = torch.device("cpu")
 # Of each optimizer, members with other rates, decays and moments.
@@ -132,9 +132,11 @@ def prepared(member, sets):
 
 
 def alone(spec, sets, backend="eager"):
-    """A member after it was trained by itself, and what came of it."""
-    member = prepared(build(**spec), sets)
-    return member, train_alone(member, sets, quiet=True, make_backend=making(backend))
+    """A member after it was trained by itself, and how it ended."""
+    (one,) = stacked([spec], sets, backend)
+    if isinstance(one[1], Exception):
+        raise one[1]
+    return one
 
 
 def making(backend, threads=1):
@@ -144,13 +146,13 @@ def making(backend, threads=1):
 def stacked(specs, sets, backend, tell=heard, threads=1):
     """Members after they were trained as one, and how each ended."""
     every_sets = sets if isinstance(sets, list) else [sets] * len(specs)
-    members = [prepared(build(**spec), own) for spec, own in zip(specs, every_sets, strict=True)]
+    members = {n: prepared(build(**spec), own) for n, (spec, own) in enumerate(zip(specs, every_sets, strict=True))}
     ended = {}
-    for some in Trainer(members, every_sets, making(backend, threads)).run(tell):
+    for some in Trainer(members, dict(enumerate(every_sets)), making(backend, threads)).run(tell):
         assert not ended.keys() & some.keys()
         ended |= some
-    assert len(ended) == len(members)
-    return [(member, ended[member]) for member in members]
+    assert ended.keys() == members.keys()
+    return [(member, ended[n]) for n, member in members.items()]
 
 
 def column(trained, name):
@@ -183,8 +185,8 @@ def assert_same(one, other):
     """Bit for bit, but for the seconds."""
     (member, trained), (peer, expected) = one, other
     assert [{**row, "seconds": 0} for row in trained.history] == [{**row, "seconds": 0} for row in expected.history]
-    for name, tensor in expected.weights.items():
-        assert torch.equal(trained.weights[name], tensor), name
+    for name, tensor in expected.best_weights.items():
+        assert torch.equal(trained.best_weights[name], tensor), name
     for name, tensor in weights(peer).items():
         assert torch.equal(weights(member)[name], tensor), name
 
@@ -326,8 +328,8 @@ def test_the_order_of_the_rows_is_that_of_each_members_seed(backend):
             return self.inner.train_steps(rows, batch, rates)
 
     sets = digits(90)
-    members = [build(seed=seed) for seed in (5, 6)]
-    assert sum(len(ended) for ended in Trainer(members, [sets] * 2, Watching).run(heard)) == 2
+    members = {seed: build(seed=seed) for seed in (5, 6)}
+    assert sum(len(ended) for ended in Trainer(members, dict.fromkeys(members, sets), Watching).run(heard)) == 2
     generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
     expected = [torch.stack([torch.randperm(90, generator=own) for own in generators]) for _ in range(2)]
     assert torch.equal(torch.stack(seen), torch.stack(expected))
@@ -389,7 +391,7 @@ def test_embedded_categories():
     # Not Adam: it blows up the rounding in gradients that are nearly zero.
     made = check([{"model": own, "optimizer": SGD} for own in models], TrainVal(rows, rows), "vmap")
     for _, trained in made:  # of a category that the training rows lack, nothing is learned
-        assert not trained.weights[next(name for name in trained.weights if name.endswith("table"))][0].any()
+        assert not trained.best_weights[next(name for name in trained.best_weights if name.endswith("table"))][0].any()
 
 
 def normed_cnn():
@@ -436,7 +438,7 @@ def test_half_precision(backend):
     for (_, trained), spec in zip(stacked(specs, digits(), backend), specs, strict=True):
         _, expected = alone(spec, digits())
         np.testing.assert_allclose(column(trained, "train_loss"), column(expected, "train_loss"), rtol=0.02)
-        assert {tensor.dtype for tensor in trained.weights.values()} == {torch.float32}
+        assert {tensor.dtype for tensor in trained.best_weights.values()} == {torch.float32}
 
 
 # A stack of one, and the same bits in any stack.
@@ -572,7 +574,7 @@ def test_those_that_left_hold_no_more_than_their_own_weights(backend):
     for member, trained in made:
         own = member.weights.vector
         assert own.untyped_storage().nbytes() == member.weights.gradient.untyped_storage().nbytes() == own.nbytes
-        assert trained.weights.keys() == weights(member).keys()
+        assert trained.best_weights.keys() == weights(member).keys()
         with torch.no_grad():
             own.zero_()
         assert not any(tensor.any() for tensor in weights(member).values())
@@ -686,7 +688,7 @@ def test_states_that_are_not_written_at_each_epoch_are_no_older_than_a_while(bac
     made = stacked(with_states(specs, tmp_path), digits(90), backend, lambda told: found.append(told) or {})
     assert {step for step, _ in found[2].values()} == {2}
     for one, spec in zip(made, specs, strict=True):
-        assert isinstance(one[1], Trained)
+        assert one[1] is one[0]
         assert_alike(one, alone(spec, digits(90)))
 
 
@@ -716,10 +718,10 @@ def test_states_that_are_not_written_at_each_epoch_are_no_older_than_a_while(bac
     ],
 )
 def test_a_backend_that_cannot_says_what_can(backend, spec, told):
-    members = [build(**spec, seed=seed) for seed in (1, 2)]
-    sets = digits(90, images=True)
+    members = {seed: build(**spec, seed=seed) for seed in (1, 2)}
+    sets = dict.fromkeys(members, digits(90, images=True))
     with pytest.raises(UserError, match=f"trainer.backend is {backend}, which cannot train this: {told}"):
-        Trainer(members, [sets] * 2, making(backend))
+        Trainer(members, sets, making(backend))
 
 
 class Doubled(MLP):
