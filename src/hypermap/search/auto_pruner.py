@@ -162,11 +162,10 @@ class _State:
         self.whole = max(0.0, ledger.budget - self.spent)  # what is left
         self.left = max(0.0, self.whole - len(self.again))  # beside what is kept
         running = np.array([trial.state == TrialState.RUNNING for trial in trials], dtype=bool)
-        self.paused: NDArray[np.bool_] = running & np.array([a.paused for a in self.allowed], dtype=bool)
-        at_work = running & ~self.paused
-        whole_way = [i for i in map(int, np.flatnonzero(at_work)) if self._to_its_end(trials[i], self.allowed[i])]
-        self.to_the_end: NDArray[np.bool_] = np.isin(np.arange(len(trials)), whole_way)
-        self.part_way: NDArray[np.bool_] = at_work & ~self.to_the_end
+        whole_way = np.array([self._to_its_end(*one) for one in zip(trials, self.allowed, strict=True)], dtype=bool)
+        self.paused: Mask = running & np.array([allowed.paused for allowed in self.allowed], dtype=bool)
+        self.to_the_end: Mask = running & ~self.paused & whole_way
+        self.part_way: Mask = running & ~self.paused & ~whole_way
         self.expected = self.table.expected()[0]
 
     @property
@@ -241,44 +240,64 @@ class _State:
 
     def promote(self) -> Decision | None:
         """Go on with a trial that is among the best at its rung, the highest rung first."""
-        steps = self.table.rungs
-        apart = self._groups()
-        for k in range(len(steps) - 1, self.first - 1, -1):
-            beyond = steps[k + 1] if k + 1 < len(steps) else None
-            least = 0 if self.pruner.pauses else 1
-            for i in [i for group, room in apart if room[k] for i in self.pruner._ahead(self.table, k, group, least)]:
-                if self.paused[i] and self._rung(i) == k:
-                    if beyond is None and self.pruner.max_resource is None:
-                        beyond = 2 * steps[k]
-                    return self._go_on(i, beyond) if self._leaves_enough(*self._detour(i, beyond)) else None
+        if (best := self._best_at_a_rung()) is not None:
+            beyond = self._next_rung(self._rung(best))
+            return self._go_on(best, beyond) if self._leaves_enough(*self._detour(best, beyond)) else None
         for i in self._leaders():  # what was paused before a later rung became the first catches up, if it leads
             if self._rung(i) < self.first and self.expected[i] >= np.max(self.expected):
-                return self._go_on(i, steps[self.first])
+                return self._go_on(i, self.table.rungs[self.first])
         return None
 
-    def _groups(self) -> list[tuple[Mask, Mask]]:
-        """Return each group of trials ``(n,)``, and at which rungs another of it may go on ``(K,)``.
+    def _best_at_a_rung(self) -> int | None:
+        """Return the place of the best paused trial that may go on from its rung, the highest such rung first."""
+        groups_with_room = list(zip(groups(self.trials), self._room(), strict=True))
+        least = 0 if self.pruner.pauses else 1
+        for k in range(len(self.table.rungs) - 1, self.first - 1, -1):
+            for group in [group for group, room in groups_with_room if room[k]]:
+                for i in self.pruner._ahead(self.table, k, group, least):
+                    if self.paused[i] and self._rung(i) == k:
+                        return i
+        return None
 
-        That is by the rung's quota, or beyond it.
+    def _next_rung(self, k: int) -> int | None:
+        """Return the step of the rung after one; None for a trial's end, where that is known."""
+        steps = self.table.rungs
+        if k + 1 < len(steps):
+            return steps[k + 1]
+        return 2 * steps[k] if self.pruner.max_resource is None else None
+
+    def _room(self) -> list[Mask]:
+        """Return for each of `groups` at which rungs another of its trials may go on ``(K,)``: where fewer have than
+        the rung's quota, or where what went on beyond the quotas is still a small share of what was spent.
         """
         table, rungs = self.table, np.array(self.table.rungs)
-        by_itself = [allowed.unpruned for allowed in self.allowed]  # these have a share of their own
-        counted = ~np.array(by_itself, dtype=bool) & ~(self.pruner.baseline & (table.numbers == 0))
-        allowed = np.array([rungs[-1] if a.until is None else a.until for a in self.allowed], dtype=int)
-        ended = table.complete & (table.last > 0)
-        far = np.where(self.paused, table.last, np.maximum(table.last, allowed))
-        reached = (table.last[:, None] >= rungs) | ended[:, None]
-        beyond = (far[:, None] > rungs) | (ended & ~table.diverged)[:, None]
         reductions = [self.pruner._reduction(table, k) for k in range(len(rungs))]
-        cost = np.diff(rungs, append=rungs[-1]) / rungs[-1]
-        apart = []
+        cost = np.diff(rungs, append=rungs[-1]) / rungs[-1]  # of going on from each rung to the next
+        far, reached, beyond = self._progress()
+        unpruned = np.array(
+            [allowed.unpruned for allowed in self.allowed], dtype=bool
+        )  # they have a share of their own
+        counted = ~unpruned & ~(self.pruner.baseline & (table.numbers == 0))
+        rooms = []
         for group in groups(self.trials):
             quota = np.maximum(1, reached[group].sum(0) // reductions)
             gone_on = beyond[counted & group].sum(0)
             excess = float((np.maximum(0, gone_on - quota) * cost).sum())
             spent = float(np.minimum(far, rungs[-1])[group].sum()) / rungs[-1]
-            apart.append((group, np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * spent))))
-        return apart
+            rooms.append(np.asarray((gone_on < quota) | (excess + cost <= BEYOND_SHARE * spent)))
+        return rooms
+
+    def _progress(self) -> tuple[NDArray[np.int_], Mask, Mask]:
+        """Return how far each trial has come or is on its way to ``(n,)``, and which rungs it has reached and gone
+        beyond ``(n, K)``; a complete trial has been at all of them.
+        """
+        table, rungs = self.table, np.array(self.table.rungs)
+        allowed = np.array([rungs[-1] if own.until is None else own.until for own in self.allowed], dtype=int)
+        ended = table.complete & (table.last > 0)
+        far = np.where(self.paused, table.last, np.maximum(table.last, allowed))
+        reached = (table.last[:, None] >= rungs) | ended[:, None]
+        beyond = (far[:, None] > rungs) | (ended & ~table.diverged)[:, None]
+        return far, reached, beyond
 
     def _detour(self, i: int, until: int | None) -> tuple[float, float]:
         """Return what it costs to train up to a step, and how much less the others then need."""
@@ -291,27 +310,33 @@ class _State:
 
     def _to_measure_again(self) -> list[int]:
         """Return the numbers of the trials for whose second measurement some of the budget is kept, the best first."""
-        if math.isinf(self.ledger.budget) or LAST_SHARE * self.ledger.budget < MEASURED_AGAIN:
+        worthwhile = not math.isinf(self.ledger.budget) and LAST_SHARE * self.ledger.budget >= MEASURED_AGAIN
+        begun = [int(t.user_attrs[REPEATS]) for t in self.trials if t.user_attrs.get(REPEATS) is not None]
+        if not worthwhile or len(begun) >= MEASURED_AGAIN or not self.ledger.may_begin(self.every):
             return []
-        if not self.ledger.may_begin(self.every):
+        scores = self._best_complete()
+        best = [self.trials[i].number for i in scores]
+        if begun:  # it has been settled who is measured again
+            return [number for number in best if number not in begun][:1]
+        if len(best) < MEASURED_AGAIN or self._told_apart(scores):
             return []
-        repeats = [trial.user_attrs.get(REPEATS) for trial in self.trials]
-        usable = self.table.complete & ~self.table.diverged & np.array([r is None for r in repeats], dtype=bool)
-        sign = self.pruner.curves.final_sign if self.pruner.curves is not None else 1.0
-        own = {int(i): self.trials[int(i)] for i in np.flatnonzero(usable)}
-        scores = judged({i: (t.values[0], t.intermediate_values) for i, t in own.items()}, sign)
-        best = sorted(scores, key=lambda i: (-sign * scores[i], i))[:MEASURED_AGAIN]
-        if any(repeat is not None for repeat in repeats):  # it has been settled who is measured again
-            if sum(repeat is not None for repeat in repeats) >= MEASURED_AGAIN:
-                return []
-            begun = {int(repeat) for repeat in repeats if repeat is not None}
-            return [self.trials[i].number for i in best if self.trials[i].number not in begun][:1]
-        if len(best) < MEASURED_AGAIN:
-            return []
-        lead = abs(scores[best[0]] - scores[best[1]])
-        if lead > TOLD_APART * max(_shake(self.trials[i]) for i in best) and not self._at_work():  # who may come closer
-            return []
-        return [self.trials[i].number for i in best]
+        return best
+
+    def _best_complete(self) -> dict[int, float]:
+        """Return the scores of the best trials that are complete and measure no other again, by place, best first."""
+        assert self.pruner.curves is not None
+        sign = self.pruner.curves.final_sign
+        first = np.array([trial.user_attrs.get(REPEATS) is None for trial in self.trials], dtype=bool)
+        places = map(int, np.flatnonzero(self.table.complete & ~self.table.diverged & first))
+        own = {i: self.trials[i] for i in places}
+        scores = judged({i: (trial.values[0], trial.intermediate_values) for i, trial in own.items()}, sign)
+        return {i: scores[i] for i in sorted(scores, key=lambda i: (-sign * scores[i], i))[:MEASURED_AGAIN]}
+
+    def _told_apart(self, scores: dict[int, float]) -> bool:
+        """Return whether the best trial leads by more than chance, and nobody is at work who may come closer."""
+        first, second = list(scores.values())[:2]
+        shake = max(_shake(self.trials[i]) for i in scores)
+        return abs(first - second) > TOLD_APART * shake and not self._at_work()
 
     def _at_work(self) -> bool:
         """Return whether somebody trains a trial that measures no other once more."""
@@ -348,21 +373,37 @@ class _State:
             return None
         first = len(self.trials) < (self.pruner.baseline if self.pruner.pauses else LEAST_COMPLETE)
         unpruned = not first and self._another_unpruned()
-        until = None if first or unpruned else self.table.rungs[self.first]
-        if until is not None and self.ledger.horizon is not None and until >= self.ledger.horizon:
-            until = None
-        size = Size(self.ledger.horizon)
-        surplus = self._leaders()[self.pruner.paused - 1 :] if self.paused.sum() >= self.pruner.paused else []
-        needed, begun = self._needed(), (self.paused | self.part_way).sum()
-        cost, fills = size.cost(until or math.inf), until is None or (not surplus and begun < self.lacking)
-        saves = 0.0 if not needed or not fills else needed[-1] if until is None else cost
-        if not self._leaves_enough(cost, saves):
+        until = None if first or unpruned else self._first_stop()
+        surplus = self._surplus()
+        if not self._leaves_enough(*self._outlay(until, replaces=bool(surplus))):
             return None
-        affordable = self.ledger.within(size, 0, until, self.left)
+        affordable = self.ledger.within(Size(self.ledger.horizon), 0, until, self.left)
         if affordable == 0:
             return None
         released = tuple(self.trials[i].number for i in surplus)
         return Decision(None, Allowed(affordable, unpruned=unpruned), release=released)
+
+    def _first_stop(self) -> int | None:
+        """Return the step at which a new trial is first held against others; None where that is its end."""
+        step = self.table.rungs[self.first]
+        return None if self.ledger.horizon is not None and step >= self.ledger.horizon else step
+
+    def _surplus(self) -> list[int]:
+        """Return the places of the paused trials that are given up for a new one, since no more can be kept."""
+        return self._leaders()[self.pruner.paused - 1 :] if self.paused.sum() >= self.pruner.paused else []
+
+    def _outlay(self, until: int | None, *, replaces: bool) -> tuple[float, float]:
+        """Return what a new trial costs up to a step, and how much less is then needed for others.
+
+        It may be one of the trials that are needed complete, where too few have begun; but not where it `replaces` one.
+        """
+        cost, needed = Size(self.ledger.horizon).cost(until or math.inf), self._needed()
+        if not needed:
+            return cost, 0.0
+        if until is None:
+            return cost, needed[-1]
+        too_few = int((self.paused | self.part_way).sum()) < self.lacking
+        return cost, cost if too_few and not replaces else 0.0
 
     def _another_unpruned(self) -> bool:
         """Return whether it is time for another trial that is trained to its end whatever it shows."""

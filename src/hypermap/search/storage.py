@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -92,12 +92,20 @@ class Journal(JournalFileBackend):
             yield from self._written(log_number_from)
             return
         if batch.first is None:  # nobody else adds to the file meanwhile, so once is enough
-            known = min(log_number_from, next(reversed(self._log_number_offset)))
-            written = list(self._written(known))
-            batch.first = known + len(written)
-            yield from written[log_number_from - known :]
+            yield from self._written_before(batch, log_number_from)
+        assert batch.first is not None
         for line in batch.lines[max(0, log_number_from - batch.first) :]:
             yield json.loads(line)
+
+    def _written_before(self, batch: _Batch, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the file's lines from a number on, and note in the batch which number its own first line has.
+
+        The number may be one within the batch, beyond the file's end: reading begins where the end is known to be.
+        """
+        known = min(log_number_from, next(reversed(self._log_number_offset)))
+        written = list(self._written(known))
+        batch.first = known + len(written)
+        return written[log_number_from - known :]
 
     @contextmanager
     def batching(self) -> Iterator[None]:
@@ -142,15 +150,9 @@ class Journal(JournalFileBackend):
         """Cut off a last line that is not whole: one without its end, or, after a power loss, one that is no JSON."""
         _check_same(self.path, self.file)
         with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            start, tail = size, b""
-            while start > 0 and tail.count(b"\n", 0, -1) == 0:
-                start = max(0, start - 4096)
-                file.seek(start)
-                tail = file.read(size - start)
-            line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
+            line = _last_line(file)
             if line and not _whole(line):
-                file.truncate(size - len(line))
+                file.truncate(file.seek(0, os.SEEK_END) - len(line))
 
 
 class _NoLock(JournalFileOpenLock):
@@ -196,6 +198,17 @@ def _check_same(path: Path, file: tuple[int, int] | None) -> None:
 def _is_journal(path: Path) -> bool:
     with path.open("rb") as file:
         return BEGINS.startswith(file.read(len(BEGINS)))
+
+
+def _last_line(file: BinaryIO) -> bytes:
+    """Return a file's last line, with its end if it has one; read from the back, as it may be a long file's."""
+    size = start = file.seek(0, os.SEEK_END)
+    tail = b""
+    while start > 0 and b"\n" not in tail[:-1]:
+        start = max(0, start - 4096)
+        file.seek(start)
+        tail = file.read(size - start)
+    return tail[tail.rfind(b"\n", 0, -1) + 1 :]
 
 
 def _whole(line: bytes) -> bool:
