@@ -97,7 +97,7 @@ def train(words: Sequence[str], seed: int, cache: Path) -> Outputs:
     configuration = compose([*words, f"seed={seed}", f"data.split_seed={seed}"], None)
     prepared = find_or_prepare(configuration["data"], [], cache)
     folds = Folds(prepared)
-    rows = folds.of(folds.pool.holdout)
+    rows = folds.of(folds.development.holdout)
     estimator = make_estimator(configuration, instantiate(configuration["trainer"]), rows.transform.manifest)
     assert isinstance(estimator, TorchEstimator)
     fold = estimator.encode(rows)
@@ -142,7 +142,7 @@ def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
     return float(-np.log(np.maximum(own, np.finfo(float).eps)).mean())
 
 
-def figures(seen: Outputs, kept: int) -> tuple[float, float, float]:
+def metrics(seen: Outputs, kept: int) -> tuple[float, float, float]:
     """Return the test accuracy and the test log loss of an epoch, without and with a temperature."""
     test, targets = seen.test[kept], seen.test_targets
     temperature = fit_temperature(seen.validation[kept], seen.validation_targets.astype(int))
@@ -165,7 +165,7 @@ def main() -> None:
         for name, words in chosen.items():
             own = range(min(seeds, SEEDS_OF_ADULT) if name.startswith("adult") else seeds)
             trained = [train(words, seed, Path(cache)) for seed in own]
-            found[name] = {rule: np.array([figures(o, keep(o)) for o in trained]) for rule, keep in RULES.items()}
+            found[name] = {rule: np.array([metrics(o, keep(o)) for o in trained]) for rule, keep in RULES.items()}
             print(name, file=sys.stderr, flush=True)
 
     print("| kept | accuracy | its worst | log loss |\n|---|--:|--:|--:|")

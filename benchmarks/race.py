@@ -167,7 +167,7 @@ def race(entrants: Sequence[Contender], rounds: int = ROUNDS, seconds: float = S
 
 
 def prepare(overrides: Sequence[str], quick: bool) -> tuple[Work, str]:
-    """The configuration of the menu's defaults and these, and its data, prepared once for all; also says which data."""
+    """The configuration of the defaults and these, and its data, prepared once for all; also says which data."""
     from hypermap.config.compose import compose
     from hypermap.core.paths import DOWNLOADS
     from hypermap.datasets.download import given_folder

@@ -65,7 +65,7 @@ from hypermap.search.scales import mapping
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.study import quiet as optuna_quiet
 from hypermap.search.study import trial_seed
-from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.space import ConfigGroups, read_space
 from hypermap.sweeps.training_target import TrainingTarget
 from hypermap.training import artifacts
 from hypermap.training.backends import choice
@@ -125,7 +125,7 @@ class TaskData:
 
     def __init__(self, prepared: Path, test_rows: int | None = None) -> None:
         folds = Folds(prepared)
-        self.rows = folds.of(folds.pool.holdout)
+        self.rows = folds.of(folds.development.holdout)
         self.manifest = self.rows.transform.manifest
         self.test = load(prepared, "test")
         if test_rows is not None and test_rows < len(self.test.targets):
@@ -450,13 +450,13 @@ def read_words(words: Sequence[str], order: Mapping[str, Any] | None) -> tuple[S
     fixed = [word for word, o in zip(words, parsed, strict=True) if word in others and not o.is_sweep_override()]
     configuration = compose([*fixed, *files], order)
     file, params = _space_file(files, of_hydra)
-    menu = Menu(
+    groups = ConfigGroups(
         choices=lambda group: groups().get(group, []),
         has=lambda group, option, key: _has(group_defaults(f"{group}={option}")[group], key),
         chosen={group: configuration[group]["name"] for group in TUNED},
-        idle=TrainingTarget(find_or_prepare, "").idle,
+        ignored_groups=TrainingTarget(find_or_prepare, "").ignored_groups,
     )
-    space, fixed = read_space(others, params, file, menu)
+    space, fixed = read_space(others, params, file, groups)
     return space, [*fixed, *files]
 
 

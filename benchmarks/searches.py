@@ -429,9 +429,9 @@ def costs(measured: Mapping[str, Measured], strategies: Sequence[str]) -> list[s
     lines = ["| task | baseline | deviation | epochs | searching, s | retraining, s |", "|---|--:|--:|--:|--:|--:|"]
     for task, own in measured.items():
         baseline = [score or 0.0 for score in own.baseline]
-        figures = f"{statistics.fmean(baseline):.4f} | {statistics.stdev(baseline):.4f} | {own.epochs}"
+        metrics = f"{statistics.fmean(baseline):.4f} | {statistics.stdev(baseline):.4f} | {own.epochs}"
         spent = " | ".join(f"{own.seconds[name]:.0f}" for name in ("searching", "retraining"))
-        lines.append(f"| {task} | {figures} | {spent} |")
+        lines.append(f"| {task} | {metrics} | {spent} |")
     every = [one for own in measured.values() for one in own.found]
     budget = max(one.budget for one in every)
     lines += ["", f"| budget {budget} | trials | complete | s for itself |", "|---|--:|--:|--:|"]
@@ -508,13 +508,13 @@ def arguments() -> argparse.Namespace:
 
 def search_tasks(every: dict[str, Measured], strategies: Sequence[str], given: argparse.Namespace) -> None:
     """Carry out what is lacking of these strategies, and add it to what is known of every task, and to the file."""
-    with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(given.processes, get_context("spawn")) as development:
         waiting = {}
         for seed in range(given.seeds):  # tasks inside, so that a run which is stopped has done as much of each
             for name in given.tasks:
                 if any(every[name].lacking(strategy, given.budgets, seed) for strategy in strategies):
                     asked = (name, seed, strategies, given.budgets, given.python, copy.deepcopy(every[name]))
-                    waiting[pool.submit(work, *asked)] = name, seed
+                    waiting[development.submit(work, *asked)] = name, seed
         for done in as_completed(waiting):
             (name, seed), own = waiting[done], done.result()
             every[name].add(own)

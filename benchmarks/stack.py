@@ -37,7 +37,7 @@ class Problem:
     """A data set and a network, the sizes of stacks, and how many times as fast as a peer the first is to be."""
 
     title: str
-    overrides: tuple[str, ...]  # of the menu's defaults, as on the command line of src/train.py
+    overrides: tuple[str, ...]  # of the defaults of conf/, as on the command line of src/train.py
     sizes: tuple[int, ...]
     threads: tuple[int | None, ...]  # of a single run; None: as it picks itself
     peers: tuple[str, ...]
@@ -121,13 +121,13 @@ def rates(entrants: Sequence[Contender], targets: dict[str, float]) -> list[str]
     verdicts = judged([contender.name for contender in entrants], ratios, targets)
     for contender, ratio, verdict in zip(entrants, ratios, verdicts, strict=True):
         shown = (contender.median, min(contender.rates), max(contender.rates))
-        figures = " | ".join(f"{rate / 1000:,.1f}" for rate in shown)
+        metrics = " | ".join(f"{rate / 1000:,.1f}" for rate in shown)
         threads = (
             f"{len(contender.connections)} × {contender.threads}" if contender.name == WORKERS else contender.threads
         )
         name = contender.name + (f" ({contender.detail})" if contender.detail else "")
         times = "" if contender is own else f"{ratio:.2f} times as fast"
-        lines.append(f"| {name} | {contender.device} | {threads} | {figures} | {times} | {verdict} |")
+        lines.append(f"| {name} | {contender.device} | {threads} | {metrics} | {times} | {verdict} |")
     return lines
 
 
@@ -321,10 +321,10 @@ def seconds_table(found: Sequence[Way]) -> list[str]:
     ):
         seconds = [swept.seconds for swept in way.swept]
         start = statistics.median(swept.start for swept in way.swept)
-        figures = " | ".join(f"{value:.2f}" for value in (way.median, min(seconds), max(seconds), start))
+        metrics = " | ".join(f"{value:.2f}" for value in (way.median, min(seconds), max(seconds), start))
         times = "" if way is own else f"{ratio:.2f} times as fast"
         first = way.swept[0]
-        lines.append(f"| {way.name} | {first.device} | {first.by} | {figures} | {len(seconds)} | {times} | {verdict} |")
+        lines.append(f"| {way.name} | {first.device} | {first.by} | {metrics} | {len(seconds)} | {times} | {verdict} |")
     return lines
 
 

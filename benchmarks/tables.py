@@ -77,7 +77,7 @@ class Scores:
 
 
 def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: int) -> list[Predictions]:
-    """Test predictions of a model of the menu, one for each seed."""
+    """Test predictions of a model of conf/model, one for each seed."""
     predictions = []
     for seed in range(seeds):
         with_seed = {**configuration, "seed": seed}

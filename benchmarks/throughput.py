@@ -19,10 +19,10 @@ from trainers import PACKAGES, PEERS, hypermap, peers
 
 @dataclass(frozen=True)
 class Problem:
-    """A data set and a network, as the menu has them, and how many times as fast as a peer Hypermap is to be."""
+    """A data set and a network, as conf/ has them, and how many times as fast as a peer Hypermap is to be."""
 
     title: str
-    overrides: tuple[str, ...]  # of the menu's defaults, as on the command line of src/train.py
+    overrides: tuple[str, ...]  # of the defaults of conf/, as on the command line of src/train.py
     targets: dict[str, float]
 
 
@@ -51,13 +51,13 @@ def table(entrants: Sequence[Contender], targets: dict[str, float]) -> list[str]
     fastest = {c.name: max(o.median for o in entrants if o.name == c.name) for c in entrants}
     for contender in entrants:
         ratio, target = own / contender.median, targets.get(contender.name)
-        figures = " | ".join(
+        metrics = " | ".join(
             f"{rate / 1000:.1f}" for rate in (contender.median, min(contender.rates), max(contender.rates))
         )
         times = "" if contender.name == "hypermap" else f"{ratio:.2f} times as fast"
         held = contender.median == fastest[contender.name]
         verdict = f"{target}: {'met' if ratio >= target else 'not met'}" if target is not None and held else ""
-        lines.append(f"| {contender.name} | {contender.threads} | {figures} | {times} | {verdict} |")
+        lines.append(f"| {contender.name} | {contender.threads} | {metrics} | {times} | {verdict} |")
     return lines
 
 

@@ -34,12 +34,12 @@ def main() -> None:
         if word not in [*others, "trust=true"]:
             key, count = read_count(word)
             counts[key] = count
-    record, menu = begun(name, trust=trust)
+    record, conf = begun(name, trust=trust)
     confirm = f"{{only:'{name}',best:{counts['best']},seeds:{counts['seeds']}}}"
     own = {"hydra.sweeper.confirm": confirm, "hydra.sweeper.n_jobs": counts["jobs"], "hydra.sweeper.resume": "auto"}
     words = [*record["command"], *record.get("hydra", [])]
     words = [word for word in words if word.partition("=")[0] not in own]
-    sweep_again(by_hand, target, [*words, *(f"{k}={v}" for k, v in own.items()), *others], record["base"], menu)
+    sweep_again(by_hand, target, [*words, *(f"{k}={v}" for k, v in own.items()), *others], record["base"], conf)
 
 
 def read_count(word: str) -> tuple[str, int]:
@@ -66,7 +66,7 @@ def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
     from hypermap.core.instantiate import TRUST
     from hypermap.search.place import folder_of
     from hypermap.search.study import RECORD, SNAPSHOT, find
-    from hypermap.sweeps.recorded_sweep import check_begun, check_menu
+    from hypermap.sweeps.recorded_sweep import check_begun, check_conf
 
     study, _ = find(name)
     record: dict[str, Any] | None = study.user_attrs.get(RECORD)
@@ -78,13 +78,13 @@ def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
             f"{name} was not searched by src/train.py. Give its command once more with hydra.sweeper.confirm=true "
             f"(python {program} -m …)."
         )
-    menu = folder_of(name) / SNAPSHOT
-    if not menu.is_dir():
-        raise UserError(f"{menu}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
+    conf = folder_of(name) / SNAPSHOT
+    if not conf.is_dir():
+        raise UserError(f"{conf}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
     if not trust:
-        check_menu(menu, TRUST)
+        check_conf(conf, TRUST)
         check_begun(study, [*record["command"], *record.get("hydra", []), *record.get("fixed", [])], record)
-    return record, menu
+    return record, conf
 
 
 if __name__ == "__main__":

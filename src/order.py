@@ -1,4 +1,4 @@
-"""Write the order of an experiment: python src/order.py NAME [key=value …] (or: make order EXPERIMENT=NAME WITH=…)."""
+"""Write an experiment into params.yaml: python src/order.py NAME [key=value …], or make order EXPERIMENT=NAME WITH=…"""
 
 import sys
 
@@ -21,11 +21,11 @@ def main() -> None:
         raise UserError(f"name an experiment: make order EXPERIMENT=NAME. There are: {names}.")
     experiment, *overrides = sys.argv[1:]
     read_params()  # tells what is wrong with the present one
-    order = params_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
-    if order["experiment"]:
-        order = params_for(experiment, overrides)
-    write_text(PARAMS, rewrite(PARAMS.read_text(encoding="utf-8"), order))
-    print(f"{PARAMS} now {'names' if order['experiment'] else 'follows'} experiment {experiment}. Next: dvc repro")
+    params = params_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
+    if params["experiment"]:
+        params = params_for(experiment, overrides)
+    write_text(PARAMS, rewrite(PARAMS.read_text(encoding="utf-8"), params))
+    print(f"{PARAMS} now {'names' if params['experiment'] else 'follows'} experiment {experiment}. Next: dvc repro")
 
 
 if __name__ == "__main__":

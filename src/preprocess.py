@@ -15,12 +15,12 @@ def main() -> None:
     """Write the three splits and their manifest, of files that are still what the stage before found."""
     check_none(sys.argv[1:])
     part = read_slice(CONFIG)
-    choice, checksum = part["data"], part.get("files_sha256")
+    option, checksum = part["data"], part.get("files_sha256")
     changed = "changed since python src/compose.py looked at it: run dvc repro again."
-    manifest = prepare_settings(PREPARED, choice, Pinned(checksum, changed) if checksum else None)
+    manifest = prepare_settings(PREPARED, option, Pinned(checksum, changed) if checksum else None)
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest.rows.items())
     tell(manifest)
-    print(f"{choice['name']}: {rows} rows in {PREPARED}")
+    print(f"{option['name']}: {rows} rows in {PREPARED}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hypermap.core.paths import PARAMS
 
 
 def main() -> None:
-    """Replace the order by that of a study's best trial, or of the one whose number is given; comments stay."""
+    """Replace params.yaml by that of a study's best trial, or of the one whose number is given; comments stay."""
     words = [word for word in sys.argv[1:] if word]
     given = [word for word in words if "=" not in word]
     trust = read_trust(read_words([word for word in words if "=" in word], ("trust",)))
@@ -29,12 +29,12 @@ def main() -> None:
     check_study_name(given[0])
     read_params()  # tells what is wrong with the present one
     number = best_trial(given[0]) if len(given) == 1 else int(given[1])
-    order = OmegaConf.to_container(OmegaConf.create(order_of_trial(given[0], number)))
-    assert isinstance(order, dict)
-    check_record(order, f"trial {number} of {given[0]}", trust=trust)
-    check_plain(order, f"trial {number} of {given[0]}")
+    params = OmegaConf.to_container(OmegaConf.create(params_of_trial(given[0], number)))
+    assert isinstance(params, dict)
+    check_record(params, f"trial {number} of {given[0]}", trust=trust)
+    check_plain(params, f"trial {number} of {given[0]}")
     present = PARAMS.read_text(encoding="utf-8")
-    write_text(PARAMS, rewrite(present, {str(key): value for key, value in order.items()}, alone=True))
+    write_text(PARAMS, rewrite(present, {str(key): value for key, value in params.items()}, alone=True))
     print(f"{PARAMS} now orders trial {number} of {given[0]}. Next: dvc repro")
 
 
@@ -51,7 +51,7 @@ def best_trial(name: str) -> int:
     return top.number
 
 
-def order_of_trial(study: str, number: int) -> str:
+def params_of_trial(study: str, number: int) -> str:
     """Return the params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
     from hypermap.search.place import folder_of
 

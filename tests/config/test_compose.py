@@ -23,7 +23,7 @@ from hypermap.config.rules import validate
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, locate
 from hypermap.core.paths import CONF
-from hypermap.datasets.prepare import OF_TABLES, Choice
+from hypermap.datasets.prepare import OF_TABLES, DataSettings
 from hypermap.datasets.tables.dataset import table
 from hypermap.models.sklearn_fit import is_family
 
@@ -52,7 +52,7 @@ def binds(group, choice):
     given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
     runtime = RUNTIME.get(group, ()) if not is_family(choice) else ()
     if group == "data":
-        own = {field.name for field in fields(Choice)} | (OF_TABLES if target is table else set())
+        own = {field.name for field in fields(DataSettings)} | (OF_TABLES if target is table else set())
         given = {key: value for key, value in given.items() if key not in own}
     check_arguments({"_target_": choice["_target_"], **given}, *runtime)
     inspect.signature(target).bind(**given, **dict.fromkeys(runtime))
@@ -69,7 +69,7 @@ def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
 
 @pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g in TUNED])
 def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
-    given = TABLE if choice == "table" else []  # which no choice can know
+    given = TABLE if choice == "table" else []  # which no option can know
     configuration = compose([f"{group}={choice}", *given])
     assert configuration[group] == {"name": choice} | plain(group, choice) | values(given)
     validate(configuration)
@@ -173,7 +173,7 @@ def test_the_command_line_may_leave_what_the_orders_experiment_chooses():
 
 
 def test_an_unknown_experiment_cannot_be_ordered():
-    with pytest.raises(UserError, match=r"no choice 'mnist_mpl' .did you mean 'mnist_mlp'"):
+    with pytest.raises(UserError, match=r"no option 'mnist_mpl' .did you mean 'mnist_mlp'"):
         params_for("mnist_mpl")
 
 
@@ -214,7 +214,7 @@ def test_a_search_of_choices_lists_those_that_match():
     assert module.spelled_out(["+sweep=glob([*_grid,q*],exclude=c*)"]) == ["+sweep=binary_grid,quick"]
     assert module.spelled_out(["optimizer=glob(sg*)"]) == ["optimizer=choice(sgd)"]
     assert module.spelled_out(["optimizer='sgd',\"adam\""]) == ["optimizer=sgd,adam"]
-    with pytest.raises(UserError, match=r"no choice matches. There are: adagrad, adam"):
+    with pytest.raises(UserError, match=r"no option matches. There are: adagrad, adam"):
         module.spelled_out(["optimizer=glob(zzz*)"])
     with pytest.raises(UserError, match=r"glob\(…\) is of a group's choices, and optimizer.lr is none"):
         compose(["optimizer.lr=glob(*)"])
@@ -247,15 +247,15 @@ def test_slices_hold_everything_and_training_only_what_trains():
         ("optimizr=adam", "no group or key 'optimizr' (did you mean 'optimizer'?)"),
         ("optimizr.lr=1", "no group or key 'optimizr' (did you mean 'optimizer'?)"),
         ("+sed=1", "no group or key 'sed' (did you mean 'seed'?)"),
-        ("optimizer=adamm", "optimizer has no choice 'adamm' (did you mean 'adam' or 'adamw'?)"),
-        ("experiment=mnist_ccn", "experiment has no choice 'mnist_ccn' (did you mean 'mnist_cnn'"),
-        ("optimizer=", "optimizer names no choice. There are: adagrad"),
-        ("optimizer=null", "optimizer names no choice. There are: adagrad"),
-        ("experiment=null", "experiment names no choice"),
+        ("optimizer=adamm", "optimizer has no option 'adamm' (did you mean 'adam' or 'adamw'?)"),
+        ("experiment=mnist_ccn", "experiment has no option 'mnist_ccn' (did you mean 'mnist_cnn'"),
+        ("optimizer=", "optimizer names no option. There are: adagrad"),
+        ("optimizer=null", "optimizer names no option. There are: adagrad"),
+        ("experiment=null", "experiment names no option"),
         ("~optimizer", "optimizer cannot be left out"),
         ("~optimizer.lr", "optimizer.lr cannot be left out"),
         ("~seed", "seed cannot be left out"),
-        ("optimizer=[adam,sgd]", "optimizer has no choice"),
+        ("optimizer=[adam,sgd]", "optimizer has no option"),
         ("optimizer.eps_=1", "optimizer=adam has no key 'eps_' (did you mean 'eps'?). It has: lr, betas, eps"),
         ("++optimizer.epz=1", "optimizer=adam has no key 'epz' (did you mean 'eps'?)"),
         ("evaluation.confidense=1", "evaluation has no key 'confidense' (did you mean 'confidence'?)"),
@@ -289,11 +289,11 @@ def test_mistakes_on_the_command_line(word, told):
     [
         ("optimizr: adam", "no group or key 'optimizr' (did you mean 'optimizer'?). There are: augment,"),
         ("3: adam", "no group or key 3"),
-        ("optimizer: adan", "optimizer has no choice 'adan' (did you mean 'adam' or 'adamw'?)"),
-        ("optimizer: [adam]", "optimizer has no choice"),
+        ("optimizer: adan", "optimizer has no option 'adan' (did you mean 'adam' or 'adamw'?)"),
+        ("optimizer: [adam]", "optimizer has no option"),
         ("optimizer: {lr: 0.1}", "optimizer is a mapping without a name"),
-        ("optimizer:", "optimizer names no choice. There are: adagrad"),
-        ("optimizer: {name: }", "optimizer names no choice. There are: adagrad"),
+        ("optimizer:", "optimizer names no option. There are: adagrad"),
+        ("optimizer: {name: }", "optimizer names no option. There are: adagrad"),
         ("optimizer: {name: adam, betaz: 1}", "optimizer=adam has no key 'betaz' (did you mean 'betas'?)"),
         ("optimizer: {name: adam, 3: 1}", "optimizer=adam has no key 3"),
         ("optimizer: {name: adam, lr: fast}", "optimizer.lr is 'fast'; it must be a number"),
@@ -307,7 +307,7 @@ def test_mistakes_on_the_command_line(word, told):
         ("evaluation: {repeats: 3}", "evaluation has no key 'repeats'"),
         ("evaluation: {confidence: 95}", "evaluation.confidence is 95; it must be a number above 0 and below 1"),
         ("experiment: {name: mnist_mlp}", "experiment is a name and nothing else"),
-        ("experiment: mnist", "experiment has no choice 'mnist' (did you mean 'mnist_"),
+        ("experiment: mnist", "experiment has no option 'mnist' (did you mean 'mnist_"),
         ("hydra: {run: 1}", "no group or key 'hydra'"),
         ("optimizer: adam\noptimizer: sgd", "not readable YAML"),
         ("optimizer: [", "not readable YAML"),

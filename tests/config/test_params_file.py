@@ -148,7 +148,7 @@ def test_a_choice_that_contradicts_the_experiment_is_an_error_that_says_so(clone
 @pytest.mark.parametrize(
     ("words", "text", "told"),
     [
-        (("mnist_mpl",), None, "experiment has no choice 'mnist_mpl' (did you mean 'mnist_mlp'"),
+        (("mnist_mpl",), None, "experiment has no option 'mnist_mpl' (did you mean 'mnist_mlp'"),
         (("",), None, "name an experiment"),
         (("mnist_mlp", "mnist_cnn"), None, "mnist_cnn"),
         (("mnist_mlp", "optimizer.lrr=1"), None, "did you mean 'lr'"),
@@ -206,7 +206,7 @@ def tuned(overrides, order=None):
 
 
 def configurations():
-    """Mixtures in which nearly every choice of the menu comes up, with other values."""
+    """Mixtures in which nearly every option comes up, with other values."""
     choices, draw = groups(), random.Random(0)
     bases = itertools.cycle([None, read(COMMITTED), read(COMMENTED)])
     for turn in range(max(len(choices[group]) for group in TUNED) + 2):

@@ -14,7 +14,7 @@ from hypermap.core.errors import UserError
 from hypermap.data.cross_validation import DevelopmentSet, Fold, GroupKFold, Holdout, KFold, TimeSeries, repeat_seed
 from hypermap.data.fold_data import Folds
 from hypermap.data.manifest import Manifest
-from hypermap.data.prepared import load, load_published
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets import prepare
 from hypermap.datasets.images import Raw
@@ -26,7 +26,7 @@ DATASETS = {
 }
 
 
-def pool(targets, classes=(), seed=7, groups=None, times=None):
+def development(targets, classes=(), seed=7, groups=None, times=None):
     holdout = Fold(np.arange(0), np.arange(0))
     groups = None if groups is None else np.asarray(groups, np.int64)
     times = None if times is None else np.asarray(times, np.float64)
@@ -56,14 +56,14 @@ def test_folds_are_scikit_learns(k):
     targets = labels()
     stratified = splits(StratifiedKFold(k, shuffle=True, random_state=7), targets)
     plain = splits(SklearnKFold(k, shuffle=True, random_state=7), targets)
-    assert_folds(KFold(k).folds(pool(targets, "abc")), stratified)
-    assert_folds(KFold(k, stratified=False).folds(pool(targets, "abc")), plain)
-    assert_folds(KFold(k).folds(pool(targets + 0.5)), plain)  # numbers have no classes
+    assert_folds(KFold(k).folds(development(targets, "abc")), stratified)
+    assert_folds(KFold(k, stratified=False).folds(development(targets, "abc")), plain)
+    assert_folds(KFold(k).folds(development(targets + 0.5)), plain)  # numbers have no classes
 
 
 def test_each_row_validates_once_a_repeat_and_classes_keep_their_shares():
     targets = labels()
-    folds = KFold(4, repeats=3).folds(pool(targets, "abc"))
+    folds = KFold(4, repeats=3).folds(development(targets, "abc"))
     assert [(fold.repeat, fold.fold) for fold in folds] == [(r, f) for r in (1, 2, 3) for f in (1, 2, 3, 4)]
     for repeat in (1, 2, 3):
         held = [fold.validation for fold in folds if fold.repeat == repeat]
@@ -77,7 +77,7 @@ def test_each_row_validates_once_a_repeat_and_classes_keep_their_shares():
 
 def test_a_repeat_shuffles_anew_by_a_seed_of_its_own():
     targets = labels()
-    folds = KFold(2, repeats=2).folds(pool(targets, "abc"))
+    folds = KFold(2, repeats=2).folds(development(targets, "abc"))
     assert_folds(folds[:2], splits(StratifiedKFold(2, shuffle=True, random_state=7), targets))
     again = StratifiedKFold(2, shuffle=True, random_state=repeat_seed(7, 1))
     assert_folds(folds[2:], splits(again, targets))
@@ -85,14 +85,14 @@ def test_a_repeat_shuffles_anew_by_a_seed_of_its_own():
 
 
 def test_the_same_pool_has_the_same_folds_and_another_seed_others():
-    first, second = (KFold(3).folds(pool(labels(), "abc")) for _ in range(2))
+    first, second = (KFold(3).folds(development(labels(), "abc")) for _ in range(2))
     assert_folds(first, [(fold.train, fold.validation) for fold in second])
-    other = KFold(3).folds(pool(labels(), "abc", seed=8))
+    other = KFold(3).folds(development(labels(), "abc", seed=8))
     assert set(first[0].validation) != set(other[0].validation)
 
 
 def test_holdout_is_the_prepared_splits():
-    given = pool(labels(), "abc")
+    given = development(labels(), "abc")
     assert Holdout().folds(given) == [given.holdout]
 
 
@@ -115,7 +115,7 @@ def test_derived_seeds_begin_with_the_seed_and_do_not_meet():
 )
 def test_folds_that_cannot_be_made(validation, targets, classes, told):
     with pytest.raises(UserError) as error:
-        validation.folds(pool(targets, classes))
+        validation.folds(development(targets, classes))
     assert told in str(error.value)
 
 
@@ -132,15 +132,15 @@ def test_folds_of_groups_are_scikit_learns(k):
     targets, groups = labels(), patients()
     plain = splits(SklearnGroupKFold(k, shuffle=True, random_state=7), targets, groups)
     stratified = splits(StratifiedGroupKFold(k, shuffle=True, random_state=7), targets, groups)
-    assert_folds(GroupKFold(k).folds(pool(targets, "abc", groups=groups)), stratified)
-    assert_folds(GroupKFold(k, stratified=False).folds(pool(targets, "abc", groups=groups)), plain)
-    assert_folds(GroupKFold(k).folds(pool(targets + 0.5, groups=groups)), plain)
+    assert_folds(GroupKFold(k).folds(development(targets, "abc", groups=groups)), stratified)
+    assert_folds(GroupKFold(k, stratified=False).folds(development(targets, "abc", groups=groups)), plain)
+    assert_folds(GroupKFold(k).folds(development(targets + 0.5, groups=groups)), plain)
 
 
 @pytest.mark.parametrize("stratified", [True, False])
 def test_a_group_is_on_one_side_of_each_fold(stratified):
     targets, groups = labels(), patients()
-    folds = GroupKFold(4, stratified, repeats=2).folds(pool(targets, "abc", groups=groups))
+    folds = GroupKFold(4, stratified, repeats=2).folds(development(targets, "abc", groups=groups))
     assert [(fold.repeat, fold.fold) for fold in folds] == [(r, f) for r in (1, 2) for f in (1, 2, 3, 4)]
     for fold in folds:
         assert not set(groups[fold.train]) & set(groups[fold.validation])
@@ -154,7 +154,7 @@ def test_steps_through_time_are_scikit_learns(gap, most):
     times = np.random.default_rng(2).permutation(103) / 10
     order = np.argsort(times)
     expected = TimeSeriesSplit(4, gap=gap, max_train_size=most).split(order)
-    folds = TimeSeries(4, gap, most).folds(pool(labels(), "abc", times=times))
+    folds = TimeSeries(4, gap, most).folds(development(labels(), "abc", times=times))
     assert_folds(folds, [(order[train], order[validation]) for train, validation in expected])
     assert [fold.fold for fold in folds] == [1, 2, 3, 4]
 
@@ -162,7 +162,7 @@ def test_steps_through_time_are_scikit_learns(gap, most):
 @pytest.mark.parametrize("moments", [9, 20, 60])
 def test_all_that_is_learned_from_is_earlier_than_what_validates(moments):
     times = np.random.default_rng(3).integers(0, moments, 500)
-    folds = TimeSeries(3).folds(pool(times * 0.5, times=times))
+    folds = TimeSeries(3).folds(development(times * 0.5, times=times))
     for fold in folds:
         assert times[fold.train].max() < times[fold.validation].min()
     held = np.concatenate([fold.validation for fold in folds])
@@ -208,7 +208,7 @@ LAST = [0] * 11 + [1]  # the one dog comes last
 )
 def test_groups_and_times_that_do_not_suit_the_validation(validation, given, told):
     with pytest.raises(UserError) as error:
-        validation.folds(pool(**{"targets": [0, 1] * 6, "classes": ("cat", "dog"), **given}))
+        validation.folds(development(**{"targets": [0, 1] * 6, "classes": ("cat", "dog"), **given}))
     assert told in str(error.value)
 
 
@@ -229,7 +229,7 @@ def stored_rows(folder, *names):
 
 def test_the_pool_is_all_but_the_test_rows_in_the_raw_datas_order(prepared):
     folder = prepared / "digits"
-    pooled = Folds(folder).pool
+    pooled = Folds(folder).development
     expected = np.sort(stored_rows(folder, "train", "validation"))
     np.testing.assert_array_equal(pooled.targets, load_digits().target[expected])
     assert not set(expected) & set(stored_rows(folder, "test"))
@@ -243,7 +243,7 @@ def test_the_pool_is_all_but_the_test_rows_in_the_raw_datas_order(prepared):
 
 def test_folds_do_not_depend_on_the_share_that_is_held_out(prepared, tmp_path):
     prepare.prepare_settings(tmp_path / "made", {**DATASETS["breast_cancer"], "validation": 0.4})
-    one, other = Folds(prepared / "breast_cancer").pool, Folds(tmp_path / "made").pool
+    one, other = Folds(prepared / "breast_cancer").development, Folds(tmp_path / "made").development
     assert_folds(KFold(3).folds(one), [(fold.train, fold.validation) for fold in KFold(3).folds(other)])
 
 
@@ -251,14 +251,14 @@ def test_training_never_reads_the_test_rows(prepared, tmp_path):
     for name in ("manifest.json", "train.safetensors", "validation.safetensors"):
         (tmp_path / name).write_bytes((prepared / "digits" / name).read_bytes())
     folds = Folds(tmp_path)
-    rows = folds.of(KFold(4).folds(folds.pool)[0])
+    rows = folds.of(KFold(4).folds(folds.development)[0])
     assert len(rows.train.rows) + len(rows.validation.rows) == 400
 
 
 @pytest.mark.parametrize("data", DATASETS)
 def test_the_holdout_fold_is_what_loading_gives(prepared, data):
     folds = Folds(prepared / data)
-    rows = folds.of(folds.pool.holdout)
+    rows = folds.of(folds.development.holdout)
     for split, name in ((rows.train, "train"), (rows.validation, "validation")):
         expected = load(prepared / data, name)
         assert all(torch.equal(getattr(split, key), getattr(expected, key)) for key in ("inputs", "targets", "rows"))
@@ -268,7 +268,7 @@ def test_the_holdout_fold_is_what_loading_gives(prepared, data):
 @pytest.mark.parametrize("data", DATASETS)
 def test_fitting_anew_on_the_training_rows_is_what_preparing_did(prepared, data):
     transform = read_transform(prepared / data)
-    assert transform.refit(load_published(prepared / data, "train")).manifest == transform.manifest
+    assert transform.refit(load_raw(prepared / data, "train")).manifest == transform.manifest
 
 
 def parts_of(folds, fold):
@@ -294,7 +294,7 @@ def test_a_fold_is_scaled_by_its_own_training_rows(tmp_path, data, scaling, scal
     prepare.prepare_settings(tmp_path / "made", {**DATASETS[data], "scaling": scaling})
     folds, inputs = Folds(tmp_path / "made"), raw_inputs(data).astype(np.float32)
     shifts = []
-    for fold in KFold(3).folds(folds.pool):
+    for fold in KFold(3).folds(folds.development):
         train, validation, manifest = parts_of(folds, fold)
         scale = scaler().fit(inputs[train.rows])
         for split in (train, validation):
@@ -306,7 +306,7 @@ def test_a_fold_is_scaled_by_its_own_training_rows(tmp_path, data, scaling, scal
 
 def test_numbers_to_predict_are_standardised_by_the_folds_training_rows(prepared):
     folds, target = Folds(prepared / "diabetes"), load_diabetes().target
-    for fold in KFold(3).folds(folds.pool):
+    for fold in KFold(3).folds(folds.development):
         train, validation, manifest = parts_of(folds, fold)
         mean, deviation = target[train.rows].mean(), target[train.rows].std()
         np.testing.assert_allclose(validation.targets, (target[validation.rows] - mean) / deviation, atol=1e-5)
@@ -322,7 +322,7 @@ def dark():
 def test_a_published_largest_value_is_not_fitted(tmp_path):
     prepare.prepare(tmp_path / "made", reader=dark, test=0.2)
     folds = Folds(tmp_path / "made")
-    train, _, manifest = parts_of(folds, KFold(4).folds(folds.pool)[1])
+    train, _, manifest = parts_of(folds, KFold(4).folds(folds.development)[1])
     np.testing.assert_allclose(train.inputs, dark().inputs[train.rows] / 255, rtol=1e-6)
     assert (manifest.shift, manifest.scale) == ([0.0], [255.0])
 
@@ -343,7 +343,7 @@ def timed():
 def test_groups_and_times_of_the_rows_reach_the_validation(tmp_path):
     for reader, name, values in ((grouped, "groups", grouped().groups), (timed, "times", timed().times)):
         prepare.prepare(tmp_path / name, reader=reader, test=0.2)
-        pooled = Folds(tmp_path / name).pool
+        pooled = Folds(tmp_path / name).development
         kept = np.sort(stored_rows(tmp_path / name, "train", "validation"))
         np.testing.assert_array_equal(getattr(pooled, name), values[kept])
         train, validation = (values[kept][part] for part in (pooled.holdout.train, pooled.holdout.validation))
@@ -358,7 +358,7 @@ def test_oversampling_repeats_training_rows_alone(tmp_path):
 
     prepare.prepare(tmp_path / "made", reader=uneven, test=0.2, oversample=True)
     folds, kept = Folds(tmp_path / "made"), np.sort(stored_rows(tmp_path / "made", "train", "validation"))
-    for fold in (folds.pool.holdout, *KFold(4).folds(folds.pool)):
+    for fold in (folds.development.holdout, *KFold(4).folds(folds.development)):
         train, validation, manifest = parts_of(folds, fold)
         assert np.ptp(np.bincount(train.targets)) == 0
         assert set(train.rows.tolist()) == set(kept[fold.train])

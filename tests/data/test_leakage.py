@@ -8,7 +8,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from hypermap.core import skops_io
 from hypermap.data.fold_data import Folds
 from hypermap.data.preparation import Preparation, Settings
-from hypermap.data.prepared import load, load_published
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import PREPARATION, read_transform
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.models.inputs import resolve_input_spec
@@ -55,7 +55,7 @@ def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
     network = "TabularMLP" if choice.get("categories") == "embedding" else "MLP"
     inputs = resolve_input_spec({"_target_": f"hypermap.models.{network}"}, manifest)
     folds, test = Folds(tmp_path / "data"), load(tmp_path / "data", "test")
-    train = folds.of(folds.pool.holdout).train
+    train = folds.of(folds.development.holdout).train
     learned, asked = inputs.encode(train.inputs), inputs.encode(test.inputs)
     model = ExtraTreesClassifier(40, random_state=0).fit(learned, train.targets)
     assert model.score(learned, train.targets) > 0.99  # it could tell, if there were anything to tell
@@ -67,7 +67,7 @@ def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
 @pytest.mark.parametrize("choice", CHOICES[:-1], ids=str)
 def test_what_is_stored_is_fitted_on_the_training_rows_alone(settings, choice, tmp_path):
     manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
-    rows = load_published(tmp_path / "data", "train").inputs.numpy()
+    rows = load_raw(tmp_path / "data", "train").inputs.numpy()
     alone = Preparation.fit(rows, manifest.roles, Settings(**manifest.preparation))
     assert skops_io.dumps(alone.transformer) == (tmp_path / "data" / PREPARATION).read_bytes()
 
@@ -76,8 +76,8 @@ def test_stored_features_are_what_the_preparation_makes_of_each_split(settings, 
     prepare_settings(tmp_path / "data", settings)
     transform = read_transform(tmp_path / "data")
     for split in ("train", "validation", "test"):
-        published = load_published(tmp_path / "data", split)
-        expected = transform.preparation.transform(published.inputs.numpy())
+        raw = load_raw(tmp_path / "data", split)
+        expected = transform.preparation.transform(raw.inputs.numpy())
         np.testing.assert_array_equal(load(tmp_path / "data", split).inputs, expected)
 
 
@@ -86,7 +86,7 @@ def test_test_rows_change_nothing_that_is_fitted(settings, tmp_path):
     from pathlib import Path
 
     prepare_settings(tmp_path / "first", settings)
-    tested = set(load_published(tmp_path / "first", "test").rows.tolist())
+    tested = set(load_raw(tmp_path / "first", "test").rows.tolist())
     header, *lines = Path(settings["path"]).read_text().splitlines()
     other = [",".join(["99.5", *line.split(",")[1:]]) if k in tested else line for k, line in enumerate(lines, 1)]
     (tmp_path / "other.csv").write_text("\n".join([header, *other]) + "\n")

@@ -22,7 +22,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.paths import SOURCES
 from hypermap.data import normalize
 from hypermap.data.manifest import Manifest
-from hypermap.data.prepared import load, load_published
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets import artifact, download, images, prepare
 from hypermap.datasets.images import Raw
@@ -358,7 +358,7 @@ def test_a_file_that_is_edited_while_it_is_read_is_refused(table, tmp_path, monk
         prepare.find_or_prepare(table, [], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     made = prepare.find_or_prepare(table, [], tmp_path / "cache")
-    assert load_published(made, "train").targets.min() >= 1_600_000_005
+    assert load_raw(made, "train").targets.min() >= 1_600_000_005
 
 
 def test_files_are_held_to_what_they_are_pinned_to(table, tmp_path, digits):
@@ -401,7 +401,7 @@ def test_another_scikit_learn_prepares_tables_anew(table, monkeypatch):
 def test_the_targets_of_a_table_keep_all_their_digits(table, tmp_path, log):
     prepare.prepare_settings(tmp_path / "made", {**table, "target_transform": log})
     expected = 1_600_000_000 + (np.arange(-1, 60) * 7) % 60  # by the row in the file, from 1
-    train = load_published(tmp_path / "made", "train")
+    train = load_raw(tmp_path / "made", "train")
     assert train.targets.dtype == torch.float64
     np.testing.assert_array_equal(train.targets, expected[train.rows])
     known = (np.log(expected) if log else expected)[train.rows, None]

@@ -142,9 +142,9 @@ def test_digits(prepared):
     assert temperature < 1  # after three epochs the network is right more often than it thinks
     probabilities = (outputs / temperature).softmax(1).numpy()
     predicted = probabilities.argmax(1)
-    figures = read_json("reports/validation.json")
+    metrics = read_json("reports/validation.json")
     assert_figures(
-        figures,
+        metrics,
         {
             "accuracy": sk.accuracy_score(targets, predicted),
             "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted),
@@ -157,12 +157,12 @@ def test_digits(prepared):
         },
     )
     assert result.monitor == "accuracy"
-    assert result.objective == figures["validation_accuracy"]
+    assert result.objective == metrics["validation_accuracy"]
     assert result.epochs == 3
     history = read_history("models/history.csv")
     kept = history[result.best_epoch - 1]
-    assert kept["validation_score"] == pytest.approx(figures["validation_accuracy"])
-    assert kept["validation_loss"] == figures["validation_loss"]
+    assert kept["validation_score"] == pytest.approx(metrics["validation_accuracy"])
+    assert kept["validation_loss"] == metrics["validation_loss"]
     assert max(row["validation_score"] for row in history) == kept["validation_score"]
 
 
@@ -190,8 +190,8 @@ def test_breast_cancer_with_one_logit(prepared):
 def test_without_calibration_the_probabilities_are_the_networks_own(prepared):
     train(prepared, trainer={"calibration": None})
     assert read_json("models/model.json")["temperature"] == 1
-    figures = read_json("reports/validation.json")
-    assert figures["validation_log_loss"] == pytest.approx(figures["validation_loss"], rel=1e-5)
+    metrics = read_json("reports/validation.json")
+    assert metrics["validation_log_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-5)
 
 
 def test_diabetes_in_the_targets_own_unit(prepared):
@@ -205,9 +205,9 @@ def test_diabetes_in_the_targets_own_unit(prepared):
     standard = outputs_of_saved_weights(standardised(stored, manifest), 1)[:, 0].numpy()
     mean, deviation = data.target[trained_on].mean(), data.target[trained_on].std()
     predicted, targets = standard * deviation + mean, data.target[rows]
-    figures = read_json("reports/validation.json")
+    metrics = read_json("reports/validation.json")
     assert_figures(
-        figures,
+        metrics,
         {
             "rmse": sk.root_mean_squared_error(targets, predicted),
             "mae": sk.mean_absolute_error(targets, predicted),
@@ -216,8 +216,8 @@ def test_diabetes_in_the_targets_own_unit(prepared):
         },
     )
     assert result.monitor == "r2"
-    assert result.objective == figures["validation_r2"]
-    assert 25 < figures["validation_rmse"] < 200  # the target runs from 25 to 346
+    assert result.objective == metrics["validation_r2"]
+    assert 25 < metrics["validation_rmse"] < 200  # the target runs from 25 to 346
 
 
 def test_the_record_says_what_made_the_weights(prepared):
@@ -262,10 +262,10 @@ def test_history_reads_back_as_it_was(prepared):
 
 
 def test_figures_read_back_as_they_were(tmp_path):
-    figures = {"accuracy": 1 / 3, "loss": 1e-300}
-    artifacts.write_figures(tmp_path / "file", "test", figures)
+    metrics = {"accuracy": 1 / 3, "loss": 1e-300}
+    artifacts.write_metrics(tmp_path / "file", "test", metrics)
     assert read_json(tmp_path / "file").keys() == {"test_accuracy", "test_loss"}
-    assert artifacts.read_figures(tmp_path / "file", "test") == figures
+    assert artifacts.read_metrics(tmp_path / "file", "test") == metrics
 
 
 # Again, and after an interruption.
@@ -399,15 +399,15 @@ def test_folds_are_trained_alone_and_the_figures_are_their_means(prepared):
     expected = [min(trained_by_hand(rows[train], rows[held], seed=4)) for train, held in folds]
     assert result.scores == pytest.approx(expected, rel=1e-3)
     assert result.objective == pytest.approx(np.mean(expected), rel=1e-3)
-    scores, figures = read_scores(), read_json("reports/validation.json")
+    scores, metrics = read_scores(), read_json("reports/validation.json")
     assert [(row["fold"], row["repeat"], row["seed"]) for row in scores] == [(1, 1, 4), (2, 1, 4), (3, 1, 4)]
     assert [row["loss"] for row in scores] == result.scores
     for name in ("accuracy", "f1", "roc_auc", "loss", "log_loss"):
-        assert figures[f"validation_{name}"] == pytest.approx(np.mean([row[name] for row in scores]))
-        assert result.figures[name] == figures[f"validation_{name}"]
-    assert figures["validation_loss_std"] == pytest.approx(np.std(result.scores, ddof=1))
-    assert figures["validation_fits"] == 3
-    assert all(isinstance(value, int | float) for value in figures.values())
+        assert metrics[f"validation_{name}"] == pytest.approx(np.mean([row[name] for row in scores]))
+        assert result.metrics[name] == metrics[f"validation_{name}"]
+    assert metrics["validation_loss_std"] == pytest.approx(np.std(result.scores, ddof=1))
+    assert metrics["validation_fits"] == 3
+    assert all(isinstance(value, int | float) for value in metrics.values())
 
 
 def test_the_model_kept_is_that_of_the_holdout(prepared):
@@ -440,7 +440,7 @@ def test_seeds_are_repeated_as_runs_of_their_own_and_the_first_ones_model_is_kep
     assert result.objective == pytest.approx(np.mean(result.scores))
     assert [row["seed"] for row in read_scores()] == seeds
     for row, one in zip(read_scores(), alone, strict=True):
-        assert {key: row[key] for key in one.figures} == one.figures
+        assert {key: row[key] for key in one.metrics} == one.metrics
     assert content()["models/model.safetensors"] == content("4")["models/model.safetensors"]
     assert content()["models/history.csv"] == content("4")["models/history.csv"]
     assert (result.best_epoch, result.epochs) == (alone[0].best_epoch, 3)
@@ -746,7 +746,7 @@ def test_a_damaged_history(tmp_path, damage):
 def test_damaged_figures(tmp_path, damage):
     if damage is not None:
         (tmp_path / "test.json").write_text(damage)
-    message = refusal(artifacts.read_figures, tmp_path / "test.json", "test")
+    message = refusal(artifacts.read_metrics, tmp_path / "test.json", "test")
     assert "test.json cannot be read" in message
 
 

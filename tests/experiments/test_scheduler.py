@@ -193,9 +193,9 @@ def assert_alike(result, folder, expected, beside):
     assert len(ours) == len(theirs) == result.epochs == expected.epochs
     for name in ("train_loss", "validation_loss", "gradient_norm", "learning_rate"):
         np.testing.assert_allclose([row[name] for row in ours], [row[name] for row in theirs], rtol=1e-4)
-    assert result.figures.keys() == expected.figures.keys()
-    for name, value in expected.figures.items():
-        assert result.figures[name] == pytest.approx(value, rel=1e-3, abs=0.02), name
+    assert result.metrics.keys() == expected.metrics.keys()
+    for name, value in expected.metrics.items():
+        assert result.metrics[name] == pytest.approx(value, rel=1e-3, abs=0.02), name
     for name, tensor in load_file(Path(beside, "models/model.safetensors")).items():
         torch.testing.assert_close(
             load_file(Path(folder, "models/model.safetensors"))[name], tensor, rtol=1e-3, atol=1e-4
@@ -340,7 +340,7 @@ def test_settings_that_are_refused_end_their_own_training(prepared, monkeypatch,
 @stacking
 def test_weights_that_do_not_suit_the_rows_end_their_own_training(prepared, backend, monkeypatch):
     folds = Folds(prepared, keep=True)
-    folds.of(folds.pool.holdout).train.targets.clamp_(max=8)  # no row of the class 9 is left
+    folds.of(folds.development.holdout).train.targets.clamp_(max=8)  # no row of the class 9 is left
     monkeypatch.setattr(run, "Folds", lambda *args, **settings: folds)
     every = by(backend, {"seed": 1, "loss": {"class_weights": "balanced"}}, {"seed": 2}, {"seed": 3})
     results, _ = train_all(prepared, every)
@@ -356,7 +356,7 @@ def test_folds_that_cannot_be_prepared_end_their_own_training(prepared, monkeypa
     transformed = Folds._transformed
 
     def refuses(self, fold):
-        if fold is not self.pool.holdout:
+        if fold is not self.development.holdout:
             raise UserError("too few rows")
         return transformed(self, fold)
 
@@ -556,7 +556,7 @@ def test_a_backend_that_is_none(prepared):
 
 def holding(prepared, members):
     """The free memory that holds so many of `FOUR`."""
-    rows = Folds(prepared).of(Folds(prepared).pool.holdout).train
+    rows = Folds(prepared).of(Folds(prepared).development.holdout).train
     held = most_members(MLP((1, 8, 8), 10, hidden=[16], dropout=0.1), rows.inputs, 10, 64, 2**40)
     return lambda device=None: int(2**40 / held * (members + 0.5))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hypermap.core.errors import UserError
-from hypermap.data.prepared import load, load_published
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.images import diabetes, digits
 from hypermap.datasets.prepare import prepare
@@ -75,8 +75,8 @@ def untrained(configuration: dict[str, Any], temperature: float = 1.0) -> None:
     """A network as it begins, with weights that are not near zero, where a trained one would be."""
     transform = read_transform(Path("data/prepared"))
     torch.manual_seed(0)
-    parts = make_components(configuration, transform.manifest, torch.device("cpu"))
     inputs = resolve_input_spec(configuration["model"], transform.manifest)
+    parts = make_components(configuration, transform.manifest, inputs, torch.device("cpu"))
     predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", temperature)
     record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, temperature)
     artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict), [])
@@ -127,9 +127,9 @@ def test_images_and_plain_tables_go_in_as_published(place, reader, configuration
     count, difference = export(Path("models"), Path("elsewhere"))
     assert count == len(load(Path("data/prepared"), "validation").rows)
     assert difference <= 1e-5
-    published = load_published(Path("data/prepared"), "test").inputs
+    raw = load_raw(Path("data/prepared"), "test").inputs
     expected = artifacts.read_trained(Path("models")).predict(load(Path("data/prepared"), "test").inputs)
-    np.testing.assert_allclose(program("elsewhere")(published).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(program("elsewhere")(raw).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_program_runs_where_hypermap_is_not(place):

@@ -79,10 +79,9 @@ def fit(folder: Path, choice: dict[str, Any], given: dict[str, Any]) -> Path:
     splits = (load(folder / "prepared", name) for name in ("train", "validation"))
     if "model" in choice:
         torch.manual_seed(0)
-        parts = make_components(choice, transform.manifest, torch.device("cpu"))
-        predict = artifacts.Network(
-            parts.model, parts.loss, transform, resolve_input_spec(choice["model"], transform.manifest), "fp32"
-        )
+        inputs = resolve_input_spec(choice["model"], transform.manifest)
+        parts = make_components(choice, transform.manifest, inputs, torch.device("cpu"))
+        predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32")
     else:
         predict = sklearn_fit.fit(choice, *splits, transform, 0, 1)
     configuration = choice if "model" in choice else {"model": choice}

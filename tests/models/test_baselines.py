@@ -101,5 +101,5 @@ def test_a_choice_of_ones_own_list():
 
 
 def test_a_baseline_that_is_not_on_the_menu():
-    with pytest.raises(UserError, match=r"evaluation.baselines: model has no choice 'linaer'.*linear"):
+    with pytest.raises(UserError, match=r"evaluation.baselines: model has no option 'linaer'.*linear"):
         slices(compose(["evaluation.baselines=[linaer]"]))

@@ -53,7 +53,7 @@ REMEDY = "Do it again."
 
 
 def choice(name, **values):
-    """A choice as the menu has it, with few trees and other values."""
+    """An option as conf/ has it, with few trees and other values."""
     few = {"random_forest": {"n_estimators": 20}, "gradient_boosting": {"max_iter": 30}}.get(name, {})
     return {"name": name, **yaml.safe_load((MENU / f"{name}.yaml").read_text()), **few, **values}
 
@@ -410,10 +410,10 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     reference = fit(choice("random_forest"), splits := rows(data))
     result = train(prepared, data, choice("random_forest"), latency=True)
     validation, transform = splits[1:]
-    figures = artifacts.score(validation, reference(validation.inputs), transform)
-    loss = figures.get("log_loss", (figures.get("rmse", 0) / (transform.manifest.target_scale or 1)) ** 2)
-    assert result.figures == pytest.approx(figures | {"loss": loss})
-    assert (result.objective, result.monitor) == (result.figures[monitor], monitor)
+    metrics = artifacts.score(validation, reference(validation.inputs), transform)
+    loss = metrics.get("log_loss", (metrics.get("rmse", 0) / (transform.manifest.target_scale or 1)) ** 2)
+    assert result.metrics == pytest.approx(metrics | {"loss": loss})
+    assert (result.objective, result.monitor) == (result.metrics[monitor], monitor)
     assert (result.parameters, result.epochs, result.best_epoch) == (None, 0, 0)
     assert result.latency_ms > 0
     files = {path.name for path in Path("models").iterdir()}

@@ -30,11 +30,11 @@ def test_help_needs_no_torch_and_lists_the_menu(clone):
     ("words", "told"),
     [
         (["optimizr=sgd"], "no group or key 'optimizr' (did you mean 'optimizer'?)"),
-        (["optimizer=sdg"], "optimizer has no choice 'sdg' (did you mean 'sgd'?)"),
+        (["optimizer=sdg"], "optimizer has no option 'sdg' (did you mean 'sgd'?)"),
         (["optimizer.weight_deca=1"], "optimizer=adam has no key 'weight_deca' (did you mean 'weight_decay'?)"),
         (["optimizer.lr=fast"], "optimizer.lr is 'fast'; it must be a number"),
         (["optimizer.lr=0.1,0.2"], "To try each in turn add -m"),
-        (["-m", "optimizer=sgd,sdg"], "optimizer has no choice 'sdg'"),
+        (["-m", "optimizer=sgd,sdg"], "optimizer has no option 'sdg'"),
         (["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"], "give a momentum, such as 0.9"),
         (["seed=-1", "trainer.epochs=0"], "trainer.epochs is 0"),
         (["seed"], "is not understood. Write key=value"),

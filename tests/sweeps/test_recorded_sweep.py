@@ -7,7 +7,7 @@ import pytest
 
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
-from hypermap.sweeps.recorded_sweep import check_begun, check_menu
+from hypermap.sweeps.recorded_sweep import check_begun, check_conf
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def menu(tmp_path):
 
 
 def test_a_copy_of_ones_own_menu_goes_on_also_with_values_edited_since(menu):
-    check_menu(menu, "")
+    check_conf(menu, "")
     for file in menu.rglob("*.yaml"):
         file.write_text(file.read_text() + "# edited\n")
     (menu / "optimizer" / "sgd.yaml").write_text("_target_: torch.optim.SGD\nlr: 0.5\nx: ${seed}\n")
@@ -25,7 +25,7 @@ def test_a_copy_of_ones_own_menu_goes_on_also_with_values_edited_since(menu):
         "# @package _global_\ndefaults: [{override /model: mlp}, {override /hydra/sweeper/sampler: tpe}]\n"
         "hydra: {sweeper: {sampler: {_target_: optuna.samplers.TPESampler}, params: {x: 'tag(log,interval(1,2))'}}}\n"
     )
-    check_menu(menu, "")
+    check_conf(menu, "")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_menu_that_names_code_is_refused(menu, file, text, told, monkeypatch, 
     (menu / file).parent.mkdir(parents=True, exist_ok=True)
     (menu / file).write_text(text)
     with pytest.raises(UserError) as error:
-        check_menu(menu, "Remove it.")
+        check_conf(menu, "Remove it.")
     assert told.replace("no readable", "not readable") in str(error.value)
     assert not (tmp_path / "hacked").exists()
 

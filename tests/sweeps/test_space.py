@@ -15,7 +15,7 @@ from hypermap.config.rules import validate
 from hypermap.core.errors import UserError
 from hypermap.core.paths import ROOT
 from hypermap.search.space import Condition, Parameter, Space, interval
-from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.space import ConfigGroups, read_space
 from hypermap.sweeps.sweep import _ends
 
 SHIPPED = yaml.safe_load((ROOT / "conf/space/default.yaml").read_text())
@@ -27,7 +27,7 @@ KEYS = {
     ("model", "logistic"): set(),
 }
 CHOICES = {group: [c for g, c in KEYS if g == group] for group, _ in KEYS}
-MENU = Menu(
+MENU = ConfigGroups(
     choices=lambda group: CHOICES.get(group, ()),
     has=lambda group, choice, key: key in KEYS[group, choice],
     chosen={"optimizer": "adam", "model": "mlp"},
@@ -95,7 +95,7 @@ def test_a_file_gives_the_parameters_of_the_choices_in_use():
 
 
 def test_a_choice_that_is_fixed_brings_its_own_parameters():
-    menu = Menu(MENU.choices, MENU.has, {"optimizer": "sgd", "model": "logistic"})
+    menu = ConfigGroups(MENU.choices, MENU.has, {"optimizer": "sgd", "model": "logistic"})
     found, _ = read_space(["optimizer=sgd", "model=logistic"], {}, FILE, menu)
     assert found.names == ["optimizer.lr", "optimizer.momentum"]
     assert found.parameters[0].expression == "tag(log,interval(1e-3,1.0))"
@@ -103,11 +103,11 @@ def test_a_choice_that_is_fixed_brings_its_own_parameters():
 
 # Choices under which another group has no part.
 
-IDLE = Menu(MENU.choices, MENU.has, MENU.chosen, lambda group, choice: ("optimizer",) * (choice == "logistic"))
+IDLE = ConfigGroups(MENU.choices, MENU.has, MENU.chosen, lambda group, choice: ("optimizer",) * (choice == "logistic"))
 
 
 def test_a_group_without_a_part_brings_no_parameters():
-    menu = Menu(MENU.choices, MENU.has, {**MENU.chosen, "model": "logistic"}, IDLE.idle)
+    menu = ConfigGroups(MENU.choices, MENU.has, {**MENU.chosen, "model": "logistic"}, IDLE.ignored_groups)
     assert read_space([], {}, FILE, menu)[0].names == []
     assert read_space(["optimizer.lr=0.1,0.2"], {}, FILE, menu)[0].names == ["optimizer.lr"]  # whoever asks for it
 
@@ -132,11 +132,11 @@ def test_a_searched_group_without_a_part_brings_no_parameters_either():
 
 def test_parameters_apply_where_their_group_has_a_part_under_every_other():
     choices = {**CHOICES, "head": ["deep", "flat"]}
-    menu = Menu(
+    menu = ConfigGroups(
         choices=lambda group: choices.get(group, ()),
         has=MENU.has,
         chosen={**MENU.chosen, "head": "deep"},
-        idle=lambda group, choice: ("optimizer",) * (choice in ("logistic", "flat")),
+        ignored_groups=lambda group, choice: ("optimizer",) * (choice in ("logistic", "flat")),
     )
     found, _ = read_space(["model=mlp,logistic", "head=deep,flat"], {}, {"optimizer": FILE["optimizer"]}, menu)
     rate = next(p for p in found.parameters if p.name == "optimizer.lr")
@@ -318,7 +318,7 @@ def test_an_expression_of_a_file_is_held_to_the_same():
 
 def test_a_file_that_names_a_choice_or_group_that_is_not_there():
     message = told(file={"optimizer": {"adamm": {"lr": "interval(1,2)"}}})
-    assert message == ("space: optimizer has no choice 'adamm' (did you mean 'adam'?). There are: adam, sgd, rmsprop.")
+    assert message == ("space: optimizer has no option 'adamm' (did you mean 'adam'?). There are: adam, sgd, rmsprop.")
     message = told(file={"optimiser": {"adam": {"lr": "interval(1,2)"}}})
     assert message == "space: no group 'optimiser' (did you mean 'optimizer'?)."
     assert "must map choices to their parameters" in told(file={"optimizer": "interval(1,2)"})
@@ -368,11 +368,11 @@ def has(group, choice, key):
     return True
 
 
-SHIPPED_MENU = Menu(lambda group: groups().get(group, ()), has, dict.fromkeys(groups(), "none"))
+SHIPPED_MENU = ConfigGroups(lambda group: groups().get(group, ()), has, dict.fromkeys(groups(), "none"))
 
 
 def chosen(**choices):
-    return Menu(SHIPPED_MENU.choices, has, choices)
+    return ConfigGroups(SHIPPED_MENU.choices, has, choices)
 
 
 def test_every_model_and_optimizer_has_a_space():

@@ -35,8 +35,8 @@ from hypermap.search.trial import current
 class Pausing(SweepTarget):
     pauses = True
 
-    def about(self, configuration, searched, objectives):
-        return replace(super().about(configuration, searched, objectives), horizon=configuration["steps"])
+    def study_spec(self, configuration, searched, objectives):
+        return replace(super().study_spec(configuration, searched, objectives), horizon=configuration["steps"])
 
 
 def task(config):

@@ -149,7 +149,7 @@ def sweep(tmp_path, monkeypatch):
         (["optimizer.lr=tag(nosuch.Thing,interval(0.01,0.1))"], ["optimizer.lr", "nosuch.Thing", "no such module"]),
         (["optimizer=adam,sgd", "optimizer.alpha=0.1,0.2"], ["'alpha'", "has"]),
         (["optimizer=adam,sgd", "optimizer.alpha=interval(0.1,0.2)"], ["none of the choices adam, sgd has a key"]),
-        (["optimizer=adam,sdg"], ["optimizer has no choice 'sdg' (did you mean 'sgd'?)"]),
+        (["optimizer=adam,sdg"], ["optimizer has no option 'sdg' (did you mean 'sgd'?)"]),
         (
             ["optimizer=adam,sgd", "optimizer.momentum=0.1,0.2", "hydra/sweeper/sampler=grid"],
             ["A grid has no place for parameters that only some choices have: optimizer.momentum", "sampler=random"],
@@ -200,8 +200,8 @@ def sweep(tmp_path, monkeypatch):
         # Settings and files.
         ([LR, "hydra.sweeper.n_trial=3"], ["No key 'hydra.sweeper.n_trial' (did you mean 'hydra.sweeper.n_trials'"]),
         ([LR, "+hydra.sweeper.n_trial=3"], ["hydra.sweeper has no 'n_trial' (did you mean 'n_trials'?)"]),
-        (["+sweep=quik"], ["sweep has no choice 'quik' (did you mean 'quick'?)"]),
-        (["+space=nosuch"], ["space has no choice 'nosuch'. There are: default."]),
+        (["+sweep=quik"], ["sweep has no option 'quik' (did you mean 'quick'?)"]),
+        (["+space=nosuch"], ["space has no option 'nosuch'. There are: default."]),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_is_made(sweep, words, parts):

@@ -30,7 +30,7 @@ def configuration(*overrides):
 
 
 def identity(*searched):
-    return TrainingTarget(cli.prepare, "").about(configuration(), searched, None).identity["data"]
+    return TrainingTarget(cli.prepare, "").study_spec(configuration(), searched, None).identity["data"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +52,12 @@ def test_a_study_that_searches_among_files_is_of_none_of_them(searched):
 
 
 def test_a_study_of_published_data_is_of_what_was_read():
-    def about(*searched):
-        return TrainingTarget(cli.prepare, "").about(compose(["data=digits", "data.rows=200"]), searched, None).identity
+    def identity(*searched):
+        target = TrainingTarget(cli.prepare, "")
+        return target.study_spec(compose(["data=digits", "data.rows=200"]), searched, None).identity
 
-    assert set(about("optimizer.lr")["data"]) == {"files"}
-    assert about("data.scaling")["data"] == {}
+    assert set(identity("optimizer.lr")["data"]) == {"files"}
+    assert identity("data.scaling")["data"] == {}
 
 
 def trial_of(data, tmp_path):
@@ -91,9 +92,9 @@ def test_a_trial_whose_study_noted_no_files_is_trained(tmp_path):
 
 def test_what_has_no_part_is_asked_of_the_studys_own_menu(tmp_path):
     training = TrainingTarget(cli.prepare, "")
-    assert training.idle("model", "mlp") == ()
-    assert "optimizer" in training.idle("model", "dummy")
-    training.menu = tmp_path / "conf"
-    shutil.copytree(CONF, training.menu)
-    shutil.copy(CONF / "model/dummy.yaml", training.menu / "model/mlp.yaml")
-    assert "optimizer" in training.idle("model", "mlp")
+    assert training.ignored_groups("model", "mlp") == ()
+    assert "optimizer" in training.ignored_groups("model", "dummy")
+    training.conf = tmp_path / "conf"
+    shutil.copytree(CONF, training.conf)
+    shutil.copy(CONF / "model/dummy.yaml", training.conf / "model/mlp.yaml")
+    assert "optimizer" in training.ignored_groups("model", "mlp")

@@ -96,7 +96,7 @@ def compose(overrides: Sequence[str] = (), params: Mapping[str, Any] | None = No
     if params is not None:
         check_experiment(params, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
-        raise UserError(f"The choice of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
+        raise UserError(f"The option of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
     options = defaults_of({group: configuration[group]["name"] for group in TUNED})
     _check_overrides(parsed, options)
     if refused is not None:
@@ -488,7 +488,7 @@ def _named(word: str, key: str) -> str:
     else:
         return word
     if not names:
-        raise UserError(f"{word}: no choice matches. There are: {', '.join(known)}.")
+        raise UserError(f"{word}: no option matches. There are: {', '.join(known)}.")
     return f"{key}={','.join(names)}" if len(names) > 1 else f"{key}=choice({names[0]})"
 
 
@@ -559,7 +559,7 @@ def _without_sweeps(parsed: Sequence[Override]) -> list[str]:
 def _first_paragraph(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group} has no choice {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
+        return f"{group} has no option {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
     message = str(error).strip().split("\n\n")[0]

@@ -78,24 +78,24 @@ def option_of(params: Mapping[str, Any], group: str) -> str | None:
             raise UserError(f"{PARAMS}: {group} is a name and nothing else: {', '.join(groups()[group])}, or null.")
         if "name" not in value:
             raise UserError(
-                f"{PARAMS}: {group} is a mapping without a name. Write {group}: {{name: choice, …}}; "
+                f"{PARAMS}: {group} is a mapping without a name. Write {group}: {{name: option, …}}; "
                 f"choices: {', '.join(groups()[group])}."
             )
         value = value["name"]
     return None if value is None else str(value)
 
 
-def check_option(group: str, choice: str | None, options: Mapping[str, Sequence[str]], where: str) -> None:
+def check_option(group: str, option: str | None, options: Mapping[str, Sequence[str]], where: str) -> None:
     """Refuse an option that conf/ has not; `where` is who named it.
 
     Raises:
         UserError: names the near ones, and all there are.
     """
     there_are = f"There are: {', '.join(options[group])}."
-    if choice == "" or (choice is None and group in TUNED):
-        raise UserError(f"{where}: {group} names no choice. {there_are}")
-    if choice is not None and choice not in options[group]:
-        raise UserError(f"{where}: {group} has no choice {choice!r}{near(choice, options[group])}. {there_are}")
+    if option == "" or (option is None and group in TUNED):
+        raise UserError(f"{where}: {group} names no option. {there_are}")
+    if option is not None and option not in options[group]:
+        raise UserError(f"{where}: {group} has no option {option!r}{near(option, options[group])}. {there_are}")
 
 
 def check_experiment(params: Mapping[str, Any], rechosen: Collection[str], configuration: Configuration) -> None:
@@ -126,8 +126,8 @@ def check_configuration(configuration: Configuration, options: Configuration, ad
         if not isinstance(configuration[group], dict):
             raise UserError(f"{group} is {configuration[group]!r}; it must be a mapping, such as {options[group]}.")
         if group in TUNED and not isinstance(configuration[group].get("_target_"), str):
-            choice = configuration[group]["name"]
-            raise UserError(f"conf/{group}/{choice}.yaml has no _target_, the dotted path of what its values are for.")
+            option = configuration[group]["name"]
+            raise UserError(f"conf/{group}/{option}.yaml has no _target_, the dotted path of what its values are for.")
         given = {key: value for key, value in configuration[group].items() if f"{group}.{key}" not in added}
         check_keys(group, options, list(given))
         for key, value in given.items():

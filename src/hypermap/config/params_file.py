@@ -22,7 +22,7 @@ def params_text(configuration: Configuration, base: str, folder: Path | None = N
     `base`, changed.
 
     A group says what `base` says of it, where the choice is the same, and what differs from the choice's own file.
-    An experiment stays named where the choices are its own. A key that no choice has (``+model.key=…`` adds one)
+    An experiment stays named where the choices are its own. A key that no option has (``+model.key=…`` adds one)
     cannot be written there, and is refused when it is composed.
 
     Raises:
@@ -33,7 +33,7 @@ def params_text(configuration: Configuration, base: str, folder: Path | None = N
 
 def params_of(configuration: Configuration, base: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """Return what `params_text` writes, as a dictionary."""
-    experiment, options = _menu(configuration, folder)
+    experiment, options = _options(configuration, folder)
     params: dict[str, Any] = {}
     if experiment or "experiment" in base:
         params["experiment"] = experiment
@@ -69,7 +69,7 @@ def rewrite(text: str, params: Mapping[str, Any], *, alone: bool = False) -> str
     return text + ("" if text.endswith("\n") or not added else "\n") + "".join(added)
 
 
-def _menu(configuration: Configuration, folder: Path | None) -> tuple[str | None, Configuration]:
+def _options(configuration: Configuration, folder: Path | None) -> tuple[str | None, Configuration]:
     """Return the experiment that the options are those of, if there is one, and the values to which params.yaml adds
     its own.
     """

@@ -1,6 +1,6 @@
 """Trials as DVC experiments: the one module that speaks to Git, and to DVC of experiments.
 
-A trial is one commit. Its parent is the commit that the sweep began from; its tree is the code and the menu as they
+A trial is one commit. Its parent is the commit that the sweep began from; its tree is the code and conf/ as they
 were then, with the trial's own params.yaml and metrics; its name stands under ``refs/exps/``, where DVC looks.
 
 Git itself takes the snapshot, once a sweep: it alone knows line endings, filters and sparse checkouts. pygit2, which

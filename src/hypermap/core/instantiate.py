@@ -74,14 +74,14 @@ def _find(path: str) -> Any:
     raise UserError(f"_target_ {path}: no such module. Paths start at src/ or at an installed package.")
 
 
-def check_arguments(choice: Mapping[str, Any], *runtime: str) -> None:
+def check_arguments(option: Mapping[str, Any], *runtime: str) -> None:
     """Bind a choice's values, and the arguments that the program will add, to the signature it names.
 
     Raises:
         UserError: an argument that the signature does not take, or one it needs and nobody gives.
     """
-    signature = _signature(locate(choice.get("_target_")))
-    given = {key for key in choice if key not in LABELS} | set(runtime)
+    signature = _signature(locate(option.get("_target_")))
+    given = {key for key in option if key not in LABELS} | set(runtime)
     taken: dict[str, Any] = dict(signature.parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         taken |= dict.fromkeys(given)
@@ -96,21 +96,21 @@ def check_arguments(choice: Mapping[str, Any], *runtime: str) -> None:
     if unknown or missing:
         problems = [f"does not take {key!r}{near(key, taken)}" for key in unknown]
         problems += [f"needs {key!r}" for key in missing]
-        raise UserError(f"{choice['_target_']} {' and '.join(problems)}. It takes: {', '.join(signature.parameters)}.")
+        raise UserError(f"{option['_target_']} {' and '.join(problems)}. It takes: {', '.join(signature.parameters)}.")
 
 
-def instantiate(choice: Mapping[str, Any], **runtime: Any) -> Any:
-    """Call what `choice` names with its values and with `runtime`, what only the program can know.
+def instantiate(option: Mapping[str, Any], **runtime: Any) -> Any:
+    """Call what `option` names with its values and with `runtime`, what only the program can know.
 
     Raises:
         UserError: the path cannot be imported, or the values do not fit the signature.
     """
-    check_arguments(choice, *runtime)
-    values = {key: value for key, value in choice.items() if key not in LABELS}
+    check_arguments(option, *runtime)
+    values = {key: value for key, value in option.items() if key not in LABELS}
     try:
-        return locate(choice["_target_"])(**values, **runtime)
+        return locate(option["_target_"])(**values, **runtime)
     except (TypeError, ValueError, RuntimeError, SystemExit) as error:  # torch's for want of memory, among others
-        raise UserError(f"{choice['_target_']} refuses its settings {values}: {error}") from error
+        raise UserError(f"{option['_target_']} refuses its settings {values}: {error}") from error
 
 
 def check_record(record: Any, origin: str, *, trust: bool = False, remedy: str = TRUST) -> None:

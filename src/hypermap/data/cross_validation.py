@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
     """Positions within the pool, ``(rows,)`` each: what is learned from, and what validates it."""
 
-    train: Rows
-    validation: Rows
+    train: Indices
+    validation: Indices
     fold: int = 1  # from 1
     repeat: int = 1  # from 1: which shuffle it belongs to
 
@@ -42,7 +42,7 @@ class DevelopmentSet:
 class Splitter(Protocol):
     """What every validation offers; a user's own needs no more than this."""
 
-    def folds(self, pool: DevelopmentSet) -> list[Fold]:
+    def folds(self, development: DevelopmentSet) -> list[Fold]:
         """Return the folds of these rows, the same ones each time; a `UserError` where they cannot be made."""
         ...
 
@@ -50,9 +50,9 @@ class Splitter(Protocol):
 class Holdout:
     """The prepared training and validation rows: one fold."""
 
-    def folds(self, pool: DevelopmentSet) -> list[Fold]:
+    def folds(self, development: DevelopmentSet) -> list[Fold]:
         """Return the prepared splits."""
-        return [pool.holdout]
+        return [development.holdout]
 
 
 class KFold:
@@ -67,7 +67,7 @@ class KFold:
         self.stratified = stratified
         self.repeats = repeats
 
-    def folds(self, pool: DevelopmentSet) -> list[Fold]:
+    def folds(self, development: DevelopmentSet) -> list[Fold]:
         """``k`` folds for each repeat.
 
         Raises:
@@ -76,18 +76,18 @@ class KFold:
         """
         from sklearn import model_selection
 
-        _refuse_order(pool)
-        stratified = self.stratified and bool(pool.classes)
-        self._check(pool, stratified)
+        _refuse_order(development)
+        stratified = self.stratified and bool(development.classes)
+        self._check(development, stratified)
         return _repeated(
-            model_selection.StratifiedKFold if stratified else model_selection.KFold, pool, self.k, self.repeats
+            model_selection.StratifiedKFold if stratified else model_selection.KFold, development, self.k, self.repeats
         )
 
-    def _check(self, pool: DevelopmentSet, stratified: bool) -> None:
-        if self.k > (rows := len(pool.targets)):
+    def _check(self, development: DevelopmentSet, stratified: bool) -> None:
+        if self.k > (rows := len(development.targets)):
             raise UserError(f"validation.k is {self.k}; it can be {rows} at most, as many rows as are not test.")
         if stratified:
-            _check_rarest(pool, self.k, pool.targets, "there are", "rows that are not test")
+            _check_rarest(development, self.k, development.targets, "there are", "rows that are not test")
 
 
 class GroupKFold:
@@ -102,7 +102,7 @@ class GroupKFold:
         self.stratified = stratified
         self.repeats = repeats
 
-    def folds(self, pool: DevelopmentSet) -> list[Fold]:
+    def folds(self, development: DevelopmentSet) -> list[Fold]:
         """``k`` folds for each repeat.
 
         Raises:
@@ -111,32 +111,35 @@ class GroupKFold:
         """
         from sklearn import model_selection
 
-        if pool.groups is None:
+        if development.groups is None:
             raise UserError("validation is group_kfold, and the rows have no groups: set data.group=COLUMN.")
-        stratified = self.stratified and bool(pool.classes)
-        self._check(pool, pool.groups, stratified)
+        stratified = self.stratified and bool(development.classes)
+        self._check(development, development.groups, stratified)
         splitter = model_selection.StratifiedGroupKFold if stratified else model_selection.GroupKFold
-        folds = _repeated(splitter, pool, self.k, self.repeats)
+        folds = _repeated(splitter, development, self.k, self.repeats)
         if stratified:
-            self._check_classes(pool, folds)
+            self._check_classes(development, folds)
         return folds
 
-    def _check(self, pool: DevelopmentSet, groups: Rows, stratified: bool) -> None:
+    def _check(self, development: DevelopmentSet, groups: Indices, stratified: bool) -> None:
         if self.k > (distinct := len(np.unique(groups))):
             raise UserError(
                 f"validation.k is {self.k}; it can be {distinct} at most, as many groups (data.group) as are not test."
             )
         if stratified:
-            members, classes = np.unique(groups, return_inverse=True)[1], len(pool.classes)
-            once = np.unique(members * classes + pool.targets.astype(np.int64)) % classes  # for each of its groups
-            _check_rarest(pool, self.k, once, "rows are in", "groups (data.group) that are not test")
+            members, classes = np.unique(groups, return_inverse=True)[1], len(development.classes)
+            once = (
+                np.unique(members * classes + development.targets.astype(np.int64)) % classes
+            )  # for each of its groups
+            _check_rarest(development, self.k, once, "rows are in", "groups (data.group) that are not test")
 
-    def _check_classes(self, pool: DevelopmentSet, folds: list[Fold]) -> None:
+    def _check_classes(self, development: DevelopmentSet, folds: list[Fold]) -> None:
         for fold in folds:
-            if len(lacking := np.setdiff1d(pool.targets, pool.targets[fold.validation])):
+            if len(lacking := np.setdiff1d(development.targets, development.targets[fold.validation])):
                 raise UserError(
                     f"validation.k is {self.k}; dealing out whole groups (data.group) leaves a part without rows of "
-                    f"the class {pool.classes[int(lacking[0])]!r}. Take a smaller k or validation.stratified=false."
+                    f"the class {development.classes[int(lacking[0])]!r}. Take a smaller k or "
+                    "validation.stratified=false."
                 )
 
 
@@ -158,22 +161,22 @@ class TimeSeries:
         self.gap_rows = gap_rows
         self.max_train_rows = max_train_rows
 
-    def folds(self, pool: DevelopmentSet) -> list[Fold]:
+    def folds(self, development: DevelopmentSet) -> list[Fold]:
         """``k`` folds, the earliest first.
 
         Raises:
             UserError: the rows have no times, or a fold would have no rows, or not each class to learn from.
         """
-        if pool.times is None:
+        if development.times is None:
             raise UserError("validation is time_series, and the rows have no order in time: set data.time=COLUMN.")
-        order = np.argsort(pool.times, kind="stable")
-        borders = self._borders(pool.times[order])
+        order = np.argsort(development.times, kind="stable")
+        borders = self._borders(development.times[order])
         folds = []
         for fold, (start, end) in enumerate(pairwise(borders), 1):
             known = max(0, start - self.gap_rows)
             first = 0 if self.max_train_rows is None else max(0, known - self.max_train_rows)
             folds.append(Fold(order[first:known], order[start:end], fold))
-            self._check(pool, pool.times, folds[-1])
+            self._check(development, development.times, folds[-1])
         return folds
 
     def _borders(self, times: NDArray[np.float64]) -> list[int]:
@@ -185,7 +188,7 @@ class TimeSeries:
         starts = [validation[0] for _, validation in TimeSeriesSplit(self.k).split(times)]
         return [*map(int, np.searchsorted(times, times[starts])), len(times)]
 
-    def _check(self, pool: DevelopmentSet, times: NDArray[np.float64], fold: Fold) -> None:
+    def _check(self, development: DevelopmentSet, times: NDArray[np.float64], fold: Fold) -> None:
         which = f"Step {fold.fold} of validation.k={self.k}"
         fewer = "Take a smaller validation.k" + (" or validation.gap_rows" if self.gap_rows else "")
         if not len(fold.train) or not len(fold.validation):
@@ -194,49 +197,49 @@ class TimeSeries:
                 f"{which} has no rows to {part}: {len(times):,} rows of {len(np.unique(times)):,} different times "
                 f"(data.time) are not test. {fewer}."
             )
-        if pool.classes and len(lacking := np.setdiff1d(pool.targets, pool.targets[fold.train])):
+        if development.classes and len(lacking := np.setdiff1d(development.targets, development.targets[fold.train])):
             raise UserError(
                 f"{which} learns from {len(fold.train):,} rows, none of them of the class "
-                f"{pool.classes[int(lacking[0])]!r}, which comes at other times (data.time). {fewer}, leave the class "
-                "out, or take validation=holdout."
+                f"{development.classes[int(lacking[0])]!r}, which comes at other times (data.time). {fewer}, leave the "
+                "class out, or take validation=holdout."
             )
 
 
-def _repeated(splitter: Callable[..., Any], pool: DevelopmentSet, k: int, repeats: int) -> list[Fold]:
+def _repeated(splitter: Callable[..., Any], development: DevelopmentSet, k: int, repeats: int) -> list[Fold]:
     """Return the folds of one of scikit-learn's splitters, shuffled anew for each repeat."""
     return [
         Fold(train, validation, fold, repeat + 1)
         for repeat in range(repeats)
         for fold, (train, validation) in enumerate(
-            splitter(k, shuffle=True, random_state=repeat_seed(pool.seed, repeat)).split(
-                pool.targets, pool.targets, pool.groups
+            splitter(k, shuffle=True, random_state=repeat_seed(development.seed, repeat)).split(
+                development.targets, development.targets, development.groups
             ),
             1,
         )
     ]
 
 
-def _refuse_order(pool: DevelopmentSet) -> None:
+def _refuse_order(development: DevelopmentSet) -> None:
     """Refuse to shuffle rows that belong together, or that come one after the other."""
-    if pool.groups is not None:
+    if development.groups is not None:
         raise UserError(
             "validation is kfold, which would learn from rows of the very groups (data.group) that it validates on: "
             "take validation=group_kfold or holdout."
         )
-    if pool.times is not None:
+    if development.times is not None:
         raise UserError(
             "validation is kfold, which would learn from rows later (data.time) than those it validates on: "
             "take validation=time_series or holdout."
         )
 
 
-def _check_rarest(pool: DevelopmentSet, k: int, labels: NDArray[np.generic], there: str, what: str) -> None:
+def _check_rarest(development: DevelopmentSet, k: int, labels: NDArray[np.generic], there: str, what: str) -> None:
     """Refuse more parts than the rarest class occurs times among `labels`."""
     present, counts = np.unique(labels, return_counts=True)
     if (least := int(counts.min())) < k:
         fewer = f"validation.k={least} or " if least > 1 else ""
         raise UserError(
-            f"validation.k is {k}; of the class {pool.classes[int(present[counts.argmin()])]!r} {there} {least} "
+            f"validation.k is {k}; of the class {development.classes[int(present[counts.argmin()])]!r} {there} {least} "
             f"{what}. Take {fewer}validation.stratified=false."
         )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hypermap.data.cross_validation import DevelopmentSet, Fold
-from hypermap.data.prepared import load_published
+from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.sampling import oversample
 
@@ -35,11 +35,11 @@ class Folds:
     def __init__(self, prepared: Path, keep: bool = False) -> None:
         self.kept: dict[bytes, FoldData] | None = {} if keep else None
         self.transform = read_transform(prepared)
-        self.train, self.validation = (load_published(prepared, name) for name in ("train", "validation"))
+        self.train, self.validation = (load_raw(prepared, name) for name in ("train", "validation"))
         self.order = torch.argsort(torch.cat([self.train.rows, self.validation.rows]))
 
     @cached_property
-    def pool(self) -> DevelopmentSet:
+    def development(self) -> DevelopmentSet:
         """What a validation has to know of them."""
         cut = len(self.train.rows)
         positions = np.argsort(self.order.numpy())  # where each row of the two splits stands in the pool
@@ -67,10 +67,10 @@ class Folds:
         return self.kept[name]
 
     def _transformed(self, fold: Fold) -> FoldData:
-        if fold is self.pool.holdout:
+        if fold is self.development.holdout:
             train, validation, transform = self.train, self.validation, self.transform
         else:
-            train, validation = _at(self._published, fold.train), _at(self._published, fold.validation)
+            train, validation = _at(self._raw, fold.train), _at(self._raw, fold.validation)
             transform = self.transform.refit(train)
         learned = transform(train)
         if transform.manifest.oversample:
@@ -78,7 +78,7 @@ class Folds:
         return FoldData(learned, transform(validation), transform)
 
     @cached_property
-    def _published(self) -> TensorSplit:
+    def _raw(self) -> TensorSplit:
         """The pool's rows, as published, without the features that only the prepared splits have."""
         return TensorSplit(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
 

@@ -17,10 +17,10 @@ def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Tens
     Raises:
         UserError: the folder or the split's file is missing or unreadable.
     """
-    return read_transform(folder)(load_published(folder, split, device))
+    return read_transform(folder)(load_raw(folder, split, device))
 
 
-def load_published(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
+def load_raw(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
     """As `load`, but as published.
 
     Raises:

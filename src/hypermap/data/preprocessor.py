@@ -86,19 +86,19 @@ class Transform:
         """Return the same, fitted anew on these published rows."""
         return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
 
-    def __call__(self, published: TensorSplit) -> TensorSplit:
+    def __call__(self, raw: TensorSplit) -> TensorSplit:
         """Published rows as a model learns from them."""
-        return TensorSplit(self.features(published), self.transform_targets(published.targets), published.rows)
+        return TensorSplit(self.features(raw), self.transform_targets(raw.targets), raw.rows)
 
-    def features(self, published: TensorSplit) -> "torch.Tensor":
+    def features(self, raw: TensorSplit) -> "torch.Tensor":
         """Return the inputs of published rows as a model sees them, float32 on their device."""
         import torch
 
-        if published.features is not None:
-            return published.features
+        if raw.features is not None:
+            return raw.features
         if self.preparation is None:
-            return _scaled(published.inputs, self.manifest.shift, self.manifest.scale)
-        return torch.from_numpy(self.preparation.transform(published.inputs.cpu().numpy())).to(published.inputs.device)
+            return _scaled(raw.inputs, self.manifest.shift, self.manifest.scale)
+        return torch.from_numpy(self.preparation.transform(raw.inputs.cpu().numpy())).to(raw.inputs.device)
 
     def transform_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
         """Class indices as they are; numbers with mean 0 and deviation 1 over the training rows, float32."""

@@ -39,7 +39,7 @@ OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
 
 
 @dataclass(frozen=True)
-class Choice:
+class DataSettings:
     """How a data set is split and prepared; construction checks the values."""
 
     validation: float = 0.2  # share of the rows that are not test
@@ -77,7 +77,7 @@ def prepare(folder: Path, *, reader: Reader, **settings: Any) -> Manifest:
     Args:
         folder: replaced if it is a prepared data set; any other folder with content is refused.
         reader: a function that returns the raw arrays, see `hypermap.datasets.images`.
-        **settings: the fields of `Choice`; of a table those of `tables.preparation.Settings`, too; all others are
+        **settings: the fields of `DataSettings`; of a table those of `tables.preparation.Settings`, too; all others are
             given to `reader`.
 
     Raises:
@@ -91,16 +91,16 @@ def prepare(folder: Path, *, reader: Reader, **settings: Any) -> Manifest:
 def _prepare(folder: Path, wanted: "_Wanted") -> Manifest:
     raw = wanted.read()
     raw = wanted.complete(raw) if raw.table else wanted.plain(raw)
-    choice = wanted.choice
+    settings = wanted.settings
     parts = split(
         raw,
         wanted.reader.__name__,
-        validation=choice.validation,
-        test=choice.test,
-        seed=choice.split_seed,
-        row_limit=choice.rows,
+        validation=settings.validation,
+        test=settings.test,
+        seed=settings.split_seed,
+        row_limit=settings.rows,
     )
-    _check_targets(raw, choice)
+    _check_targets(raw, settings)
     train = parts["train"]
     transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted))
     contents = {file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
@@ -165,17 +165,17 @@ class _Wanted:
     """The settings of a data set, sorted by whom they are for."""
 
     reader: Reader
-    choice: Choice
+    settings: DataSettings
     preparing: dict[str, Any]  # what only a table with a schema has
     arguments: dict[str, Any]
 
     @classmethod
     def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
-        choices = asdict(Choice()).keys()
+        choices = asdict(DataSettings()).keys()
         of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own word comes first
         return cls(
             reader,
-            Choice(**{key: value for key, value in settings.items() if key in choices}),
+            DataSettings(**{key: value for key, value in settings.items() if key in choices}),
             {key: value for key, value in settings.items() if key in of_tables},
             {key: value for key, value in settings.items() if key not in choices | of_tables},
         )
@@ -191,7 +191,7 @@ class _Wanted:
     @cached_property
     def preparation(self) -> Settings:
         """How a table with a schema is prepared."""
-        scaling: dict[str, Any] = {} if self.choice.scaling is None else {"scaling": self.choice.scaling}
+        scaling: dict[str, Any] = {} if self.settings.scaling is None else {"scaling": self.settings.scaling}
         return Settings(**self.preparing, **scaling)
 
     @property
@@ -202,7 +202,7 @@ class _Wanted:
         of_table = {"preparing": self.preparing, "files": self.checksum}
         if self.checksum is not None:  # perhaps a table, whose preparation is scikit-learn's to the last digit
             of_table["scikit-learn"] = metadata.version("scikit-learn")
-        return {"format": FORMAT, "reader": dotted, **asdict(self.choice), "arguments": named, **of_table}
+        return {"format": FORMAT, "reader": dotted, **asdict(self.settings), "arguments": named, **of_table}
 
     @cached_property
     def checksum(self) -> str | None:
@@ -272,15 +272,15 @@ class _Wanted:
         if self.preparing:
             given = ", ".join(f"data.{key}" for key in self.preparing)
             raise UserError(f"{given}: for tables that have a schema (data=table), which this data set has not.")
-        if self.choice.scaling not in (None, *SCALINGS):
-            hint = near(str(self.choice.scaling), SCALINGS)
-            raise UserError(f"data.scaling is {self.choice.scaling!r}; it is one of {', '.join(SCALINGS)}{hint}.")
+        if self.settings.scaling not in (None, *SCALINGS):
+            hint = near(str(self.settings.scaling), SCALINGS)
+            raise UserError(f"data.scaling is {self.settings.scaling!r}; it is one of {', '.join(SCALINGS)}{hint}.")
         return raw
 
 
 def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manifest:
     """Return a manifest for which nothing was fitted."""
-    identity, choice = wanted.identity, wanted.choice
+    identity, settings = wanted.identity, wanted.settings
     return Manifest(
         format=FORMAT,
         fingerprint=hashing.fingerprint(identity),
@@ -293,14 +293,14 @@ def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manif
         class_counts={name: _class_counts(raw, part) for name, part in parts.items()},
         raw_sha256=raw.checksum,
         test_published=raw.test_inputs is not None,
-        split_seed=choice.split_seed,
-        validation=choice.validation,
-        test=choice.test,
-        row_limit=choice.rows,
-        scaling=wanted.preparation.scaling if raw.table else choice.scaling or "unit",
+        split_seed=settings.split_seed,
+        validation=settings.validation,
+        test=settings.test,
+        row_limit=settings.rows,
+        scaling=wanted.preparation.scaling if raw.table else settings.scaling or "unit",
         maximum=None if raw.maximum is None else float(raw.maximum),
-        target_transform=choice.target_transform,
-        oversample=choice.oversample,
+        target_transform=settings.target_transform,
+        oversample=settings.oversample,
         warnings=list(raw.notes),
         **_of_table(raw, wanted),
         versions={"numpy": np.__version__, "scikit-learn": metadata.version("scikit-learn")},
@@ -318,19 +318,19 @@ def _class_counts(raw: Raw, part: RawSplit) -> list[int]:
     return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
 
 
-def _check_targets(raw: Raw, choice: Choice) -> None:
+def _check_targets(raw: Raw, settings: DataSettings) -> None:
     """Refuse a transform or an oversampling that the targets do not have."""
-    if choice.oversample and not raw.classes:
+    if settings.oversample and not raw.classes:
         raise UserError("data.oversample is true; it evens out classes, and the target is a number: set it to false.")
-    if not choice.target_transform:
+    if not settings.target_transform:
         return
     if raw.classes:
-        raise UserError(f"data.target_transform is {choice.target_transform}; the target is a class: set it to null.")
+        raise UserError(f"data.target_transform is {settings.target_transform}; the target is a class: set it to null.")
     least = min(float(targets.min()) for targets in (raw.targets, raw.test_targets) if targets is not None)
-    if least <= (-1 if choice.target_transform == "log1p" else 0):
-        other = "log1p, or null" if choice.target_transform == "log" and least > -1 else "null"
+    if least <= (-1 if settings.target_transform == "log1p" else 0):
+        other = "log1p, or null" if settings.target_transform == "log" and least > -1 else "null"
         raise UserError(
-            f"data.target_transform is {choice.target_transform}; the smallest target is {least:g}: take {other}."
+            f"data.target_transform is {settings.target_transform}; the smallest target is {least:g}: take {other}."
         )
 
 
@@ -367,7 +367,7 @@ def _understood(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
     """Return the reader that `_target_` names, and all values, which are checked against its signature."""
     target = settings.get("_target_")
     values = {key: value for key, value in settings.items() if key not in LABELS}
-    ours = asdict(Choice()).keys() | OF_TABLES
+    ours = asdict(DataSettings()).keys() | OF_TABLES
     reader = locate(target)
     check_arguments({"_target_": target, **{key: value for key, value in values.items() if key not in ours}})
     return reader, values

@@ -55,7 +55,7 @@ class CrossValidator:
             UserError: the folds cannot be made, or the monitored figure does not exist for so few rows.
         """
         validation: Splitter = instantiate(self.configuration["validation"])
-        folds = validation.folds(self.folds.pool)
+        folds = validation.folds(self.folds.development)
         if self.monitor == "r2" and min(len(fold.validation) for fold in folds) < 2:
             raise UserError("r2 does not exist for one validation row: validate on more, or take trainer.monitor=loss.")
         seeds = [repeat_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
@@ -64,11 +64,11 @@ class CrossValidator:
     @property
     def holdout(self) -> FoldSpec:
         """The fit on the prepared splits."""
-        return FoldSpec(self.folds.pool.holdout, self.configuration["seed"])
+        return FoldSpec(self.folds.development.holdout, self.configuration["seed"])
 
     def latency_ms(self) -> float:
         """Return the median time of a prediction for one row, in milliseconds."""
-        return self.estimator.latency_ms(lambda: self.folds.of(self.folds.pool.holdout))
+        return self.estimator.latency_ms(lambda: self.folds.of(self.folds.development.holdout))
 
 
 def write_finished(folder: Path, result: TrainResult) -> None:

@@ -39,12 +39,12 @@ ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # whose 
 class Result:
     """What validation says of a configuration; `objective` is the figure that a search may pick by.
 
-    Where there are several fits (`hypermap.experiments.cross_validator`), `objective` and `figures` are their means.
+    Where there are several fits (`hypermap.experiments.cross_validator`), `objective` and `metrics` are their means.
     """
 
     objective: float
     monitor: str
-    figures: dict[str, float]  # by name: accuracy, loss, …
+    metrics: dict[str, float]  # by name: accuracy, loss, …
     scores: list[float]  # the objective of each fit
     best_epoch: int  # of the model that is kept; where none is, of the first fit; 0 where there are no epochs
     epochs: int  # likewise
@@ -378,14 +378,14 @@ class Experiment:
             if self.kept is None and request.refit:
                 self.kept = self._refit()
             latency_ms = validator.latency_ms() if request.measure_latency else None
-        figures = self._write(fits)
+        metrics = self._write(fits)
         self.forget()
         shown = self.kept or fits[0]
         trained = [*fits, shown] if self.kept and validator.holdout not in self.plan else fits
         return Result(
-            objective=figures[validator.monitor],
+            objective=metrics[validator.monitor],
             monitor=validator.monitor,
-            figures=figures,
+            metrics=metrics,
             scores=[fit.metrics[validator.monitor] for fit in fits],
             best_epoch=shown.best_epoch,
             epochs=shown.epochs,
@@ -424,16 +424,16 @@ class Experiment:
             )
             stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, predict), self.kept.history)
         if self.single:
-            figures, spread = fits[0].metrics, {}
+            metrics, spread = fits[0].metrics, {}
         else:
-            figures, spread = _means(fits), _spread(validator.monitor, fits)
+            metrics, spread = _means(fits), _spread(validator.monitor, fits)
             labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
             artifacts.write_scores(output, [label | fit.metrics for label, fit in zip(labels, fits, strict=True)])
             stale -= {artifacts.SCORES}
-        artifacts.write_figures(self.request.validation, "validation", figures | spread)
+        artifacts.write_metrics(self.request.validation, "validation", metrics | spread)
         for name in stale:
             (output / name).unlink(missing_ok=True)
-        return figures
+        return metrics
 
 
 def _means(fits: Sequence[TrainResult]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.data.layout import ColumnLayout
-from hypermap.data.prepared import load, load_published
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
@@ -39,7 +39,7 @@ class Scored:
         return artifacts.targets(self.rows, self.transform)
 
     @cached_property
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Every metric of the task."""
         return artifacts.score(self.rows, self.predictions, self.transform)
 
@@ -60,7 +60,7 @@ class Scored:
         """
         apart = {name: values - other.resamples[name] for name, values in self.resamples.items()}
         bounds = metrics.percentiles(apart, self.evaluation["confidence"])
-        return {name: (self.figures[name] - other.figures[name], *ends) for name, ends in bounds.items()}
+        return {name: (self.metrics[name] - other.metrics[name], *ends) for name, ends in bounds.items()}
 
 
 def evaluate(
@@ -85,7 +85,7 @@ def evaluate(
     transform, trained = read_transform(prepared), artifacts.read_trained(models, trust=trust)
     _check_data(trained.transform, transform, models, prepared)
     history = artifacts.read_history(models)
-    validated = artifacts.read_figures(reports / "validation.json", "validation")
+    validated = artifacts.read_metrics(reports / "validation.json", "validation")
     splits = {name: load(prepared, name) for name in ("validation", "test")}
 
     def scored(predict: Predictor) -> dict[str, Scored]:
@@ -96,11 +96,11 @@ def evaluate(
 
     of_model = scored(trained.predict)
     beside = [
-        _beside(choice["name"], of_model, scored(model))
-        for choice, model in others.read(baselines, transform, trust=trust)
-        if choice != configuration["model"]
+        _beside(option["name"], of_model, scored(model))
+        for option, model in others.read(baselines, transform, trust=trust)
+        if option != configuration["model"]
     ]
-    manifest, test, stored = transform.manifest, of_model["test"], load_published(prepared, "test")
+    manifest, test, stored = transform.manifest, of_model["test"], load_raw(prepared, "test")
     uncalibrated = scored(trained.uncalibrated)["test"] if trained.record.temperature != 1 else None
     run = Run(
         task=manifest.task,
@@ -110,10 +110,10 @@ def evaluate(
         best_epoch=trained.record.best_epoch,
         stopped_early=trained.record.stopped_early,
         monitor=trained.record.monitor,
-        validation=of_model["validation"].figures if "fits" in validated else validated,
+        validation=of_model["validation"].metrics if "fits" in validated else validated,
         fits=validated if "fits" in validated else {},
         validation_intervals=of_model["validation"].intervals,
-        test=test.figures,
+        test=test.metrics,
         test_intervals=test.intervals,
         targets=test.targets,
         predictions=test.predictions,
@@ -127,14 +127,14 @@ def evaluate(
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
         temperature=trained.record.temperature,
-        uncalibrated=uncalibrated.figures if uncalibrated else {},
+        uncalibrated=uncalibrated.metrics if uncalibrated else {},
         uncalibrated_intervals=uncalibrated.intervals if uncalibrated else {},
     )
     write_report(reports, run)
     write_json(reports / "intervals.json", {name: rows.intervals for name, rows in of_model.items()})
     write_json(reports / "baselines.json", {other.name: asdict(other) for other in beside})
-    artifacts.write_figures(reports / "test.json", "test", test.figures)
-    return test.figures
+    artifacts.write_metrics(reports / "test.json", "test", test.metrics)
+    return test.metrics
 
 
 def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path) -> None:
@@ -146,7 +146,7 @@ def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path
 def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Scored]) -> BaselineTable:
     test = of_other["test"]
     return BaselineTable(
-        name, of_other["validation"].figures, test.figures, test.intervals, of_model["test"].less(of_other["test"])
+        name, of_other["validation"].metrics, test.metrics, test.intervals, of_model["test"].less(of_other["test"])
     )
 
 

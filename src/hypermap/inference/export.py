@@ -19,7 +19,7 @@ from hypermap.core.cli_args import read_trust, read_words
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CACHE, EXPORTED, MODELS, PREPARED
 from hypermap.data.manifest import Manifest
-from hypermap.data.prepared import load_published
+from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
@@ -136,19 +136,19 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
             f"{model / 'model.skops'}, which skops.io.load reads. What is exported is a network."
         )
     predict = replace(trained.predict, precision="fp32")  # the program's, also where training was in bf16
-    published = _validation(predict.transform)
-    content = _program(Exported(predict).eval().requires_grad_(False), published.inputs)
-    given, wanted = _run(content, published.inputs), predict(predict.transform.features(published))
+    raw = _validation(predict.transform)
+    content = _program(Exported(predict).eval().requires_grad_(False), raw.inputs)
+    given, wanted = _run(content, raw.inputs), predict(predict.transform.features(raw))
     difference = float(np.abs(given - wanted).max() / np.abs(wanted).max())
     if not difference <= TOLERANCE:
         raise UserError(
             f"the exported program differs from the network by {difference:.1e} of the largest prediction, more than "
             f"{TOLERANCE:.0e}; nothing was written. A model of your own may keep state that an export does not follow."
         )
-    about = _about(predict.transform.manifest, published.inputs)
+    about = _about(predict.transform.manifest, raw.inputs)
     contents = {PROGRAM: content, ABOUT: (json.dumps(about, indent=2) + "\n").encode(), README: _readme(about).encode()}
     folders.write(output, contents)
-    return len(published.inputs), difference
+    return len(raw.inputs), difference
 
 
 def _program(module: nn.Module, rows: Tensor) -> bytes:
@@ -183,7 +183,7 @@ def _validation(transform: Transform) -> TensorSplit:
     wanted = transform.manifest.fingerprint
     for folder in (PREPARED, CACHE / wanted):
         if folder.is_dir() and Manifest.read(folder).fingerprint == wanted:
-            stored = load_published(folder, "validation")
+            stored = load_raw(folder, "validation")
             return TensorSplit(*(part[:CHECKED_ROWS] for part in (stored.inputs, stored.targets, stored.rows)))
     raise UserError(
         f"The data that the model was trained on is neither in {PREPARED} nor in {CACHE / wanted}, and an export is "

@@ -32,20 +32,20 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
     """
     manifest = Manifest.read(prepared)
     tables = len(manifest.shape) == 1  # with a schema or plain
-    models, seed = [_family(choice) for choice in configuration["models"]] if tables else [], manifest.split_seed
+    models, seed = [_family(option) for option in configuration["models"]] if tables else [], manifest.split_seed
     if models:
         folds = Folds(prepared)
-        rows = folds.of(folds.pool.holdout)
-    for choice in models:
-        print(f"Baseline {choice['name']}: fitting on {len(rows.train.rows):,} rows", flush=True)
+        rows = folds.of(folds.development.holdout)
+    for option in models:
+        print(f"Baseline {option['name']}: fitting on {len(rows.train.rows):,} rows", flush=True)
         try:
-            threads = sklearn_fit.choose_threads(choice, manifest)
-            model = sklearn_fit.fit(choice, rows.train, rows.validation, rows.transform, seed=seed, threads=threads)
+            threads = sklearn_fit.choose_threads(option, manifest)
+            model = sklearn_fit.fit(option, rows.train, rows.validation, rows.transform, seed=seed, threads=threads)
         except UserError as error:
             raise UserError(f"{error} It is a baseline: it can be left out of evaluation.baselines.") from error
-        sklearn_fit.save(folder / _file(choice), model)
+        sklearn_fit.save(folder / _file(option), model)
     write_json(folder / RECORD, {"models": models, "seed": seed, "data": _data(manifest)})
-    return [choice["name"] for choice in models]
+    return [option["name"] for option in models]
 
 
 def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tuple[dict[str, Any], sklearn_fit.Model]]:
@@ -57,31 +57,31 @@ def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tup
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        choices, data = list(record["models"]), record["data"]
-        files = [folder / _file(choice) for choice in choices]
+        options, data = list(record["models"]), record["data"]
+        files = [folder / _file(option) for option in options]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
-    check_record(choices, str(folder / RECORD), trust=trust)
+    check_record(options, str(folder / RECORD), trust=trust)
     if data != _data(transform.manifest):
         raise UserError(f"The baselines in {folder} were fitted to other data than are prepared now. {REMEDY}")
     return [
-        (choice, sklearn_fit.load(file, choice, transform, REMEDY, device.CORES))
-        for choice, file in zip(choices, files, strict=True)
+        (option, sklearn_fit.load(file, option, transform, REMEDY, device.CORES))
+        for option, file in zip(options, files, strict=True)
     ]
 
 
-def _family(choice: dict[str, Any]) -> dict[str, Any]:
-    if not sklearn_fit.is_family(choice):
+def _family(option: dict[str, Any]) -> dict[str, Any]:
+    if not sklearn_fit.is_family(option):
         raise UserError(
-            f"evaluation.baselines names {choice['name']}, a network; baselines are models of scikit-learn, such as "
+            f"evaluation.baselines names {option['name']}, a network; baselines are models of scikit-learn, such as "
             "dummy, linear, random_forest or gradient_boosting."
         )
-    return choice
+    return option
 
 
 def _data(manifest: Manifest) -> dict[str, str]:
     return {key: getattr(manifest, key) for key in ("fingerprint", "raw_sha256")}
 
 
-def _file(choice: Mapping[str, Any]) -> str:
-    return f"{choice['name']}.skops"
+def _file(option: Mapping[str, Any]) -> str:
+    return f"{option['name']}.skops"

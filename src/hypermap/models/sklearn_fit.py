@@ -1,7 +1,7 @@
 """Models of scikit-learn, chosen as a network is: fitted, asked, stored and loaded.
 
 A model is one of a family (`hypermap.models.sklearn_models`), fitted in one go on the features that a network would
-see. So the choices of how a network is trained (`IDLE`) have no part in it.
+see. So the choices of how a network is trained (`IGNORED_GROUPS`) have no part in it.
 """
 
 import warnings
@@ -27,7 +27,7 @@ from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.models.sklearn_models import RandomForest, SklearnModel, TrainingData
 
 ESTIMATOR = "model.skops"
-IDLE = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # but for its monitor and threads
+IGNORED_GROUPS = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # but for monitor and threads
 LARGE = 2_000_000  # training values from which several threads gain more than they lose by waiting for one another
 PREDICTED_ROWS = 8192  # at once: bounds memory where categories are spread out, and changes no figure
 
@@ -81,26 +81,26 @@ class Model:
             return probabilities
 
 
-def is_family(choice: Mapping[str, Any]) -> bool:
+def is_family(option: Mapping[str, Any]) -> bool:
     """Return whether a model's choice names a family and no network.
 
     Raises:
         UserError: its path cannot be imported.
     """
-    target = locate(choice.get("_target_"))
+    target = locate(option.get("_target_"))
     return isinstance(target, type) and issubclass(target, SklearnModel)
 
 
-def make(choice: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, InputSpec]:
+def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, InputSpec]:
     """Return the family of a choice, and how it is given the features of data with this manifest.
 
     Raises:
         UserError: a value that no signature takes, or one that does not suit the data.
     """
-    inputs = resolve_input_spec(choice, manifest)
+    inputs = resolve_input_spec(option, manifest)
     layout = {} if inputs.layout is None else {"layout": inputs.layout}
-    check_arguments(choice, *layout)
-    family: SklearnModel = instantiate(choice, **layout)
+    check_arguments(option, *layout)
+    family: SklearnModel = instantiate(option, **layout)
     weight = getattr(family, "class_weight", None)
     if weight not in (None, "balanced"):
         raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
@@ -111,28 +111,28 @@ def make(choice: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     return family, inputs
 
 
-def choose_threads(choice: Mapping[str, Any], manifest: Manifest) -> int:
+def choose_threads(option: Mapping[str, Any], manifest: Manifest) -> int:
     """Return as many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else
     one.
     """
-    forest = locate(choice["_target_"]) is RandomForest
+    forest = locate(option["_target_"]) is RandomForest
     return device.CORES if forest or manifest.rows["train"] * prod(manifest.shape) >= LARGE else 1
 
 
 def fit(
-    choice: Mapping[str, Any],
+    option: Mapping[str, Any],
     train: TensorSplit,
     validation: TensorSplit,
     transform: Transform,
     seed: int,
     threads: int,
 ) -> Model:
-    """Fit the family of `choice` to rows as `transform` makes them (`hypermap.data.prepared.load`), on the CPU.
+    """Fit the family of `option` to rows as `transform` makes them (`hypermap.data.prepared.load`), on the CPU.
 
     Raises:
         UserError: values that the family refuses, or rows that do not suit it.
     """
-    family, inputs = make(choice, transform.manifest)
+    family, inputs = make(option, transform.manifest)
     problem = TrainingData(
         transform.manifest.task,
         (flat(inputs, train.inputs), train.targets.cpu().numpy()),
@@ -140,7 +140,7 @@ def fit(
         seed,
         threads,
     )
-    with _told(choice), _pools().limit(limits=threads):
+    with _told(option), _pools().limit(limits=threads):
         estimator = family.fit(problem)
     return _quietly(estimator, transform, inputs, threads)
 
@@ -150,7 +150,7 @@ def save(path: Path, model: Model) -> None:
     files.write_bytes(path, skops_io.dumps(model.estimator))
 
 
-def load(path: Path, choice: Mapping[str, Any], transform: Transform, remedy: str, threads: int = 1) -> Model:
+def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: str, threads: int = 1) -> Model:
     """Return the model whose estimator `save` wrote.
 
     Raises:
@@ -161,7 +161,7 @@ def load(path: Path, choice: Mapping[str, Any], transform: Transform, remedy: st
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
     estimator = skops_io.loads(content, str(path), remedy, TRUSTED)
-    return _quietly(estimator, transform, resolve_input_spec(choice, transform.manifest), threads)
+    return _quietly(estimator, transform, resolve_input_spec(option, transform.manifest), threads)
 
 
 def flat(inputs: InputSpec, features: Tensor) -> Array:
@@ -186,14 +186,14 @@ def _pools() -> Any:
 
 
 @contextmanager
-def _told(choice: Mapping[str, Any]) -> Iterator[None]:
+def _told(option: Mapping[str, Any]) -> Iterator[None]:
     """Tell what scikit-learn finds wrong with a setting, or a fit that did not converge, in one message.
 
     Other warnings are given as they would be without this.
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    name = choice.get("name", choice["_target_"])
+    name = option.get("name", option["_target_"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         try:

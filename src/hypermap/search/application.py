@@ -72,13 +72,13 @@ class SweepTarget:
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Refuse a configuration that no trial should begin with."""
 
-    def idle(self, group: str, choice: str) -> Collection[str]:
+    def ignored_groups(self, group: str, option: str) -> Collection[str]:
         """Return the groups that have no part in the task where `group` has this choice: a space file's are not
         searched.
         """
         return ()
 
-    def about(
+    def study_spec(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
         """Return what a sweep from this baseline over these keys is about; `objectives` are those that were asked
@@ -94,10 +94,10 @@ class SweepTarget:
         """Return what is kept in a study that begins, for `resume`."""
         return {}
 
-    def resume(self, study: str, kept: Mapping[str, Any], menu: Path) -> None:
+    def resume(self, study: str, kept: Mapping[str, Any], conf: Path) -> None:
         """Take up what `begin` kept, in the process that launches the workers.
 
-        `menu` is the configuration's folder as it was when the study began.
+        `conf` is the configuration's folder as it was when the study began.
         """
 
     def report(self, study: optuna.Study, storage: str) -> str:

@@ -264,17 +264,17 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _said(choice: Mapping[str, Any], plan: StudyConfig) -> str:
+def _said(option: Mapping[str, Any], plan: StudyConfig) -> str:
     """Return a sampler or a pruner in words; of the automatic ones, the rule."""
-    if choice["_target_"] == AUTO:
+    if option["_target_"] == AUTO:
         if len(plan.directions) > 1:
             return "auto: a portfolio, by random weights of the objectives"
         first = "the baseline first, then" if plan.baseline else "first"
         return f"auto: {first} space-filling points, then a model, neighbours of the best and TPE as well"
-    if choice["_target_"] == AUTO_PRUNER:
+    if option["_target_"] == AUTO_PRUNER:
         return "auto: pauses what others are ahead of, from the first epoch that has proved to tell; finishes the best"
-    name = str(choice["_target_"]).rpartition(".")[2]
-    settings = ", ".join(f"{key}={value}" for key, value in choice.items() if key != "_target_" and value is not None)
+    name = str(option["_target_"]).rpartition(".")[2]
+    settings = ", ".join(f"{key}={value}" for key, value in option.items() if key != "_target_" and value is not None)
     return f"{name}({settings})" if settings else name
 
 

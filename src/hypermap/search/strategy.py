@@ -34,8 +34,8 @@ def make_sampler(plan: StudyConfig, number: int) -> BaseSampler:
     Raises:
         UserError: the sampler refuses its settings, or the space.
     """
-    choice = _given(plan.sampler)
-    target = locate(choice["_target_"])
+    option = _given(plan.sampler)
+    target = locate(option["_target_"])
     taken = inspect.signature(target).parameters
     by_study = "study_seed" in taken or (inspect.isclass(target) and issubclass(target, Numbered | _SEQUENCES))
     runtime: dict[str, Any] = {
@@ -53,7 +53,7 @@ def make_sampler(plan: StudyConfig, number: int) -> BaseSampler:
         runtime["n_trials"] = plan.n_trials
     if "space" in taken:
         runtime["space"] = cells(plan.space.distributions())
-    sampler: BaseSampler = instantiate(choice, **{k: v for k, v in runtime.items() if k in taken and k not in choice})
+    sampler: BaseSampler = instantiate(option, **{k: v for k, v in runtime.items() if k in taken and k not in option})
     return ScaledSampler(sampler, plan.space.mappings) if plan.space.mappings else sampler
 
 
@@ -80,8 +80,8 @@ def make_pruner(plan: StudyConfig) -> BasePruner:
     Raises:
         UserError: the pruner refuses its settings, or the study has several objectives.
     """
-    choice = _given(plan.pruner)
-    target = locate(choice["_target_"])
+    option = _given(plan.pruner)
+    target = locate(option["_target_"])
     if len(plan.directions) > 1 and target is not optuna.pruners.NopPruner:
         raise UserError(
             "hydra/sweeper/pruner: a trial with several objectives has no value to be pruned by; "
@@ -95,10 +95,10 @@ def make_pruner(plan: StudyConfig) -> BasePruner:
         "pauses": plan.pauses,
         "curves": plan.curves(),
     }
-    if isinstance(inner := choice.get("wrapped_pruner"), Mapping):
-        choice["wrapped_pruner"] = instantiate(_given(inner))
-    known = {k: v for k, v in runtime.items() if k in taken and k not in choice and v is not None}
-    pruner: BasePruner = instantiate(choice, **known)
+    if isinstance(inner := option.get("wrapped_pruner"), Mapping):
+        option["wrapped_pruner"] = instantiate(_given(inner))
+    known = {k: v for k, v in runtime.items() if k in taken and k not in option and v is not None}
+    pruner: BasePruner = instantiate(option, **known)
     return pruner
 
 
@@ -124,6 +124,6 @@ _BLIND = (
 _SEQUENCES = optuna.samplers.QMCSampler
 
 
-def _given(choice: Mapping[str, Any]) -> dict[str, Any]:
+def _given(option: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a choice says; null leaves a value to Optuna."""
-    return {key: value for key, value in choice.items() if key in LABELS or value is not None}
+    return {key: value for key, value in option.items() if key in LABELS or value is not None}

@@ -44,7 +44,7 @@ def by_hand(configuration: "Configuration", output: Path) -> Any:
 
 
 def target(base: str) -> "TrainingTarget":
-    """Return a training as the target of a sweep that starts from the order of this text."""
+    """Return a training as the target of a sweep that starts from a params.yaml of this text."""
     with uncollected():
         from hypermap.sweeps.training_target import TrainingTarget  # brings Optuna
 

@@ -231,7 +231,7 @@ def check(sweep: "Sweep", source: Source, number: int) -> Any:
     record, name, searched = source.record, source.study.study_name, source.searched
     configuration = resolve(*source.composer(source.values(number)))
     check_seed(configuration)
-    now = sweep.application.about(configuration, sorted(searched), record["objectives"] or None).identity
+    now = sweep.application.study_spec(configuration, sorted(searched), record["objectives"] or None).identity
     was = with_paths_of_now(record["identity"])
     changed = [
         f"\n         {key} was {old.get(key)} and is {new.get(key)}"

@@ -47,15 +47,15 @@ class Planner:
     config: DictConfig
     suffix: str = ""
 
-    def plan(self, space: Space, about: StudySpec) -> StudyConfig:
+    def plan(self, space: Space, study_spec: StudySpec) -> StudyConfig:
         """Return the plan that every worker has."""
-        sampler, pruner, n_trials = self.strategy(space, about)
+        sampler, pruner, n_trials = self.strategy(space, study_spec)
         seed = self.settings["seed"]
         own = sampler.pop("seed", None)  # as the official sweeper has it; each trial's follows from it
         seed = own if seed is None else seed
-        directions = self.directions(about)
+        directions = self.directions(study_spec)
         name = (
-            self.settings["study_name"] or self.name(space, about, directions, [sampler, pruner, seed])
+            self.settings["study_name"] or self.name(space, study_spec, directions, [sampler, pruner, seed])
         ) + self.suffix
         folder = self.folder(name)
         plan = StudyConfig(
@@ -64,25 +64,25 @@ class Planner:
             folder=folder,
             space=space,
             directions=directions,
-            objectives=about.objectives,
+            objectives=study_spec.objectives,
             sampler=sampler,
             pruner=pruner,
             n_trials=n_trials,
             budget=self.number("budget", LEAST_BUDGET),
-            seed=about.seed if seed is None else int(seed),
+            seed=study_spec.seed if seed is None else int(seed),
             began=time.time(),
             target=self.number("target", -math.inf),
             trial_timeout=self.number("trial_timeout", SHORTEST_S),
             max_failure_rate=self.number("max_failure_rate", 0.0, 1.0) or 0.0,
-            horizon=about.horizon,
-            minimizes_reports=about.minimizes_reports,
-            reports_fits=about.reports_fits,
-            sizes_differ=about.sizes_differ,
+            horizon=study_spec.horizon,
+            minimizes_reports=study_spec.minimizes_reports,
+            reports_fits=study_spec.reports_fits,
+            sizes_differ=study_spec.sizes_differ,
         )
         timeout = self.number("timeout", 0.0)
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
 
-    def strategy(self, space: Space, about: StudySpec) -> tuple[dict[str, Any], dict[str, Any], int | None]:
+    def strategy(self, space: Space, study_spec: StudySpec) -> tuple[dict[str, Any], dict[str, Any], int | None]:
         """Return the sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
 
         Values listed one by one, and no number of trials and no budget, are the grid that a Hydra user expects.
@@ -108,26 +108,26 @@ class Planner:
                 )
             size = math.prod(len(values) for values in cells(space.distributions()).values())
             n_trials = min(n_trials or size, size)
-        if pruner["_target_"] == AUTO_PRUNER and (on_grid or len(self.directions(about)) > 1):
+        if pruner["_target_"] == AUTO_PRUNER and (on_grid or len(self.directions(study_spec)) > 1):
             pruner = {"_target_": NO_PRUNER}
         return sampler, pruner, n_trials or (None if self.settings["budget"] else USUAL_TRIALS)
 
-    def directions(self, about: StudySpec) -> tuple[str, ...]:
+    def directions(self, study_spec: StudySpec) -> tuple[str, ...]:
         """Return the direction of each objective: as given, else what is better of it."""
         given = as_list(self.settings["direction"])
         if given is None:
-            return about.directions
+            return study_spec.directions
         allowed = ("minimize", "maximize")
         if odd := [direction for direction in given if direction not in allowed]:
             raise UserError(f"hydra.sweeper.direction is {odd[0]!r}; it is minimize or maximize, or a list of them.")
-        if about.objectives and tuple(given) != about.directions:
-            needs = ", ".join(f"{n} {d}" for n, d in zip(about.objectives, about.directions, strict=True))
+        if study_spec.objectives and tuple(given) != study_spec.directions:
+            needs = ", ".join(f"{n} {d}" for n, d in zip(study_spec.objectives, study_spec.directions, strict=True))
             raise UserError(
                 f"hydra.sweeper.direction is {', '.join(given)}; the objective needs: {needs}. Leave it out."
             )
         return tuple(given)
 
-    def name(self, space: Space, about: StudySpec, directions: Sequence[str], strategy: Sequence[Any]) -> str:
+    def name(self, space: Space, study_spec: StudySpec, directions: Sequence[str], strategy: Sequence[Any]) -> str:
         """Return a name that the same command has again: a sweep's own, or what is searched and a fingerprint of the
         rest.
         """
@@ -140,8 +140,8 @@ class Planner:
         keys = "-".join(dict.fromkeys(p.key.split(".")[:2][-1] for p in space.parameters))
         parts = [
             space.record(),
-            about.identity.get("configuration"),
-            list(about.objectives),
+            study_spec.identity.get("configuration"),
+            list(study_spec.objectives),
             list(directions),
             *strategy,
         ]
@@ -161,14 +161,14 @@ class Planner:
         OmegaConf.copy_cache(from_config=self.config, to_config=config)
         return Path(str(config.hydra.sweep.dir)).absolute()
 
-    def identity(self, plan: StudyConfig, about: StudySpec) -> dict[str, Any]:
+    def identity(self, plan: StudyConfig, study_spec: StudySpec) -> dict[str, Any]:
         """Return what must still hold when the study is taken up again."""
         return {
             "direction": list(plan.directions),
             "objective": list(plan.objectives),
             "space": plan.space.record(),
             "seed": plan.seed,
-            **about.identity,
+            **study_spec.identity,
         }
 
     def number(self, key: str, least: float, most: float = math.inf) -> float | None:

@@ -1,4 +1,4 @@
-"""What a study keeps of how it began, held to data before a sweep goes on from it: its menu, its order, its command."""
+"""What a study keeps of how it began, held to data before a sweep goes on from it: conf/, params.yaml, command."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ HARMLESS = re.compile(r"\$\{(?:[\w.]+|(?:hydra|now):[^${}]*)\}")
 """An interpolation of a key, of ``hydra:`` or of ``now:``; others read the environment, or make values of texts."""
 
 
-def check_menu(folder: Path, remedy: str) -> None:
-    """Refuse a copy of a menu with files that differ from those in conf/ and name code that is no part.
+def check_conf(folder: Path, remedy: str) -> None:
+    """Refuse a copy of conf/ with files that differ from those in conf/ and name code that is no part.
 
     Raises:
         UserError: says which file, and what it names.
@@ -47,21 +47,21 @@ def check_menu(folder: Path, remedy: str) -> None:
 
 
 def check_begun(study: optuna.Study, words: Sequence[str], record: Mapping[str, Any]) -> None:
-    """Refuse a study whose command, order or values name code that is no part, or change how Hydra starts.
+    """Refuse a study whose command, params.yaml or values name code that is no part, or change how Hydra starts.
 
     Raises:
         UserError: says what they name, or that they cannot be read.
     """
     origin, space = f"study {study.study_name}", record["identity"]["space"]
     keys = {name: str(entry["key"]) for name, entry in space.items()}
-    params = {(keys.get(name, name), str(v)) for trial in study.trials for name, v in trial.params.items()}
+    values = {(keys.get(name, name), str(v)) for trial in study.trials for name, v in trial.params.items()}
     try:
-        order: Any = OmegaConf.to_container(OmegaConf.create(str(record["base"])))
-        parsed = OverridesParser.create().parse_overrides([*words, *(f"{key}={v}" for key, v in sorted(params))])
+        params: Any = OmegaConf.to_container(OmegaConf.create(str(record["base"])))
+        parsed = OverridesParser.create().parse_overrides([*words, *(f"{key}={v}" for key, v in sorted(values))])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{origin} keeps a command or an order that cannot be read: {error}") from None
-    check_record(order, origin)
-    check_plain(order, origin)
+        raise UserError(f"{origin} keeps a command or a params.yaml that cannot be read: {error}") from None
+    check_record(params, origin)
+    check_plain(params, origin)
     for entry in space.values():
         if "." in str(entry.get("mapping")):
             check_part(f"{entry['mapping']}.forward", f"{origin}: a mapping")

@@ -17,18 +17,18 @@ from hypermap.search.space import Condition, Parameter, Space, interval
 
 
 @dataclass(frozen=True)
-class Menu:
+class ConfigGroups:
     """What the reader must know of the configuration."""
 
     choices: Callable[[str], Sequence[str]]  # of a group, empty where it is none
-    has: Callable[[str, str, str], bool]  # whether a choice of a group has a key
-    chosen: Mapping[str, str]  # the baseline's choice of each group
-    idle: Callable[[str, str], Collection[str]] = lambda group, choice: ()  # groups with no part under a choice
+    has: Callable[[str, str, str], bool]  # whether an option of a group has a key
+    chosen: Mapping[str, str]  # the baseline's option of each group
+    ignored_groups: Callable[[str, str], Collection[str]] = lambda group, option: ()
     loader: ConfigLoader | None = None  # knows what a ``glob(…)`` matches
 
 
 def read_space(
-    overrides: Sequence[str], params: Mapping[str, str], space: Mapping[str, Any], menu: Menu
+    overrides: Sequence[str], params: Mapping[str, str], space: Mapping[str, Any], groups: ConfigGroups
 ) -> tuple[Space, list[str]]:
     """Return the space, and the overrides that are the same for every trial.
 
@@ -36,78 +36,78 @@ def read_space(
 
     Raises:
         UserError: an expression that is not understood, an empty range, a tag that is no mapping, a parameter that
-            no choice has.
+            no option has.
     """
     written = {_bare(name): f"{name}={value}" for name, value in params.items()}
     parsed = {key: parse_override(text) for key, text in written.items()}
-    given = parse_overrides(overrides, menu.loader)
+    given = parse_overrides(overrides, groups.loader)
     parsed |= {_key(override): override for override in given}
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
     fixed += [
         str(o.input_line) for k, o in parsed.items() if k in written and o not in given and not o.is_sweep_override()
     ]
     swept = {key: _parameter(override) for key, override in parsed.items() if override.is_sweep_override()}
-    _add_file(swept, parsed, space, menu)
-    return Space(tuple(_conditioned(parameter, swept, menu) for parameter in swept.values())), fixed
+    _add_file(swept, parsed, space, groups)
+    return Space(tuple(_conditioned(parameter, swept, groups) for parameter in swept.values())), fixed
 
 
 def _add_file(
-    swept: dict[str, Parameter], parsed: Mapping[str, Override], space: Mapping[str, Any], menu: Menu
+    swept: dict[str, Parameter], parsed: Mapping[str, Override], space: Mapping[str, Any], groups: ConfigGroups
 ) -> None:
     """Add what a space file, ``{group: {choice: {key: expression}}}``, has for the choices in use."""
     for group, by_choice in space.items():
-        if not menu.choices(group):
-            raise UserError(f"space: no group {group!r}{near(group, menu.chosen)}.")
+        if not groups.choices(group):
+            raise UserError(f"space: no group {group!r}{near(group, groups.chosen)}.")
         if not isinstance(by_choice, Mapping) or not all(isinstance(p or {}, Mapping) for p in by_choice.values()):
             raise UserError(
                 f"space: {group} must map choices to their parameters, as in {{adam: {{lr: interval(…)}}}}."
             )
         several = group in swept
-        in_use, only = _choices(group, swept, menu), _only_under(group, swept, menu)
+        in_use, only = _choices(group, swept, groups), _only_under(group, swept, groups)
         if not all(condition.choices for condition in only):
             continue
-        for choice, parameters in by_choice.items():
-            if choice not in (known := menu.choices(group)):
+        for option, parameters in by_choice.items():
+            if option not in (known := groups.choices(group)):
                 raise UserError(
-                    f"space: {group} has no choice {choice!r}{near(choice, known)}. There are: {', '.join(known)}."
+                    f"space: {group} has no option {option!r}{near(option, known)}. There are: {', '.join(known)}."
                 )
-            for key, expression in (parameters or {}).items() if choice in in_use else ():
+            for key, expression in (parameters or {}).items() if option in in_use else ():
                 path = f"{group}.{key}"
                 if path in parsed:
                     continue
                 parameter = _parameter(parse_override(f"{path}={expression}"))
                 if several:
-                    name = f"{group}.{choice}.{key}"
-                    swept[name] = replace(parameter, name=name, conditions=(Condition(group, (choice,)), *only))
+                    name = f"{group}.{option}.{key}"
+                    swept[name] = replace(parameter, name=name, conditions=(Condition(group, (option,)), *only))
                 else:
                     swept[path] = replace(parameter, conditions=only)
 
 
-def _choices(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[str, ...]:
+def _choices(group: str, swept: Mapping[str, Parameter], groups: ConfigGroups) -> tuple[str, ...]:
     """Return the choices of a group that a trial may have."""
     if group in swept:
-        return tuple(str(choice) for choice in swept[group].distribution.choices)  # type: ignore[attr-defined]
-    return (menu.chosen[group],) if group in menu.chosen else ()
+        return tuple(str(option) for option in swept[group].distribution.choices)  # type: ignore[attr-defined]
+    return (groups.chosen[group],) if group in groups.chosen else ()
 
 
-def _only_under(group: str, swept: Mapping[str, Parameter], menu: Menu) -> tuple[Condition, ...]:
+def _only_under(group: str, swept: Mapping[str, Parameter], groups: ConfigGroups) -> tuple[Condition, ...]:
     """Return where a group has no part under every choice of another: under which it has."""
     conditions = []
-    for other in menu.chosen:
-        choices = _choices(other, swept, menu)
-        having = tuple(choice for choice in choices if group not in menu.idle(other, choice))
+    for other in groups.chosen:
+        choices = _choices(other, swept, groups)
+        having = tuple(option for option in choices if group not in groups.ignored_groups(other, option))
         if having != choices:
             conditions.append(Condition(other, having))
     return tuple(conditions)
 
 
-def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], menu: Menu) -> Parameter:
+def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], groups: ConfigGroups) -> Parameter:
     """Return a parameter of a group whose choice is searched too applies to those choices that have it."""
     group, _, key = parameter.key.partition(".")
-    if parameter.conditions or not key or group not in swept or not menu.choices(group):
+    if parameter.conditions or not key or group not in swept or not groups.choices(group):
         return parameter
-    choices = _choices(group, swept, menu)
-    having = tuple(choice for choice in choices if menu.has(group, choice, key))
+    choices = _choices(group, swept, groups)
+    having = tuple(option for option in choices if groups.has(group, option, key))
     if not having:
         raise UserError(f"{parameter.key}: none of the choices {', '.join(choices)} has a key {key!r}.")
     return parameter if having == choices else replace(parameter, conditions=(Condition(group, having),))

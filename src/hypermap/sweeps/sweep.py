@@ -61,8 +61,8 @@ from hypermap.search.study import (
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
 from hypermap.sweeps.plan import Planner, as_list, lasting
-from hypermap.sweeps.recorded_sweep import check_menu
-from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.recorded_sweep import check_conf
+from hypermap.sweeps.space import ConfigGroups, read_space
 from hypermap.sweeps.start import Start, earlier
 from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, set_variable, snapshot_path
 
@@ -117,11 +117,13 @@ class Sweep:
         composer.groups = frozenset(p.key for p in space.parameters if self.choices(p.key))
         composer.added = frozenset(p.key for p in space.parameters if p.added)
         baseline = self.baseline(space, composer)
-        about = self.application.about(baseline, [p.key for p in space.parameters], as_list(self.settings["objective"]))
+        study_spec = self.application.study_spec(
+            baseline, [p.key for p in space.parameters], as_list(self.settings["objective"])
+        )
         if (to_confirm := wanted(self.settings["confirm"])) is not None:
             check_seed(baseline)
         planner = Planner(self.settings, self.config, self.suffix)
-        plan, jobs = planner.plan(space, about), planner.jobs()
+        plan, jobs = planner.plan(space, study_spec), planner.jobs()
         start = self.start(space, composer, baseline)
         plan = replace(
             plan,
@@ -137,7 +139,7 @@ class Sweep:
         if resume not in ("auto", "force"):
             raise UserError(f"hydra.sweeper.resume is {resume!r}; it is auto, or force.")
         purpose = self.purpose(space)
-        record = self.record(plan, planner.identity(plan, about), arguments, fixed) | {"baseline": start.record()}
+        record = self.record(plan, planner.identity(plan, study_spec), arguments, fixed) | {"baseline": start.record()}
         if self.application.listed:
             check_place(plan)
         study, kept = open_study(plan, record, force=resume == "force")
@@ -152,7 +154,7 @@ class Sweep:
         composer.search_path = self.snapshot(plan, renew=kept == record)
         self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
         print(heading(plan, study), flush=True)
-        sizes = partial(self.application.size, baseline=start.configuration) if about.sizes_differ else None
+        sizes = partial(self.application.size, baseline=start.configuration) if study_spec.sizes_differ else None
         self.launch(plan, composer, fixed, jobs, sizes)
         try:
             if self.finish(plan) and to_confirm is not None:
@@ -208,12 +210,12 @@ class Sweep:
 
         @functools.cache
         def composed(*chosen: str) -> dict[str, Any]:
-            composer.groups = frozenset(choice.partition("=")[0] for choice in chosen)
-            config, choices = composer(dict(choice.split("=", 1) for choice in chosen))
+            composer.groups = frozenset(option.partition("=")[0] for option in chosen)
+            config, choices = composer(dict(option.split("=", 1) for option in chosen))
             return resolve(config, choices)
 
-        def has(group: str, choice: str, key: str) -> bool:
-            value: Any = composed(f"{group}={choice}").get(group)
+        def has(group: str, option: str, key: str) -> bool:
+            value: Any = composed(f"{group}={option}").get(group)
             for part in key.split("."):
                 if isinstance(value, list) and part.isdigit():
                     value = value[int(part)] if int(part) < len(value) else None
@@ -226,8 +228,8 @@ class Sweep:
         chosen = {str(k): str(v) for k, v in self.config.hydra.runtime.choices.items()}
         file = OmegaConf.select(self.config, "space")
         params = self.settings["params"] or {}
-        menu = Menu(self.choices, has, chosen, self.application.idle, self.context.config_loader)
-        return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, menu)
+        groups = ConfigGroups(self.choices, has, chosen, self.application.ignored_groups, self.context.config_loader)
+        return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, groups)
 
     def purpose(self, space: Space) -> dict[str, Any]:
         """Return what the study is for, as a person said it, and which parameters it is to tell something about."""
@@ -296,7 +298,7 @@ class Sweep:
         if renew and folder.exists():
             shutil.rmtree(folder)
         if folder.exists():
-            check_menu(folder, f"To go on from your own conf/: rm -r {shlex.quote(str(folder))}")
+            check_conf(folder, f"To go on from your own conf/: rm -r {shlex.quote(str(folder))}")
         plan.folder.mkdir(parents=True, exist_ok=True)
         return snapshot_path(self.context.config_loader.get_search_path(), folder)
 

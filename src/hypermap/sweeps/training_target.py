@@ -53,7 +53,7 @@ class TrainingTarget(SweepTarget):
     Args:
         prepare: from a configuration, and what its files are to be, to the folder of its prepared data, made first
             where it is not there (`hypermap.sweeps.cli.prepare`).
-        base: the text of the order that trials' own start from.
+        base: the text of the params.yaml that trials' own start from.
     """
 
     stacks = True
@@ -64,7 +64,7 @@ class TrainingTarget(SweepTarget):
         self.prepare = prepare
         self.base = base
         self.study = ""
-        self.menu = CONF
+        self.conf = CONF
         self.snapshot: dvc_experiments.Snapshot | None = None
         self.said: set[str] = set()  # why trials train by themselves
 
@@ -72,19 +72,22 @@ class TrainingTarget(SweepTarget):
         """Hold a configuration to the rules of a single run."""
         validate(configuration)
 
-    def idle(self, group: str, choice: str) -> Collection[str]:
+    def ignored_groups(self, group: str, option: str) -> Collection[str]:
         """Return how a network is trained, where the model is none."""
         if group != "model":
             return ()
         with uncollected():
-            from hypermap.models.sklearn_fit import IDLE, is_family  # brings torch
+            from hypermap.models.sklearn_fit import IGNORED_GROUPS, is_family  # brings torch
 
-        return IDLE if is_family(group_defaults(f"model={choice}", self.menu)["model"]) else ()
+        return IGNORED_GROUPS if is_family(group_defaults(f"model={option}", self.conf)["model"]) else ()
 
-    def about(
+    def study_spec(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
-        """Return the objective is what the best epoch is picked by, unless the sweep asks for other figures."""
+        """Return what a study of these trainings is.
+
+        The objective is what the best epoch is picked by, unless the sweep asks for other metrics.
+        """
         from hypermap.tasks.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better
 
         manifest = Manifest.read(self.prepare(dict(configuration)))
@@ -172,14 +175,14 @@ class TrainingTarget(SweepTarget):
         train_together(requests, report_all, finish, say)
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
-        """Keep the code and the menu as they are now, as a Git tree."""
+        """Keep the code and conf/ as they are now, as a Git tree."""
         dvc_experiments.check_study_name(study)
         taken = dvc_experiments.snapshot(Path.cwd()) if publish else "hydra.sweeper.dvc=false"
         return {"snapshot": taken if isinstance(taken, str) else asdict(taken), "base": self.base}
 
-    def resume(self, study: str, kept: Mapping[str, Any], menu: Path) -> None:
+    def resume(self, study: str, kept: Mapping[str, Any], conf: Path) -> None:
         """Go on from what `begin` kept."""
-        self.study, self.base, self.menu, taken = study, str(kept["base"]), menu, kept["snapshot"]
+        self.study, self.base, self.conf, taken = study, str(kept["base"]), conf, kept["snapshot"]
         self.snapshot = None
         if isinstance(taken, str):
             if taken != "hydra.sweeper.dvc=false":
@@ -208,20 +211,20 @@ class TrainingTarget(SweepTarget):
             return f"No report: {error}\nOnce that is mended: {again}"
 
     def before_tell(self, trial: RunningTrial) -> None:
-        """Leave the trial's order in its folder, and make it a DVC experiment.
+        """Leave the trial's params.yaml in its folder, and make it a DVC experiment.
 
         A process that dies between this and telling the study does both again, to the same end.
         """
         if trial.configuration is None:
             return
-        order = params_text(trial.configuration, self.base, self.menu)
-        write_text(trial.folder / PARAMS, order)
+        params = params_text(trial.configuration, self.base, self.conf)
+        write_text(trial.folder / PARAMS, params)
         if self.snapshot is not None:
             metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
             name = dvc_experiments.experiment_name(self.study, trial.number)
             try:
-                dvc_experiments.publish(Path.cwd(), self.snapshot, name, order, metrics)
-            except UserError as error:  # the trial counts all the same, and its order is in its folder
+                dvc_experiments.publish(Path.cwd(), self.snapshot, name, params, metrics)
+            except UserError as error:  # the trial counts all the same, and its params.yaml is in its folder
                 if disk_fault(error) is not None:
                     raise
                 print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
@@ -284,8 +287,8 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
     # The number of threads and the kernel change the last digits of a sum, so they belong to what makes the figures.
     own = {"threads": result.threads} | ({"backend": "native"} if result.backend == "native" else {})
     trial.configuration = {**configuration, "trainer": {**configuration["trainer"], **own}}
-    metrics = result.figures | ({} if result.parameters is None else {"parameters": result.parameters})
-    figures = {**metrics, "latency_ms": result.latency_ms, "seconds": result.seconds}
+    metrics = result.metrics | ({} if result.parameters is None else {"parameters": result.parameters})
+    values = {**metrics, "latency_ms": result.latency_ms, "seconds": result.seconds}
     trial.record |= {
         "figures": metrics,
         "epochs": result.epochs,
@@ -293,9 +296,9 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
         "backend": result.backend,
         **({"scores": result.scores} if len(result.scores) > 1 else {}),
     }
-    if missing := [name for name in trial.objectives if figures.get(name) is None]:
-        raise UserError(f"hydra.sweeper.objective: no {missing[0]} here. There are: {', '.join(sorted(figures))}.")
-    return [float(figures[name]) for name in trial.objectives]  # type: ignore[arg-type]
+    if missing := [name for name in trial.objectives if values.get(name) is None]:
+        raise UserError(f"hydra.sweeper.objective: no {missing[0]} here. There are: {', '.join(sorted(values))}.")
+    return [float(values[name]) for name in trial.objectives]  # type: ignore[arg-type]
 
 
 def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int | None:
@@ -318,9 +321,9 @@ def _fits(configuration: Mapping[str, Any]) -> int:
 
 def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Manifest) -> dict[str, str]:
     """Return what tells whether the data are those of before; nothing where what is searched changes what is read."""
-    choice = configuration["data"]
+    option = configuration["data"]
     keys = {key.split(".")[1] if "." in key else "" for key in searched if key.partition(".")[0] == "data"}
-    checksum = file_checksum(choice)
-    if checksum is None or choice["_target_"] != TABLE:  # of another reader, nobody knows which keys those are
+    checksum = file_checksum(option)
+    if checksum is None or option["_target_"] != TABLE:  # of another reader, nobody knows which keys those are
         return {} if keys else {"files": checksum or manifest.raw_sha256}
     return {} if keys & {"", "_target_", *DECIDE_FILES} else {"files": checksum}

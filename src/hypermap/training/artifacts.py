@@ -141,10 +141,10 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
         _check_files(folder, record.sha256)
         transform = read_transform(folder)
-        choice = record.configuration["model"]
-        if sklearn_fit.is_family(choice):
-            return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, choice, transform, REMEDY, device.CORES))
-        inputs = resolve_input_spec(choice, transform.manifest)
+        option = record.configuration["model"]
+        if sklearn_fit.is_family(option):
+            return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, option, transform, REMEDY, device.CORES))
+        inputs = resolve_input_spec(option, transform.manifest)
         parts = make_components(record.configuration, transform.manifest, inputs, torch.device("cpu"))
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
         precision = instantiate(record.configuration["trainer"]).precision
@@ -191,20 +191,20 @@ def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_csv(folder / SCORES, list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 
-def write_figures(path: Path, split: str, figures: Mapping[str, float]) -> None:
+def write_metrics(path: Path, split: str, metrics: Mapping[str, float]) -> None:
     """Write flat metrics for DVC, each named after its split, so that no two files have a column in common."""
-    write_json(path, {f"{split}_{name}": value for name, value in figures.items()})
+    write_json(path, {f"{split}_{name}": value for name, value in metrics.items()})
 
 
-def read_figures(path: Path, split: str) -> dict[str, float]:
-    """Return what `write_figures` wrote.
+def read_metrics(path: Path, split: str) -> dict[str, float]:
+    """Return what `write_metrics` wrote.
 
     Raises:
         UserError: it is missing or damaged.
     """
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        return {name.removeprefix(f"{split}_"): float(value) for name, value in figures.items()}
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        return {name.removeprefix(f"{split}_"): float(value) for name, value in metrics.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}). {REMEDY}") from None
 

@@ -72,25 +72,25 @@ def make_components(
     )
 
 
-def base_lr(choice: Mapping[str, Any]) -> float:
+def base_lr(option: Mapping[str, Any]) -> float:
     """Return the learning rate that a choice of an optimizer says, or else the optimizer's own.
 
     Raises:
         UserError: it has none, and schedules set nothing else.
     """
-    parameters = inspect.signature(locate(choice["_target_"])).parameters
+    parameters = inspect.signature(locate(option["_target_"])).parameters
     own = parameters["lr"].default if "lr" in parameters else None
-    if not isinstance(found := choice.get("lr", own), int | float):
-        raise UserError(f"optimizer.lr is {found!r} of optimizer={choice.get('name')}; give a number, such as 0.001.")
+    if not isinstance(found := option.get("lr", own), int | float):
+        raise UserError(f"optimizer.lr is {found!r} of optimizer={option.get('name')}; give a number, such as 0.001.")
     return float(found)
 
 
-def make_optimizer(choice: Mapping[str, Any], parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer that `choice` names, fused where torch has it fused for this device."""
-    signature = inspect.signature(locate(choice["_target_"]))
+def make_optimizer(option: Mapping[str, Any], parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimizer that `option` names, fused where torch has it fused for this device."""
+    signature = inspect.signature(locate(option["_target_"]))
     device = parameters[0].device.type
-    own = {"fused", "foreach"} & choice.keys()  # a choice that says how to step is left alone
+    own = {"fused", "foreach"} & option.keys()  # a choice that says how to step is left alone
     fused = "fused" in signature.parameters and not own and device in ("cpu", "cuda")
-    optimizer = instantiate(choice, params=parameters, **({"fused": True} if fused else {}))
+    optimizer = instantiate(option, params=parameters, **({"fused": True} if fused else {}))
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hypermap.core.errors import UserError
 from hypermap.core.paths import ROOT
-from hypermap.data.prepared import load_published
+from hypermap.data.prepared import load_raw
 from hypermap.datasets.images import Raw
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.datasets.split import split
@@ -491,8 +491,8 @@ def test_rows_are_known_by_where_they_stand_in_the_file(read: Callable[..., Raw]
     settings = {"_target_": "hypermap.datasets.tables.dataset.table", "path": str(tmp_path / "my.csv"), "target": "y"}
     prepare_settings(tmp_path / "data", {**settings, "test": 0.2, "missing": "drop"})
     for part in ("train", "validation", "test"):
-        published = load_published(tmp_path / "data", part)
-        np.testing.assert_array_equal(published.inputs[:, 0], 10 * (published.rows - 1) + 0.5)
+        raw = load_raw(tmp_path / "data", part)
+        np.testing.assert_array_equal(raw.inputs[:, 0], 10 * (raw.rows - 1) + 0.5)
 
 
 def test_classes_may_be_pairs_and_one_that_never_is_is_told(read: Callable[..., Raw]) -> None:

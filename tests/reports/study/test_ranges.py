@@ -10,9 +10,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from hypermap.reports.study.ranges import between, extended, limit, moved, ordered, overrides, typed, without, written
 from hypermap.reports.study.view import Parameter
 from hypermap.search.scales import mapping
-from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.space import ConfigGroups, read_space
 
-MENU = Menu(choices=lambda group: (), has=lambda *words: False, chosen={})
+MENU = ConfigGroups(choices=lambda group: (), has=lambda *words: False, chosen={})
 
 
 def axis(expression, key="optimizer.lr"):

@@ -23,7 +23,7 @@ from hypermap.reports.study.verdict import Thresholds
 from hypermap.reports.study.view import Parameter, Provenance
 from hypermap.search.scales import mapping
 from hypermap.search.study import RESULT
-from hypermap.sweeps.space import Menu, read_space
+from hypermap.sweeps.space import ConfigGroups, read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 USUAL = Thresholds()
@@ -225,7 +225,7 @@ def test_a_range_of_one_choice_can_be_changed_as_the_command_says():
             OmegaConf.to_container(hydra.compose("config", overrides=["+space=default", *more])["space"])
             for more in ([], changes)
         ]
-    menu = Menu(choices=lambda group: list(spaces[0].get(group, ())), has=lambda *words: True, chosen={})
+    menu = ConfigGroups(choices=lambda group: list(spaces[0].get(group, ())), has=lambda *words: True, chosen={})
     before, after = (read_space(["optimizer=adam,sgd"], {}, file, menu)[0].record() for file in spaces)
     changed = {name: entry["space"] for name, entry in after.items() if entry != before[name]}
     assert changed == {
