@@ -9,7 +9,7 @@ from PIL import Image
 
 from hypermap.data.manifest import Manifest
 from hypermap.reports.run import BaselineTable, Run, project, write_report
-from hypermap.reports.run.data import data_paragraph
+from hypermap.reports.run.data import section
 from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
@@ -357,11 +357,11 @@ def test_worst_mistakes_are_the_most_confident_and_right_rows_one_of_each_class(
 
 def test_the_test_set_is_told_for_what_it_is():
     run = run_of()
-    assert "no published test set: 60 rows" in data_paragraph(run)
+    assert "no published test set: 60 rows" in section(run)
     published = replace(run, manifest=replace(run.manifest, test_published=True))
-    assert "60 of the 10,000 published rows" in data_paragraph(published)
+    assert "60 of the 10,000 published rows" in section(published)
     own = replace(run, manifest=replace(published.manifest, reader="mine.reader"))
-    assert "The test set is the published one." in data_paragraph(own)
+    assert "The test set is the published one." in section(own)
 
 
 # Tables of one's own.

@@ -18,12 +18,6 @@ IDLE = "dummy"
 NARROW = 0.1
 """An interval that ends so near to 0, as a share of the difference, might hold it by another draw of the rows."""
 
-NOTE = (
-    "The others are scikit-learn's with the values of `conf/model/`, untuned, fitted on the same training rows. "
-    "A difference is this run's figure less the other's, and its interval a paired bootstrap: both on the same "
-    "resampled test rows. It holds 0 where these rows do not tell the two apart."
-)
-
 
 @dataclass(frozen=True)
 class BaselineTable:
@@ -59,7 +53,7 @@ def section(
     level: str,
     experiment: str | None = None,
 ) -> list[str]:
-    """Return the paragraphs: a table of `model` and the `others`, a verdict, and how to read them.
+    """Return the paragraphs: tables of `model` and the `others`, and a verdict.
 
     The order names an `experiment`, or none; one that it names holds its model fast.
     """
@@ -67,7 +61,7 @@ def section(
     tables = [_table(model, task, test, intervals, others, level)]
     if task == "classification":
         tables.append(_probabilities(model, test, intervals, others, level))
-    return [*tables, said, NOTE]
+    return [*tables, said]
 
 
 def verdict(task: str, others: Sequence[BaselineTable], level: str, first_of_all: str = "") -> str:
