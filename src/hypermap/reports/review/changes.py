@@ -18,6 +18,7 @@ from hypermap.reports.review.metric_diff import (
     stem,
 )
 from hypermap.reports.run import wording
+from hypermap.reports.run.render import render
 
 MARKER = "<!-- hypermap review -->"
 """First line of every review, hidden where Markdown is rendered; by it a comment is found again."""
@@ -58,22 +59,20 @@ class Changes:
 
 def review(changes: Changes) -> str:
     """Return the review in Markdown, without HTML but for the `MARKER`; a single line says so where nothing changed."""
-    figures = MetricDiffs(changes.before, changes.now, changes.metrics, changes.params)
-    sections = {
-        "Parameters": _parameters(changes.params),
-        "Metrics": _metrics(changes, figures),
-        "Plots": _plots(changes),
-        "Studies": _studies(changes),
-    }
-    shown = {title: parts for title, parts in sections.items() if parts}
-    if shown:
-        lines = [MARKER, _headline(figures), f"Against {changes.before.name}."]
-    else:
-        lines = [MARKER, f"Nothing changed against {changes.before.name}: no parameter, metric, plot or study."]
-    lines += _stale(changes.status)
-    for title, parts in shown.items():
-        lines += [f"### {title}", *parts]
-    return "\n\n".join(lines) + "\n"
+    metrics = MetricDiffs(changes.before, changes.now, changes.metrics, changes.params)
+    text = render(
+        "review/templates/review.md.jinja",
+        marker=MARKER,
+        before=changes.before.name,
+        headline=_headline(metrics),
+        stale=[_code(name) for name in _stale(changes.status)],
+        **_parameters(changes.params),
+        **_metrics(metrics),
+        retraining=_retraining(changes),
+        **_plots(changes),
+        studies=_studies(changes),
+    )
+    return f"{text}\n"
 
 
 def _headline(figures: MetricDiffs) -> str:
@@ -105,32 +104,38 @@ def _stale(status: Mapping[str, Any]) -> list[str]:
     """Return what a stage depends on and was changed after the stage ran; files that are only absent say nothing."""
     entries = [entry for of_stage in status.values() if isinstance(of_stage, list) for entry in of_stage]
     changed = [entry.get("changed deps") or {} for entry in entries if isinstance(entry, dict)]
-    names = sorted({name for deps in changed for name, how in deps.items() if how == "modified"})
-    if not names:
-        return []
-    return [f"**Not reproduced:** {_listed(map(_code, names))} changed after these results; `dvc repro` renews them."]
+    return sorted({name for deps in changed for name, how in deps.items() if how == "modified"})
 
 
-def _parameters(params: Differences) -> list[str]:
-    """Return the order's, and then what only the resolved configuration tells."""
+def _parameters(params: Differences) -> dict[str, Any]:
+    """Return a table of the order's, and then of what only the resolved configuration tells."""
     lines: dict[str, tuple[str, str, str, str]] = {}
     for path in sorted(params, key=lambda path: (path != PARAMETERS[0], path)):
         for key, pair in sorted(params[path].items()):
             where = "" if path == PARAMETERS[0] else "menu"
             lines.setdefault(key, (_code(key), _value(pair.get("old")), _value(pair.get("new")), where))
-    if not lines:
-        return []
     ordered = any(path == PARAMETERS[0] for path in params)
-    note = ["*menu*: what follows from `conf/`, or from another choice, as `reports/config/` has it."]
-    menu = any(where for *_, where in lines.values())
-    header = ("parameter", "base", "now", "from") if menu and ordered else ("parameter", "base", "now")
-    return [_table(header, [line[: len(header)] for line in lines.values()]), *(note if len(header) == 4 else [])]
+    from_menu = ordered and any(where for *_, where in lines.values())
+    header = ("parameter", "base", "now", "from") if from_menu else ("parameter", "base", "now")
+    rows = [line[: len(header)] for line in lines.values()]
+    return {"parameters": _table(header, rows) if rows else "", "from_menu": from_menu}
 
 
-def _metrics(changes: Changes, figures: MetricDiffs) -> list[str]:
-    changed = [figure for figure in figures.all if figure.change != 0 and figure.before != figure.now]
-    if not changed:
-        return []
+def _metrics(metrics: MetricDiffs) -> dict[str, Any]:
+    """Return the metrics that changed, and what has to be said of their noise."""
+    changed = [figure for figure in metrics.all if figure.change != 0 and figure.before != figure.now]
+    return {
+        "metrics": metrics,
+        "changed": changed,
+        "metrics_table": _metrics_table,
+        "other_rows": [_code(name) for name in metrics.other_rows],
+        "all_comparable": all(metrics.is_comparable(figure.name) for figure in changed),
+        "noisy": any(figure.margin is not None for figure in changed),
+        "of_several": any(metrics.fits(figure.name)[1] is not None for figure in changed),
+    }
+
+
+def _metrics_table(figures: MetricDiffs, changed: Sequence[MetricDiff]) -> str:
     lines = [
         (
             wording.words(figure.name),
@@ -142,11 +147,7 @@ def _metrics(changes: Changes, figures: MetricDiffs) -> list[str]:
         )
         for figure in changed
     ]
-    return [
-        _table(("metric", "base", "now", "change", "noise", "verdict"), lines),
-        *_notes(figures, changed),
-        *_retraining(changes),
-    ]
+    return _table(("metric", "base", "now", "change", "noise", "verdict"), lines)
 
 
 def _verdict(figures: MetricDiffs, figure: MetricDiff) -> str:
@@ -162,24 +163,6 @@ def _verdict(figures: MetricDiffs, figure: MetricDiff) -> str:
     return f"**{direction}, beyond the noise**" if figure.is_beyond else f"{direction}, within the noise"
 
 
-def _notes(figures: MetricDiffs, changed: Sequence[MetricDiff]) -> list[str]:
-    """Return what the noise is, and what it is not."""
-    if figures.other_rows:
-        return [f"The figures are of other rows ({_listed(map(_code, figures.other_rows))}), so not comparable."]
-    notes = []
-    if any(not figures.is_comparable(figure.name) for figure in changed):
-        notes.append("One side validates by a single training, the other by the mean of several: not comparable.")
-    if any(figure.margin is not None for figure in changed):
-        several = any(figures.fits(figure.name)[1] is not None for figure in changed)
-        means = "; of means over several trainings, that of the trainings" if several else ""
-        notes.append(
-            "Noise is that of the rows, not of seeds: 95 % of the difference if each side had scored as many rows of "
-            f"its own (`reports/intervals.json`){means}. On the same rows, as here, it tends to be less. Choose by "
-            "validation; the test figures confirm."
-        )
-    return notes
-
-
 def _retraining(changes: Changes) -> list[str]:
     """Return what the studies' confirmations say of the noise of training again."""
     spread = []
@@ -187,18 +170,14 @@ def _retraining(changes: Changes) -> list[str]:
         entries = _dicts(_record(changes.now, name).get("confirmed"))
         spreads = [f"±{e['sd']:.2g} ({_confirmed_by(e)})" for e in entries if is_number(e.get("sd"))]
         spread += [f"{_code(name)} {', '.join(spreads[:3])}"] if spreads else []
-    return (
-        [f"Seeds move a score too; standard deviations of retraining in studies: {'; '.join(spread)}."]
-        if spread
-        else []
-    )
+    return spread
 
 
 def _confirmed_by(entry: Mapping[str, Any]) -> str:
     return f"{wording.words(entry.get('label', 'a configuration'))}, {wording.words(entry.get('n', '?'))} seeds"
 
 
-def _plots(changes: Changes) -> list[str]:
+def _plots(changes: Changes) -> dict[str, Any]:
     """Return the ends of the curves over epochs, the names of other plots that changed, and the changed pictures."""
     ends, others = [], []
     for title, entries in sorted((changes.plots.get("data") or {}).items()):
@@ -209,10 +188,13 @@ def _plots(changes: Changes) -> list[str]:
                 ends.append((name, _end(x, before), _end(x, now)))
             else:
                 others.append(name)
-    parts = [_table(("at its end", "base", "now"), ends)] if ends else []
-    parts += [f"Changed as well: {_listed(sorted(set(others)))}."] if others else []
     pictures = [path for path in sorted(changes.files) if path.endswith(PICTURES) and not path.startswith(STUDIES)]
-    return parts + ([f"Pictures: {_listed(_both(changes, path) for path in pictures)}."] if pictures else [])
+    return {
+        "plots": bool(ends or others or pictures),
+        "ends": _table(("at its end", "base", "now"), ends) if ends else "",
+        "other_plots": sorted(set(others)),
+        "pictures": [_both(changes, path) for path in pictures],
+    }
 
 
 Points = list[tuple[Any, Any]]
@@ -249,11 +231,11 @@ def _both(changes: Changes, path: str) -> str:
     return f"{wording.words(name) if letter == 'D' else _link(changes.now, name, path)}{f' ({notes})' if notes else ''}"
 
 
-def _studies(changes: Changes) -> list[str]:
+def _studies(changes: Changes) -> str:
     inside = [path.removeprefix(STUDIES) for path in changes.files if path.startswith(STUDIES)]
     names = sorted({path.partition("/")[0] for path in inside if "/" in path})
     lines = [line for name in names for line in _study(changes, name)]
-    return ["\n".join(lines[:LONGEST]), *_rest(lines)] if lines else []
+    return "\n\n".join(["\n".join(lines[:LONGEST]), *_rest(lines)])
 
 
 def _study(changes: Changes, name: str) -> Iterator[str]:
