@@ -319,9 +319,9 @@ def test_a_run_without_a_right_row_and_a_class_without_rows(tmp_path):
     wrong = np.full_like(run.predictions, 0.1)
     wrong[:, 3] = 0.7
     targets = run.targets % 3
-    figures = classification(targets, wrong)
+    metrics = classification(targets, wrong)
     bounds = intervals(targets, wrong, task="classification", repeats=20)
-    run = replace(run, targets=targets, predictions=wrong, test=figures, test_intervals=bounds)
+    run = replace(run, targets=targets, predictions=wrong, test=metrics, test_intervals=bounds)
     assert "| 3 | 0.0000 | 0.0000 | 0.0000 | 0 |" in written(tmp_path, run)["report.md"].decode()
 
 
@@ -341,8 +341,8 @@ def test_several_fits_are_told_in_one_line(validation, seeds, fits, told):
     run = run_of()
     before = page(run, ())
     config = {**run.config, "validation": validation, "trainer": {**run.config["trainer"], "repeats": seeds}}
-    figures = {"accuracy": 0.87654, "loss": 0.3, "accuracy_std": 0.01234, "fits": float(fits)}
-    after = page(replace(run, config=config, fits=figures), ())
+    metrics = {"accuracy": 0.87654, "loss": 0.3, "accuracy_std": 0.01234, "fits": float(fits)}
+    after = page(replace(run, config=config, fits=metrics), ())
     (line,) = (line for line in after.splitlines() if line.startswith("Validation was"))
     assert f"Validation was {told}accuracy 0.8765 ± 0.0123, mean and standard deviation of {fits} trainings." in line
     assert "Validation was" not in before

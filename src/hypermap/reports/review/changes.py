@@ -75,27 +75,27 @@ def review(changes: Changes) -> str:
     return f"{text}\n"
 
 
-def _headline(figures: MetricDiffs) -> str:
-    figure = figures.leading
-    if figure is None or figure.change is None:
+def _headline(metrics: MetricDiffs) -> str:
+    metric = metrics.leading
+    if metric is None or metric.change is None:
         return "**No metric that both sides have.**"
-    name = wording.words(figure.name.replace("_", " "))
-    if figure.change == 0:
-        return f"**{name[0].upper()}{name[1:]} {_number(figure, figure.now)}, as it was.**"
-    moved = f"{_number(figure, figure.before)} → {_number(figure, figure.now)} ({_signed(figure)})"
-    return f"**{name[0].upper()}{name[1:]} {moved}{_conclusion(figures, figure)}**"
+    name = wording.words(metric.name.replace("_", " "))
+    if metric.change == 0:
+        return f"**{name[0].upper()}{name[1:]} {_number(metric, metric.now)}, as it was.**"
+    moved = f"{_number(metric, metric.before)} → {_number(metric, metric.now)} ({_signed(metric)})"
+    return f"**{name[0].upper()}{name[1:]} {moved}{_conclusion(metrics, metric)}**"
 
 
-def _conclusion(figures: MetricDiffs, figure: MetricDiff) -> str:
-    direction = "better" if figure.is_better else "worse"
-    if not figures.is_comparable(figure.name):
+def _conclusion(metrics: MetricDiffs, metric: MetricDiff) -> str:
+    direction = "better" if metric.is_better else "worse"
+    if not metrics.is_comparable(metric.name):
         return ": not comparable, see below."
-    if figure.margin is None:
+    if metric.margin is None:
         return f": {direction}, by what noise is not known."
-    noise = f"the noise of ±{figure.margin:.2g}"
+    noise = f"the noise of ±{metric.margin:.2g}"
     return (
         f", beyond {noise}: {direction}."
-        if figure.is_beyond
+        if metric.is_beyond
         else f", within {noise}: no evidence that it is {direction}."
     )
 
@@ -123,44 +123,44 @@ def _parameters(params: Differences) -> dict[str, Any]:
 
 def _metrics(metrics: MetricDiffs) -> dict[str, Any]:
     """Return the metrics that changed, and what has to be said of their noise."""
-    changed = [figure for figure in metrics.all if figure.change != 0 and figure.before != figure.now]
+    changed = [metric for metric in metrics.all if metric.change != 0 and metric.before != metric.now]
     return {
         "metrics": metrics,
         "changed": changed,
         "metrics_table": _metrics_table,
         "other_rows": [_code(name) for name in metrics.other_rows],
-        "all_comparable": all(metrics.is_comparable(figure.name) for figure in changed),
-        "noisy": any(figure.margin is not None for figure in changed),
-        "of_several": any(metrics.fits(figure.name)[1] is not None for figure in changed),
+        "all_comparable": all(metrics.is_comparable(metric.name) for metric in changed),
+        "noisy": any(metric.margin is not None for metric in changed),
+        "of_several": any(metrics.fits(metric.name)[1] is not None for metric in changed),
     }
 
 
-def _metrics_table(figures: MetricDiffs, changed: Sequence[MetricDiff]) -> str:
+def _metrics_table(metrics: MetricDiffs, changed: Sequence[MetricDiff]) -> str:
     lines = [
         (
-            wording.words(figure.name),
-            _number(figure, figure.before),
-            _number(figure, figure.now),
-            _signed(figure),
-            ABSENT if figure.margin is None else f"±{figure.margin:.2g}",
-            _verdict(figures, figure),
+            wording.words(metric.name),
+            _number(metric, metric.before),
+            _number(metric, metric.now),
+            _signed(metric),
+            ABSENT if metric.margin is None else f"±{metric.margin:.2g}",
+            _verdict(metrics, metric),
         )
-        for figure in changed
+        for metric in changed
     ]
     return _table(("metric", "base", "now", "change", "noise", "verdict"), lines)
 
 
-def _verdict(figures: MetricDiffs, figure: MetricDiff) -> str:
-    if figure.change is None:
-        return "new" if figure.before is None else "gone" if figure.now is None else ""
-    if not figures.is_comparable(figure.name):
+def _verdict(metrics: MetricDiffs, metric: MetricDiff) -> str:
+    if metric.change is None:
+        return "new" if metric.before is None else "gone" if metric.now is None else ""
+    if not metrics.is_comparable(metric.name):
         return "not comparable"
-    if figure.is_better is None:
+    if metric.is_better is None:
         return ""
-    direction = "better" if figure.is_better else "worse"
-    if figure.is_beyond is None:
+    direction = "better" if metric.is_better else "worse"
+    if metric.is_beyond is None:
         return f"{direction}, noise not known"
-    return f"**{direction}, beyond the noise**" if figure.is_beyond else f"{direction}, within the noise"
+    return f"**{direction}, beyond the noise**" if metric.is_beyond else f"{direction}, within the noise"
 
 
 def _retraining(changes: Changes) -> list[str]:
@@ -311,18 +311,18 @@ def _record(side: Side, name: str) -> Mapping[str, Any]:
     return read_json(side, f"{STUDIES}{name}/study.json")
 
 
-def _number(figure: MetricDiff, value: Any) -> str:
+def _number(metric: MetricDiff, value: Any) -> str:
     if not is_number(value):
         return ABSENT if value is None else wording.words(value)
-    return str(value) if isinstance(value, int) else wording.metric(stem(figure.name), value)
+    return str(value) if isinstance(value, int) else wording.metric(stem(metric.name), value)
 
 
-def _signed(figure: MetricDiff) -> str:
+def _signed(metric: MetricDiff) -> str:
     """Return the change with its sign, and with one digit at least."""
-    if figure.change is None:
+    if metric.change is None:
         return ABSENT
-    size = _number(figure, abs(figure.change))
-    return f"{'-' if figure.change < 0 else '+'}{size if size.strip('0.') else f'{abs(figure.change):.1g}'}"
+    size = _number(metric, abs(metric.change))
+    return f"{'-' if metric.change < 0 else '+'}{size if size.strip('0.') else f'{abs(metric.change):.1g}'}"
 
 
 def _dicts(values: Any) -> list[dict[str, Any]]:

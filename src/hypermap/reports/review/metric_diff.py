@@ -99,7 +99,7 @@ class MetricDiffs:
     @property
     def leading(self) -> MetricDiff | None:
         """What the headline is about."""
-        known = {figure.name: figure for figure in self.all if figure.change is not None}
+        known = {metric.name: metric for metric in self.all if metric.change is not None}
         return next((known[name] for name in LEADING if name in known), None)
 
     def fits(self, name: str) -> Pair:

@@ -1,4 +1,4 @@
-"""What a run's curves say, in words: one small function a finding, each with the figures behind it.
+"""What a run's curves say, in words: one small function a finding, each with the numbers behind it.
 
 The questions are those of Google's *Deep Learning Tuning Playbook* for a single run. Two kinds of noise are kept
 apart from a trend: how far a score on so many rows may lie from the truth (`score_error`), and how much a curve
@@ -49,7 +49,7 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Finding:
-    """`kind`: underfitting, overfitting, still_improving, unstable or healthy; `sentence`: the figures, what to try."""
+    """`kind`: underfitting, overfitting, still_improving, unstable or healthy; `sentence`: the numbers, what to try."""
 
     kind: str
     sentence: str

@@ -125,7 +125,7 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
     lines = [_count(view, verdicts), f"Report: {path} (beside it report.html, to explore)"]
     if (early := early_scores(view)) is not None and early.automatic:
         found = judged(early)
-        lines.insert(0, f"Early scores: {found.figure}. {found.advice}")
+        lines.insert(0, f"Early scores: {found.evidence}. {found.advice}")
     return "\n".join(lines)
 
 
@@ -145,7 +145,7 @@ def view_of(
 def _count(view: StudyData, verdicts: Sequence[Verdict]) -> str:
     """Return what is not as it should be, the gravest first."""
     asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
-    lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
+    lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.evidence})" for verdict in asking]
     answered = [verdict for verdict in verdicts if is_answered(view, verdict)]
     ok = f"{sum(verdict.level == 'ok' for verdict in answered)} of {len(verdicts)} checks are ok."
     if len(answered) < len(verdicts):

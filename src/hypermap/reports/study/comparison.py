@@ -125,7 +125,7 @@ def answer(comparison: Comparison) -> list[str]:
     best = comparison.best
     if best is None or best.estimate is None:
         return ["No trial was trained to its end, so there is nothing to compare."]
-    shown = _figure(comparison)
+    shown = _format(comparison)
     score = shown(best.estimate.mean)
     if best.estimate.low is not None and best.estimate.high is not None:
         score += f" ({shown(best.estimate.low)} to {shown(best.estimate.high)})"
@@ -160,7 +160,7 @@ def _cells(comparison: Comparison, strategy: Strategy | None = None) -> list[str
     interval = f"{100 * comparison.confidence:g} % interval"
     if strategy is None:
         return ["strategy", f"best {comparison.objective}", interval, "behind", "rank", "seeds", *PER_SEARCH]
-    shown, found, gap = _figure(comparison), strategy.estimate, strategy.gap
+    shown, found, gap = _format(comparison), strategy.estimate, strategy.gap
     interval = "" if found is None or found.low is None or found.high is None else _span(shown, found.low, found.high)
     behind = "" if gap is None else shown(gap.mean)
     if gap is not None and gap.low is not None and gap.high is not None:
@@ -180,7 +180,7 @@ def _span(shown: Callable[[float], str], low: float, high: float) -> str:
     return f"{shown(low)} to {shown(high)}"
 
 
-def _figure(comparison: Comparison) -> Callable[[float], str]:
+def _format(comparison: Comparison) -> Callable[[float], str]:
     """Return how scores are written: to four decimals, but where these say too little or too much."""
     scores = [abs(score) for strategy in comparison.strategies for score in strategy.scores.values()]
     if scores and not 0.05 <= max(scores) < 1000:

@@ -94,21 +94,21 @@ def failures(view: StudyData, thresholds: Thresholds) -> Verdict:
         return _VERDICT("ok", f"none of {len(ended)}", "Every trial could be trained.", None, numbers)
     share, part, cliff = len(failed) / len(ended), likely(view), beyond_best(view)
     kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items() if count)
-    figure = f"{len(failed)} of {len(ended)} ({percent(share)}): {kinds}"
+    evidence = f"{len(failed)} of {len(ended)} ({percent(share)}): {kinds}"
     numbers |= {"share": share, "where": _where(part), "beyond_best": _where(cliff)}
     error = _commonest_error(failed)
     if share > thresholds.failures:
         located = _located(view, part, failed)
-        return _VERDICT("act", figure, f"{percent(share)} failed, {located}{error}.", _narrowed(view, part), numbers)
+        return _VERDICT("act", evidence, f"{percent(share)} failed, {located}{error}.", _narrowed(view, part), numbers)
     if cliff is not None and view.best is not None:
         best = short(view.best.params[cliff.axis.name])
         advice = (
             f"All {cliff.failed} trials with {cliff.words} failed and the best, at {best}, is next to them: it may "
             f"fail with another seed, so retrain it before you take it{error}"
         )
-        return _VERDICT("look", figure, sentence(advice), None, numbers)
+        return _VERDICT("look", evidence, sentence(advice), None, numbers)
     return _VERDICT(
-        "ok", figure, sentence(f"few enough to go on, {_located(view, part, failed)}{error}"), None, numbers
+        "ok", evidence, sentence(f"few enough to go on, {_located(view, part, failed)}{error}"), None, numbers
     )
 
 

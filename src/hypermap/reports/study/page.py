@@ -90,7 +90,9 @@ def _level(view: StudyData, verdict: Verdict) -> str:
 
 
 def _verdict_table(view: StudyData, verdicts: Sequence[Verdict]) -> str:
-    lines = [(str(k), verdict.question, _level(view, verdict), verdict.figure) for k, verdict in enumerate(verdicts, 1)]
+    lines = [
+        (str(k), verdict.question, _level(view, verdict), verdict.evidence) for k, verdict in enumerate(verdicts, 1)
+    ]
     return table(("", "question", "verdict", "figure"), lines)
 
 

@@ -51,7 +51,7 @@ def knee(view: StudyData) -> TrialData | None:
 def hypervolume(view: StudyData) -> float | None:
     """Return what the front dominates, in the product of the objectives' units, by Optuna's own algorithm.
 
-    It is measured from the worst value that a complete trial has of each objective, so that figures of two studies
+    It is measured from the worst value that a complete trial has of each objective, so that hypervolumes of two studies
     compare only if these are equal. None for one objective, for more than four, and without a complete trial.
     """
     if not 2 <= len(view.directions) <= MEASURED or not view.completed:

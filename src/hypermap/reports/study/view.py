@@ -119,7 +119,7 @@ class TrialData:
     params: Mapping[str, Any] = field(default_factory=dict)
     reports: Mapping[int, float] = field(default_factory=dict)
     scores: tuple[float, ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float | None = None
     best_epoch: int | None = None
@@ -192,7 +192,7 @@ class StudyData:
         fixed: what every trial had in common, by dotted key.
         moved: parameters whose value in the configuration that the sweep began from lies outside of the space.
         confirmed: configurations trained again, in the order of the study's ranking, the baseline last.
-        test: figures of the best trial's test, value and both ends of the interval by name, once there was one.
+        test: metrics of the best trial's test, value and both ends of the interval by name, once there was one.
         histories: of complete trials, rows of their ``history.csv``, by number.
         study: the study itself, for Optuna's own analyses.
     """
@@ -273,7 +273,7 @@ class StudyData:
 
     @cached_property
     def reports_objective(self) -> bool:
-        """Whether what trials report is the objective itself, and not another figure that training monitors."""
+        """Whether what trials report is the objective itself, and not another metric that training monitors."""
         if "trainer.monitor" not in self.fixed:
             return True
         monitor = self.fixed["trainer.monitor"]
