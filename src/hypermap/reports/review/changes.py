@@ -277,7 +277,7 @@ def _best(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _score(name: str, value: float) -> str:
-    """As a metric is written, unless that would hide it."""
+    """Return a score as a metric is written, unless that would hide it."""
     return wording.metric(name, value) if value == 0 or abs(value) >= 1e-3 else f"{value:.4g}"
 
 

@@ -187,5 +187,5 @@ def _told(name: str, other: BaselineTable) -> tuple[str, str]:
 
 
 def _signed(name: str, value: float) -> str:
-    """With its sign, as a difference needs it."""
+    """Return a metric with its sign, as a difference needs it."""
     return f"{'-' if value < 0 else '+'}{wording.metric(name, abs(value))}"

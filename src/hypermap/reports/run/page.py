@@ -79,13 +79,13 @@ def page(run: Run, drawn: Iterable[str]) -> str:
 
 
 def worst_mistakes(targets: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Indices of the rows that are wrong, the most confident first; at most `count`."""
+    """Return the indices of the rows that are wrong, the most confident first; at most `count`."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
 
 
 def right_examples(targets: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Indices of the first right row of each class, in the order of the classes; at most `count`."""
+    """Return the indices of the first right row of each class, in the order of the classes; at most `count`."""
     right = np.flatnonzero(probabilities.argmax(axis=1) == targets)
     _, first = np.unique(targets[right], return_index=True)
     return right[first][:count]
@@ -155,7 +155,7 @@ def _caption(run: Run, row: int) -> tuple[str, str]:
 
 
 def _title(run: Run) -> str:
-    """Data, model and optimizer in a line, with the values that matter most."""
+    """Return data, model and optimizer in a line, with the values that matter most."""
     groups = ("data", "model", "optimizer") if run.history else ("data", "model")
     return ", ".join(f"{run.config[group]['name']}{_brief(run.config[group])}" for group in groups)
 
@@ -190,7 +190,7 @@ def _findings(run: Run) -> list[Finding]:
 
 
 def _metrics_table(run: Run) -> str:
-    """Test and validation beside each other, each with its interval."""
+    """Return a table of test and validation beside each other, each with its interval."""
     level = f"{run.level} interval"
     lines = [
         (
@@ -248,7 +248,7 @@ def _beside(run: Run) -> list[str]:
 
 
 def _class_table(run: Run) -> str:
-    """Precision, recall, F1 and rows of each class."""
+    """Return a table of precision, recall, F1 and rows of each class."""
     labels = np.arange(len(run.classes))
     columns = precision_recall_fscore_support(
         run.targets, run.predictions.argmax(axis=1), labels=labels, zero_division=0.0
@@ -266,7 +266,7 @@ def _map_caption(run: Run) -> str:
 
 
 def _mistakes_table(run: Run) -> str:
-    """For tables, which have no pictures: the rows furthest from the truth."""
+    """Return the rows furthest from the truth, for data that have no pictures."""
     if run.task == "regression":
         residual = run.targets - run.predictions
         worst = np.argsort(-np.abs(residual), kind="stable")[:LISTED]

@@ -46,7 +46,7 @@ class ReportArgs:
 
     @classmethod
     def of(cls, words: Sequence[str], thresholds: Path = THRESHOLDS) -> Self:
-        """From the words of a command line, ``key=value``; the file has the thresholds that are not given.
+        """Return what the words of a command line say, ``key=value``; the file has the thresholds that are not given.
 
         Raises:
             UserError: a word that is not understood, or a threshold that is none or out of range.
@@ -154,7 +154,7 @@ def _count(view: StudyData, verdicts: Sequence[Verdict]) -> str:
 
 
 def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:
-    """Studies in a storage, by name; where none is named, the only one."""
+    """Return the studies in a storage, by name; where none is named, the only one."""
     if (file := file_of(place)) is not None and not file.exists():
         raise UserError(f"storage={shown(place)}: there is no such file.")
     storage = open_storage(place)

@@ -50,7 +50,7 @@ class Part:
 
     @property
     def bound(self) -> Any:
-        """The last value of what stays, between the two neighbours and as round as it can be; or the choice."""
+        """Return the last value of what stays, between the two neighbours and as round as it can be; or the choice."""
         if self.side is None or self.axis.choices is not None or isinstance(self.last, int):
             return self.first if self.side is None else self.last
         # The neighbour inside has failed, and is no bound of what stays.
@@ -59,14 +59,14 @@ class Part:
 
     @property
     def words(self) -> str:
-        """Where it is, such as ``optimizer.lr above 0.1``."""
+        """Return where it is, such as ``optimizer.lr above 0.1``."""
         if self.side is None:
             return f"{self.axis.name} {typed(self.bound)}"
         return f"{self.axis.name} {'above' if self.side == 'high' else 'below'} {written(self.bound)}"
 
     @property
     def others(self) -> str | None:
-        """The range without it, as one writes it; None where too little stays."""
+        """Return the range without it, as one writes it; None where too little stays."""
         if self.side is not None and self.axis.choices is None:
             return moved(self.axis, self.side, self.bound)
         return without(self.axis, [value for value in self.axis.choices or () if self.holds(value)])

@@ -64,21 +64,17 @@ def _headline(view: StudyData) -> dict[str, Any]:
     """Return the best value, and how many trials it is the best of."""
     counts = {how: len(view.with_outcome(how)) for how in (*ENDED, "running")}
     best = view.best
-    measured = [] if best is None else view.measured(best)
+    measured, params = (view.measured(best), best.params) if best else ([], {})
     top = view.top(view.completed) if len(measured) == 1 else None
     return {
         "best": best,
         "aims": ", ".join(map(" ".join, zip(view.directions, view.objectives, strict=True))),
         "best_score": fmean(trial.values[0] for trial in measured) if measured else None,
         "trainings_of_best": len(measured),
-        "values_of_best": []
-        if best is None
-        else [f"`{axis.key}={short(best.params[axis.name])}`" for axis in view.axes if axis.name in best.params],
+        "values_of_best": [f"`{axis.key}={short(params[axis.name])}`" for axis in view.axes if axis.name in params],
         "outcomes": [f"{count} {how.replace('_', ' ')}" for how, count in counts.items() if count],
-        "ahead": top if best is not None and top is not None and top.values[0] != best.values[0] else None,
-        "retrained": None
-        if best is None
-        else next((each for each in view.confirmed if each.trial == best.number and each.scores), None),
+        "ahead": top if best and top and top.values[0] != best.values[0] else None,
+        "retrained": next((e for e in view.confirmed if best and e.trial == best.number and e.scores), None),
     }
 
 
@@ -194,7 +190,7 @@ def _parameter_table(view: StudyData) -> str:
 
 
 def _range(axis: Parameter) -> str:
-    """As it was written; of a study of another program, what Optuna drew from."""
+    """Return a range as it was written; of a study of another program, what Optuna drew from."""
     if axis.expression:
         return axis.expression
     return ", ".join(map(str, axis.choices)) if axis.choices else " to ".join(map(short, axis.bounds))

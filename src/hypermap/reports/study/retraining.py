@@ -39,7 +39,7 @@ class Retrained:
     baseline: Confirmed | None
 
     def gain(self, one: Confirmed | None, other: Confirmed | None) -> Gain | None:
-        """By how much one is better than the other; None where one of them has fewer than two scores."""
+        """Return by how much one is better than the other; None where one of them has fewer than two scores."""
         if one is None or other is None or min(len(one.scores), len(other.scores)) < 2:
             return None
         sign = self.view.sign

@@ -73,7 +73,7 @@ def winner(view: StudyData, thresholds: Thresholds) -> Verdict:
 
 
 def _of_seeds(check: str, question: str, view: StudyData, thresholds: Thresholds) -> Verdict:
-    """Of a study in which only the seed differs: its trials are the repeats that others would need."""
+    """Return the verdict on a study in which only the seed differs: its trials are the repeats that others need."""
     scores = [trial.values[0] for trial in view.completed]
     evidence = f"{_mean(scores, thresholds)}, of one configuration"
     advice = "Only the seed differs, so the best is luck: report the mean and its spread, and take no seed for better."
@@ -102,7 +102,7 @@ def _unconfirmed(
 def _unreliable(
     question: str, view: StudyData, own: Confirmed, rival: Confirmed | None, numbers: dict[str, Any]
 ) -> Verdict:
-    """Of the best trial whose retrainings failed, so that there is nothing to compare."""
+    """Return the verdict on the best trial whose retrainings failed, so that there is nothing to compare."""
     evidence = f"{own.label}: {own.failed} of {own.failed + len(own.scores)} retrainings failed"
     if rival is None:
         advice = "Keep the baseline: with other seeds the best trial fails, and no other was retrained with success."

@@ -111,7 +111,7 @@ class _Edge:
 
     @property
     def words(self) -> str:
-        """Who is where."""
+        """Return who is where."""
         best = f"the best trial{'' if self.of_all else ' that has it'} ({short(self.best)})"
         who = [best] * (self.best is not None) + [f"the median of the best {self.few}"] * self.median
         end = f"the {'upper' if self.side == 'high' else 'lower'} end of {self.axis.name}"
@@ -151,7 +151,7 @@ def edge(view: StudyData, thresholds: Thresholds) -> Verdict:
 
 
 def _row(clauses: Sequence[str]) -> str:
-    """Clauses side by side, the first three at most."""
+    """Return clauses side by side, the first three at most."""
     more = [f"and {len(clauses) - 3} more"] * (len(clauses) > 3)
     return "; ".join([*clauses[:3], *more])
 
@@ -247,7 +247,7 @@ def _each_once(view: StudyData, cells: int) -> bool:
 
 
 def _grid(view: StudyData, cells: int, numbers: dict[str, Any]) -> Verdict:
-    """Of a grid: whether each cell was run."""
+    """Return whether each cell of a grid was run."""
     ended = len(view.ended)
     if ended >= cells:
         advice = "Every combination was tried once, so only other values, or repeats with other seeds, can tell more."

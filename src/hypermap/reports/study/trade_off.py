@@ -79,7 +79,7 @@ def costs(view: StudyData) -> tuple[str, dict[int, float]]:
 
 
 def cost_front(view: StudyData) -> list[TrialData]:
-    """Of one objective: the trials that no other one beats at the same cost or less, the cheapest first.
+    """Return, of one objective, the trials that no other one beats at the same cost or less, the cheapest first.
 
     A pruned trial counts with what it had reached by then.
     """

@@ -333,7 +333,7 @@ def cost(view: StudyData, thresholds: Thresholds) -> Verdict:
 
 
 def _full(view: StudyData) -> int:
-    """Reports of a full trial; 0 where that is not known."""
+    """Return the reports of a full trial; 0 where that is not known."""
     return view.horizon or max((max(t.reports) for t in view.completed if t.reports), default=0)
 
 

@@ -175,7 +175,7 @@ def _pictures(
 
 
 def _isolation(view: StudyData, found: Importances | None) -> bytes | None:
-    """Of the scientific parameters; where none is named, of the one that mattered most."""
+    """Draw the scientific parameters, or where none is named the one that mattered most."""
     named = [axis for axis in view.axes if {axis.name, axis.key} & set(view.scientific)]
     axes = named or ([view.axis(next(iter(found.shares)))] if found else [])
     noisy = noise(view)
