@@ -261,7 +261,7 @@ def is_whole() -> Callable[[Any, Callable[..., Any]], None]:
     def assert_whole(verdict: Any, check: Callable[..., Any]) -> None:
         assert verdict.check == check.__name__
         assert verdict.question.endswith("?")
-        assert verdict.figure
+        assert verdict.evidence
         assert verdict.advice.endswith(".")
         json.dumps(verdict.numbers, allow_nan=False)
 

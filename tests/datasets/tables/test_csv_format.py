@@ -57,6 +57,16 @@ def test_a_column_of_sentences_is_one_column() -> None:
         ("1,2,3\n0.5,3,x\n", True),
         ("0,1\n1,1\n", False),
         ("0,1,2\n3,4,5\n", False),  # numbers that go on
+        ("2021-03-17,a1\n2021-09-19,b2\n", False),  # a date above dates
+        ("12:30,a1\n13:45,b2\n", False),
+        ("2021-03-17,NA\n2021-09-19,2\n", False),  # whose number is missing
+        ("country,1/22/20,1/23/20\nA,1,2\nB,3,4\n", True),  # dates as names of counts
+        ("2021-03-17,x\n,y\n,z\n", True),  # nothing below it to compare
+        ("true,a1\nfalse,b2\nfalse,c3\n", False),
+        ("no,a1\nyes,b2\nyes,c3\n", False),
+        ("y,id\nn,b2\nn,c3\n", True),  # a target's usual name
+        ("€ 5.00;a1\n€ 7.50;b2\n", False),
+        ("5%,25%\n1.5,2.5\n3.5,4.5\n", True),  # quantiles
     ],
 )
 def test_header(text: str, header: bool) -> None:

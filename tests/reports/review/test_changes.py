@@ -98,10 +98,10 @@ def test_the_noise_is_that_of_a_two_sided_test_with_the_confidence_of_each_side(
     before = side(intervals=intervals(0.96, 0.98), evaluate={"evaluation": {"confidence": 0.9}})
     now = side(intervals=intervals(0.95, 0.99), evaluate={"evaluation": {"confidence": 0.99}})
     metrics = {VALIDATION: pairs({"validation_accuracy": 0.9}, {"validation_accuracy": 0.95})}
-    figure = MetricDiffs(before, now, metrics, {}).all[0]
+    metric = MetricDiffs(before, now, metrics, {}).all[0]
     error = ((0.01 / norm.ppf(0.95)) ** 2 + (0.02 / norm.ppf(0.995)) ** 2) ** 0.5
-    assert figure.margin == pytest.approx(norm.ppf(0.975) * error)
-    assert 2 * norm.sf(figure.margin / error) == pytest.approx(0.05)
+    assert metric.margin == pytest.approx(norm.ppf(0.975) * error)
+    assert 2 * norm.sf(metric.margin / error) == pytest.approx(0.05)
 
 
 def test_a_mean_over_several_trainings_has_the_noise_of_its_trainings():

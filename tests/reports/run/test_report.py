@@ -9,7 +9,7 @@ from PIL import Image
 
 from hypermap.data.manifest import Manifest
 from hypermap.reports.run import BaselineTable, Run, project, write_report
-from hypermap.reports.run.data import data_paragraph
+from hypermap.reports.run.data import section
 from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
@@ -319,9 +319,9 @@ def test_a_run_without_a_right_row_and_a_class_without_rows(tmp_path):
     wrong = np.full_like(run.predictions, 0.1)
     wrong[:, 3] = 0.7
     targets = run.targets % 3
-    figures = classification(targets, wrong)
+    metrics = classification(targets, wrong)
     bounds = intervals(targets, wrong, task="classification", repeats=20)
-    run = replace(run, targets=targets, predictions=wrong, test=figures, test_intervals=bounds)
+    run = replace(run, targets=targets, predictions=wrong, test=metrics, test_intervals=bounds)
     assert "| 3 | 0.0000 | 0.0000 | 0.0000 | 0 |" in written(tmp_path, run)["report.md"].decode()
 
 
@@ -341,8 +341,8 @@ def test_several_fits_are_told_in_one_line(validation, seeds, fits, told):
     run = run_of()
     before = page(run, ())
     config = {**run.config, "validation": validation, "trainer": {**run.config["trainer"], "repeats": seeds}}
-    figures = {"accuracy": 0.87654, "loss": 0.3, "accuracy_std": 0.01234, "fits": float(fits)}
-    after = page(replace(run, config=config, fits=figures), ())
+    metrics = {"accuracy": 0.87654, "loss": 0.3, "accuracy_std": 0.01234, "fits": float(fits)}
+    after = page(replace(run, config=config, fits=metrics), ())
     (line,) = (line for line in after.splitlines() if line.startswith("Validation was"))
     assert f"Validation was {told}accuracy 0.8765 ± 0.0123, mean and standard deviation of {fits} trainings." in line
     assert "Validation was" not in before
@@ -357,11 +357,11 @@ def test_worst_mistakes_are_the_most_confident_and_right_rows_one_of_each_class(
 
 def test_the_test_set_is_told_for_what_it_is():
     run = run_of()
-    assert "no published test set: 60 rows" in data_paragraph(run)
+    assert "no published test set: 60 rows" in section(run)
     published = replace(run, manifest=replace(run.manifest, test_published=True))
-    assert "60 of the 10,000 published rows" in data_paragraph(published)
+    assert "60 of the 10,000 published rows" in section(published)
     own = replace(run, manifest=replace(published.manifest, reader="mine.reader"))
-    assert "The test set is the published one." in data_paragraph(own)
+    assert "The test set is the published one." in section(own)
 
 
 # Tables of one's own.

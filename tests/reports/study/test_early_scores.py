@@ -68,7 +68,9 @@ def test_each_rung_has_kendalls_tau_with_the_last_score(direction):
 def test_from_where_trials_are_stopped_is_told():
     early = judged(early_scores(view_of(8, 1)))
     assert (early.level, early.advice) == ("ok", "Trials are stopped from epoch 1 on.")
-    assert early.figure == "epoch 1 ranks trials as the last does, Kendall's tau 1.00 (0.88 to 1.00, 8 complete trials)"
+    assert (
+        early.evidence == "epoch 1 ranks trials as the last does, Kendall's tau 1.00 (0.88 to 1.00, 8 complete trials)"
+    )
     backwards = view_of(8, 4, order=list(range(8))[::-1])
     late = judged(early_scores(backwards))
     assert late.advice == (
@@ -80,7 +82,7 @@ def test_from_where_trials_are_stopped_is_told():
 def test_a_tau_of_few_trials_is_told_with_its_interval():
     found = early_scores(view_of(8, 12, order=[1, 0, 3, 2, 5, 4, 7, 6]))
     rung, told = found.rungs[0], judged(found)
-    assert told.figure == (
+    assert told.evidence == (
         f"epoch 1 ranks trials as the last does, Kendall's tau {rung.tau:.2f} "
         f"({rung.low:.2f} to {rung.high:.2f}, 8 complete trials)"
     )
@@ -105,7 +107,7 @@ def test_early_scores_that_mislead_are_told():
 def test_of_fewer_than_five_complete_trials_it_is_said_what_is_assumed(complete, count):
     found = early_scores(view_of(complete))
     told = judged(found)
-    assert (told.level, told.figure) == ("look", f"not known, {count}")
+    assert (told.level, told.evidence) == ("look", f"not known, {count}")
     assert told.advice == (
         "Fewer than 5 complete trials do not tell: the search assumes a tau of 0.7 at first, and stops trials from "
         "epoch 1 on."
@@ -120,7 +122,7 @@ def test_of_fewer_than_five_complete_trials_it_is_said_what_is_assumed(complete,
 def test_a_step_is_called_what_it_is(record, unit):
     view = view_of(8, 1, record=record)
     found = early_scores(view)
-    assert judged(found).figure.startswith(f"{unit} 1 ranks")
+    assert judged(found).evidence.startswith(f"{unit} 1 ranks")
     assert judged(found).advice.startswith("A pruner may stop" if record in (None, MEDIAN) else "Trials are stopped")
     assert course_pictures.early_scores(view, Thresholds()) is not None
 

@@ -385,7 +385,7 @@ def test_what_to_do_next_is_the_gravest_first_and_no_more_than_five_lines():
 def test_every_check_is_named_and_asks_something():
     verdicts = judge(read(study(trials(10))), USUAL)
     assert len({verdict.check for verdict in verdicts}) == 14
-    assert all(verdict.question.endswith("?") and verdict.figure and verdict.advice for verdict in verdicts)
+    assert all(verdict.question.endswith("?") and verdict.evidence and verdict.advice for verdict in verdicts)
 
 
 def test_a_name_that_no_folder_can_have():

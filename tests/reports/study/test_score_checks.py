@@ -61,7 +61,7 @@ def scored(*scores, **others):
 def test_a_winner_that_was_trained_once_is_to_be_retrained():
     verdict = winner(scored(0.8, 0.9), USUAL)
     assert (verdict.level, verdict.command) == ("look", "make confirm STUDY=quick")
-    assert verdict.figure == "trial 1: 0.9000, trained once"
+    assert verdict.evidence == "trial 1: 0.9000, trained once"
 
 
 def test_a_study_of_another_program_has_no_command_that_retrains():
@@ -74,8 +74,8 @@ def test_a_winner_that_beats_the_others_and_the_baseline_is_adopted():
     verdict = winner(scored(0.8, 0.95, confirmed=retrained), USUAL)
     assert (verdict.level, verdict.command) == ("ok", "make promote STUDY=quick")
     # 0.91 ± t(0.975, 2) * 0.01 / sqrt(3), t = 4.3027
-    assert verdict.figure.startswith("trial 1: 0.9100 ± 0.01 over 3 seeds, 95 % interval 0.8852 to 0.9348")
-    assert verdict.figure.endswith(
+    assert verdict.evidence.startswith("trial 1: 0.9100 ± 0.01 over 3 seeds, 95 % interval 0.8852 to 0.9348")
+    assert verdict.evidence.endswith(
         "beats trial 0 with probability over 99 %; beats the baseline with probability over 99 %"
     )
 
@@ -125,7 +125,7 @@ def test_retrainings_that_failed_are_told():
     own, baseline = view.confirmed
     verdict = winner(replace(view, confirmed=(replace(own, failed=1), baseline)), USUAL)
     assert verdict.level == "look"
-    assert "failed: 1 of 4 of trial 1" in verdict.figure
+    assert "failed: 1 of 4 of trial 1" in verdict.evidence
 
 
 def test_a_winner_that_fails_with_other_seeds_is_not_taken():
@@ -159,10 +159,10 @@ def begun_with_baseline(view, moved=()):
 def test_a_best_that_is_the_baseline_is_no_gain():
     view = begun_with_baseline(scored(0.9, 0.8))
     verdict = winner(view, USUAL)
-    assert (verdict.level, verdict.figure) == ("look", "trial 0, the baseline: 0.9000, trained once")
+    assert (verdict.level, verdict.evidence) == ("look", "trial 0, the baseline: 0.9000, trained once")
     assert verdict.advice.startswith("Nothing better than the baseline was found")
     moved = winner(begun_with_baseline(scored(0.9, 0.8), moved=("optimizer.lr",)), USUAL)
-    assert moved.figure == "trial 0: 0.9000, trained once"
+    assert moved.evidence == "trial 0: 0.9000, trained once"
 
 
 def test_the_first_trial_is_retrained_as_the_baseline():
@@ -171,7 +171,7 @@ def test_the_first_trial_is_retrained_as_the_baseline():
     assert winner(better, USUAL).level == "look"
     verdict = winner(begun_with_baseline(better), USUAL)
     assert (verdict.level, verdict.command) == ("ok", "make promote STUDY=quick")
-    assert verdict.figure.endswith("beats the baseline with probability over 99 %")
+    assert verdict.evidence.endswith("beats the baseline with probability over 99 %")
     moved = winner(begun_with_baseline(better, moved=("optimizer.lr",)), USUAL)
     assert moved.level == "look", "the baseline itself was not retrained"
     kept = begun_with_baseline(scored(0.95, 0.8, confirmed={0: [0.90, 0.91], 1: [0.905, 0.9]}))
@@ -224,7 +224,7 @@ def test_a_stand_in_for_the_noise_is_no_evidence_of_a_winner(monkeypatch):
 def test_noise_that_is_not_known_is_to_be_found_out(monkeypatch):
     monkeypatch.setattr(score_checks, "noise", lambda view: None)
     verdict = luck(scored(0.5, 0.6, 0.7), USUAL)
-    assert (verdict.level, verdict.figure) == ("look", "best 0.7000, noise not known")
+    assert (verdict.level, verdict.evidence) == ("look", "best 0.7000, noise not known")
 
 
 def test_a_retrained_winner_has_a_mean_that_is_no_luck(noisy):
@@ -232,7 +232,7 @@ def test_a_retrained_winner_has_a_mean_that_is_no_luck(noisy):
     verdict = luck(scored(*NORMAL, confirmed={39: [0.90, 0.89, 0.91]}), USUAL)
     assert verdict.level == "ok"
     assert verdict.advice.startswith("Quote 0.9000")
-    assert "retrained 0.9000 ± 0.01 over 3 seeds" in verdict.figure
+    assert "retrained 0.9000 ± 0.01 over 3 seeds" in verdict.evidence
 
 
 def test_the_best_is_held_against_complete_trials_alone(noisy):
@@ -240,7 +240,7 @@ def test_the_best_is_held_against_complete_trials_alone(noisy):
     several = view_of([*(trial([0.5 + k / 100]) for k in range(3)), *(trial([0.8], "pruned") for _ in range(20))])
     assert luck(several, USUAL).numbers["n"] == 3
     few = luck(view_of([trial([0.9]), trial([0.8]), trial([0.8], "pruned")]), USUAL)
-    assert (few.level, few.figure) == ("look", "2 of 3 trials complete, too few to tell")
+    assert (few.level, few.evidence) == ("look", "2 of 3 trials complete, too few to tell")
     assert few.command == "python src/train.py -m +sweep=quick hydra.sweeper.n_trials=20"
     retrained = view_of([trial([0.9]), trial([0.8]), trial([0.8], "pruned")], confirmed={0: [0.9, 0.8]})
     assert luck(retrained, USUAL).level == "ok"
@@ -265,7 +265,7 @@ def test_an_equal_for_a_third_of_the_cost_is_named(noisy):
     trials = [trial([0.2], epochs=1), trial([0.9], epochs=30), trial([0.895], epochs=10), trial([0.85], epochs=5)]
     verdict = trade_off(view_of(trials), USUAL)
     assert (verdict.level, verdict.command) == ("look", "make promote STUDY=quick TRIAL=2")
-    assert verdict.figure == "trial 2: 0.8950 for 10 epochs; best, trial 1: 0.9000 for 30 epochs"
+    assert verdict.evidence == "trial 2: 0.8950 for 10 epochs; best, trial 1: 0.9000 for 30 epochs"
     assert "33 % of the cost" in verdict.advice
 
 
@@ -273,7 +273,7 @@ def test_nothing_is_to_trade_where_all_cost_alike(noisy):
     noisy(0.01)
     verdict = trade_off(scored(0.2, 0.9, 0.895), USUAL)
     assert (verdict.level, verdict.command) == ("ok", None)
-    assert verdict.figure == "best, trial 1: 0.9000 for 10 epochs and 10 s"
+    assert verdict.evidence == "best, trial 1: 0.9000 for 10 epochs and 10 s"
 
 
 def test_of_unknown_noise_only_an_equal_score_counts(monkeypatch):
@@ -295,7 +295,7 @@ def test_weights_come_before_epochs(noisy):
     noisy(0.01)
     large, small = ({"figures": {"parameters": count}} for count in (5000, 100))
     verdict = trade_off(view_of([trial([0.9], epochs=30, **large), trial([0.9], epochs=10, **small)]), USUAL)
-    assert verdict.figure.startswith("trial 1: 0.9000 for 100 weights")
+    assert verdict.evidence.startswith("trial 1: 0.9000 for 100 weights")
 
 
 def test_of_several_objectives_the_knee_is_named():
@@ -303,14 +303,14 @@ def test_of_several_objectives_the_knee_is_named():
     values = [(0, 4), (1, 1), (4, 0), (3, 3)]
     verdict = trade_off(view_of([trial(pair) for pair in values], ["minimize", "minimize"]), USUAL)
     assert (verdict.level, verdict.command) == ("ok", "make promote STUDY=quick TRIAL=1")
-    assert verdict.figure.startswith("3 of 4 trials on the front; knee: trial 1 (objective 0 1, objective 1 1)")
+    assert verdict.evidence.startswith("3 of 4 trials on the front; knee: trial 1 (objective 0 1, objective 1 1)")
     assert verdict.numbers["front"] == [0, 1, 2]
 
 
 def test_of_a_front_without_a_knee_the_trials_are_listed():
     verdict = trade_off(view_of([trial((0.5, 1000)), trial((0.9, 2500))], ["maximize", "minimize"]), USUAL)
     assert verdict.command is None
-    assert "front: trial 0 (objective 0 0.5000, objective 1 1,000); trial 1 (" in verdict.figure
+    assert "front: trial 0 (objective 0 0.5000, objective 1 1,000); trial 1 (" in verdict.evidence
 
 
 def test_a_front_of_one_trial_is_nothing_to_trade():
@@ -325,7 +325,7 @@ def test_a_front_of_one_trial_is_nothing_to_trade():
 def test_a_committed_study_is_got_back_by_its_commands():
     verdict = again(scored(0.8, 0.9), USUAL)
     assert (verdict.level, verdict.command) == ("ok", "make promote STUDY=quick")
-    assert verdict.figure == "commit 0123456, seed 7"
+    assert verdict.evidence == "commit 0123456, seed 7"
     for command in (
         "dvc repro",
         "dvc exp apply quick-0001",
@@ -347,7 +347,7 @@ def test_edits_that_were_not_committed_are_told():
     verdict = again(scored(0.8, 0.9, origin=replace(ORIGIN, dirty=True)), USUAL)
     assert verdict.level == "look"
     assert "refs/hypermap/quick" in verdict.advice
-    assert verdict.figure == "commit 0123456 and edits, seed 7"
+    assert verdict.evidence == "commit 0123456 and edits, seed 7"
 
 
 def test_a_study_outside_of_git_is_to_be_committed():

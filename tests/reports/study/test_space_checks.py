@@ -86,7 +86,7 @@ def test_a_purpose_is_told_with_what_it_holds_for():
     space = {"optimizer.lr": LR, "model.dropout": DROPOUT}
     view = view_of(space, [({"optimizer.lr": 0.01, "model.dropout": 0.1}, 0.9)], fixed=fixed, goal="Is dropout of use?")
     found = goal(replace(view, scientific=("model.dropout",)), USUAL)
-    assert (found.level, found.figure) == ("ok", "1 scientific, 1 nuisance, 4 fixed")
+    assert (found.level, found.evidence) == ("ok", "1 scientific, 1 nuisance, 4 fixed")
     assert found.advice == (
         "“Is dropout of use?”: it compares model.dropout, with optimizer.lr tuned so that the comparison is fair; what "
         "it found holds for model mlp, data digits."
@@ -96,7 +96,7 @@ def test_a_purpose_is_told_with_what_it_holds_for():
 
 def test_a_scientific_parameter_that_was_not_searched_is_told():
     found = goal(replace(peaked(0.01), scientific=("optimizer.lrr",)), USUAL)
-    assert (found.level, found.figure) == ("look", "optimizer.lrr not searched")
+    assert (found.level, found.evidence) == ("look", "optimizer.lrr not searched")
     assert "did you mean 'optimizer.lr'?" in found.advice
     fixed = goal(replace(peaked(0.01), scientific=("model.hidden",), fixed={"model.hidden": 8}), USUAL)
     assert "not searched but fixed at 8" in fixed.advice
@@ -107,7 +107,7 @@ def test_a_scientific_parameter_that_was_not_searched_is_told():
 
 def test_a_best_at_the_edge_asks_for_more_room():
     found = edge(peaked(0.1), USUAL)
-    assert (found.level, found.figure) == ("act", "optimizer.lr at its upper end")
+    assert (found.level, found.evidence) == ("act", "optimizer.lr at its upper end")
     assert found.command == "python src/train.py -m +space=default 'optimizer.lr=tag(log,interval(1e-4,1))'"
     assert found.advice == (
         "The best trial (0.1) and the median of the best 4 lie at the upper end of optimizer.lr: better values may lie "
@@ -120,7 +120,7 @@ def test_a_best_at_the_edge_asks_for_more_room():
 
 def test_a_best_inside_is_left_alone():
     found = edge(peaked(0.01), USUAL)
-    assert (found.level, found.figure, found.command) == ("ok", "none of 1 range", None)
+    assert (found.level, found.evidence, found.command) == ("ok", "none of 1 range", None)
 
 
 def test_the_edge_is_measured_on_the_scale_of_the_search():
@@ -169,7 +169,7 @@ def test_the_best_by_its_later_epochs_is_no_tie_with_one_that_has_its_value():
             )
         )
     found = edge(read(study), USUAL)
-    assert (found.level, found.figure) == ("act", "model.dropout at its upper end")
+    assert (found.level, found.evidence) == ("act", "model.dropout at its upper end")
     assert found.advice.startswith("The best trial (0.49) lies at the upper end")
 
 
@@ -189,7 +189,7 @@ def test_listed_numbers_have_edges_and_names_have_none():
         "lr": {"side": "low", "best": True, "median": False, "proposed": "0.1,0.01,0.001,1e-4"}
     }
     middle = edge(view_of(space, [(params, -abs(math.log(params["lr"] / 0.01))) for params, _ in rows]), USUAL)
-    assert (middle.level, middle.figure) == ("ok", "none of 1 range")
+    assert (middle.level, middle.evidence) == ("ok", "none of 1 range")
 
 
 def test_a_power_of_two_next_to_the_last_is_inside():
@@ -258,7 +258,7 @@ def test_a_curve_that_levelled_off_is_enough():
     assert found.level == "ok"
     assert found.numbers["gain"] == pytest.approx(40 - 41 * 20 / 21)
     assert found.numbers["spread"] == pytest.approx(40 - 20.5)
-    assert found.figure == "best of 20: 39.05, of 40: 40.00"
+    assert found.evidence == "best of 20: 39.05, of 40: 40.00"
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
@@ -274,7 +274,7 @@ def test_a_best_far_before_the_others_is_still_rising(direction):
 
 def test_seven_scores_are_too_few_to_tell():
     found = enough(view_of({"x": LR}, [({"x": 0.01}, float(k)) for k in range(7)]), USUAL)
-    assert (found.level, found.figure) == ("look", "7 scores, too few to tell")
+    assert (found.level, found.evidence) == ("look", "7 scores, too few to tell")
     assert found.command.endswith("hydra.sweeper.n_trials=20")
 
 
@@ -284,11 +284,11 @@ def test_a_grid_that_was_run_is_enough(sampler):
     rows = [({"a": a, "b": b}, float(a + b)) for a in (1, 2) for b in (1, 2)]
     origin = replace(KNOWN, sampler=sampler)
     found = enough(view_of(space, rows, origin=origin), USUAL)
-    assert (found.level, found.figure) == ("ok", "all 4 cells of the grid")
+    assert (found.level, found.evidence) == ("ok", "all 4 cells of the grid")
     less = enough(view_of(space, rows[:3], origin=origin), USUAL)
     assert less.level == "look"
     if sampler == "Grid":
-        assert less.figure == "3 of 4 cells"
+        assert less.evidence == "3 of 4 cells"
         assert less.command.endswith("n_trials=4")
 
 
@@ -309,7 +309,7 @@ ON_COMPLETE = (edge, enough, importance, scientific)
 def test_two_complete_trials_of_forty_tell_nothing(check, complete):
     """Not that the search has levelled off, above all."""
     found = check(stopped_early(complete, 40 - complete), USUAL)
-    assert (found.level, found.figure) == ("look", f"{complete} of 40 trials complete, too few to tell")
+    assert (found.level, found.evidence) == ("look", f"{complete} of 40 trials complete, too few to tell")
     assert found.command == "python src/train.py -m +space=default hydra.sweeper.n_trials=80"
     assert found.advice.endswith("trained to the end, and what was pruned has no final score: run 80 trials.")
     assert check(stopped_early(complete, 40 - complete, origin=Provenance()), USUAL).command is None
@@ -330,8 +330,8 @@ def test_where_there_is_a_budget_more_of_it_is_asked_for(check):
 
 def test_what_is_judged_is_judged_on_complete_trials_alone():
     few = stopped_early(5, 60)
-    assert enough(few, USUAL).figure == "5 complete trials, too few to tell"
-    assert importance(few, USUAL).figure == "5 of 65 trials complete, too few to tell"
+    assert enough(few, USUAL).evidence == "5 complete trials, too few to tell"
+    assert importance(few, USUAL).evidence == "5 of 65 trials complete, too few to tell"
     assert set(edge(few, USUAL).numbers["parameters"]) == {"model.width"}, "the pruned ones lie at the upper rates"
     many = stopped_early(12, 60)
     assert enough(many, USUAL).numbers["scored"] == 12
@@ -366,7 +366,7 @@ def test_failures_above_a_learning_rate_narrow_it():
     rates = spread(1e-4, 1e-1, 40)
     rows = [({"optimizer.lr": x}, "diverged" if k >= 28 else -abs(math.log(x / 1e-3))) for k, x in enumerate(rates)]
     found = failures(view_of({"optimizer.lr": LR}, rows), USUAL)
-    assert (found.level, found.figure) == ("act", "12 of 40 (30 %): 12 diverged")
+    assert (found.level, found.evidence) == ("act", "12 of 40 (30 %): 12 diverged")
     where = found.numbers["where"]
     assert (where["parameter"], where["side"], where["failed"], where["trials"]) == ("optimizer.lr", "high", 12, 12)
     assert rates[27] <= where["bound"] < rates[28]
@@ -376,10 +376,10 @@ def test_failures_above_a_learning_rate_narrow_it():
 
 
 def test_no_failure_is_ok_and_so_are_few_anywhere():
-    assert failures(peaked(0.01), USUAL).figure == "none of 40"
+    assert failures(peaked(0.01), USUAL).evidence == "none of 40"
     rows = [({"x": x}, "failed" if k in (5, 20, 33) else 1.0) for k, x in enumerate(spread(1e-4, 1e-1, 40))]
     found = failures(view_of({"x": LR}, rows), USUAL)
-    assert (found.level, found.figure) == ("ok", "3 of 40 (8 %): 3 failed")
+    assert (found.level, found.evidence) == ("ok", "3 of 40 (8 %): 3 failed")
     assert found.numbers["where"] is None
     assert "in no one part of the space: see why" in found.advice
 
@@ -410,7 +410,7 @@ def test_large_batches_that_do_not_fit_are_left_out():
     space = {"batch": CategoricalDistribution((32, 64, 128)), "n": IntDistribution(1, 100)}
     rows = [({"batch": 32 * 2 ** (k % 3), "n": k + 1}, "out_of_memory" if k % 3 == 2 else k) for k in range(30)]
     found = failures(view_of(space, rows), USUAL)
-    assert (found.level, found.figure) == ("act", "10 of 30 (33 %): 10 out of memory")
+    assert (found.level, found.evidence) == ("act", "10 of 30 (33 %): 10 out of memory")
     assert found.command == "python src/train.py -m +space=default batch=32,64"
 
 
@@ -459,7 +459,7 @@ def three():
 
 def test_what_surely_matters_little_can_be_fixed(three):
     found = importance(three, USUAL, importances((0.7, 0.9, 0.95), (0.02, 0.08, 0.2), (0.0, 0.02, 0.04)))
-    assert (found.level, found.figure) == ("ok", "optimizer.lr 90 % (70 % to 95 %), model.dropout 8 % (2 % to 20 %)")
+    assert (found.level, found.evidence) == ("ok", "optimizer.lr 90 % (70 % to 95 %), model.dropout 8 % (2 % to 20 %)")
     width = three.best.params["model.width"]
     assert found.command == f"python src/train.py -m +space=default model.width={width}"
     assert f"fix model.width={width}" in found.advice
@@ -487,7 +487,7 @@ def test_importance_is_asked_of_the_study_itself():
 
 def test_equal_scores_say_that_nothing_mattered():
     found = importance(view_of({"x": LR}, [({"x": x}, 1.0) for x in spread(1e-4, 1e-1, 9)]), USUAL)
-    assert (found.level, found.figure) == ("look", "all scores are equal")
+    assert (found.level, found.evidence) == ("look", "all scores are equal")
 
 
 # Scientific.
@@ -507,17 +507,17 @@ def widths(counts, scores, **more):
 def test_the_gap_of_the_best_two_values_is_told():
     found = scientific(widths((5, 6, 5), (1.0, 3.5, 3.0)), USUAL)
     assert found.level == "ok"
-    assert found.figure.startswith("model.width: 16 before 32 by 0.5")
+    assert found.evidence.startswith("model.width: 16 before 32 by 0.5")
     assert [level["trials"] for level in found.numbers["parameters"]["model.width"]["levels"]] == [5, 6, 5]
     equal = scientific(widths((5, 5, 5), (1.0, 3.0, 3.0)), USUAL)
-    assert equal.figure == "model.width: 16 and 32 are equal"
+    assert equal.evidence == "model.width: 16 and 32 are equal"
 
 
 def test_the_gap_is_held_against_the_noise(monkeypatch):
     """Two scores of deviation 0.1 each differ by 1.96 * sqrt(2) * 0.1 in one of twenty pairs."""
     monkeypatch.setattr(space_checks, "noise", lambda view: space_checks.Noise(0.1, "repeats", 9))
     beyond = scientific(widths((5, 5, 5), (1.0, 3.5, 3.0)), USUAL)
-    assert beyond.figure == "model.width: 16 before 32 by 0.5 (noise 0.28)"
+    assert beyond.evidence == "model.width: 16 before 32 by 0.5 (noise 0.28)"
     assert "by 0.5, more than chance explains (0.28)" in beyond.advice
     within = scientific(widths((5, 5, 5), (1.0, 3.2, 3.0)), USUAL)
     assert "by 0.2, no more than chance explains (0.28)" in within.advice
@@ -552,9 +552,9 @@ def test_a_value_without_a_trial_is_uneven_and_no_infinity_is_written():
 
 
 def test_no_scientific_parameter_is_ok():
-    assert scientific(peaked(0.01), USUAL).figure == "none named"
+    assert scientific(peaked(0.01), USUAL).evidence == "none named"
     unknown = scientific(replace(peaked(0.01), scientific=("a",)), USUAL)
-    assert (unknown.level, unknown.figure) == ("ok", "a not searched")
+    assert (unknown.level, unknown.evidence) == ("ok", "a not searched")
 
 
 # What must not raise.
@@ -586,7 +586,7 @@ def test_no_study_is_too_odd(name, direction):
     named = replace(view, scientific=("c", "x", "z"))
     for found in (*(check(view, USUAL) for check in CHECKS), goal(named, USUAL), scientific(named, USUAL)):
         assert found.level in ("ok", "look", "act")
-        assert found.figure
+        assert found.evidence
         assert found.advice.endswith(".")
         assert found.check == "goal" or origin is KNOWN or found.command is None
         json.dumps(found.numbers, allow_nan=False)
@@ -612,7 +612,7 @@ def test_many_trials_of_sixty_parameters_are_judged():
     view = view_of(space, rows, scientific=("x1",))
     found = {check.__name__: check(view, USUAL) for check in (goal, edge, enough, failures, scientific)}
     assert found["failures"].numbers["where"]["parameter"] == "x7"
-    assert found["edge"].figure.startswith("x0 at its upper end")
+    assert found["edge"].evidence.startswith("x0 at its upper end")
 
 
 def test_scores_that_differ_by_chance_tell_no_importance(three, monkeypatch):
@@ -635,9 +635,11 @@ def test_no_seed_is_better_than_another():
     for check in (winner, luck):
         found = check(view, USUAL)
         assert (found.level, found.command) == ("ok", None)
-        assert found.figure.startswith(f"0.9250 ± {np.std([0.9 + k / 100 for k in range(6)], ddof=1):.2g} over 6 seeds")
+        assert found.evidence.startswith(
+            f"0.9250 ± {np.std([0.9 + k / 100 for k in range(6)], ddof=1):.2g} over 6 seeds"
+        )
         assert "take no seed for better" in found.advice
     both = {"seed": SEEDS, "optimizer.lr": LR}
     rows = [({"seed": k, "optimizer.lr": lr}, k + math.log(lr)) for k in range(6) for lr in spread(1e-4, 1e-1, 8)]
-    assert edge(view_of(both, rows), USUAL).figure == "optimizer.lr at its upper end"
+    assert edge(view_of(both, rows), USUAL).evidence == "optimizer.lr at its upper end"
     assert not view_of(both, rows).of_seeds

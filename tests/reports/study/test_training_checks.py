@@ -70,7 +70,7 @@ def test_validation_that_worsens_while_training_improves_is_overfitting():
     assert verdict.level == "look"
     assert verdict.command == "python src/train.py -m +sweep=quick 'model.dropout=interval(0.0,0.5)'"
     # the last three epochs have 1.15, 1.2 and 1.25
-    assert verdict.figure == (
+    assert verdict.evidence == (
         "of the best 1, 1 got worse after the best epoch; trial 0: validation loss 0.5000 at epoch 5, 1.200 at the end"
     )
 
@@ -79,7 +79,7 @@ def test_validation_that_improves_with_training_is_not():
     healthy = history(1 / EPOCHS, 0.5 + 1 / EPOCHS)
     verdict = curves(view_of([trial(LEVEL)] * 4, {0: healthy, 1: healthy}), USUAL)
     assert (verdict.level, verdict.command) == ("ok", None)
-    assert verdict.figure == "of the best 2, none gets worse after its best epoch"
+    assert verdict.evidence == "of the best 2, none gets worse after its best epoch"
 
 
 def test_one_overfit_trial_of_two_is_no_habit():
@@ -106,7 +106,7 @@ def test_a_remedy_that_is_searched_already_is_not_proposed():
 
 def test_without_curves_nothing_is_judged():
     verdict = curves(view_of([trial([0.5])] * 4), USUAL)
-    assert (verdict.level, verdict.figure) == ("ok", "no curves are known")
+    assert (verdict.level, verdict.evidence) == ("ok", "no curves are known")
 
 
 # 10: was training long enough?
@@ -115,7 +115,7 @@ def test_without_curves_nothing_is_judged():
 def test_trials_that_all_still_improve_are_trained_too_short():
     verdict = length(view_of([trial(RISING)] * 6), USUAL)
     assert (verdict.level, verdict.command) == ("act", "python src/train.py -m +sweep=quick trainer.epochs=40")
-    assert verdict.figure == "best epoch at 100 % of the training (median; 3 looked at); still improving: 3"
+    assert verdict.evidence == "best epoch at 100 % of the training (median; 3 looked at); still improving: 3"
 
 
 def test_most_that_still_improve_are_worth_a_look():
@@ -140,7 +140,7 @@ def test_a_validation_loss_that_still_falls_counts_where_a_coarse_score_stands()
 
 def test_models_that_are_fitted_in_one_go_have_no_best_epoch():
     verdict = length(view_of([trial([], value=0.9, best_epoch=0, epochs=0)] * 4), USUAL)
-    assert (verdict.level, verdict.figure) == ("ok", "best epochs are not known")
+    assert (verdict.level, verdict.evidence) == ("ok", "best epochs are not known")
     assert verdict.advice == "These models have none: they are fitted in one go."
     assert "Report every epoch" in length(view_of([trial([], value=0.9)] * 4), USUAL).advice
 
@@ -167,7 +167,7 @@ def test_pruned_trials_are_counted_only_where_no_other_is_there():
     pruned = [trial(RISING[:5], how="pruned")] * 4
     verdict = length(view_of([*pruned, *[trial(LEVEL)] * 6]), USUAL)
     assert verdict.level == "ok"
-    assert verdict.figure.endswith("; 4 pruned, in the median after report 5")
+    assert verdict.evidence.endswith("; 4 pruned, in the median after report 5")
     alone = length(view_of(pruned), USUAL)
     assert (alone.level, alone.command) == ("look", "python src/train.py -m +sweep=quick hydra/sweeper/pruner=none")
 
@@ -181,12 +181,12 @@ def test_a_lead_smaller_than_the_shaking_is_luck():
     assert (verdict.level, verdict.command) == ("look", "python src/train.py -m +sweep=quick trainer.repeats=3")
     # alternating by ±0.01: second differences of 0.04, whose mean square over 6 is the variance
     assert verdict.numbers["moves"] == pytest.approx(0.04 / math.sqrt(6))
-    assert verdict.figure == "late shaking 0.016, lead over trial 1 0.002"
+    assert verdict.evidence == "late shaking 0.016, lead over trial 1 0.002"
 
 
 def test_a_lead_larger_than_the_shaking_is_none():
     verdict = stability(view_of([trial(WOBBLE, 0.95), trial(WOBBLE, 0.91)]), USUAL)
-    assert (verdict.level, verdict.figure) == ("ok", "late shaking 0.016, lead over trial 1 0.04")
+    assert (verdict.level, verdict.evidence) == ("ok", "late shaking 0.016, lead over trial 1 0.04")
 
 
 def test_retraining_both_has_settled_it():
@@ -222,9 +222,9 @@ def test_a_gradient_that_is_mostly_clipped_is_told():
 
     assert judge(0.75).level == "look"
     assert judge(0.75).command.endswith("regularizer.clip_norm=1")
-    assert "75 % of the steps clipped" in judge(0.75).figure
+    assert "75 % of the steps clipped" in judge(0.75).evidence
     assert judge(0.25).level == "ok"
-    assert "clipped" not in judge(0.0).figure
+    assert "clipped" not in judge(0.0).evidence
 
 
 # 12: what did it cost?
@@ -238,7 +238,7 @@ def test_the_cost_is_added_up():
     later = replace(last, began=last.began + timedelta(hours=1), ended=last.ended + timedelta(hours=1))
     verdict = cost(replace(view, trials=(*view.trials[:2], later)), USUAL)
     assert verdict.level == "ok"
-    assert verdict.figure == (
+    assert verdict.evidence == (
         "3 trials; 15 s; 5 s each (median); 45 epochs, 3 a second; pruning saved 15 epochs (25 %)"
     )
     assert verdict.numbers["trials_per_min"] == pytest.approx(12)

@@ -10,7 +10,10 @@ from typing import Any, Literal
 
 from hypermap.core.cli_args import override
 from hypermap.core.errors import UserError
+from hypermap.datasets.tables.columns import FALSE, TRUE
+from hypermap.datasets.tables.dates import find_formats
 from hypermap.datasets.tables.number_format import UNKNOWN, Decimals, Known, find_decimals, looks_like_number
+from hypermap.datasets.tables.numbers import with_units
 
 # What pandas takes for missing, and the question mark of the UCI repository. An empty cell is always missing.
 MISSING_VALUES = (
@@ -20,6 +23,7 @@ MISSING_VALUES = (
 
 COMMENTS = tuple("#%!*;/")
 SHOWN = 60  # characters of a line
+FEW = 10  # words that are tried before all are
 LEAST_COUNTED = 3  # columns; a row may have 0 and 1 by coincidence
 SEPARATORS = (
     "\x01",
@@ -33,6 +37,7 @@ SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"
 BLANKS = (
     "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\u200e\u200f\u2060\ufeff"
 )  # not seen
+YES_AND_NO = {word for word in (*TRUE, *FALSE) if len(word) > 1}
 NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "\x01": "bytes of 1"}
 
 Records = list[list[str]]
@@ -334,6 +339,8 @@ def _find_header(cells: Records, given: Format, missing: set[str], expected: Exp
     if any(looks_like_number(cell) for cell in first) or not any(first):
         return False
     columns = _columns(first, below, missing)
+    if any(_is_value(cell, column) for cell, column in zip(first, columns, strict=True)):
+        return False
     return _has_word_above_numbers(first, columns) or not _comes_again(first, columns)
 
 
@@ -347,6 +354,23 @@ def _has_word_above_numbers(first: list[str], columns: list[set[str]]) -> bool:
         cell and column and not looks_like_number(cell) and all(map(looks_like_number, column))
         for cell, column in zip(first, columns, strict=True)
     )
+
+
+def _is_value(cell: str, column: set[str]) -> bool:
+    """Return whether a cell is a date above dates, a number with a unit above such numbers, or a yes or no above these.
+
+    A date above other cells may be a name, as 2020-01-31 is above counts; and so may one letter, as y is above y and n.
+    """
+    if not column:
+        return False
+    words = [cell, *sorted(column)]
+    if not any(character.isdigit() for character in cell):
+        return {word.lower() for word in words} <= YES_AND_NO
+    return bool(find_formats(words)) or (_have_units(words[:FEW]) and _have_units(words))
+
+
+def _have_units(words: list[str]) -> bool:
+    return len(with_units(words)) == len(words)
 
 
 def _comes_again(first: list[str], columns: list[set[str]]) -> bool:

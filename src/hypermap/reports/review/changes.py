@@ -18,6 +18,7 @@ from hypermap.reports.review.metric_diff import (
     stem,
 )
 from hypermap.reports.run import wording
+from hypermap.reports.run.render import render
 
 MARKER = "<!-- hypermap review -->"
 """First line of every review, hidden where Markdown is rendered; by it a comment is found again."""
@@ -58,45 +59,43 @@ class Changes:
 
 def review(changes: Changes) -> str:
     """Return the review in Markdown, without HTML but for the `MARKER`; a single line says so where nothing changed."""
-    figures = MetricDiffs(changes.before, changes.now, changes.metrics, changes.params)
-    sections = {
-        "Parameters": _parameters(changes.params),
-        "Metrics": _metrics(changes, figures),
-        "Plots": _plots(changes),
-        "Studies": _studies(changes),
-    }
-    shown = {title: parts for title, parts in sections.items() if parts}
-    if shown:
-        lines = [MARKER, _headline(figures), f"Against {changes.before.name}."]
-    else:
-        lines = [MARKER, f"Nothing changed against {changes.before.name}: no parameter, metric, plot or study."]
-    lines += _stale(changes.status)
-    for title, parts in shown.items():
-        lines += [f"### {title}", *parts]
-    return "\n\n".join(lines) + "\n"
+    metrics = MetricDiffs(changes.before, changes.now, changes.metrics, changes.params)
+    text = render(
+        "review/templates/review.md.jinja",
+        marker=MARKER,
+        before=changes.before.name,
+        headline=_headline(metrics),
+        stale=[_code(name) for name in _stale(changes.status)],
+        **_parameters(changes.params),
+        **_metrics(metrics),
+        retraining=_retraining(changes),
+        **_plots(changes),
+        studies=_studies(changes),
+    )
+    return f"{text}\n"
 
 
-def _headline(figures: MetricDiffs) -> str:
-    figure = figures.leading
-    if figure is None or figure.change is None:
+def _headline(metrics: MetricDiffs) -> str:
+    metric = metrics.leading
+    if metric is None or metric.change is None:
         return "**No metric that both sides have.**"
-    name = wording.words(figure.name.replace("_", " "))
-    if figure.change == 0:
-        return f"**{name[0].upper()}{name[1:]} {_number(figure, figure.now)}, as it was.**"
-    moved = f"{_number(figure, figure.before)} → {_number(figure, figure.now)} ({_signed(figure)})"
-    return f"**{name[0].upper()}{name[1:]} {moved}{_conclusion(figures, figure)}**"
+    name = wording.words(metric.name.replace("_", " "))
+    if metric.change == 0:
+        return f"**{name[0].upper()}{name[1:]} {_number(metric, metric.now)}, as it was.**"
+    moved = f"{_number(metric, metric.before)} → {_number(metric, metric.now)} ({_signed(metric)})"
+    return f"**{name[0].upper()}{name[1:]} {moved}{_conclusion(metrics, metric)}**"
 
 
-def _conclusion(figures: MetricDiffs, figure: MetricDiff) -> str:
-    direction = "better" if figure.is_better else "worse"
-    if not figures.is_comparable(figure.name):
+def _conclusion(metrics: MetricDiffs, metric: MetricDiff) -> str:
+    direction = "better" if metric.is_better else "worse"
+    if not metrics.is_comparable(metric.name):
         return ": not comparable, see below."
-    if figure.margin is None:
+    if metric.margin is None:
         return f": {direction}, by what noise is not known."
-    noise = f"the noise of ±{figure.margin:.2g}"
+    noise = f"the noise of ±{metric.margin:.2g}"
     return (
         f", beyond {noise}: {direction}."
-        if figure.is_beyond
+        if metric.is_beyond
         else f", within {noise}: no evidence that it is {direction}."
     )
 
@@ -105,79 +104,63 @@ def _stale(status: Mapping[str, Any]) -> list[str]:
     """Return what a stage depends on and was changed after the stage ran; files that are only absent say nothing."""
     entries = [entry for of_stage in status.values() if isinstance(of_stage, list) for entry in of_stage]
     changed = [entry.get("changed deps") or {} for entry in entries if isinstance(entry, dict)]
-    names = sorted({name for deps in changed for name, how in deps.items() if how == "modified"})
-    if not names:
-        return []
-    return [f"**Not reproduced:** {_listed(map(_code, names))} changed after these results; `dvc repro` renews them."]
+    return sorted({name for deps in changed for name, how in deps.items() if how == "modified"})
 
 
-def _parameters(params: Differences) -> list[str]:
-    """Return the order's, and then what only the resolved configuration tells."""
+def _parameters(params: Differences) -> dict[str, Any]:
+    """Return a table of the order's, and then of what only the resolved configuration tells."""
     lines: dict[str, tuple[str, str, str, str]] = {}
     for path in sorted(params, key=lambda path: (path != PARAMETERS[0], path)):
         for key, pair in sorted(params[path].items()):
             where = "" if path == PARAMETERS[0] else "menu"
             lines.setdefault(key, (_code(key), _value(pair.get("old")), _value(pair.get("new")), where))
-    if not lines:
-        return []
     ordered = any(path == PARAMETERS[0] for path in params)
-    note = ["*menu*: what follows from `conf/`, or from another choice, as `reports/config/` has it."]
-    menu = any(where for *_, where in lines.values())
-    header = ("parameter", "base", "now", "from") if menu and ordered else ("parameter", "base", "now")
-    return [_table(header, [line[: len(header)] for line in lines.values()]), *(note if len(header) == 4 else [])]
+    from_menu = ordered and any(where for *_, where in lines.values())
+    header = ("parameter", "base", "now", "from") if from_menu else ("parameter", "base", "now")
+    rows = [line[: len(header)] for line in lines.values()]
+    return {"parameters": _table(header, rows) if rows else "", "from_menu": from_menu}
 
 
-def _metrics(changes: Changes, figures: MetricDiffs) -> list[str]:
-    changed = [figure for figure in figures.all if figure.change != 0 and figure.before != figure.now]
-    if not changed:
-        return []
+def _metrics(metrics: MetricDiffs) -> dict[str, Any]:
+    """Return the metrics that changed, and what has to be said of their noise."""
+    changed = [metric for metric in metrics.all if metric.change != 0 and metric.before != metric.now]
+    return {
+        "metrics": metrics,
+        "changed": changed,
+        "metrics_table": _metrics_table,
+        "other_rows": [_code(name) for name in metrics.other_rows],
+        "all_comparable": all(metrics.is_comparable(metric.name) for metric in changed),
+        "noisy": any(metric.margin is not None for metric in changed),
+        "of_several": any(metrics.fits(metric.name)[1] is not None for metric in changed),
+    }
+
+
+def _metrics_table(metrics: MetricDiffs, changed: Sequence[MetricDiff]) -> str:
     lines = [
         (
-            wording.words(figure.name),
-            _number(figure, figure.before),
-            _number(figure, figure.now),
-            _signed(figure),
-            ABSENT if figure.margin is None else f"±{figure.margin:.2g}",
-            _verdict(figures, figure),
+            wording.words(metric.name),
+            _number(metric, metric.before),
+            _number(metric, metric.now),
+            _signed(metric),
+            ABSENT if metric.margin is None else f"±{metric.margin:.2g}",
+            _verdict(metrics, metric),
         )
-        for figure in changed
+        for metric in changed
     ]
-    return [
-        _table(("metric", "base", "now", "change", "noise", "verdict"), lines),
-        *_notes(figures, changed),
-        *_retraining(changes),
-    ]
+    return _table(("metric", "base", "now", "change", "noise", "verdict"), lines)
 
 
-def _verdict(figures: MetricDiffs, figure: MetricDiff) -> str:
-    if figure.change is None:
-        return "new" if figure.before is None else "gone" if figure.now is None else ""
-    if not figures.is_comparable(figure.name):
+def _verdict(metrics: MetricDiffs, metric: MetricDiff) -> str:
+    if metric.change is None:
+        return "new" if metric.before is None else "gone" if metric.now is None else ""
+    if not metrics.is_comparable(metric.name):
         return "not comparable"
-    if figure.is_better is None:
+    if metric.is_better is None:
         return ""
-    direction = "better" if figure.is_better else "worse"
-    if figure.is_beyond is None:
+    direction = "better" if metric.is_better else "worse"
+    if metric.is_beyond is None:
         return f"{direction}, noise not known"
-    return f"**{direction}, beyond the noise**" if figure.is_beyond else f"{direction}, within the noise"
-
-
-def _notes(figures: MetricDiffs, changed: Sequence[MetricDiff]) -> list[str]:
-    """Return what the noise is, and what it is not."""
-    if figures.other_rows:
-        return [f"The figures are of other rows ({_listed(map(_code, figures.other_rows))}), so not comparable."]
-    notes = []
-    if any(not figures.is_comparable(figure.name) for figure in changed):
-        notes.append("One side validates by a single training, the other by the mean of several: not comparable.")
-    if any(figure.margin is not None for figure in changed):
-        several = any(figures.fits(figure.name)[1] is not None for figure in changed)
-        means = "; of means over several trainings, that of the trainings" if several else ""
-        notes.append(
-            "Noise is that of the rows, not of seeds: 95 % of the difference if each side had scored as many rows of "
-            f"its own (`reports/intervals.json`){means}. On the same rows, as here, it tends to be less. Choose by "
-            "validation; the test figures confirm."
-        )
-    return notes
+    return f"**{direction}, beyond the noise**" if metric.is_beyond else f"{direction}, within the noise"
 
 
 def _retraining(changes: Changes) -> list[str]:
@@ -187,18 +170,14 @@ def _retraining(changes: Changes) -> list[str]:
         entries = _dicts(_record(changes.now, name).get("confirmed"))
         spreads = [f"±{e['sd']:.2g} ({_confirmed_by(e)})" for e in entries if is_number(e.get("sd"))]
         spread += [f"{_code(name)} {', '.join(spreads[:3])}"] if spreads else []
-    return (
-        [f"Seeds move a score too; standard deviations of retraining in studies: {'; '.join(spread)}."]
-        if spread
-        else []
-    )
+    return spread
 
 
 def _confirmed_by(entry: Mapping[str, Any]) -> str:
     return f"{wording.words(entry.get('label', 'a configuration'))}, {wording.words(entry.get('n', '?'))} seeds"
 
 
-def _plots(changes: Changes) -> list[str]:
+def _plots(changes: Changes) -> dict[str, Any]:
     """Return the ends of the curves over epochs, the names of other plots that changed, and the changed pictures."""
     ends, others = [], []
     for title, entries in sorted((changes.plots.get("data") or {}).items()):
@@ -209,10 +188,13 @@ def _plots(changes: Changes) -> list[str]:
                 ends.append((name, _end(x, before), _end(x, now)))
             else:
                 others.append(name)
-    parts = [_table(("at its end", "base", "now"), ends)] if ends else []
-    parts += [f"Changed as well: {_listed(sorted(set(others)))}."] if others else []
     pictures = [path for path in sorted(changes.files) if path.endswith(PICTURES) and not path.startswith(STUDIES)]
-    return parts + ([f"Pictures: {_listed(_both(changes, path) for path in pictures)}."] if pictures else [])
+    return {
+        "plots": bool(ends or others or pictures),
+        "ends": _table(("at its end", "base", "now"), ends) if ends else "",
+        "other_plots": sorted(set(others)),
+        "pictures": [_both(changes, path) for path in pictures],
+    }
 
 
 Points = list[tuple[Any, Any]]
@@ -249,11 +231,11 @@ def _both(changes: Changes, path: str) -> str:
     return f"{wording.words(name) if letter == 'D' else _link(changes.now, name, path)}{f' ({notes})' if notes else ''}"
 
 
-def _studies(changes: Changes) -> list[str]:
+def _studies(changes: Changes) -> str:
     inside = [path.removeprefix(STUDIES) for path in changes.files if path.startswith(STUDIES)]
     names = sorted({path.partition("/")[0] for path in inside if "/" in path})
     lines = [line for name in names for line in _study(changes, name)]
-    return ["\n".join(lines[:LONGEST]), *_rest(lines)] if lines else []
+    return "\n\n".join(["\n".join(lines[:LONGEST]), *_rest(lines)])
 
 
 def _study(changes: Changes, name: str) -> Iterator[str]:
@@ -295,7 +277,7 @@ def _best(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _score(name: str, value: float) -> str:
-    """As a metric is written, unless that would hide it."""
+    """Return a score as a metric is written, unless that would hide it."""
     return wording.metric(name, value) if value == 0 or abs(value) >= 1e-3 else f"{value:.4g}"
 
 
@@ -329,18 +311,18 @@ def _record(side: Side, name: str) -> Mapping[str, Any]:
     return read_json(side, f"{STUDIES}{name}/study.json")
 
 
-def _number(figure: MetricDiff, value: Any) -> str:
+def _number(metric: MetricDiff, value: Any) -> str:
     if not is_number(value):
         return ABSENT if value is None else wording.words(value)
-    return str(value) if isinstance(value, int) else wording.metric(stem(figure.name), value)
+    return str(value) if isinstance(value, int) else wording.metric(stem(metric.name), value)
 
 
-def _signed(figure: MetricDiff) -> str:
+def _signed(metric: MetricDiff) -> str:
     """Return the change with its sign, and with one digit at least."""
-    if figure.change is None:
+    if metric.change is None:
         return ABSENT
-    size = _number(figure, abs(figure.change))
-    return f"{'-' if figure.change < 0 else '+'}{size if size.strip('0.') else f'{abs(figure.change):.1g}'}"
+    size = _number(metric, abs(metric.change))
+    return f"{'-' if metric.change < 0 else '+'}{size if size.strip('0.') else f'{abs(metric.change):.1g}'}"
 
 
 def _dicts(values: Any) -> list[dict[str, Any]]:

@@ -58,12 +58,14 @@ class MetricDiff:
 
     @property
     def change(self) -> float | None:
-        """From the base to now; None where one of them is no number."""
+        """Return the difference from the base to now; None where one of them is no number."""
         return self.now - self.before if is_number(self.before) and is_number(self.now) else None
 
     @property
     def is_better(self) -> bool | None:
-        """None where it did not change, or where it is not known which way is better."""
+        """Return whether the change is for the better; None where it did not change, or where it is not known which way
+        is better.
+        """
         if not self.change:
             return None
         try:
@@ -73,7 +75,7 @@ class MetricDiff:
 
     @property
     def is_beyond(self) -> bool | None:
-        """Whether the change is beyond the noise; None where that is not known."""
+        """Return whether the change is beyond the noise; None where that is not known."""
         return None if self.margin is None or self.change is None else abs(self.change) > self.margin
 
 
@@ -98,8 +100,8 @@ class MetricDiffs:
 
     @property
     def leading(self) -> MetricDiff | None:
-        """What the headline is about."""
-        known = {figure.name: figure for figure in self.all if figure.change is not None}
+        """Return what the headline is about."""
+        known = {metric.name: metric for metric in self.all if metric.change is not None}
         return next((known[name] for name in LEADING if name in known), None)
 
     def fits(self, name: str) -> Pair:
@@ -112,7 +114,7 @@ class MetricDiffs:
         return not self.other_rows and (before is None) == (now is None)
 
     def _margin(self, name: str) -> float | None:
-        """1.96 standard errors of the change, both sides taken as independent."""
+        """Return 1.96 standard errors of the change, both sides taken as independent."""
         if not self.is_comparable(name):
             return None
         error = self._error_of_rows if self.fits(name) == (None, None) else self._error_of_fits

@@ -7,7 +7,7 @@ from hypermap.reports.run import wording
 from hypermap.tasks.metrics import higher_is_better
 
 COMPARED = {"classification": ("accuracy", "roc_auc", "log_loss"), "regression": ("r2", "mae")}
-"""What a verdict goes by, and further figures, which are told where they say otherwise."""
+"""What a verdict goes by, and further metrics, which are told where they say otherwise."""
 
 PROBABILITIES = ("log_loss", "calibration_error")
 """What the predicted probabilities are worth: the proper score that a verdict knows, and a part of it."""
@@ -17,12 +17,6 @@ IDLE = "dummy"
 
 NARROW = 0.1
 """An interval that ends so near to 0, as a share of the difference, might hold it by another draw of the rows."""
-
-NOTE = (
-    "The others are scikit-learn's with the values of `conf/model/`, untuned, fitted on the same training rows. "
-    "A difference is this run's figure less the other's, and its interval a paired bootstrap: both on the same "
-    "resampled test rows. It holds 0 where these rows do not tell the two apart."
-)
 
 
 @dataclass(frozen=True)
@@ -34,12 +28,12 @@ class BaselineTable:
     validation: Mapping[str, float]
     test: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
-    """Of the test figures."""
+    """Of the test metrics."""
     differences: Mapping[str, tuple[float, float, float]]
-    """The test figure of the model in use less this one's, and the ends of the paired interval."""
+    """The test metric of the model in use less this one's, and the ends of the paired interval."""
 
     def says(self, name: str) -> int:
-        """1 where the model in use is better by this figure, -1 where it is worse, 0 where they are not told apart."""
+        """Return 1 where the model in use is better by this metric, -1 where it is worse, 0 where that is not known."""
         _, low, high = self.differences[name]
         sign = 1 if higher_is_better(name) else -1
         return sign * ((low > 0) - (high < 0))
@@ -59,7 +53,7 @@ def section(
     level: str,
     experiment: str | None = None,
 ) -> list[str]:
-    """Return the paragraphs: a table of `model` and the `others`, a verdict, and how to read them.
+    """Return the paragraphs: tables of `model` and the `others`, and a verdict.
 
     The order names an `experiment`, or none; one that it names holds its model fast.
     """
@@ -67,7 +61,7 @@ def section(
     tables = [_table(model, task, test, intervals, others, level)]
     if task == "classification":
         tables.append(_probabilities(model, test, intervals, others, level))
-    return [*tables, said, NOTE]
+    return [*tables, said]
 
 
 def verdict(task: str, others: Sequence[BaselineTable], level: str, first_of_all: str = "") -> str:
@@ -141,10 +135,10 @@ def _table(
 ) -> str:
     first, second, *_ = COMPARED[task]
     header = ("model", f"test {first}", f"{level} interval", "difference", f"{level} interval", f"test {second}")
-    lines = [(f"**{model}** (this run)", *_figures(first, test, intervals), "", "", _figure(second, test))]
+    lines = [(f"**{model}** (this run)", *_with_interval(first, test, intervals), "", "", _metric(second, test))]
     for other in sorted(others, key=lambda other: -other.test.get(first, float("-inf"))):
-        own = _figures(first, other.test, other.intervals)
-        lines.append((other.name, *own, *_told(first, other), _figure(second, other.test)))
+        own = _with_interval(first, other.test, other.intervals)
+        lines.append((other.name, *own, *_told(first, other), _metric(second, other.test)))
     return wording.table(header, lines)
 
 
@@ -159,23 +153,33 @@ def _probabilities(
     loss, error = PROBABILITIES
     interval = f"{level} interval"
     header = ("model", f"test {loss}", interval, "difference", interval, f"test {error}", interval)
-    lines = [(f"**{model}** (this run)", *_figures(loss, test, intervals), "", "", *_figures(error, test, intervals))]
+    lines = [
+        (
+            f"**{model}** (this run)",
+            *_with_interval(loss, test, intervals),
+            "",
+            "",
+            *_with_interval(error, test, intervals),
+        )
+    ]
     for other in sorted(others, key=lambda other: other.test.get(loss, float("inf"))):
-        of_loss, of_error = (_figures(name, other.test, other.intervals) for name in PROBABILITIES)
+        of_loss, of_error = (_with_interval(name, other.test, other.intervals) for name in PROBABILITIES)
         lines.append((other.name, *of_loss, *_told(loss, other), *of_error))
     return wording.table(header, lines)
 
 
-def _figures(name: str, figures: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> tuple[str, str]:
-    return _figure(name, figures), wording.interval(name, intervals)
+def _with_interval(
+    name: str, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> tuple[str, str]:
+    return _metric(name, metrics), wording.interval(name, intervals)
 
 
-def _figure(name: str, figures: Mapping[str, float]) -> str:
-    return wording.metric(name, figures[name]) if name in figures else ""
+def _metric(name: str, metrics: Mapping[str, float]) -> str:
+    return wording.metric(name, metrics[name]) if name in metrics else ""
 
 
 def _told(name: str, other: BaselineTable) -> tuple[str, str]:
-    """Return the difference from another model, and its interval; nothing where the figure does not exist."""
+    """Return the difference from another model, and its interval; nothing where the metric does not exist."""
     if name not in other.differences:
         return "", ""
     value, *bounds = other.differences[name]
@@ -183,5 +187,5 @@ def _told(name: str, other: BaselineTable) -> tuple[str, str]:
 
 
 def _signed(name: str, value: float) -> str:
-    """With its sign, as a difference needs it."""
+    """Return a metric with its sign, as a difference needs it."""
     return f"{'-' if value < 0 else '+'}{wording.metric(name, abs(value))}"

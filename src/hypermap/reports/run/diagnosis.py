@@ -1,4 +1,4 @@
-"""What a run's curves say, in words: one small function a finding, each with the figures behind it.
+"""What a run's curves say, in words: one small function a finding, each with the numbers behind it.
 
 The questions are those of Google's *Deep Learning Tuning Playbook* for a single run. Two kinds of noise are kept
 apart from a trend: how far a score on so many rows may lie from the truth (`score_error`), and how much a curve
@@ -49,7 +49,7 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Finding:
-    """`kind`: underfitting, overfitting, still_improving, unstable or healthy; `sentence`: the figures, what to try."""
+    """`kind`: underfitting, overfitting, still_improving, unstable or healthy; `sentence`: the numbers, what to try."""
 
     kind: str
     sentence: str
@@ -74,17 +74,17 @@ class Curves:
 
     @property
     def epochs(self) -> int:
-        """Epochs trained."""
+        """Return how many epochs were trained."""
         return len(self.train_loss)
 
     @property
     def score_name(self) -> str:
-        """What the score is, in words."""
+        """Return what the score is, in words."""
         return "R²" if self.task == "regression" else "accuracy"
 
     @property
     def score_error(self) -> float:
-        """One standard error of the kept epoch's validation score."""
+        """Return one standard error of the kept epoch's validation score."""
         return standard_error(float(self.validation_score[self.kept]), self.validation_rows, self.task)
 
 
@@ -217,7 +217,7 @@ CHECKS = (overfitting, underfitting, still_improving, unstable)
 
 
 def shake(curve: Curve) -> float:
-    """Standard deviation of a curve about its own trend, 0 for fewer than four epochs.
+    """Return the standard deviation of a curve about its own trend, 0 for fewer than four epochs.
 
     Second differences take out any straight trend and have six times the variance of independent noise.
     """
@@ -300,7 +300,7 @@ def _jump(curves: Curves) -> str | None:
 
 
 def _quarters(curve: Curve) -> tuple[float, float]:
-    """Means of the last quarter of the epochs and of the quarter before it, the earlier one first."""
+    """Return the means of the last quarter of the epochs and of the quarter before it, the earlier one first."""
     size = max(1, int(len(curve) * LATE))
     return float(np.mean(curve[-2 * size : -size])), float(np.mean(curve[-size:]))
 
@@ -311,7 +311,7 @@ def _quarter_noise(curve: Curve) -> float:
 
 
 def _gain(loss: Curve) -> float:
-    """Fall of a loss from one quarter to the next, as a share."""
+    """Return the fall of a loss from one quarter to the next, as a share."""
     before, last = _quarters(loss)
     return (before - last) / abs(before) if before else 0.0
 
@@ -327,6 +327,6 @@ def _sentence(said: Sequence[str]) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits after the point where a score may lie, else three significant ones."""
+    """Return a number with three digits after the point where a score may lie, else three significant ones."""
     size = abs(value)
     return f"{value:,.0f}" if 1000 <= size < 1e9 else f"{value:.3f}" if 0.1 <= size < 10 else f"{value:.3g}"

@@ -154,7 +154,7 @@ def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
 
 @picture
 def roc_and_calibration(curves: Sequence[Roc], bins: Rows) -> Figure:
-    """ROC curves beside a reliability diagram with the rows of each bin below it."""
+    """Draw ROC curves beside a reliability diagram with the rows of each bin below it."""
     figure = Figure(figsize=(WIDTH, 4.3))
     halves = figure.subfigures(1, 2, squeeze=False)[0]
     _draw_roc(halves[0].subplots(), curves)
@@ -187,7 +187,7 @@ def predictions(images: NDArray[Any], titles: Sequence[tuple[str, str]], right: 
 
 @picture
 def residuals(targets: NDArray[Any], values: NDArray[Any]) -> Figure:
-    """Predicted against actual values, and the residual (actual - predicted) against the predicted value."""
+    """Draw predicted against actual values, and the residual (actual - predicted) against the predicted value."""
     figure = Figure(figsize=(WIDTH, 4.2))
     left, right = figure.subplots(1, 2)
     chosen = np.unique(np.linspace(0, len(targets) - 1, min(SCATTERED, len(targets))).round().astype(int))
@@ -218,7 +218,7 @@ def short(name: str, letters: int = 14) -> str:
 
 
 def _draw_roc(axes: Axes, curves: Sequence[Roc]) -> None:
-    """All curves in grey, those of the least area in colour and named; zoomed into the corner where they end."""
+    """Draw all curves in grey, those of the least area in colour and named; zoomed into the corner where they end."""
     ranked = sorted(curves, key=lambda curve: curve.area)
     for curve in ranked[HIGHLIGHTED:]:
         axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=FAINT, linewidth=1.2)
@@ -243,7 +243,7 @@ def _corner(area: float) -> float:
 
 
 def _draw_calibration(top: Axes, bottom: Axes, bins: Rows) -> None:
-    """Accuracy against confidence with the bins' standard errors; how many rows each bin has, on a log scale."""
+    """Draw accuracy against confidence with the bins' standard errors; how many rows each bin has, on a log scale."""
     confidence, accuracy, rows = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "rows"))
     smoothed = (accuracy * rows + 1) / (rows + 2)  # a bin that is all right has an error too
     error = np.sqrt(smoothed * (1 - smoothed) / rows)
@@ -287,7 +287,9 @@ def _reduced(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> None:
-    """Counts above 0, in a colour that stands out from the cell's, smaller where there are more digits or classes."""
+    """Write counts above 0, in a colour that stands out from the cell's, smaller where there are more digits or
+    classes.
+    """
     size = max(5.0, min(10.5, 13 - 0.25 * len(counts) - 0.8 * len(f"{counts.max()}")))
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "#222222"
@@ -295,7 +297,7 @@ def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> Non
 
 
 def _log_if_wide(axes: Axes, values: Sequence[float]) -> None:
-    """A log scale where values are positive and span more than a factor of 30."""
+    """Set a log scale where values are positive and span more than a factor of 30."""
     if min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
         decades = np.log10(max(values) / min(values))

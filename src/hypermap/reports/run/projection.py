@@ -164,7 +164,7 @@ def _ring(axes: Axes, places: Floats, label: str) -> None:
 
 
 def _palette(classes: int) -> Sequence[Any]:
-    """Colours that differ as far as so many can; few are those that colour-blind readers can tell apart."""
+    """Return colours that differ as far as so many can; few are those that colour-blind readers can tell apart."""
     if classes <= len(COLOURS):
         return COLOURS
     step = 2 if classes <= COLOURED // 2 else 1  # its colours come in pairs, a strong one and a pale one

@@ -66,15 +66,15 @@ class Run:
 
     @property
     def images(self) -> bool:
-        """Whether the inputs can be shown as pictures."""
+        """Return whether the inputs can be shown as pictures."""
         return self.inputs.ndim == 4 and self.inputs.shape[1] in (1, 3)
 
     @property
     def table(self) -> bool:
-        """Whether the data are a table that has a schema."""
+        """Return whether the data are a table that has a schema."""
         return self.manifest.table is not None
 
     @property
     def level(self) -> str:
-        """How much an interval holds, such as ``95 %``."""
+        """Return how much an interval holds, such as ``95 %``."""
         return f"{100 * self.config.get('evaluation', {}).get('confidence', 0.95):.4g} %"

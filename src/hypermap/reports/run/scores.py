@@ -28,7 +28,7 @@ MEMORIES = ("RandomForest", "NearestNeighbors")
 def diagnose_scores(
     target: str, train: Mapping[str, float], validation: Mapping[str, float], task: str, rows: int
 ) -> list[Finding]:
-    """Return what the figures on training rows and on so many validation rows say of the model of `target`, a dotted
+    """Return what the metrics on training rows and on so many validation rows say of the model of `target`, a dotted
     path.
     """
     name, words = ("r2", "R²") if task == "regression" else ("accuracy", "accuracy")
@@ -37,16 +37,16 @@ def diagnose_scores(
         return [Finding("healthy", f"There are too few rows for {words}, and nothing to be said.")]
     learned, held = train[name], validation[name]
     error = standard_error(held, rows, task)
-    figures = (
+    scores = (
         f"{words} {wording.metric(name, learned)} on training rows and {wording.metric(name, held)} on {rows:,} "
         f"validation rows (standard error {error:.2g})"
     )
     if family == "Dummy":
-        return [Finding("underfitting", f"The dummy does not look at the inputs: {figures}. It is there to be beaten.")]
+        return [Finding("underfitting", f"The dummy does not look at the inputs: {scores}. It is there to be beaten.")]
     if learned - held > max(GAP, STANDARD_ERRORS * error) and family not in MEMORIES:
-        return [Finding("overfitting", f"It has {figures}: try {SIMPLER.get(family, 'a simpler model')}.")]
+        return [Finding("overfitting", f"It has {scores}: try {SIMPLER.get(family, 'a simpler model')}.")]
     if learned < LOW_SCORE[task]:
         remedy = RICHER.get(family, "a model that can say more")
-        return [Finding("underfitting", f"It has {figures}: unless the data hold no more, try {remedy}.")]
+        return [Finding("underfitting", f"It has {scores}: unless the data hold no more, try {remedy}.")]
     memory = " Such a model keeps its training rows: the score on them says little." if family in MEMORIES else ""
-    return [Finding("healthy", f"It has {figures}: neither too simple nor too free, as far as these say.{memory}")]
+    return [Finding("healthy", f"It has {scores}: neither too simple nor too free, as far as these say.{memory}")]

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def metric(name: str, value: float) -> str:
-    """Four decimals, but for errors in a target's own unit."""
+    """Return a metric to four decimals, but for errors in a target's own unit."""
     return significant(value) if name in ("rmse", "mae") else f"{value:.4f}"
 
 
@@ -25,12 +25,12 @@ def count(number: int, noun: str) -> str:
 
 
 def significant(value: float) -> str:
-    """Four significant digits, and thousands in full as far as one reads them."""
+    """Return a number to four significant digits, and thousands in full as far as one reads them."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.4g}"
 
 
 def value(given: Any) -> str:
-    """As one types it."""
+    """Return a value as one types it."""
     return given if isinstance(given, str) else json.dumps(given)
 
 
@@ -68,7 +68,8 @@ def code(text: object) -> str:
 
 
 def inert(markdown: str) -> str:
-    """Markdown without HTML and with links to its own files alone: names, goals and errors of a study may hold others.
+    """Return Markdown without HTML and with links to its own files alone: names, goals and errors of a study may hold
+    others.
 
     What is code stays as it is: there ``<`` is a letter like any other. It ends at as many backticks as it begins with.
     """

@@ -50,9 +50,9 @@ def progress(view: StudyData) -> str:
 
 
 class Lacking(NamedTuple):
-    """What is said instead of an answer where too few trials are complete: the figure, the advice, its command."""
+    """What is said instead of an answer where too few trials are complete: the evidence, the advice, its command."""
 
-    figure: str
+    evidence: str
     advice: str
     command: str | None
 
@@ -65,8 +65,8 @@ def lacking(view: StudyData, least: int = LEAST_COMPLETE) -> Lacking | None:
     done = len(view.completed)
     if done >= least or not view.with_outcome("pruned"):
         return None
-    figure = f"{done} of {many(len(view.ended), 'trial')} complete, too few to tell"
+    evidence = f"{done} of {many(len(view.ended), 'trial')} complete, too few to tell"
     count = "No trial was" if done == 0 else f"Only {many(done, 'trial')} {'was' if done == 1 else 'were'}"
     how = more(view)
     advice = f"{count} trained to the end, and what was pruned has no final score: {how.words}."
-    return Lacking(figure, advice, how.command)
+    return Lacking(evidence, advice, how.command)

@@ -46,7 +46,7 @@ class ReportArgs:
 
     @classmethod
     def of(cls, words: Sequence[str], thresholds: Path = THRESHOLDS) -> Self:
-        """From the words of a command line, ``key=value``; the file has the thresholds that are not given.
+        """Return what the words of a command line say, ``key=value``; the file has the thresholds that are not given.
 
         Raises:
             UserError: a word that is not understood, or a threshold that is none or out of range.
@@ -125,7 +125,7 @@ def report(study: optuna.Study, place: str, reports: Path, thresholds: Threshold
     lines = [_count(view, verdicts), f"Report: {path} (beside it report.html, to explore)"]
     if (early := early_scores(view)) is not None and early.automatic:
         found = judged(early)
-        lines.insert(0, f"Early scores: {found.figure}. {found.advice}")
+        lines.insert(0, f"Early scores: {found.evidence}. {found.advice}")
     return "\n".join(lines)
 
 
@@ -145,7 +145,7 @@ def view_of(
 def _count(view: StudyData, verdicts: Sequence[Verdict]) -> str:
     """Return what is not as it should be, the gravest first."""
     asking = [verdict for level in reversed(LEVELS[1:]) for verdict in verdicts if verdict.level == level]
-    lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.figure})" for verdict in asking]
+    lines = [f"{verdict.level}: {verdict.check.replace('_', ' ')} ({verdict.evidence})" for verdict in asking]
     answered = [verdict for verdict in verdicts if is_answered(view, verdict)]
     ok = f"{sum(verdict.level == 'ok' for verdict in answered)} of {len(verdicts)} checks are ok."
     if len(answered) < len(verdicts):
@@ -154,7 +154,7 @@ def _count(view: StudyData, verdicts: Sequence[Verdict]) -> str:
 
 
 def _open_all(place: str, names: Sequence[str]) -> list[optuna.Study]:
-    """Studies in a storage, by name; where none is named, the only one."""
+    """Return the studies in a storage, by name; where none is named, the only one."""
     if (file := file_of(place)) is not None and not file.exists():
         raise UserError(f"storage={shown(place)}: there is no such file.")
     storage = open_storage(place)

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypermap.core.files import write_bytes, write_csv, write_json, write_text
 from hypermap.core.passwords import masked
+from hypermap.reports.run.render import render
 from hypermap.reports.run.wording import inert, metric, significant, table
 from hypermap.reports.study.sentences import both
 from hypermap.reports.study.strategies import Comparison, Strategy, compared
@@ -104,20 +105,19 @@ def summary(comparison: Comparison) -> str:
 
 def page(comparison: Comparison) -> str:
     """Return the page: the answer first, then the table, the picture, how to read them, and where they come from."""
-    first, *rest = answer(comparison)
-    count = "1 study" if len(comparison.studies) == 1 else f"{len(comparison.studies)} studies"
-    parts = [f"# {comparison.name}: {count} compared"]
-    parts.append(" ".join([f"**{first}**", *rest]))
-    if comparison.caveats:
-        parts.append(
-            "\n".join(["The studies differ in more than what they search:", "", *_bullets(comparison.caveats)])
-        )
-    parts.append(table(_cells(comparison), [_cells(comparison, strategy) for strategy in comparison.strategies]))
-    if comparison.best is not None:
-        parts.append("![the best score so far, and the scores at the end](comparison.png)")
-    parts.append("## How to read it\n\n" + "\n".join(_bullets(_reading(comparison))))
-    parts.append("## Where it comes from\n\n" + _commands(comparison))
-    return "\n\n".join(parts) + "\n"
+    strategies = comparison.strategies
+    text = render(
+        "study/templates/comparison.md.jinja",
+        comparison=comparison,
+        answer=answer(comparison),
+        table=table(_cells(comparison), [_cells(comparison, strategy) for strategy in strategies]),
+        share=f"{100 * comparison.confidence:g} %",
+        several=any(len(strategy.views) > 1 for strategy in strategies),
+        told_apart=any(strategy.apart is not None for strategy in strategies),
+        redraw=_redraw(comparison),
+        command=_command(comparison),
+    )
+    return f"{text}\n"
 
 
 def answer(comparison: Comparison) -> list[str]:
@@ -125,7 +125,7 @@ def answer(comparison: Comparison) -> list[str]:
     best = comparison.best
     if best is None or best.estimate is None:
         return ["No trial was trained to its end, so there is nothing to compare."]
-    shown = _figure(comparison)
+    shown = _format(comparison)
     score = shown(best.estimate.mean)
     if best.estimate.low is not None and best.estimate.high is not None:
         score += f" ({shown(best.estimate.low)} to {shown(best.estimate.high)})"
@@ -160,7 +160,7 @@ def _cells(comparison: Comparison, strategy: Strategy | None = None) -> list[str
     interval = f"{100 * comparison.confidence:g} % interval"
     if strategy is None:
         return ["strategy", f"best {comparison.objective}", interval, "behind", "rank", "seeds", *PER_SEARCH]
-    shown, found, gap = _figure(comparison), strategy.estimate, strategy.gap
+    shown, found, gap = _format(comparison), strategy.estimate, strategy.gap
     interval = "" if found is None or found.low is None or found.high is None else _span(shown, found.low, found.high)
     behind = "" if gap is None else shown(gap.mean)
     if gap is not None and gap.low is not None and gap.high is not None:
@@ -180,7 +180,7 @@ def _span(shown: Callable[[float], str], low: float, high: float) -> str:
     return f"{shown(low)} to {shown(high)}"
 
 
-def _figure(comparison: Comparison) -> Callable[[float], str]:
+def _format(comparison: Comparison) -> Callable[[float], str]:
     """Return how scores are written: to four decimals, but where these say too little or too much."""
     scores = [abs(score) for strategy in comparison.strategies for score in strategy.scores.values()]
     if scores and not 0.05 <= max(scores) < 1000:
@@ -188,54 +188,15 @@ def _figure(comparison: Comparison) -> Callable[[float], str]:
     return partial(metric, comparison.objective)
 
 
-def _reading(comparison: Comparison) -> list[str]:
-    """Return what the table and the picture show, a point each."""
-    share, best = f"{100 * comparison.confidence:g} %", comparison.best
-    several = any(len(strategy.views) > 1 for strategy in comparison.strategies)
-    lines = []
-    if comparison.budget is not None:
-        lines.append(
-            f"Same budget: scores are those after {comparison.budget:g} {comparison.unit}, the least that any of the "
-            "studies came to; what another found later does not count. Trials, pruned ones and epochs in the table "
-            "are those of a whole search" + (", on average." if several else ".")
-        )
-    if several:
-        lines.append(
-            "A seed changes what a search tries and the noise of each training, so repeats differ by both. Left: the "
-            "mean over seeds, and a band from the worst to the best of them, since so few tell no more. Right: each "
-            f"seed's score, their mean and its {share} interval (Student's t)."
-        )
-    elif best is not None:
-        lines.append("One seed each: a line without a band, a score without an interval, an anecdote.")
-    if comparison.ranked > 1 and len(comparison.strategies) > 1:
-        caption = f"Rank 1 is the best of a seed; the table has the mean over {comparison.ranked} seeds."
-        if (p := comparison.p_value) is not None:
-            chance = "chance alone hardly ranks them so" if p < 1 - comparison.confidence else "chance may do that"
-            caption += f" Friedman's test: p = {p:.2g}, {chance}."
-        lines.append(caption)
-    if any(strategy.apart is not None for strategy in comparison.strategies):
-        lines.append(
-            "Behind: the difference of a strategy's mean to the best one's, and its interval (Welch's t), wide enough "
-            f"that all of them hold together with {share} (Bonferroni). Where it reaches below 0, the two cannot be "
-            "told apart."
-        )
-    if best is not None:
-        lines.append("All scores are of validation data on which the searches chose, and flatter somewhat.")
-    return lines
-
-
-def _commands(comparison: Comparison) -> str:
-    """Return what made the page, and what made its studies where they were made together."""
+def _redraw(comparison: Comparison) -> str:
+    """Return the command that makes the page anew."""
     names = [view.name for view in comparison.studies]
     every = f"{comparison.name}-*"
     patterns = every if all(fnmatchcase(name, every) for name in names) else f"[{','.join(names)}]"
-    redraw = shlex.join(["python", "src/report.py", f"study={patterns}"])
-    lines = [f"This page:\n\n```bash\n{redraw}\n```"]
+    return shlex.join(["python", "src/report.py", f"study={patterns}"])
+
+
+def _command(comparison: Comparison) -> str | None:
+    """Return the command that made the studies; None where they were not made together, or it is not known."""
     made = {view.command({}) for view in comparison.studies}
-    if len(made) == 1 and (command := made.pop()) is not None:
-        lines.append(f"The studies:\n\n```bash\n{command}\n```")
-    return "\n\n".join(lines)
-
-
-def _bullets(lines: Sequence[str]) -> list[str]:
-    return [f"- {line}" for line in lines]
+    return made.pop() if len(made) == 1 else None

@@ -20,7 +20,7 @@ SETTLED = 0.15  # of the budget, after which every strategy's mean is to be seen
 
 @picture
 def comparison(drawn: Comparison) -> Figure:
-    """Left the mean of the seeds with the range of all of them; right each seed's score, the mean, its interval."""
+    """Draw the mean of the seeds with the range of all of them; beside it each seed's score, the mean, its interval."""
     strategies = drawn.scored
     figure = Figure(figsize=(WIDTH, max(4.2, 1.2 + 0.3 * len(strategies))))
     left, right = figure.subplots(1, 2, sharey=False, width_ratios=[1.75, 1])
@@ -46,7 +46,7 @@ def comparison(drawn: Comparison) -> Figure:
 
 
 def band(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], ...]:
-    """Cost, least, mean and greatest of step functions, from where all of them have begun."""
+    """Return cost, least, mean and greatest of step functions, from where all of them have begun."""
     start = max(points[0][0] for points in curves)
     x = np.array(sorted({start, *(cost for points in curves for cost, _ in points if cost > start)}), dtype=float)
     heights = []
@@ -57,7 +57,7 @@ def band(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], ...]:
 
 
 def _draw_scores(axes: Axes, strategies: Sequence[Strategy], styles: Sequence[tuple[Any, str]]) -> None:
-    """The scores at the budget, the best strategy on top; the names are the legend of both halves."""
+    """Draw the scores at the budget, the best strategy on top; the names are the legend of both halves."""
     for row, (strategy, (line, colour)) in enumerate(zip(strategies, styles, strict=True)):
         found = strategy.estimate
         assert found is not None

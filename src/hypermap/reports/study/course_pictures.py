@@ -151,7 +151,7 @@ def _history(view: StudyData) -> Figure:
 
 
 def _draw_history(axes: Axes, view: StudyData, objective: int) -> None:
-    """One objective of all trials that ended."""
+    """Draw one objective of all trials that ended."""
     sign = 1.0 if view.directions[objective] == "maximize" else -1.0
     spent = course.spent(view)
     complete = [(cost, trial.values[objective]) for trial, cost in spent if trial.outcome == "complete"]
@@ -208,7 +208,7 @@ def _histories(view: StudyData, chosen: Sequence[TrialData]) -> Figure:
 
 
 def _draw_curve(axes: Axes, trial: TrialData, lines: Mapping[str, Line], colour: str) -> None:
-    """Training and validation of one trial, and the epoch whose weights were kept."""
+    """Draw training and validation of one trial, and the epoch whose weights were kept."""
     epochs, values = lines["validation"]
     few = "o" if len(epochs) == 1 else None
     axes.plot(*lines["train"], color=colour, linestyle=DASHED, linewidth=1.1)
@@ -236,7 +236,7 @@ def _reports(view: StudyData, chosen: Sequence[TrialData], each: int) -> Figure:
 
 
 def _draw_others(axes: Axes, view: StudyData, chosen: Sequence[TrialData], each: int) -> None:
-    """The reports of the other trials, at most `OTHERS` of them, and where they were pruned."""
+    """Draw the reports of the other trials, at most `OTHERS` of them, and where they were pruned."""
     best = {trial.number for trial in chosen}
     known = [
         (trial, line) for trial in view.ended if trial.number not in best and (line := course.by_epoch(trial, each))
@@ -263,7 +263,7 @@ def _draw_others(axes: Axes, view: StudyData, chosen: Sequence[TrialData], each:
 
 
 def _name_curves(figure: Figure, view: StudyData, chosen: Sequence[TrialData]) -> None:
-    """Below all panels, which trial has which colour."""
+    """Write below all panels which trial has which colour."""
     names = [
         f"trial {trial.number}{' (pruned)' * (trial.outcome == 'pruned')}: {format_value(view.score(trial) or 0.0)}"
         for trial in chosen
@@ -308,7 +308,7 @@ def _timeline(view: StudyData, times: Mapping[int, Span]) -> Figure:
 
 
 def _draw_bars(axes: Axes, how: str, spans: Sequence[Sequence[float]], lanes: Sequence[int], *, crowded: bool) -> None:
-    """The trials of one outcome, each at least a pixel wide."""
+    """Draw the trials of one outcome, each at least a pixel wide."""
     if not spans:
         return
     left, right = axes.get_xlim()
@@ -344,7 +344,7 @@ def _fronts(view: StudyData) -> Figure:
 
 
 def _draw_front(axes: Axes, view: StudyData, across: int, up: int) -> None:
-    """Two objectives of all complete trials, the front in colour."""
+    """Draw two objectives of all complete trials, the front in colour."""
     front, bend = pareto_front(view), knee(view)
     limits = []
     for objective, axis in ((across, "x"), (up, "y")):
@@ -434,7 +434,7 @@ def _told(how: str) -> str:
 
 
 def _columns(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, Line]:
-    """Epochs and finite values of a loss or score, of training and of validation."""
+    """Return epochs and finite values of a loss or score, of training and of validation."""
     found: dict[str, Line] = {}
     for part in ("train", "validation"):
         pairs = [(row["epoch"], row.get(f"{part}_{name}", math.nan)) for row in rows]

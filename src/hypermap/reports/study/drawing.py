@@ -21,7 +21,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def format_value(value: float) -> str:
-    """Four significant digits; whole numbers and thousands in full, as far as they are read easily."""
+    """Return a value to four significant digits; whole numbers and thousands in full, as far as one reads them."""
     if abs(value) >= 1e9:
         return f"{value:.4g}"
     return f"{value + 0.0:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:#.4g}"
@@ -99,7 +99,7 @@ def log_note(axes: Axes) -> str:
 
 
 def dots(axes: Axes, points: Points, limits: tuple[float, float], label: str, *, hollow: bool = False) -> None:
-    """Trials as dots; those beyond the limits as triangles at the edge beyond which they are."""
+    """Draw trials as dots; those beyond the limits as triangles at the edge beyond which they are."""
     size = 26 if len(points) <= 100 else 14 if len(points) <= 400 else 8
     look: dict[str, Any] = {"facecolors": "none", "edgecolors": SKY, "linewidths": 1.1} if hollow else {"color": BLUE}
     inside = [point for point in points if limits[0] <= point[1] <= limits[1]]
@@ -116,13 +116,13 @@ def dots(axes: Axes, points: Points, limits: tuple[float, float], label: str, *,
 
 
 def star(axes: Axes, x: float, y: float, label: str | None = None, **look: Any) -> None:
-    """The one that stands out."""
+    """Draw the one that stands out."""
     look = {"color": GREEN, "edgecolors": "white", **look}
     axes.scatter([x], [y], marker="*", s=170, linewidths=0.8, zorder=5, label=label, **look)
 
 
 def label_point(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
-    """Text beside a point, above or below it, on the side where the picture has room."""
+    """Write text beside a point, above or below it, on the side where the picture has room."""
     left, right = axes.get_xlim()
     late = x > left + 0.86 * (right - left)
     axes.annotate(
@@ -139,7 +139,7 @@ def label_point(axes: Axes, text: str, x: float, y: float, *, below: bool) -> No
 
 
 def legend(figure: Figure, *panels: Axes, columns: int = 4) -> None:
-    """One legend above all panels, each label once."""
+    """Write one legend above all panels, each label once."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

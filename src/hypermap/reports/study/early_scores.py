@@ -70,7 +70,7 @@ def early_scores(view: StudyData) -> EarlyScores | None:
 
 
 def _reports_sign(view: StudyData) -> float:
-    """Return 1 where a higher report is better, else -1; it may be of another figure than the objective."""
+    """Return 1 where a higher report is better, else -1; it may be of another metric than the objective."""
     if view.reports_objective:
         return view.sign
     return -1.0 if view.fixed.get("trainer.monitor") == "loss" else 1.0
@@ -92,25 +92,25 @@ def judged(found: EarlyScores) -> Verdict:
         "least": LEAST,
     }
     if found.n < LEAST:
-        figure = f"not known, {many(found.n, 'complete trial') if found.n else 'no complete trial'}"
-        return Verdict("early_scores", QUESTION, "look", figure, _assumed(found), None, numbers)
+        evidence = f"not known, {many(found.n, 'complete trial') if found.n else 'no complete trial'}"
+        return Verdict("early_scores", QUESTION, "look", evidence, _assumed(found), None, numbers)
     *early, last = found.rungs
     rung = found.rungs[found.first]
     if rung is last:
         rung = max(early, key=lambda each: each.tau)
         advice = f"No {found.unit} before the last ranks trials well enough (a tau of {INFORMATIVE:g}), so "
         so = "trials are trained to their end before they are judged" if found.automatic else MISJUDGED
-        return Verdict("early_scores", QUESTION, "look", _figure(found, rung), f"{advice}{so}.", None, numbers)
+        return Verdict("early_scores", QUESTION, "look", _evidence(found, rung), f"{advice}{so}.", None, numbers)
     advice = f"{'Trials are stopped' if found.automatic else 'A pruner may stop trials'} from {found.label(rung)} on"
     if before := [f"{found.label(each)} {each.tau:.2f}" for each in early[: found.first]]:
         advice += f"; what comes before says too little ({both(before)})"
     if rung.tau < INFORMATIVE:  # so few trials are believed only in part
         advice += f". That takes a tau of {INFORMATIVE:g}: with so few complete trials the search still relies in part "
         advice += f"on the usual {PRIOR_TAU:g}"
-        return Verdict("early_scores", QUESTION, "look", _figure(found, rung), f"{advice}.", None, numbers)
+        return Verdict("early_scores", QUESTION, "look", _evidence(found, rung), f"{advice}.", None, numbers)
     if rung.low < min(INFORMATIVE, rung.high):
         advice += f", though with so few complete trials its tau may be below the {INFORMATIVE:g} that this takes"
-    return Verdict("early_scores", QUESTION, "ok", _figure(found, rung), f"{advice}.", None, numbers)
+    return Verdict("early_scores", QUESTION, "ok", _evidence(found, rung), f"{advice}.", None, numbers)
 
 
 def _assumed(found: EarlyScores) -> str:
@@ -121,7 +121,7 @@ def _assumed(found: EarlyScores) -> str:
     return f"{advice}: the search assumes a tau of {PRIOR_TAU:g} at first, and stops trials from {stops} on."
 
 
-def _figure(found: EarlyScores, rung: Agreement) -> str:
+def _evidence(found: EarlyScores, rung: Agreement) -> str:
     count = many(rung.n, "complete trial")
     interval = f"{rung.low:.2f} to {rung.high:.2f}, {count}"
     return f"{found.label(rung)} ranks trials as the last does, Kendall's tau {rung.tau:.2f} ({interval})"

@@ -50,7 +50,7 @@ class Part:
 
     @property
     def bound(self) -> Any:
-        """The last value of what stays, between the two neighbours and as round as it can be; or the choice."""
+        """Return the last value of what stays, between the two neighbours and as round as it can be; or the choice."""
         if self.side is None or self.axis.choices is not None or isinstance(self.last, int):
             return self.first if self.side is None else self.last
         # The neighbour inside has failed, and is no bound of what stays.
@@ -59,14 +59,14 @@ class Part:
 
     @property
     def words(self) -> str:
-        """Where it is, such as ``optimizer.lr above 0.1``."""
+        """Return where it is, such as ``optimizer.lr above 0.1``."""
         if self.side is None:
             return f"{self.axis.name} {typed(self.bound)}"
         return f"{self.axis.name} {'above' if self.side == 'high' else 'below'} {written(self.bound)}"
 
     @property
     def others(self) -> str | None:
-        """The range without it, as one writes it; None where too little stays."""
+        """Return the range without it, as one writes it; None where too little stays."""
         if self.side is not None and self.axis.choices is None:
             return moved(self.axis, self.side, self.bound)
         return without(self.axis, [value for value in self.axis.choices or () if self.holds(value)])
@@ -94,21 +94,21 @@ def failures(view: StudyData, thresholds: Thresholds) -> Verdict:
         return _VERDICT("ok", f"none of {len(ended)}", "Every trial could be trained.", None, numbers)
     share, part, cliff = len(failed) / len(ended), likely(view), beyond_best(view)
     kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items() if count)
-    figure = f"{len(failed)} of {len(ended)} ({percent(share)}): {kinds}"
+    evidence = f"{len(failed)} of {len(ended)} ({percent(share)}): {kinds}"
     numbers |= {"share": share, "where": _where(part), "beyond_best": _where(cliff)}
     error = _commonest_error(failed)
     if share > thresholds.failures:
         located = _located(view, part, failed)
-        return _VERDICT("act", figure, f"{percent(share)} failed, {located}{error}.", _narrowed(view, part), numbers)
+        return _VERDICT("act", evidence, f"{percent(share)} failed, {located}{error}.", _narrowed(view, part), numbers)
     if cliff is not None and view.best is not None:
         best = short(view.best.params[cliff.axis.name])
         advice = (
             f"All {cliff.failed} trials with {cliff.words} failed and the best, at {best}, is next to them: it may "
             f"fail with another seed, so retrain it before you take it{error}"
         )
-        return _VERDICT("look", figure, sentence(advice), None, numbers)
+        return _VERDICT("look", evidence, sentence(advice), None, numbers)
     return _VERDICT(
-        "ok", figure, sentence(f"few enough to go on, {_located(view, part, failed)}{error}"), None, numbers
+        "ok", evidence, sentence(f"few enough to go on, {_located(view, part, failed)}{error}"), None, numbers
     )
 
 

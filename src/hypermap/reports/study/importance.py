@@ -67,7 +67,7 @@ class Importances:
 
 
 def importances(view: StudyData, thresholds: Thresholds) -> Importances | None:
-    """Optuna's importance of each parameter for the first objective; None where there is too little to tell.
+    """Return Optuna's importance of each parameter for the first objective; None where there is too little to tell.
 
     By fANOVA (Hutter et al., 2014) where all trials have the same parameters, of which none is tiny, and are few
     enough for its time, else by PED-ANOVA (Watanabe et al., 2023), which asks what it takes to be among the best tenth
@@ -115,7 +115,7 @@ def _can_be_split(distribution: BaseDistribution) -> bool:
 
 
 def _evaluate(trials: Sequence[FrozenTrial], direction: str, evaluator: BaseImportanceEvaluator) -> Assessed | None:
-    """Shares by name, the largest first; None where the evaluator finds nothing that it could divide."""
+    """Return shares by name, the largest first; None where the evaluator finds nothing that it could divide."""
     try:
         with warnings.catch_warnings():  # of too few trials in some part of the space: the interval shows it
             warnings.simplefilter("ignore")

@@ -1,6 +1,5 @@
 """The same study to explore: one HTML file that works offline, with Optuna's own plots."""
 
-import html
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from optuna import visualization
 from optuna.study import StudyDirection
 
 from hypermap.core.passwords import masked
+from hypermap.reports.run.render import render
 from hypermap.reports.study.course import when
 from hypermap.reports.study.early_scores import early_scores, judged
 from hypermap.reports.study.importance import Importances
@@ -24,21 +24,6 @@ PARAMETERS = 8
 CURVES = 300
 """Curves in one plot: the best trials'."""
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body {{font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222}}
-table {{border-collapse: collapse}} td, th {{padding: .25em .7em; text-align: left; border-bottom: 1px solid #ddd}}
-.act {{color: #a33c00; font-weight: bold}} .look {{color: #8a5a00; font-weight: bold}}</style>
-<script>{library}</script>
-<h1>{title}</h1>
-{gain}
-<table><tr><th>question<th>verdict<th>figure<th>advice</tr>
-{rows}
-</table>
-{plots}
-</html>
-"""
-
 
 def interactive(view: StudyData, verdicts: Sequence[Verdict], found: Importances | None, thresholds: Thresholds) -> str:
     """Return the page: the gain, the verdicts, and those of Optuna's plots that apply; some 5 MB, most of it
@@ -47,19 +32,16 @@ def interactive(view: StudyData, verdicts: Sequence[Verdict], found: Importances
     from plotly.offline import get_plotlyjs
 
     early, gain = early_scores(view), over_baseline(view, thresholds)
-    rows = "\n".join(
-        f'<tr><td>{html.escape(v.question)}<td class="{v.level}">{v.level}<td>{html.escape(v.figure)}'
-        f"<td>{html.escape(v.advice)}</tr>"
-        for v in (*verdicts, *([judged(early)] if early is not None else []))
-    )
     plain = "" if gain is None else described(view, gain, thresholds).replace("**", "").replace("`", "")
-    return PAGE.format(
-        title=html.escape(masked(view.name)),
+    text = render(
+        "study/templates/report.html.jinja",
+        title=masked(view.name),
         library=get_plotlyjs(),
-        gain=f"<p>{html.escape(plain)}</p>" if plain else "",
-        rows=masked(rows),
-        plots=masked("\n".join(_plots(view, found))),
+        gain=plain,
+        verdicts=[*verdicts, *([judged(early)] if early is not None else [])],
+        plots=_plots(view, found),
     )
+    return f"{text}\n"
 
 
 def _plots(view: StudyData, found: Importances | None) -> Iterator[str]:

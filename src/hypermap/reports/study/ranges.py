@@ -246,7 +246,7 @@ def _power(axis: Parameter, side: Side) -> float | None:
 
 
 def _longer(axis: Parameter, values: Sequence[float], side: Side) -> str | None:
-    """Listed values with one more at a side."""
+    """Return listed values with one more at a side."""
     at_end = (values[-1] > values[0]) == (side == "high")
     near, next_to_it = (values[-1], values[-2]) if at_end else (values[0], values[1])
     new = _next(axis, values, near, next_to_it)
@@ -288,7 +288,7 @@ def _allowed(axis: Parameter, low: float, high: float) -> bool:
 
 
 def _scale(axis: Parameter) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    """To the scale on which a range is searched and back, beyond its bounds too."""
+    """Return the functions to the scale on which a range is searched and back, beyond its bounds too."""
     if axis.bijection is None:
         return (math.log, math.exp) if axis.scale == "log" else (float, float)
     if axis.scale == "sqrt":  # its inverse, a square, would turn round at 0

@@ -43,7 +43,7 @@ def read(
         storage: where it is, for the reader; shown as it is.
         confirmation: the study in which some of its configurations were trained again.
         best: how many of the best trials' histories to read from the study's folder.
-        results: the folder of the pipeline's figures; whose test they tell is seen from its validation.
+        results: the folder of the pipeline's metrics; whose test they tell is seen from its validation.
         trust: whether a mapping that the study names may be any code, as one that a person has named just now.
 
     Raises:
@@ -158,7 +158,7 @@ def _tried(trial: FrozenTrial) -> TrialData:
         params=dict(trial.params),
         reports=dict(sorted(trial.intermediate_values.items())),
         scores=tuple(result.get("scores") or ()),
-        figures=result.get("figures") or {},
+        metrics=result.get("figures") or {},
         epochs=epochs(trial),
         seconds=seconds,
         best_epoch=result.get("best_epoch"),
@@ -301,18 +301,18 @@ def _histories(folder: Path, trials: Sequence[TrialData]) -> dict[int, list[dict
 
 
 def _tested(view: StudyData, best: TrialData, trial: Path, results: Path) -> dict[str, tuple[float, float, float]]:
-    """Return the pipeline's test figures with their intervals, if it trained what the trial was.
+    """Return the pipeline's test metrics with their intervals, if it trained what the trial was.
 
-    Its validation figures are then the same to the last bit; of a trial that no training by itself repeats so, the
+    Its validation metrics are then the same to the last bit; of a trial that no training by itself repeats so, the
     objective is as close as `tolerance` says.
     """
     try:
         same = (trial / VALIDATION).read_bytes() == (results / VALIDATION).read_bytes()
         if not same and (best.backend not in ROUNDING or not _close(view, trial, results)):
             return {}
-        figures = json.loads((results / TEST).read_text(encoding="utf-8"))
+        metrics = json.loads((results / TEST).read_text(encoding="utf-8"))
         intervals = json.loads((results / INTERVALS).read_text(encoding="utf-8"))["test"]
-        values = {name.removeprefix("test_"): value for name, value in figures.items()}
+        values = {name.removeprefix("test_"): value for name, value in metrics.items()}
         return {name: (value, *intervals[name]) for name, value in values.items() if name in intervals}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # not run yet, or edited by hand
         return {}

@@ -39,7 +39,7 @@ class Retrained:
     baseline: Confirmed | None
 
     def gain(self, one: Confirmed | None, other: Confirmed | None) -> Gain | None:
-        """By how much one is better than the other; None where one of them has fewer than two scores."""
+        """Return by how much one is better than the other; None where one of them has fewer than two scores."""
         if one is None or other is None or min(len(one.scores), len(other.scores)) < 2:
             return None
         sign = self.view.sign
@@ -114,7 +114,7 @@ def costs(view: StudyData) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     epochs = trained(view)
     for trial in view.ended:
-        known = {"weights": trial.figures.get("parameters"), "epochs": epochs[trial.number], "s": trial.seconds}
+        known = {"weights": trial.metrics.get("parameters"), "epochs": epochs[trial.number], "s": trial.seconds}
         if trial.began is None or trial.began < started:
             del known["s"]
         found[trial.number] = {unit: float(amount) for unit, amount in known.items() if amount and amount > 0}

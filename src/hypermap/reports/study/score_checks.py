@@ -73,21 +73,21 @@ def winner(view: StudyData, thresholds: Thresholds) -> Verdict:
 
 
 def _of_seeds(check: str, question: str, view: StudyData, thresholds: Thresholds) -> Verdict:
-    """Of a study in which only the seed differs: its trials are the repeats that others would need."""
+    """Return the verdict on a study in which only the seed differs: its trials are the repeats that others need."""
     scores = [trial.values[0] for trial in view.completed]
-    figure = f"{_mean(scores, thresholds)}, of one configuration"
+    evidence = f"{_mean(scores, thresholds)}, of one configuration"
     advice = "Only the seed differs, so the best is luck: report the mean and its spread, and take no seed for better."
-    return Verdict(check, question, "ok", figure, advice, None, {"scores": scores})
+    return Verdict(check, question, "ok", evidence, advice, None, {"scores": scores})
 
 
 def _unconfirmed(
     question: str, view: StudyData, best: TrialData, thresholds: Thresholds, numbers: dict[str, Any]
 ) -> Verdict:
     if len(best.scores) > 1:
-        figure = f"{_mean(best.scores, thresholds, 'fits')}, not retrained"
+        evidence = f"{_mean(best.scores, thresholds, 'fits')}, not retrained"
     else:
-        figure = f"{significant(best.values[0])}, trained once"
-    figure = f"trial {best.number}{_as_baseline(view, best.number)}: {figure}"
+        evidence = f"{significant(best.values[0])}, trained once"
+    evidence = f"trial {best.number}{_as_baseline(view, best.number)}: {evidence}"
     why = "One score is partly luck, the more so as the best of many"
     if view.is_baseline(best.number):
         why = "Nothing better than the baseline was found, by one score each, which is partly luck"
@@ -96,19 +96,19 @@ def _unconfirmed(
     elif view.confirmed:
         why = f"Other trials were retrained, but not trial {best.number}, which is the best by now"
     how = "retrain the best trials and the baseline with other seeds before you rely on it"
-    return Verdict("winner", question, "look", figure, f"{why}: {how}.", confirm_command(view), numbers)
+    return Verdict("winner", question, "look", evidence, f"{why}: {how}.", confirm_command(view), numbers)
 
 
 def _unreliable(
     question: str, view: StudyData, own: Confirmed, rival: Confirmed | None, numbers: dict[str, Any]
 ) -> Verdict:
-    """Of the best trial whose retrainings failed, so that there is nothing to compare."""
-    figure = f"{own.label}: {own.failed} of {own.failed + len(own.scores)} retrainings failed"
+    """Return the verdict on the best trial whose retrainings failed, so that there is nothing to compare."""
+    evidence = f"{own.label}: {own.failed} of {own.failed + len(own.scores)} retrainings failed"
     if rival is None:
         advice = "Keep the baseline: with other seeds the best trial fails, and no other was retrained with success."
-        return Verdict("winner", question, "act", figure, advice, None, numbers)
+        return Verdict("winner", question, "act", evidence, advice, None, numbers)
     advice = f"Take {rival.label}, the best of those that can be trained again: with other seeds {own.label} fails."
-    return Verdict("winner", question, "act", figure, advice, promote_command(view, rival.trial), numbers)
+    return Verdict("winner", question, "act", evidence, advice, promote_command(view, rival.trial), numbers)
 
 
 def luck(view: StudyData, thresholds: Thresholds) -> Verdict:
@@ -132,43 +132,43 @@ def luck(view: StudyData, thresholds: Thresholds) -> Verdict:
     found = None
     if known is not None:
         found = optimism(scores, known.sd, view.sign, thresholds.confidence, SEED, known.freedom)
-    figure, lucky, by_luck = f"best {significant(raw)}", False, 0.0
+    evidence, lucky, by_luck = f"best {significant(raw)}", False, 0.0
     if known is not None and found is not None:
         by_luck = max(0.0, found.optimism - view.sign * (scores[0] - raw))  # the luckiest need not be judged the best
         lucky = by_luck >= HARDLY * known.sd
         expect = significant(raw - view.sign * by_luck)
-        figure += f", luck {by_luck if lucky else 0:.2g}, expected {expect}"
-        figure += f"; noise {known.sd:.2g}, {known.source}"
+        evidence += f", luck {by_luck if lucky else 0:.2g}, expected {expect}"
+        evidence += f"; noise {known.sd:.2g}, {known.source}"
         numbers |= {"noise": asdict(known), **asdict(found)}
     confirmed = next((e for e in view.confirmed if e.trial == best.number and len(e.scores) > 1), None)
     if confirmed is not None:
         mean = statistics.fmean(confirmed.scores)
         numbers["confirmed"] = _summary(confirmed, thresholds)
-        figure = f"best {significant(raw)}, retrained {_mean(confirmed.scores, thresholds)}: "
-        figure += f"luck {max(0.0, view.sign * (raw - mean)):.2g}"
+        evidence = f"best {significant(raw)}, retrained {_mean(confirmed.scores, thresholds)}: "
+        evidence += f"luck {max(0.0, view.sign * (raw - mean)):.2g}"
         advice = f"Quote {significant(mean)}, the mean of the retrainings, which had no part in the choice."
-        return Verdict("luck", question, "ok", figure, advice, None, numbers)
+        return Verdict("luck", question, "ok", evidence, advice, None, numbers)
     if (few := lacking(view)) is not None:
-        return Verdict("luck", question, "look", few.figure, few.advice, few.command, numbers)
+        return Verdict("luck", question, "look", few.evidence, few.advice, few.command, numbers)
     if len(scores) < 2:
         advice = "It was not picked among several, so it is no luckier than any score."
-        return Verdict("luck", question, "ok", f"{figure}, the only score", advice, None, numbers)
+        return Verdict("luck", question, "ok", f"{evidence}, the only score", advice, None, numbers)
     if known is None or found is None:
         advice = "Nothing was trained twice, so what the seed alone changes is not known: retrain the best trials."
-        return Verdict("luck", question, "look", f"{figure}, noise not known", advice, confirm_command(view), numbers)
+        return Verdict("luck", question, "look", f"{evidence}, noise not known", advice, confirm_command(view), numbers)
     if known.stands_in:
         advice = (
             f"Expect {expect} of trial {best.number} at best: seeds often move a score by more "
             "than its curve shakes, so retrain the best trials."
         )
-        return Verdict("luck", question, "look", figure, advice, confirm_command(view), numbers)
+        return Verdict("luck", question, "look", evidence, advice, confirm_command(view), numbers)
     expected = f"Expect {expect} of trial {best.number}, not {significant(raw)}"
     if lucky and by_luck > lead:
         advice = f"{expected}: it leads the other good ones by {lead:.2g}, which is no more than luck; retrain them."
-        return Verdict("luck", question, "look", figure, advice, confirm_command(view), numbers)
+        return Verdict("luck", question, "look", evidence, advice, confirm_command(view), numbers)
     expected = expected if lucky else f"Hardly any luck in trial {best.number}, by this noise"
     advice = f"{expected}; it leads the other good ones by {lead:.2g}, more than luck gives."
-    return Verdict("luck", question, "ok", figure, advice, None, numbers)
+    return Verdict("luck", question, "ok", evidence, advice, None, numbers)
 
 
 def trade_off(view: StudyData, thresholds: Thresholds) -> Verdict:
@@ -196,19 +196,21 @@ def trade_off(view: StudyData, thresholds: Thresholds) -> Verdict:
         if cheap:
             less, found = min(cheap, key=lambda pair: (pair[0], -view.sign * pair[1].values[0], pair[1].number))
             numbers |= {"instead": found.number, "unit": unit, "instead_costs": less}
-            figure = f"trial {found.number}: {significant(found.values[0])} for {amount(less, unit)}; best, trial "
-            figure += f"{best.number}: {significant(best.values[0])} for {amount(own, unit)}"
+            evidence = f"trial {found.number}: {significant(found.values[0])} for {amount(less, unit)}; best, trial "
+            evidence += f"{best.number}: {significant(best.values[0])} for {amount(own, unit)}"
             within = "within the noise of the best" if found.values != best.values else "as good as the best"
             advice = f"Consider trial {found.number}: it is {within}, for {percent(less / own)} of the cost."
-            return Verdict("trade_off", question, "look", figure, advice, promote_command(view, found.number), numbers)
+            return Verdict(
+                "trade_off", question, "look", evidence, advice, promote_command(view, found.number), numbers
+            )
     if not spent:
         advice = "Nothing to weigh: the study tells neither epochs nor durations that can be compared."
         return Verdict("trade_off", question, "ok", "no costs are known", advice, None, numbers)
     its_costs = " and ".join(amount(cost, unit) for unit, cost in spent.items())
-    figure = f"best, trial {best.number}: {significant(best.values[0])} for {its_costs}"
+    evidence = f"best, trial {best.number}: {significant(best.values[0])} for {its_costs}"
     what = "within the noise of it" if known is not None else "as good"
     return Verdict(
-        "trade_off", question, "ok", figure, f"No trial {what} cost less than half: nothing to trade.", None, numbers
+        "trade_off", question, "ok", evidence, f"No trial {what} cost less than half: nothing to trade.", None, numbers
     )
 
 
@@ -222,24 +224,24 @@ def _front(view: StudyData) -> Verdict:
     }
     if not front:
         return Verdict("trade_off", question, "ok", *_no_best(view), None, numbers)
-    figure = f"{len(front)} of {len(view.completed)} trials on the front"
+    evidence = f"{len(front)} of {len(view.completed)} trials on the front"
     if len(front) <= LISTED and bend is None:
-        figure += ": " + "; ".join(_valued(view, trial) for trial in front)
+        evidence += ": " + "; ".join(_valued(view, trial) for trial in front)
     chosen = bend or (front[0] if len({trial.values for trial in front}) == 1 else None)
     if bend is not None:
-        figure += f"; knee: {_valued(view, bend)}"
+        evidence += f"; knee: {_valued(view, bend)}"
     if numbers["hypervolume"] is not None:
-        figure += f"; hypervolume {significant(numbers['hypervolume'])}"
+        evidence += f"; hypervolume {significant(numbers['hypervolume'])}"
     if chosen is None:
         advice = "No trial of the front stands out as the best bargain: choose by the objective that matters most."
-        return Verdict("trade_off", question, "ok", figure, advice, None, numbers)
+        return Verdict("trade_off", question, "ok", evidence, advice, None, numbers)
     advice = f"Take trial {chosen.number}: none is better in any objective, so there is nothing to trade."
     if bend is not None:
         advice = (
             f"Unless one objective matters most, take trial {bend.number}: to gain in one objective from there costs "
             "the most in the others."
         )
-    return Verdict("trade_off", question, "ok", figure, advice, promote_command(view, chosen.number), numbers)
+    return Verdict("trade_off", question, "ok", evidence, advice, promote_command(view, chosen.number), numbers)
 
 
 def _valued(view: StudyData, trial: TrialData) -> str:
@@ -260,15 +262,15 @@ def again(view: StudyData, thresholds: Thresholds) -> Verdict:
         "versions": dict(origin.versions),
     }
     if not origin.program:
-        figure = "neither commit nor versions are known"
+        evidence = "neither commit nor versions are known"
         if chosen is None:
-            return Verdict("again", question, "look", figure, "There is no best trial to run again.", None, numbers)
+            return Verdict("again", question, "look", evidence, "There is no best trial to run again.", None, numbers)
         advice = (
             "Queue the values of the best trial in your own program with the command, and keep its commit, versions "
             'and seeds from now on: study.set_user_attr("commit", …).'
         )
         command = f"study.enqueue_trial({dict(chosen.params)!r})"
-        return Verdict("again", question, "look", figure, advice, command, numbers)
+        return Verdict("again", question, "look", evidence, advice, command, numbers)
     listed = origin.sampler in ("Grid", "RandomGrid")  # which has no more trials than that
     on = view.command({}) if listed else more(view).command
     if chosen is None:
@@ -336,7 +338,7 @@ def _sure(probability: float) -> str:
 
 
 def _no_best(view: StudyData) -> tuple[str, str]:
-    """Return the figure and the advice where there is no one best trial."""
+    """Return the evidence and the advice where there is no one best trial."""
     if view.completed and len(view.directions) > 1:
         return "several objectives", "Of several objectives there is no one best trial: see the trade-off."
     return "no trial is complete", "There is no winner yet."

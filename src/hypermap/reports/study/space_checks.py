@@ -54,7 +54,7 @@ def goal(view: StudyData, thresholds: Thresholds) -> Verdict:
         "goal": view.goal, "scientific": list(view.scientific), "not_searched": unknown, "nuisance": nuisance,
         "fixed": len(fixed),
     }  # fmt: skip
-    figure = f"{len(view.scientific)} scientific, {len(nuisance)} nuisance, {len(fixed)} fixed"
+    evidence = f"{len(view.scientific)} scientific, {len(nuisance)} nuisance, {len(fixed)} fixed"
     names = ", ".join(
         f"{key.removesuffix('.name')} {value}"
         for key, value in fixed.items()
@@ -79,7 +79,7 @@ def goal(view: StudyData, thresholds: Thresholds) -> Verdict:
     said += [f"{'with' if wanted else 'it has'} {tuned}"] * bool(nuisance)
     what = ", ".join(said) or "nothing was searched"
     advice = f"“{view.goal}”: {what}{holds}." if view.goal else sentence(f"{what}{holds}")
-    return _GOAL("ok", figure, advice, None, numbers)
+    return _GOAL("ok", evidence, advice, None, numbers)
 
 
 def _scientific(view: StudyData) -> tuple[list[Parameter], list[str]]:
@@ -111,7 +111,7 @@ class _Edge:
 
     @property
     def words(self) -> str:
-        """Who is where."""
+        """Return who is where."""
         best = f"the best trial{'' if self.of_all else ' that has it'} ({short(self.best)})"
         who = [best] * (self.best is not None) + [f"the median of the best {self.few}"] * self.median
         end = f"the {'upper' if self.side == 'high' else 'lower'} end of {self.axis.name}"
@@ -125,10 +125,10 @@ def edge(view: StudyData, thresholds: Thresholds) -> Verdict:
     numbers: dict[str, Any] = {"edge": thresholds.edge, "top": thresholds.top, "parameters": {}}
     axes = [axis for axis in view.axes if (axis.choices is None or ordered(axis)) and not axis.is_seed]
     if axes and (few := lacking(view)) is not None:
-        return _EDGE("look", few.figure, few.advice, few.command, numbers | {"complete": len(view.completed)})
+        return _EDGE("look", few.evidence, few.advice, few.command, numbers | {"complete": len(view.completed)})
     if not axes or len({trial.values[0] for trial in view.completed}) < 2:
-        figure = NOTHING_ENDED if not view.ended else "no range was searched" if not axes else "no two scores differ"
-        return _EDGE("ok", figure, "There is no best value of which to ask this.", None, numbers)
+        evidence = NOTHING_ENDED if not view.ended else "no range was searched" if not axes else "no two scores differ"
+        return _EDGE("ok", evidence, "There is no best value of which to ask this.", None, numbers)
     found = [end for axis in axes if (end := _edge(view, axis, thresholds)) is not None]
     new = {end.axis.name: extended(end.axis, end.side) for end in found}
     for end in found:
@@ -139,19 +139,19 @@ def edge(view: StudyData, thresholds: Thresholds) -> Verdict:
         advice = "The best trials lie inside their ranges, so none need be wider."
         return _EDGE("ok", f"none of {many(len(axes), 'range')}", advice, None, numbers)
     found.sort(key=lambda end: (new[end.axis.name] is None, not end.median, end.best is None))
-    figure = f"{found[0].axis.name} at its {'upper' if found[0].side == 'high' else 'lower'} end"
-    figure += f", {len(found) - 1} more" if len(found) > 1 else ""
+    evidence = f"{found[0].axis.name} at its {'upper' if found[0].side == 'high' else 'lower'} end"
+    evidence += f", {len(found) - 1} more" if len(found) > 1 else ""
     movable = [(end.axis, expression) for end in found if (expression := new[end.axis.name]) is not None]
     if not movable:
-        return _EDGE("look", figure, sentence(_row([_limited(end) for end in found])), None, numbers)
+        return _EDGE("look", evidence, sentence(_row([_limited(end) for end in found])), None, numbers)
     words = _row([end.words for end in found if new[end.axis.name] is not None])
     ranges = both([f"{axis.name}={expression}" for axis, expression in movable])
     advice = sentence(f"{words}: better values may lie beyond, so search {ranges}")
-    return _EDGE("act", figure, advice, view.command(overrides(movable)), numbers)
+    return _EDGE("act", evidence, advice, view.command(overrides(movable)), numbers)
 
 
 def _row(clauses: Sequence[str]) -> str:
-    """Clauses side by side, the first three at most."""
+    """Return clauses side by side, the first three at most."""
     more = [f"and {len(clauses) - 3} more"] * (len(clauses) > 3)
     return "; ".join([*clauses[:3], *more])
 
@@ -207,10 +207,10 @@ def enough(view: StudyData, thresholds: Thresholds) -> Verdict:
     if view.axes and cells and ((view.origin.sampler == "Grid" and ended) or _each_once(view, cells)):
         return _grid(view, cells, numbers)
     if (few := lacking(view)) is not None:
-        return _ENOUGH("look", few.figure, few.advice, few.command, numbers)
+        return _ENOUGH("look", few.evidence, few.advice, few.command, numbers)
     if not n:
-        figure = "no trial has a score" if ended else NOTHING_ENDED
-        return _ENOUGH("ok", figure, "There is no best score of which to ask this.", None, numbers)
+        evidence = "no trial has a score" if ended else NOTHING_ENDED
+        return _ENOUGH("ok", evidence, "There is no best score of which to ask this.", None, numbers)
     twice, what = more(view), "complete trial" if view.with_outcome("pruned") else "score"
     if n < LEAST_SCORES:
         advice = f"{many(n, what)} cannot tell whether a longer search would help: {twice.words}."
@@ -221,10 +221,10 @@ def enough(view: StudyData, thresholds: Thresholds) -> Verdict:
     spread = view.sign * (whole.mean - statistics.median(scores))
     share = gain / spread if spread > 0 else 0.0
     if not math.isfinite(gain) or not math.isfinite(spread):
-        figure, advice = "scores beyond what can be compared", "The scores are too large to compare."
-        return _ENOUGH("ok", figure, advice, None, numbers)
+        evidence, advice = "scores beyond what can be compared", "The scores are too large to compare."
+        return _ENOUGH("ok", evidence, advice, None, numbers)
     numbers |= {"best_of": [asdict(point) for point in curve], "gain": gain, "spread": spread}
-    figure = f"best of {half.n}: {significant(half.mean)}, of {n}: {significant(whole.mean)}"
+    evidence = f"best of {half.n}: {significant(half.mean)}, of {n}: {significant(whole.mean)}"
     of = f"{n} complete trials" if view.with_outcome("pruned") else f"{n} trials"
     what = f"from {half.n} to {of} the expected best {_objective(view)} improved by {gain:.2g}"
     if share > thresholds.rising:
@@ -234,11 +234,11 @@ def enough(view: StudyData, thresholds: Thresholds) -> Verdict:
             f"Still rising: {what}, {percent(share)} of its lead over the median (the limit is "
             f"{percent(thresholds.rising)}), so {likely} likely to find better."
         )
-        return _ENOUGH("look", figure, advice, twice.command, numbers)
+        return _ENOUGH("look", evidence, advice, twice.command, numbers)
     lead = f"{percent(share, 1)} of its lead over the median" if spread > 0 else "since half of the trials equal it"
     unit = "trials" if view.budget is None else "trainings"
     advice = f"Levelled off: {what}, {lead}, so more {unit} in the same space would bring little."
-    return _ENOUGH("ok", figure, advice, None, numbers)
+    return _ENOUGH("ok", evidence, advice, None, numbers)
 
 
 def _each_once(view: StudyData, cells: int) -> bool:
@@ -247,7 +247,7 @@ def _each_once(view: StudyData, cells: int) -> bool:
 
 
 def _grid(view: StudyData, cells: int, numbers: dict[str, Any]) -> Verdict:
-    """Of a grid: whether each cell was run."""
+    """Return whether each cell of a grid was run."""
     ended = len(view.ended)
     if ended >= cells:
         advice = "Every combination was tried once, so only other values, or repeats with other seeds, can tell more."
@@ -269,20 +269,20 @@ def importance(view: StudyData, thresholds: Thresholds, found: Importances | Non
         return _no_importance(view)
     numbers = {"confidence": thresholds.confidence, "minor": MINOR, **asdict(found)}
     names = list(found.shares)
-    figure = ", ".join(f"{name} {_share(found, name)}" for name in names[:2])
+    evidence = ", ".join(f"{name} {_share(found, name)}" for name in names[:2])
     if len(names) == 1:
-        return _IMPORTANCE("ok", figure, CHANCE if view.of_seeds else ALONE, None, numbers)
+        return _IMPORTANCE("ok", evidence, CHANCE if view.of_seeds else ALONE, None, numbers)
     first, second = names[:2]
     if found.low[first] < found.shares[second]:
         advice = (
             f"{many(found.trials, 'trial')} do not tell whether {first} or {second} matters more, since their "
             "intervals overlap: do not fix or drop a parameter by these shares."
         )
-        return _IMPORTANCE("look", figure, advice, None, numbers)
+        return _IMPORTANCE("look", evidence, advice, None, numbers)
     lucky = chance(view, [trial.values[0] for trial in view.completed])
     if lucky is not None and lucky > MOSTLY:
         advice = f"Chance alone explains {percent(lucky)} of the variance of these scores, so the shares say little."
-        return _IMPORTANCE("look", figure, advice, None, numbers | {"chance": lucky})
+        return _IMPORTANCE("look", evidence, advice, None, numbers | {"chance": lucky})
     kept = set(view.scientific)
     known = found.trials >= ENOUGH
     minor = [a for a in view.axes if found.high.get(a.name, 1.0) < MINOR and not {a.name, a.key} & kept and known]
@@ -296,7 +296,7 @@ def importance(view: StudyData, thresholds: Thresholds, found: Importances | Non
         advice += f"; fix {values}, as the best trial has it, since {each} less than {percent(MINOR)}"
     plain = {axis.name for axis in minor if axis.name == axis.key and not axis.where}
     changes = {name: value for name, value in fixed.items() if name in plain}
-    return _IMPORTANCE("ok", figure, f"{advice}.", view.command(changes) if changes else None, numbers)
+    return _IMPORTANCE("ok", evidence, f"{advice}.", view.command(changes) if changes else None, numbers)
 
 
 def _no_importance(view: StudyData) -> Verdict:
@@ -307,12 +307,14 @@ def _no_importance(view: StudyData) -> Verdict:
         advice = "Every trial has the same score, so no parameter mattered within these ranges: take wider ones."
         return _IMPORTANCE("look", "all scores are equal", advice, None, numbers)
     if not view.ended or not view.axes or not view.ranking:
-        figure = NOTHING_ENDED if not view.ended else "nothing was searched" if view.ranking else "no trial has a score"
-        return _IMPORTANCE("ok", figure, "There is nothing to compare yet.", None, numbers)
+        evidence = (
+            NOTHING_ENDED if not view.ended else "nothing was searched" if view.ranking else "no trial has a score"
+        )
+        return _IMPORTANCE("ok", evidence, "There is nothing to compare yet.", None, numbers)
     if len(view.axes) == 1:
         return _IMPORTANCE("ok", f"{view.axes[0].name} alone", CHANCE if view.of_seeds else ALONE, None, numbers)
     if (few := lacking(view, least(view))) is not None:
-        return _IMPORTANCE("look", few.figure, few.advice, few.command, numbers)
+        return _IMPORTANCE("look", few.evidence, few.advice, few.command, numbers)
     advice = "Too few scores, or too few values, to tell parameters apart: more trials would."
     return _IMPORTANCE("look", f"{many(n, 'score')}, too few to tell", advice, more(view).command, numbers)
 
@@ -330,20 +332,20 @@ def scientific(view: StudyData, thresholds: Thresholds) -> Verdict:
     wanted, unknown = _scientific(view)
     numbers: dict[str, Any] = {"uneven": thresholds.uneven, "parameters": {}}
     if not wanted:
-        figure = f"{both(unknown)} not searched" if unknown else "none named"
-        return _SCIENTIFIC("ok", figure, "There is no scientific parameter to compare.", None, numbers)
+        evidence = f"{both(unknown)} not searched" if unknown else "none named"
+        return _SCIENTIFIC("ok", evidence, "There is no scientific parameter to compare.", None, numbers)
     if (few := lacking(view)) is not None:
-        return _SCIENTIFIC("look", few.figure, few.advice, few.command, numbers)
+        return _SCIENTIFIC("look", few.evidence, few.advice, few.command, numbers)
     known = noise(view)
     moved = known if known is not None and math.isfinite(known.sd) else None
-    levels, answers, figures = [], [], []
+    levels, answers, gaps = [], [], []
     for axis in wanted:
         isolated = isolate(view, axis, moved.sd if moved else None)
         ratio = unevenness(isolated)
         uneven = ratio is not None and ratio > thresholds.uneven
-        figure, words = _compared(view, isolated, moved, thresholds)
+        evidence, words = _compared(view, isolated, moved, thresholds)
         levels.append(uneven)
-        figures.append(figure)
+        gaps.append(evidence)
         answers.append(words + (f", but the counts are uneven ({_counts(isolated)})" if uneven else ""))
         numbers["parameters"][axis.name] = {
             "levels": [asdict(level) for level in isolated.levels],
@@ -351,14 +353,14 @@ def scientific(view: StudyData, thresholds: Thresholds) -> Verdict:
         }
     numbers["noise"] = {"sd": moved.sd, "source": moved.source} if moved else None
     if not any(levels):
-        return _SCIENTIFIC("ok", "; ".join(figures), f"{'; '.join(answers)}.", None, numbers)
+        return _SCIENTIFIC("ok", "; ".join(gaps), f"{'; '.join(answers)}.", None, numbers)
     command, how = _balanced(view)
     advice = f"{'; '.join(answers)}: {how}, so that each value has an equal chance."
-    return _SCIENTIFIC("look", "; ".join(figures), advice, command, numbers)
+    return _SCIENTIFIC("look", "; ".join(gaps), advice, command, numbers)
 
 
 def _compared(view: StudyData, isolated: Isolated, moved: Noise | None, thresholds: Thresholds) -> tuple[str, str]:
-    """Return the gap between the best two values, as a figure and in words."""
+    """Return the gap between the best two values, as evidence and in words."""
     scored = [(view.sign * level.best, level.label) for level in isolated.levels if level.best is not None]
     if len(scored) < 2:
         known = f"only {scored[0][1]} has a score" if scored else "no value has a score"
@@ -370,14 +372,14 @@ def _compared(view: StudyData, isolated: Isolated, moved: Noise | None, threshol
             f"{isolated.name}: {label} and {other} are equal",
             f"{isolated.name} {label} and {other} are equally good",
         )
-    figure = f"{isolated.name}: {label} before {other} by {gap:.2g}"
+    evidence = f"{isolated.name}: {label} before {other} by {gap:.2g}"
     words = f"{isolated.name} {label} is better than {other} by {gap:.2g}"
     if moved is None:
         how = f" (make confirm STUDY={view.name} tells)" if view.origin.program else ""
-        return figure, f"{words}; how far retraining moves a score is not known{how}"
+        return evidence, f"{words}; how far retraining moves a score is not known{how}"
     chance = float(stats.t.ppf((1 + thresholds.confidence) / 2, moved.freedom)) * math.sqrt(2) * moved.sd
     beyond = "more" if gap > chance else "no more"
-    return f"{figure} (noise {chance:.2g})", f"{words}, {beyond} than chance explains ({chance:.2g})"
+    return f"{evidence} (noise {chance:.2g})", f"{words}, {beyond} than chance explains ({chance:.2g})"
 
 
 def _counts(isolated: Isolated) -> str:

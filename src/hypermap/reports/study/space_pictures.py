@@ -167,7 +167,7 @@ def _slices(view: StudyData, chosen: Sequence[Parameter], found: Importances | N
 def _draw_slice(
     axes: Axes, view: StudyData, axis: Parameter, shown: Sequence[TrialData], window: tuple[float, float]
 ) -> None:
-    """One parameter: complete trials filled, pruned ones hollow, what is beyond the window or failed at its edge."""
+    """Draw a parameter: complete trials filled, pruned ones hollow, what is beyond the window or failed at its edge."""
     low, high = window
     off, lane = (low, low - 0.09 * (high - low)) if view.maximizes else (high, high + 0.09 * (high - low))
     dot: dict[str, Any] = {"s": 22 if len(shown) <= 150 else 9, "alpha": 0.75 if len(shown) <= 150 else 1}
@@ -286,7 +286,7 @@ def _top(level: Level) -> float | None:
 def _draw_levels(
     axes: Axes, levels: Sequence[Level], window: tuple[float, float], letters: int, *, maximizes: bool
 ) -> None:
-    """A point a level, the best one in colour, those far off at the edge; the numbers of trials below."""
+    """Draw a point a level, the best one in colour, those far off at the edge; the numbers of trials below."""
     known = [(k, level, top) for k, level in enumerate(levels) if (top := _top(level)) is not None]
     best = (max if maximizes else min)((level.best for level in levels if level.best is not None), default=None)
     for k, level, score in known:

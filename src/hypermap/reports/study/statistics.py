@@ -237,6 +237,8 @@ def _hybrid(ordered: Array, sd: float, confidence: float) -> tuple[float, float]
 
 
 def _gap(ordered: Array) -> float:
-    """Between the best and the next; of rounded scores that are equal, half the step to which they are rounded."""
+    """Return the gap between the best and the next; of rounded scores that are equal, half the step to which they are
+    rounded.
+    """
     steps: list[float] = [*(-np.diff(ordered)).tolist(), math.inf]
     return steps[0] if steps[0] > 0 else min(step for step in steps if step > 0) / 2

@@ -45,29 +45,29 @@ class Strategy:
 
     @property
     def scores(self) -> dict[int, float]:
-        """The best score of each search at the common budget, by seed."""
+        """Return the best score of each search at the common budget, by seed."""
         return {seed: points[-1][1] for seed, points in self.curves.items()}
 
     @property
     def apart(self) -> bool | None:
-        """Whether it is worse than the best beyond the seeds' noise; None where that cannot be said."""
+        """Return whether it is worse than the best beyond the seeds' noise; None where that cannot be said."""
         if self.gap is None or self.gap.low is None:
             return None
         return self.gap.low > 0
 
     @property
     def trials(self) -> float:
-        """Trials of one search on average, those beyond the common budget too."""
+        """Return the trials of one search on average, those beyond the common budget too."""
         return fmean(len(view.ended) for view in self.views.values())
 
     @property
     def pruned(self) -> float:
-        """Those of them that were pruned."""
+        """Return how many of them were pruned."""
         return fmean(len(view.with_outcome("pruned")) for view in self.views.values())
 
     @property
     def epochs(self) -> float:
-        """Epochs trained in one search on average, beyond the common budget too."""
+        """Return the epochs trained in one search on average, beyond the common budget too."""
         return fmean(sum(trained(view).values()) for view in self.views.values())
 
 
@@ -96,17 +96,17 @@ class Comparison:
 
     @property
     def best(self) -> Strategy | None:
-        """The strategy with the best mean."""
+        """Return the strategy with the best mean."""
         return self.strategies[0] if self.strategies[0].estimate is not None else None
 
     @property
     def scored(self) -> list[Strategy]:
-        """The strategies that have a score."""
+        """Return the strategies that have a score."""
         return [strategy for strategy in self.strategies if strategy.estimate is not None]
 
     @property
     def studies(self) -> list[StudyData]:
-        """All studies, in the order of the table."""
+        """Return all studies, in the order of the table."""
         return [view for strategy in self.strategies for view in strategy.views.values()]
 
 
@@ -247,7 +247,9 @@ def cut(points: Curve, budget: float) -> Curve:
 
 
 def ranked(strategies: Sequence[Strategy], sign: float) -> NDArray[np.float64]:
-    """Ranks (seeds that all strategies have, strategies), 1 the best and equals sharing theirs; no score is last."""
+    """Return ranks (seeds that all strategies have, strategies), 1 the best and equals sharing theirs; no score is
+    last.
+    """
     from scipy.stats import rankdata
 
     seeds = sorted(set.intersection(*(set(strategy.views) for strategy in strategies)))

@@ -21,7 +21,7 @@ GRID = 100
 
 
 def ticks(axis: Parameter, gap: float, *, ends: bool = False) -> list[tuple[float, str]]:
-    """Places along an axis, from 0 to 1, and what to write there; of choices, every one if there is room.
+    """Return places along an axis, from 0 to 1, and what to write there; of choices, every one if there is room.
 
     Of a range, the roundest values come first, with `ends` its two ends before them, and others where they are at
     least `gap` from those.
@@ -86,7 +86,9 @@ def clipped(label: str, letters: int) -> str:
 
 
 def beside(labels: Sequence[str], letters: int) -> tuple[list[str], bool]:
-    """Labels of values or ranges on up to three lines, and whether they fit beside one another in so many letters."""
+    """Return labels of values or ranges on up to three lines, and whether they fit beside one another in so many
+    letters.
+    """
     kept = [clipped(label, 22) for label in labels]
     for between in (" to ", "\nto ", "\nto\n"):
         lines = [label.replace(" to ", between) for label in kept]
@@ -106,7 +108,7 @@ def wrapped(name: str) -> str:
 
 
 def _candidates(axis: Parameter) -> list[float]:
-    """Values that may be written, those that say most about the scale first."""
+    """Return values that may be written, those that say most about the scale first."""
     low, high = axis.bounds
     linear = list(map(float, MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)))
     if axis.scale == "linear":

@@ -51,7 +51,7 @@ def knee(view: StudyData) -> TrialData | None:
 def hypervolume(view: StudyData) -> float | None:
     """Return what the front dominates, in the product of the objectives' units, by Optuna's own algorithm.
 
-    It is measured from the worst value that a complete trial has of each objective, so that figures of two studies
+    It is measured from the worst value that a complete trial has of each objective, so that hypervolumes of two studies
     compare only if these are equal. None for one objective, for more than four, and without a complete trial.
     """
     if not 2 <= len(view.directions) <= MEASURED or not view.completed:
@@ -79,7 +79,7 @@ def costs(view: StudyData) -> tuple[str, dict[int, float]]:
 
 
 def cost_front(view: StudyData) -> list[TrialData]:
-    """Of one objective: the trials that no other one beats at the same cost or less, the cheapest first.
+    """Return, of one objective, the trials that no other one beats at the same cost or less, the cheapest first.
 
     A pruned trial counts with what it had reached by then.
     """

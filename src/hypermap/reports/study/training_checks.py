@@ -43,18 +43,18 @@ def curves(view: StudyData, thresholds: Thresholds) -> Verdict:
         advice = "Keep the trials' folders, or report every epoch to the study, to have curves to look at."
         return Verdict("curves", question, "ok", "no curves are known", advice, None, numbers)
     if not worse:
-        figure = f"of the best {len(judged)}, none gets worse after its best epoch"
+        evidence = f"of the best {len(judged)}, none gets worse after its best epoch"
         advice = "No sign of overfitting, so there is nothing that more regularization would mend."
-        return Verdict("curves", question, "ok", figure, advice, None, numbers)
+        return Verdict("curves", question, "ok", evidence, advice, None, numbers)
     number, text = next(iter(worse.items()))
-    figure = f"of the best {len(judged)}, {len(worse)} got worse after the best epoch; trial {number}: {text}"
+    evidence = f"of the best {len(judged)}, {len(worse)} got worse after the best epoch; trial {number}: {text}"
     if len(worse) <= len(judged) / 2:
         kept = ", and the weights of a better epoch are kept: nothing to mend" if view.origin.program else ""
         advice = f"At least half of the best trials do not overfit{kept}."
-        return Verdict("curves", question, "ok", figure, advice, None, numbers)
+        return Verdict("curves", question, "ok", evidence, advice, None, numbers)
     advice = "Most of the best trials overfit: search a remedy as well, such as dropout or weight decay"
     advice += "; regularizer=early_stopping saves the epochs that only make it worse." if view.origin.program else "."
-    return Verdict("curves", question, "look", figure, advice, _remedy(view), numbers)
+    return Verdict("curves", question, "look", evidence, advice, _remedy(view), numbers)
 
 
 def _worsens(view: StudyData, trial: TrialData) -> str | None:
@@ -112,32 +112,32 @@ def length(view: StudyData, thresholds: Thresholds) -> Verdict:
     median = statistics.median(place for _, place in known)
     rising = [trial.number for trial, place in known if place > 1 - thresholds.late and _improves(view, trial)]
     numbers |= {"places": {str(t.number): place for t, place in known}, "median": median, "improving": rising}
-    figure = f"best epoch at {percent(median)} of the training (median; {cut}{len(known)} looked at)"
-    figure += f"; still improving: {len(rising)}{_cut(view, numbers)}"
+    evidence = f"best epoch at {percent(median)} of the training (median; {cut}{len(known)} looked at)"
+    evidence += f"; still improving: {len(rising)}{_cut(view, numbers)}"
     if cut:
         advice = "No trial was trained to its end, so nothing says how long is enough: let more trials pass the pruner."
         command = view.command({}, "hydra/sweeper/pruner=none")
-        return Verdict("length", question, "look", figure, advice, command, numbers)
+        return Verdict("length", question, "look", evidence, advice, command, numbers)
     budget = _budget(view)
     longer = view.command({"trainer.epochs": str(2 * budget)}) if budget else None
     if median <= thresholds.early:
         advice = "The rest of the training brought nothing: give each trial fewer epochs, and the study more trials."
         fewer = math.ceil(2 * budget * max(place for _, place in known)) if budget else 0
         command = view.command({"trainer.epochs": str(fewer)}) if budget and fewer < budget else None
-        return Verdict("length", question, "look", figure, advice, command, numbers)
+        return Verdict("length", question, "look", evidence, advice, command, numbers)
     if len(rising) == len(known) >= min(ALL, thresholds.best):
         advice = "All of the best trials were still improving at their end: train them longer, say twice as long."
-        return Verdict("length", question, "act", figure, advice, longer, numbers)
+        return Verdict("length", question, "act", evidence, advice, longer, numbers)
     if median > 1 - thresholds.late and 2 * len(rising) >= len(known):
         advice = "At least half of the best trials were still improving at their end: see what twice the epochs bring."
-        return Verdict("length", question, "look", figure, advice, longer, numbers)
+        return Verdict("length", question, "look", evidence, advice, longer, numbers)
     advice = "Long enough: the best epoch lies early enough."
     if median > 1 - thresholds.late and 0 < _full(view) <= LEAST_HORIZON:
         advice = "So few epochs show no trend, and the best lies at their end: see what twice as many bring."
-        return Verdict("length", question, "look", figure, advice, longer, numbers)
+        return Verdict("length", question, "look", evidence, advice, longer, numbers)
     if median > 1 - thresholds.late:
         advice = "No sign of too few epochs: the best lies late, but most gained no more there than they shake."
-    return Verdict("length", question, "ok", figure, advice, None, numbers)
+    return Verdict("length", question, "ok", evidence, advice, None, numbers)
 
 
 def _budget(view: StudyData) -> int | None:
@@ -182,9 +182,9 @@ def _cut(view: StudyData, numbers: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One side of a trial's stability: a figure, and, where it is not stable, what that means and what to do."""
+    """One side of a trial's stability: its evidence, and, where it is not stable, what that means and what to do."""
 
-    figure: str
+    evidence: str
     advice: str = ""
     command: str | None = None
 
@@ -193,20 +193,20 @@ def stability(view: StudyData, thresholds: Thresholds) -> Verdict:
     """Return whether the best trial shakes by more than what tells it from the second, and what its gradients do."""
     question = "Is it stable?"
     if (best := view.best) is None:
-        figure = "several objectives" if view.completed else "no trial is complete"
-        return Verdict("stability", question, "ok", figure, "There is no one best trial to judge by.")
+        evidence = "several objectives" if view.completed else "no trial is complete"
+        return Verdict("stability", question, "ok", evidence, "There is no one best trial to judge by.")
     numbers: dict[str, Any] = {"trial": best.number, "spike_limit": SPIKE, "clipped_limit": CLIPPED}
     found = [check(view, best, numbers) for check in (_shaking, _spikes, _clipping)]
     known = [finding for finding in found if finding is not None]
     wrong = [finding for finding in known if finding.advice]
-    figure = "; ".join(finding.figure for finding in known) or "no course of the best trial is known"
+    evidence = "; ".join(finding.evidence for finding in known) or "no course of the best trial is known"
     if wrong:
         advice = " ".join(finding.advice for finding in wrong)
         command = next((finding.command for finding in wrong if finding.command), None)
-        return Verdict("stability", question, "look", figure, advice, command, numbers)
+        return Verdict("stability", question, "look", evidence, advice, command, numbers)
     unknown = "Report every epoch to the study to see whether its scores shake."
     advice = "Stable enough: nothing to mend." if known else unknown
-    return Verdict("stability", question, "ok", figure, advice, None, numbers)
+    return Verdict("stability", question, "ok", evidence, advice, None, numbers)
 
 
 def _shaking(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Finding | None:
@@ -230,10 +230,10 @@ def _shaking(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Findi
     second = view.ranking[1]
     gap = abs(view.judged[best.number] - view.judged[second.number])
     numbers |= {"second": second.number, "gap": gap}
-    figure = f"{what} {moves:.2g}, lead over trial {second.number} {gap:.2g}"
+    evidence = f"{what} {moves:.2g}, lead over trial {second.number} {gap:.2g}"
     retrained = {entry.trial for entry in view.confirmed if len(entry.scores) > 1}
     if moves <= gap or {best.number, second.number} <= retrained:
-        return Finding(figure)
+        return Finding(evidence)
     how = ", as trainer.repeats=3 takes" if view.origin.program else ""
     advice = (
         f"Trial {best.number} moves by more {source} than it leads trial {second.number}: the choice between them is "
@@ -241,7 +241,7 @@ def _shaking(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Findi
     )
     repeats = view.fixed.get("trainer.repeats")
     more = {"trainer.repeats": str(3 if repeats == 1 else 2 * repeats)} if isinstance(repeats, int) else {}
-    return Finding(figure, advice, view.command(more) if more else None)
+    return Finding(evidence, advice, view.command(more) if more else None)
 
 
 def _spikes(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Finding | None:
@@ -254,18 +254,18 @@ def _spikes(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Findin
     norms = columns[0]
     late, largest = float(np.median(norms[len(norms) // 2 :])), float(norms.max())
     numbers["gradient_norm"] = {"late_median": late, "max": largest}
-    figure = f"gradient norm {late:.2g} late, {largest:.2g} at most"
+    evidence = f"gradient norm {late:.2g} late, {largest:.2g} at most"
     before = [float(np.median(norms[:k])) for k in range(2, len(norms))]
     jumps = [k for k, usual in enumerate(before, 2) if norms[k] > SPIKE * usual > 0]
     if not jumps:
-        return Finding(figure)
+        return Finding(evidence)
     worst = max(jumps, key=lambda k: float(norms[k]))
     numbers["spike_epoch"] = worst + 1
     advice = (
         f"The gradient of trial {best.number} jumped in epoch {worst + 1} to {norms[worst] / before[worst - 2]:.0f} "
         "times its usual norm: cut it (regularizer.clip_norm=1), or search lower learning rates."
     )
-    return Finding(figure, advice, view.command({"regularizer.clip_norm": "1.0"}))
+    return Finding(evidence, advice, view.command({"regularizer.clip_norm": "1.0"}))
 
 
 def _clipping(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Finding | None:
@@ -274,14 +274,14 @@ def _clipping(view: StudyData, best: TrialData, numbers: dict[str, Any]) -> Find
     if (share := 0.0 if columns is None else float(columns[0].mean())) == 0:
         return None
     numbers["clipped"] = share
-    figure = f"{percent(share)} of the steps clipped"
+    evidence = f"{percent(share)} of the steps clipped"
     if share <= CLIPPED:
-        return Finding(figure)
+        return Finding(evidence)
     norm = view.fixed.get("regularizer.clip_norm")
     twice = f"{2 * norm:g}" if isinstance(norm, int | float) else ""
     how = f" (regularizer.clip_norm={twice})" if twice else ""
     advice = f"Most steps are clipped, so the clipping decides how far they go: raise its norm{how} or lower the rate."
-    return Finding(figure, advice, view.command({"regularizer.clip_norm": twice}) if twice else None)
+    return Finding(evidence, advice, view.command({"regularizer.clip_norm": twice}) if twice else None)
 
 
 def cost(view: StudyData, thresholds: Thresholds) -> Verdict:
@@ -308,10 +308,10 @@ def cost(view: StudyData, thresholds: Thresholds) -> Verdict:
     if saved:
         said.append(f"pruning saved {saved:,.0f} epochs ({percent(saved / (saved + epochs))})")
         advice = f"Without pruning the same trials would have cost {1 + saved / max(epochs, 1):.1f} times as much."
-    figure = "; ".join(said)
+    evidence = "; ".join(said)
     loss = _prunable(view)
     if loss is None:
-        return Verdict("cost", question, "ok", figure, advice, None, numbers)
+        return Verdict("cost", question, "ok", evidence, advice, None, numbers)
     share, would, keeps = loss
     numbers |= {
         "lost": share,
@@ -323,17 +323,17 @@ def cost(view: StudyData, thresholds: Thresholds) -> Verdict:
     if not keeps:
         advice = "A median pruner at a third of the way would have stopped the best trial, which began slowly."
     if share <= LOST or would < WORTH or not keeps:
-        return Verdict("cost", question, "ok", figure, advice, None, numbers)
+        return Verdict("cost", question, "ok", evidence, advice, None, numbers)
     how = "prune" if view.origin.program else "pass create_study a pruner, and ask trial.should_prune() each epoch"
     advice = (
         f"{percent(share)} of the epochs went into trials that were behind at a third of their way and stayed so: "
         f"{how}; a median pruner there would have saved {percent(would)} of all and kept the best."
     )
-    return Verdict("cost", question, "look", figure, advice, view.command({}, "hydra/sweeper/pruner=auto"), numbers)
+    return Verdict("cost", question, "look", evidence, advice, view.command({}, "hydra/sweeper/pruner=auto"), numbers)
 
 
 def _full(view: StudyData) -> int:
-    """Reports of a full trial; 0 where that is not known."""
+    """Return the reports of a full trial; 0 where that is not known."""
     return view.horizon or max((max(t.reports) for t in view.completed if t.reports), default=0)
 
 

@@ -22,7 +22,7 @@ class Verdict:
         check: the check's name, such as ``edge``.
         question: what was asked, in words.
         level: ``ok``; ``look``: a person should; ``act``: the next search should be another one.
-        figure: the figure behind it, short enough for a cell of a table.
+        evidence: the numbers behind it, short enough for a cell of a table.
         advice: one sentence: what it means, and what to do.
         command: what does it, as one types it; None where there is nothing to type.
         numbers: the same for machines, with the thresholds that were held against it; JSON-like.
@@ -31,7 +31,7 @@ class Verdict:
     check: str
     question: str
     level: Level
-    figure: str
+    evidence: str
     advice: str
     command: str | None = None
     numbers: dict[str, Any] = field(default_factory=dict)

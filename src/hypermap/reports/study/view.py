@@ -51,17 +51,17 @@ class Parameter:
 
     @property
     def is_seed(self) -> bool:
-        """Whether it makes only chance differ, so that no value of it is better than another."""
+        """Return whether it makes only chance differ, so that no value of it is better than another."""
         return re.search(r"(?:^|[._])seed$", self.key) is not None
 
     @property
     def choices(self) -> tuple[Any, ...] | None:
-        """The values, where they were given one by one; None for a range."""
+        """Return the values, where they were given one by one; None for a range."""
         return self.distribution.choices if isinstance(self.distribution, CategoricalDistribution) else None
 
     @property
     def scale(self) -> str:
-        """The name of the scale on which it is searched: ``linear``, ``log``, a bijection's, or ``choices``."""
+        """Return the name of the scale on which it is searched: ``linear``, ``log``, a bijection's, or ``choices``."""
         if self.choices is not None:
             return "choices"
         if self.bijection is not None:
@@ -78,7 +78,7 @@ class Parameter:
 
     @property
     def bounds(self) -> tuple[Any, Any]:
-        """The natural values at both ends; the first and the last choice."""
+        """Return the natural values at both ends; the first and the last choice."""
         if self.choices is not None:
             return self.choices[0], self.choices[-1]
         return self.distribution.low, self.distribution.high  # type: ignore[attr-defined]
@@ -119,7 +119,7 @@ class TrialData:
     params: Mapping[str, Any] = field(default_factory=dict)
     reports: Mapping[int, float] = field(default_factory=dict)
     scores: tuple[float, ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float | None = None
     best_epoch: int | None = None
@@ -145,7 +145,7 @@ class Confirmed:
 
     @property
     def label(self) -> str:
-        """What a report calls it."""
+        """Return what a report calls it."""
         return "baseline" if self.trial == BASELINE else f"trial {self.trial}"
 
 
@@ -192,7 +192,7 @@ class StudyData:
         fixed: what every trial had in common, by dotted key.
         moved: parameters whose value in the configuration that the sweep began from lies outside of the space.
         confirmed: configurations trained again, in the order of the study's ranking, the baseline last.
-        test: figures of the best trial's test, value and both ends of the interval by name, once there was one.
+        test: metrics of the best trial's test, value and both ends of the interval by name, once there was one.
         histories: of complete trials, rows of their ``history.csv``, by number.
         study: the study itself, for Optuna's own analyses.
     """
@@ -218,17 +218,17 @@ class StudyData:
 
     @property
     def maximizes(self) -> bool:
-        """Whether more is better, of the first objective."""
+        """Return whether more of the first objective is better."""
         return self.directions[0] == "maximize"
 
     @property
     def sign(self) -> float:
-        """What the first objective is multiplied by, so that more is better."""
+        """Return what the first objective is multiplied by, so that more is better."""
         return 1.0 if self.maximizes else -1.0
 
     @property
     def objective(self) -> str:
-        """The first objective's name."""
+        """Return the first objective's name."""
         return self.objectives[0]
 
     @property
@@ -247,12 +247,12 @@ class StudyData:
 
     @property
     def ended(self) -> list[TrialData]:
-        """The trials that came to an end, whatever it was."""
+        """Return the trials that came to an end, whatever it was."""
         return self.with_outcome(*ENDED)
 
     @property
     def completed(self) -> list[TrialData]:
-        """The trials that were trained to their end."""
+        """Return the trials that were trained to their end."""
         return self.with_outcome("complete")
 
     @property
@@ -267,13 +267,13 @@ class StudyData:
 
     @cached_property
     def fits_several(self) -> bool:
-        """Whether a trial is several trainings and reports their scores, or one, of which it reports epochs."""
+        """Return whether a trial is several trainings and reports their scores, or one, of which it reports epochs."""
         validation, repeats = self.fixed.get("validation.name", "holdout"), self.fixed.get("trainer.repeats", 1)
         return validation != "holdout" or repeats > 1 or any(len(trial.scores) > 1 for trial in self.trials)
 
     @cached_property
     def reports_objective(self) -> bool:
-        """Whether what trials report is the objective itself, and not another figure that training monitors."""
+        """Return whether what trials report is the objective itself, and not another metric that training monitors."""
         if "trainer.monitor" not in self.fixed:
             return True
         monitor = self.fixed["trainer.monitor"]
@@ -296,7 +296,7 @@ class StudyData:
 
     @cached_property
     def ranking(self) -> list[TrialData]:
-        """The trials that have a score, the best first: complete ones before pruned ones, and equals by number.
+        """Return the trials that have a score, the best first: complete ones before pruned ones, and equals by number.
 
         For complete ones see `hypermap.search.curves.ranked`.
         """
@@ -316,13 +316,13 @@ class StudyData:
 
     @property
     def _told(self) -> dict[int, tuple[float, Mapping[int, float]]]:
-        """Each complete trial's first objective and its reports, which say nothing of several objectives."""
+        """Return each complete trial's first objective and its reports, which say nothing of several objectives."""
         alone = len(self.directions) == 1
         return {trial.number: (trial.values[0], trial.reports if alone else {}) for trial in self.completed}
 
     @cached_property
     def judged(self) -> dict[int, float]:
-        """What complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
+        """Return what complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
         return judged(self._told, self.sign)
 
     def standing(self, trial: TrialData) -> float:
@@ -333,7 +333,7 @@ class StudyData:
 
     @cached_property
     def halves(self) -> dict[int, float]:
-        """The mean of the second half of the epochs, by number, of those complete trials that are judged by it."""
+        """Return the mean of the second half of the epochs, by number, of the complete trials that are judged by it."""
         found = {number: second_half(*reports, self.sign) for number, reports in self._told.items()}
         return {number: half for number, half in found.items() if half is not None}
 
@@ -343,12 +343,12 @@ class StudyData:
 
     @property
     def of_seeds(self) -> bool:
-        """Whether nothing but seeds was searched, so that there is one configuration and its chance."""
+        """Return whether nothing but seeds was searched, so that there is one configuration and its chance."""
         return bool(self.axes) and all(axis.is_seed for axis in self.axes)
 
     @property
     def best(self) -> TrialData | None:
-        """The best complete trial of one objective; of several there is no one best."""
+        """Return the best complete trial of one objective; of several there is no one best."""
         top = self.ranking[0] if self.ranking and len(self.directions) == 1 else None
         return top if top is not None and top.outcome == "complete" else None
 

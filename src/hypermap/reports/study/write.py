@@ -117,7 +117,7 @@ def _best_entry(view: StudyData, trial: TrialData) -> dict[str, Any]:
 
 
 def summary(view: StudyData, verdicts: Sequence[Verdict], thresholds: Thresholds) -> dict[str, Any]:
-    """Return the verdicts with their figures and thresholds, for machines."""
+    """Return the verdicts with their evidence and thresholds, for machines."""
     best, gain, early = view.best, over_baseline(view, thresholds), early_scores(view)
     answer = None if early is None else judged(early)
     return {
@@ -129,11 +129,21 @@ def summary(view: StudyData, verdicts: Sequence[Verdict], thresholds: Thresholds
         "trainings": None if view.budget is None else {"spent": view.spent, "budget": view.budget},
         "best": None if best is None else _best_entry(view, best) | {"value": best.values[0]},
         "verdicts": [
-            {key: getattr(v, key) for key in ("check", "question", "level", "figure", "advice", "command", "numbers")}
-            for v in verdicts
+            {
+                "check": verdict.check,
+                "question": verdict.question,
+                "level": verdict.level,
+                "figure": verdict.evidence,
+                "advice": verdict.advice,
+                "command": verdict.command,
+                "numbers": verdict.numbers,
+            }
+            for verdict in verdicts
         ],
         "baseline": None if gain is None else gain.record() | {"moved": list(view.moved)},
-        "early_scores": None if answer is None else {"level": answer.level, "figure": answer.figure, **answer.numbers},
+        "early_scores": None
+        if answer is None
+        else {"level": answer.level, "figure": answer.evidence, **answer.numbers},
         "proposers": [vars(one) for one in proposers(view)],
         "confirmed": [
             {"label": c.label, "trial": c.trial, "scores": list(c.scores), "failed": c.failed}
@@ -165,7 +175,7 @@ def _pictures(
 
 
 def _isolation(view: StudyData, found: Importances | None) -> bytes | None:
-    """Of the scientific parameters; where none is named, of the one that mattered most."""
+    """Draw the scientific parameters, or where none is named the one that mattered most."""
     named = [axis for axis in view.axes if {axis.name, axis.key} & set(view.scientific)]
     axes = named or ([view.axis(next(iter(found.shares)))] if found else [])
     noisy = noise(view)
