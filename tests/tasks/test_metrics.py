@@ -12,12 +12,11 @@ from hypermap.tasks.metrics import (
     classification,
     classification_of,
     higher_is_better,
-    intervals,
     percentiles,
     regression,
     regression_of,
-    resamples,
 )
+from support.tasks import intervals, resamples
 
 NAMES = [
     "accuracy",

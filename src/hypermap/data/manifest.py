@@ -10,8 +10,8 @@ from hypermap.core.errors import UserError
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-# Entries that tables with a schema have alone, and those that only images and plain tables have.
-OPTIONAL = ("table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std")
+# Entries that only tables with a schema have, only images and plain tables, or only a task of a person's own.
+OPTIONAL = ("table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std", "target")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Manifest:
         fingerprint: names all that decides the content.
         reader: the dotted path of what read the raw data.
         arguments: the reader's.
-        task: ``classification`` or ``regression``.
+        task: ``classification``, ``regression``, or the dotted path of a task of one's own.
         classes: their names; empty for regression.
         shape: of a row as a model is given it.
         rows: of each split, by its name.
@@ -51,6 +51,7 @@ class Manifest:
         target_shift: of a number, as of inputs.
         target_scale: likewise.
         layout: what stands where in a prepared row of a table.
+        target: what a task of one's own has fitted.
     """
 
     format: int = FORMAT
@@ -85,11 +86,7 @@ class Manifest:
     target_shift: Any = None  # float; None for classes
     target_scale: Any = None  # float; None for classes
     layout: Any = None
-
-    @property
-    def is_classification(self) -> bool:
-        """Whether the target is a class."""
-        return self.task == "classification"
+    target: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -115,7 +112,7 @@ class Manifest:
     def content(self) -> bytes:
         """Return the file that `read` reads."""
         entries = {own.name: getattr(self, own.name) for own in fields(self)}
-        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, ())}
+        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, (), {})}
         return (json.dumps(own, indent=2, allow_nan=False) + "\n").encode()
 
 

@@ -4,28 +4,23 @@ Images and plain tables of numbers are scaled, ``(inputs - shift) / scale``, one
 that have a schema are prepared by `hypermap.data.preparation`. All that is fitted is fitted on training rows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hypermap.core import files
 from hypermap.core.errors import UserError
+from hypermap.core.normalize import fit, scaled, statistics
 from hypermap.core.typing import Array
 from hypermap.data.manifest import MANIFEST, Manifest, advice
-from hypermap.data.normalize import fit, statistics
 from hypermap.data.preparation import Preparation, Settings
+from hypermap.tasks.base import Task, locate_task, make_task
 
 if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
     import torch
 
 PREPARATION = "preparation.skops"
-
-LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
-"""What is done to a target before it is standardised, and its inverse."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,15 @@ class Transform:
     origin: str = PREPARATION  # what an error calls that
 
     @cached_property
+    def task(self) -> Task:
+        """What is predicted.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
+        return make_task(self.manifest)
+
+    @cached_property
     def preparation(self) -> Preparation | None:
         """The fitted preparation; None for images and plain tables.
 
@@ -72,7 +76,8 @@ class Transform:
         Raises:
             UserError: the settings do not suit these rows.
         """
-        entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}, **_fit_targets(targets, about)}
+        entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}}
+        entries |= locate_task(about.task).fit(targets, about)
         if about.table is None:
             return cls(replace(about, **_fit_scale(inputs, about.scaling, about.maximum), **entries))
         from hypermap.core import skops_io
@@ -88,7 +93,7 @@ class Transform:
 
     def __call__(self, raw: TensorSplit) -> TensorSplit:
         """Published rows as a model learns from them."""
-        return TensorSplit(self.features(raw), self.transform_targets(raw.targets), raw.rows)
+        return TensorSplit(self.features(raw), self.task.encode(raw.targets), raw.rows)
 
     def features(self, raw: TensorSplit) -> "torch.Tensor":
         """Return the inputs of published rows as a model sees them, float32 on their device."""
@@ -97,22 +102,8 @@ class Transform:
         if raw.features is not None:
             return raw.features
         if self.preparation is None:
-            return _scaled(raw.inputs, self.manifest.shift, self.manifest.scale)
+            return scaled(raw.inputs, self.manifest.shift, self.manifest.scale)
         return torch.from_numpy(self.preparation.transform(raw.inputs.cpu().numpy())).to(raw.inputs.device)
-
-    def transform_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """Class indices as they are; numbers with mean 0 and deviation 1 over the training rows, float32."""
-        if self.manifest.task == "classification":
-            return targets
-        if log := self.manifest.target_transform:
-            targets = targets.double().log() if log == "log" else targets.double().log1p()
-        shift, scale = self.manifest.target_shift, self.manifest.target_scale
-        return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
-
-    def inverse_transform_targets(self, standardised: Array) -> Array:
-        """Return numbers (rows,) back in the target's own unit, float64."""
-        values: Array = standardised * self.manifest.target_scale + self.manifest.target_shift
-        return LOGS[log][1](values) if (log := self.manifest.target_transform) else values
 
     def write(self, folder: Path) -> None:
         """Write manifest.json, and preparation.skops of a table, into `folder`."""
@@ -148,26 +139,3 @@ def _fit_scale(inputs: Array, scaling: str, maximum: float | None) -> dict[str, 
         "input_mean": ((train.mean - shift) / scale).tolist(),
         "input_std": (train.std / scale).tolist(),
     }
-
-
-def _fit_targets(targets: Array, about: Manifest) -> dict[str, float | None]:
-    if about.is_classification:
-        return {"target_shift": None, "target_scale": None}
-    if log := about.target_transform:
-        targets = LOGS[log][0](targets.astype(np.float64))
-    shift, scale = fit("standard", statistics(targets[:, np.newaxis]), None)
-    return {"target_shift": float(shift[0]), "target_scale": float(scale[0])}
-
-
-def _scaled(stored: "torch.Tensor", shift: Sequence[float], scale: Sequence[float]) -> "torch.Tensor":
-    """``(stored - shift) * (1 / scale)`` along dimension 1, float32; of float64 it is computed in float64."""
-    import torch
-
-    dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
-
-    def along_channels(values: Sequence[float]) -> torch.Tensor:
-        tensor = torch.tensor(values, dtype=dtype, device=stored.device)
-        return tensor.view(1, -1, *[1] * (stored.ndim - 2))
-
-    factor = along_channels([1 / value for value in scale])
-    return (stored.to(dtype) - along_channels(shift)).mul_(factor).to(torch.float32)

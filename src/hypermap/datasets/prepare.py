@@ -20,15 +20,16 @@ import numpy as np
 from hypermap.core import hashing
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, check_arguments, locate
+from hypermap.core.normalize import SCALINGS
 from hypermap.core.typing import Array
 from hypermap.data.manifest import FORMAT, Manifest
-from hypermap.data.normalize import SCALINGS
 from hypermap.data.preparation import Settings, complete_rows
 from hypermap.data.prepared import file_name
-from hypermap.data.preprocessor import LOGS, Transform
+from hypermap.data.preprocessor import Transform
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
 from hypermap.datasets.split import RawSplit, split
+from hypermap.tasks.regression import LOGS
 
 Reader = Callable[..., Raw]
 

@@ -44,7 +44,7 @@ class CrossValidator:
         self.settings: TrainerConfig = instantiate(configuration["trainer"])
         self.folds = folds or Folds(prepared)
         self.manifest = self.folds.transform.manifest
-        self.monitor = self.settings.monitored(self.manifest.task)
+        self.monitor = self.settings.monitored(self.folds.transform.task)
         self.estimator = make_estimator(configuration, self.settings, self.manifest)
 
     def plan(self) -> list[FoldSpec]:

@@ -57,7 +57,7 @@ class Model:
     def __call__(self, features: Tensor) -> Array:
         """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
         predicted = self.standardised(features)
-        return predicted if self.transform.manifest.classes else self.transform.inverse_transform_targets(predicted)
+        return predicted if self.transform.manifest.classes else self.transform.task.decode(predicted)
 
     def standardised(self, features: Tensor) -> Array:
         """As a call, but values as the estimator was fitted to them: standardised."""

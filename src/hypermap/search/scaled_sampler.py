@@ -24,7 +24,7 @@ class ScaledSampler(BaseSampler):
     """Wraps a sampler so that it searches in the images of the parameters that have a mapping.
 
     Parameters without a mapping pass unchanged, and so does everything where the sampler proposes natural values by
-    itself, as a grid does (its attribute ``inverse_transform_targets`` says so). One object serves one study.
+    itself, as a grid does (its attribute ``natural`` says so). One object serves one study.
 
     Raises:
         UserError: pow2 on whole numbers with a step, or with no power of two between the bounds.

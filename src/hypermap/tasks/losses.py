@@ -12,16 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
-
-Task = Literal["classification", "regression"]
+from hypermap.tasks.base import locate_task
 
 
 class Loss(Protocol):
     """What every loss offers; a user's own needs no more than these."""
 
     @property
-    def task(self) -> Task:
-        """What the loss is for."""
+    def task(self) -> str:
+        """The task that the loss is for."""
         ...
 
     def check(self, task: str, classes: int) -> None:
@@ -57,7 +56,7 @@ class CrossEntropy:
         UserError: a smoothing outside [0, 1), or weights that are negative or all zero.
     """
 
-    task: Task = "classification"
+    task = "classification"
 
     def __init__(
         self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
@@ -109,7 +108,7 @@ class BinaryCrossEntropy:
         UserError: a `positive_weight` that is not above 0.
     """
 
-    task: Task = "classification"
+    task = "classification"
 
     def __init__(self, positive_weight: float | None = None) -> None:
         if positive_weight is not None and not 0 < positive_weight < float("inf"):
@@ -153,7 +152,7 @@ class BinaryCrossEntropy:
 class MeanSquaredError:
     """The mean of squared differences (not its half, which some texts use); targets are float32 numbers."""
 
-    task: Task = "regression"
+    task = "regression"
 
     def check(self, task: str, classes: int) -> None:
         """Refuse classes as targets."""
@@ -181,7 +180,7 @@ class MeanSquaredError:
 
 
 class Auto:
-    """What suits the data's task: cross-entropy of classes, the mean squared error of numbers.
+    """What suits the data's task (`Task.default_loss`): cross-entropy of classes, the mean squared error of numbers.
 
     It is that loss, value for value: its arguments are those of `CrossEntropy`, which numbers have no use for.
 
@@ -199,16 +198,13 @@ class Auto:
         self.stands_for: Loss = CrossEntropy(label_smoothing, class_weights)
 
     @property
-    def task(self) -> Task:
-        """What it is for; of numbers, once `check` has told it so."""
+    def task(self) -> str:
+        """The task that it is for; another than classification, once `check` has told it so."""
         return self.stands_for.task
 
     def check(self, task: str, classes: int) -> None:
         """Take the loss for this task; refuse what that has no use for, and what it refuses itself."""
-        if task == MeanSquaredError.task:
-            if given := ", ".join(f"loss.{key} is {value!r}" for key, value in self._given.items() if value):
-                raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
-            self.stands_for = MeanSquaredError()
+        self.stands_for = locate_task(task).default_loss(**self._given)
         self.stands_for.check(task, classes)
 
     def outputs(self, classes: int) -> int:

@@ -21,7 +21,6 @@ from hypermap.data.manifest import MANIFEST
 from hypermap.data.preprocessor import PREPARATION, TensorSplit, Transform, read_transform
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.tasks import calibration, metrics
 from hypermap.tasks.losses import Loss
 from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
 from hypermap.training.components import make_components
@@ -66,9 +65,7 @@ class Network:
         parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
-        if not self.transform.manifest.classes:
-            return self.transform.inverse_transform_targets(predicted)
-        return calibration.scale(predicted / predicted.sum(axis=1, keepdims=True), self.temperature)
+        return self.transform.task.predictions(predicted, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -210,12 +207,11 @@ def read_metrics(path: Path, split: str) -> dict[str, float]:
 
 
 def targets(split: TensorSplit, transform: Transform) -> np.ndarray:
-    """Return the true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their own unit."""
+    """Return the true targets in their own unit: class indices ``(rows,)`` int64, or numbers float64."""
     values = split.targets.cpu().numpy()
-    return values if transform.manifest.classes else transform.inverse_transform_targets(values.astype(np.float64))
+    return transform.task.decode(values if np.issubdtype(values.dtype, np.integer) else values.astype(np.float64))
 
 
 def score(split: TensorSplit, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
     """Return every metric of the task."""
-    measure = metrics.classification if transform.manifest.classes else metrics.regression
-    return measure(targets(split, transform), predictions)
+    return transform.task.measure(targets(split, transform), predictions)

@@ -13,7 +13,8 @@ from hypermap.reports.run.data import section
 from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
-from hypermap.tasks.metrics import classification, intervals, regression
+from hypermap.tasks.metrics import classification, regression
+from support.tasks import intervals
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 ROWS = 60

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r2_score
 
 from hypermap.core.files import write_bytes, write_text
-from hypermap.data.preprocessor import LOGS
 from hypermap.reports.run import baseline_table, data, pictures, plots, projection, wording
 from hypermap.reports.run.diagnosis import Finding, diagnose
 from hypermap.reports.run.render import render
 from hypermap.reports.run.run import Run
 from hypermap.reports.run.scores import diagnose_scores
-from hypermap.tasks.metrics import BINS, LOWER_IS_BETTER
+from hypermap.tasks.base import locate_task
+from hypermap.tasks.metrics import BINS
+from hypermap.tasks.regression import LOGS
 
 PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals", "map")
 """Every picture a report can have; those that do not apply to a run are deleted."""
@@ -182,19 +183,19 @@ def _floor(run: Run) -> float | None:
 
 
 def _findings(run: Run) -> list[Finding]:
-    rows = int(run.manifest.rows["validation"])
+    rows, task = int(run.manifest.rows["validation"]), locate_task(run.task)
     if run.history:
         images = len(run.manifest.shape) > 1
-        return diagnose(run.history, run.best_epoch, run.monitor, run.task, rows, run.stopped_early, images)
-    return diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, run.task, rows)
+        return diagnose(run.history, run.best_epoch, run.monitor, task, rows, run.stopped_early, images)
+    return diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, task, rows)
 
 
 def _metrics_table(run: Run) -> str:
     """Return a table of test and validation beside each other, each with its interval."""
-    level = f"{run.level} interval"
+    level, directions = f"{run.level} interval", locate_task(run.task).metrics
     lines = [
         (
-            f"`{name}`" + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
+            f"`{name}`" + ("" if directions[name] else " (lower is better)"),
             wording.metric(name, value),
             wording.interval(name, run.test_intervals),
             wording.metric(name, run.validation[name]) if name in run.validation else "",
