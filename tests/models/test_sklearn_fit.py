@@ -252,7 +252,7 @@ def test_others_have_categories_spread_out():
     rows, matrix = table()
     model = fit(choice("linear"), rows)
     spread = OneHotEncoder(sparse_output=False).fit_transform(matrix[:, 2:])
-    features = np.column_stack([rows[2].preparation.transform(matrix)[:, :2], spread]).astype(np.float32)
+    features = np.column_stack([rows[2].preprocessor.preparation.transform(matrix)[:, :2], spread]).astype(np.float32)
     expected = LogisticRegression(max_iter=1000).fit(features[:300], rows[0].targets)
     assert model(rows[1].inputs) == pytest.approx(expected.predict_proba(features[300:]), abs=1e-9)
 

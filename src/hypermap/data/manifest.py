@@ -11,7 +11,10 @@ from hypermap.core.errors import UserError
 FORMAT = 3
 MANIFEST = "manifest.json"
 # Entries that only tables with a schema have, only images and plain tables, or only a task of a person's own.
-OPTIONAL = ("table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std", "target")
+OPTIONAL = (
+    "table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std", "target",
+    "preprocessor", "dtype", "extras",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,9 @@ class Manifest:
         target_scale: likewise.
         layout: what stands where in a prepared row of a table.
         target: what a task of one's own has fitted.
+        preprocessor: the dotted path of a preprocessor of one's own.
+        dtype: of a row as a model is given it, where it is not ``float32``.
+        extras: what a network is given, beside the shape, if its constructor takes it by name.
     """
 
     format: int = FORMAT
@@ -87,6 +93,14 @@ class Manifest:
     target_scale: Any = None  # float; None for classes
     layout: Any = None
     target: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: str | None = None
+    dtype: str | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def named(self) -> list[str]:
+        """The dotted paths of a person's own code that the data calls for, its reader's aside."""
+        return [path for path in (self.task, self.preprocessor or "") if "." in path]
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -56,8 +56,12 @@ class CrossValidator:
         """
         validation: Splitter = instantiate(self.configuration["validation"])
         folds = validation.folds(self.folds.development)
-        if self.monitor == "r2" and min(len(fold.validation) for fold in folds) < 2:
-            raise UserError("r2 does not exist for one validation row: validate on more, or take trainer.monitor=loss.")
+        fewest, least = min(len(fold.validation) for fold in folds), self.folds.transform.task.least_rows
+        if self.monitor != "loss" and fewest < least:
+            rows = "one validation row" if fewest == 1 else f"{fewest} validation rows"
+            raise UserError(
+                f"{self.monitor} does not exist for {rows}: validate on more, or take trainer.monitor=loss."
+            )
         seeds = [repeat_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
         return [FoldSpec(fold, seed) for seed in seeds for fold in folds]
 

@@ -192,7 +192,7 @@ class TorchEstimator:
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
-        row = torch.zeros((1, *self.inputs.shape), device=self.device)
+        row = self.inputs.example(device=self.device)
         return machine.latency_ms(self.parts.model.to(self.device), row, self.settings.precision)
 
 

@@ -22,7 +22,7 @@ class TrainingData:
     """What a family is fitted to.
 
     Attributes:
-        task: ``classification`` or ``regression``.
+        classifies: whether the targets are classes.
         train: features (rows, width) float32, and class indices int64 or standardised values float32 (rows,). Trees and
             neighbours have no need of standardised values; they come so because a network learns from the same rows.
         validation: likewise; what a network's epoch is picked by may also tell a family when to stop.
@@ -30,16 +30,11 @@ class TrainingData:
         threads: CPU threads.
     """
 
-    task: str
+    classifies: bool
     train: tuple[Array, Array]
     validation: tuple[Array, Array]
     seed: int
     threads: int
-
-    @property
-    def classifies(self) -> bool:
-        """Whether the targets are classes."""
-        return self.task == "classification"
 
 
 class SklearnModel(ABC):

@@ -4,6 +4,7 @@ A task is a subclass of `Task`. Those that ship are found by the name of their m
 dotted path, which the reader of its data gives (`hypermap.datasets.images.Raw.task`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -15,9 +16,12 @@ from hypermap.core.instantiate import locate
 from hypermap.core.typing import Array, Floats
 
 if TYPE_CHECKING:  # preparing data needs no torch
-    from torch import Tensor
+    from polars import DataFrame
+    from torch import Tensor, nn
 
     from hypermap.tasks.losses import Loss
+
+PREDICTION = "prediction"
 
 Resampled = Callable[[Floats], dict[str, Floats]]
 """Row counts (rows, resamples) to the value of each metric in each resample (resamples,)."""
@@ -68,6 +72,9 @@ class Task(ABC):
         score_name: the same, in words.
         low_score: a score on training rows below which a model may be too small, or its learning rate wrong.
         is_share: whether the score is a share of rows, so that several epochs may have the same.
+        least_rows: on how many rows the score exists, at least.
+        estimator: which of scikit-learn's estimators predict it: ``classifier``, ``regressor``, or None.
+        report: the dotted path of what a report says of it (`hypermap.reports.run.task_report.TaskReport`).
         metrics: every metric by name, with whether higher is better.
         info: what the manifest says of the targets.
     """
@@ -76,6 +83,9 @@ class Task(ABC):
     score_name: ClassVar[str]
     low_score: ClassVar[float]
     is_share: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
+    estimator: ClassVar[str | None] = None
+    report: ClassVar[str] = "hypermap.reports.run.task_report.TaskReport"
     metrics: ClassVar[Mapping[str, bool]]
 
     def __init__(self, info: TargetInfo) -> None:
@@ -97,6 +107,22 @@ class Task(ABC):
     @abstractmethod
     def predictions(self, outputs: Array, temperature: float = 1.0) -> Array:
         """Return predictions from what `Loss.predictions` makes of a network's outputs, float64."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the prediction for a row."""
+
+    def table(self, predictions: Array) -> "DataFrame":
+        """Return predictions as a table for people, a row each; a row of NaN has no answer, and is empty.
+
+        By default there is a column for each number of a prediction.
+        """
+        from polars import DataFrame
+
+        columns = predictions.reshape(len(predictions), math.prod(self.shape)).T
+        names = [PREDICTION] if len(columns) == 1 else [f"{PREDICTION}_{k}" for k in range(1, len(columns) + 1)]
+        return DataFrame(dict(zip(names, columns, strict=True)), nan_to_null=True)
 
     @abstractmethod
     def scores(self, outputs: "Tensor", targets: "Tensor", losses: "Sequence[Loss]") -> list[float]:
@@ -137,6 +163,14 @@ class Task(ABC):
         """
         return None
 
+    def module(self, temperature: float = 1.0) -> "nn.Module":
+        """Return `predictions` in torch, for an export.
+
+        Raises:
+            UserError: the task has no such module.
+        """
+        raise UserError(f"the task {self.info.task} has no module, so that no network of it can be exported.")
+
     def fit_temperature(self, predictions: Array, targets: Array) -> float:
         """Return what logits are to be divided by, fitted on validation rows; 1 where there is no such thing."""
         return 1.0
@@ -149,6 +183,16 @@ COSTS = ("loss", "parameters", "latency_ms", "seconds")
 def directions(task: type[Task]) -> dict[str, bool]:
     """Return everything that a training may be judged by, by name, with whether higher is better."""
     return {**task.metrics, **dict.fromkeys(COSTS, False)}
+
+
+def path_of(part: "type | str | None") -> str | None:
+    """Return the dotted path of a class, which may be given as that."""
+    return part if part is None or isinstance(part, str) else f"{part.__module__}.{part.__qualname__}"
+
+
+def usual_task(classes: Sequence[str]) -> str:
+    """Return the name of the task of targets that are these classes, or numbers."""
+    return "classification" if classes else "regression"
 
 
 def locate_task(name: str) -> type[Task]:

@@ -4,14 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.core.typing import Array
 from hypermap.tasks import calibration, metrics
-from hypermap.tasks.base import Resampled, TargetInfo, Task
+from hypermap.tasks.base import PREDICTION, Resampled, TargetInfo, Task
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from polars import DataFrame
+    from torch import Tensor, nn
 
     from hypermap.tasks.losses import Loss
 
@@ -23,6 +25,8 @@ class Classification(Task):
     score_name = "accuracy"
     low_score = 0.90
     is_share = True
+    estimator = "classifier"
+    report = "hypermap.reports.run.classification.ClassificationReport"
     metrics: ClassVar = {
         "accuracy": True, "balanced_accuracy": True, "precision": True, "recall": True, "f1": True, "roc_auc": True,
         "log_loss": False, "calibration_error": False,
@@ -44,6 +48,20 @@ class Classification(Task):
     def predictions(self, outputs: Array, temperature: float = 1.0) -> Array:
         """Return probabilities that sum to 1 in 64 bits, under a temperature."""
         return calibration.scale(outputs / outputs.sum(axis=1, keepdims=True), temperature)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return a probability for each class."""
+        return (len(self.info.classes),)
+
+    def table(self, predictions: Array) -> "DataFrame":
+        """Return the most probable class and every class's probability."""
+        from polars import DataFrame, Series
+
+        classes, unknown = self.info.classes, Series(np.isnan(predictions[:, 0]))
+        best = Series(PREDICTION, classes).gather(Series(predictions.argmax(1)).set(unknown, None))
+        shares = {f"probability_{name}": predictions[:, k] for k, name in enumerate(classes)}
+        return DataFrame({PREDICTION: best, **shares}, nan_to_null=True)
 
     def scores(self, outputs: "Tensor", targets: "Tensor", losses: "Sequence[Loss]") -> list[float]:
         """Return the accuracy; of the outputs, since a softmax, or a sigmoid of one, keeps their order."""
@@ -76,6 +94,12 @@ class Classification(Task):
     def strata(cls, targets: Array) -> Array | None:
         """Return the classes."""
         return targets
+
+    def module(self, temperature: float = 1.0) -> "nn.Module":
+        """Return `predictions` in torch."""
+        from hypermap.tasks.answers import Shares
+
+        return Shares(temperature)
 
     def fit_temperature(self, predictions: Array, targets: Array) -> float:
         """See `hypermap.tasks.calibration.fit_temperature`."""

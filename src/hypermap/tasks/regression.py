@@ -14,7 +14,7 @@ from hypermap.tasks import metrics
 from hypermap.tasks.base import Resampled, TargetInfo, Task
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from hypermap.tasks.losses import Loss
 
@@ -28,6 +28,9 @@ class Regression(Task):
     monitor = "r2"
     score_name = "R²"
     low_score = 0.30
+    least_rows = 2
+    estimator = "regressor"
+    report = "hypermap.reports.run.regression.RegressionReport"
     metrics: ClassVar = {"r2": True, "rmse": False, "mae": False}
 
     @classmethod
@@ -52,6 +55,11 @@ class Regression(Task):
     def predictions(self, outputs: Array, temperature: float = 1.0) -> Array:
         """Return values in the target's own unit."""
         return self.decode(outputs)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return that of a number."""
+        return ()
 
     def scores(self, outputs: "Tensor", targets: "Tensor", losses: "Sequence[Loss]") -> list[float]:
         """Return R²."""
@@ -78,6 +86,12 @@ class Regression(Task):
         if given := ", ".join(f"loss.{key} is {value!r}" for key, value in settings.items() if value):
             raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
         return MeanSquaredError()
+
+    def module(self, temperature: float = 1.0) -> "nn.Module":
+        """Return `predictions` in torch."""
+        from hypermap.tasks.answers import Natural
+
+        return Natural(self.info.target_shift, self.info.target_scale, self.info.target_transform)
 
     @staticmethod
     def standard_error(score: float, rows: int) -> float:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
 from hypermap.core.files import durable_together, write_csv, write_json
-from hypermap.core.hashing import file_sha256
-from hypermap.core.instantiate import check_record, instantiate
+from hypermap.core.hashing import file_sha256, own_files
+from hypermap.core.instantiate import check_part, check_record, instantiate, named_in_conf
 from hypermap.core.moved import with_keys_of_now
-from hypermap.data.manifest import MANIFEST
-from hypermap.data.preprocessor import PREPARATION, TensorSplit, Transform, read_transform
+from hypermap.data.manifest import MANIFEST, Manifest
+from hypermap.data.preprocessor import Preprocessor, TensorSplit, Transform, read_transform
+from hypermap.data.table_preprocessor import PREPARATION
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.tasks.losses import Loss
@@ -27,7 +28,7 @@ from hypermap.training.components import make_components
 
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
-FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, SCORES)
+FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file, SCORES)
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
@@ -137,6 +138,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
         _check_files(folder, record.sha256)
+        check_code(Manifest.read(folder).named, str(folder / MANIFEST), trust=trust)
         transform = read_transform(folder)
         option = record.configuration["model"]
         if sklearn_fit.is_family(option):
@@ -153,6 +155,18 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
     network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
     return TrainedModel(record, network)
+
+
+def check_code(paths: Sequence[str], origin: str, *, trust: bool) -> None:
+    """Refuse dotted paths of code which neither is a part, nor stands in a module that conf/ names or imports.
+
+    Raises:
+        UserError: says what is named; `origin` is what an error begins with.
+    """
+    modules = own_files([{"_target_": path} for path in named_in_conf()]) if paths and not trust else {}
+    for path in () if trust else paths:
+        if path.rpartition(".")[0] not in modules:
+            check_part(path, origin)
 
 
 def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:

@@ -9,10 +9,12 @@ from PIL import Image
 
 from hypermap.data.manifest import Manifest
 from hypermap.reports.run import BaselineTable, Run, project, write_report
+from hypermap.reports.run.classification import right_examples, worst_mistakes
 from hypermap.reports.run.data import section
-from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
+from hypermap.reports.run.page import page
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
+from hypermap.reports.run.task_report import PICTURES
 from hypermap.tasks.metrics import classification, regression
 from support.tasks import intervals
 
