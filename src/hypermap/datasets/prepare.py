@@ -30,7 +30,7 @@ from hypermap.data.table_preprocessor import TablePreprocessor
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
 from hypermap.datasets.split import RawSplit, split
-from hypermap.tasks.base import usual_task
+from hypermap.tasks.names import usual_task
 from hypermap.tasks.regression import LOGS
 
 Reader = Callable[..., Raw]

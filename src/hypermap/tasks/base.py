@@ -190,11 +190,6 @@ def path_of(part: "type | str | None") -> str | None:
     return part if part is None or isinstance(part, str) else f"{part.__module__}.{part.__qualname__}"
 
 
-def usual_task(classes: Sequence[str]) -> str:
-    """Return the name of the task of targets that are these classes, or numbers."""
-    return "classification" if classes else "regression"
-
-
 def locate_task(name: str) -> type[Task]:
     """Return a task by its name or dotted path.
 
