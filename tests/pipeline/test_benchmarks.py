@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -37,12 +36,12 @@ def test_every_benchmark_has_a_smoke_run():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_smoke_run(name, tmp_path):
+def test_smoke_run(name, tmp_path, forks):
     variables = {key: value for key, value in os.environ.items() if not key.startswith("HYPERMAP")}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick"],
+        ["python", str(ROOT / "benchmarks" / f"{name}.py"), "--quick"],
         cwd=tmp_path,
-        env=variables | {"OMP_NUM_THREADS": "1"},
+        env=variables | {"OMP_NUM_THREADS": "1"} | forks.heavy,
         capture_output=True,
         text=True,
     )
