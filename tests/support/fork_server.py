@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +159,12 @@ def outcome(words: list[str]) -> int:
     return 0
 
 
+def leave_to_the_end_of_the_server() -> None:
+    """Keep forks from what takes long when a process ends that has imported torch, and tells nothing of theirs."""
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False
+
+
 def main() -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0hypermap-forks-{os.getpid()}")
@@ -165,6 +172,7 @@ def main() -> None:
     print("listening", flush=True)  # shims that come before the imports are done wait
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    leave_to_the_end_of_the_server()
     gc.collect()
     gc.freeze()
     order = Forks(listener).serve()

@@ -25,7 +25,7 @@ WITHOUT_TORCH = (
     *("sklearn.datasets", "sklearn.metrics", "sklearn.model_selection"),
 )
 WITH_TORCH = (
-    *("torch", "torch._dynamo", *WITHOUT_TORCH),
+    *("torch", *WITHOUT_TORCH),
     *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "matplotlib.style", "optuna.importance"),
     *("optuna.terminator", "optuna.visualization", "plotly.graph_objects", "plotly.io", "plotly.subplots"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "PIL.features"),
