@@ -23,7 +23,7 @@ ROWS = {
     "record": {},
     "searches": {"random": 6, "auto": 6, "digits": 5},
     "stack": {"stack of 4, batched": 5, "single run": 5, "stack=4": 5},
-    "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2, "a sweep of 3, counted": 2},
+    "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2},
     "strategies": {"random": 4, "auto": 4},
     "tables": {"made up, classes": 5, "made up, number": 5},
     "throughput": {"hypermap": 4, "textbook": 5},
