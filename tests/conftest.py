@@ -24,7 +24,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from hypermap.core.paths import ROOT
-from support.forks import POSSIBLE, WITH_TORCH, WITHOUT_TORCH, ForkServer
+from support.forks import POSSIBLE, VARIABLE, WITH_TORCH, WITHOUT_TORCH, ForkServer, write_shims
 
 # Torch's threads spin while they wait for one another, which slows down whatever runs beside them a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -181,8 +181,8 @@ def write_order(path: Path, groups: dict[str, Any]) -> None:
 class Forks:
     """The processes that fork.
 
-    With the variables `heavy`, Python and DVC are forked from one that has imported torch; with `light`, from one that
-    has not, which is quicker.
+    With the variables `light`, Python and DVC are forked from one that has not imported torch, which is quicker; with
+    `heavy`, what may want torch is forked from one that has.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -191,9 +191,10 @@ class Forks:
         self.heavy: dict[str, str] = {}
         self.light: dict[str, str] = {}
         if self.servers:
-            programs = self.servers[0].shims(folder / "programs")
-            self.heavy = {"PATH": f"{programs}{os.pathsep}{variables['PATH']}"}
-            self.light = self.heavy | {"FORK_SERVER": self.servers[1].name}
+            heavy, light = self.servers
+            write_shims(folder / "programs", heavy, light)
+            self.heavy = {"PATH": f"{folder / 'programs'}{os.pathsep}{variables['PATH']}"}
+            self.light = self.heavy | {VARIABLE: light.name}
 
     def end(self) -> None:
         for server in self.servers:
@@ -295,6 +296,7 @@ def _commit_all(project: Project) -> None:
         ["config", "user.email", "tester@example.com"],
         ["add", "--all"],
         ["commit", "--quiet", "--message", "As it is"],
+        ["gc", "--quiet"],  # fewer files are copied sooner
     ):
         project.ok("git", *words)
 

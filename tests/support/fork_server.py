@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from dataclasses import dataclass
+from multiprocessing import spawn
 from pathlib import Path
 
 MESSAGE, FILES = 1 << 20, 250
@@ -116,6 +117,7 @@ def become(order: Order) -> None:
     os.environ.update(order.variables)
     resource.setrlimit(resource.RLIMIT_FSIZE, order.file_size)
     sys.executable = order.python
+    spawn.set_executable(order.python)
     sys.orig_argv[:] = [order.python, *order.words]
     given = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = ["", *given]

@@ -44,7 +44,8 @@ if of_start or not words or words[0].startswith("-") and words[0] not in ("-c", 
 files = [int(name) for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)]
 files = [number for number in sorted(files) if os.get_inheritable(number)]
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-server.connect("\\0" + os.environ.get({variable!r}, {server!r}))
+light = program == "dvc" or os.path.basename(words[0]) in {light_scripts!r}
+server.connect("\\0" + os.environ.get({variable!r}, {light!r} if light else {heavy!r}))
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda number, frame: server.send(bytes([number])))
 python, leads, limit = os.path.dirname(sys.argv[0]) + "/python", os.getpgrp() == os.getpid(), resource.RLIMIT_FSIZE
@@ -57,7 +58,8 @@ if code < 0:
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
-VARIABLE = "FORK_SERVER"  # names another than the shim's own
+VARIABLE = "FORK_SERVER"  # names the one to take
+LIGHT_SCRIPTS = {"compose.py", "order.py", "preprocess.py", "promote.py"}  # which have no use for torch
 # Of the variables that Python reads at its start, those that a fork heeds, or that change nothing in what it does.
 WITHOUT_MEANING = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 
@@ -78,21 +80,23 @@ class ForkServer:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "listening\n"
 
-    def shims(self, folder: Path) -> Path:
-        """Write the programs into `folder`."""
-        folder.mkdir()
-        text = SHIM.format(
-            python=sys.executable,
-            programs=str(PROGRAMS),
-            without_meaning=WITHOUT_MEANING,
-            variable=VARIABLE,
-            server=self.name,
-        )
-        for program in ("python", "dvc"):
-            path = folder / program
-            path.write_text(text)
-            path.chmod(0o755)
-        return folder
-
     def end(self) -> None:
         self.process.communicate()
+
+
+def write_shims(folder: Path, heavy: ForkServer, light: ForkServer) -> None:
+    """Write the programs that have one of these fork into a new folder."""
+    folder.mkdir()
+    text = SHIM.format(
+        python=sys.executable,
+        programs=str(PROGRAMS),
+        without_meaning=WITHOUT_MEANING,
+        light_scripts=LIGHT_SCRIPTS,
+        variable=VARIABLE,
+        heavy=heavy.name,
+        light=light.name,
+    )
+    for program in ("python", "dvc"):
+        path = folder / program
+        path.write_text(text)
+        path.chmod(0o755)

@@ -455,7 +455,7 @@ def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, ne
 
 def test_an_interrupt_leaves_paused_trials_which_the_same_command_takes_up(pausing):
     words = [*BUDGET, "pause_s=0.04", "hydra.sweeper.n_jobs=2"]
-    process = pausing.start(*words)
+    process = pausing.start(*words, fork=True)
     pausing.has_stepped(process, 14)
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
