@@ -4,6 +4,7 @@ Most of what a command takes is imports. So commands that run to their end are f
 everything; those that a test kills, stops or sends a signal are started.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -50,6 +51,12 @@ def note():
 
 atexit.register(note)
 """
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage among what was imported, which takes a sixth of the time of composing."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

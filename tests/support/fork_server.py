@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import spawn
 from pathlib import Path
@@ -64,6 +65,9 @@ class Forks:
     def fork(self) -> Order | None:
         shim, _ = self.listener.accept()
         message, files, _, _ = socket.recv_fds(shim, MESSAGE, FILES)
+        if not message:  # the shim was killed before it asked
+            shim.close()
+            return None
         order = Order(*marshal.loads(message), files)  # noqa: S302  a shim's
         if not (process := os.fork()):
             for held in (*self.shims.values(), shim, self.listener, self.waiting):
@@ -97,7 +101,8 @@ class Forks:
         shim = self.shims.pop(ended)
         if shim in self.waiting.get_map():
             self.waiting.unregister(shim)
-            shim.send(str(code).encode())
+            with suppress(ConnectionError):  # it may have been killed meanwhile
+                shim.send(str(code).encode())
         shim.close()
 
 
