@@ -109,6 +109,11 @@ STUDIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def few_resamplings(monkeypatch):
+    monkeypatch.setattr("hypermap.reports.study.importance.REPEATS", 2)
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """For what else reports hold: pictures take most of their time."""
