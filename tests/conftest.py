@@ -266,7 +266,7 @@ class Clones:
         witness = self.common / "witness"
         witness.mkdir()
         (witness / "sitecustomize.py").write_text(WITNESS)
-        self.quick.ok("dvc", "repro", "--force", PYTHONPATH=str(witness), PATH=self.variables["PATH"])
+        self.quick.ok("dvc", "repro", "--force", PYTHONPATH=str(witness))
         _commit_all(self.quick)
 
 

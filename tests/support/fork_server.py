@@ -127,6 +127,9 @@ def become(order: Order) -> None:
     given = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = ["", *given]
     sys.path_importer_cache.clear()
+    sys.modules.pop("sitecustomize", None)
+    with suppress(ImportError):
+        importlib.import_module("sitecustomize")
     sys.modules["__main__"].__dict__.pop("main")
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
