@@ -379,6 +379,7 @@ def test_files_are_held_to_what_they_are_pinned_to(table, tmp_path, digits):
 
 def test_the_stage_refuses_a_file_that_changed_after_the_stage_before_it(table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["src/preprocess.py"])
     part = {"data": {"name": "table", **table}, "files_sha256": prepare.file_checksum(table)}
     Path("reports/config").mkdir(parents=True)
     Path("reports/config/preprocess.yaml").write_text(yaml.safe_dump(part))

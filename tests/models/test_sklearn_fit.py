@@ -28,7 +28,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import SVC, SVR
 
 from hypermap.core import skops_io
-from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
 from hypermap.data.manifest import Manifest
 from hypermap.data.preparation import Settings
@@ -41,6 +40,7 @@ from hypermap.models import sklearn_fit
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.models.sklearn_models import Calibrated, Dummy
 from hypermap.training import artifacts
+from support.refusals import refusal
 
 MENU = CONF / "model"
 FAMILIES = ("random_forest", "gradient_boosting", "support_vector", "linear", "nearest_neighbors", "dummy")
@@ -86,12 +86,6 @@ def fit(chosen, rows, seed=0, threads=1):
 
 def arrays(split):
     return split.inputs.flatten(1).numpy(), split.targets.numpy()
-
-
-def refusal(function, *args, **kwargs):
-    with pytest.raises(UserError) as told:
-        function(*args, **kwargs)
-    return str(told.value)
 
 
 # What a family is.
