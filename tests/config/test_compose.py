@@ -32,6 +32,7 @@ CHOICES = [tuple(file.relative_to(CONF).with_suffix("").parts) for file in FILES
 RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
 TABLE = ["data.path=my.csv", "data.target=target"]
+GIVEN = {"table": TABLE, "images": ["data.path=pictures"]}  # which no option, and no experiment, can know
 
 
 def values(words):
@@ -69,7 +70,7 @@ def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
 
 @pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g in TUNED])
 def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
-    given = TABLE if choice == "table" else []  # which no option can know
+    given = GIVEN.get(choice, [])
     configuration = compose([f"{group}={choice}", *given])
     assert configuration[group] == {"name": choice} | plain(group, choice) | values(given)
     validate(configuration)
@@ -79,7 +80,7 @@ def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
 @pytest.mark.parametrize("experiment", [rest[0] for g, *rest in CHOICES if g == "experiment"])
 def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
     body = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
-    given = TABLE if {"override /data": "table"} in body["defaults"] else []  # which no experiment can know
+    given = next((GIVEN[own] for own in GIVEN if {"override /data": own} in body["defaults"]), [])
     configuration = compose([f"experiment={experiment}", *given])
     chosen = {k.split("/")[-1]: v for entry in body.pop("defaults") if entry != "_self_" for k, v in entry.items()}
     assert configuration["experiment"] == experiment

@@ -27,6 +27,7 @@ from hypermap.config.groups import TUNED, groups
 from hypermap.config.params_file import params_of, params_text, rewrite
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF, ROOT
+from support.own_images import write_digits
 
 ORDER = ("python", "src/order.py")
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
@@ -55,7 +56,9 @@ def test_experiments_are_found(clone):
     assert clone.shared.fails(*ORDER).splitlines()[0].endswith(f"There are: {', '.join(EXPERIMENTS)}.")
 
 
-TABLES = ("csv_mlp", "table")  # which name no file of their own
+OF_A_TABLE = ["data.path=my.csv", "data.target=target"]
+# What those need to be told that name no files.
+WORDS_OF = {"csv_mlp": OF_A_TABLE, "table": OF_A_TABLE, "images": ["data.path=pictures"]}
 
 
 def test_another_choice_spells_the_experiment_out(clone):
@@ -74,7 +77,8 @@ def test_the_compose_stage_gives_the_experiment_that_was_ordered(clone, experime
     project = clone()
     before = (project.path / "params.yaml").read_text()
     (project.path / "my.csv").write_text("x,target\n1,2\n")
-    words = [] if experiment not in TABLES else ["data.path=my.csv", "data.target=target"]
+    write_digits(project.path / "pictures", range(3))
+    words = WORDS_OF.get(experiment, [])
     project.ok(*ORDER, experiment, *words)
     after = (project.path / "params.yaml").read_text()
     assert re.findall("#.*", after) == re.findall("#.*", before)

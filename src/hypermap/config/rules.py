@@ -106,6 +106,9 @@ RULES: dict[str, Rule] = {
     "evaluation.bootstrap_repeats": integer(100),
     "evaluation.confidence": SHARE,
     "data.root": optional(TEXT),
+    "data.size": either(integer(1), list_of(integer(1), least=2)),
+    "data.channels": optional(one_of("grey", "rgb")),
+    "data.broken": one_of("stop", "skip"),
     "data.batches": list_of(Rule(lambda value: value in range(1, 6), "a number from 1 to 5"), least=1),
     "data.validation": SHARE,
     "data.test": optional(SHARE),
@@ -287,7 +290,7 @@ def _ships(configuration: Mapping[str, Any], key: str) -> bool:
 def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
     """Sentences on settings that are each allowed and make no sense together."""
     flat = _flat(configuration)
-    found = _unnamed(flat) if str(flat.get("data._target_")).startswith("hypermap.datasets.tables.") else []
+    found = _unnamed(flat)
     if flat.get("optimizer.nesterov") and not flat.get("optimizer.momentum"):
         found.append("optimizer.nesterov is true and optimizer.momentum is 0: give a momentum, such as 0.9.")
     epochs = _number(flat, "trainer.epochs", math.inf)
@@ -308,11 +311,17 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def _unnamed(flat: Mapping[str, Any]) -> list[str]:
-    """Return what a table cannot do without."""
-    wanted = {
-        "data.path": "name the file, as in data={name: table, path: my.csv, target: price}.",
-        "data.target": "name the column to predict, or give its place (-1: the last).",
-    }
+    """Return what a table, or a folder of images, cannot do without."""
+    reader = str(flat.get("data._target_"))
+    if reader.startswith("hypermap.datasets.tables."):
+        wanted = {
+            "data.path": "name the file, as in data={name: table, path: my.csv, target: price}.",
+            "data.target": "name the column to predict, or give its place (-1: the last).",
+        }
+    elif reader.startswith("hypermap.datasets.image_folder."):
+        wanted = {"data.path": "name a folder that has a folder for each class, or a CSV file of paths and labels."}
+    else:
+        wanted = {}
     return [f"{key} is null: {advice}" for key, advice in wanted.items() if key in flat and flat[key] is None]
 
 

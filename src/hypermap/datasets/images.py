@@ -11,11 +11,12 @@ import lzma
 import math
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -127,6 +128,13 @@ class Raw:
         checksum = _sha256([inputs, targets, test_inputs, test_targets])
         others |= {"task": path_of(task), "preprocessor": path_of(preprocessor)}
         return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets, **others)
+
+
+class RawRows(NamedTuple):
+    """Rows to predict, as a reader's ``read_rows(paths, manifest)`` yields them."""
+
+    inputs: Array  # as in `Raw`
+    columns: Mapping[str, Sequence[Any]] = MappingProxyType({})  # what stands beside the predictions, such as a file
 
 
 def digits() -> Raw:

@@ -25,6 +25,8 @@ from hypermap.inference.table_writer import SEPARATORS, check_output, writing
 if TYPE_CHECKING:  # a mistake in the command is told before torch and polars are there
     from polars import DataFrame
 
+    from hypermap.data.manifest import Manifest
+    from hypermap.datasets.images import RawRows
     from hypermap.datasets.tables.readers import Table
     from hypermap.training.artifacts import TrainedModel
 
@@ -131,10 +133,9 @@ class Count:
 
 
 class Predictor:
-    """A trained model as a mapping from files to tables: from tables, or whatever a reader of your own reads.
+    """A trained model as a mapping from files to tables: from tables, or whatever a reader reads.
 
-    Such a reader's module has a function ``read_rows(paths)``, which yields raw inputs as the reader returns them, some
-    rows at a time.
+    Such a reader's module has a function ``read_rows(paths, manifest)``, which yields `RawRows`, some at a time.
 
     Raises:
         UserError: the model's reader reads no rows to predict.
@@ -166,7 +167,7 @@ class Predictor:
         from hypermap.datasets.tables.readers import open_table
 
         if not isinstance(self.preprocessor, TablePreprocessor):
-            return self._predict_own(inputs, output, file_format)
+            return self._predict_rows(inputs, output, file_format)
         usual = {key: getattr(self.schema.spelling, key) for key in SAME_AS_IN_TRAINING}
         table = open_table(inputs, Format(**{**usual, **file_format}, prefix=""), self.schema.expected)
         count = Count(notes=[*table.notes, *self.schema.check(table), *self.renamed(output)])
@@ -178,19 +179,20 @@ class Predictor:
                 bar.update(len(batch.complete))
         return count
 
-    def _predict_own(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
-        """As `predict_files`, for the rows that a reader of a person's own reads."""
+    def _predict_rows(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
+        """As `predict_files`, for the rows of a reader that has `read_rows`."""
         import torch
+        from polars import DataFrame
 
         if given := ", ".join(file_format):
             raise UserError(f"{given}: how a table is read; {self.manifest.reader} reads the files by itself.")
         count = Count(notes=self.renamed(output))
         with writing(output) as write, tqdm(unit=" rows", unit_scale=True, disable=None) as bar:
-            write(self.task.table(np.full((0, *self.task.shape), np.nan)))
-            for rows in self.read_rows(inputs):
-                write(self.task.table(self.predict(self.preprocessor(torch.from_numpy(rows)))))
-                count.rows += len(rows)
-                bar.update(len(rows))
+            for rows in ahead(self.read_rows(inputs, self.manifest)):
+                predicted = self.task.table(self.predict(self.preprocessor(torch.from_numpy(rows.inputs))))
+                write(DataFrame({**rows.columns, **predicted.to_dict()}))
+                count.rows += len(rows.inputs)
+                bar.update(len(rows.inputs))
         return count
 
     def renamed(self, output: Path) -> list[str]:
@@ -234,7 +236,7 @@ class Predictor:
         return self.task.table(found)
 
 
-def _read_rows(reader: str, *, trust: bool) -> Callable[[Sequence[Path]], Iterator[Array]]:
+def _read_rows(reader: str, *, trust: bool) -> "Callable[[Sequence[Path], Manifest], Iterator[RawRows]]":
     """Return the function of a reader's module that reads rows to predict.
 
     Raises:
@@ -244,12 +246,13 @@ def _read_rows(reader: str, *, trust: bool) -> Callable[[Sequence[Path]], Iterat
     from hypermap.training.artifacts import check_code
 
     module, _, name = reader.rpartition(".")
-    if module.startswith("hypermap."):
+    if module == "hypermap.datasets.images":
         raise UserError(
             f"the model was trained on {name}, which is no table of columns with names: there is no file to read "
             "rows from. Predictions are for models of data=table; python src/export.py exports any network."
         )
-    check_code([f"{module}.read_rows"], "manifest.json", trust=trust)
+    if not module.startswith("hypermap.datasets."):
+        check_code([f"{module}.read_rows"], "manifest.json", trust=trust)
     return locate(f"{module}.read_rows")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from hypermap.core.errors import UserError
 from hypermap.data.preprocessor import Fitted, Preprocessor
-from hypermap.datasets.images import Raw
+from hypermap.datasets.images import Raw, RawRows
 from hypermap.tasks.base import Task
 
 WORDS = 6
@@ -24,10 +24,10 @@ def read(path: str) -> Raw:
     return Raw.of(table[:, :WORDS].astype(np.int64), table[:, WORDS:], task=TwoNumbers, preprocessor=Vocabulary)
 
 
-def read_rows(paths):
+def read_rows(paths, manifest):
     """Yield the words of files without targets."""
     for path in paths:
-        yield np.loadtxt(path, delimiter=",", ndmin=2)[:, :WORDS].astype(np.int64)
+        yield RawRows(np.loadtxt(path, delimiter=",", ndmin=2)[:, :WORDS].astype(np.int64))
 
 
 class Vocabulary(Preprocessor):
