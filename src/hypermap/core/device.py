@@ -78,7 +78,7 @@ class _Uncompiled(ModuleType):
     def disable(
         self, function: Callable[..., Any] | None = None, recursive: bool = True, **given: Any
     ) -> Callable[..., Any]:
-        """Return a function of torch's own (``wrapping=False``) unchanged; leave marks of user code to the real module."""
+        """Return a function of torch's own (``wrapping=False``) unchanged; leave user code to the real module."""
         if function is None or given.get("wrapping", True):
             marked: Callable[..., Any] = self.__getattr__("disable")(function, recursive, **given)
             return marked

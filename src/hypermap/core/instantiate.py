@@ -218,7 +218,7 @@ def _is_own(home: str) -> bool:
 
 
 def _home(found: Any) -> str:
-    """Return the module that defines an object (its class, unless it is a class or function itself), with a final dot."""
+    """Return the module that defines an object (its class, unless it is a class or function), with a final dot."""
     while inspect.ismethod(found):
         found = found.__func__
     if not isinstance(found, type) and not inspect.isroutine(found):

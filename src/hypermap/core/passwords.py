@@ -59,7 +59,7 @@ def revealed(url: str) -> str:
 
 
 def _quote(head: str) -> str:
-    """Return the quote character around a URL in a Hydra override, given the text before it; a null character if none."""
+    """Return the quote character around a URL in a Hydra override, given the text before it; NUL if none."""
     found = re.search(r"(['\"])[\w+.-]+$", head)
     return found[1] if found else "\0"
 

@@ -1,7 +1,7 @@
-"""From published rows to what a model is given, and from what it answers back to the target's own unit.
+"""From raw rows to model inputs, and from model outputs back to the target's unit.
 
-Images and plain tables of numbers are scaled, ``(inputs - shift) / scale``, one number a channel or feature; tables
-that have a schema are prepared by `hypermap.data.preparation`. All that is fitted is fitted on training rows.
+Images and plain tables of numbers are scaled, ``(inputs - shift) / scale``, with one number per channel or feature;
+tables with a schema are preprocessed by `hypermap.data.preparation`. Everything is fitted on training rows.
 """
 
 from collections.abc import Sequence
@@ -19,36 +19,36 @@ from hypermap.data.manifest import MANIFEST, Manifest, advice
 from hypermap.data.normalize import fit, statistics
 from hypermap.data.preparation import Preparation, Settings
 
-if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
+if TYPE_CHECKING:  # preprocessing does not need torch, and a script's --help should not wait for it
     import torch
 
 PREPARATION = "preparation.skops"
 
 LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
-"""What is done to a target before it is standardised, and its inverse."""
+"""Transforms of a target before it is standardized, and their inverses."""
 
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Rows ready for a model, or as published; `rows` are the indices within the raw array, or of a file from 1."""
+    """Rows ready for a model, or raw; `rows` are the indices within the raw array, or in a file from 1."""
 
-    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or prepared; or of the published type
-    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardised (regression); or as published
+    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or preprocessed; or of the raw type
+    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardized (regression); or raw
     rows: "torch.Tensor"  # (rows,) int64
     features: "torch.Tensor | None" = (
-        None  # published rows of a table: `inputs` as the whole training split prepares them
+        None  # raw rows of a table: `inputs` preprocessed by the fit to the whole training split
     )
-    groups: "torch.Tensor | None" = None  # (rows,) int64, published rows only
-    times: "torch.Tensor | None" = None  # (rows,) float64, published rows only
+    groups: "torch.Tensor | None" = None  # (rows,) int64, raw rows only
+    times: "torch.Tensor | None" = None  # (rows,) float64, raw rows only
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What was fitted on training rows, as a manifest's entries and, for a table, a stored preparation."""
+    """What was fitted on training rows: a manifest's entries and, for a table, a stored preparation."""
 
     manifest: Manifest
     stored: bytes | None = None  # preparation.skops
-    origin: str = PREPARATION  # what an error calls that
+    origin: str = PREPARATION  # its name in an error message
 
     @cached_property
     def preparation(self) -> Preparation | None:
@@ -67,10 +67,10 @@ class Transform:
 
     @classmethod
     def fitted(cls, inputs: Array, targets: Array, about: Manifest) -> "Transform":
-        """Fitted on published training rows; of `about` what was fitted is replaced.
+        """Fit to raw training rows; return `about` with its fitted entries replaced.
 
         Raises:
-            UserError: the settings do not suit these rows.
+            UserError: the settings do not fit these rows.
         """
         entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}, **_fit_targets(targets, about)}
         if about.table is None:
@@ -83,15 +83,15 @@ class Transform:
         return cls(replace(about, **entries), skops_io.dumps(preparation.transformer))
 
     def refit(self, train: TensorSplit) -> "Transform":
-        """Return the same, fitted anew on these published rows."""
+        """Return the same, refitted on these raw rows."""
         return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
 
     def __call__(self, raw: TensorSplit) -> TensorSplit:
-        """Published rows as a model learns from them."""
+        """Return raw rows as a model sees them."""
         return TensorSplit(self.features(raw), self.transform_targets(raw.targets), raw.rows)
 
     def features(self, raw: TensorSplit) -> "torch.Tensor":
-        """Return the inputs of published rows as a model sees them, float32 on their device."""
+        """Return the inputs of raw rows as a model sees them, float32 on their device."""
         import torch
 
         if raw.features is not None:
@@ -101,7 +101,7 @@ class Transform:
         return torch.from_numpy(self.preparation.transform(raw.inputs.cpu().numpy())).to(raw.inputs.device)
 
     def transform_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """Class indices as they are; numbers with mean 0 and deviation 1 over the training rows, float32."""
+        """Return class indices unchanged; numbers standardized over the training rows, float32."""
         if self.manifest.task == "classification":
             return targets
         if log := self.manifest.target_transform:
@@ -110,7 +110,7 @@ class Transform:
         return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
 
     def inverse_transform_targets(self, standardised: Array) -> Array:
-        """Return numbers (rows,) back in the target's own unit, float64."""
+        """Return numbers (rows,) in the target's unit, float64."""
         values: Array = standardised * self.manifest.target_scale + self.manifest.target_shift
         return LOGS[log][1](values) if (log := self.manifest.target_transform) else values
 
@@ -160,7 +160,7 @@ def _fit_targets(targets: Array, about: Manifest) -> dict[str, float | None]:
 
 
 def _scaled(stored: "torch.Tensor", shift: Sequence[float], scale: Sequence[float]) -> "torch.Tensor":
-    """``(stored - shift) * (1 / scale)`` along dimension 1, float32; of float64 it is computed in float64."""
+    """Return ``(stored - shift) * (1 / scale)`` along dimension 1 as float32; computed in float64 if `stored` is."""
     import torch
 
     dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
