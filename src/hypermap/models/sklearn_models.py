@@ -240,7 +240,7 @@ class Calibrated:
 
     @classmethod
     def on(cls, estimator: Any, inputs: Array, targets: Array) -> "Calibrated":
-        """Return a classifier with a temperature fitted on these rows, except those of classes that it does not know."""
+        """Return a classifier with a temperature fitted on these rows, except those of classes unknown to it."""
         from scipy.optimize import minimize_scalar
         from scipy.special import log_softmax
 
