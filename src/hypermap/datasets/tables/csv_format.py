@@ -240,12 +240,19 @@ def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Exp
             f"{name} begins with {text.lstrip()[:1]!r}, as JSON or HTML does. Export the table as CSV or Parquet."
         )
 
-    def parsed(separator: str) -> Records:
-        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), given.comment), separator, given.quote)))
+    def parsed(separator: str, quote: str | None = given.quote) -> Records:
+        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), given.comment), separator, quote)))
         return found if whole or len(found) < 2 else found[:-1]
 
-    separator = given.separator or _find_separator(parsed, expected.spelling.separator)
-    sample = parsed(separator)
+    def found_separator(quote: str | None) -> str:
+        return given.separator or _find_separator(lambda each: parsed(each, quote), expected.spelling.separator)
+
+    separator, quote = found_separator(given.quote), given.quote
+    if quote == '"':
+        single = found_separator("'")
+        if _is_single_quoted(text, whole, given.comment, separator, single):
+            separator, quote = single, "'"
+    sample = parsed(separator, quote)
     if not sample:
         what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
         raise UserError(f"{name} {what}. Export the table as CSV or Parquet.")
@@ -257,9 +264,9 @@ def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Exp
     names = _names(cells[0], header, given, name, expected)
     known = Known(given.prefix, given.decimal, expected.decimals, expected.whose)
     decimals, notes = find_decimals(cells[1:] if header else cells, names, separator, missing, known, name)
-    notes = (*_notes(name, header, given, expected, names), *notes)
+    notes = (*_quote_notes(name, quote, given), *_notes(name, header, given, expected, names), *notes)
     renamed = tuple(cells[0]) if header and tuple(cells[0]) != names else ()
-    return Dialect(separator, given.quote, header, names, decimals, notes, renamed)
+    return Dialect(separator, quote, header, names, decimals, notes, renamed)
 
 
 def completed(first: list[str], below: Records, given: Format) -> list[str]:
@@ -322,6 +329,40 @@ def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
         shares[separator] = widths.count(width) / len(widths) if width > 1 else 0.0
     best = max(candidates, key=lambda separator: shares[separator])  # the first of equals
     return best if shares[best] > 0 else ","
+
+
+def _is_single_quoted(text: str, whole: bool, comment: str | None, double: str, single: str) -> bool:
+    """Return whether cells that hold a separator are in single quotes.
+
+    That is the case if no cell starts with a double quote, every single quote that starts a cell is closed at its end,
+    and single quotes make all records equally long: either only they do, or with the same separator they give fewer
+    cells.
+
+    Args:
+        text: the file's beginning.
+        whole: whether that is all of it; else its last record is ignored.
+        comment: the beginning of lines to skip.
+        double: the separator that is found with double quotes.
+        single: the separator that is found with single quotes.
+    """
+    if "'" not in text:
+        return False
+    lines = Lines(io.StringIO(text, newline=""), comment)
+    found: Records = []
+    try:
+        for record in records(lines, single, "'"):
+            found.append(record)
+    except csv.Error:
+        if whole or next(iter(lines), None) is not None:  # else the last record is cut off within a cell
+            return False
+    plain = list(_patiently(records(Lines(io.StringIO(text, newline=""), comment), double, None)))
+    if any(cell.startswith('"') for record in plain for cell in record):
+        return False
+    last = None if whole or len(found) < 2 else -1
+    with_single, with_double = ({len(record) for record in some[:last]} for some in (found, plain))
+    if len(with_single) != 1:
+        return False
+    return len(with_double) > 1 or (single == double and min(with_single) < min(with_double))
 
 
 def _find_header(cells: Records, given: Format, missing: set[str], expected: Expected) -> bool:
@@ -449,6 +490,12 @@ def _notes(name: str, header: bool, given: Format, expected: Expected, names: Se
         f"{name}: its first line reads as data, so there is no header, and the columns are called {names[0]} to "
         f"{names[-1]} ({given.prefix}header=true otherwise).",
     )
+
+
+def _quote_notes(name: str, quote: str | None, given: Format) -> tuple[str, ...]:
+    if quote == given.quote:
+        return ()
+    return (f"{name}: cells are in single quotes ({given.prefix}quote=null if the quotes are part of the text).",)
 
 
 def _renamed(first: list[str], expected: Expected) -> list[str]:
