@@ -220,8 +220,7 @@ class Trainer(Generic[K]):
         return on_epoch_end({key: (steps[key], value) for key, value in values.items()}) if values else {}
 
     def evaluate_mid_epoch(self) -> dict[K, float]:
-        """Return the finite monitored metrics within an epoch, without side effects on the training.
-        """
+        """Return the finite monitored metrics within an epoch, without side effects on the training."""
         device = self.targets.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             rows = self.evaluate()
@@ -229,8 +228,7 @@ class Trainer(Generic[K]):
         return {key: value for key, value in values.items() if math.isfinite(value)}
 
     def scores(self, members: Sequence[TrainState], outputs: Tensor, targets: Tensor) -> list[float]:
-        """Return accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``.
-        """
+        """Return accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``."""
         if self.task == "classification":  # of the outputs: a softmax, or a sigmoid of one, does not change their order
             predicted = outputs.argmax(2) if outputs.shape[2] > 1 else outputs[:, :, 0] > 0
             right = (predicted == targets).sum(1).tolist()

@@ -12,7 +12,7 @@ from torch import Tensor
 from hypermap.training.flat_parameters import FlatParameters
 
 ALIKE = 0.25
-"""Standard errors of the best accuracy within which another epoch's accuracy counts as equal. Two epochs of one training
+"""Standard errors of the best accuracy within which another epoch's accuracy counts as equal. Two epochs of a training
 are wrong on mostly the same rows, so their difference has a smaller error than each accuracy by itself."""
 
 

@@ -167,8 +167,7 @@ class Native:
             record.finish(rates.shape[1])
 
     def eval_outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
-        """Return members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32.
-        """
+        """Return members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32."""
         rows = inputs.reshape(len(inputs), -1).to(torch.float32).contiguous()
         if rows.shape[1] != self._widths[0]:
             raise ValueError(f"the inputs are {rows.shape[1]} wide; needed: {int(self._widths[0])}")

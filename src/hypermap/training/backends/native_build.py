@@ -28,8 +28,7 @@ class CannotBuild(UserError):  # noqa: N818
 
 
 def why_no_compiler() -> str | None:
-    """Return why the kernel is not available here, as a message; None if it is, and then it has been built.
-    """
+    """Return why the kernel is not available here, as a message; None if it is, and then it has been built."""
     found = _found()
     return found if isinstance(found, str) else None
 

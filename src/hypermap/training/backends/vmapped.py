@@ -79,8 +79,7 @@ class Vmapped:
             layer.masks = drawn
 
     def _dropped(self, inputs: Tensor) -> list[tuple[str, torch.Size]]:
-        """Return the dropout layers that a forward pass of this shape calls, in order, each with its input shape.
-        """
+        """Return the dropout layers that a forward pass of this shape calls, in order, each with its input shape."""
         if not self.dropouts:
             return []
         if inputs.shape not in self.calls:
