@@ -130,7 +130,7 @@ class TrainingTarget(SweepTarget):
         return Size(own * int(configuration["trainer"]["reports_per_epoch"]), own / usual)
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
-        """Return the best number of trainings like this to run at once, by a short measurement; 1 if a stack is slower."""
+        """Return by a brief measurement how many trainings like this to run at once; 1 if stacks are slower."""
         from hypermap.core import device
         from hypermap.experiments.cross_validator import CrossValidator
         from hypermap.experiments.scheduler import stack_size
