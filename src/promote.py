@@ -35,7 +35,7 @@ def main() -> None:
     check_plain(params, f"trial {number} of {given[0]}")
     present = PARAMS.read_text(encoding="utf-8")
     write_text(PARAMS, rewrite(present, {str(key): value for key, value in params.items()}, alone=True))
-    print(f"{PARAMS} now orders trial {number} of {given[0]}. Next: dvc repro")
+    print(f"{PARAMS} now has trial {number} of {given[0]}. Next: dvc repro")
 
 
 def best_trial(name: str) -> int:

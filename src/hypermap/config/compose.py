@@ -96,7 +96,9 @@ def compose(overrides: Sequence[str] = (), params: Mapping[str, Any] | None = No
     if params is not None:
         check_experiment(params, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
-        raise UserError(f"The option of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
+        raise UserError(
+            f"The option of {odd[0]} is not a mapping; its file in conf/{odd[0]}/ needs at least a _target_."
+        )
     options = defaults_of({group: configuration[group]["name"] for group in TUNED})
     _check_overrides(parsed, options)
     if refused is not None:
@@ -553,7 +555,7 @@ def _first_paragraph(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group} has no option {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
-        return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
+        return f"{error.full_key} is ???, a value that must be set: {error.full_key}=VALUE."
     message = str(error).strip().split("\n\n")[0]
     if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", message)) is not None:
         known = _hydra_keys(key[1].rpartition(".")[0])

@@ -40,7 +40,7 @@ def parse_overrides(words: Sequence[str], loader: ConfigLoader | None = None) ->
         except HydraException as error:
             remedy = _remedy(word, error)
             if joined := None if word.startswith("-") else _rejoined(words, place):
-                remedy = f"The shell separates words at blanks; as one word: {shlex.quote(joined)}"
+                remedy = f"The shell splits arguments at spaces; as one argument: {shlex.quote(joined)}"
             raise UserError(f"{word} is not understood. {remedy}") from error
     return parsed
 
@@ -100,9 +100,9 @@ def _rejoined(words: Sequence[str], place: int) -> str | None:
 def _remedy(word: str, error: HydraException) -> str:
     key, equals, text = word.partition("=")
     if word.startswith("-"):
-        return "Here stand values alone, key=value, and no flags."
+        return "Only values (key=value) are allowed here, no flags."
     if not equals:
-        return "Write key=value, without blanks around the equals sign."
+        return "Write key=value, without spaces around the equals sign."
     if not _parses(f"{key}=1"):
         return f"Keys have ASCII letters, digits, '_' and '-' here, and {key!r} has others; {PARAMS} takes any."
     if text[:1] in ("[", "{") and any(text.count(one) != text.count(end) for one, end in zip(OPEN, CLOSE, strict=True)):

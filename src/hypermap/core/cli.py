@@ -49,7 +49,7 @@ class LastingOutput:
         )  # also for the rest of the buffer, and for libraries that write to the descriptor
         os.close(nowhere)
         if self is sys.stdout:
-            print(f"Nobody reads the output any more ({error.strerror}); the work goes on.", file=sys.stderr)
+            print(f"The output is no longer read ({error.strerror}); the work continues.", file=sys.stderr)
 
 
 def outlive_readers() -> None:
@@ -109,12 +109,12 @@ def stop_after_epoch() -> Iterator[Callable[[], None]]:
 
     def ask(number: int, frame: Any) -> None:
         signals.append(number)
-        print("SIGTERM: stopping after the epoch that runs; a second one stops at once.", file=sys.stderr, flush=True)
+        print("SIGTERM: stopping after the running epoch; a second one stops at once.", file=sys.stderr, flush=True)
         signal.signal(number, before)
 
     def pause() -> None:
         if signals:
-            raise Interrupted("Stopped after an epoch, as asked by SIGTERM. The same command goes on from there.")
+            raise Interrupted("Stopped after an epoch, as asked by SIGTERM. Run the same command to resume from there.")
 
     if threading.current_thread() is not threading.main_thread():
         yield pause

@@ -38,7 +38,7 @@ def check_none(words: Sequence[str], beside: str = "") -> None:
     if given := [word for word in words if word]:
         sets = shlex.join(word for pair in zip(["-S"] * len(given), given, strict=True) for word in pair)
         raise UserError(
-            f"{given[0]!r} is not understood: this stage takes no words{beside}, but does what params.yaml says. "
+            f"{given[0]!r} is not understood: this stage takes no arguments{beside}, but does what params.yaml says. "
             f"Change it there and say dvc repro{f', or say: dvc exp run {sets}' * all('=' in word for word in given)}."
         )
 

@@ -223,12 +223,12 @@ def _refuse_order(development: DevelopmentSet) -> None:
     """Refuse to shuffle rows with groups or times."""
     if development.groups is not None:
         raise UserError(
-            "validation is kfold, which would learn from rows of the very groups (data.group) that it validates on: "
+            "validation is kfold, which would train on rows of the same groups (data.group) that it validates on: "
             "take validation=group_kfold or holdout."
         )
     if development.times is not None:
         raise UserError(
-            "validation is kfold, which would learn from rows later (data.time) than those it validates on: "
+            "validation is kfold, which would train on rows later (data.time) than those it validates on: "
             "take validation=time_series or holdout."
         )
 

@@ -248,10 +248,10 @@ class _Wanted:
         tested = None if raw.test_inputs is None else complete_rows(raw.test_inputs)
         dropped = int((~kept).sum()) + (0 if tested is None else int((~tested).sum()))
         if not kept.any():
-            raise UserError("data.missing is drop, and every row lacks something: choose another, such as median.")
+            raise UserError("data.missing is drop, and every row has missing values: choose another, such as median.")
         lacking = np.isnan(raw.inputs).mean(axis=0)
         note = (
-            f"{dropped:,} rows lack something and are left out (data.missing=drop); they cannot be predicted, either. "
+            f"{dropped:,} rows have missing values and are left out (data.missing=drop); they cannot be predicted. "
             f"Most often missing: {raw.table.matrix_names[lacking.argmax()]!r}, in {lacking.max():.0%} of the rows."
         )
         return replace(

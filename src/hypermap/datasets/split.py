@@ -101,8 +101,8 @@ def _published_test(raw: Raw, name: str, test: float | None) -> RawSplit | None:
     if raw.classes and len(unknown := np.setdiff1d(raw.test_targets, raw.targets)):
         listed = ", ".join(repr(raw.classes[index]) for index in unknown)
         raise UserError(
-            f"The test rows of {name} have classes that its other rows lack, so that nothing can learn them: {listed}. "
-            "Leave these rows out, or add rows of these classes to those to learn from."
+            f"The test rows of {name} have classes that its other rows lack, so that no model can learn them: {listed}."
+            " Leave these rows out, or add rows of these classes to those to learn from."
         )
     return RawSplit(raw.test_inputs, raw.test_targets, np.arange(len(raw.test_inputs)))
 

@@ -66,7 +66,7 @@ def summary(result: Result) -> str:
     return (
         f"{said}{mean}, fitted in {result.seconds:.1f} s\n"
         "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment, trainer.epochs and trainer.calibration "
-        "have no part in it)"
+        "do not apply)"
     )
 
 

@@ -37,7 +37,7 @@ class Job:
     @property
     def network(self) -> TorchEstimator:
         """Its estimator, which must be that of a network."""
-        assert isinstance(self.estimator, TorchEstimator), "a model of scikit-learn is no part of a stack"
+        assert isinstance(self.estimator, TorchEstimator), "a model of scikit-learn cannot be stacked"
         return self.estimator
 
 

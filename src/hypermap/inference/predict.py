@@ -123,7 +123,7 @@ class Count:
         messages = list(self.notes)
         if self.incomplete:
             messages.append(
-                f"{self.incomplete:,} rows lack something and have empty cells: the model was trained without such "
+                f"{self.incomplete:,} rows have missing values and get empty cells: the model was trained without such "
                 "(data.missing=drop)."
             )
         if self.unseen:

@@ -105,7 +105,7 @@ class Attempt:
         first = self.traceback(locks).partition("\n")[0].partition("Fatal Python error: ")[2]
         if (number := FATAL.get(first)) is not None:
             return by_signal(number)
-        return "without a word: killed, as the system does where memory runs out, or by os._exit"
+        return "without a message: killed, as the system does when memory runs out, or by os._exit"
 
     def traceback(self, locks: Path) -> str:
         """Return where in the code the process died, if it could still write that."""

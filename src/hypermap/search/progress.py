@@ -74,7 +74,7 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
         of += f", {_spent(plan, trials)}"
     lines = [f"{of}: {outcomes or 'none finished'}{saved and f'; {saved} of all epochs'}."]
     if stopped:
-        goes_on = "" if reached(plan, ended) else " The same command goes on."
+        goes_on = "" if reached(plan, ended) else " Run the same command to resume."
         lines[0] += f" Stopped: {stopped}.{goes_on}"
     if len(plan.directions) > 1:
         lines.append(f"Results: {_near(plan.folder)}/optimization_results.yaml")
@@ -97,7 +97,7 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
     if {key.rpartition(".")[2] for key in plan.space.values_of(top.params)} <= SEEDS:
         lines.append("Only the seed differed: report the mean of the scores and its spread, not the best.")
     elif (plan.folder / str(top.number) / "params.yaml").exists():
-        lines.append(f"Take it up: make promote STUDY={plan.name}, then dvc repro")
+        lines.append(f"Use it: make promote STUDY={plan.name}, then dvc repro")
     lines.append(f"Results: {_near(plan.folder)}/")
     return "\n".join(lines)
 
@@ -272,7 +272,7 @@ def _said(option: Mapping[str, Any], plan: StudyConfig) -> str:
         first = "the baseline first, then" if plan.baseline else "first"
         return f"auto: {first} space-filling points, then a model, neighbours of the best and TPE as well"
     if option["_target_"] == AUTO_PRUNER:
-        return "auto: pauses what others are ahead of, from the first epoch that has proved to tell; finishes the best"
+        return "auto: pauses trials that are behind others, from the first informative epoch on; finishes the best"
     name = str(option["_target_"]).rpartition(".")[2]
     settings = ", ".join(f"{key}={value}" for key, value in option.items() if key != "_target_" and value is not None)
     return f"{name}({settings})" if settings else name

@@ -190,7 +190,7 @@ def _check_same(path: Path, file: tuple[int, int] | None) -> None:
     if (now := _identity(path)) != file:
         raise MachineFault(
             f"{path}, in which the study is kept, was {'deleted' if now is None else 'replaced'} while it was in use; "
-            "nothing else was touched. Put back the file that was there, and the same command goes on; or begin anew "
+            "nothing else was touched. Put the file back and run the same command to resume; or start anew "
             "with hydra.sweeper.study_name=NAME."
         )
 

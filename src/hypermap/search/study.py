@@ -274,8 +274,8 @@ def _mismatch(plan: StudyConfig, changed: Sequence[str]) -> str:
     lines = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
     listed = "".join(f"\n         {line}" for line in lines)
     return (
-        f"The study {plan.name} in {shown(plan.storage)} was begun otherwise:{listed}\n"
-        "       Begin another with hydra.sweeper.study_name=NAME, or take this one up as it is now with "
+        f"The study {plan.name} in {shown(plan.storage)} was started with different settings:{listed}\n"
+        "       Begin another with hydra.sweeper.study_name=NAME, or continue this one with the present settings by "
         "hydra.sweeper.resume=force."
     )
 

@@ -359,7 +359,7 @@ def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
     else:
         message = f"The machine has no memory left ({error or 'MemoryError'}). Free some, or run fewer workers"
         message += " (hydra.sweeper.n_jobs=1) or smaller stacks (hydra.sweeper.stack=1)"
-    return MachineFault(f"{message}: no trial is told as failed for it, and the same command goes on.")
+    return MachineFault(f"{message}: no trial is marked as failed; run the same command to resume.")
 
 
 def _ending(plan: StudyConfig, result: Any, trial: RunningTrial) -> TrialOutcome:

@@ -39,7 +39,7 @@ def search_each(
         plans.append(search.search(arguments))
         if search.stopped:
             sweep.status = search.status or 1
-            print(f"{len(plans)} of {len(searches)} searches are begun. The same command goes on.", flush=True)
+            print(f"{len(plans)} of {len(searches)} searches have started. Run the same command to resume.", flush=True)
             return
     from hypermap.core.passwords import shown
     from hypermap.reports.study.comparison import compare

@@ -186,7 +186,7 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
     if (error := failure(plan, trials)) is not None:
         raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
     if (done := len(finished(trials, trainings))) < trainings:
-        print(f"{done} of {many(trainings, 'training')}. The same command goes on.")
+        print(f"{done} of {many(trainings, 'training')}. Run the same command to resume.")
     else:
         sweep.status = 0
     confirmed = read(source.study, confirmation=study, best=0).confirmed

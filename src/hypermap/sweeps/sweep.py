@@ -339,8 +339,8 @@ class Sweep:
                     raise
                 if not stop_file.exists():  # otherwise a worker was interrupted before its signal handler was set
                     raise UserError(
-                        "A worker was killed, perhaps for want of memory (fewer: hydra.sweeper.n_jobs=1), and the "
-                        "others with it. The same command goes on."
+                        "A worker was killed, perhaps because memory ran out (fewer: hydra.sweeper.n_jobs=1), and the "
+                        "others with it. Run the same command to resume."
                     ) from error
             self.stopped = stop_file.exists()
         if self.stopped:
@@ -419,7 +419,9 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
         forget_all(stop_file.parent)
         signals.append(number)
         stop_file.touch()
-        print("\nStopping after the epochs that run; Ctrl-C again stops at once. The same command goes on.", flush=True)
+        print(
+            "\nStopping after the running epochs; Ctrl-C again stops now. Run the same command to resume.", flush=True
+        )
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -40,7 +40,7 @@ def higher_is_better(name: str) -> bool:
         UserError: no metric has that name.
     """
     if name not in (known := HIGHER_IS_BETTER | LOWER_IS_BETTER):
-        raise UserError(f"no figure {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
+        raise UserError(f"no metric {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
     return name in HIGHER_IS_BETTER
 
 

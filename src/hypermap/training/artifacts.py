@@ -168,7 +168,7 @@ def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
         if (folder / name).exists() and (found := file_sha256(folder / name)) != written:
             raise UserError(
                 f"{folder / name} cannot be read: it is not the file that {RECORD} was written with (its SHA-256 is "
-                f"{found[:12]}…, was {written[:12]}…). Copy it anew from where the model was made. {REMEDY}"
+                f"{found[:12]}…, was {written[:12]}…). Copy it again from where the model was made. {REMEDY}"
             )
 
 

@@ -204,7 +204,7 @@ class TrainState:
         return Diverged(
             f"training diverged: the loss is {loss} in epoch {self.epochs + 1}, {where}, "
             f"with optimizer.lr={self.base_lr:g}. Try optimizer.lr={self.base_lr / 10:g}, regularizer=clip, or a "
-            f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
+            f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, fix those first."
         )
 
     # Its state

@@ -120,7 +120,7 @@ def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> 
 
 def _no_target(start: str, target: Target, cell: object) -> str:
     if not target.classes:
-        return f"{start}, which is no number. Mend it, or add it to data.missing_values, which leaves such rows out."
+        return f"{start}, which is not a number. Fix it, or add it to data.missing_values, which leaves such rows out."
     return (
         f"{start}, which is none of the classes {', '.join(target.classes)}. If it is another way to write one, say "
         f"so: {override('data.classes', [*target.spelled.items(), (str(cell), target.classes[0])])}."

@@ -161,7 +161,7 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
         return _date(statistics, prefix, None, given)
     if statistics.all_numbers and not statistics.codes:
         return (
-            "an identifier: a number of its own for each row"
+            "an identifier: a different number in each row"
             if _counts_rows(statistics)
             else _number(statistics, prefix, given)
         )
@@ -283,7 +283,7 @@ def _reason_to_leave_out(statistics: Statistics) -> str | None:
     example = _some(statistics.words(), 1)
     if _is_text(statistics):
         return f"free text, such as {example}"
-    return f"an identifier: most rows have a word of their own, such as {example}" if _is_own(statistics) else None
+    return f"an identifier: most rows have a unique word, such as {example}" if _is_own(statistics) else None
 
 
 def _is_own(statistics: Statistics) -> bool:

@@ -27,7 +27,7 @@ from hypermap.datasets.tables.time_order import rows_in_order
 
 PREFIX = "data."
 UNHEADED = f"Its first line reads as data; if it names the columns, say {PREFIX}header=true."
-UNNAMED = "nobody gave it a name, as of the index that pandas writes"
+UNNAMED = "it has no name, like the index that pandas writes"
 
 SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
 

@@ -89,7 +89,7 @@ class Table:
         except (pl.exceptions.PolarsError, OSError) as error:
             self.check_unchanged()
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{self.name} cannot be read ({reason}). Mend the file, or export it again.") from error
+            raise UserError(f"{self.name} cannot be read ({reason}). Fix the file, or export it again.") from error
         self.check_unchanged()
         if seen != self.size:
             raise UserError(f"{self.name}: {seen:,} of {self.size:,} rows could be read. Export it again.")

@@ -163,7 +163,7 @@ def _ragged(name: str, line: int, record: list[str], dialect: Dialect, given: Fo
     start = start if len(start) <= SHOWN else f"{start[:SHOWN]}..."
     return (
         f"{name}: line {line} has {len(record)} cells where the first has {len(dialect.names)}, separated by "
-        f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Mend the line (a cell that holds a "
+        f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Fix the line (a cell that holds a "
         f"separator must be quoted), or say {given.prefix}separator=... or {given.prefix}comment=... if that is wrong."
     )
 

@@ -143,7 +143,7 @@ def measure(
         if torch.allclose(losses, right, rtol=ALIKE, atol=ALIKE):
             measured.seconds[name] = seconds / several
         else:  # for example due to bugs of torch: some of its vmap rules are wrong for some members
-            reasons[name] = f"{name} comes to other losses than torch as it is"
+            reasons[name] = f"{name} gives other losses than plain torch"
     return measured
 
 
