@@ -1,12 +1,13 @@
 """Networks for tables: embedded columns, followed by dense layers or residual blocks.
 
 Numbers: the periodic embedding of Holzmüller, Grinsztajn and Steinwart, "Better by Default", NeurIPS 2024
-(https://arxiv.org/abs/2407.04491, RealMLP's PBLD), after Gorishniy, Rubachev and Babenko, "On Embeddings for Numerical
-Features", NeurIPS 2022 (https://arxiv.org/abs/2203.05556). It lets a small network learn non-smooth functions of one
-number, at which plain networks are poor and trees are good. Residual blocks: Gorishniy et al., "Revisiting Deep
-Learning Models for Tabular Data", NeurIPS 2021 (https://arxiv.org/abs/2106.11959), figure 2. Members: Wen, Tran and Ba,
-"BatchEnsemble", ICLR 2020 (https://arxiv.org/abs/2002.06715), on which Gorishniy, Kotelnikov and Babenko build "TabM",
-ICLR 2025 (https://arxiv.org/abs/2410.24210); theirs give every row to each member.
+(https://arxiv.org/abs/2407.04491, RealMLP's PBLD), after Gorishniy, Rubachev and Babenko, "On Embeddings for
+Numerical Features", NeurIPS 2022 (https://arxiv.org/abs/2203.05556). It lets a small network learn non-smooth
+functions of one number, at which plain networks are poor and trees are good.
+Residual blocks: Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", NeurIPS 2021
+(https://arxiv.org/abs/2106.11959), figure 2.
+Members: Wen, Tran and Ba, "BatchEnsemble", ICLR 2020 (https://arxiv.org/abs/2002.06715), on which Gorishniy,
+Kotelnikov and Babenko build "TabM", ICLR 2025 (https://arxiv.org/abs/2410.24210); theirs give every row to each member.
 """
 
 import math
