@@ -263,7 +263,7 @@ def fit_model(job: Job, epochs: int) -> None:
     learned = job.estimator.fit(job.data.rows, job.seed)
     model, test, transform = learned.predict, job.data.test, job.data.rows.transform
     assert isinstance(model, sklearn_fit.Model)
-    monitor = job.settings.monitored(job.data.manifest.task)
+    monitor = job.settings.monitored(transform.task)
     tested = artifacts.score(test, model(test.inputs), transform)
     if monitor == "loss":  # what `SklearnEstimator` reports as such
         squares = np.square(model.standardised(test.inputs) - test.targets.double().numpy())

@@ -37,6 +37,7 @@ from hypermap.datasets.prepare import prepare_settings
 from hypermap.experiments import run
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.tasks import metrics
+from hypermap.tasks.base import Task
 from hypermap.training import artifacts
 
 SETS = {
@@ -98,17 +99,15 @@ def textbook(prepared: Path, seeds: int) -> list[Predictions]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its 200 epochs are not always enough for it
             model = (MLPClassifier if classes else MLPRegressor)(random_state=seed).fit(rows, train.targets.numpy())
-        predictions.append(
-            model.predict_proba(asked) if classes else transform.inverse_transform_targets(model.predict(asked))
-        )
+        predictions.append(model.predict_proba(asked) if classes else transform.task.decode(model.predict(asked)))
     return predictions
 
 
-def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: str) -> Found:
+def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: Task) -> Found:
     """Every metric of the task."""
-    measure = metrics.classification if task == "classification" else metrics.regression
-    values = [measure(targets, prediction) for prediction in predictions]
-    resampled = [metrics.resamples(targets, prediction, task=task, repeats=REPEATS) for prediction in predictions]
+    values = [task.measure(targets, prediction) for prediction in predictions]
+    of_counts = [task.resampled(targets, prediction) for prediction in predictions]
+    resampled = [metrics.resamples(own, len(targets), repeats=REPEATS) for own in of_counts]
     return {
         name: Scores(float(np.mean([v[name] for v in values])), np.mean([r[name] for r in resampled], axis=0))
         for name in values[0]
@@ -122,7 +121,8 @@ def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     manifest = prepare_settings(folder / "prepared", network["data"])
     seconds = {"preparing": time.perf_counter() - started}
     prepared = folder / "prepared"
-    targets = artifacts.targets(load(prepared, "test"), read_transform(prepared))
+    transform = read_transform(prepared)
+    targets = artifacts.targets(load(prepared, "test"), transform)
     ways: dict[str, Callable[[], list[Predictions]]] = {
         NETWORK: partial(trained, network, prepared, folder / NETWORK, seeds),
         TEXTBOOK: partial(textbook, prepared, seeds),
@@ -134,7 +134,7 @@ def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     found = {}
     for name, way in ways.items():
         started = time.perf_counter()
-        found[name] = scores(targets, way(), manifest.task)
+        found[name] = scores(targets, way(), transform.task)
         seconds[name] = (time.perf_counter() - started) / (1 if name == "dummy" else seeds)
     return manifest.task, found, seconds
 

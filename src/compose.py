@@ -20,8 +20,9 @@ def main() -> None:
     parts = slices(compose(params=read_params()))
     if checksum := file_checksum(parts["preprocess"]["data"]):
         parts["preprocess"]["files_sha256"] = checksum
+    reader = parts["preprocess"]["data"]  # which may name a task and a preprocessor, and so has a part in each stage
     for stage, configuration in parts.items():
-        if own := own_code(configuration):
+        if own := own_code([configuration, reader]):
             configuration["code_sha256"] = own
         text = yaml.safe_dump(configuration, sort_keys=False, default_flow_style=False)
         write_text(CONFIGS / f"{stage}.yaml", f"# Composed from params.yaml and conf/: what {stage} needs.\n{text}")

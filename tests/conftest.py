@@ -1,9 +1,10 @@
 """Clones of the working tree, in which tests run the real commands as a user would.
 
-Tests run two at a time, each worker with clones of its own: most of what a command takes is imports, which keep a
-single core busy.
+Most of what a command takes is imports. So commands that run to their end are forked from a process that has imported
+everything; those that a test kills, stops or sends a signal are started.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -13,16 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from hypermap.core.paths import ROOT
+from support.forks import POSSIBLE, VARIABLE, WITH_TORCH, WITHOUT_TORCH, ForkServer, write_shims
 
 # Torch's threads spin while they wait for one another, which slows down whatever runs beside them a hundredfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -50,6 +53,12 @@ atexit.register(note)
 """
 
 
+def pytest_collection_finish() -> None:
+    """Look no more for garbage among what was imported, which takes a sixth of the time of composing."""
+    gc.collect()
+    gc.freeze()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command came to."""
@@ -70,6 +79,7 @@ class Project:
 
     path: Path
     variables: dict[str, str]
+    forking: dict[str, str]  # the variables in which Python and DVC are forked
 
     def start(self, *words: str, file_kib: int | None = None, **variables: str) -> subprocess.Popen[str]:
         """Begin a command; no file it writes may be larger than `file_kib`, as if the disk were full then."""
@@ -86,7 +96,7 @@ class Project:
 
     def run(self, *words: str, file_kib: int | None = None, **variables: str) -> Outcome:
         """Run a command to its end, whatever that is."""
-        with self.start(*words, file_kib=file_kib, **variables) as process:
+        with self.start(*words, file_kib=file_kib, **self.forking | variables) as process:
             try:
                 out, err = process.communicate(timeout=PATIENCE_S)
             except subprocess.TimeoutExpired:
@@ -175,6 +185,42 @@ def write_order(path: Path, groups: dict[str, Any]) -> None:
         editor.dump(order, file)
 
 
+class Forks:
+    """The processes that fork.
+
+    With the variables `light`, Python and DVC are forked from one that has not imported torch, which is quicker; with
+    `heavy`, what may want torch is forked from one that has.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        variables = _variables(folder)
+        self.servers = [ForkServer(modules, variables) for modules in (WITH_TORCH, WITHOUT_TORCH) if POSSIBLE]
+        self.heavy: dict[str, str] = {}
+        self.light: dict[str, str] = {}
+        if self.servers:
+            heavy, light = self.servers
+            write_shims(folder / "programs", heavy, light)
+            self.heavy = {"PATH": f"{folder / 'programs'}{os.pathsep}{variables['PATH']}"}
+            self.light = self.heavy | {VARIABLE: light.name}
+
+    def end(self) -> None:
+        for server in self.servers:
+            server.end()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.end()
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of pytest see."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 class Clones:
     """Makes clones, each in a folder of its own.
 
@@ -183,34 +229,41 @@ class Clones:
     `no_torch` are variables with which torch cannot be imported.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, shared: Path, own: Path, forks: Forks) -> None:
+        self.common, self.folder = shared, own
         self.numbers = itertools.count(1)
-        self.variables = _variables(folder)
-        self.fresh = Project(folder / "fresh", self.variables)
-        self.quick = Project(folder / "quick", self.variables)
-        _copy_working_tree(self.fresh.path)
-        _commit_all(self.fresh)
-        self._run_once()
-        self.shared = self()
-        self.no_torch = {"PYTHONPATH": str(folder / "no-torch")}
-        (folder / "no-torch").mkdir()
-        (folder / "no-torch" / "torch.py").write_text("raise AssertionError('torch was imported')")
+        self.variables = _variables(own)
+        self.forking = forks.heavy
+        self.fresh, self.quick, self.shared = (self._project(shared / kind) for kind in ("fresh", "quick", "shared"))
+        no_torch = shared / "no-torch"
+        self.no_torch = forks.light | {"PYTHONPATH": str(no_torch)}
+        with FileLock(shared.with_suffix(".lock")):
+            if not (made := shared / "made").exists():
+                _copy_working_tree(self.fresh.path)
+                _commit_all(self.fresh)
+                self._run_once()
+                shutil.copytree(self.quick.path, self.shared.path, symlinks=True)
+                no_torch.mkdir()
+                (no_torch / "torch.py").write_text("raise AssertionError('torch was imported')")
+                made.touch()
 
     def __call__(self, kind: str = "quick") -> Project:
-        path = self.folder / f"clone-{next(self.numbers)}"
-        shutil.copytree(getattr(self, kind).path, path, symlinks=True)
-        return Project(path, self.variables)
+        project = self._project(self.folder / f"clone-{next(self.numbers)}")
+        shutil.copytree(getattr(self, kind).path, project.path, symlinks=True)
+        return project
+
+    def _project(self, path: Path) -> Project:
+        return Project(path, self.variables, self.forking)
 
     def imported(self, script: str) -> list[str]:
         """The package's files that a stage's script imports."""
-        names: list[str] = json.loads((self.folder / "witness" / f"{script}.json").read_text())
+        names: list[str] = json.loads((self.common / "witness" / f"{script}.json").read_text())
         return names
 
     def _run_once(self) -> None:
         shutil.copytree(self.fresh.path, self.quick.path, symlinks=True)
         self.quick.order(**QUICK)
-        witness = self.folder / "witness"
+        witness = self.common / "witness"
         witness.mkdir()
         (witness / "sitecustomize.py").write_text(WITNESS)
         self.quick.ok("dvc", "repro", "--force", PYTHONPATH=str(witness))
@@ -218,8 +271,8 @@ class Clones:
 
 
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clones:
-    return Clones(tmp_path_factory.mktemp("clones"))
+def clone(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Clones:
+    return Clones(shared_folder(tmp_path_factory) / "clones", tmp_path_factory.mktemp("clones"), forks)
 
 
 def _variables(folder: Path) -> dict[str, str]:
@@ -250,6 +303,7 @@ def _commit_all(project: Project) -> None:
         ["config", "user.email", "tester@example.com"],
         ["add", "--all"],
         ["commit", "--quiet", "--message", "As it is"],
+        ["gc", "--quiet"],  # fewer files are copied sooner
     ):
         project.ok("git", *words)
 

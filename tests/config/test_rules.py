@@ -11,8 +11,8 @@ from hypermap.config import rules
 from hypermap.config.groups import SEARCHES
 from hypermap.config.rules import RULES
 from hypermap.core.errors import UserError
+from hypermap.core.normalize import SCALINGS
 from hypermap.core.paths import CONF
-from hypermap.data.normalize import SCALINGS
 from hypermap.data.preparation import Categories, Missing, Scaling
 from hypermap.models import MLP
 

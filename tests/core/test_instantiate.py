@@ -8,6 +8,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.models import MLP
 from hypermap.training.lr_schedules import Cosine
+from support.refusals import refusal
 
 
 class Own:
@@ -42,12 +43,6 @@ def own_module(monkeypatch, tmp_path):
 
 
 OWN, STRICT = "own_parts.networks.Own", "own_parts.networks.Strict"
-
-
-def refusal(function, *args, **kwargs):
-    with pytest.raises(UserError) as told:
-        function(*args, **kwargs)
-    return str(told.value)
 
 
 # Paths.

@@ -16,7 +16,6 @@ import yaml
 from hypermap.config.groups import read_params
 from hypermap.core import instantiate as building
 from hypermap.core import skops_io
-from hypermap.core.errors import UserError
 from hypermap.core.files import read_slice, write_json, write_text
 from hypermap.core.instantiate import check_part, check_plain, check_record, instantiate, is_part
 from hypermap.core.paths import CONF, ROOT
@@ -30,6 +29,7 @@ from hypermap.reports.study.command import ReportArgs as ReportAsked
 from hypermap.search.storage import open_storage
 from hypermap.search.study import RECORD
 from hypermap.training.artifacts import RunRecord, read_trained
+from support.refusals import refusal
 
 FOREIGN = [
     "os.system",
@@ -68,12 +68,6 @@ def hacked(monkeypatch, tmp_path):
 
 def command(hacked, target="os.system"):
     return {"_target_": target, "command": f"touch {hacked}"}
-
-
-def refusal(function, *args, **kwargs):
-    with pytest.raises(UserError) as told:
-        function(*args, **kwargs)
-    return str(told.value)
 
 
 def own_src(monkeypatch, folder, **modules):

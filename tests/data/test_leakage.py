@@ -9,7 +9,8 @@ from hypermap.core import skops_io
 from hypermap.data.fold_data import Folds
 from hypermap.data.preparation import Preparation, Settings
 from hypermap.data.prepared import load, load_raw
-from hypermap.data.preprocessor import PREPARATION, read_transform
+from hypermap.data.preprocessor import read_transform
+from hypermap.data.table_preprocessor import PREPARATION
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.models.inputs import resolve_input_spec
 
@@ -77,7 +78,7 @@ def test_stored_features_are_what_the_preparation_makes_of_each_split(settings, 
     transform = read_transform(tmp_path / "data")
     for split in ("train", "validation", "test"):
         raw = load_raw(tmp_path / "data", split)
-        expected = transform.preparation.transform(raw.inputs.numpy())
+        expected = transform.preprocessor.preparation.transform(raw.inputs.numpy())
         np.testing.assert_array_equal(load(tmp_path / "data", split).inputs, expected)
 
 

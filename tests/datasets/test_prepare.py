@@ -18,9 +18,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import preprocess
+from hypermap.core import normalize
 from hypermap.core.errors import UserError
 from hypermap.core.paths import SOURCES
-from hypermap.data import normalize
 from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
@@ -190,7 +190,7 @@ def test_a_constant_feature_becomes_zero_and_not_noise(tmp_path, scaling):
 def test_statistics_over_several_blocks_are_those_over_all_rows(monkeypatch):
     inputs = np.random.default_rng(0).normal(50, 3, (1000, 4)).astype(np.float32)
     whole = StandardScaler().fit(inputs.astype(np.float64))
-    monkeypatch.setattr("hypermap.data.normalize.BLOCK_ROWS", 7)
+    monkeypatch.setattr("hypermap.core.normalize.BLOCK_ROWS", 7)
     found = normalize.statistics(inputs)
     np.testing.assert_allclose(found.mean, whole.mean_, rtol=1e-12)
     np.testing.assert_allclose(found.std, whole.scale_, rtol=1e-9)
@@ -379,6 +379,7 @@ def test_files_are_held_to_what_they_are_pinned_to(table, tmp_path, digits):
 
 def test_the_stage_refuses_a_file_that_changed_after_the_stage_before_it(table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["src/preprocess.py"])
     part = {"data": {"name": "table", **table}, "files_sha256": prepare.file_checksum(table)}
     Path("reports/config").mkdir(parents=True)
     Path("reports/config/preprocess.yaml").write_text(yaml.safe_dump(part))

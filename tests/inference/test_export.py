@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hypermap.core.errors import UserError
+from hypermap.data import preparation_module
 from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.images import diabetes, digits
@@ -19,7 +20,6 @@ from hypermap.datasets.prepare import prepare
 from hypermap.datasets.tables.dataset import table
 from hypermap.datasets.tables.readers import open_table
 from hypermap.datasets.tables.schema import Schema
-from hypermap.inference import export as exporting
 from hypermap.inference.export import ExportArgs, export
 from hypermap.inference.predict import Predictor
 from hypermap.models import sklearn_fit
@@ -149,7 +149,7 @@ def test_the_program_runs_where_hypermap_is_not(place):
 def test_other_numbers_are_refused_and_nothing_is_written(place, monkeypatch):
     prepare(Path("data/prepared"), reader=table, path="train.csv", target="label", drop=["price"], test=0.2)
     untrained(EMBEDDING)
-    monkeypatch.setattr(exporting.Prepare, "forward", lambda self, matrix: matrix.float())
+    monkeypatch.setattr(preparation_module.Prepare, "forward", lambda self, matrix: matrix.float())
     with pytest.raises(UserError, match=r"differs from the network by .* nothing was written"):
         export(Path("models"), Path("exported"))
     assert not Path("exported").exists()

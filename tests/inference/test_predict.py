@@ -1,10 +1,10 @@
 """What is written for a file is compared with what the model says of the same rows as the prepared data has them."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -348,10 +348,11 @@ def test_a_mistake_in_the_command_is_told_before_anything_is_read(tmp_path, monk
         PredictArgs.of(words)
 
 
-def test_the_command(folder, tmp_path):
+def test_the_command(folder, tmp_path, forks):
     shutil.copytree(folder / "models", tmp_path / "models")
-    command = [sys.executable, ROOT / "src/predict.py", f"input={folder / 'train.csv'}", "output=predictions.csv"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = ["python", ROOT / "src/predict.py", f"input={folder / 'train.csv'}", "output=predictions.csv"]
+    variables = os.environ | forks.heavy
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")  # no bar where there is no terminal
     assert done.stdout.endswith("s: predictions.csv\n")
     assert len(written(tmp_path / "predictions.csv")[1]) == ROWS

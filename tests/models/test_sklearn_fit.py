@@ -28,7 +28,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import SVC, SVR
 
 from hypermap.core import skops_io
-from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
 from hypermap.data.manifest import Manifest
 from hypermap.data.preparation import Settings
@@ -41,6 +40,7 @@ from hypermap.models import sklearn_fit
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.models.sklearn_models import Calibrated, Dummy
 from hypermap.training import artifacts
+from support.refusals import refusal
 
 MENU = CONF / "model"
 FAMILIES = ("random_forest", "gradient_boosting", "support_vector", "linear", "nearest_neighbors", "dummy")
@@ -86,12 +86,6 @@ def fit(chosen, rows, seed=0, threads=1):
 
 def arrays(split):
     return split.inputs.flatten(1).numpy(), split.targets.numpy()
-
-
-def refusal(function, *args, **kwargs):
-    with pytest.raises(UserError) as told:
-        function(*args, **kwargs)
-    return str(told.value)
 
 
 # What a family is.
@@ -252,7 +246,7 @@ def test_others_have_categories_spread_out():
     rows, matrix = table()
     model = fit(choice("linear"), rows)
     spread = OneHotEncoder(sparse_output=False).fit_transform(matrix[:, 2:])
-    features = np.column_stack([rows[2].preparation.transform(matrix)[:, :2], spread]).astype(np.float32)
+    features = np.column_stack([rows[2].preprocessor.preparation.transform(matrix)[:, :2], spread]).astype(np.float32)
     expected = LogisticRegression(max_iter=1000).fit(features[:300], rows[0].targets)
     assert model(rows[1].inputs) == pytest.approx(expected.predict_proba(features[300:]), abs=1e-9)
 

@@ -35,6 +35,7 @@ from hypermap.search.study import (
 )
 from hypermap.search.trial import RunningTrial, report_all
 from hypermap.search.worker import work
+from support.studies import planned
 
 fork = multiprocessing.get_context("fork")
 SPACE = Space(
@@ -50,23 +51,9 @@ PRUNER = {"_target_": "hypermap.search.auto_pruner.AutoPruner"}
 
 
 def make_plan(folder: Path, **changes) -> StudyConfig:
-    usual = StudyConfig(
-        name="study",
-        storage=str(folder / "journal.log"),
-        folder=folder,
-        space=SPACE,
-        directions=("minimize",),
-        objectives=(),
-        sampler=AUTO,
-        pruner=PRUNER,
-        n_trials=None,
-        budget=5.0,
-        seed=1,
-        horizon=STEPS,
-        pauses=True,
-        baseline={"rate": 0.5, "start": 1.5},
-    )
-    made = replace(usual, **changes)
+    usual = {"space": SPACE, "sampler": AUTO, "pruner": PRUNER, "n_trials": None, "budget": 5.0}
+    usual |= {"horizon": STEPS, "pauses": True, "baseline": {"rate": 0.5, "start": 1.5}}
+    made = planned(folder, **usual | changes)
     open_study(made, {"identity": {}}, force=False)
     return made
 

@@ -23,16 +23,11 @@ from hypermap.search.scales import mapping
 from hypermap.search.space import Parameter, Space
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_sampler
 from hypermap.search.study import StudyConfig, trial_seed
+from support.studies import planned
 
 # Optuna says so of half of what ships; `hypermap.search.strategy` keeps it from users, and pytest undoes that.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
-SPACE = Space(
-    (
-        Parameter("x", "x", "interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
-        Parameter("y", "y", "interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
-    )
-)
 LISTED = Space(
     (
         Parameter("a", "a", "1,2,3", CategoricalDistribution((1, 2, 3))),
@@ -43,18 +38,7 @@ LISTED = Space(
 
 @pytest.fixture
 def plan(tmp_path) -> StudyConfig:
-    return StudyConfig(
-        name="study",
-        storage=str(tmp_path / "journal.log"),
-        folder=tmp_path,
-        space=SPACE,
-        directions=("minimize",),
-        objectives=(),
-        sampler={"_target_": "optuna.samplers.RandomSampler"},
-        pruner={"_target_": "optuna.pruners.NopPruner"},
-        n_trials=6,
-        seed=11,
-    )
+    return planned(tmp_path, n_trials=6, seed=11)
 
 
 def with_sampler(plan, name, **settings):

@@ -35,31 +35,9 @@ from hypermap.search.study import (
     trial_seed,
     why_stop,
 )
+from support.studies import SQUARE, planned
 
 fork = multiprocessing.get_context("fork")
-SPACE = Space(
-    (
-        Parameter("x", "x", "interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
-        Parameter("y", "y", "interval(0.0,1.0)", FloatDistribution(0.0, 1.0)),
-    )
-)
-RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
-
-
-def plan(folder, n_trials=5, **changes) -> StudyConfig:
-    usual = StudyConfig(
-        name="study",
-        storage=str(folder / "journal.log"),
-        folder=folder,
-        space=SPACE,
-        directions=("minimize",),
-        objectives=(),
-        sampler=RANDOM,
-        pruner={"_target_": "optuna.pruners.NopPruner"},
-        n_trials=n_trials,
-        seed=1,
-    )
-    return replace(usual, **changes)
 
 
 def record(of: StudyConfig, **identity):
@@ -71,7 +49,7 @@ def record(of: StudyConfig, **identity):
 
 @pytest.fixture
 def begun(tmp_path) -> StudyConfig:
-    made = plan(tmp_path)
+    made = planned(tmp_path)
     open_study(made, record(made), force=False)
     return made
 
@@ -148,11 +126,11 @@ def test_what_was_drawn_is_kept_and_the_rest_comes_out_as_it_would(begun):
     again = claims(begun)
     with again.deciding() as trials:
         claim = again.left_behind(trials)
-    values = SPACE.suggest(claim.trial)
+    values = SQUARE.suggest(claim.trial)
     assert values["x"] == x
     twin = make_sampler(begun, 0)
     study = optuna.create_study(sampler=twin)
-    assert SPACE.suggest(study.ask()) == values
+    assert SQUARE.suggest(study.ask()) == values
 
 
 def test_the_budget_may_be_used_up(begun):
@@ -214,7 +192,7 @@ def test_a_trial_without_a_worker_is_given_time_to_tell_it(served, monkeypatch):
 def test_two_machines_that_ask_at_once_exceed_no_budget_and_draw_different_points(served):
     here = claims(served)
     seen = connect(served).get_trials()
-    drawn = [SPACE.suggest(here.next(seen).trial) for _ in range(5)]  # as if nobody saw what the others asked for
+    drawn = [SQUARE.suggest(here.next(seen).trial) for _ in range(5)]  # as if nobody saw what the others asked for
     assert here.next(seen) is None
     trials = connect(served).trials
     assert [trial.state for trial in trials] == [TrialState.RUNNING] * 5 + [TrialState.FAIL]
@@ -226,7 +204,7 @@ def test_two_machines_that_ask_at_once_exceed_no_budget_and_draw_different_point
 
 
 def test_a_study_is_taken_up_with_the_record_it_was_begun_with(tmp_path):
-    of = plan(tmp_path)
+    of = planned(tmp_path)
     first = record(of)
     _, kept = open_study(of, first, force=False)
     assert kept == first
@@ -250,7 +228,7 @@ def test_a_study_is_taken_up_with_the_record_it_was_begun_with(tmp_path):
 )
 def test_what_differs_is_told_with_two_ways_on(tmp_path, changed, identity, told):
     usual = {"configuration": {"a.b": 1, "c": 1}}
-    of = plan(tmp_path)
+    of = planned(tmp_path)
     open_study(of, record(of, **usual), force=False)
     other = replace(of, **changed)
     with pytest.raises(UserError) as raised:
@@ -263,7 +241,7 @@ def test_what_differs_is_told_with_two_ways_on(tmp_path, changed, identity, told
 
 
 def test_many_differences_are_counted(tmp_path):
-    of = plan(tmp_path)
+    of = planned(tmp_path)
     open_study(of, record(of, configuration={f"key{i}": 1 for i in range(20)}), force=False)
     with pytest.raises(UserError) as raised:
         open_study(of, record(of, configuration={f"key{i}": 2 for i in range(20)}), force=False)
@@ -272,7 +250,7 @@ def test_many_differences_are_counted(tmp_path):
 
 
 def test_force_makes_the_new_record_the_studys(tmp_path):
-    of = plan(tmp_path)
+    of = planned(tmp_path)
     open_study(of, record(of, data="a"), force=False)
     other = record(of, data="b")
     _, kept = open_study(of, other, force=True)
@@ -283,7 +261,7 @@ def test_force_makes_the_new_record_the_studys(tmp_path):
 
 
 def test_no_force_changes_a_direction(tmp_path):
-    of = plan(tmp_path)
+    of = planned(tmp_path)
     open_study(of, record(of), force=False)
     for directions in (("maximize",), ("minimize", "minimize")):
         other = replace(of, directions=directions)
@@ -292,7 +270,7 @@ def test_no_force_changes_a_direction(tmp_path):
 
 
 def test_a_study_that_optuna_made_is_taken_up_while_it_is_empty(tmp_path):
-    of = plan(tmp_path)
+    of = planned(tmp_path)
     study = optuna.create_study(study_name="study", storage=module.open_storage(of.storage))
     mine = record(of)
     assert open_study(of, mine, force=False)[1] == mine
@@ -306,7 +284,7 @@ def test_a_study_that_optuna_made_is_taken_up_while_it_is_empty(tmp_path):
 
 def test_a_study_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    of = plan(tmp_path / "studies/study")
+    of = planned(tmp_path / "studies/study")
     open_study(of, record(of), force=False)
     assert find("study")[1] == of.storage
     with pytest.raises(UserError, match=r"No study 'stdy' here \(did you mean 'study'\?\)\. There are: study\."):
@@ -367,12 +345,12 @@ def test_the_best_is_that_of_the_second_half_and_not_of_the_luckiest_epoch(tmp_p
     assert best([steady, lucky], maximizes=True).number == 0
     without_reports = told(2, value=0.986)  # as of a forest, beside 0.985 and 0.945
     assert best([steady, lucky, without_reports], maximizes=True).number == 2
-    target = plan(tmp_path, target=0.97, directions=("maximize",))
+    target = planned(tmp_path, target=0.97, directions=("maximize",))
     assert reached(target, [steady, lucky]).number == 1, "which is a matter of values"
 
 
 def test_a_target(tmp_path):
-    of = plan(tmp_path, target=0.2)
+    of = planned(tmp_path, target=0.2)
     assert reached(of, [told(0, value=0.21)]) is None
     assert reached(of, [told(0, value=0.2)]).number == 0
     assert "trial 0 reached the target: 0.2 (hydra.sweeper.target=0.2)" in why_stop(of, [told(0, value=0.2)], 0.0)
@@ -383,7 +361,7 @@ def test_a_target(tmp_path):
 
 
 def test_a_deadline(tmp_path):
-    of = plan(tmp_path, deadline=100.0)
+    of = planned(tmp_path, deadline=100.0)
     assert why_stop(of, [], 99.9) is None
     assert why_stop(of, [], 100.0) == "the time is up (hydra.sweeper.timeout)"
 
@@ -403,7 +381,7 @@ def test_three_errors_of_a_kind_in_a_row(tmp_path, errors, stops):
     """Of a kind: the same but for numbers. In the order in which they ended, whatever their numbers are."""
     trials = [told(i, "failed", error=error) if error else told(i) for i, error in enumerate(errors)]
     for order in (trials, list(reversed(trials))):
-        reason = failure(plan(tmp_path), order)
+        reason = failure(planned(tmp_path), order)
         assert (reason is not None) == stops
         if stops:
             assert reason == f"3 trials in a row failed with the same error: {errors[-1]}"
@@ -411,17 +389,17 @@ def test_three_errors_of_a_kind_in_a_row(tmp_path, errors, stops):
 
 def test_errors_of_before_the_command_stop_nothing(tmp_path):
     trials = [told(i, "failed") for i in range(3)]
-    assert failure(plan(tmp_path, began=NOW.timestamp() - 1), trials) is not None
-    assert failure(plan(tmp_path, began=NOW.timestamp() + 1.5), trials) is None
-    assert failure(plan(tmp_path, began=NOW.timestamp() + 1.5), [*trials, told(3, "failed")]) is None
+    assert failure(planned(tmp_path, began=NOW.timestamp() - 1), trials) is not None
+    assert failure(planned(tmp_path, began=NOW.timestamp() + 1.5), trials) is None
+    assert failure(planned(tmp_path, began=NOW.timestamp() + 1.5), [*trials, told(3, "failed")]) is None
 
 
 def test_too_large_a_share_of_failures(tmp_path):
     trials = [told(0), told(1, "failed", error="a"), told(2), told(3, "failed", error="b"), told(4, "diverged")]
-    assert failure(plan(tmp_path, max_failure_rate=0.4), trials) is None
-    reason = failure(plan(tmp_path, max_failure_rate=0.3), trials)
+    assert failure(planned(tmp_path, max_failure_rate=0.4), trials) is None
+    reason = failure(planned(tmp_path, max_failure_rate=0.3), trials)
     assert reason == "2 of 5 trials failed (hydra.sweeper.max_failure_rate=0.3): b"
-    assert failure(plan(tmp_path, max_failure_rate=0.0), []) is None
+    assert failure(planned(tmp_path, max_failure_rate=0.0), []) is None
 
 
 def test_seeds_follow_from_what_they_are_for(tmp_path):
@@ -430,8 +408,8 @@ def test_seeds_follow_from_what_they_are_for(tmp_path):
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert abs(np.mean(seeds) / 2**31 - 1) < 0.03  # uniform
     assert trial_seed(1, "a", 2) == trial_seed(1, "a", 2) != trial_seed(1, "b", 2)
-    assert plan(tmp_path).seed_of(3) == trial_seed(1, 3)
-    assert plan(tmp_path).folder_of(3) == tmp_path / "3"
+    assert planned(tmp_path).seed_of(3) == trial_seed(1, 3)
+    assert planned(tmp_path).folder_of(3) == tmp_path / "3"
 
 
 def test_a_choice_keeps_its_type(begun):
@@ -452,7 +430,7 @@ def test_a_choice_keeps_its_type(begun):
 
 @pytest.mark.parametrize("kind", ["{}/journal.log", "sqlite:///{}/study.db"])
 def test_a_study_that_is_deleted_while_it_runs_is_told_and_not_made_again(tmp_path, kind):
-    made = plan(tmp_path / "study", storage=kind.format(tmp_path / "study"))
+    made = planned(tmp_path / "study", storage=kind.format(tmp_path / "study"))
     made.folder.mkdir()
     open_study(made, record(made), force=False)
     module.connect(made)
@@ -464,7 +442,7 @@ def test_a_study_that_is_deleted_while_it_runs_is_told_and_not_made_again(tmp_pa
 
 def test_a_name_whose_study_is_gone_is_told_and_nothing_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = plan(tmp_path / "studies/study")
+    made = planned(tmp_path / "studies/study")
     open_study(made, record(made), force=False)
     (made.folder / "journal.log").unlink()
     with pytest.raises(UserError, match=r"study study is in .*journal\.log, which is gone"):

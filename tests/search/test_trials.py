@@ -33,7 +33,8 @@ def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
     shadow.write_text("raise RuntimeError('not the standard one')\n")
     before = project.ok("git", "status", "--porcelain").out
     several = ("optimizer.lr=0.01,0.03", "model.dropout=0.2", study_name("rates"), "hydra.sweeper.n_jobs=2")
-    assert project.ok(*TRAIN, *several).err == ""  # nor is anything said to be leaked
+    started = {"PATH": project.variables["PATH"]}  # a fork has the standard one already
+    assert project.ok(*TRAIN, *several, **started).err == ""  # nor is anything said to be leaked
     assert project.ok("git", "status", "--porcelain").out == before
     shadow.unlink()
 
@@ -61,7 +62,11 @@ def test_a_half_trained_trial_goes_on_from_its_last_epoch(clone):
     project, whole = clone(), clone()
     words = (*TRAIN, "optimizer.lr=0.01", "model.dropout=0.2", "trainer.epochs=60", study_name("long"))
     process = subprocess.Popen(
-        words, cwd=project.path, env=project.variables, stdout=subprocess.DEVNULL, start_new_session=True
+        words,
+        cwd=project.path,
+        env=project.variables | project.forking,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     project.until(lambda: len(project.progress().get("history", ())) >= 5 or process.poll() is not None)
     os.killpg(process.pid, signal.SIGKILL)
@@ -113,7 +118,7 @@ def test_several_objectives_give_a_front_and_the_switch_leaves_dvc_alone(clone):
 def test_an_edit_of_the_menu_in_mid_sweep_reaches_no_trial(clone):
     project = clone()
     words = (*TRAIN, "optimizer.lr=0.01,0.02,0.03", "trainer.epochs=40", study_name("edited"))
-    process = project.start(*words)
+    process = project.start(*words, **project.forking)
     project.until(lambda: (project.path / "studies/edited/0/params.yaml").exists() or process.poll() is not None)
     project.edit("conf/optimizer/adam.yaml", "betas: [0.9, 0.999]", "betas: [0.5, 0.5]")
     out, err = process.communicate()
@@ -154,7 +159,11 @@ def test_a_paused_trial_that_is_taken_up_after_a_kill_comes_to_the_bits_of_one_t
     words = (*TRAIN, *search, "hydra.sweeper.budget=8", study_name("budget"))
     journal = project.path / "studies/budget/journal.log"
     process = subprocess.Popen(
-        words, cwd=project.path, env=project.variables, stdout=subprocess.DEVNULL, start_new_session=True
+        words,
+        cwd=project.path,
+        env=project.variables | project.forking,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     project.until(lambda: (journal.exists() and b'"paused":true' in journal.read_bytes()) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGKILL)

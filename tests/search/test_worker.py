@@ -23,6 +23,7 @@ from hypermap.search.storage import lock_folder
 from hypermap.search.study import RESULT, StudyConfig, connect, open_study, outcome
 from hypermap.search.trial import current
 from hypermap.search.worker import work
+from support.studies import planned
 
 SPACE = Space(
     (
@@ -35,18 +36,7 @@ SPACE = Space(
 @pytest.fixture
 def plan(tmp_path) -> StudyConfig:
     """A study of one trial."""
-    made = StudyConfig(
-        name="study",
-        storage=str(tmp_path / "journal.log"),
-        folder=tmp_path,
-        space=SPACE,
-        directions=("minimize",),
-        objectives=(),
-        sampler={"_target_": "optuna.samplers.RandomSampler"},
-        pruner={"_target_": "optuna.pruners.NopPruner"},
-        n_trials=1,
-        seed=1,
-    )
+    made = planned(tmp_path, space=SPACE, n_trials=1)
     open_study(made, {"identity": {}}, force=False)
     return made
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -421,7 +420,7 @@ if __name__ == "__main__":
 """
 
 
-def sweep(folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+def sweep(folder: Path, forks, **settings: object) -> subprocess.CompletedProcess[str]:
     config = {
         "defaults": [{"override hydra/sweeper": "hypermap"}, "_self_"],
         "x": 0.0,
@@ -434,18 +433,18 @@ def sweep(folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     (folder / "conf/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (folder / "task.py").write_text(TASK)
     return subprocess.run(
-        [sys.executable, "task.py", "-m", "x=interval(-1.0,1.0)"],
+        ["python", "task.py", "-m", "x=interval(-1.0,1.0)"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"} | forks.light,
         capture_output=True,
         text=True,
         timeout=120,
     )
 
 
-def test_a_sweep_searches_with_each_strategy_and_seed_and_compares_them(tmp_path):
+def test_a_sweep_searches_with_each_strategy_and_seed_and_compares_them(tmp_path, forks):
     strategies = {"random": {"sampler": "random"}, "quasi": {"sampler": "quasi_random"}}
-    done = sweep(tmp_path, compare=strategies, seeds=2)
+    done = sweep(tmp_path, forks, compare=strategies, seeds=2)
     assert done.returncode == 0, done.stdout + done.stderr
     entries = json.loads((tmp_path / "reports/studies/sweep/comparison.json").read_text())["strategies"]
     assert {e["strategy"]: list(e["scores"]) for e in entries} == {
@@ -456,9 +455,11 @@ def test_a_sweep_searches_with_each_strategy_and_seed_and_compares_them(tmp_path
     assert "over 2 seeds" in done.stdout
 
 
-def test_an_interrupt_ends_the_search_that_runs_and_all_that_would_follow(tmp_path):
+def test_an_interrupt_ends_the_search_that_runs_and_all_that_would_follow(tmp_path, forks):
     (tmp_path / "interrupt").touch()
-    done = sweep(tmp_path, compare={"random": {"sampler": "random"}, "quasi": {"sampler": "quasi_random"}}, seeds=2)
+    done = sweep(
+        tmp_path, forks, compare={"random": {"sampler": "random"}, "quasi": {"sampler": "quasi_random"}}, seeds=2
+    )
     assert done.returncode == 128 + signal.SIGINT, done.stdout + done.stderr
     assert "1 of 2 trials: 1 complete. Stopped: it was asked to." in done.stdout
     assert done.stdout.endswith("1 of 4 searches have started. Run the same command to resume.\n")
@@ -466,15 +467,15 @@ def test_an_interrupt_ends_the_search_that_runs_and_all_that_would_follow(tmp_pa
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_strategy_that_cannot_be_is_refused_before_any_search(tmp_path):
-    done = sweep(tmp_path, compare={"random": {"sampler": "random"}, "other": {"sampler": "randon"}})
+def test_a_strategy_that_cannot_be_is_refused_before_any_search(tmp_path, forks):
+    done = sweep(tmp_path, forks, compare={"random": {"sampler": "random"}, "other": {"sampler": "randon"}})
     assert done.returncode == 1
     assert "hydra.sweeper.compare: no sampler 'randon'. There are: auto, " in done.stderr
     assert not (tmp_path / "studies").exists()
 
 
-def test_repeats_of_no_comparison_are_refused(tmp_path):
-    done = sweep(tmp_path, seeds=2)
+def test_repeats_of_no_comparison_are_refused(tmp_path, forks):
+    done = sweep(tmp_path, forks, seeds=2)
     assert done.returncode == 1
     assert "hydra.sweeper.seeds is 2; without hydra.sweeper.compare there is one search." in done.stderr
 

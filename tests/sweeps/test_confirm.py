@@ -78,17 +78,17 @@ def seeds(count: int) -> list[int]:
 class App:
     """The application in a folder of its own."""
 
-    def __init__(self, folder: Path, **changes) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, forking: dict[str, str], **changes) -> None:
+        self.folder, self.forking = folder, forking
         (folder / "conf").mkdir()
         (folder / "conf/config.yaml").write_text(yaml.safe_dump(CONFIG | changes, sort_keys=False))
         (folder / "task.py").write_text(TASK)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "task.py", "-m", *words],
+            ["python", "task.py", "-m", *words],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"} | self.forking,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -115,8 +115,8 @@ class App:
 
 
 @pytest.fixture
-def app(tmp_path):
-    return App(tmp_path)
+def app(tmp_path, forks):
+    return App(tmp_path, forks.light)
 
 
 def ranked(trials) -> list[int]:
@@ -199,8 +199,8 @@ def test_a_configuration_is_trained_once_a_seed_however_many_trials_had_it(app):
     assert app.confirmed() == [(number, seed) for seed in seeds(2) for number in (better, 1)]
 
 
-def test_a_baseline_that_cannot_be_is_left_out(tmp_path):
-    app = App(tmp_path, x="???")
+def test_a_baseline_that_cannot_be_is_left_out(tmp_path, forks):
+    app = App(tmp_path, forks.light, x="???")
     out = app.run("x=0.5,0.2", "hydra.sweeper.confirm={best:1,seeds:2}")
     assert "No baseline is trained: " in out
     assert "Confirming the best with 2 seeds: 2 trainings" in out

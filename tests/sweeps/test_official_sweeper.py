@@ -585,18 +585,22 @@ if __name__ == "__main__":
 """
 
 
-def script(app, *words):
+@pytest.fixture
+def script(app, forks):
+    """Runs the application as a script with these words."""
     (app.folder / "sphere.py").write_text(SCRIPT)
-    command = [sys.executable, "sphere.py", "--multirun", "hydra/sweeper=hypermap", *words]
-    return subprocess.run(
-        command, cwd=app.folder, env={"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    variables = {"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"} | forks.light
+
+    def run(*words):
+        command = ["python", "sphere.py", "--multirun", "hydra/sweeper=hypermap", *words]
+        return subprocess.run(command, cwd=app.folder, env=variables, capture_output=True, text=True, check=False)
+
+    return run
 
 
-def test_a_script_with_two_workers(app):
+def test_a_script_with_two_workers(app, script):
     words = ("x=interval(-5,5)", "y=1,2", *TPE, "hydra.sweeper.n_trials=12", "hydra.sweeper.n_jobs=2")
-    done = script(app, *words)
+    done = script(*words)
     assert done.returncode == 0, done.stderr
     (folder,) = app.folder.glob("multirun/*/*")
     assert sorted(int(path.name) for path in folder.glob("[0-9]*")) == list(range(12))
@@ -607,7 +611,7 @@ def test_a_script_with_two_workers(app):
     assert sorted(path.name for path in app.folder.iterdir()) == ["conf", "multirun", "sphere.py"]
 
 
-def test_a_script_that_fails(app):
-    done = script(app, "x=interval(-5,5)", "+error=true", *RANDOM)
+def test_a_script_that_fails(script):
+    done = script("x=interval(-5,5)", "+error=true", *RANDOM)
     assert done.returncode != 0
     assert "RuntimeError: cfg.error is True" in done.stderr

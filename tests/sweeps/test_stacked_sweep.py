@@ -102,7 +102,11 @@ def test_two_workers_of_stacks_are_killed_and_go_on_to_their_budget(project):
         return journal.exists() and b"intermediate_value" in journal.read_bytes()
 
     process = subprocess.Popen(
-        command, cwd=project.path, env=project.variables, stdout=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=project.path,
+        env=project.variables | project.forking,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         project.until(lambda: reported() or process.poll() is not None)

@@ -99,17 +99,18 @@ RANDOM = ["hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none"]
 class App:
     """The application in a folder of its own."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
-        self.folder, self.variables = folder, variables
+    def __init__(self, folder: Path, forking: dict[str, str], **variables: str) -> None:
+        self.folder, self.forking, self.variables = folder, forking, variables
         (folder / "conf").mkdir()
         (folder / "conf/config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
         (folder / "task.py").write_text(TASK)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, fork: bool = False) -> subprocess.Popen[str]:
+        variables = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"} | self.variables
         return subprocess.Popen(
-            [sys.executable, "task.py", "-m", *SPACE, *words],
+            ["python" if fork else sys.executable, "task.py", "-m", *SPACE, *words],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"} | self.variables,
+            env=variables | self.forking if fork else variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -117,13 +118,13 @@ class App:
         )
 
     def run(self, *words: str) -> str:
-        process = self.start(*words)
+        process = self.start(*words, fork=True)
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 0, out
         return out
 
     def fails(self, *words: str) -> str:
-        process = self.start(*words)
+        process = self.start(*words, fork=True)
         out, _ = process.communicate(timeout=120)
         assert process.returncode != 0, out
         return out
@@ -148,8 +149,19 @@ class App:
 
 
 @pytest.fixture
-def app(tmp_path):
-    return App(tmp_path)
+def new_app(tmp_path, forks):
+    """Makes the application in another folder each time."""
+
+    def make(name: str, **variables: str) -> App:
+        (tmp_path / name).mkdir()
+        return App(tmp_path / name, forks.light, **variables)
+
+    return make
+
+
+@pytest.fixture
+def app(new_app):
+    return new_app("app")
 
 
 def kill(process: subprocess.Popen[str], by: int = signal.SIGKILL) -> None:
@@ -160,43 +172,44 @@ def points(trials):
     return [(trial.params["x"], trial.params["y"]) for trial in trials]
 
 
-@pytest.mark.parametrize("storage", ["sweep/journal.log", "sqlite:///study.db"])
-def test_a_sweep_killed_at_random_moments_ends_as_one_that_was_not(app, storage):
+@pytest.mark.parametrize(
+    ("storage", "count", "times"),
+    [("sweep/journal.log", 60, 5), ("sqlite:///study.db", 30, 2)],
+    ids=["journal", "sqlite"],
+)
+def test_a_sweep_killed_at_random_moments_ends_as_one_that_was_not(app, new_app, storage, count, times):
     seed = random.randrange(10**6)
     moments = random.Random(seed)
-    words = [*RANDOM, "hydra.sweeper.n_trials=60", "hydra.sweeper.n_jobs=2", "pause_s=0.02"]
+    words = [*RANDOM, f"hydra.sweeper.n_trials={count}", "hydra.sweeper.n_jobs=2", "pause_s=0.02"]
     if "://" in storage:
         words.append(f"hydra.sweeper.storage={storage}")
-    kills = 0
-    while kills < (10 if "://" not in storage else 3):
-        process = app.start(*words)
+    for kills in range(times):
+        process = app.start(*words, fork=True)
         app.has_stepped(process, len(app.steps()) + 1)
         time.sleep(moments.uniform(0, 0.4))
         assert process.poll() is None, f"it ended before it could be killed {kills + 1} times (seed {seed})"
         kill(process)
         process.communicate()
-        kills += 1
     out = app.run(*words)
 
     trials = app.trials(storage)
-    assert [trial.number for trial in trials] == list(range(60)), out
+    assert [trial.number for trial in trials] == list(range(count)), out
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
-    assert len(set(points(trials))) == 60
+    assert len(set(points(trials))) == count
     assert all(set(trial.intermediate_values) == set(range(1, 6)) for trial in trials)
-    uninterrupted = App(app.folder / "beside" if (app.folder / "beside").mkdir() is None else app.folder)
-    uninterrupted.run(*RANDOM, "hydra.sweeper.n_trials=60")
+    uninterrupted = new_app("beside")
+    uninterrupted.run(*RANDOM, f"hydra.sweeper.n_trials={count}")
     assert points(trials) == points(uninterrupted.trials())
 
 
-def test_a_search_that_learns_goes_on_as_if_nothing_had_happened(app, tmp_path):
+def test_a_search_that_learns_goes_on_as_if_nothing_had_happened(app, new_app):
     words = ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=25", "pause_s=0.01"]
     process = app.start(*words)
     app.has_stepped(process, 40)
     kill(process)
     process.communicate()
     app.run(*words)
-    (tmp_path / "beside").mkdir()
-    beside = App(tmp_path / "beside")
+    beside = new_app("beside")
     beside.run(*words)
     assert points(app.trials()) == points(beside.trials())
     assert [outcome(trial) for trial in app.trials()] == [outcome(trial) for trial in beside.trials()]
@@ -205,8 +218,9 @@ def test_a_search_that_learns_goes_on_as_if_nothing_had_happened(app, tmp_path):
 
 def test_two_workers_share_a_budget_and_no_point_is_tried_twice(app):
     words = ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=60", "workers=3"]
-    first, second = app.start(*words, "hydra.sweeper.n_jobs=2"), app.start(*words)  # and a third, from elsewhere
-    for process in (first, second):
+    two = app.start(*words, "hydra.sweeper.n_jobs=2", fork=True)
+    third = app.start(*words, fork=True)  # from elsewhere
+    for process in (two, third):
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 0, out
     trials = app.trials()
@@ -297,7 +311,7 @@ def test_no_force_changes_the_values_of_a_list(app):
 def test_with_one_worker_the_next_start_counts_the_attempt_that_ended_the_last(app):
     words = [*RANDOM, "hydra.sweeper.n_trials=3", "++ends={t1: SIGSEGV}"]
     for _ in range(3):
-        process = app.start(*words)
+        process = app.start(*words, fork=True)
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGSEGV
     out = app.run(*words)
@@ -372,7 +386,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(app):
 
 def test_the_configuration_is_read_once(app):
     words = [*RANDOM, "hydra.sweeper.n_trials=6", "pause_s=0.05"]
-    process = app.start(*words)
+    process = app.start(*words, fork=True)
     app.has_stepped(process, 6)
     (app.folder / "conf/config.yaml").write_text(yaml.safe_dump(CONFIG | {"steps": 99, "y": "broken"}))
     out, _ = process.communicate(timeout=60)
@@ -407,9 +421,8 @@ BUDGET = ["hydra.sweeper.budget=4", "steps=8"]
 
 
 @pytest.fixture
-def pausing(tmp_path):
-    (tmp_path / "pausing").mkdir()
-    return App(tmp_path / "pausing", PAUSES="1")
+def pausing(new_app):
+    return new_app("pausing", PAUSES="1")
 
 
 def told(trials):
@@ -425,16 +438,15 @@ def met(app: App, out: str) -> None:
     assert "4 of 4 trainings" in out
 
 
-def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, tmp_path):
+def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, new_app):
     at = random.randrange(9, 24)
-    process = pausing.start(*BUDGET, "pause_s=0.03")
+    process = pausing.start(*BUDGET, "pause_s=0.03", fork=True)
     pausing.has_stepped(process, at)
     kill(process)
     process.communicate()
     met(pausing, pausing.run(*BUDGET, "pause_s=0.03"))
     assert pausing.trials()[0].params == {"x": 0.0, "y": 0.0}, "the baseline"
-    (tmp_path / "beside").mkdir()
-    beside = App(tmp_path / "beside", PAUSES="1")
+    beside = new_app("beside", PAUSES="1")
     met(beside, beside.run(*BUDGET))
     assert told(pausing.trials()) == told(beside.trials()), at
     assert len(beside.steps()) == 32
@@ -443,7 +455,7 @@ def test_a_search_that_pauses_is_killed_and_ends_as_one_that_was_not(pausing, tm
 
 def test_an_interrupt_leaves_paused_trials_which_the_same_command_takes_up(pausing):
     words = [*BUDGET, "pause_s=0.04", "hydra.sweeper.n_jobs=2"]
-    process = pausing.start(*words)
+    process = pausing.start(*words, fork=True)
     pausing.has_stepped(process, 14)
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from dataclasses import replace
 
@@ -28,6 +27,7 @@ from hypermap.search.study import RESULT, StudyConfig, TrialQueue, connect, open
 from hypermap.search.trial import RunningTrial, current, report_all
 from hypermap.search.worker import work
 from hypermap.sweeps.plan import OF_A_RUN, Planner
+from support.studies import planned
 
 fork = multiprocessing.get_context("fork")
 SPACE = Space(
@@ -41,20 +41,8 @@ PLACES = ["journal.log", "sqlite:///{}/study.db"]
 
 
 def make_plan(folder, place="journal.log", **changes) -> StudyConfig:
-    usual = StudyConfig(
-        name="study",
-        storage=place.format(folder) if "://" in place else str(folder / place),
-        folder=folder,
-        space=SPACE,
-        directions=("minimize",),
-        objectives=(),
-        sampler={"_target_": "optuna.samplers.RandomSampler"},
-        pruner={"_target_": "optuna.pruners.NopPruner"},
-        n_trials=10,
-        seed=1,
-        stack=3,
-    )
-    made = replace(usual, **changes)
+    storage = place.format(folder) if "://" in place else str(folder / place)
+    made = planned(folder, **{"storage": storage, "space": SPACE, "n_trials": 10, "stack": 3} | changes)
     open_study(made, {"identity": {}}, force=False)
     return made
 
@@ -538,7 +526,7 @@ hydra: {sweep: {dir: sweep}, sweeper: {study_name: study, seed: 1}}
 
 
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, forks):
     """Runs the application's sweep with further words; returns what it printed and its trials."""
     (tmp_path / "conf/shape").mkdir(parents=True)
     (tmp_path / "conf/config.yaml").write_text(CONFIG)
@@ -549,9 +537,9 @@ def command(tmp_path):
     def run(*words):
         usual = ("-m", "x=interval(0.0,1.0)", "shape=square,cube", "hydra/sweeper/pruner=none")
         done = subprocess.run(
-            [sys.executable, "task.py", *usual, "hydra/sweeper/sampler=random", *words],
+            ["python", "task.py", *usual, "hydra/sweeper/sampler=random", *words],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"} | forks.light,
             capture_output=True,
             text=True,
             timeout=120,

@@ -19,13 +19,15 @@ from hypermap.core.errors import Diverged, Interrupted, UserError
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import CNN, MLP, Logistic
 from hypermap.tasks.losses import CrossEntropy, MeanSquaredError
+from hypermap.tasks.regression import r2
 from hypermap.training.augment import Augment
 from hypermap.training.backends import backend, eager
 from hypermap.training.components import Components, base_lr, make_optimizer
-from hypermap.training.loop import Trainer, TrainVal, r2
+from hypermap.training.loop import Trainer, TrainVal
 from hypermap.training.lr_schedules import Constant, Cosine, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
 from hypermap.training.state import TrainerConfig, TrainState, no_report
+from support.tasks import task_of
 
 CPU = torch.device("cpu")
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.003}
@@ -100,7 +102,7 @@ def trainer(
         base_lr(optimizer),
     )
     chosen = TrainerConfig(**{"epochs": 3, "batch_size": 32, **settings})
-    return Alone(parts, chosen, task, seed, device, validation_rows=150)
+    return Alone(parts, chosen, task_of(task), seed, device, validation_rows=150)
 
 
 class Alone(TrainState):
@@ -474,7 +476,7 @@ def test_early_stopping(monkeypatch, patience, scores, epochs_run, kept):
 @pytest.mark.parametrize(("task", "monitor"), [("classification", "r2"), ("regression", "accuracy")])
 def test_a_monitor_of_the_other_task_is_refused(task, monitor):
     with pytest.raises(UserError, match=rf"trainer.monitor is '{monitor}'; for {task} it can be \w+ or loss"):
-        TrainerConfig(epochs=1, batch_size=1, monitor=monitor).monitored(task)
+        TrainerConfig(epochs=1, batch_size=1, monitor=monitor).monitored(task_of(task))
 
 
 # A run interrupted, and taken up again.

@@ -7,9 +7,10 @@ and against the signature that it will call.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from hypermap.core.errors import UserError
+from hypermap.tasks.names import TableTask
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ RULES: dict[str, Rule] = {
     "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.target": optional(COLUMN),
-    "data.task": optional(one_of("binary", "multiclass", "regression")),
+    "data.task": optional(one_of(*get_args(TableTask))),
     "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote the keys of a mapping
     "data.drop": list_of(COLUMN),
     "data.dataset": TEXT,

@@ -10,8 +10,11 @@ from hypermap.core.errors import UserError
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-# Entries that only tables with a schema have, and those that only images and plain tables have.
-OPTIONAL = ("table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std")
+# Entries that only tables with a schema have, only images and plain tables, or only a task of a person's own.
+OPTIONAL = (
+    "table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std", "target",
+    "preprocessor", "dtype", "extras",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Manifest:
         fingerprint: of everything that determines the content.
         reader: the dotted path of the function that read the raw data.
         arguments: the reader's.
-        task: ``classification`` or ``regression``.
+        task: ``classification``, ``regression``, or the dotted path of a task of one's own.
         classes: class names; empty for regression.
         shape: of a row as a model sees it.
         rows: number of rows by split.
@@ -51,6 +54,10 @@ class Manifest:
         target_shift: of a regression target, as for inputs.
         target_scale: likewise.
         layout: the columns of a prepared row of a table.
+        target: what a task of one's own has fitted.
+        preprocessor: the dotted path of a preprocessor of one's own.
+        dtype: of a row as a model is given it, where it is not ``float32``.
+        extras: what a network is given, beside the shape, if its constructor takes it by name.
     """
 
     format: int = FORMAT
@@ -85,11 +92,15 @@ class Manifest:
     target_shift: Any = None  # float; None for classes
     target_scale: Any = None  # float; None for classes
     layout: Any = None
+    target: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: str | None = None
+    dtype: str | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_classification(self) -> bool:
-        """Whether the task is classification."""
-        return self.task == "classification"
+    def named(self) -> list[str]:
+        """The dotted paths of a person's own code that the data calls for, its reader's aside."""
+        return [path for path in (self.task, self.preprocessor or "") if "." in path]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -115,7 +126,7 @@ class Manifest:
     def content(self) -> bytes:
         """Return the content of the file that `read` reads."""
         entries = {own.name: getattr(self, own.name) for own in fields(self)}
-        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, ())}
+        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, (), {})}
         return (json.dumps(own, indent=2, allow_nan=False) + "\n").encode()
 
 

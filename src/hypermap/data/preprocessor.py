@@ -1,127 +1,164 @@
-"""From raw rows to model inputs, and from model outputs back to the target's unit.
+"""From raw rows to what a model is given: a `Preprocessor` for inputs, a task for targets, and both as a `Transform`.
 
-Images and plain tables of numbers are scaled, ``(inputs - shift) / scale``, with one number per channel or feature;
-tables with a schema are preprocessed by `hypermap.data.preparation`. Everything is fitted on training rows.
+All that is fitted is fitted on training rows.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hypermap.core import files
 from hypermap.core.errors import UserError
+from hypermap.core.instantiate import locate
 from hypermap.core.typing import Array
 from hypermap.data.manifest import MANIFEST, Manifest, advice
-from hypermap.data.normalize import fit, statistics
-from hypermap.data.preparation import Preparation, Settings
+from hypermap.tasks.base import Task, locate_task, make_task
 
 if TYPE_CHECKING:  # preprocessing does not need torch, and a script's --help should not wait for it
-    import torch
-
-PREPARATION = "preparation.skops"
-
-LOGS = {"log": (np.log, np.exp), "log1p": (np.log1p, np.expm1)}
-"""Transforms of a target before it is standardized, and their inverses."""
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Rows ready for a model, or raw; `rows` are the indices within the raw array, or in a file from 1."""
+    """Rows ready for a model, or raw; `rows` are the indices within the raw array, or of a file from 1."""
 
-    inputs: "torch.Tensor"  # (rows, *shape) float32, scaled or preprocessed; or of the raw type
-    targets: "torch.Tensor"  # (rows,) int64 class index, or float32 standardized (regression); or raw
-    rows: "torch.Tensor"  # (rows,) int64
-    features: "torch.Tensor | None" = (
-        None  # raw rows of a table: `inputs` preprocessed by the fit to the whole training split
-    )
-    groups: "torch.Tensor | None" = None  # (rows,) int64, raw rows only
-    times: "torch.Tensor | None" = None  # (rows,) float64, raw rows only
+    inputs: "Tensor"  # (rows, *shape), as the preprocessor makes them, or raw
+    targets: "Tensor"  # (rows, ...), as the task encodes them, or raw
+    rows: "Tensor"  # (rows,) int64
+    features: "Tensor | None" = None  # raw rows of a table: `inputs` as the whole training split prepares them
+    groups: "Tensor | None" = None  # (rows,) int64, raw rows only
+    times: "Tensor | None" = None  # (rows,) float64, raw rows only
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on training rows: entries of the manifest, and the content of a file beside it."""
+
+    entries: Mapping[str, Any]
+    stored: bytes | None = None
+
+
+class Preprocessor(ABC):
+    """From raw inputs to what a model is given: the same for training, validation and test rows, and to predict.
+
+    One of your own is a subclass, named by its dotted path in what the reader returns
+    (`hypermap.datasets.images.Raw.preprocessor`).
+
+    Attributes:
+        file: the name of its file, where it stores something.
+        manifest: with what was fitted.
+        stored: the file's content, which is data: it is never unpickled.
+        origin: what an error calls the file.
+    """
+
+    file: ClassVar[str] = "preprocessor.json"
+
+    def __init__(self, manifest: Manifest, stored: bytes | None = None, origin: str = "") -> None:
+        self.manifest = manifest
+        self.stored = stored
+        self.origin = origin or self.file
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, inputs: Array, info: Manifest) -> Fitted:
+        """Return what is fitted to raw training rows.
+
+        Among the entries may be `shape`, of a row as a model is given it; `dtype`, where it is not float32; and
+        `extras`, which a network is given if its constructor takes them by name.
+
+        Raises:
+            UserError: the settings do not suit these rows.
+        """
+
+    @abstractmethod
+    def __call__(self, inputs: "Tensor") -> "Tensor":
+        """Return raw rows as a model is given them, on the same device."""
+
+    def module(self) -> "nn.Module":
+        """Return the same in torch, for an export.
+
+        Raises:
+            UserError: there is no such module.
+        """
+        raise UserError(f"{type(self).__name__} has no module, so that no network behind it can be exported.")
+
+
+def locate_preprocessor(manifest: Manifest) -> type[Preprocessor]:
+    """Return the class of a data set's preprocessor: its own, or that of a table with a schema, or `Scaling`.
+
+    Raises:
+        UserError: none stands at its path.
+    """
+    ours = "table_preprocessor.TablePreprocessor" if manifest.table is not None else "scaling.Scaling"
+    path = manifest.preprocessor or f"hypermap.data.{ours}"
+    found = locate(path)
+    if not (isinstance(found, type) and issubclass(found, Preprocessor)):
+        raise UserError(f"{path} is no preprocessor: one is a subclass of hypermap.data.preprocessor.Preprocessor.")
+    return found
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What was fitted on training rows: a manifest's entries and, for a table, a stored preparation."""
+    """What was fitted on training rows, as a manifest's entries and the content of a preprocessor's file."""
 
     manifest: Manifest
-    stored: bytes | None = None  # preparation.skops
-    origin: str = PREPARATION  # its name in an error message
+    stored: bytes | None = None
+    origin: str = ""  # what an error calls the file
 
     @cached_property
-    def preparation(self) -> Preparation | None:
-        """The fitted preparation; None for images and plain tables.
+    def task(self) -> Task:
+        """What is predicted.
 
         Raises:
-            UserError: its file is damaged.
+            UserError: it cannot be imported.
         """
-        from hypermap.core import skops_io
+        return make_task(self.manifest)
 
-        if self.stored is None:
-            return None
-        return Preparation(
-            skops_io.loads(self.stored, self.origin, "Prepare the data and train again: dvc repro --force")
-        )
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        """From raw inputs to what a model is given.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
+        return locate_preprocessor(self.manifest)(self.manifest, self.stored, self.origin)
 
     @classmethod
     def fitted(cls, inputs: Array, targets: Array, about: Manifest) -> "Transform":
-        """Fit to raw training rows; return `about` with its fitted entries replaced.
+        """Fitted on raw training rows; of `about` what was fitted is replaced.
 
         Raises:
-            UserError: the settings do not fit these rows.
+            UserError: the settings do not suit these rows.
         """
-        entries: dict[str, Any] = {"fitted_on": {"split": "train", "rows": len(inputs)}, **_fit_targets(targets, about)}
-        if about.table is None:
-            return cls(replace(about, **_fit_scale(inputs, about.scaling, about.maximum), **entries))
-        from hypermap.core import skops_io
-
-        preparation = Preparation.fit(inputs, about.roles, Settings(**about.preparation))
-        layout = preparation.layout
-        entries |= {"shape": [layout.width], "layout": layout.as_entry()}
-        return cls(replace(about, **entries), skops_io.dumps(preparation.transformer))
+        of_inputs = locate_preprocessor(about).fit(inputs, about)
+        of_targets = locate_task(about.task).fit(targets, about)
+        fitted_on = {"split": "train", "rows": len(inputs)}
+        return cls(replace(about, fitted_on=fitted_on, **of_targets, **of_inputs.entries), of_inputs.stored)
 
     def refit(self, train: TensorSplit) -> "Transform":
-        """Return the same, refitted on these raw rows."""
+        """Return the same, fitted anew on these raw rows."""
         return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
 
     def __call__(self, raw: TensorSplit) -> TensorSplit:
-        """Return raw rows as a model sees them."""
-        return TensorSplit(self.features(raw), self.transform_targets(raw.targets), raw.rows)
+        """Return raw rows as a model learns from them."""
+        return TensorSplit(self.features(raw), self.task.encode(raw.targets), raw.rows)
 
-    def features(self, raw: TensorSplit) -> "torch.Tensor":
-        """Return the inputs of raw rows as a model sees them, float32 on their device."""
-        import torch
-
-        if raw.features is not None:
-            return raw.features
-        if self.preparation is None:
-            return _scaled(raw.inputs, self.manifest.shift, self.manifest.scale)
-        return torch.from_numpy(self.preparation.transform(raw.inputs.cpu().numpy())).to(raw.inputs.device)
-
-    def transform_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """Return class indices unchanged; numbers standardized over the training rows, float32."""
-        if self.manifest.task == "classification":
-            return targets
-        if log := self.manifest.target_transform:
-            targets = targets.double().log() if log == "log" else targets.double().log1p()
-        shift, scale = self.manifest.target_shift, self.manifest.target_scale
-        return _scaled(targets[:, None], [shift], [scale]).squeeze(1)
-
-    def inverse_transform_targets(self, standardised: Array) -> Array:
-        """Return numbers (rows,) in the target's unit, float64."""
-        values: Array = standardised * self.manifest.target_scale + self.manifest.target_shift
-        return LOGS[log][1](values) if (log := self.manifest.target_transform) else values
+    def features(self, raw: TensorSplit) -> "Tensor":
+        """Return the inputs of raw rows as a model sees them, on their device."""
+        return self.preprocessor(raw.inputs) if raw.features is None else raw.features
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json, and preparation.skops of a table, into `folder`."""
+        """Write manifest.json, and what the preprocessor stores, into `folder`."""
         for name, content in self.contents().items():
             files.write_bytes(folder / name, content)
 
     def contents(self) -> dict[str, bytes]:
         """Return the files that `write` writes."""
-        return {MANIFEST: self.manifest.content()} | ({} if self.stored is None else {PREPARATION: self.stored})
+        stored = {} if self.stored is None else {locate_preprocessor(self.manifest).file: self.stored}
+        return {MANIFEST: self.manifest.content()} | stored
 
 
 def read_transform(folder: Path) -> Transform:
@@ -131,43 +168,10 @@ def read_transform(folder: Path) -> Transform:
         UserError: a file is missing, unreadable, or of another version of the format.
     """
     manifest = Manifest.read(folder)
-    if manifest.table is None:
+    path = folder / locate_preprocessor(manifest).file
+    if manifest.table is None and not path.exists():  # it stores nothing
         return Transform(manifest)
     try:
-        return Transform(manifest, (folder / PREPARATION).read_bytes(), str(folder / PREPARATION))
+        return Transform(manifest, path.read_bytes(), str(path))
     except OSError as error:
-        raise UserError(f"{folder / PREPARATION} cannot be read ({error}). {advice(folder)}") from None
-
-
-def _fit_scale(inputs: Array, scaling: str, maximum: float | None) -> dict[str, Any]:
-    train = statistics(inputs)
-    shift, scale = fit(scaling, train, maximum)
-    return {
-        "shift": shift.tolist(),
-        "scale": scale.tolist(),
-        "input_mean": ((train.mean - shift) / scale).tolist(),
-        "input_std": (train.std / scale).tolist(),
-    }
-
-
-def _fit_targets(targets: Array, about: Manifest) -> dict[str, float | None]:
-    if about.is_classification:
-        return {"target_shift": None, "target_scale": None}
-    if log := about.target_transform:
-        targets = LOGS[log][0](targets.astype(np.float64))
-    shift, scale = fit("standard", statistics(targets[:, np.newaxis]), None)
-    return {"target_shift": float(shift[0]), "target_scale": float(scale[0])}
-
-
-def _scaled(stored: "torch.Tensor", shift: Sequence[float], scale: Sequence[float]) -> "torch.Tensor":
-    """Return ``(stored - shift) * (1 / scale)`` along dimension 1 as float32; computed in float64 if `stored` is."""
-    import torch
-
-    dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
-
-    def along_channels(values: Sequence[float]) -> torch.Tensor:
-        tensor = torch.tensor(values, dtype=dtype, device=stored.device)
-        return tensor.view(1, -1, *[1] * (stored.ndim - 2))
-
-    factor = along_channels([1 / value for value in scale])
-    return (stored.to(dtype) - along_channels(shift)).mul_(factor).to(torch.float32)
+        raise UserError(f"{path} cannot be read ({error}). {advice(folder)}") from None

@@ -22,7 +22,9 @@ import numpy as np
 from hypermap.core.errors import UserError
 from hypermap.core.paths import DOWNLOADS
 from hypermap.core.typing import Array
+from hypermap.data.preprocessor import Preprocessor
 from hypermap.datasets import download
+from hypermap.tasks.base import Task, path_of
 
 if TYPE_CHECKING:
     from hypermap.datasets.tables.schema import Schema
@@ -70,6 +72,8 @@ class Raw:
     numbers: Array | None = None  # (rows,) int64: row number in the file, from 1
     test_numbers: Array | None = None  # the same for the test file
     notes: tuple[str, ...] = ()  # notes about the data for the user, one sentence each
+    task: str | None = None  # the dotted path of a task of your own; None: of classes, or of numbers
+    preprocessor: str | None = None  # that of a preprocessor of your own; None: `Scaling`, or that of a table
 
     def __post_init__(self) -> None:
         self._check("", self.inputs, self.targets)
@@ -83,12 +87,15 @@ class Raw:
 
     def _check(self, prefix: str, inputs: Array, targets: Array) -> None:
         allowed = (np.float64,) if self.table else (np.uint8, np.float32)
-        if inputs.ndim not in (2, 4) or inputs.dtype not in allowed or not inputs.size:
+        if self.preprocessor is not None:
+            if inputs.dtype.kind not in "biuf" or not inputs.size:
+                raise UserError(f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be numbers, and some.")
+        elif inputs.ndim not in (2, 4) or inputs.dtype not in allowed or not inputs.size:
             wanted = "float64 and (rows, columns of the table's matrix)" if self.table else IMAGES_OR_NUMBERS
             raise UserError(f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be {wanted}.")
-        if targets.shape != (len(inputs),):
+        if len(targets) != len(inputs) or (targets.ndim != 1 and self.task is None):
             raise UserError(f"{len(inputs)} {prefix}inputs, but {prefix}targets of shape {targets.shape}.")
-        finite = not np.isinf(inputs).any() if self.table else np.isfinite(inputs).all()
+        finite = not np.isinf(inputs).any() if self.table or self.preprocessor else np.isfinite(inputs).all()
         if not (finite and np.isfinite(targets).all()):
             raise UserError(f"{prefix}inputs or {prefix}targets have values that are missing or infinite.")
         if self.classes and not (targets.min() >= 0 and targets.max() < len(self.classes)):
@@ -106,14 +113,20 @@ class Raw:
         maximum: float | None = None,
         test_inputs: Array | None = None,
         test_targets: Array | None = None,
-        **of_table: Any,
+        task: type[Task] | str | None = None,
+        preprocessor: type[Preprocessor] | str | None = None,
+        **others: Any,
     ) -> "Raw":
-        """Return a `Raw` of these arrays, with converted targets and the checksum; `of_table` are its last fields."""
-        dtype = np.int64 if classes else np.float64 if of_table.get("table") else np.float32
-        targets = np.asarray(targets, dtype)
-        test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
+        """Return a `Raw` of these arrays: the targets' dtype is set, but for a task of your own, and the checksum is
+        computed; `others` are its last fields.
+        """
+        dtype = np.int64 if classes else np.float64 if others.get("table") else np.float32
+        if task is None:
+            targets = np.asarray(targets, dtype)
+            test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
         checksum = _sha256([inputs, targets, test_inputs, test_targets])
-        return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets, **of_table)
+        others |= {"task": path_of(task), "preprocessor": path_of(preprocessor)}
+        return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets, **others)
 
 
 def digits() -> Raw:

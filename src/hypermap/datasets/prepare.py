@@ -20,15 +20,18 @@ import numpy as np
 from hypermap.core import hashing
 from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, check_arguments, locate
+from hypermap.core.normalize import SCALINGS
 from hypermap.core.typing import Array
 from hypermap.data.manifest import FORMAT, Manifest
-from hypermap.data.normalize import SCALINGS
 from hypermap.data.preparation import Settings, complete_rows
 from hypermap.data.prepared import file_name
-from hypermap.data.preprocessor import LOGS, Transform
+from hypermap.data.preprocessor import Transform
+from hypermap.data.table_preprocessor import TablePreprocessor
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
 from hypermap.datasets.split import RawSplit, split
+from hypermap.tasks.names import usual_task
+from hypermap.tasks.regression import LOGS
 
 Reader = Callable[..., Raw]
 
@@ -286,7 +289,8 @@ def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manif
         fingerprint=hashing.fingerprint(identity),
         reader=identity["reader"],
         arguments=identity["arguments"],
-        task="classification" if raw.classes else "regression",
+        task=raw.task or usual_task(raw.classes),
+        preprocessor=raw.preprocessor,
         classes=list(raw.classes),
         shape=list(raw.inputs.shape[1:]),
         rows={name: len(part.rows) for name, part in parts.items()},
@@ -338,8 +342,8 @@ def _serialised(raw: Raw, name: str, part: RawSplit, transform: Transform) -> by
     from safetensors.numpy import save
 
     arrays = part._asdict()
-    if transform.preparation is not None:
-        arrays["features"] = transform.preparation.transform(part.inputs)
+    if isinstance(transform.preprocessor, TablePreprocessor):  # it takes a while, and is the same for each training
+        arrays["features"] = transform.preprocessor.preparation.transform(part.inputs)
     if name != "test" or raw.test_inputs is None:
         arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
     numbers = raw.test_numbers if name == "test" and raw.test_inputs is not None else raw.numbers

@@ -44,7 +44,7 @@ class CrossValidator:
         self.settings: TrainerConfig = instantiate(configuration["trainer"])
         self.folds = folds or Folds(prepared)
         self.manifest = self.folds.transform.manifest
-        self.monitor = self.settings.monitored(self.manifest.task)
+        self.monitor = self.settings.monitored(self.folds.transform.task)
         self.estimator = make_estimator(configuration, self.settings, self.manifest)
 
     def plan(self) -> list[FoldSpec]:
@@ -55,8 +55,12 @@ class CrossValidator:
         """
         validation: Splitter = instantiate(self.configuration["validation"])
         folds = validation.folds(self.folds.development)
-        if self.monitor == "r2" and min(len(fold.validation) for fold in folds) < 2:
-            raise UserError("r2 does not exist for one validation row: validate on more, or take trainer.monitor=loss.")
+        fewest, least = min(len(fold.validation) for fold in folds), self.folds.transform.task.least_rows
+        if self.monitor != "loss" and fewest < least:
+            rows = "one validation row" if fewest == 1 else f"{fewest} validation rows"
+            raise UserError(
+                f"{self.monitor} does not exist for {rows}: validate on more, or take trainer.monitor=loss."
+            )
         seeds = [repeat_seed(self.configuration["seed"], number) for number in range(self.settings.repeats)]
         return [FoldSpec(fold, seed) for seed in seeds for fold in folds]
 

@@ -138,7 +138,7 @@ class TorchEstimator:
             random.set_state(torch.get_rng_state())  # on another device, creating the weights draws nothing
         rows_held = len(sets.validation.targets)
         return TrainState(
-            parts, self.settings, manifest.task, seed, self.device, random, state, validation_rows=rows_held
+            parts, self.settings, fold.rows.transform.task, seed, self.device, random, state, validation_rows=rows_held
         )
 
     def batch_key(self, rows: FoldData | None = None) -> str:
@@ -173,8 +173,8 @@ class TorchEstimator:
         network = artifacts.Network(parts.model, parts.loss, transform, fold.inputs, self.settings.precision)
         validation = fold.rows.validation
         predictions = network(validation.inputs.to(self.device))
-        if self.settings.calibration is not None and transform.manifest.classes:
-            temperature = calibration.fit_temperature(predictions, artifacts.targets(validation, transform))
+        if self.settings.calibration is not None:
+            temperature = transform.task.fit_temperature(predictions, artifacts.targets(validation, transform))
             network = replace(network, temperature=temperature)
             predictions = calibration.scale(predictions, temperature)
         loss = {"loss": history[best - 1]["validation_loss"]}
@@ -190,7 +190,7 @@ class TorchEstimator:
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a forward pass of one row, in milliseconds, regardless of the weights."""
-        row = torch.zeros((1, *self.inputs.shape), device=self.device)
+        row = self.inputs.example(device=self.device)
         return machine.latency_ms(self.parts.model.to(self.device), row, self.settings.precision)
 
 

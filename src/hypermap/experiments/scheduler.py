@@ -96,8 +96,8 @@ def _most(job: Job, count: int) -> int:
     estimator, settings = job.network, job.network.settings
     rows = job.validator.folds.of(job.fit.fold).train
     with device.told_out_of_memory(settings.batch_size):
-        inputs = torch.zeros((1, *estimator.inputs.shape)).expand(len(rows.targets), *estimator.inputs.shape)
-        width, free = max(1, len(job.validator.manifest.classes)), free_memory(estimator.device)
+        inputs, free = estimator.inputs.example(len(rows.targets)), free_memory(estimator.device)
+        width = estimator.parts.loss.outputs(len(job.validator.manifest.classes))
         return most_members(estimator.parts.model, inputs, width, settings.batch_size, free) or count
 
 

@@ -46,8 +46,8 @@ class Scored:
     @cached_property
     def resamples(self) -> dict[str, np.ndarray]:
         """Each metric in each bootstrap resample; the resamples of all models on one split have the same rows."""
-        task, repeats = self.transform.manifest.task, self.evaluation["bootstrap_repeats"]
-        return metrics.resamples(self.targets, self.predictions, task=task, repeats=repeats)
+        resampled = self.transform.task.resampled(self.targets, self.predictions)
+        return metrics.resamples(resampled, len(self.targets), repeats=self.evaluation["bootstrap_repeats"])
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:

@@ -24,7 +24,6 @@ from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
-from hypermap.inference.torch_preparation import Natural, Prepare, Scale, Shares
 from hypermap.reports.run.wording import cell, words
 from hypermap.training.artifacts import Network, read_trained
 
@@ -104,13 +103,12 @@ class Exported(nn.Module):
     def __init__(self, predict: Network) -> None:
         super().__init__()
         transform = predict.transform
-        manifest, preparation = transform.manifest, transform.preparation
-        self.prepare = _scale(manifest) if preparation is None else Prepare(preparation)
-        self.complete_only = preparation is not None and manifest.preparation["missing"] == "drop"
+        self.prepare = transform.preprocessor.module()
+        self.complete_only = (transform.manifest.preparation or {}).get("missing") == "drop"
         self.encode = predict.inputs.encode
         self.network = predict.module
         self.predictions = predict.loss.predictions
-        self.answer = Shares(predict.temperature) if manifest.classes else _natural(manifest)
+        self.answer = transform.task.module(predict.temperature)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
@@ -190,14 +188,6 @@ def _validation(transform: Transform) -> TensorSplit:
         f"The data that the model was trained on is neither in {PREPARED} nor in {CACHE / wanted}, and an export is "
         "checked on its validation rows. Train again, or: dvc repro"
     )
-
-
-def _scale(manifest: Manifest) -> Scale:
-    return Scale(manifest.shift, manifest.scale, 1 + len(manifest.shape))
-
-
-def _natural(manifest: Manifest) -> Natural:
-    return Natural(manifest.target_shift, manifest.target_scale, manifest.target_transform)
 
 
 def _about(manifest: Manifest, rows: Tensor) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,7 +33,6 @@ Item = TypeVar("Item")
 FORMAT_KEYS = tuple(key.name for key in fields(Format) if key.name != "prefix")
 LISTS = ("missing_values", "columns")
 SAME_AS_IN_TRAINING = ("quote", "missing_values", "comment")  # unless given: they cannot always be detected in a file
-PREDICTION = "prediction"
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,8 @@ class PredictArgs:
         from hypermap.training.artifacts import read_trained
 
         began = time.perf_counter()
-        count = Predictor(read_trained(self.model, trust=self.trust)).predict_files(
-            self.inputs, self.output, self.format
-        )
+        predictor = Predictor(read_trained(self.model, trust=self.trust), trust=self.trust)
+        count = predictor.predict_files(self.inputs, self.output, self.format)
         for note in count.messages():
             print(f"Note: {note}", file=sys.stderr)
         return f"{count.rows:,} rows predicted in {time.perf_counter() - began:.1f} s: {self.output}"
@@ -133,25 +131,27 @@ class Count:
 
 
 class Predictor:
-    """A trained model as a mapping from tables to tables.
+    """A trained model as a mapping from files to tables: from tables, or whatever a reader of your own reads.
+
+    Such a reader's module has a function ``read_rows(paths)``, which yields raw inputs as the reader returns them, some
+    rows at a time.
 
     Raises:
-        UserError: the model was not trained on a table with a schema.
+        UserError: the model's reader reads no rows to predict.
     """
 
-    def __init__(self, trained: "TrainedModel") -> None:
+    def __init__(self, trained: "TrainedModel", *, trust: bool = False) -> None:
+        from hypermap.data.table_preprocessor import TablePreprocessor
         from hypermap.datasets.tables.schema import Schema
 
         self.predict = trained.predict
         self.manifest = manifest = trained.transform.manifest
-        preparation = trained.transform.preparation
-        if preparation is None:
-            reader = manifest.reader.rpartition(".")[2]
-            raise UserError(
-                f"the model was trained on {reader}, which is no table of columns with names: there is no file to read "
-                "rows from. Predictions are for models of data=table; python src/export.py exports any network."
-            )
-        self.prepare = preparation.transform
+        self.task = trained.transform.task
+        self.preprocessor = preprocessor = trained.transform.preprocessor
+        if not isinstance(preprocessor, TablePreprocessor):
+            self.read_rows = _read_rows(manifest.reader, trust=trust)
+            return
+        self.prepare = preprocessor.preparation.transform
         self.schema = Schema.of(manifest.table)
         self.complete_only = manifest.preparation["missing"] == "drop"
 
@@ -162,8 +162,11 @@ class Predictor:
             UserError: the files cannot be read, or do not match the table that the model was trained on.
             OSError: the disk is full, or the folder cannot be written to.
         """
+        from hypermap.data.table_preprocessor import TablePreprocessor
         from hypermap.datasets.tables.readers import open_table
 
+        if not isinstance(self.preprocessor, TablePreprocessor):
+            return self._predict_own(inputs, output, file_format)
         usual = {key: getattr(self.schema.spelling, key) for key in SAME_AS_IN_TRAINING}
         table = open_table(inputs, Format(**{**usual, **file_format}, prefix=""), self.schema.expected)
         count = Count(notes=[*table.notes, *self.schema.check(table), *self.renamed(output)])
@@ -173,6 +176,21 @@ class Predictor:
                 write(self.answers(batch))
                 count.add(batch)
                 bar.update(len(batch.complete))
+        return count
+
+    def _predict_own(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
+        """As `predict_files`, for the rows that a reader of a person's own reads."""
+        import torch
+
+        if given := ", ".join(file_format):
+            raise UserError(f"{given}: how a table is read; {self.manifest.reader} reads the files by itself.")
+        count = Count(notes=self.renamed(output))
+        with writing(output) as write, tqdm(unit=" rows", unit_scale=True, disable=None) as bar:
+            write(self.task.table(np.full((0, *self.task.shape), np.nan)))
+            for rows in self.read_rows(inputs):
+                write(self.task.table(self.predict(self.preprocessor(torch.from_numpy(rows)))))
+                count.rows += len(rows)
+                bar.update(len(rows))
         return count
 
     def renamed(self, output: Path) -> list[str]:
@@ -207,20 +225,32 @@ class Predictor:
             yield Batch(features, complete, {name: count for name, count in unseen.items() if count})
 
     def answers(self, batch: Batch) -> "DataFrame":
-        """Return for each row the class and all class probabilities, or the value; null if the row is incomplete."""
+        """Return a row of the task's table for each; null where the row is incomplete."""
         import torch
-        from polars import DataFrame, Series
 
-        classes = self.manifest.classes
-        found = np.full((len(batch.complete), max(len(classes), 1)), np.nan)
+        found = np.full((len(batch.complete), *self.task.shape), np.nan)
         if len(batch.features):
-            predicted = self.predict(torch.from_numpy(batch.features))
-            found[batch.complete] = predicted if classes else predicted[:, np.newaxis]
-        if not classes:
-            return DataFrame({PREDICTION: found[:, 0]}, nan_to_null=True)
-        best = Series(PREDICTION, classes).gather(Series(found.argmax(1)).set(Series(~batch.complete), None))
-        shares = {f"probability_{name}": found[:, k] for k, name in enumerate(classes)}
-        return DataFrame({PREDICTION: best, **shares}, nan_to_null=True)
+            found[batch.complete] = self.predict(torch.from_numpy(batch.features))
+        return self.task.table(found)
+
+
+def _read_rows(reader: str, *, trust: bool) -> Callable[[Sequence[Path]], Iterator[Array]]:
+    """Return the function of a reader's module that reads rows to predict.
+
+    Raises:
+        UserError: it has none, or is none that conf/ names, and there is no `trust` in it.
+    """
+    from hypermap.core.instantiate import locate
+    from hypermap.training.artifacts import check_code
+
+    module, _, name = reader.rpartition(".")
+    if module.startswith("hypermap."):
+        raise UserError(
+            f"the model was trained on {name}, which is no table of columns with names: there is no file to read "
+            "rows from. Predictions are for models of data=table; python src/export.py exports any network."
+        )
+    check_code([f"{module}.read_rows"], "manifest.json", trust=trust)
+    return locate(f"{module}.read_rows")
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -16,6 +16,7 @@ from hypermap.data.fold_data import Folds
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import Transform
 from hypermap.models import sklearn_fit
+from hypermap.tasks.base import locate_task
 
 RECORD = "baselines.json"
 REMEDY = "Fit them again: dvc repro --force baselines"
@@ -32,7 +33,8 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
     """
     manifest = Manifest.read(prepared)
     tables = len(manifest.shape) == 1  # with a schema or plain
-    models, seed = [_family(option) for option in configuration["models"]] if tables else [], manifest.split_seed
+    suit = tables and locate_task(manifest.task).estimator is not None
+    models, seed = [_family(option) for option in configuration["models"]] if suit else [], manifest.split_seed
     if models:
         folds = Folds(prepared)
         rows = folds.of(folds.development.holdout)

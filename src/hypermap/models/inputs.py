@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hypermap.core.errors import UserError
@@ -21,12 +22,18 @@ class InputSpec:
     Attributes:
         shape: of a row, once encoded.
         runtime: arguments for building the model, besides the width of its output.
-        encode: maps features ``(rows, *manifest.shape)`` to the model's inputs, ``(rows, *shape)`` float32.
+        encode: features ``(rows, *manifest.shape)`` to what the model takes, ``(rows, *shape)``.
+        dtype: of what the model takes.
     """
 
     shape: tuple[int, ...]
     runtime: Mapping[str, Any]
     encode: Callable[[Tensor], Tensor]
+    dtype: torch.dtype = torch.float32
+
+    def example(self, rows: int = 1, device: torch.device | str = "cpu") -> Tensor:
+        """Return so many rows of zeros ``(rows, *shape)``, which take the memory of one."""
+        return torch.zeros((1, *self.shape), dtype=self.dtype, device=device).expand(rows, *self.shape)
 
     @property
     def layout(self) -> ColumnLayout | None:
@@ -44,10 +51,14 @@ def resolve_input_spec(model: Mapping[str, Any], manifest: Manifest) -> InputSpe
         UserError: the network does not support embeddings.
     """
     target = locate(model.get("_target_"))
-    takes_layout = "layout" in inspect.signature(target).parameters
+    parameters = inspect.signature(target).parameters
+    takes_layout = "layout" in parameters
     embeds = takes_layout or (isinstance(target, type) and issubclass(target, SklearnModel))
     if manifest.layout is None:
-        return _inputs(tuple(manifest.shape), None, takes_layout, lambda rows: rows)
+        spec = _inputs(tuple(manifest.shape), None, takes_layout, lambda rows: rows)
+        taken = {name: value for name, value in manifest.extras.items() if name in parameters}
+        dtype = getattr(torch, manifest.dtype or "float32")
+        return replace(spec, runtime={**spec.runtime, **taken}, dtype=dtype)
     layout, categories = ColumnLayout.of(manifest.layout), manifest.preparation["categories"]
     if categories == "embedding" and not embeds:
         raise UserError(

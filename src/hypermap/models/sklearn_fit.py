@@ -25,6 +25,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.models.sklearn_models import RandomForest, SklearnModel, TrainingData
+from hypermap.tasks.base import locate_task
 
 ESTIMATOR = "model.skops"
 IGNORED_GROUPS = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # except monitor and threads
@@ -57,7 +58,7 @@ class Model:
     def __call__(self, features: Tensor) -> Array:
         """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
         predicted = self.standardised(features)
-        return predicted if self.transform.manifest.classes else self.transform.inverse_transform_targets(predicted)
+        return predicted if self.transform.manifest.classes else self.transform.task.decode(predicted)
 
     def standardised(self, features: Tensor) -> Array:
         """Return the same as a call, but with values standardized, as the estimator was fitted to them."""
@@ -97,6 +98,11 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     Raises:
         UserError: a value that the signature does not take, or that does not fit the data.
     """
+    if (kind := locate_task(manifest.task).estimator) is None:
+        raise UserError(
+            f"model={option.get('name')} is of scikit-learn, which predicts a class or a number; the task is "
+            f"{manifest.task}: take a network."
+        )
     inputs = resolve_input_spec(option, manifest)
     layout = {} if inputs.layout is None else {"layout": inputs.layout}
     check_arguments(option, *layout)
@@ -104,7 +110,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     weight = getattr(family, "class_weight", None)
     if weight not in (None, "balanced"):
         raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
-    if weight and manifest.task == "regression":
+    if weight and kind != "classifier":
         raise UserError(
             "model.class_weight is balanced; it evens out classes, and the target is a number: set it to null."
         )
@@ -132,7 +138,7 @@ def fit(
     """
     family, inputs = make(option, transform.manifest)
     problem = TrainingData(
-        transform.manifest.task,
+        locate_task(transform.manifest.task).estimator == "classifier",
         (flat(inputs, train.inputs), train.targets.cpu().numpy()),
         (flat(inputs, validation.inputs), validation.targets.cpu().numpy()),
         seed,

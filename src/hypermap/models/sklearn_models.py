@@ -22,7 +22,7 @@ class TrainingData:
     """The data that a family is fitted to.
 
     Attributes:
-        task: ``classification`` or ``regression``.
+        classifies: whether the targets are classes.
         train: features (rows, width) float32, and class indices int64 or standardized values float32 (rows,). Trees and
             neighbors do not need standardized values; they are so because networks are trained on the same rows.
         validation: likewise; networks select their epoch on it, and a family may use it for early stopping.
@@ -30,16 +30,11 @@ class TrainingData:
         threads: CPU threads.
     """
 
-    task: str
+    classifies: bool
     train: tuple[Array, Array]
     validation: tuple[Array, Array]
     seed: int
     threads: int
-
-    @property
-    def classifies(self) -> bool:
-        """Whether the targets are classes."""
-        return self.task == "classification"
 
 
 class SklearnModel(ABC):

@@ -23,8 +23,8 @@ Numerical = FloatDistribution | IntDistribution
 class ScaledSampler(BaseSampler):
     """Wraps a sampler so that it searches in the images of the parameters that have a scale.
 
-    Parameters without a scale pass through unchanged, and so does everything if the sampler proposes natural values by
-    itself, like a grid (its attribute ``natural`` says so). Use one object per study.
+    Parameters without a mapping pass unchanged, and so does everything where the sampler proposes natural values by
+    itself, as a grid does (its attribute ``natural`` says so). One object serves one study.
 
     Raises:
         UserError: pow2 on integers with a step, or without a power of two between the bounds.

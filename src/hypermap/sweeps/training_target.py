@@ -13,7 +13,7 @@ from hypermap.config.groups import Configuration
 from hypermap.config.params_file import params_text
 from hypermap.config.rules import validate
 from hypermap.core import dvc_experiments
-from hypermap.core.errors import UserError, disk_fault
+from hypermap.core.errors import UserError, disk_fault, near
 from hypermap.core.files import write_text
 from hypermap.core.hashing import fingerprint_of_code, own_files
 from hypermap.core.instantiate import named_in_conf
@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # torch takes seconds
     from hypermap.experiments.run import Result, TrainingRequest
 
 METRICS = "validation.json"
-NUMBERS = {"r2", "rmse", "mae"}  # metrics of regression only; below, of classification only
-CLASSES = {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "calibration_error"}
 ROOMS = (  # whose code determines the results of a sweep
     "config", "core", "data", "datasets", "experiments", "models", "search", "sweeps", "tasks", "training",
 )  # fmt: skip
@@ -88,20 +86,16 @@ class TrainingTarget(SweepTarget):
 
         The objective is the monitored metric, unless the sweep requests other metrics.
         """
-        from hypermap.tasks.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, higher_is_better
+        from hypermap.tasks.base import directions, locate_task
 
         manifest = Manifest.read(self.prepare(dict(configuration)))
-        usual = configuration["trainer"]["monitor"] or ("accuracy" if manifest.task == "classification" else "r2")
+        task = locate_task(manifest.task)
+        usual, known = configuration["trainer"]["monitor"] or task.monitor, directions(task)
         names = tuple(objectives or (usual,))
-        try:
-            directions = tuple("maximize" if higher_is_better(name) else "minimize" for name in names)
-        except UserError as error:
-            raise UserError(f"hydra.sweeper.objective: {error}") from None
-        others = NUMBERS if manifest.task == "classification" else CLASSES
-        if wrong := [name for name in names if name in others]:
+        if wrong := [name for name in names if name not in known]:
             raise UserError(
-                f"hydra.sweeper.objective: no {wrong[0]} of a {manifest.task}. There are: "
-                f"{', '.join(sorted((HIGHER_IS_BETTER | LOWER_IS_BETTER) - others))}."
+                f"hydra.sweeper.objective: no {wrong[0]} of a {manifest.task}{near(wrong[0], known)}. There are: "
+                f"{', '.join(sorted(known))}."
             )
         fixed = without(configuration, [*searched, *IRRELEVANT])
         data = _data(configuration, searched, manifest)
@@ -109,7 +103,7 @@ class TrainingTarget(SweepTarget):
         seed = int(configuration["seed"])
         return StudySpec(
             names,
-            directions,
+            tuple("maximize" if known[name] else "minimize" for name in names),
             seed,
             _horizon(configuration, searched),
             minimizes_reports=usual == "loss",

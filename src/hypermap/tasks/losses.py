@@ -12,16 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
-
-Task = Literal["classification", "regression"]
+from hypermap.tasks.base import locate_task
 
 
 class Loss(Protocol):
     """The interface of a loss; a user's own needs no more than this."""
 
     @property
-    def task(self) -> Task:
-        """The task of the loss."""
+    def task(self) -> str:
+        """The task that the loss is for."""
         ...
 
     def check(self, task: str, classes: int) -> None:
@@ -57,7 +56,7 @@ class CrossEntropy:
         UserError: a smoothing outside [0, 1), or weights that are negative or all zero.
     """
 
-    task: Task = "classification"
+    task = "classification"
 
     def __init__(
         self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
@@ -109,7 +108,7 @@ class BinaryCrossEntropy:
         UserError: a `positive_weight` that is not above 0.
     """
 
-    task: Task = "classification"
+    task = "classification"
 
     def __init__(self, positive_weight: float | None = None) -> None:
         if positive_weight is not None and not 0 < positive_weight < float("inf"):
@@ -153,7 +152,7 @@ class BinaryCrossEntropy:
 class MeanSquaredError:
     """The mean of squared differences (without the factor 1/2 of some texts); targets are float32 numbers."""
 
-    task: Task = "regression"
+    task = "regression"
 
     def check(self, task: str, classes: int) -> None:
         """Refuse classes as targets."""
@@ -181,7 +180,7 @@ class MeanSquaredError:
 
 
 class Auto:
-    """The loss for the data's task: cross-entropy for classification, mean squared error for regression.
+    """What suits the data's task (`Task.default_loss`): cross-entropy of classes, the mean squared error of numbers.
 
     It equals that loss, value for value. Its arguments are those of `CrossEntropy`; regression does not use them.
 
@@ -199,16 +198,13 @@ class Auto:
         self.stands_for: Loss = CrossEntropy(label_smoothing, class_weights)
 
     @property
-    def task(self) -> Task:
-        """The task; regression once `check` has been called with it."""
+    def task(self) -> str:
+        """The task that it is for; another than classification, once `check` has told it so."""
         return self.stands_for.task
 
     def check(self, task: str, classes: int) -> None:
         """Select the loss for this task; refuse arguments that it does not use, and what it refuses itself."""
-        if task == MeanSquaredError.task:
-            if given := ", ".join(f"loss.{key} is {value!r}" for key, value in self._given.items() if value):
-                raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
-            self.stands_for = MeanSquaredError()
+        self.stands_for = locate_task(task).default_loss(**self._given)
         self.stands_for.check(task, classes)
 
     def outputs(self, classes: int) -> int:

@@ -7,7 +7,7 @@ times, on resampled rows. A resample is a count per row, and every metric here i
 resamples are computed at once from one matrix of counts.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError, near
 from hypermap.core.typing import Floats
+from hypermap.tasks.base import Resampled
 
 Integers = NDArray[np.int64]
-Resampled = Callable[[Floats], dict[str, Floats]]
-"""Row counts (rows, resamples) to the value of each metric in each resample (resamples,)."""
-
 BINS = 15
 """Equal-width bins of the confidence, as in Guo et al. 2017, https://arxiv.org/abs/1706.04599."""
 
@@ -109,40 +107,31 @@ def calibration_error(targets: NDArray[Any], probabilities: NDArray[Any]) -> flo
     return float(np.nansum(np.abs(accuracy - confidence) * rows) / rows.sum())
 
 
-def intervals(
-    targets: NDArray[Any],
-    predictions: NDArray[Any],
-    *,
-    task: str,
-    repeats: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return percentile bootstrap intervals over rows, for the metrics of `classification` or `regression`.
-
-    They show the variation over draws of equally many rows, not over training runs. The interval of `calibration_error`
-    is biased upwards, sometimes above the value itself: binning turns any noise into error, and resampling adds noise.
-    A resample in which a metric is undefined is left out of that metric's interval; if no resample is left, so is the
-    interval.
-    """
-    return percentiles(resamples(targets, predictions, task=task, repeats=repeats, seed=seed), confidence)
-
-
-def resamples(
-    targets: NDArray[Any], predictions: NDArray[Any], *, task: str, repeats: int = 1000, seed: int = 0
-) -> dict[str, Floats]:
+def resamples(resampled: Resampled, rows: int, *, repeats: int = 1000, seed: int = 0) -> dict[str, Floats]:
     """Return each metric in each bootstrap resample of the rows ``(repeats,)``, NaN where it is undefined.
 
     Equal seeds draw equal rows, whatever the predictions: the difference between two models' resamples is that of a
     *paired* bootstrap, without the luck with rows that both share.
+
+    Args:
+        resampled: from row counts to metrics (`hypermap.tasks.base.Task.resampled`).
+        rows: how many there are.
+        repeats: the number of resamples.
+        seed: of the draws.
     """
-    resampled = (regression_of if task == "regression" else classification_of)(targets, predictions)
-    parts = [resampled(counts) for counts in _counts(len(targets), repeats, np.random.default_rng(seed))]
+    parts = [resampled(counts) for counts in _counts(rows, repeats, np.random.default_rng(seed))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def percentiles(resampled: Mapping[str, Floats], confidence: float) -> dict[str, tuple[float, float]]:
-    """Return the central interval that contains the share `confidence` of each metric's resamples."""
+def percentiles(resampled: Mapping[str, Floats], confidence: float = 0.95) -> dict[str, tuple[float, float]]:
+    """Return the percentile bootstrap interval of each metric: it holds this share of the resamples, and an equal share
+    of them is cut off on either side.
+
+    Intervals over rows tell what another draw of as many rows would change, and not what another training run would.
+    That of `calibration_error` lies high, sometimes above the value itself: binning turns any noise into error, and
+    resampling adds noise. A resample in which a metric does not exist is left out of that metric's interval, and the
+    interval where no resample is left.
+    """
     tail = 50 * (1 - confidence)
     existing = {name: values[np.isfinite(values)] for name, values in resampled.items()}
     return {name: _percentiles(values, tail) for name, values in existing.items() if len(values)}

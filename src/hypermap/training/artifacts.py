@@ -14,21 +14,21 @@ from torch import Tensor, nn
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
 from hypermap.core.files import durable_together, write_csv, write_json
-from hypermap.core.hashing import file_sha256
-from hypermap.core.instantiate import check_record, instantiate
+from hypermap.core.hashing import file_sha256, own_files
+from hypermap.core.instantiate import check_part, check_record, instantiate, named_in_conf
 from hypermap.core.moved import with_keys_of_now
-from hypermap.data.manifest import MANIFEST
-from hypermap.data.preprocessor import PREPARATION, TensorSplit, Transform, read_transform
+from hypermap.data.manifest import MANIFEST, Manifest
+from hypermap.data.preprocessor import Preprocessor, TensorSplit, Transform, read_transform
+from hypermap.data.table_preprocessor import PREPARATION
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.tasks import calibration, metrics
 from hypermap.tasks.losses import Loss
 from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
 from hypermap.training.components import make_components
 
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
-FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, SCORES)
+FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file, SCORES)
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
@@ -66,9 +66,7 @@ class Network:
         parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
-        if not self.transform.manifest.classes:
-            return self.transform.inverse_transform_targets(predicted)
-        return calibration.scale(predicted / predicted.sum(axis=1, keepdims=True), self.temperature)
+        return self.transform.task.predictions(predicted, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
         _check_files(folder, record.sha256)
+        check_code(Manifest.read(folder).named, str(folder / MANIFEST), trust=trust)
         transform = read_transform(folder)
         option = record.configuration["model"]
         if sklearn_fit.is_family(option):
@@ -156,6 +155,18 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
     network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
     return TrainedModel(record, network)
+
+
+def check_code(paths: Sequence[str], origin: str, *, trust: bool) -> None:
+    """Refuse dotted paths of code which neither is a part, nor stands in a module that conf/ names or imports.
+
+    Raises:
+        UserError: says what is named; `origin` is what an error begins with.
+    """
+    modules = own_files([{"_target_": path} for path in named_in_conf()]) if paths and not trust else {}
+    for path in () if trust else paths:
+        if path.rpartition(".")[0] not in modules:
+            check_part(path, origin)
 
 
 def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
@@ -210,12 +221,11 @@ def read_metrics(path: Path, split: str) -> dict[str, float]:
 
 
 def targets(split: TensorSplit, transform: Transform) -> np.ndarray:
-    """Return the true class indices ``(rows,)`` int64, or the numbers ``(rows,)`` float64 in their original unit."""
+    """Return the true targets in their own unit: class indices ``(rows,)`` int64, or numbers float64."""
     values = split.targets.cpu().numpy()
-    return values if transform.manifest.classes else transform.inverse_transform_targets(values.astype(np.float64))
+    return transform.task.decode(values if np.issubdtype(values.dtype, np.integer) else values.astype(np.float64))
 
 
 def score(split: TensorSplit, predictions: np.ndarray, transform: Transform) -> dict[str, float]:
     """Return every metric of the task."""
-    measure = metrics.classification if transform.manifest.classes else metrics.regression
-    return measure(targets(split, transform), predictions)
+    return transform.task.measure(targets(split, transform), predictions)

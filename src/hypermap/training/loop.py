@@ -205,7 +205,8 @@ class Trainer(Generic[K]):
         for split in {id(split): split for split in splits}.values():
             own = [place for place, other in enumerate(splits) if other is split]
             outputs = self.backend.eval_outputs(split.inputs, own)
-            scores = self.scores([members[place] for place in own], outputs, split.targets.expand(len(own), -1))
+            targets = split.targets.expand(len(own), *split.targets.shape)
+            scores = self.scores([members[place] for place in own], outputs, targets)
             for place, output, score in zip(own, outputs, scores, strict=True):
                 loss = float(members[place].parts.loss(output, split.targets))  # one by one: the same bits as alone
                 rows[place] = {"validation_loss": loss, "validation_score": score}
@@ -228,13 +229,8 @@ class Trainer(Generic[K]):
         return {key: value for key, value in values.items() if math.isfinite(value)}
 
     def scores(self, members: Sequence[TrainState], outputs: Tensor, targets: Tensor) -> list[float]:
-        """Return accuracy, or R², of outputs ``(members, rows, width)`` and targets ``(members, rows)``."""
-        if self.task == "classification":  # of the outputs: a softmax, or a sigmoid of one, does not change their order
-            predicted = outputs.argmax(2) if outputs.shape[2] > 1 else outputs[:, :, 0] > 0
-            right = (predicted == targets).sum(1).tolist()
-            return [count / targets.shape[1] for count in right]
-        each = zip(members, outputs, targets.double(), strict=True)
-        return [r2(member.parts.loss.predictions(output), own) for member, output, own in each]
+        """Return the task's score of outputs ``(members, rows, width)`` and targets ``(members, rows, ...)``."""
+        return self.task.scores(outputs, targets, [member.parts.loss for member in members])
 
     def save(self, members: Iterable[TrainState], at_once: bool = False) -> bool:
         """Write their states: of a single training after each epoch, of a stack as often as costs little time."""
@@ -250,14 +246,6 @@ class Trainer(Generic[K]):
     def last(self, member: TrainState) -> tuple[int, float]:
         """Return the report of a member's last epoch."""
         return member.epochs * self.portions, member.monitored(member.history[-1])
-
-
-def r2(predicted: Tensor, targets: Tensor) -> float:
-    """Return the coefficient of determination of predictions and targets ``(rows,)``, the latter float64."""
-    residual, spread = (predicted - targets).square().sum(), (targets - targets.mean()).square().sum()
-    if spread == 0:  # all targets are equal: as in scikit-learn
-        return float(residual == 0)
-    return float(1 - residual / spread)
 
 
 def _divergence(member: TrainState, losses: Tensor, validation_loss: float) -> Diverged | None:

@@ -12,6 +12,7 @@ from hypermap.core import checkpoint
 from hypermap.core.checkpoint import Checkpoint
 from hypermap.core.errors import Diverged, UserError
 from hypermap.models.layers import Dropout
+from hypermap.tasks.base import Task
 from hypermap.training.components import Components
 from hypermap.training.flat_parameters import FlatParameters
 from hypermap.training.regularizers import highest_epoch, kept_epochs
@@ -54,15 +55,15 @@ class TrainerConfig:
     calibration: str | None = "temperature"
     backend: str = "auto"
 
-    def monitored(self, task: str) -> str:
+    def monitored(self, task: Task) -> str:
         """Return what selects the best epoch, for data of `task`.
 
         Raises:
-            UserError: the monitor belongs to the other task.
+            UserError: the monitor is one of another task's.
         """
-        usual = "accuracy" if task == "classification" else "r2"
+        usual = task.monitor
         if self.monitor not in (None, "loss", usual):
-            raise UserError(f"trainer.monitor is {self.monitor!r}; for {task} it can be {usual} or loss.")
+            raise UserError(f"trainer.monitor is {self.monitor!r}; for {task.info.task} it can be {usual} or loss.")
         return self.monitor or usual
 
 
@@ -81,7 +82,7 @@ class TrainState:
     Args:
         parts: the network on `device` and the other components.
         settings: see `TrainerConfig`.
-        task: ``classification`` or ``regression``.
+        task: what is predicted.
         seed: for the row order and augmentation.
         device: of the data.
         random: the generator of its `Dropout` layers, on `device`; None for torch's global generator. The caller has
@@ -97,7 +98,7 @@ class TrainState:
         self,
         parts: Components,
         settings: TrainerConfig,
-        task: str,
+        task: Task,
         seed: int,
         device: torch.device,
         random: torch.Generator | None = None,
@@ -152,7 +153,7 @@ class TrainState:
 
     def _kept_epochs(self) -> list[int]:
         """Return the epoch to keep, and those that may be kept later: see `kept_epochs`."""
-        if self.settings.monitored(self.task) != "accuracy":  # a loss or an R² has hardly any ties
+        if self.settings.monitored(self.task) == "loss" or not self.task.is_share:  # there are no ties to speak of
             return [self.highest_epoch]
         history = self.history
         accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from hypermap.reports.run.diagnosis import Finding, diagnose, shake
+from hypermap.tasks.base import locate_task
+from hypermap.tasks.classification import Classification
 
 EPOCHS = np.arange(1, 21)
 
@@ -23,7 +25,7 @@ def history(train_loss, validation_loss, train_score, validation_score, rate=0.0
 
 def found(rows, *, kept=None, monitor="accuracy", task="classification", validation_rows=300, early=False):
     scores = [-row["validation_loss"] if monitor == "loss" else row["validation_score"] for row in rows]
-    return diagnose(rows, kept or int(np.argmax(scores)) + 1, monitor, task, validation_rows, early)
+    return diagnose(rows, kept or int(np.argmax(scores)) + 1, monitor, locate_task(task), validation_rows, early)
 
 
 def kinds(rows, **rest):
@@ -190,7 +192,7 @@ def test_shake_is_the_deviation_about_a_trend():
 def test_only_images_are_shifted():
     rows = history(settled(2.3, 0.0), 0.1, 0.99, 0.8)
     assert "augment" not in found(rows, kept=1)[0].sentence
-    (finding,) = diagnose(rows, 1, "accuracy", "classification", 300, images=True)
+    (finding,) = diagnose(rows, 1, "accuracy", Classification, 300, images=True)
     assert "`augment=shift`" in finding.sentence
 
 

@@ -43,7 +43,7 @@ def test_of_many_rows_a_thousand_are_taken_from_first_to_last():
     assert len(placed.chosen) == len(placed.places) == projection.POINTS
     assert (placed.chosen[0], placed.chosen[-1]) == (0, 4999)
     assert np.all(np.diff(placed.chosen) > 0)
-    assert "1,000 of 5,000 test rows" in projection.caption(placed, 5000, "regression")
+    assert "1,000 of 5,000 test rows" in projection.caption(placed, 5000, classifies=False)
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])

@@ -9,11 +9,14 @@ from PIL import Image
 
 from hypermap.data.manifest import Manifest
 from hypermap.reports.run import BaselineTable, Run, project, write_report
+from hypermap.reports.run.classification import right_examples, worst_mistakes
 from hypermap.reports.run.data import section
-from hypermap.reports.run.page import PICTURES, page, right_examples, worst_mistakes
+from hypermap.reports.run.page import page
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
-from hypermap.tasks.metrics import classification, intervals, regression
+from hypermap.reports.run.task_report import PICTURES
+from hypermap.tasks.metrics import classification, regression
+from support.tasks import intervals
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 ROWS = 60
@@ -180,18 +183,23 @@ def test_whole_and_small_and_every_link_leads_somewhere(tmp_path, case):
         assert "/home/me" not in line
 
 
-@pytest.mark.parametrize("case", ["digits", "regression"])
-def test_the_same_run_gives_the_same_bytes(tmp_path, case):
-    first = written(tmp_path / "a", run_of(**CASES[case]))  # `seconds` differ
-    assert written(tmp_path / "b", run_of(**CASES[case])) == first
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The files of a run on digits."""
+    return written(tmp_path_factory.mktemp("digits"), run_of())
 
 
-def test_a_users_own_style_changes_nothing(tmp_path):
+def test_the_same_run_gives_the_same_bytes(tmp_path, digits):
+    assert written(tmp_path / "again", run_of()) == digits  # `seconds` differ
+    first = written(tmp_path / "a", run_of(**CASES["regression"]))
+    assert written(tmp_path / "b", run_of(**CASES["regression"])) == first
+
+
+def test_a_users_own_style_changes_nothing(tmp_path, digits):
     import matplotlib
 
-    first = written(tmp_path / "a", run_of())
     with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 30, "font.size": 30}):
-        assert written(tmp_path / "b", run_of()) == first
+        assert written(tmp_path, run_of()) == digits
 
 
 def test_what_does_not_apply_goes_and_its_table_keeps_a_header(tmp_path):
@@ -242,9 +250,9 @@ def test_thinned_roc_curves_keep_their_ends_and_their_area():
     assert np.trapezoid(y, x) == pytest.approx(curve.area, abs=0.002)
 
 
-def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
+def test_the_page_says_what_was_run_and_how_it_went():
     run = run_of()
-    text = written(tmp_path, run)["report.md"].decode()
+    text = page(run, PICTURES)
     assert text.startswith("# digits, mlp (hidden [128]), adam (lr 0.003)\n")
     low, high = run.test_intervals["accuracy"]
     assert f"**Test accuracy {run.test['accuracy']:.4f}** (95 % interval {low:.4f} to {high:.4f}) on 60 rows" in text
@@ -258,7 +266,7 @@ def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
         f"whose accuracy cannot be told apart from the best, {best['validation_score']:.4f} in epoch {best['epoch']}. "
         in text
     )
-    itself = written(tmp_path, replace(run, best_epoch=best["epoch"]))["report.md"].decode()
+    itself = page(replace(run, best_epoch=best["epoch"]), PICTURES)
     assert f"epoch {best['epoch']} kept, the best by validation accuracy. " in itself
     assert "1,149 training, 288 validation and 60 test rows of 1 x 8 x 8 pixels, 4 classes" in text
     assert "`0123456789ab`" in text
@@ -266,35 +274,35 @@ def test_the_page_says_what_was_run_and_how_it_went(tmp_path):
     assert "dvc exp show" in text
 
 
-def test_the_page_says_what_the_temperature_did(tmp_path):
+def test_the_page_says_what_the_temperature_did():
     run = run_of()
     config = {**run.config, "trainer": {**run.config["trainer"], "calibration": "temperature"}}
     without = {**run.test, "log_loss": 1.6763, "calibration_error": 0.2441}
     bounds = {"log_loss": (1.5, 1.8), "calibration_error": (0.2, 0.3)}
     scaled = replace(run, config=config, temperature=3.1234, uncalibrated=without, uncalibrated_intervals=bounds)
-    text = written(tmp_path, scaled)["report.md"].decode()
+    text = page(scaled, PICTURES)
     assert "divided by a temperature of 3.12, fitted to the log loss of 288 validation rows" in text
     low, high = run.test_intervals["log_loss"]
     assert f"| `log_loss` | 1.6763 | 1.5000 – 1.8000 | {run.test['log_loss']:.4f} | {low:.4f} – {high:.4f} |" in text
     assert "| `calibration_error` | 0.2441 | 0.2000 – 0.3000 |" in text
-    assert "cannot be told apart from 1." in written(tmp_path, replace(run, config=config))["report.md"].decode()
-    assert "temperature" not in written(tmp_path, run)["report.md"].decode()
+    assert "cannot be told apart from 1." in page(replace(run, config=config), PICTURES)
+    assert "temperature" not in page(run, PICTURES)
     assert "in 15 bins of equal width" in text
     assert "on 60 test rows" in text
 
 
-def test_tables_have_their_mistakes_listed(tmp_path):
+def test_tables_have_their_mistakes_listed():
     run = run_of(**CASES["binary"])
-    text = written(tmp_path, run)["report.md"].decode()
+    text = page(run, ())
     worst = worst_mistakes(run.targets, run.predictions, 1)[0]
     actual = run.classes[run.targets[worst]]
     said = run.classes[1 - run.targets[worst]]
     assert f"| {1000 + worst} | {actual} | {said} | {run.predictions[worst].max():.4f} |" in text
 
 
-def test_regression_has_its_largest_residuals_listed(tmp_path):
+def test_regression_has_its_largest_residuals_listed():
     run = run_of(**CASES["regression"])
-    text = written(tmp_path, run)["report.md"].decode()
+    text = page(run, ())
     worst = int(np.argmax(np.abs(run.targets - run.predictions)))
     first = text.split("| row | actual | predicted | residual |\n")[1].splitlines()[1]
     assert first.startswith(f"| {1000 + worst} |")
@@ -368,8 +376,8 @@ def test_the_test_set_is_told_for_what_it_is():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_tables_columns_are_listed_with_what_became_of_them(tmp_path):
-    text = written(tmp_path, run_of_table())["report.md"].decode()
+def test_a_tables_columns_are_listed_with_what_became_of_them():
+    text = page(run_of_table(), ())
     assert text.startswith("# table (people.csv), mlp (hidden [128]), adam (lr 0.003)\n")
     listed = text.split("| column | kind | missing | holds | became |\n")[1].split("\n\n")[0].splitlines()[1:]
     assert listed == [

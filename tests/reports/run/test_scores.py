@@ -3,12 +3,14 @@
 import pytest
 
 from hypermap.reports.run.scores import RICHER, SIMPLER, diagnose_scores
+from hypermap.tasks.base import locate_task
+from hypermap.tasks.regression import Regression
 
 
 def said(family, train, validation, task="classification", rows=400):
     name = "r2" if task == "regression" else "accuracy"
     target = f"hypermap.models.sklearn_models.{family}"
-    (finding,) = diagnose_scores(target, {name: train}, {name: validation}, task, rows)
+    (finding,) = diagnose_scores(target, {name: train}, {name: validation}, locate_task(task), rows)
     return finding.kind, finding.sentence
 
 
@@ -41,5 +43,5 @@ def test_a_gap_within_the_noise_is_none():
 
 
 def test_too_few_rows_for_a_score():
-    (finding,) = diagnose_scores("hypermap.models.sklearn_models.Linear", {"mae": 1.0}, {"mae": 1.0}, "regression", 1)
+    (finding,) = diagnose_scores("hypermap.models.sklearn_models.Linear", {"mae": 1.0}, {"mae": 1.0}, Regression, 1)
     assert "too few rows" in finding.sentence

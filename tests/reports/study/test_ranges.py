@@ -154,7 +154,7 @@ def ranges(draw):
         low, high = float(f"{low:.3g}"), float(f"{high:.3g}")
     if tag == "pow2":
         low, high = 2.0 ** round(math.log2(low)), 2.0 ** round(math.log2(high))
-    assume(low < high)
+    assume(high - low > 1e-300)  # else there is nothing beyond, as numbers go
     text = f"interval({low!r},{high!r})"
     text = f"int({text})" if whole else text
     found = axis(f"tag({tag},{text})" if tag else text, draw(KEYS))

@@ -110,6 +110,17 @@ STUDIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def few_resamplings(monkeypatch):
+    monkeypatch.setattr("hypermap.reports.study.importance.REPEATS", 2)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """For what else reports hold: pictures take most of their time."""
+    monkeypatch.setattr("hypermap.reports.study.write._pictures", lambda *_: {})
+
+
 @pytest.mark.parametrize("kind", STUDIES)
 def test_every_kind_of_study_has_a_sensible_page(kind, tmp_path):
     view = read(STUDIES[kind])
@@ -127,6 +138,7 @@ def test_every_kind_of_study_has_a_sensible_page(kind, tmp_path):
     assert sum(told["trials"].values()) == len(view.trials)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("backends", "told", "untold"),
     [
@@ -176,6 +188,7 @@ def test_pictures_that_no_longer_apply_are_removed(tmp_path):
     assert not list((tmp_path / "mine/pictures").glob("*.png"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_trial_is_in_the_table_the_best_first(tmp_path):
     made = trials(30, ("complete", "pruned", "failed"))
     write_report(read(study(made)), tmp_path, USUAL)
@@ -189,6 +202,7 @@ def test_every_trial_is_in_the_table_the_best_first(tmp_path):
         assert float(row["lr"]) == made[int(row["trial"])].params["lr"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_that_is_not_at_its_end_says_so_first(tmp_path):
     made = study(trials(10))
     made.set_user_attr(BUDGET, 40)
@@ -237,6 +251,7 @@ def written(opened, folder):
     return (folder / "mine/report.md").read_text(), json.loads((folder / "mine/study.json").read_text())
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("told", [False, True])
 def test_what_is_paused_is_counted_once_as_pruned(tmp_path, told):
     page, record = written(searched(3, 20, told=told), tmp_path)
@@ -252,6 +267,7 @@ def test_what_is_paused_is_counted_once_as_pruned(tmp_path, told):
     assert {row["seconds"] for row in rows} == {"1.0"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_gain_over_the_baseline_follows_the_headline(tmp_path):
     page, record = written(searched(3, 20), tmp_path)
     assert page.split("\n\n")[2].startswith(
@@ -278,12 +294,10 @@ def test_whether_early_scores_tell_is_a_section_of_its_own(tmp_path, complete):
         assert "![" in section
     assert [rung["step"] for rung in record["early_scores"]["rungs"]] == [1, 2, 4, 8]
     assert "Do early scores tell?" in (tmp_path / "mine/report.html").read_text()
-    plain, record = written(study(trials(9)), tmp_path)
-    assert "early" not in plain
-    assert record["early_scores"] is None
 
 
-def test_who_proposed_what_is_told_where_it_is_known(tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_who_proposed_what_is_told_where_it_is_known_and_nothing_of_it_elsewhere(tmp_path):
     page, record = written(searched(4, 20), tmp_path)
     section = page.partition("## Who proposed what\n\n")[2].partition("\n\n## ")[0]
     assert "| baseline | 1 | 1 | 0.5000 | 15 % |" in section  # 8 of 52 epochs
@@ -294,8 +308,11 @@ def test_who_proposed_what_is_told_where_it_is_known(tmp_path):
     plain, record = written(study(trials(9)), tmp_path)
     assert "proposed" not in plain
     assert record["proposers"] == []
+    assert "early" not in plain
+    assert record["early_scores"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
 def test_a_study_of_lists_has_a_report(tmp_path):
     storage, hidden = f"sqlite:///{tmp_path}/lists.db", CategoricalDistribution([[64], [64, 64], [32, 32]])
@@ -322,6 +339,7 @@ def test_a_search_of_two_complete_trials_has_not_levelled_off(tmp_path, complete
     assert not (tmp_path / "mine/pictures/best_of_n.png").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_best_trials_are_complete_ones(tmp_path):
     page, _ = written(searched(2, 20), tmp_path)
     table = page.partition("## The best trials\n\n")[2].partition("\n\n")[0]
@@ -329,6 +347,7 @@ def test_the_best_trials_are_complete_ones(tmp_path):
     assert "pruned" not in table
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_trial_with_one_lucky_epoch_is_not_the_best_and_the_page_says_why(tmp_path):
     made = trials(2, value=0.5)
     for trial, curve in zip(made, ([0.7, 0.8, 0.9, 0.91, 0.9], [0.7, 0.8, 0.92, 0.8, 0.8]), strict=True):
@@ -342,6 +361,7 @@ def test_a_trial_with_one_lucky_epoch_is_not_the_best_and_the_page_says_why(tmp_
     assert record["best"]["trial"] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_a_budget_it_is_told_how_much_is_spent(tmp_path):
     page, record = written(searched(3, 16, budget=20.0), tmp_path)
     assert "19 trials: 3 complete, 16 pruned. 5 of 20 trainings." in page
@@ -362,6 +382,7 @@ def test_a_study_without_a_score_has_nothing_to_judge(tmp_path):
     assert "| 4 | How much failed? | **act** |" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_best_is_the_best(tmp_path):
     made = trials(20)
     write_report(read(study(made)), tmp_path, USUAL)
@@ -409,6 +430,7 @@ def asked(*words):
     return ReportArgs.of(words, NO_FILE)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("place", ["sqlite:///{}/plain.db", "{}/journal.log"])
 def test_a_study_of_plain_optuna_in_any_storage(place, tmp_path):
     place = place.format(tmp_path)
@@ -421,6 +443,7 @@ def test_a_study_of_plain_optuna_in_any_storage(place, tmp_path):
     assert (tmp_path / "reports/mine/report.md").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_study_was_for_is_kept_in_it(tmp_path):
     place = f"sqlite:///{tmp_path}/plain.db"
     made = study(trials(10), storage=place)
@@ -429,6 +452,7 @@ def test_what_a_study_was_for_is_kept_in_it(tmp_path):
     assert "\nWhy?\n" in (tmp_path / "mine/report.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_of_here_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     journal = optuna.storages.journal.JournalFileBackend
@@ -500,6 +524,7 @@ def test_a_study_that_the_storage_does_not_hold(tmp_path):
         asked("study=mine", f"storage={place}", "scientific=lr").answer(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_and_errors_are_no_html(tmp_path):
     """An error such as ``<class 'float'>`` would vanish, and a tag would do what it says."""
     made = trials(12, ("complete", "failed"), space={"<b>x</b>": SPACE["lr"]})
@@ -530,6 +555,7 @@ def test_a_study_without_a_direction_is_minimised_as_optuna_has_it(tmp_path):
     write_report(view, tmp_path, USUAL)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_two_columns_of_the_best_trials_have_one_name(tmp_path):
     space = {"epochs": FloatDistribution(0.1, 1.0, log=True), "trial": FloatDistribution(0.1, 1.0, log=True)}
     page, _ = written(study(trials(3, space=space)), tmp_path)
@@ -538,6 +564,7 @@ def test_no_two_columns_of_the_best_trials_have_one_name(tmp_path):
     assert header[-2:] == ["epochs (searched)", "trial (searched)"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_choice_of_several_lines_keeps_its_row(tmp_path):
     space = {"prompt": CategoricalDistribution(["one\ntwo", "three\nfour"])}
     page, _ = written(study(trials(4, space=space)), tmp_path)

@@ -23,6 +23,7 @@ from hypermap.training.loop import Trainer, TrainVal
 from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
 from hypermap.training.state import TrainerConfig, TrainState
+from support.tasks import task_of
 
 CPU = torch.device("cpu")
 # Of each optimizer, members with other rates, decays and moments.
@@ -116,7 +117,7 @@ def build(
     random = torch.Generator()
     random.set_state(torch.get_rng_state())
     chosen = TrainerConfig(**{"epochs": 2, "batch_size": 32, **settings})
-    return TrainState(parts, chosen, task, seed, CPU, random, state, validation_rows=100)
+    return TrainState(parts, chosen, task_of(task), seed, CPU, random, state, validation_rows=100)
 
 
 def heard(told):
@@ -125,7 +126,8 @@ def heard(told):
 
 def prepared(member, sets):
     member.parts.loss.check(
-        member.task, 0 if member.task == "regression" else 2 if sets.train.targets.max() < 2 else 10
+        member.task.info.task,
+        0 if member.task.info.task == "regression" else 2 if sets.train.targets.max() < 2 else 10,
     )
     member.parts.loss.fit(sets.train.targets, 10)
     return member

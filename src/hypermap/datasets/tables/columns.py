@@ -8,9 +8,9 @@ from typing import Any, Literal
 import polars as pl
 
 from hypermap.datasets.tables import dates, numbers
+from hypermap.tasks.names import NUMBER, TableTask
 
 Kind = Literal["number", "boolean", "category", "date"]
-Task = Literal["binary", "multiclass", "regression"]
 
 UNSEEN = -1.0  # the code of an unknown word
 TRUE = ("true", "t", "yes", "y", "1", "on", "ja", "j", "oui", "si", "wahr", "vrai")
@@ -88,14 +88,14 @@ class Target:
     """
 
     name: str
-    task: Task
+    task: TableTask
     classes: tuple[str, ...] = ()
     spelled: Mapping[str, str] = field(default_factory=dict)
     numeric: bool = False
 
     def encoded(self, kind: pl.DataType) -> pl.Expr:
         """Return class indices or numbers as float64, null if missing; unknown classes are `UNSEEN`."""
-        if self.task == "regression":
+        if self.task == NUMBER:
             return finite(pl.col(self.name), kind)
         codes = {name: k for k, name in enumerate(self.classes)}
         codes |= {word: codes[name] for word, name in self.spelled.items() if name in codes}

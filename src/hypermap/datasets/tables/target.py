@@ -1,7 +1,7 @@
 """The target: detection of classes or numbers from the cells of the target column."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from hypermap.core.cli_args import override
 from hypermap.core.errors import UserError, near
@@ -9,8 +9,9 @@ from hypermap.datasets.tables import dates, numbers
 from hypermap.datasets.tables.column_types import has_compact_dates, is_boolean, is_mixed, missing_advice, spelled_alike
 from hypermap.datasets.tables.columns import TRUE, Target
 from hypermap.datasets.tables.statistics import Statistics
+from hypermap.tasks.names import NUMBER, TableTask
 
-TASKS = ("binary", "multiclass", "regression")
+TASKS = get_args(TableTask)
 FEW = 10  # up to this many distinct integers are classes
 MANY = 1000  # this many distinct words are not classes
 
@@ -68,8 +69,8 @@ def understand_target(
         raise UserError(f"column {statistics.name!r}, the target, holds dates; predict a number or a class instead.")
     if task is None and not classes:
         _refuse_mixed(statistics, prefix)
-    found = task or ("multiclass" if _has_classes(statistics) or classes else "regression")
-    if found == "regression":
+    found = task or ("multiclass" if _has_classes(statistics) or classes else NUMBER)
+    if found == NUMBER:
         return _number(statistics, classes, prefix), []
     target = _classified(statistics, task, classes, prefix)
     if groups := spelled_alike(target.classes):
@@ -164,7 +165,7 @@ def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: s
         )
     if statistics.lowest == statistics.highest:
         raise _single(statistics, f"{statistics.lowest:g}", prefix)
-    return Target(statistics.name, "regression")
+    return Target(statistics.name, NUMBER)
 
 
 def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str) -> Target:

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from hypermap.reports.run import wording
 from hypermap.tasks.metrics import higher_is_better
 
-COMPARED = {"classification": ("accuracy", "roc_auc", "log_loss"), "regression": ("r2", "mae")}
-"""What a verdict goes by, and further metrics, which are told where they say otherwise."""
-
 PROBABILITIES = ("log_loss", "calibration_error")
 """What the predicted probabilities are worth: the proper score that a verdict knows, and a part of it."""
 
@@ -46,30 +43,30 @@ class BaselineTable:
 
 def section(
     model: str,
-    task: str,
+    compared: Sequence[str],
     test: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
     others: Sequence[BaselineTable],
     level: str,
     experiment: str | None = None,
 ) -> list[str]:
-    """Return the paragraphs: tables of `model` and the `others`, and a verdict.
+    """Return the paragraphs: tables of `model` and the `others`, and a verdict by the metrics that are `compared`.
 
     The order names an `experiment`, or none; one that it names holds its model fast.
     """
-    said = verdict(task, others, level, "-S experiment=null " if experiment else "")
-    tables = [_table(model, task, test, intervals, others, level)]
-    if task == "classification":
+    said = verdict(compared, others, level, "-S experiment=null " if experiment else "")
+    tables = [_table(model, compared, test, intervals, others, level)]
+    if PROBABILITIES[0] in compared:
         tables.append(_probabilities(model, test, intervals, others, level))
     return [*tables, said]
 
 
-def verdict(task: str, others: Sequence[BaselineTable], level: str, first_of_all: str = "") -> str:
+def verdict(compared: Sequence[str], others: Sequence[BaselineTable], level: str, first_of_all: str = "") -> str:
     """Return whether the model in use earns its place beside the best of the others, by validation; and what to do.
 
     `first_of_all` is what a command that takes another model has to say before that.
     """
-    first, *further = COMPARED[task]
+    first, *further = compared
     known = [other for other in others if first in other.differences]
     if not known:
         return f"{first} does not exist for these test rows: nothing can be said."
@@ -127,13 +124,13 @@ def _difference(other: BaselineTable, name: str, level: str) -> str:
 
 def _table(
     model: str,
-    task: str,
+    compared: Sequence[str],
     test: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
     others: Sequence[BaselineTable],
     level: str,
 ) -> str:
-    first, second, *_ = COMPARED[task]
+    first, second, *_ = compared
     header = ("model", f"test {first}", f"{level} interval", "difference", f"{level} interval", f"test {second}")
     lines = [(f"**{model}** (this run)", *_with_interval(first, test, intervals), "", "", _metric(second, test))]
     for other in sorted(others, key=lambda other: -other.test.get(first, float("-inf"))):

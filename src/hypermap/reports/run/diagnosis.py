@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hypermap.tasks.base import Task
+
 GAP = 0.05
 """Training score above the validation score that is worth acting on: five points of accuracy, or of R²."""
 
@@ -30,9 +32,6 @@ LATE = 0.25
 
 LOSS_GAIN = 0.03
 """Fall of the validation loss between the last two quarters that makes more epochs worth their time."""
-
-LOW_SCORE = {"classification": 0.90, "regression": 0.30}
-"""Training score below which a fit may be poor. Noisy data have a ceiling too, and the sentence says so."""
 
 LEVEL = 0.05
 """Fall of the training loss between the last two quarters below which it has levelled off."""
@@ -67,7 +66,7 @@ class Curves:
     kept: int
     """Index of the kept epoch, from 0."""
     monitor: str
-    task: str
+    task: type[Task]
     validation_rows: int
     stopped_early: bool
     images: bool = False
@@ -80,27 +79,27 @@ class Curves:
     @property
     def score_name(self) -> str:
         """Return what the score is, in words."""
-        return "R²" if self.task == "regression" else "accuracy"
+        return self.task.score_name
 
     @property
     def score_error(self) -> float:
         """Return one standard error of the kept epoch's validation score."""
-        return standard_error(float(self.validation_score[self.kept]), self.validation_rows, self.task)
+        return self.task.standard_error(float(self.validation_score[self.kept]), self.validation_rows)
 
 
 def diagnose(
     history: Sequence[Row],
     best_epoch: int,
     monitor: str,
-    task: str,
+    task: type[Task],
     validation_rows: int,
     stopped_early: bool = False,
     images: bool = False,
 ) -> list[Finding]:
     """Return what the curves of one run say; `healthy` alone where nothing else is found.
 
-    `history` has a row an epoch (the columns of plots/history.csv), `best_epoch` counts from 1, `monitor` is loss,
-    accuracy or r2, `task` classification or regression. Of overfitting and more epochs one is advised: where the kept
+    `history` has a row an epoch (the columns of plots/history.csv), `best_epoch` counts from 1, `monitor` is loss or
+    the score of the `task`. Of overfitting and more epochs one is advised: where the kept
     epoch's score still gets better, a gap to the training rows' is no reason to stop; where the loss rises, it is.
     """
 
@@ -122,28 +121,16 @@ def diagnose(
     )
     found = [finding for check in CHECKS if (finding := check(curves))]
     if {"overfitting", "still_improving"} <= {finding.kind for finding in found}:
-        less = "still_improving" if _rise(curves) else "overfitting"
+        less = "still_improving" if rise(curves.train_loss, curves.validation_loss) else "overfitting"
         found = [finding for finding in found if finding.kind != less]
     return found or [healthy(curves)]
-
-
-def standard_error(score: float, rows: int, task: str) -> float:
-    """Return how far a score on so many rows may lie from the truth, one standard error.
-
-    Accuracy is a share: sqrt(p (1 - p) / n), the share taken to be half a row from 0 and 1 at least. R² is one
-    minus a mean of squares, whose relative error is sqrt(2 / n) when the residuals are normal.
-    """
-    if task == "regression":
-        return (1 - score) * math.sqrt(2 / rows)
-    share = min(max(score, 0.5 / rows), 1 - 0.5 / rows)
-    return math.sqrt(share * (1 - share) / rows)
 
 
 def overfitting(curves: Curves) -> Finding | None:
     """Return a finding if the validation loss climbs after its best while the training loss falls, or the kept
     epoch's scores part.
     """
-    said = [text for text in (_rise(curves), _gap(curves)) if text]
+    said = [text for text in (rise(curves.train_loss, curves.validation_loss), _gap(curves)) if text]
     if not said:
         return None
     remedies = (
@@ -158,7 +145,7 @@ def underfitting(curves: Curves) -> Finding | None:
     """Return a finding if the training score is low at its best, no better than validation's, and the training loss
     falls no more.
     """
-    low = curves.train_score.max() < LOW_SCORE[curves.task]
+    low = curves.train_score.max() < curves.task.low_score
     if not low or _gap(curves) or curves.epochs < 4 or _gain(curves.train_loss) > LEVEL:
         return None
     before, last = _quarters(curves.train_loss)
@@ -224,21 +211,20 @@ def shake(curve: Curve) -> float:
     return float(np.sqrt(np.mean(np.diff(curve, 2) ** 2) / 6)) if len(curve) >= 4 else 0.0
 
 
-def _rise(curves: Curves) -> str | None:
-    """Return how far the validation loss ended above its best, if it is a rise, and training fell meanwhile."""
-    loss, best = curves.validation_loss, int(curves.validation_loss.argmin())
-    after = curves.epochs - 1 - best
+def rise(train: Curve, loss: Curve) -> str | None:
+    """Return how far the validation loss rose from its best, where the training loss fell meanwhile."""
+    best = int(loss.argmin())
+    after = len(loss) - 1 - best
     if after < RISE_EPOCHS:
         return None
     end = float(np.mean(loss[-RISE_EPOCHS:]))
     noise = STANDARD_ERRORS * shake(loss)
-    fell = curves.train_loss[-1] < curves.train_loss[best]
+    fell = train[-1] < train[best]
     if not fell or end - loss[best] <= max(LOSS_RISE * abs(loss[best]), noise):
         return None
     return (
         f"validation loss rose from its best, {_number(loss[best])} at epoch {best + 1}, to {_number(end)} (mean of "
-        f"the last {RISE_EPOCHS} epochs) while training loss fell from {_number(curves.train_loss[best])} to "
-        f"{_number(curves.train_loss[-1])}"
+        f"the last {RISE_EPOCHS} epochs) while training loss fell from {_number(train[best])} to {_number(train[-1])}"
     )
 
 

@@ -100,7 +100,7 @@ def values_map(placed: Projection, targets: NDArray[Any], predicted: NDArray[Any
     return figure
 
 
-def caption(placed: Projection, rows: int, task: str) -> str:
+def caption(placed: Projection, rows: int, *, classifies: bool) -> str:
     """Return how to read the map of so many test rows."""
     count = f"{len(placed.chosen):,} of {rows:,}" if len(placed.chosen) < rows else f"{rows:,}"
     how = {
@@ -112,7 +112,7 @@ def caption(placed: Projection, rows: int, task: str) -> str:
     ringed = (
         "A ring among points of its own colour is a mistake the model need not make; one among points of another, or "
         "where colours mix, is of a row that these inputs hardly tell apart."
-        if task == "classification"
+        if classifies
         else "Rings close together are a kind of row that the model does not know well."
     )
     return f"{count} test rows, by {how[placed.method]}. {ringed}"

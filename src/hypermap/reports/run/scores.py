@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from hypermap.reports.run import wording
-from hypermap.reports.run.diagnosis import GAP, LOW_SCORE, STANDARD_ERRORS, Finding, standard_error
+from hypermap.reports.run.diagnosis import GAP, STANDARD_ERRORS, Finding
+from hypermap.tasks.base import Task
 
 SIMPLER = {
     "RandomForest": "`model.min_samples_leaf=10` or `model.max_depth=10`",
@@ -26,17 +27,17 @@ MEMORIES = ("RandomForest", "NearestNeighbors")
 
 
 def diagnose_scores(
-    target: str, train: Mapping[str, float], validation: Mapping[str, float], task: str, rows: int
+    target: str, train: Mapping[str, float], validation: Mapping[str, float], task: type[Task], rows: int
 ) -> list[Finding]:
     """Return what the metrics on training rows and on so many validation rows say of the model of `target`, a dotted
     path.
     """
-    name, words = ("r2", "R²") if task == "regression" else ("accuracy", "accuracy")
+    name, words = task.monitor, task.score_name
     family = target.rpartition(".")[2]
     if name not in train or name not in validation:
         return [Finding("healthy", f"There are too few rows for {words}, and nothing to be said.")]
     learned, held = train[name], validation[name]
-    error = standard_error(held, rows, task)
+    error = task.standard_error(held, rows)
     scores = (
         f"{words} {wording.metric(name, learned)} on training rows and {wording.metric(name, held)} on {rows:,} "
         f"validation rows (standard error {error:.2g})"
@@ -45,7 +46,7 @@ def diagnose_scores(
         return [Finding("underfitting", f"The dummy does not look at the inputs: {scores}. It is there to be beaten.")]
     if learned - held > max(GAP, STANDARD_ERRORS * error) and family not in MEMORIES:
         return [Finding("overfitting", f"It has {scores}: try {SIMPLER.get(family, 'a simpler model')}.")]
-    if learned < LOW_SCORE[task]:
+    if learned < task.low_score:
         remedy = RICHER.get(family, "a model that can say more")
         return [Finding("underfitting", f"It has {scores}: unless the data hold no more, try {remedy}.")]
     memory = " Such a model keeps its training rows: the score on them says little." if family in MEMORIES else ""

@@ -77,9 +77,7 @@ def _worsens(view: StudyData, trial: TrialData) -> str | None:
 
 
 def _overfits(train: diagnosis.Curve, validation: diagnosis.Curve) -> str:
-    blank = np.zeros_like(train)
-    found = diagnosis._rise(diagnosis.Curves(train, validation, blank, blank, blank, 0, "loss", "", 0, False))
-    if not found:
+    if not diagnosis.rise(train, validation):
         return ""
     at = int(validation.argmin())
     end = float(np.mean(validation[-diagnosis.RISE_EPOCHS :]))

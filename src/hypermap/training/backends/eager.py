@@ -16,8 +16,8 @@ class Eager:
 
     Args:
         members: a single one.
-        inputs: ``(rows, *shape)`` float32, on the device.
-        targets: ``(rows,)``.
+        inputs: ``(rows, *shape)``, on the device.
+        targets: ``(rows, ...)``.
     """
 
     def __init__(self, members: Sequence[TrainState], inputs: Tensor, targets: Tensor) -> None:
@@ -30,8 +30,8 @@ class Eager:
     def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
         """See `Backend`."""
         parts, weights, noise = self.member.parts, self.member.weights, self.member.augment_rng
-        inputs = torch.empty((batch, *self.inputs.shape[1:]), device=self.inputs.device)
-        targets = torch.empty(batch, dtype=self.targets.dtype, device=self.inputs.device)
+        inputs = self.inputs.new_empty((batch, *self.inputs.shape[1:]))
+        targets = self.targets.new_empty((batch, *self.targets.shape[1:]))
         outputs, losses, norms = [], [], []
         parts.model.train()
         for some, rate in zip(rows[0].to(self.inputs.device).split(batch), rates[0].tolist(), strict=True):

@@ -4,7 +4,6 @@ The parts map float64 ``(rows, columns)`` to float64 and compute in the same ord
 rounding differs. Missing values are NaN, and remain so except in `Impute`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from hypermap.core.errors import UserError
 from hypermap.data.preparation import Preparation
-from hypermap.tasks.calibration import LEAST
 
 EDGE = 1e-7  # scikit-learn's BOUNDS_THRESHOLD: values closer to an outermost quantile, or beyond, count as it
 
@@ -172,49 +170,6 @@ class Prepare(nn.Module):
     def forward(self, matrix: Tensor) -> Tensor:
         """Return the result of `Preparation.transform`."""
         return torch.cat([part(matrix) for part in self.parts], 1)
-
-
-class Scale(nn.Module):
-    """Images and plain tables: ``(rows - shift) * factor`` along dimension 1, float32, as in `Transform.features`."""
-
-    shift: Tensor
-    factor: Tensor
-
-    def __init__(self, shift: Sequence[float], scale: Sequence[float], dimensions: int) -> None:
-        super().__init__()
-        along = (1, -1, *[1] * (dimensions - 2))
-        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(along))
-        self.register_buffer("factor", torch.tensor([1 / value for value in scale], dtype=torch.float32).view(along))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return inputs of any dtype as float32, of the same shape."""
-        return (rows.float() - self.shift) * self.factor
-
-
-class Natural(nn.Module):
-    """Standardized values back in the target's unit, as in `Transform.inverse_transform_targets`; float64."""
-
-    def __init__(self, shift: float, scale: float, log: str | None) -> None:
-        super().__init__()
-        self.shift, self.scale, self.log = shift, scale, log
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the same shape."""
-        values = values * self.scale + self.shift
-        return {"log": torch.exp, "log1p": torch.expm1}[self.log](values) if self.log else values
-
-
-class Shares(nn.Module):
-    """Normalized probabilities ``(rows, classes)``, float64, scaled by a temperature."""
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
-
-    def forward(self, probabilities: Tensor) -> Tensor:
-        """Return the same shape."""
-        shares = probabilities / probabilities.sum(1, keepdim=True)
-        return shares if self.temperature == 1 else (shares.clamp(min=LEAST).log() / self.temperature).softmax(1)
 
 
 def as_module(estimator: Any) -> nn.Module:

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from hypermap.core.errors import UserError
 from hypermap.data.preparation import Preparation, Settings
-from hypermap.inference.torch_preparation import Prepare, as_module
+from hypermap.data.preparation_module import Prepare, as_module
 
 
 def columns(rows: int, seed: int) -> np.ndarray:

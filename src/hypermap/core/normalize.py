@@ -1,10 +1,14 @@
-"""Scaling of inputs: statistics of the training rows, and the shift and scale computed from them."""
+"""Scaling of numbers: statistics of the training rows, and the shift and scale that follow from them."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hypermap.core.typing import Array
+
+if TYPE_CHECKING:  # preparing data needs no torch
+    from torch import Tensor
 
 SCALINGS = ("unit", "standard", "none")
 BLOCK_ROWS = 1024  # statistics are computed in blocks of rows, to keep the float64 copies small
@@ -51,6 +55,20 @@ def fit(scaling: str, train: Statistics, maximum: float | None) -> Scale:
         return Scale(train.low, _nonzero(train.high - train.low))
     divisor = maximum if scaling == "unit" else 1.0
     return Scale(np.zeros_like(train.mean), np.full_like(train.mean, divisor))
+
+
+def scaled(stored: "Tensor", shift: Sequence[float], scale: Sequence[float]) -> "Tensor":
+    """Return ``(stored - shift) * (1 / scale)`` along dimension 1, float32; of float64 it is computed in float64."""
+    import torch
+
+    dtype = torch.float64 if stored.dtype == torch.float64 else torch.float32
+
+    def along_channels(values: Sequence[float]) -> torch.Tensor:
+        tensor = torch.tensor(values, dtype=dtype, device=stored.device)
+        return tensor.view(1, -1, *[1] * (stored.ndim - 2))
+
+    factor = along_channels([1 / value for value in scale])
+    return (stored.to(dtype) - along_channels(shift)).mul_(factor).to(torch.float32)
 
 
 def _nonzero(spread: Array) -> Array:

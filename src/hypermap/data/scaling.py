@@ -1,0 +1,59 @@
+"""Images and plain tables of numbers: ``(inputs - shift) / scale``, one number a channel or feature."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hypermap.core import normalize
+from hypermap.core.typing import Array
+from hypermap.data.manifest import Manifest
+from hypermap.data.preprocessor import Fitted, Preprocessor
+
+if TYPE_CHECKING:  # preparing data needs no torch
+    from torch import Tensor, nn
+
+
+class Scaling(Preprocessor):
+    """Scales each channel, or feature, by statistics of the training rows (``data.scaling``)."""
+
+    @classmethod
+    def fit(cls, inputs: Array, info: Manifest) -> Fitted:
+        """Return `shift` and `scale`, and the mean and deviation of what they make of the training rows."""
+        train = normalize.statistics(inputs)
+        shift, scale = normalize.fit(info.scaling, train, info.maximum)
+        entries: dict[str, Any] = {
+            "shift": shift.tolist(),
+            "scale": scale.tolist(),
+            "input_mean": ((train.mean - shift) / scale).tolist(),
+            "input_std": (train.std / scale).tolist(),
+        }
+        return Fitted(entries)
+
+    def __call__(self, inputs: "Tensor") -> "Tensor":
+        """Return scaled inputs, float32."""
+        return normalize.scaled(inputs, self.manifest.shift, self.manifest.scale)
+
+    def module(self) -> "nn.Module":
+        """Return the same in torch."""
+        return scale_module(self.manifest.shift, self.manifest.scale, 1 + len(self.manifest.shape))
+
+
+def scale_module(shift: Sequence[float], scale: Sequence[float], dimensions: int) -> "nn.Module":
+    """Return ``(rows - shift) * factor`` along dimension 1 of so many, float32, as a module."""
+    import torch
+    from torch import Tensor, nn
+
+    class Scale(nn.Module):
+        shift: Tensor
+        factor: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            along = (1, -1, *[1] * (dimensions - 2))
+            factor = torch.tensor([1 / value for value in scale], dtype=torch.float32)
+            self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(along))
+            self.register_buffer("factor", factor.view(along))
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return (rows.float() - self.shift) * self.factor
+
+    return Scale()

@@ -1,0 +1,211 @@
+"""Tasks: what is predicted. A task fits and encodes targets, scores epochs, and measures predictions.
+
+A task is a subclass of `Task`. Those that ship are found by the name of their module here; one of your own by its
+dotted path, which the reader of its data gives (`hypermap.datasets.images.Raw.task`).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+
+from hypermap.core.errors import UserError
+from hypermap.core.instantiate import locate
+from hypermap.core.typing import Array, Floats
+
+if TYPE_CHECKING:  # preparing data needs no torch
+    from polars import DataFrame
+    from torch import Tensor, nn
+
+    from hypermap.tasks.losses import Loss
+
+PREDICTION = "prediction"
+
+Resampled = Callable[[Floats], dict[str, Floats]]
+"""Row counts (rows, resamples) to the value of each metric in each resample (resamples,)."""
+
+
+class TargetInfo(Protocol):
+    """What a manifest says of the targets (`hypermap.data.manifest.Manifest`)."""
+
+    @property
+    def task(self) -> str:
+        """The name, or the dotted path, of the task."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of classes; empty where targets are none."""
+        ...
+
+    @property
+    def target_transform(self) -> str | None:
+        """``log`` or ``log1p`` of numbers."""
+        ...
+
+    @property
+    def target_shift(self) -> Any:
+        """The training targets' mean."""
+        ...
+
+    @property
+    def target_scale(self) -> Any:
+        """The training targets' standard deviation."""
+        ...
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """Whatever a task of your own has fitted, as JSON can hold it."""
+        ...
+
+
+class Task(ABC):
+    """What is predicted.
+
+    Targets are arrays ``(rows,)`` or ``(rows, columns)``. In their own unit they are what a reader returns, encoded
+    what a loss is given. Predictions are probabilities ``(rows, classes)`` or values like the targets, float64.
+
+    Attributes:
+        monitor: the score by which the best epoch is picked, unless that is the loss; higher is better.
+        score_name: the same, in words.
+        low_score: a score on training rows below which a model may be too small, or its learning rate wrong.
+        is_share: whether the score is a share of rows, so that several epochs may have the same.
+        least_rows: on how many rows the score exists, at least.
+        estimator: which of scikit-learn's estimators predict it: ``classifier``, ``regressor``, or None.
+        report: the dotted path of what a report says of it (`hypermap.reports.run.task_report.TaskReport`).
+        metrics: every metric by name, with whether higher is better.
+        info: what the manifest says of the targets.
+    """
+
+    monitor: ClassVar[str]
+    score_name: ClassVar[str]
+    low_score: ClassVar[float]
+    is_share: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
+    estimator: ClassVar[str | None] = None
+    report: ClassVar[str] = "hypermap.reports.run.task_report.TaskReport"
+    metrics: ClassVar[Mapping[str, bool]]
+
+    def __init__(self, info: TargetInfo) -> None:
+        self.info = info
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, targets: Array, info: TargetInfo) -> dict[str, Any]:
+        """Return the manifest's entries that training targets decide: `target_shift`, `target_scale`, or `target`."""
+
+    @abstractmethod
+    def encode(self, targets: "Tensor") -> "Tensor":
+        """Return targets in their own unit as a loss is given them."""
+
+    @abstractmethod
+    def decode(self, encoded: Array) -> Array:
+        """Return encoded targets, or values predicted for them (float64), in their own unit."""
+
+    @abstractmethod
+    def predictions(self, outputs: Array, temperature: float = 1.0) -> Array:
+        """Return predictions from what `Loss.predictions` makes of a network's outputs, float64."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the prediction for a row."""
+
+    def table(self, predictions: Array) -> "DataFrame":
+        """Return predictions as a table for people, a row each; a row of NaN has no answer, and is empty.
+
+        By default there is a column for each number of a prediction.
+        """
+        from polars import DataFrame
+
+        columns = predictions.reshape(len(predictions), math.prod(self.shape)).T
+        names = [PREDICTION] if len(columns) == 1 else [f"{PREDICTION}_{k}" for k in range(1, len(columns) + 1)]
+        return DataFrame(dict(zip(names, columns, strict=True)), nan_to_null=True)
+
+    @abstractmethod
+    def scores(self, outputs: "Tensor", targets: "Tensor", losses: "Sequence[Loss]") -> list[float]:
+        """Return the score of each network of a stack, cheaply: it is computed in each epoch.
+
+        Args:
+            outputs: ``(networks, rows, width)``.
+            targets: encoded, ``(networks, rows, ...)``.
+            losses: of each network.
+        """
+
+    @abstractmethod
+    def measure(self, targets: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float]:
+        """Return every metric of `targets`, in their own unit, and `predictions`."""
+
+    @abstractmethod
+    def resampled(self, targets: NDArray[Any], predictions: NDArray[Any]) -> Resampled:
+        """Return the function that gives the metrics for any row counts; what can be sorted once is sorted here."""
+
+    @classmethod
+    @abstractmethod
+    def default_loss(cls, **settings: Any) -> "Loss":
+        """Return what ``loss=auto`` stands for; `settings` are its keys that differ from their defaults.
+
+        Raises:
+            UserError: the task has no use for a setting.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def standard_error(score: float, rows: int) -> float:
+        """Return how far a score on so many rows may lie from the truth, one standard error."""
+
+    @classmethod
+    def strata(cls, targets: Array) -> Array | None:
+        """Return labels ``(rows,)`` whose proportions each split keeps; None where rows are drawn without regard to
+        their targets.
+        """
+        return None
+
+    def module(self, temperature: float = 1.0) -> "nn.Module":
+        """Return `predictions` in torch, for an export.
+
+        Raises:
+            UserError: the task has no such module.
+        """
+        raise UserError(f"the task {self.info.task} has no module, so that no network of it can be exported.")
+
+    def fit_temperature(self, predictions: Array, targets: Array) -> float:
+        """Return what logits are to be divided by, fitted on validation rows; 1 where there is no such thing."""
+        return 1.0
+
+
+COSTS = ("loss", "parameters", "latency_ms", "seconds")
+"""What every training may be judged by beside its metrics; lower is better."""
+
+
+def directions(task: type[Task]) -> dict[str, bool]:
+    """Return everything that a training may be judged by, by name, with whether higher is better."""
+    return {**task.metrics, **dict.fromkeys(COSTS, False)}
+
+
+def path_of(part: "type | str | None") -> str | None:
+    """Return the dotted path of a class, which may be given as that."""
+    return part if part is None or isinstance(part, str) else f"{part.__module__}.{part.__qualname__}"
+
+
+def locate_task(name: str) -> type[Task]:
+    """Return a task by its name or dotted path.
+
+    Raises:
+        UserError: there is none of that name, or no task stands there.
+    """
+    found = locate(name if "." in name else f"hypermap.tasks.{name}.{name.capitalize()}")
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UserError(f"{name} is no task: a task of your own is a subclass of hypermap.tasks.base.Task.")
+    return found
+
+
+def make_task(info: TargetInfo) -> Task:
+    """Return the task of a manifest.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    return locate_task(info.task)(info)
