@@ -1,4 +1,4 @@
-"""Scaling of numbers: statistics of the training rows, and the shift and scale that follow from them."""
+"""Scaling of numbers: statistics of the training rows, and the shift and scale computed from them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
