@@ -1,4 +1,4 @@
-"""No package: a script here is started as a file, python src/train.py, since python -m src.train finds no module."""
+"""Not a package: run a script here as a file (python src/train.py); python -m src.train fails."""
 
 import shlex
 import sys

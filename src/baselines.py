@@ -1,4 +1,4 @@
-"""The stage beside training: other models on the same rows, which the report compares with the one in use."""
+"""The baselines stage: fit other models on the same rows, which the report compares with the one in use."""
 
 import sys
 
@@ -12,7 +12,7 @@ CONFIG = CONFIGS / "baselines.yaml"
 
 
 def main() -> None:
-    """Fit evaluation.baselines into baselines/; for images there are none."""
+    """Fit the models of evaluation.baselines and write them to baselines/; for images there are none."""
     check_none(sys.argv[1:])
     if not fit(read_slice(CONFIG), PREPARED, BASELINES):
         print("No baselines: the data are images, or evaluation.baselines names none.")

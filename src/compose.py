@@ -1,4 +1,4 @@
-"""The first stage: params.yaml over conf/ becomes one resolved slice of the configuration for each later stage."""
+"""The first stage: compose params.yaml and conf/ into one resolved slice of the configuration for each later stage."""
 
 import sys
 
@@ -15,7 +15,7 @@ from hypermap.datasets.prepare import file_checksum
 
 
 def main() -> None:
-    """Write a slice for each stage, with what its own modules hold, and the data's files, where that can change."""
+    """Write a slice for each stage, with the checksums of the user's modules and data files it depends on."""
     check_none(sys.argv[1:])
     parts = slices(compose(params=read_params()))
     if checksum := file_checksum(parts["preprocess"]["data"]):

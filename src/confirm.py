@@ -1,7 +1,7 @@
-"""Train a study's best and its baseline with other seeds: python src/confirm.py STUDY [best=3] [seeds=5] [jobs=1].
+"""Retrain a study's best trials and baseline with other seeds: python src/confirm.py STUDY [best=3] [seeds=5] [jobs=1].
 
-Or: make confirm STUDY=name [BEST=3] [SEEDS=5] [JOBS=1]. Hydra's own words may follow, such as hydra/launcher=NAME; and
-trust=true, where a study names other code than this project's, and you trust whoever made it.
+Or: make confirm STUDY=name [BEST=3] [SEEDS=5] [JOBS=1]. Hydra overrides such as hydra/launcher=NAME may follow; and
+trust=true if a study names code outside this project and you trust whoever made it.
 """
 
 import sys
@@ -18,10 +18,10 @@ COUNTS = {"best": 3, "seeds": 5, "jobs": 1}
 
 
 def main() -> None:
-    """Give the sweep's own command once more, from the configuration that it began from, to confirm alone.
+    """Run the sweep's command again, with the configuration that it started from, only to confirm.
 
     Raises:
-        UserError: no study is named, a word is not understood, or as `begun`.
+        UserError: no study is named, an argument is not understood, or as for `begun`.
     """
     given = [word for word in sys.argv[1:] if word]
     if not given or "=" in given[0]:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def read_count(word: str) -> tuple[str, int]:
-    """Return one of `COUNTS` as it was given.
+    """Return the name and the value of one of `COUNTS`.
 
     Raises:
         UserError: there is no such count, or it is below 1.
@@ -57,11 +57,11 @@ def read_count(word: str) -> tuple[str, int]:
 
 
 def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
-    """Return the record of a study, and the folder of the configuration that it began from.
+    """Return the record of a study, and the folder of the configuration that it started from.
 
     Raises:
-        UserError: there is no such study, another program made it, that folder is gone; or what they keep names code
-            that is no part, and there is no `trust` in them.
+        UserError: there is no such study, another program made it, the folder is gone; or they name code outside this
+            project without `trust`.
     """
     from hypermap.core.instantiate import TRUST
     from hypermap.search.place import folder_of

@@ -12,7 +12,7 @@ HOST, PORT = "127.0.0.1", 8080
 
 
 def main() -> None:
-    """Serve the study's storage until Ctrl-C, in this process: all may see a command's words, also a password."""
+    """Serve the study's storage in this process until Ctrl-C: a command line, with its password, is visible to all."""
     if len(sys.argv) != 2 or not sys.argv[1]:
         raise UserError("name a study: make dashboard STUDY=NAME")
     _, storage = find(sys.argv[1])

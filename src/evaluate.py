@@ -1,7 +1,7 @@
-"""The last stage: the trained model on the test set, which nothing else opens, and the report.
+"""The last stage: evaluate the trained model on the test set, which nothing else opens, and write the report.
 
-python src/evaluate.py              models/ and baselines/, which may name parts of this project and of torch alone
-python src/evaluate.py trust=true   whatever they name, where you trust whoever wrote them
+python src/evaluate.py              models/ and baselines/, which may only name parts of this project and of torch
+python src/evaluate.py trust=true   the same, with any code that they name, if you trust whoever wrote them
 """
 
 import json

@@ -12,15 +12,15 @@ from hypermap.core.paths import PARAMS
 
 
 def main() -> None:
-    """Replace the choices in params.yaml by the experiment's, with these choices and values; comments stay.
+    """Replace the options in params.yaml by the experiment's, with these overrides; keep the comments.
 
-    With a choice that is not the experiment's own, its values are spelled out and it is not named.
+    If an option differs from the experiment's, the values are spelled out and the experiment is not named.
     """
     names = ", ".join(groups()["experiment"])
     if len(sys.argv) < 2 or not sys.argv[1]:
         raise UserError(f"name an experiment: make order EXPERIMENT=NAME. There are: {names}.")
     experiment, *overrides = sys.argv[1:]
-    read_params()  # tells what is wrong with the present one
+    read_params()  # raises if the present one is invalid
     params = params_of(compose([f"experiment={experiment}", *overrides]), {"experiment": None})
     if params["experiment"]:
         params = params_for(experiment, overrides)

@@ -1,4 +1,4 @@
-"""The second stage: raw data to data/prepared, as reports/config/preprocess.yaml has it."""
+"""The second stage: prepare the raw data in data/prepared, as configured in reports/config/preprocess.yaml."""
 
 import sys
 
@@ -12,7 +12,7 @@ CONFIG = CONFIGS / "preprocess.yaml"
 
 
 def main() -> None:
-    """Write the three splits and their manifest, of files that are still what the stage before found."""
+    """Write the three splits and their manifest, if the raw files are still those that the compose stage found."""
     check_none(sys.argv[1:])
     part = read_slice(CONFIG)
     option, checksum = part["data"], part.get("files_sha256")

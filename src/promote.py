@@ -1,6 +1,6 @@
 """Write a trial into params.yaml: python src/promote.py STUDY [NUMBER] (or: make promote STUDY=name [TRIAL=42]).
 
-With trust=true also one that names other code than this project's, where you trust whoever made the study.
+With trust=true also a trial that names code outside this project, if you trust whoever made the study.
 """
 
 import sys
@@ -20,14 +20,14 @@ from hypermap.core.paths import PARAMS
 
 
 def main() -> None:
-    """Replace params.yaml by that of a study's best trial, or of the one whose number is given; comments stay."""
+    """Replace params.yaml by that of a study's best trial, or of the trial with the given number; keep the comments."""
     words = [word for word in sys.argv[1:] if word]
     given = [word for word in words if "=" not in word]
     trust = read_trust(read_words([word for word in words if "=" in word], ("trust",)))
     if not 1 <= len(given) <= 2 or not all(word.isdecimal() for word in given[1:]):
         raise UserError("name a study: make promote STUDY=NAME takes its best trial, TRIAL=42 beside it another.")
     check_study_name(given[0])
-    read_params()  # tells what is wrong with the present one
+    read_params()  # raises if the present one is invalid
     number = best_trial(given[0]) if len(given) == 1 else int(given[1])
     params = OmegaConf.to_container(OmegaConf.create(params_of_trial(given[0], number)))
     assert isinstance(params, dict)
@@ -35,7 +35,7 @@ def main() -> None:
     check_plain(params, f"trial {number} of {given[0]}")
     present = PARAMS.read_text(encoding="utf-8")
     write_text(PARAMS, rewrite(present, {str(key): value for key, value in params.items()}, alone=True))
-    print(f"{PARAMS} now orders trial {number} of {given[0]}. Next: dvc repro")
+    print(f"{PARAMS} now has trial {number} of {given[0]}. Next: dvc repro")
 
 
 def best_trial(name: str) -> int:
@@ -52,7 +52,7 @@ def best_trial(name: str) -> int:
 
 
 def params_of_trial(study: str, number: int) -> str:
-    """Return the params.yaml of a trial: from its folder, or, where that is gone, of its DVC experiment."""
+    """Return the params.yaml of a trial: from its folder or, if that is gone, from its DVC experiment."""
     from hypermap.search.place import folder_of
 
     folder = folder_of(study)

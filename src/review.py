@@ -1,4 +1,4 @@
-"""What changed, as Markdown for a pull request: python src/review.py [BASE] (or: make review [BASE=origin/main])."""
+"""Print changes as Markdown for a pull request: python src/review.py [BASE] (or: make review [BASE=origin/main])."""
 
 import json
 import os
@@ -18,7 +18,7 @@ MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 
 
 def main() -> None:
-    """Print what differs between a base and the files as they lie here."""
+    """Print the differences between a base and the work tree."""
     given = [word for word in sys.argv[1:] if word]
     if len(given) > 1:
         raise UserError("name one base at most: make review BASE=origin/main")
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def default_base() -> tuple[str, str]:
-    """Return where this branch parted from the main one; on the main branch itself HEAD, so that edits are told."""
+    """Return where this branch forked from the main one; on the main branch itself HEAD, so that edits are shown."""
     head = commit("HEAD")
     for branch in MAIN:
         parted = git("merge-base", branch, "HEAD")
@@ -50,7 +50,7 @@ def default_base() -> tuple[str, str]:
 
 
 def named_base(name: str) -> tuple[str, str]:
-    """Return a commit, a tag, or where this branch parted from another, as in a pull request.
+    """Return a commit, a tag, or where this branch forked from another, as in a pull request.
 
     Raises:
         UserError: there is no such commit.
@@ -65,15 +65,15 @@ def named_base(name: str) -> tuple[str, str]:
 
 
 def side_of(sha: str, name: str) -> tuple[str, str]:
-    """Return a commit, and what a reader calls it."""
+    """Return a commit and its name for the reader."""
     return sha, f"`{name}` (`{sha[:7]}`)"
 
 
 def commit(name: str) -> str:
-    """Return the commit that a name stands for.
+    """Return the commit that a name refers to.
 
     Raises:
-        UserError: there is none, no repository, or no Git.
+        UserError: there is no such commit, no repository, or no Git.
     """
     if git("rev-parse", "--git-dir") is None:
         raise UserError(f"{Path.cwd()} is in no Git repository; a review compares with a commit.")
@@ -81,22 +81,20 @@ def commit(name: str) -> str:
         return sha.strip()
     refs = git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags") or ""
     there = f"There are: {', '.join(refs.split()[:20])}." if refs else "There is no commit yet."
-    remote = [ref for ref in refs.split() if ref.endswith(f"/{name}")]  # a clone has one branch of its own
+    remote = [ref for ref in refs.split() if ref.endswith(f"/{name}")]  # a clone has only one local branch
     hint = f" (did you mean {remote[0]!r}?)" if remote else near(name, refs.split())
     raise UserError(f"no commit, branch or tag {name!r}{hint}. {there}")
 
 
 def changed_files(base: str) -> dict[str, str]:
-    """Git's letter for each file of reports/ that differs from the base, or that Git does not know yet."""
+    """Return Git's status letter for each file of reports/ that differs from the base or is untracked."""
     words = (git("diff", "--name-status", "--no-renames", "--relative", "-z", base, "--", "reports") or "").split("\0")
     new = (git("ls-files", "--others", "--exclude-standard", "-z", "--", "reports") or "").split("\0")
     return dict(zip(words[1::2], words[0::2], strict=False)) | {path: "A" for path in new if path}
 
 
 def links(base: str) -> tuple[str | None, str]:
-    """Return what stands before a path in a link to the base's version and to the present one: of a forge's CI, its
-    pages.
-    """
+    """Return the prefixes of links to the base's version of a file and to the present one; in CI, URLs of the forge."""
     forge, head = os.environ, commit("HEAD")
     if all(forge.get(key) for key in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_SHA")):
         pages = f"{forge['GITHUB_SERVER_URL']}/{forge['GITHUB_REPOSITORY']}/blob"
@@ -110,12 +108,12 @@ def links(base: str) -> tuple[str | None, str]:
 
 
 def text_here(path: str) -> str | None:
-    """Return the text of a file in the work tree; None where there is none."""
+    """Return the text of a file in the work tree; None if there is none."""
     return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else None
 
 
 def git(*words: str) -> str | None:
-    """Return what a Git command prints; None where it fails.
+    """Return the output of a Git command; None if it fails.
 
     Raises:
         UserError: Git is not installed.
@@ -128,10 +126,10 @@ def git(*words: str) -> str | None:
 
 
 def dvc(*words: str) -> Any:
-    """Return what a DVC command prints as JSON.
+    """Return the JSON output of a DVC command.
 
     Raises:
-        UserError: DVC is not installed, or fails; its own words are told.
+        UserError: DVC is not installed, or fails; the message includes its output.
     """
     variables = os.environ | {"DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(

@@ -1,8 +1,8 @@
-"""Train one configuration; the model of the epoch that validates best is kept.
+"""Train one configuration and keep the model of the best epoch by validation.
 
-python src/train.py optimizer.lr=0.03           params.yaml, with a value changed
+python src/train.py optimizer.lr=0.03           params.yaml with one value changed
 python src/train.py experiment=mnist_mlp        an experiment
-python src/train.py -m optimizer.lr=0.1,0.01    each value in turn
+python src/train.py -m optimizer.lr=0.1,0.01    one training for each value
 python src/train.py --config FILE               the stage of dvc.yaml
 """
 
@@ -16,19 +16,19 @@ from hypermap.core.preload import preload_torch, uncollected
 
 
 def stage(config: Path) -> None:
-    """Train on data/prepared what the compose stage wrote; results where DVC expects them."""
+    """Train on data/prepared with the configuration from the compose stage; write results where DVC expects them."""
     from hypermap.core.files import read_slice
 
     configuration = read_slice(config)
     with uncollected():
-        from hypermap.experiments.run import TrainingRequest, summary, train  # brings torch, which takes seconds
+        from hypermap.experiments.run import TrainingRequest, summary, train  # imports torch, which takes seconds
 
     with stop_after_epoch() as pause:
         print(summary(train(TrainingRequest(configuration, PREPARED, MODELS, VALIDATION, pause=pause))))
 
 
 def main() -> None:
-    """Take the stage's configuration, or compose one as a Hydra application."""
+    """Read the stage's configuration, or compose one as a Hydra application."""
     preload_torch()
     if sys.argv[1:2] == ["--config"] and len(sys.argv) > 2:
         check_none(sys.argv[3:], " beside --config FILE")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def _let_installed_packages_come_first() -> None:
-    """Move src/ behind what is installed: its scripts have names that packages have, such as ``evaluate``.
+    """Move src/ behind the installed packages on the path: some scripts share a package's name, such as ``evaluate``.
 
-    Modules of a person's own are found there all the same, and before those of another clone that is installed.
+    The user's own modules there are still found, and before those of another installed clone.
     """
     sources = str(Path(__file__).resolve().parents[1])
     if sources in sys.path:

@@ -375,7 +375,7 @@ def test_what_a_choice_leaves_to_the_command_line(menu):
     (menu / "data" / "mine.yaml").write_text("_target_: my_reader.read\npath: ???\nhow: fast\n")
     for path in ("scans", 3):
         assert compose(["data=mine", f"data.path={path}"])["data"]["path"] == path
-    with pytest.raises(UserError, match=r"data\.path is \?\?\?, which somebody has to set: data\.path=VALUE"):
+    with pytest.raises(UserError, match=r"data\.path is \?\?\?, a value that must be set: data\.path=VALUE"):
         compose(["data=mine"])
     with pytest.raises(UserError, match=r"data=mine has no key 'paht' \(did you mean 'path'\?\)"):
         compose(["data=mine", "data.paht=scans"])

@@ -67,9 +67,9 @@ def test_commas_are_one_value_or_several():
     ],
 )
 def test_what_the_shell_took_apart_is_put_together(words, whole):
-    with pytest.raises(UserError, match="The shell separates words at blanks; as one word: ") as told:
+    with pytest.raises(UserError, match="The shell splits arguments at spaces; as one argument: ") as told:
         parse_overrides(words)
-    assert shlex.split(str(told.value).partition("as one word: ")[2]) == [whole]
+    assert shlex.split(str(told.value).partition("as one argument: ")[2]) == [whole]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_work_goes_on_without_a_reader(tmp_path, command, reason):
     )
     assert (tmp_path / "done").exists()
     assert ended.returncode == 0
-    assert ended.stderr == (f"Nobody reads the output any more ({reason}); the work goes on.\n" if reason else "")
+    assert ended.stderr == (f"The output is no longer read ({reason}); the work continues.\n" if reason else "")
 
 
 def test_what_the_output_cannot_show_is_escaped(tmp_path):

@@ -28,7 +28,7 @@ def test_a_word_that_is_not_understood_is_told_with_what_there_is(words, told):
 def test_a_stage_takes_no_words_and_says_where_they_belong():
     check_none([""])
     with pytest.raises(
-        UserError, match=r"'a=1 2' is not understood: .* takes no words, .*: dvc exp run -S 'a=1 2' -S b=x"
+        UserError, match=r"'a=1 2' is not understood: .* takes no arguments, .*: dvc exp run -S 'a=1 2' -S b=x"
     ):
         check_none(["a=1 2", "b=x"])
     with pytest.raises(

@@ -181,7 +181,7 @@ LATE = animals(50, 50, times=np.arange(100.0))  # all dogs come after all cats
         (
             animals(5, 5, 0, test_targets=[0, 2]),
             {"test": None},
-            "The test rows of table have classes that its other rows lack, so that nothing can learn them: 'okapi'.",
+            "The test rows of table have classes that its other rows lack, so that no model can learn them: 'okapi'.",
         ),
     ],
 )

@@ -274,7 +274,7 @@ def test_rows_that_lack_something_have_empty_cells_where_such_were_left_out_of_t
     _, lines = written(tmp_path / "predictions.csv")
     lacking = rows()["gapped"].is_null().to_numpy()
     assert [line == [""] * 4 for line in lines] == lacking.tolist()
-    assert f"{lacking.sum()} rows lack something and have empty cells" in capsys.readouterr().err
+    assert f"{lacking.sum()} rows have missing values and get empty cells" in capsys.readouterr().err
     assert polars.read_parquet(tmp_path / "predictions.parquet")["prediction"].is_null().to_list() == lacking.tolist()
 
 

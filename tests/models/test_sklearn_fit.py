@@ -417,7 +417,7 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     assert (trained.network, trained.loss, trained.record.parameters) == (None, None, None)
     assert trained.transform.manifest == transform.manifest
     assert artifacts.read_history(Path("models")) == []
-    assert "have no part in it" in summary(result)
+    assert "do not apply" in summary(result)
     assert "epoch 0" not in summary(result)
 
 

@@ -59,7 +59,7 @@ def test_an_index() -> None:
     raw = read("pandas_index.csv")
     assert raw.table is not None
     assert raw.table.names == ["x"]
-    assert "nobody gave it a name" in " ".join(raw.notes)
+    assert "it has no name" in " ".join(raw.notes)
 
 
 def test_dates_of_bigquery() -> None:

@@ -298,7 +298,7 @@ def test_a_training_that_a_scheduler_ends_goes_on_to_the_same_bits(clone):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "The same command goes on from there." in err
+    assert "Run the same command to resume from there." in err
     assert "Traceback" not in err
     done = len(project.progress()["history"])
     assert 2 <= done < 200

@@ -226,7 +226,7 @@ def test_the_summary(plan):
     assert summary(plan, ended, None).splitlines() == [
         "41 trials: 36 complete, 4 pruned, 1 failed; pruning saved 9% of all epochs.",
         f"Best: trial 6, accuracy 0.9560: {VALUES}",
-        "Take it up: make promote STUDY=quick, then dvc repro",
+        "Use it: make promote STUDY=quick, then dvc repro",
         "Results: studies/quick/",
     ]
 
@@ -253,7 +253,7 @@ def test_the_summary_of_what_was_stopped(plan):
     assert told.startswith(
         "12 of 40 trials: 7 complete, 4 pruned, 1 failed; pruning saved 33% of all epochs. Stopped: "
     )
-    assert "Stopped: the time is up (hydra.sweeper.timeout). The same command goes on.\n" in told
+    assert "Stopped: the time is up (hydra.sweeper.timeout). Run the same command to resume.\n" in told
     told = summary(replace(plan, target=0.95), TWELVE, "trial 6 reached the target")
     assert "Stopped: trial 6 reached the target.\n" in told  # the same command would not go on
 

@@ -236,7 +236,7 @@ def test_what_differs_is_told_with_two_ways_on(tmp_path, changed, identity, told
     message = str(raised.value)
     for part in [*told, "The study study in", "hydra.sweeper.study_name=NAME", "hydra.sweeper.resume=force"]:
         assert part in message
-    assert message.count(" was ") == len(told) + 1  # "was begun otherwise", and no more than what differs
+    assert message.count(" was ") == len(told) + 1  # "was started …", and no more than what differs
     assert connect(of).user_attrs[RECORD]["identity"] == record(of, **usual)["identity"]
 
 

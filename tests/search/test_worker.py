@@ -152,7 +152,7 @@ def test_what_the_machine_lacks_is_no_trials_end_and_the_same_work_goes_on(plan,
 
     with pytest.raises(MachineFault, match=r"/scratch/weights\.bin|no memory") as told:
         work(plan, task, stop_file=stop, before_tell=lambda trial: published.append(trial.number))
-    assert "the same command goes on" in str(told.value)
+    assert "run the same command to resume" in str(told.value)
     assert stop.exists(), "the other workers are not asked to stop"
     assert [trial.state for trial in trials(plan)] == [TrialState.COMPLETE, TrialState.RUNNING]
     assert RESULT not in trials(plan)[1].user_attrs

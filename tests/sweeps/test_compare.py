@@ -462,7 +462,7 @@ def test_an_interrupt_ends_the_search_that_runs_and_all_that_would_follow(tmp_pa
     )
     assert done.returncode == 128 + signal.SIGINT, done.stdout + done.stderr
     assert "1 of 2 trials: 1 complete. Stopped: it was asked to." in done.stdout
-    assert done.stdout.endswith("1 of 4 searches are begun. The same command goes on.\n")
+    assert done.stdout.endswith("1 of 4 searches have started. Run the same command to resume.\n")
     assert [folder.name for folder in (tmp_path / "studies").iterdir()] == ["sweep-random-s0"]
     assert not (tmp_path / "reports").exists()
 

@@ -178,7 +178,7 @@ def test_what_is_asked_for_later_counts_and_not_what_is_left_of_before(app):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert "trainings. The same command goes on." in out
+    assert "trainings. Run the same command to resume." in out
     begun = app.confirmed()
     app.run(*asks, "hydra.sweeper.confirm={best:1,seeds:2}")
     first = ranked(app.trials())[0]

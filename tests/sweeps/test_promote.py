@@ -71,7 +71,7 @@ def promote(clone, monkeypatch, capsys):
 def test_the_best_trial_becomes_the_order_and_the_comments_stay(promote):
     order = promote.project.path / "params.yaml"
     order.write_text(PRESENT)
-    assert promote("tune") == "params.yaml now orders trial 1 of tune. Next: dvc repro\n"
+    assert promote("tune") == "params.yaml now has trial 1 of tune. Next: dvc repro\n"
     assert order.read_text() == PROMOTED
     assert yaml.safe_load(PROMOTED) == yaml.safe_load(TRIAL)
     promote("tune")

@@ -244,7 +244,7 @@ def test_the_first_interrupt_finishes_what_runs_and_the_same_command_goes_on(app
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, "whoever waits for it takes it for done"
-    assert "The same command goes on" in out
+    assert "Run the same command to resume" in out
     assert "Traceback" not in out
     [running] = app.trials()
     assert running.state.name == "RUNNING"
@@ -370,7 +370,7 @@ def test_a_sweep_whose_worker_is_killed_says_so_and_goes_on(app):
     busy[-1].kill()
     out, _ = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "A worker was killed, perhaps for want of memory" in out
+    assert "A worker was killed, perhaps because memory ran out" in out
     app.run(*words)
     assert [trial.state.name for trial in app.trials()] == ["COMPLETE"] * 12
     assert len(set(points(app.trials()))) == 12
@@ -460,7 +460,7 @@ def test_an_interrupt_leaves_paused_trials_which_the_same_command_takes_up(pausi
     kill(process, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
-    assert "The same command goes on" in out
+    assert "Run the same command to resume" in out
     left = [outcome(trial) for trial in pausing.trials()]
     assert "paused" in left
     assert {trial.state.name for trial in pausing.trials() if outcome(trial) == "paused"} == {"RUNNING"}

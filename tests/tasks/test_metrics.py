@@ -291,7 +291,7 @@ def test_every_metric_has_a_direction_and_an_unknown_one_is_refused():
     targets, probabilities = predictions(60, 3)
     for name in [*classification(targets, probabilities), *regression(targets * 1.0, targets + 0.5)]:
         assert isinstance(higher_is_better(name), bool)
-    with pytest.raises(UserError, match=r"no figure 'acuracy' \(did you mean 'accuracy'.*There are: accuracy, "):
+    with pytest.raises(UserError, match=r"no metric 'acuracy' \(did you mean 'accuracy'.*There are: accuracy, "):
         higher_is_better("acuracy")
 
 

@@ -1,6 +1,6 @@
-"""``hydra/sweeper=hypermap`` and its choices of a sampler and a pruner.
+"""``hydra/sweeper=hypermap`` and its options for the sampler and the pruner.
 
-Everything of the official sweeper's is here, with defaults of its own where those hold Optuna back.
+All settings of the official sweeper are here, with other defaults where the official ones hold Optuna back.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ PRUNERS: dict[str, dict[str, Any]] = {
     },
     "percentile": {
         "_target_": "optuna.pruners.PercentilePruner",
-        "percentile": 25.0,  # the share that may go on
+        "percentile": 25.0,  # the percentage of trials that may continue
         "n_startup_trials": 5,
         "n_warmup_steps": 0,
         "interval_steps": 1,
@@ -41,7 +41,7 @@ PRUNERS: dict[str, dict[str, Any]] = {
     "hyperband": {
         "_target_": "optuna.pruners.HyperbandPruner",
         "min_resource": 1,
-        "max_resource": None,  # a full trial's reports
+        "max_resource": None,  # the number of reports of a full trial
         "reduction_factor": 3,
     },
     "patient": {
@@ -57,10 +57,10 @@ PRUNERS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class TPESamplerConfig(official.TPESamplerConfig):
-    """Optuna's own defaults: the official sweeper switches two of them off."""
+    """Optuna's own defaults; the official sweeper turns two of them off."""
 
     multivariate: Any = None
-    group: Any = True  # conditional spaces: parameters that appear together are drawn together
+    group: Any = True  # conditional spaces: parameters that appear together are sampled together
     constant_liar: Any = True
 
 
@@ -73,37 +73,37 @@ class QMCSamplerConfig(official.QMCSamplerConfig):
 
 @dataclass
 class HypermapSweeperConf(official.OptunaSweeperConf):
-    """The official sweeper's settings and, below, those it lacks."""
+    """The official sweeper's settings and, below, those that it lacks."""
 
     _target_: str = "hydra_plugins.hypermap_sweeper.sweeper.HypermapSweeper"
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "auto"}, {"pruner": "auto"}])
     sampler: Any = MISSING
-    direction: Any = None  # minimize, maximize or a list; null: what is better of the objective
-    # null: each cell of a grid once; with a budget as many as it is good for; else 20
+    direction: Any = None  # minimize, maximize or a list; null: follows from the objective
+    # null: each cell of a grid once; with a budget as many as it pays for; else 20
     n_trials: int | None = None  # type: ignore[assignment]
-    budget: float | None = None  # full trainings, however they are spent: paused trials count for what they took
-    prior: Any = None  # one or several earlier studies, by name or by a report's trials.csv, whose best comes first
+    budget: float | None = None  # full trainings, however they are spent: paused trials count with their actual cost
+    prior: Any = None  # one or several earlier studies, by name or a report's trials.csv, whose best trials come first
     n_jobs: int = 1  # workers
-    stack: Any = 1  # trials that a worker runs at once, where the application can; auto: as many as pay
-    max_failure_rate: float = 1.0  # of the finished trials; three equal errors in a row end a sweep in any case
+    stack: Any = 1  # trials that a worker runs at once, if the application can; auto: as many as pay off
+    max_failure_rate: float = 1.0  # share of the finished trials; three identical errors in a row always stop a sweep
     pruner: Any = MISSING
-    objective: Any = None  # one or several of the validation figures, parameters, latency_ms; null: trainer.monitor
-    timeout: float | None = None  # seconds after which no trial begins
-    trial_timeout: float | None = None  # seconds of training, in all, after which a trial is ended, even if it hangs
-    target: float | None = None  # the value at which the search is done
-    seed: int | None = None  # of the search; null: the configuration's
-    resume: str = "auto"  # force: take up a study that was begun otherwise
-    compare: Any = None  # name: {setting: value, …}; one study for each, and a page that compares them
-    seeds: int = 1  # of a comparison: how often each strategy is searched, with other seeds
+    objective: Any = None  # one or several of the validation metrics, parameters, latency_ms; null: trainer.monitor
+    timeout: float | None = None  # seconds after which no new trial starts
+    trial_timeout: float | None = None  # total seconds of training after which a trial is ended, even if it hangs
+    target: float | None = None  # objective value at which the search ends
+    seed: int | None = None  # of the search; null: the configuration's seed
+    resume: str = "auto"  # force: continue a study that was started with different settings
+    compare: Any = None  # name: {setting: value, …}; one study for each, and a comparison
+    seeds: int = 1  # in a comparison: how many times each strategy is run, each with another seed
     goal: str | None = None  # what the study is for, in words, for its report
-    scientific: Any = None  # the parameters that it is to tell something about; the others are tuned for fairness
-    confirm: Any = None  # true, or {best: 3, seeds: 5}: at its end, train the best and the baseline with other seeds
-    report: bool = True  # at its end, write reports/studies/NAME/
+    scientific: Any = None  # the parameters that it should answer a question about; the others are tuned for fairness
+    confirm: Any = None  # true, or {best: 3, seeds: 5}: at the end, retrain the best and the baseline with other seeds
+    report: bool = True  # at the end, write reports/studies/NAME/
     dvc: bool = True  # each completed trial becomes a DVC experiment
 
 
 def store(group: str, name: str, node: Any) -> None:
-    """Make a choice known to Hydra."""
+    """Register an option with Hydra."""
     ConfigStore.instance().store(group=group, name=name, node=node, provider="hypermap_sweeper", replace=True)
 
 

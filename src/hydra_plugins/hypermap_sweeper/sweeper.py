@@ -15,9 +15,9 @@ from . import config as config
 
 
 class HypermapSweeper(Sweeper):
-    """Searches with workers that share a study, prunes, and goes on after any kind of death.
+    """Searches with workers that share a study, prunes, and resumes after any kind of crash.
 
-    Its settings are those of `HypermapSweeperConf`, which says what each means.
+    Its settings are documented in `HypermapSweeperConf`.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -29,20 +29,20 @@ class HypermapSweeper(Sweeper):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra hands over."""
+        """Store what Hydra passes."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
         """Search, and write ``optimization_results.yaml`` into the sweep's folder.
 
         Raises:
-            SystemExit: it stopped short of what was asked for, with the status that says why.
-            UserError: the space, the settings or the study do not fit; or the error that ended the sweep.
+            SystemExit: the search ended early; the exit status says why.
+            UserError: the space, the settings or the study are invalid; or the error that ended the sweep.
         """
         with uncollected():
             from hypermap.sweeps.confirm import again, wanted
             from hypermap.sweeps.sweep import (
-                Sweep,  # Optuna takes a second to import, and Hydra imports this module at each start
+                Sweep,  # Optuna takes a second to import, and Hydra imports this module at every start
             )
 
         assert self.config is not None, "Hydra sets up a sweeper before it sweeps"

@@ -1,7 +1,7 @@
-"""Choices to a configuration: the one module that speaks to Hydra.
+"""Composes the configuration: the one module that uses Hydra.
 
-`conf/` has the config groups, `params.yaml` picks from them, the command line overrides both. A configuration is a
-plain dictionary of the shape of `params.yaml`, fully spelled out: every group is ``{name: option, key: value, …}``.
+`conf/` has the config groups, `params.yaml` selects from them, the command line overrides both. A configuration is a
+plain dictionary structured like `params.yaml`, but complete: every group is ``{name: option, key: value, …}``.
 """
 
 import os
@@ -52,8 +52,8 @@ from hypermap.core.instantiate import LABELS
 from hypermap.core.moved import with_paths_of_now
 from hypermap.core.paths import CONF, PARAMS
 
-# What each later stage needs. The report tells the whole configuration; a change to any of it reruns
-# `evaluate` in any case, through the data or the model.
+# What each later stage needs. The report shows the whole configuration; any change to it reruns `evaluate` anyway,
+# through the data or the model.
 SLICES: dict[str, tuple[str, ...]] = {
     "preprocess": ("data",),
     "train": (*TUNED[1:], "seed"),
@@ -62,26 +62,26 @@ SLICES: dict[str, tuple[str, ...]] = {
 
 
 Task = Callable[[Configuration, Path], Any]
-"""Gets the configuration and the folder for its output; returns the objective, or several."""
+"""Takes the configuration and the output folder; returns the objective, or several."""
 
 MakeTarget = Callable[[str], Any]
-"""Gets the text of the params.yaml from which a sweep starts; returns what the sweeper asks of the task."""
+"""Takes the text of the params.yaml that a sweep starts from; returns what the sweeper needs from the task."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Where a run starts before its command line is applied."""
+    """The starting point of a run, before the command line is applied."""
 
-    config_name: str  # of Hydra's primary configuration
+    config_name: str  # of Hydra's primary config
     says: str
-    params: dict[str, Any] | None = None  # as read; None where it is set aside
+    params: dict[str, Any] | None = None  # as read; None if it is ignored
 
 
 def compose(overrides: Sequence[str] = (), params: Mapping[str, Any] | None = None) -> Configuration:
     """Return the validated configuration of `params` (or of the defaults in conf/) with `overrides` applied.
 
     Raises:
-        UserError: an unknown group, choice or key, a value out of range, settings that contradict each other.
+        UserError: an unknown group, option or key, a value out of range, settings that contradict each other.
     """
     parsed = _parse(overrides)
     _check_one_value(parsed)
@@ -89,14 +89,16 @@ def compose(overrides: Sequence[str] = (), params: Mapping[str, Any] | None = No
     refused = None
     try:
         configuration = _compose(config_name, overrides)
-    except UserError as error:  # perhaps over a key, of which the chosen groups can tell more
+    except UserError as error:  # perhaps about a key; the selected groups then give a better message
         words = [str(o.input_line) for o in parsed if o.key_or_group in groups()]
         configuration = _compose(config_name, words, whole=False)
         refused = error
     if params is not None:
         check_experiment(params, {override.key_or_group for override in parsed}, configuration)
     if odd := [group for group in TUNED if not isinstance(configuration.get(group), dict)]:
-        raise UserError(f"The option of {odd[0]} is no mapping; its file in conf/{odd[0]}/ needs a _target_, at least.")
+        raise UserError(
+            f"The option of {odd[0]} is not a mapping; its file in conf/{odd[0]}/ needs at least a _target_."
+        )
     options = defaults_of({group: configuration[group]["name"] for group in TUNED})
     _check_overrides(parsed, options)
     if refused is not None:
@@ -109,13 +111,12 @@ def compose(overrides: Sequence[str] = (), params: Mapping[str, Any] | None = No
 def resolve(
     config: DictConfig, choices: Mapping[str, str | None], *, resolved: bool = True, whole: bool = True
 ) -> Configuration:
-    """Hydra's configuration as a plain dictionary, each group with the ``name`` of its choice.
+    """Return Hydra's configuration as a plain dictionary, each group with the ``name`` of its option.
 
-    Not `resolved`, values that refer to others stay as they are written; not `whole`, those that nobody gave yet,
-    ``???``, too.
+    Unless `resolved`, values that refer to others are left as written; unless `whole`, missing values (``???``) too.
     """
     ours = config
-    if "hydra" in config:  # as it is not in a trial's, of which there are many: to copy takes longer than all else
+    if "hydra" in config:  # not in a trial's, of which there are many: copying takes longer than all the rest
         ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain = with_paths_of_now(OmegaConf.to_container(ours, resolve=resolved, throw_on_missing=whole))
     assert isinstance(plain, dict)
@@ -130,24 +131,22 @@ def resolve(
 
 @cache
 def group_defaults(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
-    """Return what conf/, or another such folder, has with one override alone, such as ``model=cnn``, or with
-    several.
+    """Return the configuration of conf/ (or `folder`) with one override alone, such as ``model=cnn``, or with several.
 
-    It is kept for the life of the process, and not to be changed. A value that refers to another (``${…}``) stands
-    as it is written.
+    It is cached for the life of the process; do not change it. A value that refers to another (``${…}``) is left as
+    written.
 
     Raises:
-        UserError: conf/ has no such option, or its file is damaged.
+        UserError: conf/ has no such option, or its file is invalid.
     """
     words = [override] if isinstance(override, str) else override
     return _compose("config", words, folder, resolved=False, whole=False)
 
 
 def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
-    """Return what conf/, or another such folder, has with these options: a tenth of composing it, where its files
-    say it.
+    """Return the configuration of conf/ (or `folder`) with these options, if possible in a tenth of the usual time.
 
-    Not `resolved`, values that refer to others stay as they are written.
+    Unless `resolved`, values that refer to others are left as written.
 
     Raises:
         UserError: as `compose`.
@@ -174,15 +173,14 @@ def slices(configuration: Configuration) -> dict[str, Configuration]:
     """Return one part of the configuration for each later stage of the pipeline.
 
     Raises:
-        UserError: a baseline that conf/ has not.
+        UserError: conf/ does not have one of the baselines.
     """
     parts = {stage: {key: configuration[key] for key in keys} for stage, keys in SLICES.items()}
     return parts | {"baselines": _baselines(configuration)}
 
 
 def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the params.yaml that names `experiment`, with its options, the values it sets, and further ones such as
-    ``seed=1``.
+    """Return the params.yaml that names `experiment`, with its options, its values and further ones such as ``seed=1``.
 
     Raises:
         UserError: as `compose`.
@@ -203,7 +201,7 @@ def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]
 
 @contextmanager
 def composed_once() -> Iterator[None]:
-    """Hand Hydra the configuration that was checked where it would compose the same once more, which takes as long."""
+    """Give Hydra the configuration that was checked, instead of composing the same one again, which takes as long."""
     compose_anew, known = ConfigLoaderImpl._load_configuration_impl, dict[Any, bytes]()
 
     def compose_or_reuse(loader: Any, config_name: Any, overrides: Any, run_mode: Any, **others: Any) -> DictConfig:
@@ -212,7 +210,7 @@ def composed_once() -> Iterator[None]:
             composed: DictConfig = pickle.loads(known.pop(key))  # noqa: S301  our own
             return composed
         composed = compose_anew(loader, config_name, overrides, run_mode, **others)
-        known[key] = pickle.dumps(composed)  # as it is now: whoever gets it may change it
+        known[key] = pickle.dumps(composed)  # a copy: the caller may change it
         return composed
 
     ConfigLoaderImpl._load_configuration_impl = compose_or_reuse  # type: ignore[method-assign, assignment]
@@ -224,21 +222,21 @@ def composed_once() -> Iterator[None]:
 
 @composed_once()
 def application(task: Task, make_target: MakeTarget) -> None:
-    """Run `task` as a Hydra application: single runs and sweeps, from the baseline it prints first.
+    """Run `task` as a Hydra application: single runs and sweeps, from a baseline that is printed first.
 
-    Mistakes on the command line or in params.yaml are told before Hydra starts.
+    Mistakes on the command line or in params.yaml are reported before Hydra starts.
 
     Raises:
         UserError: as `compose`.
     """
     arguments = read_arguments(sys.argv[1:])
     asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
-    if arguments.shell_completion:  # its words are none of a configuration
+    if arguments.shell_completion:  # its arguments are not overrides
         _start(_job(task, make_target, None), arguments, CONF, "config")
         return
     arguments.overrides = spelled_out(arguments.overrides)
     parsed = _parse(arguments.overrides)
-    if _has_another_sweeper(parsed):  # whose studies have no name
+    if _has_another_sweeper(parsed):  # which has no study names
         arguments.overrides.append(r"hydra.sweep.dir=multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}")
     baseline = _baseline(parsed)
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
@@ -254,10 +252,10 @@ def application(task: Task, make_target: MakeTarget) -> None:
 
 
 def read_arguments(words: Sequence[str]) -> Namespace:
-    """Return Hydra's flags and the overrides, in whatever order they stand.
+    """Return Hydra's flags and the overrides, in any order.
 
     Raises:
-        UserError: flags that go against each other, or against what a configuration is made of here.
+        UserError: flags contradict each other, or would change where a configuration comes from.
     """
     parser = get_args_parser()
     parser.usage = "python src/train.py [key=value …] [-m] [--cfg job] [--help]"
@@ -290,7 +288,7 @@ def read_arguments(words: Sequence[str]) -> Namespace:
 
 
 def keys_like(name: str) -> list[str]:
-    """Return the keys of the defaults in conf/, such as ``optimizer.lr``, that end in a name or come near to it."""
+    """Return the keys of the defaults in conf/, such as ``optimizer.lr``, that end in a name or resemble it."""
     options, name = group_defaults(()), name.replace("-", "_")
     keys = {f"{group}.{key}" for group in MAPPINGS for key in options[group] if key not in LABELS} | {*VALUES}
     ending = sorted(key for key in keys if name in (key, key.rpartition(".")[2]))
@@ -309,16 +307,16 @@ def sweep_again(
     base: str,
     options: Path,
 ) -> None:
-    """Run `task` as a sweep of before, from what that began from rather than from what is here now.
+    """Run `task` as an earlier sweep again, from the state that it started from rather than the present one.
 
     Args:
-        task: as `application` has it; `make_target` too.
-        words: its command line, Hydra's own words among them, which were checked then.
+        task: as for `application`; `make_target` too.
+        words: its command line, including Hydra's own arguments, which was checked at the time.
         base: the text of its params.yaml.
         options: a copy of its conf/.
 
     Raises:
-        UserError: as the sweep does.
+        UserError: as in the sweep.
     """
     parsed = parse_overrides(words)
     with _as_user_error():
@@ -328,14 +326,12 @@ def sweep_again(
 
 
 def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
-    """Return what Hydra runs for each configuration; `base` is the text of the params.yaml from which a sweep's
-    start.
-    """
+    """Return what Hydra runs for each configuration; `base` is the text of the params.yaml that a sweep starts from."""
 
     def job(config: DictConfig) -> Any:
         runtime = HydraConfig.get().runtime
         configuration, output = _job_configuration(config), Path(runtime.output_dir)
-        with chdir(runtime.cwd):  # paths are of the folder in which the command was given, also with hydra.job.chdir
+        with chdir(runtime.cwd):  # paths are relative to the folder of the command, even with hydra.job.chdir
             return task(configuration, output)
 
     if base is not None:
@@ -344,14 +340,14 @@ def _job(task: Task, make_target: MakeTarget, base: str | None) -> TaskFunction:
 
 
 def _start(job: TaskFunction, arguments: Namespace, options: Path, config_name: str) -> None:
-    """What `hydra.main` does, with arguments that need not be this program's."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on: they are told as any other
+    """Do what `hydra.main` does, with arguments that need not be this program's."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises its errors: they are reported like any other
     with _as_user_error():
         _run_hydra(arguments, get_args_parser(), job, str(options), config_name)
 
 
 def _job_configuration(config: DictConfig) -> Configuration:
-    """Return the configuration of one job; of a sweep, only the first values have been validated before."""
+    """Return the configuration of one job; in a sweep, only the first values have been validated before."""
     with _as_user_error():
         configuration = resolve(config, HydraConfig.get().runtime.choices)
     validate(configuration)
@@ -359,7 +355,7 @@ def _job_configuration(config: DictConfig) -> Configuration:
 
 
 def _baseline(parsed: Sequence[Override]) -> Baseline:
-    """`params.yaml`, unless the command line names an experiment or a sweep, which is a baseline of its own."""
+    """Return `params.yaml`, unless the command line names an experiment or a sweep, which then is the baseline."""
     if (override := _sets_order_aside(parsed)) is not None:
         return Baseline("config", f"{override.input_line} ({PARAMS} is set aside)")
     params = read_params()
@@ -369,21 +365,21 @@ def _baseline(parsed: Sequence[Override]) -> Baseline:
 
 
 def _sets_order_aside(parsed: Sequence[Override]) -> Override | None:
-    """Return the override that is a baseline of its own, if there is one."""
+    """Return the override that replaces params.yaml as the baseline, if there is one."""
     return next((override for override in parsed if override.key_or_group in ("experiment", "sweep")), None)
 
 
 def _has_another_sweeper(parsed: Sequence[Override]) -> bool:
-    """Return whether Hydra's own sweeper is chosen, or any but this project's, and no folder for its jobs."""
+    """Return whether a sweeper other than this project's is selected, without a folder for its jobs."""
     chosen = [override.value() for override in parsed if override.key_or_group == "hydra/sweeper"]
     placed = any(override.key_or_group == "hydra.sweep.dir" for override in parsed)
     return bool(chosen) and chosen[-1] != "hypermap" and not placed
 
 
 def _store(params: Mapping[str, Any], parsed: Sequence[Override], options: Path | None = None) -> str:
-    """Make the parameters a primary configuration on top of that in conf/, and return its name.
+    """Store the parameters as a primary config on top of the one in conf/, and return its name.
 
-    A group that the command line chooses loses the values of params.yaml with its option: they belong together.
+    A group that the command line sets loses the option of params.yaml and its values: they belong together.
     """
     known = groups(options)
     rechosen = {override.key_or_group for override in parsed} & set(known)
@@ -420,7 +416,7 @@ def _compose(
 
 @contextmanager
 def _as_user_error() -> Iterator[None]:
-    """Turn what Hydra and OmegaConf find wrong into a `UserError`."""
+    """Turn errors of Hydra and OmegaConf into a `UserError`."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -428,7 +424,7 @@ def _as_user_error() -> Iterator[None]:
 
 
 def _check_overrides(parsed: Sequence[Override], options: Configuration) -> None:
-    """Refuse keys on the command line that the chosen choices do not have; ``+`` adds one on purpose."""
+    """Refuse keys on the command line that the selected options do not have; ``+`` adds one on purpose."""
     for override in parsed:
         group, _, key = override.key_or_group.partition(".")
         if group in MAPPINGS and key and not override.is_add():
@@ -436,9 +432,7 @@ def _check_overrides(parsed: Sequence[Override], options: Configuration) -> None
 
 
 def _baselines(configuration: Configuration) -> Configuration:
-    """Return the models fitted beside the one in use, with the values of conf/: they depend on nothing else but the
-    data.
-    """
+    """Return the baseline models with the values of conf/: they depend on nothing else but the data."""
     names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
     for name in names:
         check_option("model", name, groups(), "evaluation.baselines")
@@ -446,9 +440,9 @@ def _baselines(configuration: Configuration) -> Configuration:
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
-    """Return the words with ``group={name: option, key: value}``, as params.yaml has it, written as Hydra has it.
+    """Return the arguments with ``group={name: option, key: value}``, as in params.yaml, rewritten in Hydra's grammar.
 
-    A search of a group's choices, ``glob(…)`` among them, becomes the list of their names.
+    A search over a group's options, including ``glob(…)``, becomes the list of their names.
     """
     plain: list[str] = []
     for word in words:
@@ -464,7 +458,7 @@ def spelled_out(words: Sequence[str]) -> list[str]:
 
 
 def _mapping(word: str, key: str) -> Iterator[str]:
-    """Yield a group's choice and its values, each as a word."""
+    """Yield a group's option and its values, each as an argument."""
     group, values = key.lstrip("+"), parse_override(word).value()
     if is_sweep(values) or not isinstance(values, dict):
         raise UserError(
@@ -478,7 +472,7 @@ def _mapping(word: str, key: str) -> Iterator[str]:
 
 
 def _named(word: str, key: str) -> str:
-    """Return the word with the choices that it matches, or names in quotes, as they are."""
+    """Return the argument with the options that it matches, or names in quotes, spelled out."""
     value: Any = parse_override(word).value()
     known = groups()[key.lstrip("+")]
     if isinstance(value, ChoiceSweep) and value.simple_form:
@@ -493,7 +487,7 @@ def _named(word: str, key: str) -> str:
 
 
 def _parse(words: Sequence[str]) -> list[Override]:
-    """Return the command line's overrides; unknown groups and choices are told here, with what there is."""
+    """Return the command line's overrides; unknown groups and options are reported here, with the existing ones."""
     parsed, options = parse_overrides(words), groups()
     for override in parsed:
         if isinstance(override.value(), Glob):
@@ -539,16 +533,16 @@ def _check_one_value(parsed: Sequence[Override]) -> None:
 
 
 def _without_sweeps(parsed: Sequence[Override]) -> list[str]:
-    """Return the command line with every sweep replaced by its first value: enough to check keys and kinds.
+    """Return the command line with every sweep replaced by its first value, which is enough to check keys and types.
 
-    What belongs to a group that is searched too may not suit its first choice, and is left to the sweeper.
+    Keys of a group that is searched too may not fit its first option, and are left to the sweeper.
     """
     searched = {override.key_or_group for override in parsed if override.is_sweep_override()}
     firsts = []
     for override in parsed:
         group, _, key = override.key_or_group.partition(".")
         if override.is_discrete_sweep():
-            first = next(override.sweep_string_iterator(), None)  # an empty range has none, as the sweeper tells
+            first = next(override.sweep_string_iterator(), None)  # an empty range has none, which the sweeper reports
             if first is not None and not (key and group in searched):
                 firsts.append(f"{override.get_key_element()}={first}")
         elif not override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
@@ -561,7 +555,7 @@ def _first_paragraph(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group} has no option {name!r}{near(name, error.options)}. There are: {', '.join(error.options)}."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
-        return f"{error.full_key} is ???, which somebody has to set: {error.full_key}=VALUE."
+        return f"{error.full_key} is ???, a value that must be set: {error.full_key}=VALUE."
     message = str(error).strip().split("\n\n")[0]
     if (key := re.match(r"Could not override '(hydra\.[\w.]+)'", message)) is not None:
         known = _hydra_keys(key[1].rpartition(".")[0])
@@ -572,7 +566,7 @@ def _first_paragraph(error: Exception) -> str:
 
 
 def _hydra_keys(node: str) -> list[str]:
-    """Return what stands below a key of Hydra's own configuration."""
+    """Return the keys below a node of Hydra's own configuration."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF)):
         found = OmegaConf.select(hydra.compose("config", return_hydra_config=True), node)

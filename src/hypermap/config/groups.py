@@ -1,4 +1,4 @@
-"""Config groups and parameters, as files: what conf/ offers, and what params.yaml picks of it."""
+"""Config groups and parameters as files: the options in conf/, and those that params.yaml selects."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, NAME_IT, check_record
 from hypermap.core.paths import CONF, PARAMS, ROOT
 
-VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are no groups
+VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are not groups
 TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
-SEARCHES = ("space", "sweep")  # groups that say what a sweep does, and are no part of a configuration
+SEARCHES = ("space", "sweep")  # groups that define a sweep, and are not part of a configuration
 MAPPINGS = (*TUNED, "evaluation")
 
 Configuration = dict[str, Any]
@@ -32,14 +32,14 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     """Return params.yaml as written: an option, or a mapping with ``name``, for each group; other keys are values.
 
     Raises:
-        UserError: the file is absent, is not YAML, names a group or an option that conf/ has not, or code that is no
-            part: whoever made an experiment of DVC wrote the file that it brings.
+        UserError: the file is missing, is not YAML, names a group or an option that is not in conf/, or code that is
+            not a part: the params.yaml of a DVC experiment may come from anybody.
     """
     try:
         params: Any = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run this from the project's root, {ROOT}.") from None
-    except Exception as error:  # YAML's and OmegaConf's many
+    except Exception as error:  # the various errors of YAML and OmegaConf
         if line := _conflict(path):
             raise UserError(
                 f"{path} has a merge conflict in line {line}: keep one side of each, without <<<<<<<, ======= and "
@@ -61,16 +61,16 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def _conflict(path: Path) -> int | None:
-    """Return the line in which Git has left two versions of a passage; None where there is none."""
+    """Return the line of a Git merge conflict marker; None if there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return next((number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None)
 
 
 def option_of(params: Mapping[str, Any], group: str) -> str | None:
-    """Return the option that `params` names for a group, or None where it names none.
+    """Return the option that `params` names for a group, or None if it names none.
 
     Raises:
-        UserError: a mapping without a name, or one where a name alone may stand.
+        UserError: it is a mapping without a name, or a mapping where only a name is allowed.
     """
     value = params.get(group)
     if isinstance(value, dict):
@@ -86,10 +86,10 @@ def option_of(params: Mapping[str, Any], group: str) -> str | None:
 
 
 def check_option(group: str, option: str | None, options: Mapping[str, Sequence[str]], where: str) -> None:
-    """Refuse an option that conf/ has not; `where` is who named it.
+    """Refuse an option that conf/ does not have; `where` says what named it.
 
     Raises:
-        UserError: names the near ones, and all there are.
+        UserError: with similar names, and all existing ones.
     """
     there_are = f"There are: {', '.join(options[group])}."
     if option == "" or (option is None and group in TUNED):
@@ -99,10 +99,10 @@ def check_option(group: str, option: str | None, options: Mapping[str, Sequence[
 
 
 def check_experiment(params: Mapping[str, Any], rechosen: Collection[str], configuration: Configuration) -> None:
-    """Refuse parameters whose options are not those of the experiment it names, but for groups chosen elsewhere since.
+    """Refuse parameters whose options differ from those of the experiment that it names, except for `rechosen` groups.
 
     Raises:
-        UserError: says how to have the one or the other.
+        UserError: with the ways to get the one or the other.
     """
     experiment = params.get("experiment")
     for group in groups() if experiment else ():
@@ -117,7 +117,7 @@ def check_experiment(params: Mapping[str, Any], rechosen: Collection[str], confi
 
 
 def check_configuration(configuration: Configuration, options: Configuration, added: set[str]) -> None:
-    """Refuse keys and kinds of values that a choice's file does not have, whoever gave them."""
+    """Refuse keys and types of values that an option's file does not have, wherever they come from."""
     for key in configuration:
         if key not in options and key not in added:
             raise UserError(f"No key {key!r}{near(key, options)}. There are: {', '.join(options)}.")
@@ -135,10 +135,10 @@ def check_configuration(configuration: Configuration, options: Configuration, ad
 
 
 def check_keys(group: str, options: Configuration, given: Sequence[str]) -> None:
-    """Refuse keys that the choice of a group does not have.
+    """Refuse keys that the option of a group does not have.
 
     Raises:
-        UserError: names the near ones, and all there are.
+        UserError: with similar names, and all existing ones.
     """
     allowed = [key for key in options[group] if key not in LABELS]
     name = options[group].get("name")

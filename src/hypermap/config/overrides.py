@@ -1,4 +1,4 @@
-"""Words in Hydra's override grammar: read, written back, and quoted where a person left the quotes out."""
+"""Hydra's override grammar: parse arguments, write them back, and quote them if the user left out the quotes."""
 
 import re
 import shlex
@@ -17,16 +17,16 @@ OPEN, CLOSE = "([{", ")]}"
 
 
 def parse_override(word: str, loader: ConfigLoader | None = None) -> Override:
-    """Return what a word says; `loader` knows the choices that a ``glob(…)`` is of.
+    """Parse an argument; `loader` resolves the options that a ``glob(…)`` matches.
 
     Raises:
-        UserError: Hydra's grammar has no such word; says how to write it.
+        UserError: it is not valid in Hydra's grammar; the message says how to write it.
     """
     return parse_overrides([word], loader)[0]
 
 
 def parse_overrides(words: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Return what each of the words says.
+    """Parse each of the arguments.
 
     Raises:
         UserError: as `parse_override`.
@@ -40,13 +40,13 @@ def parse_overrides(words: Sequence[str], loader: ConfigLoader | None = None) ->
         except HydraException as error:
             remedy = _remedy(word, error)
             if joined := None if word.startswith("-") else _rejoined(words, place):
-                remedy = f"The shell separates words at blanks; as one word: {shlex.quote(joined)}"
+                remedy = f"The shell splits arguments at spaces; as one argument: {shlex.quote(joined)}"
             raise UserError(f"{word} is not understood. {remedy}") from error
     return parsed
 
 
 def written(value: Any) -> str:
-    """Return a value in Hydra's grammar, which reads it back as it is: text is in quotes."""
+    """Return a value in Hydra's grammar so that it reads back unchanged: text is in quotes."""
     if isinstance(value, str):
         return QuotedString(value, Quote.double).with_quotes()
     if isinstance(value, list):
@@ -57,22 +57,22 @@ def written(value: Any) -> str:
 
 
 def word(key: str, text: str) -> str:
-    """Return ``key=text``, with quotes where Hydra does not read `text` back as it is without."""
+    """Return ``key=text``, with quotes if Hydra would not read `text` back unchanged without them."""
     plain = f"{key}={text}"
     return plain if _parses(plain) and parse_override(plain).value() == text else f"{key}={written(text)}"
 
 
 def is_sweep(value: Any) -> bool:
-    """Return whether a parsed value is a search, or has one inside."""
+    """Return whether a parsed value is a sweep, or contains one."""
     if isinstance(value, dict):
         return any(map(is_sweep, value.values()))
     return any(map(is_sweep, value)) if isinstance(value, list) else isinstance(value, Sweep)
 
 
 def quoted(word: str) -> list[str]:
-    """Return ways to write ``key=value`` that Hydra understands, ready to paste into a shell; text gets quotes.
+    """Return ways to write ``key=value`` that Hydra accepts, ready to paste into a shell; text gets quotes.
 
-    Where there are commas, the first is one value and the second several.
+    If there are commas, the first is a single value and the second several values.
     """
     key, _, text = word.partition("=")
     whole, parts = written(text.strip()), ",".join(_quoted(part) for part in _split(text))
@@ -86,7 +86,7 @@ def _element(value: Any) -> str:
 
 
 def _rejoined(words: Sequence[str], place: int) -> str | None:
-    """Return the word that the shell took apart at its blanks, of which `place` is a part; None where it did not."""
+    """Return the argument that the shell split at its spaces, of which `place` is a part; None if it was not split."""
     others = (k for k in range(place + 1, len(words)) if _parses(words[k]) and not words[k].startswith("="))
     end = next(others, len(words))
     for start in [place] if "=" in words[place] else [place, place - 1]:
@@ -100,9 +100,9 @@ def _rejoined(words: Sequence[str], place: int) -> str | None:
 def _remedy(word: str, error: HydraException) -> str:
     key, equals, text = word.partition("=")
     if word.startswith("-"):
-        return "Here stand values alone, key=value, and no flags."
+        return "Only values (key=value) are allowed here, no flags."
     if not equals:
-        return "Write key=value, without blanks around the equals sign."
+        return "Write key=value, without spaces around the equals sign."
     if not _parses(f"{key}=1"):
         return f"Keys have ASCII letters, digits, '_' and '-' here, and {key!r} has others; {PARAMS} takes any."
     if text[:1] in ("[", "{") and any(text.count(one) != text.count(end) for one, end in zip(OPEN, CLOSE, strict=True)):
@@ -114,7 +114,7 @@ def _remedy(word: str, error: HydraException) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return an element with quotes around each text in it that Hydra does not understand without."""
+    """Return an element with quotes around each text in it that Hydra would not accept without them."""
     text = text.strip()
     if text[:1] == "[" and text[-1:] == "]":
         return f"[{','.join(map(_quoted, _split(text[1:-1])))}]"
@@ -128,13 +128,13 @@ def _quoted(text: str) -> str:
 
 
 def _function(text: str) -> tuple[str, str] | None:
-    """Return the name and the arguments of one of Hydra's functions; None where `text` is none."""
+    """Return the name and the arguments of a call of one of Hydra's functions; None if `text` is not one."""
     found = re.fullmatch(r"(\w+)\s*\((.*)\)", text, re.DOTALL)
     return (found[1], found[2]) if found and found[1] in create_functions().functions else None
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the parts of a list: commas within brackets or quotes separate nothing."""
+    """Yield the elements of a list; commas inside brackets or quotes do not separate."""
     depth, start, quote = 0, 0, ""
     for place, character in enumerate(text):
         begins = not text[start:place].strip(" \t:[{(") or text[place - 1] in " ,:[{("

@@ -1,4 +1,4 @@
-"""params.yaml as text: edited where a value changes, so that it stays the file that a person wrote."""
+"""Edits params.yaml as text, only where a value changes, so that the user's layout and comments are kept."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,18 +12,17 @@ from omegaconf import OmegaConf
 from hypermap.config.compose import defaults_of, group_defaults
 from hypermap.config.groups import TUNED, VALUES, Configuration
 
-Edit = tuple[int, int, str]  # from where to where in the text, and what is to stand there
+Edit = tuple[int, int, str]  # start and end in the text, and the replacement
 OCTAL = re.compile(r"[-+]?0o[0-7_]+")
-PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*")  # strings that need no quotes, unless YAML reads them as something else
+PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*")  # strings that need no quotes, unless YAML reads them as another type
 
 
 def params_text(configuration: Configuration, base: str, folder: Path | None = None) -> str:
-    """Return a params.yaml that composes to `configuration`, with the config groups in `folder` or else conf/:
-    `base`, changed.
+    """Return `base` edited to a params.yaml that composes to `configuration`, with the groups in `folder` or conf/.
 
-    A group says what `base` says of it, where the choice is the same, and what differs from the choice's own file.
-    An experiment stays named where the choices are its own. A key that no option has (``+model.key=…`` adds one)
-    cannot be written there, and is refused when it is composed.
+    A group has the values that `base` gives it, if the option is the same, and those that differ from the option's
+    file. An experiment is still named if the options are its own. A key that no option has (``+model.key=…`` adds one)
+    cannot be expressed there, and is refused when it is composed.
 
     Raises:
         UserError: conf/ lacks an option of the configuration.
@@ -47,11 +46,10 @@ def params_of(configuration: Configuration, base: Mapping[str, Any], folder: Pat
 
 
 def rewrite(text: str, params: Mapping[str, Any], *, alone: bool = False) -> str:
-    """Return the YAML `text` with these entries in place of its own; comments, and what does not change, stay as they
-    are.
+    """Return the YAML `text` with these entries instead of its own; comments and unchanged values are kept.
 
-    Other entries stay too, unless `alone`: then they go. A mapping that keeps all its keys is edited value by value.
-    Text with anchors, or in one pair of braces, is written anew.
+    Other entries are kept too, unless `alone`: then they are removed. A mapping that keeps all its keys is edited value
+    by value. Text with anchors, or in one pair of braces, is rewritten.
     """
     entries, present = _outline(text)
     kept = {} if alone else present
@@ -70,9 +68,7 @@ def rewrite(text: str, params: Mapping[str, Any], *, alone: bool = False) -> str
 
 
 def _options(configuration: Configuration, folder: Path | None) -> tuple[str | None, Configuration]:
-    """Return the experiment that the options are those of, if there is one, and the values to which params.yaml adds
-    its own.
-    """
+    """Return the experiment whose options these are, if any, and the values that params.yaml is compared with."""
     experiment = configuration["experiment"]
     if experiment:
         options = group_defaults(f"experiment={experiment}", folder)
@@ -82,10 +78,9 @@ def _options(configuration: Configuration, folder: Path | None) -> tuple[str | N
 
 
 def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:
-    """Return what conf/ has with these options; those that are new are composed together, for each takes as long as
-    all.
+    """Return the configuration of conf/ with these options; new ones are composed together: one takes as long as all.
 
-    A group's values are those of its own choice, whatever the others are.
+    A group's values depend on its own option alone.
     """
     known = _known(folder)
     if new := {group: choice for group, choice in choices.items() if (group, choice) not in known}:
@@ -97,9 +92,7 @@ def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration
 
 @cache
 def _known(folder: Path | None) -> dict[tuple[str, str | None], Any]:
-    """Return what is known of the config groups, for the life of the process: by group and option, or by a key that
-    is no group.
-    """
+    """Return the cache of the config groups for this process, by group and option, or by a key without a group."""
     return {}
 
 
@@ -112,20 +105,20 @@ def _ordered(chosen: Mapping[str, Any], options: Mapping[str, Any], base: Any) -
 
 
 def _shown(values: Mapping[str, Any], options: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `base` tells, in its order, and what differs from the options."""
+    """Return the values that `base` has, in its order, and those that differ from the options."""
     visible = [key for key in base if key in values]
     differing = [key for key in values if key not in base and not (key in options and _same(values[key], options[key]))]
     return {key: values[key] for key in (*visible, *differing)}
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal and of one kind: 1 is not 1.0, nor true."""
+    """Return whether two values are equal and of the same type: 1 is not 1.0, nor true."""
     return repr(one) == repr(other)
 
 
 @lru_cache(maxsize=8)
 def _outline(text: str) -> tuple[Sequence[tuple[yaml.Node, yaml.Node]] | None, dict[str, Any]]:
-    """Return where in the text each entry stands (None where they cannot be edited in place), and what they say."""
+    """Return the nodes of the entries in the text (None if they cannot be edited in place), and their values."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
         return (), {}
@@ -140,7 +133,7 @@ def _has_aliases(text: str) -> bool:
 
 
 def _edits(text: str, key: yaml.Node, node: yaml.Node, old: Any, new: Any) -> Iterator[Edit]:
-    """Yield what turns the entry `key: node`, which says `old`, into one that says `new`."""
+    """Yield the edits that turn the entry `key: node` with the value `old` into one with the value `new`."""
     if _same(old, new) and not _two_faced(node):
         return
     stays = isinstance(old, dict) and isinstance(new, dict) and old.keys() <= new.keys()
@@ -159,7 +152,7 @@ def _edits(text: str, key: yaml.Node, node: yaml.Node, old: Any, new: Any) -> It
 
 
 def _two_faced(node: yaml.Node) -> bool:
-    """Return whether a value holds a word that YAML 1.2, which DVC reads, takes for a number."""
+    """Return whether a value contains a string that YAML 1.2, which DVC reads, takes for a number."""
     if isinstance(node, yaml.ScalarNode):
         return node.style is None and OCTAL.fullmatch(node.value) is not None
     inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
@@ -167,7 +160,7 @@ def _two_faced(node: yaml.Node) -> bool:
 
 
 def _addition(text: str, node: yaml.MappingNode, added: Mapping[str, Any]) -> Edit:
-    """Return what puts further keys at the end of a mapping, in its own style."""
+    """Return the edit that appends keys to a mapping, in its own style."""
     entries = [f"{key}: {_flow(value)}" for key, value in added.items()]
     if not node.value:
         return node.start_mark.index + 1, node.start_mark.index + 1, ", ".join(entries)
@@ -179,7 +172,7 @@ def _addition(text: str, node: yaml.MappingNode, added: Mapping[str, Any]) -> Ed
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Return where a value ends: a block's last value, for the parser counts the comments that follow it in."""
+    """Return where a value ends: for a block, at its last value, since the parser includes the comments after it."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(node, yaml.MappingNode) else last)
@@ -196,7 +189,7 @@ def _line_end(text: str, index: int) -> int:
 
 
 class _Flow(yaml.SafeDumper):
-    """Values on one line, which YAML of either version (1.1, 1.2) reads back as they are."""
+    """Dumps values on one line, so that YAML 1.1 and 1.2 read them back unchanged."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -211,7 +204,7 @@ _Flow.add_representer(str, _represent)
 
 
 def _flow(value: Any) -> str:
-    """Return a value on one line; as the only one of a list, since that is where all kinds are written alike."""
+    """Return a value on one line; dumped as the only element of a list, where all types are written in the same way."""
     options: dict[str, Any] = {"default_flow_style": True, "width": 2**20, "sort_keys": False, "allow_unicode": True}
     text: str = yaml.dump([value], Dumper=_Flow, **options)
     return text.strip().removeprefix("[").removesuffix("]")

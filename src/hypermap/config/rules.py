@@ -1,7 +1,7 @@
-"""What each value may be, and which settings contradict each other; told before torch is imported.
+"""Allowed values, and settings that contradict each other; checked before torch is imported.
 
-The table speaks of the values that ship. A value of somebody's own choice file is held to the type of its
-default there, and to the signature it will call.
+The table covers the included options. A value of a user's option file is checked against the type of its default there,
+and against the signature that it will call.
 """
 
 import math
@@ -15,14 +15,14 @@ from hypermap.tasks.names import TableTask
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be, as a test and in words."""
+    """An allowed set of values, as a test and in words."""
 
     holds: Callable[[Any], bool]
     words: str
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
-    """Return a number from `low` to `high`; `above` and `below` leave out the bound itself."""
+    """Return the rule for a number from `low` to `high`; `above` and `below` exclude the bound."""
 
     def holds(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -35,7 +35,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
 
 
 def integer(low: int, high: float = math.inf) -> Rule:
-    """Return a whole number from `low` to `high`."""
+    """Return the rule for an integer from `low` to `high`."""
     return Rule(
         lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
         f"a whole number of at least {low}" + ("" if high == math.inf else f" and at most {high}"),
@@ -43,22 +43,22 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def one_of(*allowed: str) -> Rule:
-    """Return one of these words."""
+    """Return the rule for one of these strings."""
     return Rule(lambda value: value in allowed, f"one of {', '.join(allowed)}")
 
 
 def optional(rule: Rule) -> Rule:
-    """As `rule`, or null."""
+    """Return the rule `rule`, or null."""
     return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or null")
 
 
 def either(first: Rule, second: Rule) -> Rule:
-    """As one of two rules."""
+    """Return the rule that either of two rules holds."""
     return Rule(lambda value: first.holds(value) or second.holds(value), f"{first.words}, or {second.words}")
 
 
 def list_of(rule: Rule, least: int = 0) -> Rule:
-    """Return a list of at least `least` values, each as `rule`."""
+    """Return the rule for a list of at least `least` values, each obeying `rule`."""
     return Rule(
         lambda value: isinstance(value, list) and len(value) >= least and all(map(rule.holds, value)),
         f"a list of at least {least}, each {rule.words}" if least else f"a list, each {rule.words}",
@@ -66,14 +66,14 @@ def list_of(rule: Rule, least: int = 0) -> Rule:
 
 
 def mapping_to(rule: Rule) -> Rule:
-    """Return a mapping, which may be empty, to values as `rule`."""
+    """Return the rule for a mapping, possibly empty, to values that obey `rule`."""
     return Rule(
         lambda value: isinstance(value, dict) and all(map(rule.holds, value.values())), f"a mapping to {rule.words}"
     )
 
 
 def pair_of(rule: Rule) -> Rule:
-    """Return a list of two values, each as `rule`."""
+    """Return the rule for a list of two values, each obeying `rule`."""
     return Rule(
         lambda value: isinstance(value, list) and len(value) == 2 and all(map(rule.holds, value)),
         f"a list of two, each {rule.words}",
@@ -85,14 +85,14 @@ TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a word or a p
 SHARE = number(0, 1, above=True, below=True)
 RATE = number(0, above=True)
 FACTOR = number(0, 1)
-SEED = integer(0, 2**32 - 1)  # what every generator takes
+SEED = integer(0, 2**32 - 1)  # accepted by every generator
 
 NUMBER = number(-math.inf)
 WHOLE = integer(-(2**31))
 CHARACTER = Rule(lambda value: isinstance(value, str) and len(value) == 1, 'one character, such as ";"')
 PAIR = Rule(lambda value: isinstance(value, list) and len(value) == 2, "a pair [value, class]")
 COLUMN = either(TEXT, WHOLE)
-KIND = Rule(TEXT.holds, "a kind of column, such as category")  # or a date's form
+KIND = Rule(TEXT.holds, "a kind of column, such as category")  # or a date format
 COLUMN_AND_KIND = Rule(
     lambda value: PAIR.holds(value) and COLUMN.holds(value[0]) and KIND.holds(value[1]), "a pair [column, kind]"
 )
@@ -119,14 +119,14 @@ RULES: dict[str, Rule] = {
     "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.target": optional(COLUMN),
     "data.task": optional(one_of(*get_args(TableTask))),
-    "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote a mapping's keys
+    "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote the keys of a mapping
     "data.drop": list_of(COLUMN),
     "data.dataset": TEXT,
     "data.kinds": optional(either(mapping_to(KIND), list_of(COLUMN_AND_KIND))),
     "data.group": optional(COLUMN),
     "data.time": optional(COLUMN),
     "data.columns": optional(list_of(TEXT, least=1)),
-    "data.separator": optional(TEXT),  # or its name, such as tab
+    "data.separator": optional(TEXT),  # or a name, such as tab
     "data.header": optional(BOOLEAN),
     "data.quote": optional(CHARACTER),
     "data.encoding": optional(TEXT),
@@ -151,7 +151,7 @@ RULES: dict[str, Rule] = {
     "model.padding": one_of("auto", "valid", "same"),
     "model.dense": list_of(integer(1)),
     "model.width": integer(1),
-    "model.blocks": either(list_of(integer(1), least=1), integer(1)),  # of a resnet's stages; of a tabular_resnet
+    "model.blocks": either(list_of(integer(1), least=1), integer(1)),  # per stage of a resnet; of a tabular_resnet
     "model.activation": one_of(*ACTIVATIONS),
     "model.initialization": one_of(*INITIALIZATIONS),
     "model.dropout": number(0, 1, below=True),
@@ -178,7 +178,7 @@ RULES: dict[str, Rule] = {
     "model.epsilon": number(0),
     "model.n_neighbors": integer(1),
     "model.weights": one_of("uniform", "distance"),
-    "model.p": integer(1, 2),  # the distances whose stored estimators are read again
+    "model.p": integer(1, 2),  # the distances whose saved estimators can be loaded
     "optimizer.lr": RATE,
     "optimizer.momentum": number(0, 1, below=True),
     "optimizer.nesterov": BOOLEAN,
@@ -229,10 +229,10 @@ RULES: dict[str, Rule] = {
 
 
 def validate(configuration: Mapping[str, Any]) -> None:
-    """Hold a configuration to the table, and its settings to each other.
+    """Check a configuration against the table, and its settings against each other.
 
     Raises:
-        UserError: lists every value that is out of range and every contradiction, in one message.
+        UserError: with every value out of range and every contradiction, in one message.
     """
     mistakes = [*_out_of_range(configuration), *_contradictions(configuration)]
     if mistakes:
@@ -240,12 +240,12 @@ def validate(configuration: Mapping[str, Any]) -> None:
 
 
 def check_kind(key: str, value: Any, default: Any) -> None:
-    """Refuse a value of another type than its default's; whole numbers pass for numbers, null for anything.
+    """Refuse a value of another type than its default; integers are allowed for numbers, null for anything.
 
-    A default of ``???``, which somebody has to set, says nothing of the type.
+    A default of ``???``, which must be set, does not determine the type.
 
     Raises:
-        UserError: names the value and the kind that is needed.
+        UserError: with the value and the required type.
     """
     if value is None or default in (None, "???"):
         return
@@ -281,14 +281,14 @@ def _out_of_range(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def _ships(configuration: Mapping[str, Any], key: str) -> bool:
-    """Return whether the table may speak of this key: its choice calls Hypermap or torch, not somebody's own code."""
+    """Return whether the table applies to this key: its option calls Hypermap or torch, not user code."""
     group = configuration.get(key.split(".")[0])
     target = group.get("_target_", "hypermap.") if isinstance(group, Mapping) else "hypermap."
     return str(target).startswith(("hypermap.", "torch."))
 
 
 def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
-    """Sentences on settings that are each allowed and make no sense together."""
+    """Return sentences about settings that are each allowed but make no sense together."""
     flat = _flat(configuration)
     found = _unnamed(flat)
     if flat.get("optimizer.nesterov") and not flat.get("optimizer.momentum"):
@@ -311,7 +311,7 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def _unnamed(flat: Mapping[str, Any]) -> list[str]:
-    """Return what a table, or a folder of images, cannot do without."""
+    """Return complaints about settings that a table, or a folder of images, needs."""
     reader = str(flat.get("data._target_"))
     if reader.startswith("hypermap.datasets.tables."):
         wanted = {

@@ -1,1 +1,1 @@
-"""What all other rooms stand on: errors, files, objects by name, the machine. It knows nothing of training."""
+"""The base of all other rooms: errors, files, objects by name, the machine. It knows nothing about training."""

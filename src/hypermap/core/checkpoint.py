@@ -1,7 +1,7 @@
-"""The state of a run in progress, so that a run killed at any moment goes on from its last epoch.
+"""The state of a run in progress, so that a run killed at any moment resumes from its last epoch.
 
-A run's folder holds ``epoch-0007.safetensors`` and ``progress.json``, which names it. The tensors are written
-first, the JSON, in one step, makes them count, and only then the older tensors go: there is always one whole
+A run's folder holds ``epoch-0007.safetensors`` and ``progress.json``, which names it. The tensors are written first;
+replacing the JSON atomically makes them valid; only then are the older tensors removed. So there is always one complete
 state.
 """
 
@@ -26,7 +26,7 @@ PROGRESS = "progress.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to go on: tensors by name, and a record that JSON can hold."""
+    """What is needed to resume: tensors by name, and a record that JSON can hold."""
 
     tensors: dict[str, Tensor]
     record: dict[str, Any]
@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file in one step; a tensor is copied to the CPU, and out of any it is a view of."""
+    """Write a safetensors file atomically; a tensor is copied to the CPU, and out of a storage that it is a view of."""
     write_bytes(
         path,
         safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}),
@@ -52,7 +52,7 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        UserError: it is missing or damaged; `remedy` is what to do then.
+        UserError: it is missing or damaged; `remedy` says what to do then.
     """
     try:
         return safetensors.torch.load_file(path)
@@ -61,7 +61,7 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
 
 
 def save(folder: Path, epoch: int, checkpoint: Checkpoint) -> None:
-    """Make `checkpoint` the state to go on from."""
+    """Make `checkpoint` the state to resume from."""
     name = f"epoch-{epoch:04d}.safetensors"
     write_tensors(folder / name, checkpoint.tensors)
     write_json(folder / PROGRESS, {"tensors": name, **checkpoint.record})
@@ -71,10 +71,10 @@ def save(folder: Path, epoch: int, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Return the state to go on from, or None where there is none.
+    """Return the state to resume from, or None if there is none.
 
     Raises:
-        UserError: there is one and it is damaged.
+        UserError: it is damaged.
     """
     remedy = f"To start this run over, remove the folder {folder}."
     try:
@@ -88,7 +88,7 @@ def load(folder: Path) -> Checkpoint | None:
 
 
 def clear(folder: Path) -> None:
-    """Forget the state of a run whose results are written."""
+    """Delete the state of a run whose results are written."""
     (folder / PROGRESS).unlink(missing_ok=True)
     for tensors in folder.glob("epoch-*.safetensors"):
         tensors.unlink()
@@ -96,9 +96,9 @@ def clear(folder: Path) -> None:
 
 @contextmanager
 def own_folder(root: Path, name: str) -> Iterator[Path]:
-    """The folder ``root/name`` for this process alone; where another has it, ``name-2``, and so on.
+    """Yield the folder ``root/name``, locked for this process; if another process has it, ``name-2``, and so on.
 
-    The lock goes with the process, however it ends.
+    The lock is released when the process ends, however it ends.
     """
     for number in itertools.count(1):
         folder = root / (name if number == 1 else f"{name}-{number}")
@@ -108,7 +108,7 @@ def own_folder(root: Path, name: str) -> Iterator[Path]:
             lock.acquire()
         except Timeout:
             continue
-        for partial in folder.rglob(".*"):  # a write that a killed process had begun
+        for partial in folder.rglob(".*"):  # an unfinished write of a killed process
             partial.unlink()
         try:
             yield folder

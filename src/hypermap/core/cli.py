@@ -1,4 +1,4 @@
-"""The frame of a command: its mistakes in one message, its output whatever becomes of the reader, its signals."""
+"""The frame of a command: user mistakes as one message, output that survives a closed reader, signals."""
 
 import atexit
 import gc
@@ -19,7 +19,7 @@ TRACEBACK_VARIABLE = "HYPERMAP_TRACEBACK"
 
 
 class LastingOutput:
-    """A stream that may lose its reader, such as ``| head`` or a terminal: then it drops what it is given."""
+    """A stream that may lose its reader, such as ``| head`` or a terminal; it then drops what is written."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -36,7 +36,7 @@ class LastingOutput:
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written, or drop it."""
+        """Flush what was written, or drop it."""
         try:
             self.stream.flush()
         except OSError as error:
@@ -46,15 +46,15 @@ class LastingOutput:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(
             nowhere, self.stream.fileno()
-        )  # also for what is in the buffer, and for libraries that write themselves
+        )  # also for the rest of the buffer, and for libraries that write to the descriptor
         os.close(nowhere)
         if self is sys.stdout:
-            print(f"Nobody reads the output any more ({error.strerror}); the work goes on.", file=sys.stderr)
+            print(f"The output is no longer read ({error.strerror}); the work continues.", file=sys.stderr)
 
 
 def outlive_readers() -> None:
-    """Let this process go on when its output is closed, and show as escapes what the output's encoding lacks."""
-    while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:  # standard streams that are closed would be the next files
+    """Keep this process running if its output is closed, and escape characters that the output's encoding lacks."""
+    while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:  # or else the next files would replace closed streams
         pass
     os.close(lowest)
     for name in ("stdout", "stderr"):
@@ -66,15 +66,15 @@ def outlive_readers() -> None:
 
 
 def run(command: Callable[[], T], about: str | None = None) -> T:
-    """Return what `command` returns; exit with 1 and one message where a person made a mistake.
+    """Return what `command` returns; on a user's mistake, print one message and exit with 1.
 
-    With ``--help`` on the command line, print what the command is `about` instead, if that is given.
+    With ``--help`` on the command line, print `about` instead, if it is given.
 
-    The environment variable ``HYPERMAP_TRACEBACK=1`` shows the traceback as well. A full disk and a folder
-    that cannot be written to are a person's to mend too, so an `OSError` counts as one.
+    The environment variable ``HYPERMAP_TRACEBACK=1`` shows the traceback as well. A full disk or a folder without write
+    permission is for the user to fix too, so an `OSError` counts as a mistake.
     """
     outlive_readers()
-    atexit.register(gc.freeze)  # to look for garbage among what goes in any case takes 0.4 s where torch is
+    atexit.register(gc.freeze)  # collecting garbage at exit would take 0.4 s with torch imported
     if about is not None and {"-h", "--help"} & set(sys.argv[1:]):
         print(about.strip())
         sys.exit()
@@ -97,24 +97,24 @@ def run(command: Callable[[], T], about: str | None = None) -> T:
 
 @contextmanager
 def stop_after_epoch() -> Iterator[Callable[[], None]]:
-    """Answer a scheduler's SIGTERM after the epoch that runs, when the state is on the disk; a second ends at once.
+    """Handle a scheduler's SIGTERM after the running epoch, when the state is on disk; a second one ends at once.
 
     Yields:
-        what is to be called then.
+        a function to call after each epoch.
 
     Raises:
-        Interrupted: a scheduler asked.
+        Interrupted: a SIGTERM has arrived.
     """
     signals: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
         signals.append(number)
-        print("SIGTERM: stopping after the epoch that runs; a second one stops at once.", file=sys.stderr, flush=True)
+        print("SIGTERM: stopping after the running epoch; a second one stops at once.", file=sys.stderr, flush=True)
         signal.signal(number, before)
 
     def pause() -> None:
         if signals:
-            raise Interrupted("Stopped after an epoch, as asked by SIGTERM. The same command goes on from there.")
+            raise Interrupted("Stopped after an epoch, as asked by SIGTERM. Run the same command to resume from there.")
 
     if threading.current_thread() is not threading.main_thread():
         yield pause

@@ -1,4 +1,4 @@
-"""The words of a command, ``key=value`` each: read where it is no Hydra application, written where one is advised."""
+"""Command-line arguments ``key=value``: read for scripts that are not Hydra applications, and written for advice."""
 
 import re
 import shlex
@@ -12,10 +12,10 @@ PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_/][A-Za-z0-9_/.-]
 
 
 def read_words(words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """Return the values by their keys, as they were written; words that are empty are left out.
+    """Return the values by key, as written; empty arguments are ignored.
 
     Raises:
-        UserError: a word is no ``key=value``, its key is not known, or given twice.
+        UserError: an argument is not ``key=value``, or its key is unknown or given twice.
     """
     given: dict[str, str] = {}
     keys = list(known)
@@ -30,24 +30,24 @@ def read_words(words: Sequence[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def check_none(words: Sequence[str], beside: str = "") -> None:
-    """Refuse the words of a stage, which takes what it does from params.yaml.
+    """Refuse command-line arguments of a stage, which is configured by params.yaml.
 
     Raises:
-        UserError: there are some; says where to write them.
+        UserError: there are arguments; the message says where to write them.
     """
     if given := [word for word in words if word]:
         sets = shlex.join(word for pair in zip(["-S"] * len(given), given, strict=True) for word in pair)
         raise UserError(
-            f"{given[0]!r} is not understood: this stage takes no words{beside}, but does what params.yaml says. "
+            f"{given[0]!r} is not understood: this stage takes no arguments{beside}, but does what params.yaml says. "
             f"Change it there and say dvc repro{f', or say: dvc exp run {sets}' * all('=' in word for word in given)}."
         )
 
 
 def override(key: str, value: Any) -> str:
-    """Return the word that sets a key of the configuration to a value, ready to paste into a shell.
+    """Return the argument that sets a key of the configuration to a value, ready to paste into a shell.
 
-    Text is quoted for Hydra's grammar, which a mapping's keys cannot be: write pairs instead. A key without a group is
-    one that `read_words` reads, as it is written.
+    Text is quoted for Hydra's grammar, in which the keys of a mapping cannot be quoted: write pairs instead. A key
+    without a group is one that `read_words` reads literally.
     """
     return shlex.quote(f"{key}={_as_hydra_has_it(value) if '.' in key else value}")
 
@@ -61,15 +61,15 @@ def _as_hydra_has_it(value: Any) -> str:
         return f"[{','.join(map(_as_hydra_has_it, value))}]"
     if PLAIN.fullmatch(value):
         return value
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would look up ${...}
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would interpolate ${...}
     return '"' + re.sub(r'(\\*)("|\Z)', lambda end: end[1] * 2 + '\\"' * bool(end[2]), literal) + '"'
 
 
 def read_trust(given: Mapping[str, str]) -> bool:
-    """Return whether ``trust=true`` was said: that what a file names may be imported and called, whatever it is.
+    """Return whether ``trust=true`` was given: anything that a file names may be imported and called.
 
     Raises:
-        UserError: something else was said of it.
+        UserError: it has another value.
     """
     value = given.get("trust", "false")
     if value not in ("true", "false"):

@@ -1,4 +1,4 @@
-"""Where a run happens: the device, its threads, and what has to be set so that it repeats bit for bit."""
+"""The device and the threads of a run, and the settings that make it repeat bit for bit."""
 
 import os
 import platform
@@ -20,17 +20,17 @@ from hypermap.core.errors import OutOfHostMemory, OutOfMemory, UserError
 from hypermap.core.memory import could_be_had
 
 LATENCY_CALLS = 50
-OF_THE_HOST = ("can't allocate", "not enough memory")  # torch's words for want of the machine's memory
-WANT_OF_MEMORY = (*OF_THE_HOST, "out of memory")  # and of any
-SMALL_STEP = 2_000_000  # multiplications of a dense forward pass below which one thread is the fastest
-CORES = torch.get_num_threads()  # what torch takes by itself, before any run in this process sets another number
+OF_THE_HOST = ("can't allocate", "not enough memory")  # torch's messages when host memory runs out
+WANT_OF_MEMORY = (*OF_THE_HOST, "out of memory")  # and when any memory runs out
+SMALL_STEP = 2_000_000  # multiplications of a dense forward pass, below which one thread is fastest
+CORES = torch.get_num_threads()  # torch's default, before any run in this process sets another number
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
+    """Return the device called `name`; ``auto`` is CUDA if there is one, else the CPU.
 
     Raises:
-        UserError: torch knows no such device, or this machine has none.
+        UserError: torch does not know the device, or this machine does not have it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,51 +46,49 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_repeatable() -> None:
-    """Fix what changes the last digits of a sum. To be called before torch starts its threads, by its first large sum.
+    """Fix what changes the last digits of a sum. Call it before torch starts its threads, at its first large sum.
 
     The number of threads is the other half: `choose_threads`, and ``torch.set_num_threads``.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # read when torch.compile is first used
-    # torch.use_deterministic_algorithms does no more, and loads the compiler for it, which takes a second.
+    # torch.use_deterministic_algorithms does no more than this, but loads the compiler, which takes a second.
     torch.set_deterministic_debug_mode("warn")
-    # Filling fresh memory is for finding bugs, and costs a pass over every buffer.
+    # Filling new memory is for finding bugs, and costs a pass over every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Moments of weights that rarely see a gradient sink below 1e-38, where a processor is many times slower. A thread
-    # inherits this from the one that starts it.
+    # The moments of weights that rarely get a gradient decay below 1e-38, where processors are many times slower. A
+    # thread inherits this setting from the one that starts it.
     torch.set_flush_denormal(True)
 
 
 def spare_compiler() -> None:
-    """Load torch's compiler when something is compiled, and not, for a second, when the first optimizer is made.
+    """Load torch's compiler only when something is compiled, instead of (for a second) at the first optimizer.
 
-    An optimizer marks its own methods as not to be compiled, which takes the compiler's module. Until that is asked
-    for anything else, another stands in its place. To be called before the first optimizer is made.
+    An optimizer marks its methods as not to be compiled, which needs the compiler's module. A stand-in replaces the
+    module until it is used for anything else. Call this before the first optimizer is created.
     """
     sys.modules.setdefault(_Uncompiled.NAME, _Uncompiled(_Uncompiled.NAME))
 
 
 class _Uncompiled(ModuleType):
-    """``torch._dynamo`` where nothing is compiled: its marks mean nothing, and all else is the module's own."""
+    """Stand-in for ``torch._dynamo`` while nothing is compiled: its marks do nothing; all else is the real module's."""
 
     NAME = "torch._dynamo"
 
     def disable(
         self, function: Callable[..., Any] | None = None, recursive: bool = True, **given: Any
     ) -> Callable[..., Any]:
-        """Return the function as it is, of torch's own (``wrapping=False``); a person's mark is the compiler's to
-        make.
-        """
+        """Return a function of torch's own (``wrapping=False``) unchanged; leave user code to the real module."""
         if function is None or given.get("wrapping", True):
             marked: Callable[..., Any] = self.__getattr__("disable")(function, recursive, **given)
             return marked
         return function
 
     def graph_break(self) -> None:
-        """Nothing: there is no graph."""
+        """Do nothing: there is no graph."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__path__":  # whoever goes through all modules wants nothing of this one
+        if name.startswith("__") and name != "__path__":  # for code that iterates over all modules
             raise AttributeError(name)
         if sys.modules.get(self.NAME) is self:
             del sys.modules[self.NAME]
@@ -99,10 +97,10 @@ class _Uncompiled(ModuleType):
 
 
 def choose_threads(model: nn.Module, batch_size: int) -> int:
-    """Return as many CPU threads as serve a step of this size: one for a small dense network, else every core.
+    """Return the number of CPU threads for a step of this size: one for a small dense network, else every core.
 
-    A second thread in a small step waits for the first more than it helps, and where the cores are shared
-    with other work it waits far longer.
+    In a small step, synchronizing a second thread costs more than it gains, and far more if the cores are shared with
+    other work.
     """
     parameters = list(model.parameters())
     convolves = any(parameter.ndim > 2 for parameter in parameters)
@@ -112,7 +110,7 @@ def choose_threads(model: nn.Module, batch_size: int) -> int:
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Let torch use so many CPU threads, and afterwards as many as before."""
+    """Let torch use `count` CPU threads in this context, and as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -122,18 +120,18 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which a forward pass runs: bf16 where asked for, else nothing at all."""
+    """Return the context for a forward pass: bf16 autocast if requested, otherwise a null context."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def environment(device: torch.device, threads: int) -> dict[str, str]:
-    """Return what the figures of a run depend on beside its configuration."""
+    """Return what the metrics of a run depend on besides its configuration."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "scikit-learn": _version("scikit-learn"),  # its preparation of tables, its models
+        "scikit-learn": _version("scikit-learn"),  # for the preprocessing of tables and for its models
         "device": name,
         "threads": str(threads),
     }
@@ -141,18 +139,18 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
 
 @contextmanager
 def told_out_of_memory(batch_size: int) -> Iterator[None]:
-    """Turn torch's many words for want of memory into one error.
+    """Turn torch's various out-of-memory errors into one error.
 
     Raises:
-        OutOfMemory: says what to change.
-        OutOfHostMemory: it is the machine's memory, which would hold this if others had not so much of it.
+        OutOfMemory: with advice on what to change.
+        OutOfHostMemory: host memory ran out because other processes use it; the allocation would otherwise fit.
     """
     try:
         yield
     except (RuntimeError, MemoryError, UserError) as error:
         if isinstance(error, OutOfMemory) or not (wants_memory(error) or wants_memory(error.__cause__)):
-            raise  # as the cause, where a network is built
-        kind = _kind(error if wants_memory(error) else error.__cause__)  # a name for it here would keep what it holds
+            raise  # as the cause, if it happened while building a network
+        kind = _kind(error if wants_memory(error) else error.__cause__)  # naming the error would keep its memory alive
         half = f"trainer.batch_size={batch_size // 2} (it is {batch_size})" if batch_size > 1 else "smaller inputs"
         raise kind(
             f"the network and its batches do not fit into memory ({str(error).strip().splitlines()[0]}). "
@@ -165,9 +163,9 @@ def latency_ms(model: nn.Module, row: Tensor, precision: str) -> float:
     model.eval()
     times = []
     with torch.no_grad(), autocast(row.device, precision):
-        for _ in range(LATENCY_CALLS + 5):  # the first few warm up
+        for _ in range(LATENCY_CALLS + 5):  # the first few are a warm-up
             started = time.perf_counter()
-            model(row).cpu()  # which waits for the device
+            model(row).cpu()  # .cpu() waits for the device
             times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[5:])
 
@@ -178,13 +176,13 @@ def _version(package: str) -> str:
 
 
 def _kind(error: BaseException | None) -> type[OutOfMemory]:
-    """Return what a want of memory is: of a device's, or of more than the machine has, it is the network's own."""
+    """Return the error class: `OutOfMemory` if a device or the whole machine is too small for the network itself."""
     by_the_host = isinstance(error, MemoryError) or any(words in str(error) for words in OF_THE_HOST)
     return OutOfHostMemory if by_the_host and could_be_had(error) else OutOfMemory
 
 
 def wants_memory(error: BaseException | None) -> bool:
-    """Return whether an error is for want of memory."""
+    """Return whether an error means that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WANT_OF_MEMORY)

@@ -1,10 +1,10 @@
-"""Trials as DVC experiments: the one module that speaks to Git, and to DVC of experiments.
+"""Trials as DVC experiments: the one module that works with Git and with DVC's experiments.
 
-A trial is one commit. Its parent is the commit that the sweep began from; its tree is the code and conf/ as they
-were then, with the trial's own params.yaml and metrics; its name stands under ``refs/exps/``, where DVC looks.
+A trial is one commit. Its parent is the commit that the sweep started from; its tree is the code and conf/ at that
+time, with the trial's own params.yaml and metrics; its name is a ref under ``refs/exps/``, where DVC looks.
 
-Git itself takes the snapshot, once a sweep: it alone knows line endings, filters and sparse checkouts. pygit2, which
-DVC brings, writes the trials: about a millisecond in this process, where starting git five times takes 20.
+Git itself takes the snapshot, once per sweep: only Git handles line endings, filters and sparse checkouts. pygit2, a
+dependency of DVC, writes the trials: about a millisecond in this process, where starting git five times takes 20 ms.
 """
 
 import os
@@ -28,45 +28,44 @@ from pygit2.enums import FileMode
 
 from hypermap.core.errors import UserError
 
-SOURCES = ("conf", "src", "dvc.yaml", "dvc.lock", "params.yaml")  # what counts even where it is not tracked yet
+SOURCES = ("conf", "src", "dvc.yaml", "dvc.lock", "params.yaml")  # included even if not tracked yet
 ORDER = "params.yaml"
 METRICS = "reports/validation.json"
-STUDIES = "reports/studies/"  # what a search writes there decides nothing of the next
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # Git has files only: a folder without any is left out
-PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # of another repository, where a hook began this
-PATIENCE_S = 3.0  # how long a reference may stay locked by somebody else
-# DVC's object for a folder without files.
+STUDIES = "reports/studies/"  # what a search writes there does not affect the next one
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # Git stores only files: empty folders are left out
+PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set by a hook, perhaps for another repository
+PATIENCE_S = 3.0  # how long a reference may stay locked by another process
+# DVC's object for an empty folder.
 EMPTY_OBJECT = b"[]"
 EMPTY_MD5 = "d751713988987e9331980363e24189ce.dir"
 EMPTY_FOLDER = {"hash": "md5", "md5": EMPTY_MD5, "size": 0, "nfiles": 0}
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where there is one
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, if available
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a sweep began from; plain enough to be stored in its study."""
+    """What a sweep started from; plain data that can be stored in its study."""
 
     commit: str  # the baseline, under which DVC lists the trials
-    tree: str  # what every trial's tree starts from
-    dirty: bool  # whether anything of it, but for reports of studies, was not as committed
+    tree: str  # the base of every trial's tree
+    dirty: bool  # whether anything except study reports had uncommitted changes
 
 
 @dataclass(frozen=True)
 class Output:
     """One entry of a stage's ``outs``, ``metrics`` or ``plots``."""
 
-    path: str  # as dvc.yaml and dvc.lock have it, relative to the stage's folder
+    path: str  # as in dvc.yaml and dvc.lock, relative to the stage's folder
     place: str  # relative to the project's root
     is_cached: bool
     is_metric: bool
 
 
 def snapshot(root: Path) -> Snapshot | str:
-    """Return the project at `root` as it is now, edits that are not committed included; or why there can be none, in
-    words.
+    """Return a snapshot of the project at `root`, including uncommitted edits; or the reason why there can be none.
 
-    The work tree and the index are only read. What a stage wrote is left out, since it is the baseline's: metrics
-    other than the trial's own become empty (absent ones DVC shows as errors, and reads anew each time).
+    The work tree and the index are only read. Outputs of stages are left out, since they belong to the baseline:
+    metrics other than the trial's own become empty (DVC shows absent ones as errors, and reads them again each time).
     """
     try:
         if not (root / ".dvc").is_dir():
@@ -88,7 +87,7 @@ def snapshot(root: Path) -> Snapshot | str:
 
 
 def keep(root: Path, of: Snapshot, study: str) -> None:
-    """Hold on to a snapshot while its study needs it, under ``refs/hypermap/``: `git gc` takes what no ref names.
+    """Keep a snapshot while its study needs it, under ``refs/hypermap/``: `git gc` removes what no ref points to.
 
     Raises:
         UserError: the repository cannot be written to.
@@ -101,7 +100,7 @@ def keep(root: Path, of: Snapshot, study: str) -> None:
 
 
 def forget(root: Path, study: str) -> None:
-    """Let go of a study's snapshot, if it is kept; its trials stay.
+    """Delete the ref of a study's snapshot, if there is one; its trials are kept.
 
     Raises:
         UserError: the repository cannot be written to.
@@ -118,10 +117,10 @@ def experiment_name(study: str, number: int) -> str:
 
 
 def check_study_name(study: str) -> None:
-    """Refuse a name that Git references, DVC experiments and folders cannot all have.
+    """Refuse a name that is not valid for Git references, DVC experiments and folders alike.
 
     Raises:
-        UserError: says what a name is made of.
+        UserError: with the characters that a name may have.
     """
     plain = re.fullmatch(r"\w[\w.-]*", study) is not None
     if not plain or not pygit2.reference_is_valid_name(f"refs/hypermap/{study}"):
@@ -132,12 +131,12 @@ def check_study_name(study: str) -> None:
 
 
 def publish(root: Path, of: Snapshot, name: str, order_text: str, metrics_text: str) -> str:
-    """Make a trial the DVC experiment `name`, in place of any of that name and baseline, and return its commit.
+    """Publish a trial as the DVC experiment `name`, replacing any of that name and baseline, and return its commit.
 
-    Several processes may do so at once. The work tree and the index are not looked at.
+    Several processes may do so at once. The work tree and the index are not read.
 
     Raises:
-        UserError: the snapshot is not in this repository, or it cannot be written to.
+        UserError: the snapshot is not in this repository, or the repository is not writable.
     """
     with _told(name):
         repository = _repository(root)
@@ -171,7 +170,7 @@ def order_of(root: Path, name: str) -> str:
 
 
 class _Pipeline:
-    """What dvc.yaml and dvc.lock say of the stages, read as plain YAML; names that are templates are left alone."""
+    """The stages in dvc.yaml and dvc.lock, read as plain YAML; templated names are skipped."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -179,7 +178,7 @@ class _Pipeline:
         self.lock = _stages(root / "dvc.lock")
 
     def unrun(self, repository: pygit2.Repository, tree: str, folder: str) -> str:
-        """Return a tree without what the stages wrote, and with a dvc.lock from which `dvc exp apply` can start."""
+        """Return a tree without the stages' outputs, and with a dvc.lock that `dvc exp apply` can start from."""
         edited = pygit2.Oid(hex=tree)
         outputs = [output for stage in self.stages.values() for output in _outputs(stage)]
         locked = [output for name, entry in self.lock.items() for output in _outputs(self._locked(name, entry))]
@@ -195,10 +194,10 @@ class _Pipeline:
         return str(edited)
 
     def lock_of_a_trial(self) -> dict[str, Any]:
-        """Return the baseline's dvc.lock, whose hashes tell DVC what a trial changes and so what to run.
+        """Return the baseline's dvc.lock, whose hashes tell DVC what a trial changes, and thus what to run.
 
-        `dvc exp apply` fetches every output from the cache, and fails over one that no lock or no cache has. A stage
-        that has not run here gets an empty folder for each, and no dependencies: it runs.
+        `dvc exp apply` fetches every output from the cache, and fails on one that is in no lock file or not in the
+        cache. A stage that has not run here gets an empty folder for each output, and no dependencies, so that it runs.
         """
         entries = dict(self.lock)
         for name, stage in self.stages.items():
@@ -210,7 +209,7 @@ class _Pipeline:
         return entries
 
     def _locked(self, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an entry of dvc.lock with the folder that only dvc.yaml knows."""
+        """Return an entry of dvc.lock, with its folder as in dvc.yaml."""
         return {**entry, "wdir": self.stages.get(name.split("@")[0], {}).get("wdir", ".")}
 
 
@@ -230,7 +229,7 @@ def _outputs(stage: Mapping[str, Any]) -> Iterator[Output]:
 
 
 def _entry(entry: Any) -> tuple[str, dict[str, Any]]:
-    """Return the path of an output and its options, as dvc.yaml (``path: {cache: false}``) or dvc.lock writes them."""
+    """Return the path and the options of an output, as written in dvc.yaml (``path: {cache: false}``) or dvc.lock."""
     if not isinstance(entry, dict):
         return str(entry), {}
     if isinstance(entry.get("path"), str):
@@ -255,7 +254,7 @@ def _cache_an_empty_folder(root: Path) -> None:
 
 
 def _is_in_usual_cache(root: Path, md5: str) -> bool:
-    """Return whether DVC's cache is where it is when no configuration speaks of it, and holds this object."""
+    """Return whether DVC's cache is in its default place and holds this object."""
     from dvc.dirs import global_config_dir, system_config_dir  # type: ignore[import-untyped]
 
     own = root / ".dvc"
@@ -272,12 +271,12 @@ def _differ(repository: pygit2.Repository, tree: str, committed: str, but_for: s
 
 
 def _work_tree(root: Path) -> str:
-    """Return a Git tree of the tracked files as they lie there, and of sources that Git does not ignore."""
+    """Return a Git tree of the tracked files in the work tree, and of sources that Git does not ignore."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = root / _git(root, "rev-parse", "--git-path", "index")
         if own.exists():
-            shutil.copy2(own, index)  # with its time, by which Git tells what may have changed since
+            shutil.copy2(own, index)  # with its timestamp, which Git uses to detect changes
         _git(root, "add", "--update", ":/", index=index)
         new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES, index=index)
         files = "".join(f"{name}\0" for name in new.split("\0") if name and not name.endswith("/"))
@@ -303,13 +302,13 @@ def _repository(root: Path) -> pygit2.Repository:
 
 
 def _folder(repository: pygit2.Repository, root: Path) -> str:
-    """Return where in the repository the project lies: empty, or with a slash at its end."""
+    """Return the project's path in the repository: empty, or ending in a slash."""
     relative = root.resolve().relative_to(Path(repository.workdir).resolve()).as_posix()
     return "" if relative == "." else f"{relative}/"
 
 
 def _put(repository: pygit2.Repository, tree: pygit2.Oid, path: str, content: bytes | None) -> pygit2.Oid:
-    """Return the tree with a file replaced, or with a file or folder removed where `content` is None."""
+    """Return the tree with a file replaced, or, if `content` is None, with the file or folder removed."""
     blob = None if content is None else repository.create_blob(content)
     return _insert(repository, tree, PurePosixPath(path).parts, blob)
 
@@ -339,18 +338,18 @@ def _commit(repository: pygit2.Repository, of: Snapshot, tree: str, message: str
 def _author(repository: pygit2.Repository) -> pygit2.Signature:
     try:
         return repository.default_signature
-    except (KeyError, ValueError, pygit2.GitError):  # no name or no address is configured
+    except (KeyError, ValueError, pygit2.GitError):  # no name or email address is configured
         return pygit2.Signature("Hypermap", "hypermap@localhost")
 
 
 def _refer(repository: pygit2.Repository, reference: str, commit: pygit2.Oid) -> None:
-    """Point a reference at a commit, waiting for whoever has it locked."""
+    """Point a reference at a commit, waiting while another process has it locked."""
     patience = time.monotonic() + PATIENCE_S
     while True:
         try:
             repository.references.create(reference, commit, force=True)
             return
-        except (pygit2.GitError, OSError):  # locked, or its folder was tidied away this instant
+        except (pygit2.GitError, OSError):  # locked, or its empty folder has just been removed
             if time.monotonic() > patience:
                 raise
             time.sleep(random.uniform(0.002, 0.02))
@@ -358,7 +357,7 @@ def _refer(repository: pygit2.Repository, reference: str, commit: pygit2.Oid) ->
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Turn what goes wrong with the repository into a `UserError`."""
+    """Turn errors of the repository into a `UserError`."""
     try:
         yield
     except (pygit2.GitError, sqlite3.Error, KeyError, ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Mistakes that a person can mend, told in one message; and the ends of a training that are no mistakes."""
+"""Errors that a user can fix, reported in one message; and the ends of a training that are not errors."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class Diverged(UserError):  # noqa: N818
-    """Training came to a loss that is not finite."""
+    """The training loss became non-finite."""
 
 
 class OutOfMemory(UserError):  # noqa: N818
@@ -22,28 +22,28 @@ class OutOfMemory(UserError):  # noqa: N818
 
 
 class Pruned(Exception):  # noqa: N818
-    """Others did better at this point, so this training was stopped; raised by whoever it reports to."""
+    """Other trials did better at this point, so this training is stopped; raised by the callback that it reports to."""
 
 
 class Paused(Exception):  # noqa: N818
-    """Others are to go on first; what was trained stays, to be taken up again. Raised by whoever it reports to."""
+    """Other trials continue first; the state is kept for resuming. Raised by the callback that training reports to."""
 
 
 class Interrupted(Exception):  # noqa: N818
-    """A person asked that training stop after the running epoch; raised by whoever it reports to."""
+    """A user asked to stop after the running epoch; raised by the callback that a training reports to."""
 
 
 class OutOfHostMemory(OutOfMemory):
-    """The machine has less memory left than is asked for, though it could have as much."""
+    """The machine has less free memory than requested, although its total would be enough."""
 
 
 class MachineFault(UserError):  # noqa: N818
-    """The machine cannot go on, such as with a full disk: no fault of what is trained."""
+    """The machine cannot continue, for example because its disk is full; the training is not at fault."""
 
 
-ALLOCATOR = "DefaultCPUAllocator"  # torch's, of the machine's memory
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # of the disk; the last where files are limited
-FULL_WORDS = (*map(os.strerror, FULL[:3]), "disk is full")  # the last are SQLite's
+ALLOCATOR = "DefaultCPUAllocator"  # in torch's messages about host memory
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # of the disk; the last one for a file size limit
+FULL_WORDS = (*map(os.strerror, FULL[:3]), "disk is full")  # the last is SQLite's
 
 REMEDIES = {
     errno.ENOSPC: "Free some space there, then give the same command again.",
@@ -54,15 +54,15 @@ REMEDIES = {
 
 
 def exited(error: SystemExit) -> UserError:
-    """Return an error that says that somebody's code left the program."""
+    """Return an error that says that user code exited the program."""
     made = UserError(f"the code called sys.exit({error.code!r})")
     made.__cause__ = error
     return made
 
 
 def disk_fault(error: BaseException) -> str | None:
-    """Return what a disk refused, where an error or one that led to it says that it is full or cannot be written to."""
-    seen: set[int] = set()  # causes may go in a circle, where somebody raised an error from itself
+    """Return what the disk refused if an error or one of its causes says that it is full or not writable; else None."""
+    seen: set[int] = set()  # causes may form a cycle if code raised an error from itself
     while id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno in FULL:
@@ -74,7 +74,7 @@ def disk_fault(error: BaseException) -> str | None:
 
 
 def is_the_machines(error: BaseException) -> bool:
-    """Return whether an error says that a disk is full, or the machine's memory, which may be better another time."""
+    """Return whether an error means that a disk or the host memory is full, which may be temporary."""
     if isinstance(error, OutOfHostMemory) or disk_fault(error) is not None:
         return True
     lacks = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ALLOCATOR in str(error))
@@ -82,13 +82,13 @@ def is_the_machines(error: BaseException) -> bool:
 
 
 def near(word: object, known: Iterable[object], cutoff: float = 0.6) -> str:
-    """Return a hint such as `` (did you mean 'momentum'?)``, or nothing when no other known word is near."""
+    """Return a hint such as `` (did you mean 'momentum'?)``, or nothing if no known word is close."""
     matches = get_close_matches(str(word), [str(k) for k in known if str(k) != str(word)], n=2, cutoff=cutoff)
     return f" (did you mean {' or '.join(repr(m) for m in matches)}?)" if matches else ""
 
 
 def explained(error: Exception) -> str:
-    """Return what an error says; of one of the system's about a file, which file, why, and what to change."""
+    """Return an error's message; for an OS error about a file, which file, why, and what to change."""
     if isinstance(error, FileExistsError) and error.filename:
         path = Path(os.fsdecode(error.filename))
         if path.is_symlink() and not path.exists():

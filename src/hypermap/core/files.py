@@ -1,4 +1,4 @@
-"""Files that are whole or absent: every write goes to a neighbour first and is renamed into place."""
+"""Atomic file writes: every write goes to a temporary file beside the target, which is renamed into place."""
 
 import csv
 import io
@@ -19,16 +19,16 @@ from hypermap.core.errors import UserError
 from hypermap.core.instantiate import NAME_IT, check_record
 
 FORMULA = re.compile(r"(?![-+]?(?:\d[\d_]*\.?\d*|\.\d+|inf|nan)(?:e[-+]?\d+)?$|[-+]$)[=+\-@\t\n]", re.IGNORECASE)
-"""How a text begins that is a formula to a spreadsheet: a number is none, and a sign alone is none."""
-SYNCING = 8  # files brought to the disk at a time
+"""Matches the beginning of text that a spreadsheet takes for a formula: not a number, nor a sign alone."""
+SYNCING = 8  # files synced to disk at a time
 
 _together: ContextVar[set[Path] | None] = ContextVar("files to bring to the disk together", default=None)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file at `path` by `content` in one step, making its folder if there is none.
+    """Replace the file at `path` by `content` atomically, creating its folder if needed.
 
-    A process killed at any moment leaves the old file or the new one, never a half.
+    A process killed at any moment leaves the old file or the new one, never a partial one.
 
     Raises:
         OSError: the disk is full or the folder cannot be written to; the old file is untouched.
@@ -50,7 +50,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an error of the system's tell the file: where the disk is full it tells none, else a temporary one."""
+    """Make OS errors name the file: on a full disk they name none, otherwise the temporary one."""
     try:
         yield
     except OSError as error:
@@ -60,7 +60,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _created(path: Path) -> BinaryIO:
-    """Return a new file, its folder made where there is none: to look for that first takes as long as to write."""
+    """Return a new file, creating its folder if that fails: to check first takes as long as writing."""
     try:
         return path.open("xb")
     except FileNotFoundError:
@@ -70,14 +70,14 @@ def _created(path: Path) -> BinaryIO:
 
 @contextmanager
 def durable_together() -> Iterator[None]:
-    """Bring to the disk at the end, side by side, what is written inside, which takes a quarter of the time.
+    """Sync the files written in this context in parallel at its end, which takes a quarter of the time.
 
-    Each file is in its place, whole, as soon as it is written, and stays so if the process is killed. Only a loss of
-    power before the end may take it; so what says that a file is there is to be written after the end. Inside of
-    another such context the end is that one's.
+    Each file is complete and in its place as soon as it is written, and remains so if the process is killed. Only a
+    power loss before the end can lose it; so write whatever refers to a file after the end. A nested context ends with
+    the outer one.
 
     Raises:
-        OSError: a file may not have come to the disk.
+        OSError: a file may not have reached the disk.
     """
     if _together.get() is not None:
         yield
@@ -102,7 +102,7 @@ def _bring_to_disk(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file at `path` by UTF-8 `text` in one step."""
+    """Replace the file at `path` by UTF-8 `text` atomically."""
     write_bytes(path, text.encode())
 
 
@@ -112,9 +112,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the file at `path` by a table with a header; floats are written so that they read back exactly.
+    """Replace the file at `path` by a CSV table with a header; floats are written so that they read back exactly.
 
-    Texts are written as `csv_text` has them.
+    Text cells are escaped by `csv_text`.
     """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -124,15 +124,15 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def csv_text(value: Any) -> Any:
-    """Return a cell with an apostrophe before a text that a spreadsheet would run as a formula; a number is none."""
+    """Return a cell, with an apostrophe before text that a spreadsheet would run as a formula (numbers are not)."""
     if not isinstance(value, str):
         return value
-    text = re.sub(r"\r\n?", "\n", value)  # Python quotes no carriage return, which would end the row
+    text = re.sub(r"\r\n?", "\n", value)  # Python does not quote a carriage return, which would end the row
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def without_apostrophe(text: str) -> str:
-    """Return the text that `csv_text` was given."""
+    """Undo `csv_text`."""
     return text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text
 
 
@@ -140,7 +140,7 @@ def read_slice(path: Path) -> dict[str, Any]:
     """Return the part of the configuration that the compose stage wrote to `path`.
 
     Raises:
-        UserError: it is missing or damaged, or names code that is no part.
+        UserError: it is missing or damaged, or names code that is not a part (see `instantiate.is_part`).
     """
     remedy = "`dvc repro` writes it, as does python src/compose.py."
     try:
@@ -152,5 +152,5 @@ def read_slice(path: Path) -> dict[str, Any]:
     if not isinstance(configuration, dict):
         raise UserError(f"{path} holds no configuration. {remedy}")
     check_record(configuration, str(path), remedy=NAME_IT)
-    configuration.pop("code_sha256", None)  # is for DVC to compare
+    configuration.pop("code_sha256", None)  # only for DVC to compare
     return configuration

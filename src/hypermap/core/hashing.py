@@ -1,4 +1,4 @@
-"""What names content: files, values and code that are equal have the same checksum."""
+"""Checksums of files, values and code: equal content, equal checksum."""
 
 import ast
 import hashlib
@@ -29,7 +29,7 @@ def fingerprint(value: Any) -> str:
 
 
 def checksum_of(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 of what these files hold, and of the names and contents of all files in folders among them."""
+    """Return the SHA-256 of these files' contents, and of the names and contents of all files in folders among them."""
     digest = hashlib.sha256()
     for path in paths:
         below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -40,22 +40,22 @@ def checksum_of(paths: Iterable[Path]) -> str:
 
 @cache
 def fingerprint_of_code(rooms: tuple[str, ...], others: frozenset[Path] = frozenset(), package: Path = PACKAGE) -> str:
-    """Return the SHA-256 of the code in these rooms of the package and in other files, as it was at the first call."""
+    """Return the SHA-256 of the code in these rooms of the package and in other files, as of the first call."""
     sources = {path for room in rooms for path in (package / room).rglob("*") if path.suffix in CODE} | others
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
 
 
 def own_code(configuration: Any) -> dict[str, str]:
-    """Return the SHA-256 of each module of a person's own that a configuration names, and of those that it imports.
+    """Return the SHA-256 of each user module that a configuration names, and of those that it imports.
 
     Args:
-        configuration: as JSON has it, at any depth; modules are named by ``_target_``.
+        configuration: JSON-like, nested to any depth; modules are named by ``_target_``.
     """
     return {name: file_sha256(path) for name, path in sorted(own_files(configuration).items())}
 
 
 def own_files(configuration: Any) -> dict[str, Path]:
-    """Return the files that `own_code` takes, by the names of their modules."""
+    """Return the files that `own_code` hashes, by module name."""
     found: dict[str, Path] = {}
     waiting = [path for _, path in named_targets(configuration) if isinstance(path, str)]
     while waiting:
@@ -67,10 +67,10 @@ def own_files(configuration: Any) -> dict[str, Path]:
 
 
 def _imported(name: str, file: Path) -> Iterator[str]:
-    """Return what a module imports, by dotted names, as far as its text says so."""
+    """Yield the dotted names that a module imports, as far as its source text shows them."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # told when it is imported
+    except (SyntaxError, ValueError):  # reported when it is imported
         return
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):

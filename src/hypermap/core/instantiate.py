@@ -1,8 +1,9 @@
-"""From a choice to the object it names: ``{_target_: dotted.path, key: value}`` becomes a call.
+"""Instantiate options: ``{_target_: dotted.path, key: value}`` becomes a call.
 
-Who says a choice decides what it may name. A person's own configuration (conf/, the command line) may name anything
-that Python can import. A record is what a file tells: a model's folder, a study, an experiment of DVC. Anybody may have
-written it, so it is data, and may name parts alone: `check_record` holds it to that before anything is made of it.
+What an option may name depends on where it comes from. The user's own configuration (conf/, the command line) may name
+anything that Python can import. A record comes from a file: a model's folder, a study, a DVC experiment. Anybody may
+have written it, so it is treated as data and may name only parts (see `is_part`); `check_record` enforces that before
+anything is instantiated from it.
 """
 
 import importlib
@@ -19,13 +20,13 @@ from hypermap.core.errors import UserError, near
 from hypermap.core.moved import moved
 from hypermap.core.paths import CONF, SOURCES
 
-LABELS = ("name", "_target_")  # what a choice says of itself; all else is a keyword argument
+LABELS = ("name", "_target_")  # keys about the option itself; all others are keyword arguments
 NOT_OWN = (
     "hypermap", "hydra_plugins",
     "baselines", "compose", "confirm", "dashboard", "evaluate", "export", "order", "predict", "preprocess", "promote",
     "report", "review", "train",
 )  # fmt: skip
-"""What src/ has of this project's: the packages, and the scripts, which are no parts of a training."""
+"""This project's own packages and scripts in src/, which are not user modules."""
 PARTS = tuple(
     f"hypermap.{name}"
     for name in (
@@ -33,17 +34,17 @@ PARTS = tuple(
         "training.augment", "training.lr_schedules", "training.regularizers", "training.state",
     )
 )  # fmt: skip
-"""The modules of the package that a record may name; of others some write files, or call what they are given."""
-TORCH = ("torch.nn", "torch.optim")  # and of these the classes
+"""The modules of the package that a record may name; some others write files, or call what they are given."""
+TORCH = ("torch.nn", "torch.optim")  # the classes in these
 TRUST = "If you trust whoever wrote it, add trust=true."
 NAME_IT = "If you trust it, name it in a file of your own, such as conf/model/NAME.yaml."
 
 
 def locate(path: str | None) -> Callable[..., Any]:
-    """Return the function or class at a dotted path, importing as many modules of it as there are.
+    """Return the function or class at a dotted path, importing the modules on the way.
 
     Raises:
-        UserError: nothing that can be called is to be had under that path.
+        UserError: there is nothing callable at that path.
     """
     if not path:
         raise UserError("a choice has no _target_: the dotted path of the function or class that it is for.")
@@ -54,7 +55,7 @@ def locate(path: str | None) -> Callable[..., Any]:
 
 
 def _find(path: str) -> Any:
-    """Return what stands at a dotted path, or where it has moved to."""
+    """Return the object at a dotted path, or at the path that it has moved to."""
     parts = moved(path).split(".")
     for length in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:length])
@@ -64,7 +65,7 @@ def _find(path: str) -> Any:
             if error.name and f"{module_name}.".startswith(f"{error.name}."):
                 continue
             raise UserError(f"_target_ {path}: {module_name} needs a module that is not here: {error.name}.") from None
-        except (Exception, SystemExit) as error:  # whatever somebody's own module does when imported
+        except (Exception, SystemExit) as error:  # a user module may raise anything when imported
             raise UserError(f"_target_ {path}: importing {module_name} failed: {error!r}.") from error
         for name in parts[length:]:
             if not hasattr(found, name):
@@ -75,10 +76,10 @@ def _find(path: str) -> Any:
 
 
 def check_arguments(option: Mapping[str, Any], *runtime: str) -> None:
-    """Bind a choice's values, and the arguments that the program will add, to the signature it names.
+    """Bind an option's values, and the arguments that the program will add, to the signature that it names.
 
     Raises:
-        UserError: an argument that the signature does not take, or one it needs and nobody gives.
+        UserError: the signature does not take an argument, or a required one is missing.
     """
     signature = _signature(locate(option.get("_target_")))
     given = {key for key in option if key not in LABELS} | set(runtime)
@@ -100,7 +101,7 @@ def check_arguments(option: Mapping[str, Any], *runtime: str) -> None:
 
 
 def instantiate(option: Mapping[str, Any], **runtime: Any) -> Any:
-    """Call what `option` names with its values and with `runtime`, what only the program can know.
+    """Call what `option` names with its values and with `runtime`, the arguments that only the program knows.
 
     Raises:
         UserError: the path cannot be imported, or the values do not fit the signature.
@@ -109,32 +110,32 @@ def instantiate(option: Mapping[str, Any], **runtime: Any) -> Any:
     values = {key: value for key, value in option.items() if key not in LABELS}
     try:
         return locate(option["_target_"])(**values, **runtime)
-    except (TypeError, ValueError, RuntimeError, SystemExit) as error:  # torch's for want of memory, among others
+    except (TypeError, ValueError, RuntimeError, SystemExit) as error:  # among others torch's out-of-memory error
         raise UserError(f"{option['_target_']} refuses its settings {values}: {error}") from error
 
 
 def check_record(record: Any, origin: str, *, trust: bool = False, remedy: str = TRUST) -> None:
-    """Refuse a record that names, at any depth, code that is no part; nothing of it is imported to find that out.
+    """Refuse a record that names, at any depth, code that is not a part, without importing any of that code.
 
     Args:
-        record: as JSON or YAML has it.
-        origin: what an error calls it.
-        trust: whether a person has said that whoever wrote it may name anything.
-        remedy: what an error says of how to go on.
+        record: as read from JSON or YAML.
+        origin: its name in an error message.
+        trust: whether the user trusts whoever wrote it, so that it may name anything.
+        remedy: what an error message advises.
 
     Raises:
-        UserError: says what is named, and where.
+        UserError: with what is named, and where.
     """
     for key, path in () if trust else named_targets(record, ""):
-        if path is not None:  # which names nothing, and is told of where something is to be made
+        if path is not None:  # None names nothing; that is reported where it is instantiated
             check_part(path, f"{origin}: {key}", remedy=remedy)
 
 
 def check_plain(record: Any, origin: str) -> None:
-    """Refuse a record with interpolations: they would be worked out here, ``${oc.env:…}`` from the environment.
+    """Refuse a record with interpolations: they would be resolved here, ``${oc.env:…}`` from the environment.
 
     Raises:
-        UserError: says which.
+        UserError: with the interpolation.
     """
     if isinstance(record, Mapping):
         for key, value in record.items():
@@ -151,7 +152,7 @@ def check_part(path: object, prefix: str, *, trust: bool = False, remedy: str = 
     """Refuse a dotted path of a record unless it names a part: see `is_part`.
 
     Raises:
-        UserError: it does not, or nothing stands there; `prefix` is what an error begins with.
+        UserError: it does not, or there is nothing at the path; the message starts with `prefix`.
     """
     if not trust and not is_part(path):
         raise UserError(
@@ -161,13 +162,13 @@ def check_part(path: object, prefix: str, *, trust: bool = False, remedy: str = 
 
 
 def is_part(path: object) -> bool:
-    """Return whether a dotted path names a part of the package, of torch, of a person's own src/, or what conf/ names.
+    """Return whether a dotted path names a part: of the package, of torch, of the user's src/, or a target in conf/.
 
-    What counts is where the object was defined, not by which path it is reached: ``torch.optim.sgd.os.system`` is no
-    part of torch. A module is imported only where all of it may be named.
+    What counts is where the object was defined, not the path that leads to it: ``torch.optim.sgd.os.system`` is not a
+    part of torch. A module is imported only if everything in it may be named.
 
     Raises:
-        UserError: it would be one, and nothing stands there.
+        UserError: it would be one, but there is nothing at the path.
     """
     if not isinstance(path, str) or not path:
         return False
@@ -189,7 +190,7 @@ def _below(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _own_file(path: str) -> Path | None:
-    """Return the file or folder under src/ in which a dotted path begins, where that is a person's own."""
+    """Return the user's file or folder under src/ that a dotted path starts in; None if there is none."""
     first = path.partition(".")[0]
     if first in NOT_OWN or not first.isidentifier():
         return None
@@ -197,7 +198,7 @@ def _own_file(path: str) -> Path | None:
 
 
 def own_module(path: str) -> Iterator[tuple[str, Path]]:
-    """Return each module of a person's own under src/ that a dotted path leads through, and its file."""
+    """Yield each user module under src/ on a dotted path, and its file."""
     if _own_file(path) is None:
         return
     parts = path.split(".")
@@ -209,7 +210,7 @@ def own_module(path: str) -> Iterator[tuple[str, Path]]:
 
 
 def _is_own(home: str) -> bool:
-    """Return whether a module lies where `_own_file` says that it may."""
+    """Return whether a module is in the place that `_own_file` gives."""
     file, start = getattr(sys.modules.get(home.rstrip(".")), "__file__", None), _own_file(home)
     if file is None or start is None:
         return False
@@ -217,9 +218,7 @@ def _is_own(home: str) -> bool:
 
 
 def _home(found: Any) -> str:
-    """Return the module in which an object, or if it is no class and no function its class, was defined; a dot at its
-    end.
-    """
+    """Return the module that defines an object (its class, unless it is a class or function), with a final dot."""
     while inspect.ismethod(found):
         found = found.__func__
     if not isinstance(found, type) and not inspect.isroutine(found):
@@ -229,13 +228,13 @@ def _home(found: Any) -> str:
 
 @cache
 def named_in_conf() -> frozenset[str]:
-    """Return every ``_target_`` that a person's own conf/ names."""
+    """Return every ``_target_`` in the user's conf/."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     named: set[str] = set()
     for file in CONF.rglob("*.yaml"):
         try:
             content = yaml.load(file.read_text(encoding="utf-8"), loader)
-        except (OSError, ValueError, yaml.YAMLError):  # told when it is composed
+        except (OSError, ValueError, yaml.YAMLError):  # reported when it is composed
             continue
         named |= {path for _, path in named_targets(content) if isinstance(path, str)}
     return frozenset(named)
@@ -261,4 +260,4 @@ def _signature(found: Callable[..., Any]) -> inspect.Signature:
 
 @lru_cache(maxsize=256)
 def _read_once(found: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(found)  # a tenth of a millisecond, and a trial asks for a dozen
+    return inspect.signature(found)  # takes a tenth of a millisecond, and a trial needs a dozen

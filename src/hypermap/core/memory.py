@@ -1,32 +1,32 @@
-"""The machine's memory: what there is of it, and what is free, within the limits of control groups of both versions."""
+"""The machine's memory: total and free, within the limits of control groups (v1 and v2)."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-NAMES = {  # of the files of a group: its limit, what is used; and of what can be given back in memory.stat
+NAMES = {  # files of a group: its limit and its usage; and the key of reclaimable memory in memory.stat
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("memory.max", "memory.current", "inactive_file"),
 }
 ASKED = re.compile(r"tried to allocate (\d+) bytes")
-UNLIMITED = 2**60  # what version 1 says where there is no limit is larger
+UNLIMITED = 2**60  # version 1 reports a larger number if there is no limit
 
 
 def free() -> int | None:
-    """Return the bytes that this process could still take; None where nobody tells."""
+    """Return the bytes that this process can still allocate; None if unknown."""
     available = _meminfo("MemAvailable")
     return min([*available, *(limit - used for limit, used in _limits())]) if available else None
 
 
 def total() -> int | None:
-    """Return the bytes that this process could have at most, if nothing else ran; None where nobody tells."""
+    """Return the bytes that this process could have if nothing else ran; None if unknown."""
     whole = _meminfo("MemTotal")
     return min([*whole, *(limit for limit, _ in _limits())]) if whole else None
 
 
 def could_be_had(error: BaseException | None) -> bool:
-    """Return whether the machine might have what an error says it lacks: it never has what is more than all of it."""
+    """Return whether the failed allocation of an error could ever succeed: not if it exceeds the total memory."""
     wanted = getattr(error, "_total_size", None)  # numpy's
     if wanted is None and (found := ASKED.search(str(error))) is not None:  # torch's
         wanted = int(found[1])
@@ -43,7 +43,7 @@ def _meminfo(key: str) -> list[int]:
 
 
 def _limits() -> Iterator[tuple[int, int]]:
-    """Return the limit of each group that this process is in, and what is used of it and cannot be given back."""
+    """Yield the limit of each control group of this process, and its usage that cannot be reclaimed."""
     for version, folder in _groups():
         limit, used, reclaimable = NAMES[version]
         try:
@@ -56,7 +56,7 @@ def _limits() -> Iterator[tuple[int, int]]:
 
 
 def _stat(folder: Path, key: str) -> int:
-    """Return a figure of ``memory.stat``: files that are cached and have not been read lately are as good as free."""
+    """Return a value of ``memory.stat``: cached files that were not read recently are as good as free."""
     try:
         lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
         return next((int(line.split()[1]) for line in lines if line.split()[:1] == [key]), 0)
@@ -65,9 +65,9 @@ def _stat(folder: Path, key: str) -> int:
 
 
 def _groups() -> Iterator[tuple[int, Path]]:
-    """Return the folders of the groups that this process is in, each with its version: a limit may be at any level.
+    """Yield the folders of this process's control groups, each with its version: a limit may be at any level.
 
-    In a container the group's path may be the host's; then its own group is the tree's root.
+    In a container the group's path may be that of the host; its own group is then the root of the tree.
     """
     trees = {1: GROUPS / "memory", 2: GROUPS}
     paths = {1: Path(), 2: Path()}

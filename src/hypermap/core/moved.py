@@ -1,4 +1,4 @@
-"""Where modules went that files of before name: conf/ of one's own, studies, models, experiments of DVC."""
+"""New locations of modules that older files name: the user's conf/, studies, models, DVC experiments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ RENAMED = {"kept_epoch": "best_epoch"}  # 2026-11: keys of records
 
 
 def moved(path: str) -> str:
-    """Return a dotted path as it is now."""
+    """Return the present dotted path of an object."""
     for old, new in MOVED.items():
         if path == old or path.startswith(f"{old}."):
             return new + path[len(old) :]
@@ -32,10 +32,10 @@ def moved(path: str) -> str:
 
 
 def with_paths_of_now(value: Any, name: str = "_target_") -> Any:
-    """Return nested mappings and lists in which each dotted path is that of now.
+    """Return nested mappings and lists with every dotted path updated.
 
     Args:
-        value: as JSON has it.
+        value: JSON-like.
         name: the key of a path, or the last part of a dotted key.
     """
     if isinstance(value, list):
@@ -51,5 +51,5 @@ def with_paths_of_now(value: Any, name: str = "_target_") -> Any:
 
 
 def with_keys_of_now(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its keys as they are now."""
+    """Return a record with its keys renamed to the present ones."""
     return {RENAMED.get(key, key): value for key, value in record.items()}

@@ -1,4 +1,4 @@
-"""Scaling of numbers: statistics of the training rows, and the shift and scale that follow from them."""
+"""Scaling of numbers: statistics of the training rows, and the shift and scale computed from them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,20 +11,20 @@ if TYPE_CHECKING:  # preparing data needs no torch
     from torch import Tensor
 
 SCALINGS = ("unit", "standard", "none")
-BLOCK_ROWS = 1024  # statistics go through the rows in blocks, to keep their float64 copies small
+BLOCK_ROWS = 1024  # statistics are computed in blocks of rows, to keep the float64 copies small
 
 
 class Statistics(NamedTuple):
-    """Of each channel (images) or feature (tables): float64 arrays of that length."""
+    """Statistics of each channel (images) or feature (tables), as float64 arrays of that length."""
 
     mean: Array
-    std: Array  # of the population, as scikit-learn's StandardScaler has it
+    std: Array  # of the population, as in scikit-learn's StandardScaler
     low: Array
     high: Array
 
 
 class Scale(NamedTuple):
-    """One number a channel or feature: a network sees ``(inputs - shift) / scale``."""
+    """One number per channel or feature: a network sees ``(inputs - shift) / scale``."""
 
     shift: Array
     scale: Array
@@ -39,15 +39,15 @@ def statistics(inputs: Array) -> Statistics:
     mean = sum(block.sum(axes, dtype=np.float64) for block in blocks) / count
     centre = np.expand_dims(mean, axes)
     variance = sum(np.square(block - centre).sum(axes) for block in blocks) / count
-    # Rounding gives a constant column a tiny spread, and dividing by that would give noise.
+    # Rounding gives a constant column a tiny standard deviation; dividing by it would amplify noise.
     return Statistics(mean, np.where(high > low, np.sqrt(variance), 0.0), low, high)
 
 
 def fit(scaling: str, train: Statistics, maximum: float | None) -> Scale:
-    """Return the scale of one of `SCALINGS`; a constant channel or feature is shifted only.
+    """Return the scale for one of `SCALINGS`; a constant channel or feature is only shifted.
 
-    ``unit`` divides by `maximum`, or takes the range of each feature to 0..1 where there is none; ``standard``
-    takes the mean to 0 and the standard deviation to 1.
+    ``unit`` divides by `maximum`, or maps the range of each feature to 0..1 if there is none; ``standard`` gives mean 0
+    and standard deviation 1.
     """
     if scaling == "standard":
         return Scale(train.mean, _nonzero(train.std))

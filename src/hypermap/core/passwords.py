@@ -1,4 +1,4 @@
-"""Passwords of URLs: none is written down or printed, and one that is masked is given by the environment."""
+"""Passwords in URLs: never written to a file or printed; the environment supplies one that is masked."""
 
 import os
 import re
@@ -10,15 +10,15 @@ MASK = "***"
 VARIABLE = "HYPERMAP_STORAGE_PASSWORD"
 HOW = f"`{MASK}` stands for a password, which is given by the environment variable `{VARIABLE}`."
 
-_URL = re.compile(r"://[^\s'\"`<>|]+")  # in a text, from where its scheme ends
-_SECRET = re.compile(r"passw|passphrase|^pass$|pwd|secret|token|credential|api_?key|odbc_connect")  # keys of a query
+_URL = re.compile(r"://[^\s'\"`<>|]+")  # in text, from the end of the scheme
+_SECRET = re.compile(r"passw|passphrase|^pass$|pwd|secret|token|credential|api_?key|odbc_connect")  # query keys
 
 _opened: dict[str, str] = {}
-"""By a URL as it is shown, the URL itself, of those that this process was given."""
+"""Maps each masked URL to the URL itself, for those that were given to this process."""
 
 
 def shown(url: str) -> str:
-    """Return a URL, or a word that ends with one, as it may be seen by anybody: passwords are `MASK`."""
+    """Return a URL, or an argument that ends with one, that is safe to show: passwords are replaced by `MASK`."""
     head, scheme, rest = url.partition("://")
     if not scheme:
         return url
@@ -30,12 +30,12 @@ def shown(url: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return a text in which no URL has its password."""
+    """Return a text with the passwords of all URLs masked."""
     return _URL.sub(lambda url: shown(url[0]), text)
 
 
 def secrets(url: str) -> set[str]:
-    """Return what `shown` masks in a URL, as it is written there and decoded."""
+    """Return what `shown` masks in a URL, both as written and decoded."""
     _, password, place = _split(url.partition("://")[2])
     pairs = re.findall(r"([^&;=]+)=([^&;]+)", place.partition("?")[2])
     written = [value for key, value in pairs if _is_secret(key)] + [password]
@@ -43,10 +43,10 @@ def secrets(url: str) -> set[str]:
 
 
 def revealed(url: str) -> str:
-    """Return a URL whose passwords are masked with them: as this process was given it, or by the environment.
+    """Return a masked URL with its passwords restored: as given to this process, or from the environment.
 
     Raises:
-        UserError: neither has it.
+        UserError: the password is in neither.
     """
     if "://" not in url or MASK not in url:
         _opened[shown(url)] = url
@@ -59,18 +59,16 @@ def revealed(url: str) -> str:
 
 
 def _quote(head: str) -> str:
-    """Return the quote in which a word of Hydra's has a URL, by what stands before it; a null character where it has
-    none.
-    """
+    """Return the quote character around a URL in a Hydra override, given the text before it; NUL if none."""
     found = re.search(r"(['\"])[\w+.-]+$", head)
     return found[1] if found else "\0"
 
 
 def _split(rest: str) -> tuple[str, str, str]:
-    """Return what comes after ``://``, in three: up to the password, it, and what follows.
+    """Split what follows ``://`` into three: the text before the password, the password, and the rest.
 
-    As SQLAlchemy reads it, it ends at the first ``@``; where more of them come before the query it was not encoded, and
-    is taken to go on to the last.
+    In SQLAlchemy's reading it ends at the first ``@``; if there are more before the query, the password was not
+    encoded, and is assumed to extend to the last one.
     """
     found = re.match(r"([^/@:?]*:)((?:[^@]|@(?=[^?]*@))+)(@.*)", rest, re.DOTALL)
     return (found[1], found[2], found[3]) if found else ("", "", rest)

@@ -1,4 +1,4 @@
-"""What shortens the time until training begins, of which imports take the most."""
+"""Measures that shorten the time until training starts, most of which goes into imports."""
 
 import contextlib
 import ctypes
@@ -11,34 +11,34 @@ from pathlib import Path
 
 
 def preload_torch() -> None:
-    """Begin to load torch's library in the background, which waits neither for Python nor Python for it.
+    """Start loading torch's library in the background, without the GIL.
 
-    ``import torch`` then finds it. Where torch is built otherwise than for Linux and the CPU nothing is done: with CUDA
-    the order matters in which its libraries are loaded, and torch has its own.
+    ``import torch`` then finds it loaded. For builds of torch other than Linux with CPU nothing is done: with CUDA the
+    order in which its libraries are loaded matters, and torch has its own.
     """
     spec = importlib.util.find_spec("torch")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         library = Path(folder, "lib", "libtorch_cpu.so")
         if library.exists() and not library.with_name("libtorch_cuda.so").exists():
-            # Python waits for the thread before it ends: the library must not be half loaded then.
+            # Python waits for the thread at exit: the library must not be half loaded then.
             threading.Thread(target=_load, args=(library,)).start()
 
 
 def _load(library: Path) -> None:
-    with contextlib.suppress(OSError):  # torch will say what is wrong
-        ctypes.CDLL(str(library.with_name("libtorch_global_deps.so")), mode=ctypes.RTLD_GLOBAL)  # first, as torch does
+    with contextlib.suppress(OSError):  # torch will report what is wrong
+        ctypes.CDLL(str(library.with_name("libtorch_global_deps.so")), mode=ctypes.RTLD_GLOBAL)  # first, as in torch
         ctypes.CDLL(str(library))
 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage while modules are imported, which make none, nor later in what they made."""
+    """Disable garbage collection while modules are imported, which create none, and exempt their objects afterwards."""
     collecting, before = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > before:  # else what there is now would be kept for each trial of a sweep
+        if len(sys.modules) > before:  # otherwise every trial of a sweep would freeze the present objects
             gc.freeze()
         if collecting:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Fitted objects of scikit-learn as files, without pickle: skops's format, made the same for equal objects."""
+"""Fitted scikit-learn objects as files, without pickle: skops's format, made deterministic."""
 
 import importlib
 import io
@@ -12,16 +12,16 @@ from hypermap.core.errors import UserError
 from hypermap.core.moved import with_paths_of_now
 
 SCHEMA = "schema.json"
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can tell
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 TRUSTED = ("numpy.dtype",)
-"""Types beyond skops's own list that fitted transformers hold; a dtype runs no code."""
+"""Types in fitted transformers that are not on skops's own list; a dtype runs no code."""
 
 
 def dumps(fitted: Any) -> bytes:
     """Return the bytes of a fitted object; equal objects have equal bytes.
 
-    skops names parts by their place in memory and notes the time: both are replaced.
+    skops uses memory addresses as ids and records the time: both are replaced.
     """
     with zipfile.ZipFile(io.BytesIO(_skops().dumps(fitted))) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
@@ -36,10 +36,10 @@ def dumps(fitted: Any) -> bytes:
 
 
 def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = ()) -> Any:
-    """Return the object that `dumps` wrote; no type is made that is not on skops's list, on `TRUSTED` or in `trusted`.
+    """Return the object that `dumps` wrote; only types on skops's list, in `TRUSTED` or in `trusted` are created.
 
     Raises:
-        UserError: the file is damaged, or holds other types; it calls the file `origin` and says `remedy`.
+        UserError: the file is damaged, or holds other types; the message calls the file `origin` and includes `remedy`.
     """
     skops_io = _skops()
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -52,14 +52,14 @@ def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = (
         raise UserError(
             f"{origin} holds types that no model of ours has, and is not opened: {found}. {remedy}"
         ) from None
-    except Exception as error:  # whatever a damaged archive brings about
+    except Exception as error:  # a damaged archive may raise anything
         raise UserError(f"{origin} cannot be read ({error!r}). {remedy}") from None
 
 
 def _skops() -> ModuleType:
-    """Return skops's reader and writer, imported without torch.
+    """Return skops's IO module, imported without torch.
 
-    It imports every module of scikit-learn, and one of these all of torch if that is there, which takes seconds.
+    It imports every module of scikit-learn, one of which imports all of torch if installed, which takes seconds.
     """
     absent = "torch" not in sys.modules
     if absent:
@@ -72,7 +72,7 @@ def _skops() -> ModuleType:
 
 
 def _moved(content: bytes) -> bytes:
-    """Return an archive whose schema names modules of the package as they are now."""
+    """Return an archive whose schema has the present names of the package's modules."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         schema = json.loads(archive.read(SCHEMA))
         now = with_paths_of_now(schema, "__module__")
@@ -87,7 +87,7 @@ def _moved(content: bytes) -> bytes:
 
 
 def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
-    """Return a schema whose ids count from 0 in the order in which they are met."""
+    """Return a schema with ids renumbered from 0 in order of appearance."""
     if isinstance(node, list):
         return [_renumbered(part, numbers) for part in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Types that several rooms name."""
+"""Types used by several rooms."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""What training sees of a prepared data set: its splits, its folds, and what is fitted on training rows."""
+"""What training sees of a prepared data set: its splits, its folds, and preprocessing fitted on training rows."""

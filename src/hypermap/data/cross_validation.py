@@ -1,7 +1,6 @@
-"""Validation: which rows a network learns from and which ones judge it.
+"""Validation: which rows a network is trained on, and which ones validate it.
 
-A validation is a choice with one method, `folds`. A further one is a class beside these and a file in
-conf/validation/.
+A validation is an option with one method, `folds`. To add one, write a class here and a file in conf/validation/.
 """
 
 from collections.abc import Callable
@@ -19,31 +18,31 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Positions within the pool, ``(rows,)`` each: what is learned from, and what validates it."""
+    """Positions of the training and validation rows in the development set, ``(rows,)`` each."""
 
     train: Indices
     validation: Indices
     fold: int = 1  # from 1
-    repeat: int = 1  # from 1: which shuffle it belongs to
+    repeat: int = 1  # from 1: the shuffle that it belongs to
 
 
 @dataclass(frozen=True)
 class DevelopmentSet:
-    """The rows that are not test, in the raw data's order."""
+    """The rows outside the test set, in the raw data's order."""
 
-    targets: NDArray[np.generic]  # (rows,): class indices, or values in the target's own unit
+    targets: NDArray[np.generic]  # (rows,): class indices, or values in the target's unit
     classes: tuple[str, ...]  # empty for regression
     holdout: Fold  # the prepared splits
-    seed: int  # of shuffling: data.split_seed
-    groups: NDArray[np.int64] | None = None  # (rows,): rows of one group belong on one side (data.group)
+    seed: int  # for shuffling: data.split_seed
+    groups: NDArray[np.int64] | None = None  # (rows,): rows of one group stay together (data.group)
     times: NDArray[np.float64] | None = None  # (rows,): the order of the rows (data.time)
 
 
 class Splitter(Protocol):
-    """What every validation offers; a user's own needs no more than this."""
+    """The interface of a validation; a user's own needs no more than this."""
 
     def folds(self, development: DevelopmentSet) -> list[Fold]:
-        """Return the folds of these rows, the same ones each time; a `UserError` where they cannot be made."""
+        """Return the folds of these rows, the same every time; raise `UserError` if there can be none."""
         ...
 
 
@@ -56,10 +55,10 @@ class Holdout:
 
 
 class KFold:
-    """Each row that is not test validates once; the other ``k - 1`` parts are learned from.
+    """Every row outside the test set is used for validation once; the other ``k - 1`` parts are trained on.
 
-    The parts are scikit-learn's. `stratified`, each has every class in the data's proportions (numbers are only
-    shuffled). `repeats` shuffles anew, so many times in all.
+    The parts are scikit-learn's. If `stratified`, each has the data's class proportions (regression targets are only
+    shuffled). `repeats` is the number of shuffles.
     """
 
     def __init__(self, k: int = 5, stratified: bool = True, repeats: int = 1) -> None:
@@ -68,11 +67,11 @@ class KFold:
         self.repeats = repeats
 
     def folds(self, development: DevelopmentSet) -> list[Fold]:
-        """``k`` folds for each repeat.
+        """Return ``k`` folds for each repeat.
 
         Raises:
             UserError: there are fewer rows than parts, or, if stratified, fewer rows of a class; or the rows have
-                groups or times, across which this would put what belongs together.
+                groups or times, which this split would break up.
         """
         from sklearn import model_selection
 
@@ -91,10 +90,11 @@ class KFold:
 
 
 class GroupKFold:
-    """As `KFold`, with rows of one group in one part: what is learned of a group cannot help to validate it.
+    """Like `KFold`, but with all rows of a group in one part, so that no group is in both training and validation.
 
-    The groups are those of ``data.group``, the parts scikit-learn's. `stratified`, each has every class as nearly in
-    the data's proportions as whole groups allow; else each has as many groups. `repeats` shuffles anew.
+    The groups are those of ``data.group``, the parts scikit-learn's. If `stratified`, each part has the data's class
+    proportions as far as whole groups allow; otherwise each has equally many groups. `repeats` is the number of
+    shuffles.
     """
 
     def __init__(self, k: int = 5, stratified: bool = True, repeats: int = 1) -> None:
@@ -103,11 +103,11 @@ class GroupKFold:
         self.repeats = repeats
 
     def folds(self, development: DevelopmentSet) -> list[Fold]:
-        """``k`` folds for each repeat.
+        """Return ``k`` folds for each repeat.
 
         Raises:
-            UserError: the rows have no groups, there are fewer groups than parts, or, if stratified, the groups
-                cannot give every part each class.
+            UserError: the rows have no groups, there are fewer groups than parts, or, if stratified, the groups do not
+                allow every class in each part.
         """
         from sklearn import model_selection
 
@@ -144,16 +144,16 @@ class GroupKFold:
 
 
 class TimeSeries:
-    """Rows validate what was learned from rows before them, in ``k`` steps through the order of ``data.time``.
+    """Each part validates a training on the rows before it, in ``k`` steps in the order of ``data.time``.
 
-    The steps are those of scikit-learn's TimeSeriesSplit: of ``k + 1`` equal parts the first is only learned from,
-    and each later one validates once, after learning from all before it. A border among rows of one time moves back
-    to the first of them, so that all that is learned from is earlier than all that validates.
+    The steps are those of scikit-learn's TimeSeriesSplit: of ``k + 1`` equal parts the first is only trained on, and
+    each later one is used for validation once, after training on all before it. A border between rows of equal time
+    moves back to the first of them, so that all training rows are earlier than all validation rows.
 
     Args:
-        k: how many steps.
-        gap_rows: rows left out before each part that validates, where their outcome was not yet known.
-        max_train_rows: only so many rows are learned from, the latest; None: all.
+        k: number of steps.
+        gap_rows: rows left out before each validation part, if their targets were not known yet at that time.
+        max_train_rows: train on the latest rows only, this many; None: on all.
     """
 
     def __init__(self, k: int = 5, gap_rows: int = 0, max_train_rows: int | None = None) -> None:
@@ -162,10 +162,10 @@ class TimeSeries:
         self.max_train_rows = max_train_rows
 
     def folds(self, development: DevelopmentSet) -> list[Fold]:
-        """``k`` folds, the earliest first.
+        """Return ``k`` folds, the earliest first.
 
         Raises:
-            UserError: the rows have no times, or a fold would have no rows, or not each class to learn from.
+            UserError: the rows have no times, a fold would have no rows, or its training rows would lack a class.
         """
         if development.times is None:
             raise UserError("validation is time_series, and the rows have no order in time: set data.time=COLUMN.")
@@ -180,7 +180,7 @@ class TimeSeries:
         return folds
 
     def _borders(self, times: NDArray[np.float64]) -> list[int]:
-        """Return where each part that validates begins among the sorted times, and where the last one ends."""
+        """Return where each validation part starts in the sorted times, and where the last one ends."""
         from sklearn.model_selection import TimeSeriesSplit
 
         if self.k >= len(times):
@@ -206,7 +206,7 @@ class TimeSeries:
 
 
 def _repeated(splitter: Callable[..., Any], development: DevelopmentSet, k: int, repeats: int) -> list[Fold]:
-    """Return the folds of one of scikit-learn's splitters, shuffled anew for each repeat."""
+    """Return the folds of one of scikit-learn's splitters, reshuffled for each repeat."""
     return [
         Fold(train, validation, fold, repeat + 1)
         for repeat in range(repeats)
@@ -220,21 +220,21 @@ def _repeated(splitter: Callable[..., Any], development: DevelopmentSet, k: int,
 
 
 def _refuse_order(development: DevelopmentSet) -> None:
-    """Refuse to shuffle rows that belong together, or that come one after the other."""
+    """Refuse to shuffle rows with groups or times."""
     if development.groups is not None:
         raise UserError(
-            "validation is kfold, which would learn from rows of the very groups (data.group) that it validates on: "
+            "validation is kfold, which would train on rows of the same groups (data.group) that it validates on: "
             "take validation=group_kfold or holdout."
         )
     if development.times is not None:
         raise UserError(
-            "validation is kfold, which would learn from rows later (data.time) than those it validates on: "
+            "validation is kfold, which would train on rows later (data.time) than those it validates on: "
             "take validation=time_series or holdout."
         )
 
 
 def _check_rarest(development: DevelopmentSet, k: int, labels: NDArray[np.generic], there: str, what: str) -> None:
-    """Refuse more parts than the rarest class occurs times among `labels`."""
+    """Refuse more parts than there are occurrences of the rarest class in `labels`."""
     present, counts = np.unique(labels, return_counts=True)
     if (least := int(counts.min())) < k:
         fewer = f"validation.k={least} or " if least > 1 else ""
@@ -245,5 +245,5 @@ def _check_rarest(development: DevelopmentSet, k: int, labels: NDArray[np.generi
 
 
 def repeat_seed(seed: int, number: int) -> int:
-    """Return a seed for each repetition; `number` 0 has `seed` itself."""
+    """Return the seed of a repetition; `number` 0 has `seed` itself."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""The rows of a fold: what one training learns from and is judged by, each fold transformed by its own."""
+"""The rows of a fold for training and validation, each fold with its own preprocessing."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from hypermap.data.sampling import oversample
 
 @dataclass(frozen=True)
 class FoldData:
-    """What one training learns from and is judged by, as `transform` makes it, on the CPU."""
+    """The training and validation rows of one training, preprocessed by `transform`, on the CPU."""
 
     train: TensorSplit
     validation: TensorSplit
@@ -25,11 +25,11 @@ class FoldData:
 
 
 class Folds:
-    """The rows that are not test, and those of each fold as a model sees them.
+    """The rows outside the test set, and those of each fold as a model sees them.
 
     Args:
         prepared: the folder of the prepared data.
-        keep: whether a fold's rows are kept for who asks next, so that a stack holds them once.
+        keep: whether to cache a fold's rows, so that a stack holds them once.
     """
 
     def __init__(self, prepared: Path, keep: bool = False) -> None:
@@ -40,9 +40,9 @@ class Folds:
 
     @cached_property
     def development(self) -> DevelopmentSet:
-        """What a validation has to know of them."""
+        """What a validation needs to know about the rows."""
         cut = len(self.train.rows)
-        positions = np.argsort(self.order.numpy())  # where each row of the two splits stands in the pool
+        positions = np.argsort(self.order.numpy())  # the position of each row of the two splits in the development set
         targets, groups, times = map(self._pooled, ("targets", "groups", "times"))
         assert targets is not None
         return DevelopmentSet(
@@ -55,9 +55,9 @@ class Folds:
         )
 
     def of(self, fold: Fold) -> FoldData:
-        """Training and validation rows, transformed by what is fitted on these training rows alone.
+        """Return training and validation rows, preprocessed by a transform fitted on these training rows alone.
 
-        Where classes are to be evened out, training rows of the smaller ones are repeated, after the fit.
+        With oversampling, training rows of the smaller classes are repeated, after the fit.
         """
         if self.kept is None:
             return self._transformed(fold)
@@ -79,11 +79,11 @@ class Folds:
 
     @cached_property
     def _raw(self) -> TensorSplit:
-        """The pool's rows, as published, without the features that only the prepared splits have."""
+        """The raw rows of the development set, without the features that only the prepared splits have."""
         return TensorSplit(*map(self._pooled, ("inputs", "targets", "rows")))  # type: ignore[arg-type]  # none is None
 
     def _pooled(self, name: str) -> Tensor | None:
-        """Return a tensor of both splits, in the raw data's order; None where they have none of this name."""
+        """Return a tensor of both splits, in the raw data's order; None if they have none of this name."""
         parts = [getattr(split, name) for split in (self.train, self.validation)]
         return None if parts[0] is None else torch.cat(parts)[self.order]
 

@@ -1,52 +1,51 @@
-"""What stands where in a prepared row: numbers, yes-or-no columns, and codes of categories."""
+"""The columns of a prepared row: numbers, binary columns, and category codes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # preparing and composing need no torch
+if TYPE_CHECKING:  # preprocessing and composing do not need torch
     from torch import Tensor
 
 
 @dataclass(frozen=True)
 class ColumnLayout:
-    """The columns of a prepared row, in this order: `numbers`, then `binary` ones, then a code for each category.
+    """The columns of a prepared row, in this order: `numbers`, `binary` ones, then a code for each categorical column.
 
-    A code is 1 to the column's entry in `cardinalities`, or 0 for a category that the training rows lack. Where
-    rare categories are grouped, they share the last code, and one that the training rows lack has it too.
+    A code is from 1 to the column's entry in `cardinalities`, or 0 for a category that is not in the training rows. If
+    rare categories are grouped, they share the last code, which unseen categories get too.
     """
 
     numbers: int
-    binary: int = 0  # 0 or 1, not scaled: which numbers were missing; or categories spread out
+    binary: int = 0  # 0 or 1, not scaled: indicators of missing numbers, or one-hot categories
     cardinalities: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "ColumnLayout":
-        """Return what `as_entry` made."""
+        """Return the layout of an entry from `as_entry`."""
         return cls(entry["numbers"], entry["binary"], tuple(entry["cardinalities"]))
 
     def as_entry(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the layout as a JSON entry."""
         return {**asdict(self), "cardinalities": list(self.cardinalities)}
 
     @property
     def width(self) -> int:
-        """Columns of a row."""
+        """Number of columns of a row."""
         return self.numbers + self.binary + len(self.cardinalities)
 
     @property
     def plain(self) -> int:
-        """Columns that are no codes; they come first."""
+        """Number of columns that are not codes; they come first."""
         return self.numbers + self.binary
 
     @property
     def one_hot(self) -> "ColumnLayout":
-        """The layout after `spread`."""
+        """The layout after `to_one_hot`."""
         return ColumnLayout(self.numbers, self.binary + sum(self.cardinalities))
 
     def to_one_hot(self, rows: "Tensor") -> "Tensor":
-        """Return rows with their codes one-hot: ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0
-        becomes zeros alone.
+        """Return rows with one-hot codes, ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0: zeros.
 
         The columns are those of scikit-learn's OneHotEncoder with ``handle_unknown="infrequent_if_exist"``.
         """
@@ -58,7 +57,7 @@ class ColumnLayout:
         return torch.cat([rows[:, : self.plain].float(), *spread], 1)
 
     def to_ordinal(self, rows: "Tensor") -> "Tensor":
-        """Ordinal: the same rows with each code as a share of its column's codes, 0 to 1."""
+        """Return the same rows with each code divided by its column's number of codes, 0 to 1."""
         import torch
 
         sizes = torch.tensor([1.0] * self.plain + list(self.cardinalities), device=rows.device)

@@ -1,4 +1,4 @@
-"""What is written down of a prepared data set: ``manifest.json`` beside its splits, and beside each model."""
+"""The manifest of a prepared data set: ``manifest.json`` beside its splits, and beside each model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,41 +19,41 @@ OPTIONAL = (
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A data set, how it was split and prepared, and what was fitted on its training rows, as JSON has it.
+    """A data set, its split and preprocessing, and what was fitted on its training rows, as in the JSON file.
 
     Attributes:
-        format: of prepared data.
-        fingerprint: names all that decides the content.
-        reader: the dotted path of what read the raw data.
+        format: version of the format of prepared data.
+        fingerprint: of everything that determines the content.
+        reader: the dotted path of the function that read the raw data.
         arguments: the reader's.
         task: ``classification``, ``regression``, or the dotted path of a task of one's own.
-        classes: their names; empty for regression.
-        shape: of a row as a model is given it.
-        rows: of each split, by its name.
-        class_counts: rows of each class, by split.
+        classes: class names; empty for regression.
+        shape: of a row as a model sees it.
+        rows: number of rows by split.
+        class_counts: number of rows of each class, by split.
         raw_sha256: of each raw file.
-        test_published: whether the test rows were published as such.
+        test_published: whether the test set is a published one.
         split_seed: of the split.
-        validation: the share of the rows that are not test.
-        test: the share of all rows; None where a test set is published.
-        row_limit: how many rows training and validation have together; None for all.
+        validation: the share of the rows outside the test set.
+        test: the share of all rows; None if the test set is a published one.
+        row_limit: maximum number of training and validation rows together; None for all.
         scaling: of numbers.
-        maximum: of raw inputs, where that is known.
+        maximum: of raw inputs, if known.
         target_transform: ``log``, ``log1p`` or None.
-        oversample: whether classes are evened out for training.
-        warnings: what a person should know.
-        table: the schema's entry; like what else only tables with a schema have, None for others.
+        oversample: whether classes are oversampled to equal size for training.
+        warnings: for the user.
+        table: the schema's entry; like everything else that only tables with a schema have, None for others.
         roles: of the matrix's columns.
-        preparation: the settings of a table's preparation.
-        versions: of the libraries whose arithmetic is in the data.
+        preparation: the settings of a table's preprocessing.
+        versions: of the libraries that computed the data.
         shift: of each channel or feature; like the next three, empty for tables with a schema.
         scale: likewise: a network sees ``(inputs - shift) / scale``.
         input_mean: of each channel or feature as a network sees it.
         input_std: likewise.
         fitted_on: the split, and its number of rows.
-        target_shift: of a number, as of inputs.
+        target_shift: of a regression target, as for inputs.
         target_scale: likewise.
-        layout: what stands where in a prepared row of a table.
+        layout: the columns of a prepared row of a table.
         target: what a task of one's own has fitted.
         preprocessor: the dotted path of a preprocessor of one's own.
         dtype: of a row as a model is given it, where it is not ``float32``.
@@ -104,10 +104,10 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return what ``manifest.json`` of a prepared folder says.
+        """Return the manifest of a prepared folder.
 
         Raises:
-            UserError: it is missing, unreadable, or of another version of the format.
+            UserError: ``manifest.json`` is missing, unreadable, or of another version of the format.
         """
         path = folder / MANIFEST
         try:
@@ -124,12 +124,12 @@ class Manifest:
             raise UserError(f"{path} was written by another version. {advice(folder)}") from error
 
     def content(self) -> bytes:
-        """Return the file that `read` reads."""
+        """Return the content of the file that `read` reads."""
         entries = {own.name: getattr(self, own.name) for own in fields(self)}
         own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, (), {})}
         return (json.dumps(own, indent=2, allow_nan=False) + "\n").encode()
 
 
 def advice(folder: Path) -> str:
-    """Return what to do about a prepared folder that cannot be read."""
+    """Return advice on a prepared folder that cannot be read."""
     return f"Run `dvc repro` or `python src/preprocess.py`; if {folder} is damaged, delete it first."

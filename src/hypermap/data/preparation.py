@@ -1,6 +1,6 @@
-"""From a table's matrix to what a model learns from: missing values, scales and categories, by scikit-learn.
+"""Preprocessing of a table's matrix with scikit-learn: missing values, scales and categories.
 
-All that is fitted is fitted on the training rows it is given; the same object serves at prediction.
+Everything is fitted on the given training rows; the same object is used for prediction.
 """
 
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ Missing = Literal["mean", "median", "most_frequent", "constant", "drop"]
 Scaling = Literal["standard", "min_max", "robust", "quantile", "none"]
 Categories = Literal["auto", "one_hot", "ordinal", "embedding"]
 
-MISSING_CODE = -2.0  # of a category that is missing; the schema's own codes are -1 and up
+MISSING_CODE = -2.0  # of a missing category; the schema's own codes are -1 and up
 QUANTILES = 1000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a matrix is prepared; construction checks the values.
+    """Preprocessing settings; validated on construction.
 
     Attributes:
-        missing: what stands for a missing number: a statistic of the training rows, or ``constant``, which is `fill`.
-            ``drop`` leaves out rows in which anything is missing.
+        missing: what replaces a missing number: a statistic of the training rows, or ``constant`` for `fill`. ``drop``
+            drops rows in which anything is missing.
         fill: the constant.
-        missing_indicator: whether a column says which numbers were missing, for each column that had such.
-        missing_categories: a missing category is one of its ``own``, or the ``most_frequent``.
-        scaling: of numbers; ``quantile`` takes each column to a normal distribution by its ranks.
-        categories: ``one_hot`` columns, ``ordinal`` numbers, an ``embedding`` that the network learns, or ``auto``:
-            what suits the model.
+        missing_indicator: whether to add an indicator column for each column with missing numbers.
+        missing_categories: missing categories become a category of their ``own``, or the ``most_frequent``.
+        scaling: of numbers; ``quantile`` maps each column to a normal distribution by its ranks.
+        categories: ``one_hot`` columns, ``ordinal`` numbers, an ``embedding`` that the network learns, or ``auto``,
+            which depends on the model.
         rare: categories with fewer training rows than this share one code.
-        max_categories: a column has so many codes at most; the rarest share the last.
-        pca: so many principal components (or so many as explain this share of the variance) in place of the numbers.
+        max_categories: maximum number of codes of a column; the rarest categories share the last one.
+        pca: number of principal components (or the share of the variance that they explain) that replace the numbers.
     """
 
     missing: Missing = "median"
@@ -60,7 +60,7 @@ class Settings:
 
 
 class Preparation:
-    """A fitted ColumnTransformer of scikit-learn, and what stands where in the rows it makes.
+    """A fitted ColumnTransformer of scikit-learn, and the layout of the rows that it returns.
 
     Attributes:
         transformer: from matrix to numbers, indicators and raw codes, in this order.
@@ -75,7 +75,7 @@ class Preparation:
 
     @classmethod
     def fit(cls, matrix: Matrix, roles: Sequence[str], settings: Settings) -> "Preparation":
-        """Fit to training rows ``(rows, columns)``, NaN where missing; `roles`: ``number`` or ``category`` each.
+        """Fit to training rows ``(rows, columns)``, NaN where missing; each of `roles` is ``number`` or ``category``.
 
         Raises:
             UserError: `pca` asks for more components than there are.
@@ -86,7 +86,7 @@ class Preparation:
         return cls(_transformer(numbers, categories, settings, len(matrix)).fit(matrix))
 
     def transform(self, matrix: Matrix) -> NDArray[np.float32]:
-        """Return rows as a model takes them: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
+        """Return rows as a model sees them: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
         rows = np.asarray(self.transformer.transform(matrix), np.float32)
         raw = rows[:, self.layout.plain :]
         unseen = np.array(
@@ -105,12 +105,12 @@ class Preparation:
 
 
 def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
-    """Return which rows ``(rows,)`` lack nothing: those that ``missing=drop`` keeps."""
+    """Return which rows ``(rows,)`` have no missing values: those that ``missing=drop`` keeps."""
     return np.asarray(np.isfinite(matrix).all(axis=1))
 
 
 def _transformer(numbers: list[int], categories: list[int], settings: Settings, rows: int) -> Any:
-    """Return the unfitted ColumnTransformer; a step that there is nothing for is left out."""
+    """Return the unfitted ColumnTransformer; unneeded steps are left out."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import MissingIndicator
     from sklearn.pipeline import Pipeline
@@ -130,8 +130,8 @@ def _number_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
     from sklearn.decomposition import PCA
     from sklearn.impute import SimpleImputer
 
-    strategy = "median" if settings.missing == "drop" else settings.missing  # where nothing is missing, none matters
-    # As many quantiles as Gorishniy et al. take, https://arxiv.org/abs/2106.11959
+    strategy = "median" if settings.missing == "drop" else settings.missing  # nothing is missing then
+    # The number of quantiles of Gorishniy et al., https://arxiv.org/abs/2106.11959
     quantiles = max(min(rows // 30, QUANTILES), min(rows, 10))
     scalers = {
         "standard": preprocessing.StandardScaler,
@@ -177,7 +177,7 @@ def _check_pca(components: float | None, numbers: int, rows: int) -> None:
 
 
 def _part(transformer: Any, name: str, step: str) -> Any:
-    """Return a fitted step of one of the transformer's parts; None where the part is not there."""
+    """Return a fitted step of one of the transformer's parts; None if the part does not exist."""
     part = transformer.named_transformers_.get(name)
     return None if part is None else part.named_steps[step]
 

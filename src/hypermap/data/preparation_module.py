@@ -1,7 +1,7 @@
-"""A fitted preparation as a torch module, so that a network and its preparation export as one program.
+"""A fitted preparation as a torch module, so that a network and its preprocessing export as one program.
 
-The parts map float64 ``(rows, columns)`` to float64 and compute in the order in which scikit-learn does, so that no
-difference is left but that of rounding. What is missing is NaN, and stays so but in `Impute`.
+The parts map float64 ``(rows, columns)`` to float64 and compute in the same order as scikit-learn, so that only
+rounding differs. Missing values are NaN, and remain so except in `Impute`.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from hypermap.core.errors import UserError
 from hypermap.data.preparation import Preparation
 
-EDGE = 1e-7  # scikit-learn's BOUNDS_THRESHOLD: what lies nearer to an outermost quantile, or beyond, counts as it
+EDGE = 1e-7  # scikit-learn's BOUNDS_THRESHOLD: values closer to an outermost quantile, or beyond, count as it
 
 
 class Impute(nn.Module):
-    """Put a column's `fill` where a number is missing (SimpleImputer)."""
+    """Replace missing numbers by a column's `fill` (SimpleImputer)."""
 
     fill: Tensor
 
@@ -31,7 +31,7 @@ class Impute(nn.Module):
 
 
 class Affine(nn.Module):
-    """``(rows - shift) / scale * factor + offset``, a number of each for every column; None where there is none."""
+    """``(rows - shift) / scale * factor + offset``, each with one number per column, or None."""
 
     shift: Tensor | None
     scale: Tensor | None
@@ -58,10 +58,10 @@ class Affine(nn.Module):
 
 
 class Quantiles(nn.Module):
-    """QuantileTransformer: a value's rank among the training rows, then (if `normal`) the normal quantile of it.
+    """QuantileTransformer: a value's rank among the training rows, then (if `normal`) its normal quantile.
 
-    Between two quantiles the rank is interpolated; where several quantiles are equal it is the middle of their ranks,
-    found by interpolating from below and from above.
+    Between two quantiles the rank is interpolated; if several quantiles are equal, it is the middle of their ranks, by
+    interpolation from below and from above.
     """
 
     quantiles: Tensor
@@ -88,7 +88,7 @@ class Quantiles(nn.Module):
 
 
 class Components(nn.Module):
-    """PCA: the centred rows on the training rows' principal axes ``(components, columns)``."""
+    """PCA: the centered rows projected to the training rows' principal axes ``(components, columns)``."""
 
     mean: Tensor
     axes: Tensor
@@ -99,14 +99,14 @@ class Components(nn.Module):
         self.register_buffer("axes", _float64(axes))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(rows, columns) to (rows, components)."""
+        """Map (rows, columns) to (rows, components)."""
         return rows @ self.axes.T - self.mean @ self.axes.T
 
 
 class Codes(nn.Module):
-    """Codes of categories by the schema to those a model is given, looked up in a table for each column.
+    """Maps category codes of the schema to those of the model, by a lookup table for each column.
 
-    A table's entries: for a missing category, for one that the schema lacks (-1), for 0, 1, …
+    The entries of a table: for a missing category, for an unknown one (-1), for 0, 1, …
     """
 
     table: Tensor
@@ -130,7 +130,7 @@ class Missing(nn.Module):
 
 
 class Part(nn.Module):
-    """Some columns of a matrix, mapped by a module."""
+    """A module applied to some columns of a matrix."""
 
     columns: Tensor
 
@@ -140,16 +140,16 @@ class Part(nn.Module):
         self.mapping = mapping
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """(rows, columns of the matrix) float64 to (rows, columns of the part) float32."""
+        """Map (rows, columns of the matrix) float64 to (rows, columns of the part) float32."""
         mapped: Tensor = self.mapping(matrix[:, self.columns])
         return mapped.float()
 
 
 class Prepare(nn.Module):
-    """All of a `Preparation`: a matrix ``(rows, columns)`` float64 to features ``(rows, layout.width)`` float32.
+    """A whole `Preparation`: maps a matrix ``(rows, columns)`` float64 to features ``(rows, layout.width)`` float32.
 
     Raises:
-        UserError: a part of it has no counterpart here.
+        UserError: a part of it is not supported here.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -168,15 +168,15 @@ class Prepare(nn.Module):
         self.parts = nn.ModuleList(parts)
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """Return what `Preparation.transform` makes of it."""
+        """Return the result of `Preparation.transform`."""
         return torch.cat([part(matrix) for part in self.parts], 1)
 
 
 def as_module(estimator: Any) -> nn.Module:
-    """Return a fitted transformer of numbers as a module that gives what its `transform` gives.
+    """Return a fitted transformer of numbers as a module equivalent to its `transform`.
 
     Raises:
-        UserError: it is of a kind that has no counterpart here.
+        UserError: its type is not supported here.
     """
     from sklearn import preprocessing
     from sklearn.decomposition import PCA
@@ -188,7 +188,7 @@ def as_module(estimator: Any) -> nn.Module:
             return nn.Identity()
         case Pipeline():
             return nn.Sequential(*(as_module(step) for _, step in estimator.steps))
-        case SimpleImputer(add_indicator=False, keep_empty_features=True):  # a column stays a column
+        case SimpleImputer(add_indicator=False, keep_empty_features=True):  # columns are never dropped
             return Impute(estimator.statistics_)
         case preprocessing.StandardScaler():
             return Affine(shift=estimator.mean_, scale=estimator.scale_)
@@ -211,10 +211,9 @@ def as_module(estimator: Any) -> nn.Module:
 
 
 def _tabulated(preparation: Preparation, columns: np.ndarray) -> np.ndarray:
-    """Return the model's code of each of the schema's, ``(columns, entries)`` as `Codes` has them, by preparing every
-    one.
+    """Return the lookup tables ``(columns, entries)`` of `Codes`, by preprocessing every code of the schema.
 
-    Codes above the largest that was fitted are unseen, as -1 is: the last entry stands for them.
+    Codes above the largest fitted one are unseen, like -1: the last entry is for them.
     """
     encoder = preparation.transformer.named_transformers_["categories"].named_steps["codes"]
     most = int(max((known.max() for known in encoder.categories_), default=0))
@@ -224,12 +223,12 @@ def _tabulated(preparation: Preparation, columns: np.ndarray) -> np.ndarray:
 
 
 def _interpolated(values: Tensor, grid: Tensor, levels: Tensor) -> Tensor:
-    """`numpy.interp` for each column: values ``(columns, rows)`` on the ascending `grid` ``(columns, points)``."""
+    """Return `numpy.interp` per column: values ``(columns, rows)`` on the ascending `grid` ``(columns, points)``."""
     last = grid.shape[1] - 1
     right = torch.searchsorted(grid, values, right=True).clamp(1, last)
     left = right - 1
     begin, end = grid.gather(1, left), grid.gather(1, right)
-    width = end - begin  # zero only where the outermost points are equal; there the bounds below decide
+    width = end - begin  # zero only if the outermost points are equal; then the bounds below decide
     slope = (levels[right] - levels[left]) / torch.where(width > 0, width, 1.0)
     found = slope * (values - begin) + levels[left]
     found = torch.where(values >= grid[:, -1:], levels[-1], found)
@@ -237,4 +236,4 @@ def _interpolated(values: Tensor, grid: Tensor, levels: Tensor) -> Tensor:
 
 
 def _float64(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float64, order="C"))  # contiguous, and no view of the estimator
+    return torch.from_numpy(np.array(values, dtype=np.float64, order="C"))  # contiguous, not a view of the estimator

@@ -7,12 +7,12 @@ from hypermap.core.errors import UserError
 from hypermap.data.manifest import advice
 from hypermap.data.preprocessor import TensorSplit, read_transform
 
-if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
+if TYPE_CHECKING:  # preprocessing does not need torch, and a script's --help should not wait for it
     import torch
 
 
 def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
-    """Return one split as tensors on `device`, as a model learns from them; no other split's file is opened.
+    """Return one split as tensors on `device`, as a model sees them; no other split's file is opened.
 
     Raises:
         UserError: the folder or the split's file is missing or unreadable.
@@ -21,7 +21,7 @@ def load(folder: Path, split: str, device: "torch.device | str" = "cpu") -> Tens
 
 
 def load_raw(folder: Path, split: str, device: "torch.device | str" = "cpu") -> TensorSplit:
-    """As `load`, but as published.
+    """Return one split like `load`, but raw.
 
     Raises:
         UserError: the split's file is missing or unreadable.

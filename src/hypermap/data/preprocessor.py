@@ -1,6 +1,6 @@
-"""From raw rows to what a model is given: a `Preprocessor` for inputs, a task for targets, and both as a `Transform`.
+"""From raw rows to model inputs: a `Preprocessor` for inputs, a task for targets, and both as a `Transform`.
 
-All that is fitted is fitted on training rows.
+Everything is fitted on training rows.
 """
 
 from abc import ABC, abstractmethod
@@ -17,41 +17,41 @@ from hypermap.core.typing import Array
 from hypermap.data.manifest import MANIFEST, Manifest, advice
 from hypermap.tasks.base import Task, locate_task, make_task
 
-if TYPE_CHECKING:  # preparing needs no torch, and a script's --help should not wait for it
+if TYPE_CHECKING:  # preprocessing does not need torch, and a script's --help should not wait for it
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Rows ready for a model, or raw; `rows` are the indices within the raw array, or of a file from 1."""
+    """Rows ready for a model, or raw; `rows` are the indices within the raw array, or in a file from 1."""
 
-    inputs: "Tensor"  # (rows, *shape), as the preprocessor makes them, or raw
-    targets: "Tensor"  # (rows, ...), as the task encodes them, or raw
+    inputs: "Tensor"  # (rows, *shape), preprocessed or raw
+    targets: "Tensor"  # (rows, ...), encoded by the task, or raw
     rows: "Tensor"  # (rows,) int64
-    features: "Tensor | None" = None  # raw rows of a table: `inputs` as the whole training split prepares them
+    features: "Tensor | None" = None  # raw rows of a table: preprocessed `inputs`
     groups: "Tensor | None" = None  # (rows,) int64, raw rows only
     times: "Tensor | None" = None  # (rows,) float64, raw rows only
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted on training rows: entries of the manifest, and the content of a file beside it."""
+    """The result of a fit on training rows: entries of the manifest, and the content of a file beside it."""
 
     entries: Mapping[str, Any]
     stored: bytes | None = None
 
 
 class Preprocessor(ABC):
-    """From raw inputs to what a model is given: the same for training, validation and test rows, and to predict.
+    """Maps raw inputs to model inputs, in the same way for training, validation and test rows and for prediction.
 
-    One of your own is a subclass, named by its dotted path in what the reader returns
+    Your own is a subclass, named by its dotted path in the reader's result
     (`hypermap.datasets.images.Raw.preprocessor`).
 
     Attributes:
-        file: the name of its file, where it stores something.
-        manifest: with what was fitted.
-        stored: the file's content, which is data: it is never unpickled.
-        origin: what an error calls the file.
+        file: the name of its file, if it stores one.
+        manifest: with the fitted entries.
+        stored: the file's content, which is never unpickled.
+        origin: the file's name in errors.
     """
 
     file: ClassVar[str] = "preprocessor.json"
@@ -64,18 +64,18 @@ class Preprocessor(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, inputs: Array, info: Manifest) -> Fitted:
-        """Return what is fitted to raw training rows.
+        """Fit to raw training rows.
 
-        Among the entries may be `shape`, of a row as a model is given it; `dtype`, where it is not float32; and
-        `extras`, which a network is given if its constructor takes them by name.
+        The entries may include `shape`, of a row of the model's inputs; `dtype`, if not float32; and `extras`, which
+        are passed to a network whose constructor takes them by name.
 
         Raises:
-            UserError: the settings do not suit these rows.
+            UserError: the settings do not fit these rows.
         """
 
     @abstractmethod
     def __call__(self, inputs: "Tensor") -> "Tensor":
-        """Return raw rows as a model is given them, on the same device."""
+        """Return raw rows as model inputs, on the same device."""
 
     def module(self) -> "nn.Module":
         """Return the same in torch, for an export.
@@ -90,7 +90,7 @@ def locate_preprocessor(manifest: Manifest) -> type[Preprocessor]:
     """Return the class of a data set's preprocessor: its own, or that of a table with a schema, or `Scaling`.
 
     Raises:
-        UserError: none stands at its path.
+        UserError: there is none at its path.
     """
     ours = "table_preprocessor.TablePreprocessor" if manifest.table is not None else "scaling.Scaling"
     path = manifest.preprocessor or f"hypermap.data.{ours}"
@@ -102,15 +102,15 @@ def locate_preprocessor(manifest: Manifest) -> type[Preprocessor]:
 
 @dataclass(frozen=True)
 class Transform:
-    """What was fitted on training rows, as a manifest's entries and the content of a preprocessor's file."""
+    """The fit on training rows, as a manifest's entries and the content of a preprocessor's file."""
 
     manifest: Manifest
     stored: bytes | None = None
-    origin: str = ""  # what an error calls the file
+    origin: str = ""  # the file's name in errors
 
     @cached_property
     def task(self) -> Task:
-        """What is predicted.
+        """The task of the data.
 
         Raises:
             UserError: it cannot be imported.
@@ -119,7 +119,7 @@ class Transform:
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
-        """From raw inputs to what a model is given.
+        """The preprocessor of the inputs.
 
         Raises:
             UserError: it cannot be imported.
@@ -128,10 +128,10 @@ class Transform:
 
     @classmethod
     def fitted(cls, inputs: Array, targets: Array, about: Manifest) -> "Transform":
-        """Fitted on raw training rows; of `about` what was fitted is replaced.
+        """Fit to raw training rows; return `about` with its fitted entries replaced.
 
         Raises:
-            UserError: the settings do not suit these rows.
+            UserError: the settings do not fit these rows.
         """
         of_inputs = locate_preprocessor(about).fit(inputs, about)
         of_targets = locate_task(about.task).fit(targets, about)
@@ -139,11 +139,11 @@ class Transform:
         return cls(replace(about, fitted_on=fitted_on, **of_targets, **of_inputs.entries), of_inputs.stored)
 
     def refit(self, train: TensorSplit) -> "Transform":
-        """Return the same, fitted anew on these raw rows."""
+        """Return the same, refitted on these raw rows."""
         return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
 
     def __call__(self, raw: TensorSplit) -> TensorSplit:
-        """Return raw rows as a model learns from them."""
+        """Return raw rows as a model sees them."""
         return TensorSplit(self.features(raw), self.task.encode(raw.targets), raw.rows)
 
     def features(self, raw: TensorSplit) -> "Tensor":
@@ -151,7 +151,7 @@ class Transform:
         return self.preprocessor(raw.inputs) if raw.features is None else raw.features
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json, and what the preprocessor stores, into `folder`."""
+        """Write manifest.json, and the preprocessor's file if any, into `folder`."""
         for name, content in self.contents().items():
             files.write_bytes(folder / name, content)
 

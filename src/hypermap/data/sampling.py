@@ -1,18 +1,18 @@
-"""Oversampling: training rows of the smaller classes repeated, so that all classes are as large as the largest."""
+"""Oversampling: repeat training rows of the smaller classes until all classes are as large as the largest."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def oversample(targets: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Positions ``(rows,)`` of training rows, with which every class that has rows has as many as the largest.
+    """Return positions ``(rows,)`` of training rows in which every class with rows is as large as the largest.
 
-    Every row is there, in its order; behind them stand rows of the smaller classes, drawn with replacement, class by
-    class, as imbalanced-learn's RandomOverSampler has it. The same targets and seed give the same positions.
+    All rows come first, in their order; then rows of the smaller classes, drawn with replacement, class by class, as in
+    imbalanced-learn's RandomOverSampler. The same targets and seed give the same positions.
 
     Args:
-        targets: class indices ``(rows,)`` of training rows alone: a repeated row must not validate.
-        seed: of the drawing.
+        targets: class indices ``(rows,)`` of training rows only: a repeated row must not be used for validation.
+        seed: for the drawing.
     """
     generator = np.random.default_rng(seed)
     present, counts = np.unique(targets, return_counts=True)

@@ -1,4 +1,4 @@
-"""Images and plain tables of numbers: ``(inputs - shift) / scale``, one number a channel or feature."""
+"""Images and plain tables of numbers: ``(inputs - shift) / scale``, one number per channel or feature."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ class Scaling(Preprocessor):
 
     @classmethod
     def fit(cls, inputs: Array, info: Manifest) -> Fitted:
-        """Return `shift` and `scale`, and the mean and deviation of what they make of the training rows."""
+        """Return `shift` and `scale`, and the mean and standard deviation of the scaled training rows."""
         train = normalize.statistics(inputs)
         shift, scale = normalize.fit(info.scaling, train, info.maximum)
         entries: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Tables with a schema: prepared by scikit-learn (`hypermap.data.preparation`), which is stored without pickle."""
+"""Tables with a schema: preprocessed by scikit-learn (`hypermap.data.preparation`), saved without pickle."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ PREPARATION = "preparation.skops"
 
 
 class TablePreprocessor(Preprocessor):
-    """Missing values, scales and categories, as ``data.missing``, ``data.scaling``, … say."""
+    """Handles missing values, scales and categories according to ``data.missing``, ``data.scaling``, …."""
 
     file = PREPARATION
 
@@ -24,7 +24,7 @@ class TablePreprocessor(Preprocessor):
         """Return the layout of a row, and the fitted transformer.
 
         Raises:
-            UserError: the settings do not suit these rows.
+            UserError: the settings do not fit these rows.
         """
         from hypermap.core import skops_io
 
@@ -56,7 +56,7 @@ class TablePreprocessor(Preprocessor):
         """Return the same in torch.
 
         Raises:
-            UserError: a part of the preparation has no counterpart there.
+            UserError: a part of the preprocessing is not supported there.
         """
         from hypermap.data.preparation_module import Prepare
 

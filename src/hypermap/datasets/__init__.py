@@ -1,1 +1,1 @@
-"""Data sets: readers of published and of a user's own files, their download, split and preparation."""
+"""Data sets: readers of published files and of a user's own, their download, split and preparation."""

@@ -1,4 +1,4 @@
-"""A folder of files that appears whole or not at all, whoever else is writing it at the same time."""
+"""Atomic writes of a folder of files, safe against concurrent writers."""
 
 import shutil
 import time
@@ -11,17 +11,17 @@ from pathlib import Path
 from hypermap.core import files
 from hypermap.core.errors import UserError
 
-STALE_S = 24 * 3600.0  # a neighbour untouched for so long was left by a process that was killed
+STALE_S = 24 * 3600.0  # a temporary folder older than this was left by a killed process
 
 
 def write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Make `folder` hold exactly these files, by building a neighbour and renaming it into place.
+    """Make `folder` contain exactly these files, by building a temporary folder and renaming it into place.
 
-    If another process put the very same files there first, theirs stay. A folder that holds part or all of these
-    names is replaced; one that holds anything else is refused.
+    If another process wrote identical files there first, they are kept. A folder with some or all of these names is
+    replaced; one with any other content is refused.
 
     Raises:
-        UserError: the folder has foreign files.
+        UserError: the folder has other files.
         OSError: the disk is full, or the folder cannot be written to; the old folder is untouched.
     """
     _refuse_foreign(folder, contents)
@@ -33,7 +33,7 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> None:
             files.write_bytes(built / name, content)
         _publish(built, folder, contents)
     finally:
-        shutil.rmtree(built, ignore_errors=True)  # after the renaming, nothing has this name
+        shutil.rmtree(built, ignore_errors=True)  # after the rename, this path no longer exists
 
 
 def _publish(built: Path, folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -59,10 +59,10 @@ def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
 
 
 def _set_aside(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Remove a folder in one step, as seen from outside."""
+    """Remove a folder atomically."""
     _refuse_foreign(folder, contents)
     old = _neighbour(folder)
-    with suppress(FileNotFoundError):  # another process did it
+    with suppress(FileNotFoundError):  # another process removed it
         folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)
 

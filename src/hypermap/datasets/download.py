@@ -1,4 +1,4 @@
-"""Where the files of a published data set come from: a folder the user has, or a download with a checksum."""
+"""The files of published data sets: from a folder of the user, or downloaded and checked against a checksum."""
 
 import hashlib
 import logging
@@ -33,8 +33,8 @@ MIRRORS: dict[str, tuple[str, ...]] = {
     "california_housing": ("https://raw.githubusercontent.com/ageron/handson-ml/master/datasets/housing/",),
 }
 
-# As published: of the gzip files, of the archive, and of the uncompressed batches within it. Those of titanic,
-# bank_marketing and california_housing, for which none are published, are of the files as they were in 2026.
+# Published checksums of the gzip files, of the archive, and of the uncompressed batches in it. For titanic,
+# bank_marketing and california_housing none are published: theirs are of the files as of 2026.
 MD5: dict[str, dict[str, str]] = {
     "mnist": {
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -72,7 +72,7 @@ MD5: dict[str, dict[str, str]] = {
 
 
 def given_folder(root: str | None) -> Path | None:
-    """Return the folder the user named with `root` or the environment variable ``HYPERMAP_DATA``; None: neither.
+    """Return the folder given by `root` or the environment variable ``HYPERMAP_DATA``; None if neither is set.
 
     Raises:
         UserError: that folder does not exist.
@@ -88,18 +88,18 @@ def given_folder(root: str | None) -> Path | None:
 
 
 def find(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
-    """Return the first file that is there: folder by folder, and in each the names in their order."""
+    """Return the first existing file: folder by folder, and in each by the order of names."""
     paths = (folder / name for folder in folders for name in names)
     return next((path for path in paths if path.is_file()), None)
 
 
 def locate(dataset: str, names: Sequence[str], root: str | None) -> list[Path]:
-    """Paths of gzip files of `dataset`, checksums verified; each may lie there uncompressed as well.
+    """Return paths of the gzip files of `dataset`, with verified checksums; each may also be uncompressed.
 
-    A folder the user named is only read. Without one, what ``data/raw/<dataset>/`` lacks is downloaded to it.
+    A folder given by the user is only read. Without one, missing files are downloaded to ``data/raw/<dataset>/``.
 
     Raises:
-        UserError: files missing from the user's folder, a wrong checksum, or no mirror answered.
+        UserError: files are missing from the user's folder, a checksum is wrong, or no mirror answered.
     """
     folder = given_folder(root)
     if folder is None:
@@ -115,7 +115,7 @@ def locate(dataset: str, names: Sequence[str], root: str | None) -> list[Path]:
 
 
 def missing_files(dataset: str, folder: Path, names: Sequence[str], advice: str = "") -> UserError:
-    """Return the error for files that a folder named by the user lacks."""
+    """Return the error for files missing from a folder given by the user."""
     return UserError(
         f"{dataset}: {', '.join(names)} not found in {folder / dataset} or {folder}. {advice}"
         f"Put the files there, name another folder with data.root or {FOLDER_VARIABLE}, or unset both to "
@@ -127,7 +127,7 @@ def verify_file(dataset: str, path: Path) -> None:
     """Check a file's bytes against the published md5, if there is one for its name.
 
     Raises:
-        UserError: they differ; names the file, the expected and the found checksum.
+        UserError: they differ; with the file, the expected and the actual checksum.
     """
     if path.name in MD5[dataset]:
         with path.open("rb") as file:
@@ -135,16 +135,16 @@ def verify_file(dataset: str, path: Path) -> None:
 
 
 def verify_content(dataset: str, name: str, content: bytes, origin: str) -> None:
-    """Check uncompressed `content` against the md5 published for `name`; an error calls it `origin`."""
+    """Check uncompressed `content` against the md5 published for `name`; `origin` is its name in an error."""
     if name in MD5[dataset]:
         _compare(origin, MD5[dataset][name], hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
 def download(dataset: str, name: str) -> Path:
-    """Download one file to ``data/raw/<dataset>/``, from the first mirror that has it whole.
+    """Download one file to ``data/raw/<dataset>/``, from the first mirror that delivers it intact.
 
     Raises:
-        UserError: no mirror did; says what each answered. Nothing half-written stays behind.
+        UserError: no mirror did; with the answer of each. No partial file is left behind.
     """
     failures = []
     for mirror in MIRRORS[dataset]:
@@ -159,8 +159,8 @@ def download(dataset: str, name: str) -> Path:
 
 
 def _retrieve(url: str, path: Path, md5: str) -> Path:
-    """Pooch writes to a temporary neighbour and renames it when the checksum is right."""
-    import pooch  # slow to import, and mostly not needed
+    """Download with pooch, which writes a temporary file and renames it if the checksum is right."""
+    import pooch  # slow to import, and rarely needed
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)
@@ -168,7 +168,7 @@ def _retrieve(url: str, path: Path, md5: str) -> Path:
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)
     try:
         pooch.retrieve(url, f"md5:{md5}", fname=path.name, path=path.parent, downloader=downloader)
-    except (requests.RequestException, ValueError) as error:  # ValueError: pooch's wrong checksum
+    except (requests.RequestException, ValueError) as error:  # ValueError: pooch's error for a wrong checksum
         raise UserError(" ".join(str(error).split())) from error
     return path
 
@@ -179,7 +179,7 @@ def _downloaded_before(dataset: str, name: str) -> Path | None:
         if path is not None:
             verify_file(dataset, path)
     except UserError:
-        return None  # in our own folder a damaged file is fetched again
+        return None  # a damaged file in our own folder is downloaded again
     return path
 
 

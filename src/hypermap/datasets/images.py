@@ -1,8 +1,8 @@
-"""Readers of raw data sets: each returns whole arrays as they were published, neither split nor scaled.
+"""Readers of raw data sets: each returns complete arrays as published, neither split nor scaled.
 
-A reader of one's own is any function that returns a `Raw` (see `Raw.of`); a choice file names it by its dotted
-path. Data is prepared anew when its code changes, or the files and folders that its arguments name. Where it reads
-others, its module has a function ``fingerprint(arguments) -> str``, which then speaks for all of them.
+Your own reader is any function that returns a `Raw` (see `Raw.of`); an option file names it by its dotted path. Data is
+prepared again when its code changes, or the files and folders that its arguments name. If it depends on anything else,
+its module defines a function ``fingerprint(arguments) -> str`` that covers everything.
 """
 
 import gzip
@@ -54,25 +54,25 @@ DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarEr
 class Raw:
     """A data set as published.
 
-    Images are channels first, ``(rows, channels, height, width)`` uint8; plain tables ``(rows, features)`` float32.
-    Of a table that has a schema they are its matrix, float64 with NaN for what is missing. Targets are int64 class
-    indices ``(rows,)``, or numbers for regression, which has no `classes`: float32, of such a table float64, since a
-    person's own may need all their digits. Construction checks all that.
+    Images are channels first, ``(rows, channels, height, width)`` uint8; plain tables ``(rows, features)`` float32. For
+    a table with a schema the inputs are its matrix, float64 with NaN for missing values. Targets are int64 class
+    indices ``(rows,)``, or numbers for regression (with empty `classes`): float32, or float64 for a table with a
+    schema, whose values may need all their digits. Construction checks all that.
     """
 
     inputs: Array
     targets: Array
     classes: tuple[str, ...]
-    maximum: float | None  # the largest value an input can have; None where there is no such thing (tables)
-    checksum: str  # sha256 of the arrays: the same whatever container the files came in
-    test_inputs: Array | None = None  # the published test set, where there is one
+    maximum: float | None  # the largest possible input value; None if there is none (tables)
+    checksum: str  # sha256 of the arrays, independent of the file format
+    test_inputs: Array | None = None  # the published test set, if any
     test_targets: Array | None = None
-    table: "Schema | None" = None  # what the columns of `inputs` are
+    table: "Schema | None" = None  # describes the columns of `inputs`
     groups: Array | None = None  # (rows,) int64: rows of one group stay together in every split
-    times: Array | None = None  # (rows,) float64: the order in which splits are made
-    numbers: Array | None = None  # (rows,) int64: where each row stands in its file, from 1
-    test_numbers: Array | None = None  # likewise of the test file
-    notes: tuple[str, ...] = ()  # what a person should know of the data, a sentence each
+    times: Array | None = None  # (rows,) float64: the order for splits
+    numbers: Array | None = None  # (rows,) int64: row number in the file, from 1
+    test_numbers: Array | None = None  # the same for the test file
+    notes: tuple[str, ...] = ()  # notes about the data for the user, one sentence each
     task: str | None = None  # the dotted path of a task of your own; None: of classes, or of numbers
     preprocessor: str | None = None  # that of a preprocessor of your own; None: `Scaling`, or that of a table
 
@@ -138,7 +138,7 @@ class RawRows(NamedTuple):
 
 
 def digits() -> Raw:
-    """UCI handwritten digits, embedded in scikit-learn: 1797 images of 8×8, pixels 0 to 16, 10 classes."""
+    """Return UCI handwritten digits, part of scikit-learn: 1797 images of 8×8, pixels 0 to 16, 10 classes."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -146,7 +146,7 @@ def digits() -> Raw:
 
 
 def breast_cancer() -> Raw:
-    """Breast cancer Wisconsin (diagnostic), embedded in scikit-learn: 569 rows, 30 features, 2 classes."""
+    """Return Breast cancer Wisconsin (diagnostic), part of scikit-learn: 569 rows, 30 features, 2 classes."""
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer()
@@ -154,7 +154,7 @@ def breast_cancer() -> Raw:
 
 
 def diabetes() -> Raw:
-    """Diabetes progression, embedded in scikit-learn: 442 rows, 10 features (own units); regression."""
+    """Return Diabetes progression, part of scikit-learn: 442 rows, 10 features (original units); regression."""
     from sklearn.datasets import load_diabetes
 
     data = load_diabetes(scaled=False)
@@ -162,10 +162,10 @@ def diabetes() -> Raw:
 
 
 def mnist(root: str | None = None) -> Raw:
-    """MNIST: 60,000 training and 10,000 test images of 28×28, 10 digits.
+    """Return MNIST: 60,000 training and 10,000 test images of 28×28, 10 digits.
 
     Args:
-        root: a folder that has the four idx files, gzipped or not; None: ``HYPERMAP_DATA``, else a download.
+        root: a folder with the four idx files, gzipped or not; None: ``HYPERMAP_DATA``, else a download.
 
     Raises:
         UserError: a file is missing, damaged or not the published one.
@@ -174,16 +174,16 @@ def mnist(root: str | None = None) -> Raw:
 
 
 def fashion_mnist(root: str | None = None) -> Raw:
-    """Fashion-MNIST: 60,000 training and 10,000 test images of 28×28, 10 garments; `root` as for `mnist`."""
+    """Return Fashion-MNIST: 60,000 training and 10,000 test images of 28×28, 10 classes; `root` as for `mnist`."""
     return _read_idx_set("fashion_mnist", GARMENTS, root)
 
 
 def cifar10(root: str | None = None, batches: Sequence[int] = (1, 2, 3, 4, 5)) -> Raw:
-    """CIFAR-10: five training batches of 10,000 colour images of 32×32 and a test batch, 10 classes.
+    """Return CIFAR-10: five training batches of 10,000 color images of 32×32 and a test batch, 10 classes.
 
     Args:
-        root: a folder that has the official archive of the binary version or its ``.bin`` files (plain, gz or
-            xz); None: ``HYPERMAP_DATA``, else a download. The Python version, a pickle, is never read.
+        root: a folder with the official archive of the binary version or its ``.bin`` files (plain, gz or xz); None:
+            ``HYPERMAP_DATA``, else a download. The Python version, a pickle, is never read.
         batches: which of the training batches, from 1 to 5, in the order given.
 
     Raises:
@@ -211,7 +211,7 @@ def _read_idx_set(dataset: str, classes: Sequence[str], root: str | None) -> Raw
 
 
 def _parse_idx(content: bytes, dimensions: int, origin: str) -> Array:
-    """Return the array of an idx file of unsigned bytes with so many dimensions."""
+    """Return the array of an idx file of unsigned bytes with the given number of dimensions."""
     magic = bytes([0, 0, 8, dimensions])
     if content[:4] != magic:
         raise UserError(f"{origin}: begins with {content[:4].hex()}, not with {magic.hex()}: no idx file of this kind.")
@@ -236,7 +236,7 @@ def _check_pair(images: Path, inputs: Array, labels: Path, targets: Array, class
 
 
 def _parse_cifar(content: bytes, origin: str) -> tuple[Array, Array]:
-    """Images ``(rows, 3, 32, 32)`` uint8 and labels ``(rows,)`` uint8 of a batch file."""
+    """Return images ``(rows, 3, 32, 32)`` uint8 and labels ``(rows,)`` uint8 of a batch file."""
     length = 1 + math.prod(CIFAR_SHAPE)
     if not content or len(content) % length:
         raise UserError(f"{origin}: {len(content)} bytes are no whole number of {length}-byte records; get it again.")
@@ -253,11 +253,11 @@ def _check_batches(batches: Sequence[int]) -> None:
         raise UserError(f"data.batches is {batches!r}; give different numbers from 1 to 5, for instance [1, 2].")
 
 
-NamedBytes = tuple[str, bytes]  # where it came from, for errors, and the uncompressed content
+NamedBytes = tuple[str, bytes]  # its origin, for errors, and the uncompressed content
 
 
 def _read_cifar_batches(root: str | None, names: Sequence[str]) -> tuple[list[NamedBytes], NamedBytes]:
-    """Return the training batches so named, checksums verified, and the test batch."""
+    """Return the named training batches, with verified checksums, and the test batch."""
     given = download.given_folder(root)
     places = _cifar_places(given)
     found = [*(_find_batch(places, name) for name in names), _find_test_batch(places)]
@@ -283,14 +283,14 @@ def _find_batch(places: Sequence[Path], name: str) -> Path | None:
 
 
 def _find_test_batch(places: Sequence[Path]) -> Path | None:
-    """Return the official test batch, else a file that says by its name that it is a part of it."""
+    """Return the official test batch, or else a file whose name says that it is a part of it."""
     patterns = [f"test_batch*.bin{suffix}" for suffix in COMPRESSIONS]
     parts = (path for place in places for pattern in patterns for path in sorted(place.glob(pattern)))
     return _find_batch(places, "test_batch.bin") or next(parts, None)
 
 
 def _find_archive(given: Path | None, places: Sequence[Path], needed: bool) -> Path | None:
-    """Return the official archive, checksum verified; downloaded if it is needed and the user named no folder."""
+    """Return the official archive, checksum verified; download it if needed and the user gave no folder."""
     archive = download.find(places, [CIFAR_ARCHIVE])
     if given is None and (archive or needed):
         return download.locate("cifar10", [CIFAR_ARCHIVE], None)[0]
@@ -309,7 +309,7 @@ def _missing_batches(folder: Path, places: Sequence[Path], missing: Sequence[str
 
 
 def _read_archive(archive: Path, names: Sequence[str]) -> list[NamedBytes]:
-    """Members of the archive by their file name; nothing is unpacked to the disk."""
+    """Return members of the archive by file name, without unpacking to disk."""
     contents: dict[str, bytes] = {}
     with _naming(archive), tarfile.open(archive) as members:
         for member in members:
@@ -322,7 +322,7 @@ def _read_archive(archive: Path, names: Sequence[str]) -> list[NamedBytes]:
 
 
 def _read(path: Path) -> bytes:
-    """Return the content of a file, uncompressed as its suffix says."""
+    """Return the content of a file, uncompressed according to its suffix."""
     openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
     with _naming(path), openers.get(path.suffix, open)(path, "rb") as file:
         content: bytes = file.read()
@@ -331,7 +331,7 @@ def _read(path: Path) -> bytes:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Tell damage within a compressed file as the user's matter, with the file's name."""
+    """Turn errors of damaged compressed files into a `UserError` with the file's name."""
     try:
         yield
     except DAMAGED as error:

@@ -1,9 +1,9 @@
-"""Preparation of a data set: from raw arrays to a folder of three splits and a manifest, and on to tensors.
+"""Preparation of a data set: from raw arrays to a folder with three splits and a manifest.
 
-The folder holds ``train.safetensors``, ``validation.safetensors`` and ``test.safetensors``, each with `inputs` as
-published, `targets` and `rows` (int64: the index within the raw array), and ``manifest.json``. What a model sees is
-made from `inputs` by the folder's transform (`hypermap.data.preprocessor`); of a table it is stored beside them as
-`features`, and the transform's scikit-learn part is ``preparation.skops``.
+The folder holds ``train.safetensors``, ``validation.safetensors`` and ``test.safetensors``, each with raw `inputs`,
+`targets` and `rows` (int64: the index within the raw array), and ``manifest.json``. The folder's transform
+(`hypermap.data.preprocessor`) computes model inputs from `inputs`; for a table they are stored too, as `features`, and
+the transform's scikit-learn part is ``preparation.skops``.
 """
 
 import inspect
@@ -35,7 +35,7 @@ from hypermap.tasks.regression import LOGS
 
 Reader = Callable[..., Raw]
 
-WRITTEN = ("data", "models", "outputs", "multirun", "reports", "studies")  # no data set is a folder of these as a whole
+WRITTEN = ("data", "models", "outputs", "multirun", "reports", "studies")  # never a data set as a whole
 
 OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
 """Keys of a data group that only a table with a schema has."""
@@ -43,15 +43,15 @@ OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How a data set is split and prepared; construction checks the values."""
+    """Settings of the split and the preparation; validated on construction."""
 
-    validation: float = 0.2  # share of the rows that are not test
-    test: float | None = None  # share of all rows; None where a test set is published
+    validation: float = 0.2  # share of the rows outside the test set
+    test: float | None = None  # share of all rows; None if there is a published test set
     split_seed: int = 0
-    scaling: str | None = None  # of images and plain tables ``unit`` if None; of tables with a schema ``standard``
-    rows: int | None = None  # how many rows training and validation have together; None: all
-    target_transform: str | None = None  # ``log`` or ``log1p`` of the target, before it is standardised
-    oversample: bool = False  # whether each class has as many training rows as the largest, some of them repeated
+    scaling: str | None = None  # None: ``unit`` for images and plain tables, ``standard`` for tables with a schema
+    rows: int | None = None  # maximum number of training and validation rows together; None: all
+    target_transform: str | None = None  # ``log`` or ``log1p`` of the target, before it is standardized
+    oversample: bool = False  # whether to repeat training rows so that all classes are as large as the largest
 
     def __post_init__(self) -> None:
         _check_share("validation", self.validation)
@@ -66,26 +66,26 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class Pinned:
-    """What a table's files must still hold when they are read, and what is said where they do not."""
+    """The expected checksum of a table's files when they are read, and the message if it differs."""
 
-    checksum: str  # as `file_checksum` gave it
-    message: str  # what comes after the files' names: ``changed during …; do …``
+    checksum: str  # from `file_checksum`
+    message: str  # follows the files' names: ``changed during …; do …``
 
 
 def prepare(folder: Path, *, reader: Reader, **settings: Any) -> Manifest:
-    """Read, split and write a data set; the folder appears whole, or not at all. Returns the manifest.
+    """Read, split and write a data set, the folder atomically; return the manifest.
 
     Same settings and same raw files give the same bytes. Two processes may prepare the same folder at once.
 
     Args:
         folder: replaced if it is a prepared data set; any other folder with content is refused.
         reader: a function that returns the raw arrays, see `hypermap.datasets.images`.
-        **settings: the fields of `DataSettings`; of a table those of `tables.preparation.Settings`, too; all others are
-            given to `reader`.
+        **settings: the fields of `DataSettings`; for a table also those of `data.preparation.Settings`; all others are
+            passed to `reader`.
 
     Raises:
-        UserError: a value out of range, a split that cannot be made, files that change while they are read, or
-            whatever `reader` finds wrong.
+        UserError: a value is out of range, the split is impossible, files change while they are read, or an error of
+            `reader`.
         OSError: the disk is full, or the folder cannot be written to.
     """
     return _prepare(folder, _Wanted.of(reader, settings))
@@ -112,17 +112,17 @@ def _prepare(folder: Path, wanted: "_Wanted") -> Manifest:
 
 
 def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned | None = None) -> Manifest:
-    """`prepare`, from the data group of a configuration: `_target_` is the reader's dotted path.
+    """Call `prepare` with the data group of a configuration: `_target_` is the reader's dotted path.
 
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, the files are no longer those `pinned`, or as
-            `prepare`.
+            for `prepare`.
     """
     return _prepare(folder, _Wanted.understood(settings, pinned))
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
-    """Return the name of what `prepare_settings` would make; where the raw files lie (`root`) has no part in it.
+    """Return the fingerprint of what `prepare_settings` would write, regardless of where the raw files are (`root`).
 
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
@@ -131,7 +131,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def file_checksum(settings: Mapping[str, Any]) -> str | None:
-    """Return what tells whether a reader's files have changed; None for those whose files have published checksums.
+    """Return the checksum of a reader's files, to detect changes; None for files with published checksums.
 
     Raises:
         UserError: a file is missing.
@@ -142,10 +142,10 @@ def file_checksum(settings: Mapping[str, Any]) -> str | None:
 def find_or_prepare(
     settings: Mapping[str, Any], candidates: Sequence[Path], cache: Path, pinned: Pinned | None = None
 ) -> Path:
-    """Return a folder prepared with these settings: a candidate, else ``cache/<fingerprint>``, made if it is not there.
+    """Return a folder prepared with these settings: a candidate, else ``cache/<fingerprint>``, created if needed.
 
     Raises:
-        UserError: as `prepare_settings`.
+        UserError: as for `prepare_settings`.
     """
     wanted = _Wanted.understood(settings, pinned)
     fingerprint = hashing.fingerprint(wanted.identity)
@@ -158,24 +158,24 @@ def find_or_prepare(
 
 
 def tell(manifest: Manifest) -> None:
-    """Print to stderr what a person should know of a data set."""
+    """Print the notes on a data set to stderr."""
     for note in manifest.warnings:
         print(f"Note: {note}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The settings of a data set, sorted by whom they are for."""
+    """The settings of a data set, sorted by their consumers."""
 
     reader: Reader
     settings: DataSettings
-    preparing: dict[str, Any]  # what only a table with a schema has
+    preparing: dict[str, Any]  # only for a table with a schema
     arguments: dict[str, Any]
 
     @classmethod
     def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
         choices = asdict(DataSettings()).keys()
-        of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own word comes first
+        of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own parameters take precedence
         return cls(
             reader,
             DataSettings(**{key: value for key, value in settings.items() if key in choices}),
@@ -185,7 +185,7 @@ class _Wanted:
 
     @classmethod
     def understood(cls, settings: Mapping[str, Any], pinned: Pinned | None = None) -> "_Wanted":
-        """From the data group of a configuration; files that have a checksum are held to that `pinned`."""
+        """Return the sorted settings of a configuration's data group; files with a checksum must match `pinned`."""
         wanted = cls.of(*_understood(settings))
         if pinned is not None and wanted.checksum not in (None, pinned.checksum):
             raise UserError(f"{wanted.names} {pinned.message}")
@@ -193,50 +193,50 @@ class _Wanted:
 
     @cached_property
     def preparation(self) -> Settings:
-        """How a table with a schema is prepared."""
+        """Return the preprocessing settings of a table with a schema."""
         scaling: dict[str, Any] = {} if self.settings.scaling is None else {"scaling": self.settings.scaling}
         return Settings(**self.preparing, **scaling)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What names a prepared data set: all that decides its content, but not where the raw files lie."""
+        """Return everything that determines a prepared data set's content, but not the location of the raw files."""
         named = {key: value for key, value in self.arguments.items() if key != "root"}
         dotted = f"{self.reader.__module__}.{self.reader.__qualname__}"
         of_table = {"preparing": self.preparing, "files": self.checksum}
-        if self.checksum is not None:  # perhaps a table, whose preparation is scikit-learn's to the last digit
+        if self.checksum is not None:  # perhaps a table, whose preprocessing depends on scikit-learn's version
             of_table["scikit-learn"] = metadata.version("scikit-learn")
         return {"format": FORMAT, "reader": dotted, **asdict(self.settings), "arguments": named, **of_table}
 
     @cached_property
     def checksum(self) -> str | None:
-        """Of the reader's files when it was first asked for; None where the reader has none."""
+        """The checksum of the reader's files at the first access; None if the reader has none."""
         return self._checksum_now()
 
     def _checksum_now(self) -> str | None:
         fingerprint = getattr(inspect.getmodule(self.reader), "fingerprint", None)
         if fingerprint is not None:
             return str(fingerprint(self.arguments))
-        if self.reader.__module__.startswith("hypermap."):  # whose files have published checksums
+        if self.reader.__module__.startswith("hypermap."):  # their files have published checksums
             return None
         code = inspect.getsourcefile(inspect.unwrap(self.reader))
         return hashing.checksum_of([*self.paths, *([Path(code)] if code else [])])
 
     @property
     def paths(self) -> list[Path]:
-        """The files and folders that the arguments name, but for those that are written to here."""
+        """The files and folders that the arguments name, except those that are written to here."""
         given = [value for one in self.arguments.values() for value in (one if isinstance(one, list) else [one])]
         words = [value for value in given if isinstance(value, str) and value not in ("", *WRITTEN)]
         return [path for word in words if (path := Path(word).expanduser()).exists()]
 
     @property
     def names(self) -> str:
-        """The reader's files, as a message calls them."""
+        """The names of the reader's files, for messages."""
         given = [self.arguments.get(key) or [] for key in ("path", "test_path")]
         paths = [path for one in given for path in ([one] if isinstance(one, str) else one)]
         return ", ".join(paths or map(str, self.paths)) or f"What {self.reader.__name__} reads"
 
     def read(self) -> Raw:
-        """Return the raw arrays, of files that have the checksum."""
+        """Return the raw arrays, from files with the expected checksum."""
         before = self.checksum
         raw = self.reader(**self.arguments)
         if self._checksum_now() != before:
@@ -244,17 +244,17 @@ class _Wanted:
         return raw
 
     def complete(self, raw: Raw) -> Raw:
-        """Return a table without the rows that `missing` leaves out."""
+        """Return a table without the rows that ``missing=drop`` drops."""
         if self.preparation.missing != "drop" or raw.table is None:
             return raw
         kept = complete_rows(raw.inputs)
         tested = None if raw.test_inputs is None else complete_rows(raw.test_inputs)
         dropped = int((~kept).sum()) + (0 if tested is None else int((~tested).sum()))
         if not kept.any():
-            raise UserError("data.missing is drop, and every row lacks something: choose another, such as median.")
+            raise UserError("data.missing is drop, and every row has missing values: choose another, such as median.")
         lacking = np.isnan(raw.inputs).mean(axis=0)
         note = (
-            f"{dropped:,} rows lack something and are left out (data.missing=drop); they cannot be predicted, either. "
+            f"{dropped:,} rows have missing values and are left out (data.missing=drop); they cannot be predicted. "
             f"Most often missing: {raw.table.matrix_names[lacking.argmax()]!r}, in {lacking.max():.0%} of the rows."
         )
         return replace(
@@ -271,7 +271,7 @@ class _Wanted:
         )
 
     def plain(self, raw: Raw) -> Raw:
-        """Return the same arrays, once it is sure that nothing was asked for that only tables have."""
+        """Return the same arrays; refuse settings that only tables have."""
         if self.preparing:
             given = ", ".join(f"data.{key}" for key in self.preparing)
             raise UserError(f"{given}: for tables that have a schema (data=table), which this data set has not.")
@@ -282,7 +282,7 @@ class _Wanted:
 
 
 def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manifest:
-    """Return a manifest for which nothing was fitted."""
+    """Return a manifest without fitted entries."""
     identity, settings = wanted.identity, wanted.settings
     return Manifest(
         format=FORMAT,
@@ -318,12 +318,12 @@ def _of_table(raw: Raw, wanted: _Wanted) -> dict[str, Any]:
 
 
 def _class_counts(raw: Raw, part: RawSplit) -> list[int]:
-    """Return rows a class, in the order of the classes; empty for regression."""
+    """Return the number of rows per class, in the order of the classes; empty for regression."""
     return [int(np.sum(part.targets == index)) for index in range(len(raw.classes))]
 
 
 def _check_targets(raw: Raw, settings: DataSettings) -> None:
-    """Refuse a transform or an oversampling that the targets do not have."""
+    """Refuse a transform or oversampling that does not fit the targets."""
     if settings.oversample and not raw.classes:
         raise UserError("data.oversample is true; it evens out classes, and the target is a number: set it to false.")
     if not settings.target_transform:
@@ -358,7 +358,7 @@ def _rows(array: Array | None, kept: Array | None) -> Array | None:
 
 
 def _fingerprint_of(folder: Path) -> str | None:
-    """Return the fingerprint of a prepared folder; None if it is none, or not whole."""
+    """Return the fingerprint of a prepared folder; None if it is not one, or incomplete."""
     try:
         manifest = Manifest.read(folder)
         whole = all((folder / file_name(name)).is_file() for name in manifest.rows)
@@ -368,7 +368,7 @@ def _fingerprint_of(folder: Path) -> str | None:
 
 
 def _understood(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
-    """Return the reader that `_target_` names, and all values, which are checked against its signature."""
+    """Return the reader that `_target_` names, and all values, checked against its signature."""
     target = settings.get("_target_")
     values = {key: value for key, value in settings.items() if key not in LABELS}
     ours = asdict(DataSettings()).keys() | OF_TABLES

@@ -1,7 +1,7 @@
-"""Which rows are for training, validation and test.
+"""The split into training, validation and test rows.
 
-Where there are classes, each part has every one of them: at random the rows are stratified as scikit-learn does it,
-in whole groups as nearly as the groups allow, and in time order it is checked.
+In classification, each part has every class: a random split is stratified as in scikit-learn, with groups as far as the
+groups allow, and in time order it is checked.
 """
 
 import math
@@ -15,17 +15,17 @@ from hypermap.core.typing import Array
 from hypermap.datasets.images import Raw
 
 DRAWS = 1000
-"""Random orders of the groups that are tried."""
+"""Number of random orders of the groups to try."""
 
 CELLS = 4_000_000
-"""Counts (a group's rows of a class) that all draws may go through: where groups are many, few draws do."""
+"""Limit of counts (a group's rows of a class) over all draws: with many groups, few draws are enough."""
 
 FAR = 2.0
-"""A part of so many times its share, or of less than that part of it, is refused."""
+"""A part that is larger or smaller than its share by more than this factor is refused."""
 
 
 class RawSplit(NamedTuple):
-    """The arrays of one split, as published; `rows` are the indices within the raw array."""
+    """The raw arrays of one split; `rows` are the indices within the raw data set."""
 
     inputs: Array
     targets: Array
@@ -33,12 +33,12 @@ class RawSplit(NamedTuple):
 
 
 class _Size(NamedTuple):
-    """How large a part is to be, and the setting that says so."""
+    """The requested size of a part, and the setting that gives it."""
 
     key: str
-    value: float  # a share of the rows (float), or so many of them (int)
-    parts: int = 2  # how many parts take rows of each class from here on
-    limited: bool = False  # whether data.rows left out some
+    value: float  # a share of the rows (float), or their number (int)
+    parts: int = 2  # number of remaining parts that need rows of each class
+    limited: bool = False  # whether data.rows has excluded some
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"
@@ -49,22 +49,22 @@ def split(
 ) -> Mapping[str, RawSplit]:
     """Return the parts ``train``, ``validation`` and ``test``.
 
-    Rows of one group (`raw.groups`) are in one part, unless the set has published its test rows. Where rows have
-    times (`raw.times`), test are the latest rows and validation the latest before them; rows of one time are in one
-    part.
+    Rows of one group (`raw.groups`) are in one part, unless there is a published test set. If rows have times
+    (`raw.times`), the test set has the latest rows and the validation set the latest before them; rows of equal time
+    are in one part.
 
     Args:
-        raw: the whole data set; its published test set, if it has one, is kept as test.
-        name: what errors call it.
-        validation: share of the rows that are not test.
-        test: share of all rows, if no test set was published.
-        seed: of the shuffling: of rows as scikit-learn's `train_test_split` does it, or of groups.
-        row_limit: how many rows training and validation may have together; None: all. They are drawn at random;
-            where rows have times, they are the latest.
+        raw: the whole data set; a published test set is kept as the test set.
+        name: of the data set in errors.
+        validation: share of the rows outside the test set.
+        test: share of all rows, if there is no published test set.
+        seed: for shuffling rows, as in scikit-learn's `train_test_split`, or groups.
+        row_limit: maximum number of training and validation rows together; None: all. They are drawn at random or, if
+            rows have times, are the latest.
 
     Raises:
-        UserError: `test` is missing or too much, or the parts cannot be made: a class has too few rows for every
-            part to get one, or the groups or times are too few.
+        UserError: `test` is missing or not allowed, or the split is impossible: a class has too few rows for every
+            part, or there are too few groups or times.
     """
     _check_order(raw)
     rows = np.arange(len(raw.inputs))
@@ -101,8 +101,8 @@ def _published_test(raw: Raw, name: str, test: float | None) -> RawSplit | None:
     if raw.classes and len(unknown := np.setdiff1d(raw.test_targets, raw.targets)):
         listed = ", ".join(repr(raw.classes[index]) for index in unknown)
         raise UserError(
-            f"The test rows of {name} have classes that its other rows lack, so that nothing can learn them: {listed}. "
-            "Leave these rows out, or add rows of these classes to those to learn from."
+            f"The test rows of {name} have classes that its other rows lack, so that no model can learn them: {listed}."
+            " Leave these rows out, or add rows of these classes to those to learn from."
         )
     return RawSplit(raw.test_inputs, raw.test_targets, np.arange(len(raw.test_inputs)))
 
@@ -117,7 +117,7 @@ def _limit(raw: Raw, rows: Array, limit: int | None, seed: int) -> Array:
     if limit > len(rows):
         raise UserError(f"data.rows is {limit}; training and validation have {len(rows)} rows at most.")
     size = _Size("data.rows", limit, parts=1)
-    if raw.times is None:  # any rows of a group may stay: what stays is split by groups later
+    if raw.times is None:  # any rows of a group may be kept: they are split by groups later
         return _cut_at_random(raw, rows, size, seed)[1]
     latest = np.sort(rows[np.argsort(raw.times[rows], kind="stable")[-limit:]])
     _check_classes(raw, rows, [latest], size)
@@ -125,7 +125,7 @@ def _limit(raw: Raw, rows: Array, limit: int | None, seed: int) -> Array:
 
 
 def _cut(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, Array]:
-    """Return what is left of `rows`, and the part cut off."""
+    """Return the rest of `rows`, and the part split off."""
     if raw.groups is not None:
         return _cut_groups(raw, rows, size, seed)
     if raw.times is not None:
@@ -140,7 +140,7 @@ def _cut_at_random(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array
     stratify = targets if raw.classes else None
     try:
         left, cut = train_test_split(rows, test_size=size.value, random_state=seed, stratify=stratify)
-    except ValueError as error:  # scikit-learn's words name neither the setting nor the class
+    except ValueError as error:  # scikit-learn's message names neither the setting nor the class
         raise _too_few(raw, targets, size) from error
     if raw.classes:
         had, remaining, gone = (
@@ -167,15 +167,15 @@ def _cut_groups(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, A
 
 
 def _draw(counts: Array, size: _Size, seed: int) -> Array | None:
-    """Return the groups to cut off, by their index; None where none were found that give each part every class.
+    """Return the indices of the groups to split off; None if no draw gives each part every class.
 
-    Groups are taken in random orders, one after the other; kept is what comes nearest to the wanted share of each
-    class. (scikit-learn's GroupShuffleSplit looks at no class, and its StratifiedGroupKFold makes equal parts only.)
+    Groups are added in random orders; the draw closest to the requested share of each class is kept. (scikit-learn's
+    GroupShuffleSplit ignores classes, and its StratifiedGroupKFold only makes equal parts.)
 
     Args:
-        counts: rows ``(groups, classes)``; of one class, as it were, where targets are numbers.
-        size: the share to cut off. What is left must have groups of each class for the other parts.
-        seed: of the orders.
+        counts: rows ``(groups, classes)``; with a single class for regression.
+        size: the share to split off. The rest must have groups of each class for the other parts.
+        seed: for the orders.
     """
     generator = np.random.default_rng(seed)
     total, holders = counts.sum(axis=0), (counts > 0).sum(axis=0)
@@ -200,7 +200,7 @@ def _cut_latest(raw: Raw, rows: Array, size: _Size) -> tuple[Array, Array]:
             f"{size}: all {len(rows):,} rows have the same time (data.time), so that none are the latest. "
             "Give a column that tells them apart, or set data.time to null."
         )
-    latest = counts[::-1].cumsum()[::-1]  # rows of each moment or later
+    latest = counts[::-1].cumsum()[::-1]  # number of rows at each time or later
     border = 1 + np.abs(latest[1:] - size.value * len(rows)).argmin()
     late = times >= moments[border]
     left, cut = rows[~late], rows[late]
@@ -233,7 +233,7 @@ def _check_classes(raw: Raw, rows: Array, parts: list[Array], size: _Size) -> No
 
 
 def _lacking(raw: Raw, rows: Array, part: Array) -> Array:
-    """Classes that `rows` have and `part` has not."""
+    """Return the classes that occur in `rows` but not in `part`."""
     return np.setdiff1d(raw.targets[rows], raw.targets[part])
 
 
@@ -250,7 +250,7 @@ def _too_few(raw: Raw, targets: Array, size: _Size) -> UserError:
 
 
 def _advice(raw: Raw, size: _Size, least: int, rows: int) -> str:
-    """Return what to change where the rarest class has `least` rows of so many."""
+    """Return advice if the rarest class has only `least` of `rows`."""
     if isinstance(size.value, int):
         needed = math.ceil(rows / least)
         return f"Give {'more' if size.value < needed else 'fewer'}, or null for all."

@@ -1,1 +1,1 @@
-"""Experiments: the trainings that a configuration asks for, scheduled, resumed, and written down."""
+"""Experiments: the trainings that a configuration needs, with scheduling, resuming and their results."""

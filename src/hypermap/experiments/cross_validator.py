@@ -1,4 +1,4 @@
-"""Fits: the trainings that a validation asks for, each on the rows of its fold and with a seed of its own."""
+"""The trainings (fits) of a validation, each on the rows of its fold and with its own seed."""
 
 import json
 from collections.abc import Mapping
@@ -16,27 +16,27 @@ from hypermap.experiments.estimators import TrainResult, make_estimator
 from hypermap.training.state import TrainerConfig
 
 FINISHED = "finished.json"
-NOTED = ("metrics", "best_epoch", "epochs", "seconds")  # in it
+NOTED = ("metrics", "best_epoch", "epochs", "seconds")  # keys of that file
 
 
 @dataclass(frozen=True)
 class FoldSpec:
-    """One training: the rows it learns from and those that validate it, and its seed."""
+    """One training: its training and validation rows, and its seed."""
 
     fold: Fold
     seed: int
 
 
 class CrossValidator:
-    """The fits of one configuration on one prepared data set, and what trains them.
+    """The fits of one configuration on one prepared data set, and their estimator.
 
     Args:
         configuration: every group, and the seed.
         prepared: the folder of the prepared data.
-        folds: its rows, where others have read them.
+        folds: its rows, if they have been read already.
 
     Raises:
-        UserError: on construction, a value that does not suit the data, the machine or a signature.
+        UserError: on construction, if a value does not fit the data, the machine or a signature.
     """
 
     def __init__(self, configuration: Mapping[str, Any], prepared: Path, folds: Folds | None = None) -> None:
@@ -48,11 +48,10 @@ class CrossValidator:
         self.estimator = make_estimator(configuration, self.settings, self.manifest)
 
     def plan(self) -> list[FoldSpec]:
-        """Return every fold with every seed. The first seed is the configuration's own; it has all folds before the
-        next.
+        """Return every fold with every seed: all folds with the configuration's own seed first, then with the next.
 
         Raises:
-            UserError: the folds cannot be made, or the monitored figure does not exist for so few rows.
+            UserError: the folds are impossible, or the monitored metric is undefined for so few rows.
         """
         validation: Splitter = instantiate(self.configuration["validation"])
         folds = validation.folds(self.folds.development)
@@ -67,7 +66,7 @@ class CrossValidator:
 
     @property
     def holdout(self) -> FoldSpec:
-        """The fit on the prepared splits."""
+        """Return the fit on the prepared splits."""
         return FoldSpec(self.folds.development.holdout, self.configuration["seed"])
 
     def latency_ms(self) -> float:
@@ -76,7 +75,7 @@ class CrossValidator:
 
 
 def write_finished(folder: Path, result: TrainResult) -> None:
-    """Note in a fit's folder that it is done, so that it is not done again."""
+    """Write the result of a finished fit into its folder, so that it is not repeated."""
     write_json(folder / FINISHED, {key: getattr(result, key) for key in NOTED})
 
 
@@ -97,7 +96,7 @@ def read_finished(folder: Path) -> TrainResult | None:
 
 
 def forget(state: Path) -> None:
-    """Remove from a run's folder what it could go on from."""
-    for folder in (state, *(path for path in state.glob("*") if path.is_dir())):  # whoever was told may have removed it
+    """Remove the state of a run from its folder."""
+    for folder in (state, *(path for path in state.glob("*") if path.is_dir())):  # a callback may have removed it
         checkpoint.clear(folder)
         (folder / FINISHED).unlink(missing_ok=True)

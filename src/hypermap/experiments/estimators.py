@@ -1,4 +1,4 @@
-"""How a model is trained, given its rows: a network epoch by epoch, a model of scikit-learn in one go."""
+"""How a model is trained on given rows: a network epoch by epoch, a scikit-learn model in one call."""
 
 import statistics
 import time
@@ -29,16 +29,16 @@ from hypermap.training.state import TrainerConfig, TrainState
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training came to: the validation metrics of its best epoch and, until these are noted, its model.
+    """The result of a training: the validation metrics of its best epoch and, until it is written, its model.
 
     Attributes:
         metrics: by name.
-        best_epoch: from 1; 0 where there are no epochs.
+        best_epoch: from 1; 0 without epochs.
         epochs: that it was trained for.
-        seconds: likewise.
-        stopped_early: whether its patience ended it.
-        predict: the trained model; None of what was only noted.
-        history: a row an epoch; likewise none.
+        seconds: of training.
+        stopped_early: whether early stopping ended it.
+        predict: the trained model; None if only the result was kept.
+        history: one row per epoch; empty in that case.
     """
 
     metrics: dict[str, float]
@@ -50,30 +50,28 @@ class TrainResult:
     history: Sequence[dict[str, Any]] = ()
 
     def noted(self) -> Self:
-        """Return what is kept of a training whose model is not."""
+        """Return the result without the model and the history."""
         return replace(self, predict=None, history=())
 
 
 class Estimator(Protocol):
-    """What can train the model of one configuration; construction checks its values."""
+    """Trains the model of one configuration; values are checked on construction."""
 
     threads: int
-    parameters: int | None  # the weights' number
-    environment: dict[str, str]  # what the figures depend on beside the configuration
-    backend: str  # what carries out the steps, of `hypermap.training.backends.choice.BACKENDS`
+    parameters: int | None  # number of weights
+    environment: dict[str, str]  # what metrics depend on besides the configuration
+    backend: str  # one of `hypermap.training.backends.choice.BACKENDS`
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
-        """Return the median time of a prediction for one row, in milliseconds; `rows` are to be learned from if need
-        be.
-        """
+        """Return the median time of a prediction for one row in ms; train on `rows` first if needed."""
         ...
 
 
 def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> Estimator:
-    """Return what trains the model of a configuration.
+    """Return the estimator of a configuration.
 
     Raises:
-        UserError: a value that does not suit the data, the machine or a signature.
+        UserError: a value does not fit the data, the machine or a signature.
     """
     if sklearn_fit.is_family(configuration["model"]):
         return SklearnEstimator(configuration, settings, manifest)
@@ -82,12 +80,12 @@ def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, ma
 
 @dataclass(frozen=True)
 class EncodedFold:
-    """The rows of a fold as a network takes them, on its device.
+    """The rows of a fold as network inputs, on its device.
 
     Attributes:
         sets: these rows.
-        rows: what they were made from.
-        inputs: how the network takes them: a fold may know other categories than another.
+        rows: before encoding.
+        inputs: the input spec: categories may differ between folds.
     """
 
     sets: TrainVal
@@ -96,11 +94,11 @@ class EncodedFold:
 
 
 class TorchEstimator:
-    """Begins the training of a network, for `hypermap.training.loop.Trainer`, and says what it came to.
+    """Creates the state of a network's training, for `hypermap.training.loop.Trainer`, and computes its result.
 
     Attributes:
-        parts: a network and all that goes with it, on the CPU: values are checked by making them, and it shows what
-            fits together. It is never trained.
+        parts: a network with its components, on the CPU, which is never trained: it checks the values, and shows what
+            can be stacked.
     """
 
     def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
@@ -117,19 +115,19 @@ class TorchEstimator:
         self.environment = machine.environment(self.device, self.threads)
 
     def encode(self, rows: FoldData) -> EncodedFold:
-        """Return a fold's rows as the network takes them."""
+        """Return a fold's rows as network inputs."""
         inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
         sets = TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
         return EncodedFold(sets, rows, inputs)
 
     def begin(self, fold: EncodedFold, seed: int, state: Path | None = None, own: bool = False) -> TrainState:
-        """Return what trains on these rows, made from its seed; its loss is fitted to their targets.
+        """Return a new training state for these rows, created from its seed; its loss is fitted to their targets.
 
         Args:
-            fold: as `encode` has it.
-            seed: of torch's global generator, from which the weights are drawn, and of the training's own.
+            fold: from `encode`.
+            seed: for torch's global generator, which draws the weights, and the training's own generators.
             state: see `TrainState`.
-            own: whether its dropout goes on from a copy of the global generator, which others use as well.
+            own: whether its dropout uses a copy of the global generator, because others use that one as well.
         """
         torch.manual_seed(seed)
         manifest, sets = fold.rows.transform.manifest, fold.sets
@@ -137,17 +135,17 @@ class TorchEstimator:
         parts.loss.fit(sets.train.targets, len(manifest.classes))
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
-            random.set_state(torch.get_rng_state())  # on another device, making the weights draws nothing
+            random.set_state(torch.get_rng_state())  # on another device, creating the weights draws nothing
         rows_held = len(sets.validation.targets)
         return TrainState(
             parts, self.settings, fold.rows.transform.task, seed, self.device, random, state, validation_rows=rows_held
         )
 
     def batch_key(self, rows: FoldData | None = None) -> str:
-        """Return what this has in common with those that it may be stacked with.
+        """Return a key that is equal for trainings that can be stacked.
 
         Args:
-            rows: that it learns from, whose number and categories count as well; None where they are not known yet.
+            rows: the training rows, whose number and categories count as well; None if unknown.
         """
         backends = "native too" if self.suits_kernel else "torch's"
         if rows is None:
@@ -158,17 +156,17 @@ class TorchEstimator:
 
     @cached_property
     def suits_kernel(self) -> bool:
-        """Whether the native kernel may be what trains this, and can: else it would end a stack that others are in."""
+        """Whether the native kernel is allowed and able to train this: otherwise it would end a whole stack."""
         if self.settings.backend not in ("auto", "native") or self.device.type != "cpu":
             return False
         try:
             optimizer = self.parts.make_optimizer(list(self.parts.model.parameters()))
-        except UserError:  # it is told when it trains
+        except UserError:  # reported when it trains
             return False
         return native.why_not(self.parts, optimizer, self.settings.precision) is None
 
     def end(self, fold: EncodedFold, trained: TrainState) -> TrainResult:
-        """Return the network with its best epoch's weights, and what that comes to."""
+        """Return the result with the network at its best epoch."""
         parts, history, transform = trained.parts, trained.history, fold.rows.transform
         best, stopped_early = trained.best_epoch, trained.stopped_early
         parts.model.load_state_dict(trained.best_weights)
@@ -191,13 +189,13 @@ class TorchEstimator:
         )
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
-        """Return the median time of a forward pass of one row, in milliseconds, which the weights have no part in."""
+        """Return the median time of a forward pass of one row, in milliseconds, regardless of the weights."""
         row = self.inputs.example(device=self.device)
         return machine.latency_ms(self.parts.model.to(self.device), row, self.settings.precision)
 
 
 class SklearnEstimator:
-    """Fits the families of scikit-learn, on the CPU; how a network is trained has no part in it."""
+    """Fits the families of scikit-learn, on the CPU; settings of network training do not apply."""
 
     parameters: int | None = None
     backend = "eager"
@@ -213,7 +211,7 @@ class SklearnEstimator:
         """Fit the model.
 
         Raises:
-            UserError: values that the family refuses, or rows that do not suit it.
+            UserError: the family refuses the values or the rows.
         """
         started = time.perf_counter()
         self.last = model = self._fit(rows, seed)
@@ -223,11 +221,11 @@ class SklearnEstimator:
         return TrainResult(metrics | loss, 0, 0, seconds, predict=model)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
-        """Return the median time of a prediction for one row, in milliseconds, by the model that was fitted last."""
-        if self.last is None:  # every fit was done before an interruption
+        """Return the median time of a prediction for one row, in milliseconds, with the last fitted model."""
+        if self.last is None:  # every fit was finished before an interruption
             self.last = self._fit(rows(), self.seed)
         row, times = torch.zeros((1, *self.last.transform.manifest.shape)), []
-        for _ in range(machine.LATENCY_CALLS + 5):  # the first few warm up
+        for _ in range(machine.LATENCY_CALLS + 5):  # the first few are a warm-up
             started = time.perf_counter()
             self.last(row)
             times.append(time.perf_counter() - started)
@@ -238,12 +236,12 @@ class SklearnEstimator:
 
 
 def _loss(model: sklearn_fit.Model, validation: TensorSplit, metrics: Mapping[str, float]) -> float:
-    """Return what a network's usual loss would be: cross-entropy, or the squared error of the standardised target."""
+    """Return the usual loss of a network: cross-entropy, or the squared error of the standardized target."""
     if "log_loss" in metrics:
         return metrics["log_loss"]
     return float(np.square(model.standardised(validation.inputs) - validation.targets.double().numpy()).mean())
 
 
 def _on(device: torch.device, split: TensorSplit, inputs: InputSpec) -> TensorSplit:
-    """Return rows as the model takes them, on its device."""
+    """Return rows as model inputs, on its device."""
     return replace(split, inputs=inputs.encode(split.inputs.to(device)), targets=split.targets.to(device))

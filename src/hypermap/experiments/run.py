@@ -1,4 +1,4 @@
-"""From a configuration and prepared data to a trained model and its figures on the validation rows."""
+"""From a configuration and prepared data to a trained model and its validation metrics."""
 
 import inspect
 import statistics
@@ -32,31 +32,31 @@ from hypermap.training.components import GROUPS
 from hypermap.training.loop import K, OnEpochEnd, Reports
 from hypermap.training.state import Report, no_report
 
-ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # whose code decides what a training comes to
+ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # their code determines a training's results
 
 
 @dataclass(frozen=True)
 class Result:
-    """What validation says of a configuration; `objective` is the figure that a search may pick by.
+    """The validation result of a configuration; `objective` is the metric that a search may select by.
 
-    Where there are several fits (`hypermap.experiments.cross_validator`), `objective` and `metrics` are their means.
+    With several fits (`hypermap.experiments.cross_validator`), `objective` and `metrics` are means over them.
     """
 
     objective: float
     monitor: str
     metrics: dict[str, float]  # by name: accuracy, loss, …
     scores: list[float]  # the objective of each fit
-    best_epoch: int  # of the model that is kept; where none is, of the first fit; 0 where there are no epochs
+    best_epoch: int  # of the saved model, or else of the first fit; 0 without epochs
     epochs: int  # likewise
     seconds: float  # of all trainings
-    parameters: int | None  # the weights' number; None for a model without
+    parameters: int | None  # number of weights; None for a model without weights
     threads: int
-    latency_ms: float | None  # of a prediction for one row; None where it was not asked for
-    backend: str  # what carried out the steps: of `hypermap.training.backends.choice.BACKENDS`
+    latency_ms: float | None  # of a prediction for one row; None if not requested
+    backend: str  # one of `hypermap.training.backends.choice.BACKENDS`
 
 
 def summary(result: Result) -> str:
-    """Return how a training went, in one line."""
+    """Return a one-line summary of a training."""
     fits = len(result.scores)
     said = f"Validation {result.monitor} {result.objective:.4f}"
     if result.epochs:
@@ -66,25 +66,25 @@ def summary(result: Result) -> str:
     return (
         f"{said}{mean}, fitted in {result.seconds:.1f} s\n"
         "(by scikit-learn: optimizer, scheduler, loss, regularizer, augment, trainer.epochs and trainer.calibration "
-        "have no part in it)"
+        "do not apply)"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRequest:
-    """A training that is asked for.
+    """A request for a training.
 
     Attributes:
         configuration: every group, and the seed.
         prepared: the folder of the prepared data.
-        output: for what is written.
+        output: folder for the results.
         validation: the file for the metrics.
-        report: told the monitored figure: of each epoch, where there is one fit (`Trainer.run`), else of each fit,
-            the step being its number. What was reported before an interruption may be reported again.
-        pause: called after each epoch; raises `Interrupted` where a person has asked to stop.
-        refit: where no fit is on the prepared splits, train the model to keep on them; else none is kept.
-        measure_latency: time the prediction for one row.
-        states: the folder below which its state is kept while it trains, by a name that its settings have.
+        report: called with the monitored metric: of each epoch, if there is one fit (`Trainer.run`), otherwise of each
+            fit, with its number as the step. Reports from before an interruption may be repeated.
+        pause: called after each epoch; raises `Interrupted` if a user has asked to stop.
+        refit: if no fit is on the prepared splits, train the model to save on them; otherwise none is saved.
+        measure_latency: whether to time the prediction for one row.
+        states: the parent folder for its state during training, under a name derived from its settings.
     """
 
     configuration: Mapping[str, Any]
@@ -99,26 +99,26 @@ class TrainingRequest:
 
 
 def train(request: TrainingRequest) -> Result:
-    """Train, going on from an interrupted run of the same settings, and write the outcome.
+    """Train, resuming an interrupted run of the same settings, and write the results.
 
-    Writes ``model.safetensors`` (weights by name; of a model of scikit-learn ``model.skops``), ``model.json`` (what
-    made it), what was fitted to prepare its inputs (`Transform.write`) and ``history.csv`` into the request's `output`,
-    and the flat metrics of the validation rows as JSON to its `validation`. The seconds of each epoch, which differ
-    from run to run, stay in ``runs/``. Where there are several fits, their metrics stand in ``scores.csv`` beside the
-    model; the model is that of the prepared splits and the configuration's own seed.
+    Writes ``model.safetensors`` (weights by name; for a scikit-learn model ``model.skops``), ``model.json`` (its
+    record), the fitted transform of its inputs (`Transform.write`) and ``history.csv`` into the request's `output`, and
+    the validation metrics as flat JSON to its `validation`. The seconds of each epoch, which differ from run to run,
+    stay in ``runs/``. With several fits, their metrics are in ``scores.csv`` beside the model; the model is that of the
+    prepared splits and the configuration's own seed.
 
     Raises:
         Diverged: a loss that is not finite.
         OutOfMemory: the network and its batches are too large.
         Pruned: as `TrainingRequest.report` raised it. After these three the run starts over.
-        Paused: as `TrainingRequest.report` raised it; the run will go on from here.
+        Paused: as `TrainingRequest.report` raised it; the run can resume from here.
         Interrupted: as `TrainingRequest.report` or `TrainingRequest.pause` raised it; likewise.
-        UserError: settings that do not fit the data or a signature.
+        UserError: the settings do not fit the data or a signature.
     """
     device.make_repeatable()
     device.spare_compiler()
     named = request.configuration["trainer"].get("backend", "auto")
-    # The rows of a stack are held once.
+    # The rows of a stack are stored once.
     run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager")))
     if named == "auto" and run.begun_by is not None:
         run.validator.estimator.backend = run.begun_by
@@ -146,17 +146,17 @@ def train_together(
     on_finish: Callable[[K, Result | Exception], None],
     say: Callable[[K, str], None],
 ) -> None:
-    """Train what is asked for, each as `train` would, those that fit together as stacks.
+    """Run all requests, each as `train` would, stacking those that can be stacked.
 
     Args:
-        requests: by whatever the caller names them; their `TrainingRequest.report` is for those with several fits.
-        on_epoch_end: gets after each epoch, for all that have one fit, what `TrainingRequest.report` would get;
-            returns what ends some.
-        on_finish: gets each as soon as it has ended, with its result, or with the error that `train` would raise.
-        say: told why something is trained by itself.
+        requests: by any key; their `TrainingRequest.report` is used only for those with several fits.
+        on_epoch_end: called after each epoch with the reports of all that have one fit; returns exceptions that end
+            some.
+        on_finish: called with each as soon as it has ended, with its result or the error that `train` would raise.
+        say: called with the reason if something is trained by itself.
 
     Raises:
-        Interrupted: as `on_epoch_end` or a `TrainingRequest.pause` raised it; what has not ended will go on from here.
+        Interrupted: as `on_epoch_end` or a `TrainingRequest.pause` raised it; unfinished ones can resume from here.
     """
     device.make_repeatable()
     device.spare_compiler()
@@ -179,7 +179,7 @@ def _carry_out(
     on_finish: Callable[[K, Result | Exception], None],
     quiet: bool = True,
 ) -> None:
-    """Train runs, and end each."""
+    """Train runs, and finish each."""
     with ExitStack() as open_runs:
         for run in runs.values():
             open_runs.enter_context(run.opened())
@@ -191,7 +191,7 @@ def _carry_out(
 
 
 class _Batch(Generic[K]):
-    """Runs that are carried out together: whose each fit is, who is still in training, and how others ended."""
+    """Runs that are trained together: the run of each fit, those still in training, and how others ended."""
 
     def __init__(
         self,
@@ -207,10 +207,10 @@ class _Batch(Generic[K]):
         self.errors: dict[K, Exception] = {}
 
     def begin(self) -> list[Job]:
-        """Return the fits that are left; whoever has none is told at once.
+        """Return the remaining fits; runs without any are finished at once.
 
         Raises:
-            Interrupted: a person asked to stop.
+            Interrupted: a user asked to stop.
         """
         for key, run in self.runs.items():
             result: Result | Exception | None
@@ -219,7 +219,7 @@ class _Batch(Generic[K]):
                 result = None if jobs else run.result()
             except Interrupted:
                 raise
-            except Exception as error:  # what was done before an interruption is told again, and may be pruned
+            except Exception as error:  # results from before an interruption are reported again, and may be pruned
                 run.forget_after(error)
                 result = error
             if result is None:
@@ -230,7 +230,7 @@ class _Batch(Generic[K]):
         return list(self.owner)
 
     def relay(self, reports: Reports[Job]) -> dict[Job, Exception]:
-        """Report the epochs of those that have one fit; the others report their fits (`Experiment.done`)."""
+        """Report the epochs of runs with one fit; the others report their fits (`Experiment.done`)."""
         single = {self.owner[job]: job for job in reports if self.runs[self.owner[job]].single}
         for key in {self.owner[job] for job in reports} - single.keys():
             self.runs[key].request.pause()
@@ -239,17 +239,17 @@ class _Batch(Generic[K]):
         return {single[key]: error for key, error in ends.items()} | gone
 
     def enter(self, ended: Mapping[Job, TrainResult | Exception]) -> None:
-        """Enter fits that have ended, and tell of the runs that have ended with them.
+        """Record fits that have ended, and finish the runs that have ended with them.
 
         Raises:
-            Interrupted: a person asked to stop; whoever has ended at the same time is told all the same.
+            Interrupted: a user asked to stop; runs that ended at the same time are finished nevertheless.
         """
         finished: dict[K, Result | Exception] = {}
         interrupted: Interrupted | None = None
-        with durable_together():  # before anybody is told that it is there
+        with durable_together():  # before the results are announced
             for job, result in ended.items():
                 key, run = self.owner[job], self.runs[self.owner[job]]
-                if key not in self.going:  # another of its fits has ended it
+                if key not in self.going:  # ended by another of its fits
                     run.keep(job, result)
                     run.forget_after(self.errors[key])
                     continue
@@ -269,14 +269,14 @@ class _Batch(Generic[K]):
 
 
 class Experiment:
-    """The fits of one configuration, their states, and what they leave behind.
+    """The fits of one configuration, their states and their results.
 
     Args:
-        request: what is asked for.
-        folds: the rows of `request.prepared`, where somebody has them.
+        request: the request.
+        folds: the rows of `request.prepared`, if they have been read already.
 
     Raises:
-        UserError: settings that do not fit the data or a signature.
+        UserError: the settings do not fit the data or a signature.
     """
 
     def __init__(self, request: TrainingRequest, folds: Folds | None = None) -> None:
@@ -289,54 +289,54 @@ class Experiment:
 
     @property
     def single(self) -> bool:
-        """Whether there is one fit, on the prepared splits."""
+        """Whether there is only one fit, on the prepared splits."""
         return self.plan == [self.validator.holdout]
 
     @property
     def backend(self) -> str:
-        """What carries out its steps."""
+        """The backend that runs its steps."""
         return self.validator.estimator.backend
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Hold the folder of its state, in which what is done by its backend is found again."""
+        """Lock the folder of its state, which depends on its backend."""
         with checkpoint.own_folder(self.request.states, _identity(self.validator, self.backend)) as self.state:
             yield
 
     @property
     def begun_by(self) -> str | None:
-        """The kernel, where an interrupted run of these settings was trained by it."""
+        """Return the native backend, if an interrupted run of these settings used it."""
         state = self.request.states / _identity(self.validator, "native")
         return "native" if any(state.rglob(checkpoint.PROGRESS)) and why_no_compiler() is None else None
 
     def forget(self) -> None:
-        """Let the next run of these settings start over."""
+        """Delete the state, so that the next run of these settings starts over."""
         forget(self.state)
 
     def forget_after(self, error: Exception) -> None:
-        """Do so where the next run would only come to the same error again."""
+        """Delete the state if the next run would only end with the same error."""
         if isinstance(error, Diverged | OutOfMemory | Pruned) and not isinstance(error, OutOfHostMemory):
             self.forget()
 
     def jobs(self) -> list[Job]:
-        """Return the fits that are left; those that were done before an interruption are told again."""
+        """Return the remaining fits; those finished before an interruption are reported again."""
         folders = {number: self._folder(number) for number in range(len(self.plan))}
         if not self.single:
             found = {number: read_finished(folder) for number, folder in folders.items()}
             self.fits = {number: result for number, result in found.items() if result is not None}
             self._report()
-        # The state of a finished fit on the prepared splits is whole: its model is taken from there.
+        # The state of a finished fit on the prepared splits is complete: its model is read from there.
         left = [
             number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.validator.holdout
         ]
         return [Job(self.validator, self.plan[number], folders[number], number) for number in left]
 
     def done(self, job: Job, result: TrainResult | Exception) -> Result | None:
-        """Enter what a fit came to, and return what the run comes to, where it was the last one.
+        """Record the result of a fit, and return the run's result if it was the last one.
 
         Raises:
-            Exception: what a fit ended by.
-            Interrupted: a person asked to stop, and there are more fits to do.
+            Exception: the error that ended the fit.
+            Interrupted: a user asked to stop, and there are more fits to do.
         """
         if isinstance(result, Exception):
             raise result
@@ -353,12 +353,12 @@ class Experiment:
         return None
 
     def keep(self, job: Job, result: TrainResult | Exception) -> None:
-        """Note on the disk that a fit is done, where it is one of several."""
+        """Write the result of a fit to disk, if it is one of several."""
         if not self.single and not isinstance(result, Exception):
             write_finished(job.folder, result)
 
     def _refit(self) -> TrainResult:
-        """Train the model to keep, on the prepared splits."""
+        """Train the model to save, on the prepared splits."""
 
         def pause(reports: Reports[Job]) -> dict[Job, Exception]:
             self.request.pause()
@@ -371,10 +371,10 @@ class Experiment:
         return result
 
     def result(self) -> Result:
-        """Train the model to keep, where no fit has; write everything, and say what it comes to."""
+        """Train the model to save if no fit has; write everything, and return the result."""
         request, validator = self.request, self.validator
         fits = [self.fits[number] for number in range(len(self.plan))]
-        with device.on_threads(validator.estimator.threads):  # not a stack's
+        with device.on_threads(validator.estimator.threads):  # not those of a stack
             if self.kept is None and request.refit:
                 self.kept = self._refit()
             latency_ms = validator.latency_ms() if request.measure_latency else None
@@ -400,14 +400,14 @@ class Experiment:
         return self.state if self.single else self.state / f"fit-{number + 1}"
 
     def _report(self) -> None:
-        """Report the fits that are done, in order, where there are several."""
+        """Report the finished fits, in order, if there are several."""
         while not self.single and self.reported in self.fits:
             self.reported += 1
             self.request.report(self.reported, self.fits[self.reported - 1].metrics[self.validator.monitor])
 
     @durable_together()
     def _write(self, fits: Sequence[TrainResult]) -> dict[str, float]:
-        """Write what the training leaves behind, and remove what another left there; return the figures."""
+        """Write the results, and remove those of an earlier run; return the metrics."""
         validator, output = self.validator, self.request.output
         stale = set(artifacts.FILES)
         if self.kept:
@@ -437,30 +437,28 @@ class Experiment:
 
 
 def _means(fits: Sequence[TrainResult]) -> dict[str, float]:
-    """Return the mean of each figure over the fits that have it: a fold may be without ROC-AUC."""
+    """Return the mean of each metric over the fits that have it: a fold may lack ROC-AUC."""
     names = dict.fromkeys(name for fit in fits for name in fit.metrics)
     return {name: statistics.fmean(fit.metrics[name] for fit in fits if name in fit.metrics) for name in names}
 
 
 def _spread(monitor: str, fits: Sequence[TrainResult]) -> dict[str, float]:
-    """Return the standard deviation of the fits' scores (of a sample: over one less than their number), and their
-    number.
-    """
+    """Return the sample standard deviation of the fits' scores, and their number."""
     scores = [fit.metrics[monitor] for fit in fits]
     return {f"{monitor}_std": statistics.stdev(scores) if len(scores) > 1 else 0.0, "fits": len(scores)}
 
 
 def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
-    """Return the configuration that comes to the same bits again: the kernel's are others than torch's."""
+    """Return the configuration that reproduces the same bits: the kernel's differ from torch's."""
     if backend != "native":
         return dict(configuration)
     return {**configuration, "trainer": {**configuration["trainer"], "backend": backend}}
 
 
 def _identity(validator: CrossValidator, backend: str) -> str:
-    """Return a name that two runs share if, and only if, they must come to the same numbers.
+    """Return a name that two runs share if and only if they must give the same results.
 
-    Torch's own backends share one: what they come to differs by the rounding of sums alone.
+    Torch's backends share one: their results differ only by the rounding of sums.
     """
     configuration = validator.configuration
     foreign = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
@@ -469,7 +467,7 @@ def _identity(validator: CrossValidator, backend: str) -> str:
     settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
     settings["trainer"] = {
         **settings["trainer"],
-        "reports_per_epoch": None,  # changes no number
+        "reports_per_epoch": None,  # does not affect results
         "backend": "native" if backend == "native" else "torch",
     }
     data = [validator.manifest.fingerprint, validator.manifest.raw_sha256]
@@ -478,6 +476,6 @@ def _identity(validator: CrossValidator, backend: str) -> str:
 
 @cache
 def _source(target: str) -> Path | None:
-    """Return the file in which a part is written."""
+    """Return the source file of a part."""
     file = inspect.getsourcefile(locate(target))
     return Path(file).resolve() if file else None

@@ -1,4 +1,4 @@
-"""Trainings carried out together: sorted into stacks that fit into memory, each by the fastest backend."""
+"""Runs trainings together: groups them into stacks that fit into memory, each with the fastest backend."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from hypermap.training.state import TrainState
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A fit that is to be done: by whom, and where its state is."""
+    """A fit to run: its run, and the folder of its state."""
 
     validator: CrossValidator
     fit: FoldSpec
@@ -31,13 +31,13 @@ class Job:
 
     @property
     def estimator(self) -> Estimator:
-        """What trains it."""
+        """Its estimator."""
         return self.validator.estimator
 
     @property
     def network(self) -> TorchEstimator:
-        """The same, of a network."""
-        assert isinstance(self.estimator, TorchEstimator), "a model of scikit-learn is no part of a stack"
+        """Its estimator, which must be that of a network."""
+        assert isinstance(self.estimator, TorchEstimator), "a model of scikit-learn cannot be stacked"
         return self.estimator
 
 
@@ -46,19 +46,19 @@ Finished = dict[Job, TrainResult | Exception]
 
 
 def run_jobs(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool = True) -> Iterator[Finished]:
-    """Carry out jobs, those that fit together as stacks; yields those that end at once, with what they came to.
+    """Run jobs, stacking those that can be stacked; yield each with its result as soon as it ends.
 
-    An estimator's backend says how: ``eager`` trains one after the other. Each leaves in its folder its state and its
-    history with the seconds. Any error but an interruption is what those came to in whose training it was raised, and
-    ends no others.
+    An estimator's backend determines how: ``eager`` trains one after the other. Each writes its state and its history
+    with timings into its folder. An error other than an interruption is the result of the jobs whose training raised
+    it, and does not end others.
 
     Args:
-        jobs: what is to be done.
-        on_epoch_end: see `hypermap.training.loop.Trainer.run`; models of scikit-learn have no epochs.
+        jobs: to run.
+        on_epoch_end: see `hypermap.training.loop.Trainer.run`; scikit-learn models have no epochs.
         quiet: show no progress bar.
 
     Raises:
-        Interrupted: as `on_epoch_end` raised it; the states are on the disk.
+        Interrupted: as `on_epoch_end` raised it; the states are on disk.
     """
     stacks, refused = _stacks(jobs)
     if refused:
@@ -74,7 +74,7 @@ def run_jobs(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool = T
 
 
 def _stacks(jobs: Sequence[Job]) -> tuple[list[list[Job]], Finished]:
-    """Return jobs by what they have in common, each that trains by itself alone; and those whose rows cannot be had."""
+    """Return jobs grouped by stack, those that train alone by themselves; and those whose rows cannot be loaded."""
     stacks: dict[str, list[Job]] = {}
     refused: Finished = {}
     for number, job in enumerate(jobs):
@@ -90,7 +90,7 @@ def _stacks(jobs: Sequence[Job]) -> tuple[list[list[Job]], Finished]:
 
 
 def _most(job: Job, count: int) -> int:
-    """Return how many jobs like this one memory holds; as many as there are, where nobody tells what is free."""
+    """Return how many jobs like this one fit into memory; `count` if the free memory is unknown."""
     if count == 1:
         return 1
     estimator, settings = job.network, job.network.settings
@@ -102,9 +102,7 @@ def _most(job: Job, count: int) -> int:
 
 
 def _run_stack(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> Iterator[Finished]:
-    """Yield jobs that are one stack, or one that trains by itself; half as many at once where memory does not hold them
-    after all.
-    """
+    """Run the jobs of one stack, or a single one; halve the stack if it does not fit into memory after all."""
     left, halve = list(jobs), False
     try:
         for ended in _train(left, on_epoch_end, quiet):
@@ -118,14 +116,14 @@ def _run_stack(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) 
         halve = len(left) > 1 and isinstance(error, OutOfMemory)
         if not halve:
             yield dict.fromkeys(left, error)
-    if halve:  # after the error is gone, whose traceback holds the stack that was too large
+    if halve:  # after the error is released, since its traceback keeps the stack alive
         half = (len(left) + 1) // 2
         yield from _run_stack(left[:half], on_epoch_end, quiet)
         yield from _run_stack(left[half:], on_epoch_end, quiet)
 
 
 def _train(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> Iterator[Finished]:
-    """Yield jobs of one stack, trained at once."""
+    """Train the jobs of one stack at once."""
     estimator = jobs[0].estimator
     if isinstance(estimator, SklearnEstimator):
         (job,) = jobs
@@ -135,7 +133,7 @@ def _train(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> I
     settings = jobs[0].network.settings
     by_itself = estimator.backend == "eager"
     threads = estimator.threads if by_itself else settings.threads or device.CORES
-    # The kernel has threads of its own, in whose way torch's would be.
+    # The kernel has its own threads; torch's would be in their way.
     torch.set_num_threads(1 if estimator.backend == "native" else threads)
     with device.told_out_of_memory(settings.batch_size):
         folds, members, refused = _begin(jobs, own=not by_itself)
@@ -152,11 +150,10 @@ def _train(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> I
 
 
 def _begin(jobs: Sequence[Job], *, own: bool) -> tuple[dict[Job, EncodedFold], dict[Job, TrainState], Finished]:
-    """Return the rows of jobs, which are encoded once for those that share them, what trains on them, and what cannot
-    be begun.
+    """Return the rows of jobs (encoded once if shared), their training states, and the jobs that cannot start.
 
     Raises:
-        OutOfMemory: one does not fit beside the others.
+        OutOfMemory: one does not fit in addition to the others.
     """
     folds: dict[Job, EncodedFold] = {}
     members: dict[Job, TrainState] = {}
@@ -177,7 +174,7 @@ def _begin(jobs: Sequence[Job], *, own: bool) -> tuple[dict[Job, EncodedFold], d
 
 
 def _finished(job: Job, fold: EncodedFold, end: TrainState | Exception) -> TrainResult | Exception:
-    """Return what a training came to, worked out on as many threads as if it had been alone."""
+    """Return the result of a training, computed with as many threads as for a single training."""
     if isinstance(end, Exception):
         return end
     with device.on_threads(job.estimator.threads):
@@ -185,23 +182,22 @@ def _finished(job: Job, fold: EncodedFold, end: TrainState | Exception) -> Train
 
 
 def _written(job: Job, result: TrainResult) -> TrainResult:
-    """Return what a job came to, once its history, with the seconds, is written into its folder."""
+    """Return the result of a job, after writing its history with timings into its folder."""
     write_csv(job.folder / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), result.history)
     return result
 
 
 # By what.
 
-MOST = 64  # members of a stack: beyond, a member's share of the time hardly falls
-_measured: dict[tuple[str, int, int], choice.Measured] = {}  # by kind, size and threads: once in a process
+MOST = 64  # maximum members of a stack: beyond, the time per member hardly falls
+_measured: dict[tuple[str, int, int], choice.Measured] = {}  # by kind, size and threads: once per process
 
 
 def choose_backends(validators: Mapping[T, tuple[CrossValidator, int, str | None]]) -> dict[T, str]:
-    """Choose the backend of those whose configuration leaves it to us, and say why some train by themselves.
+    """Choose backends where the configuration says ``auto``, and print why some train by themselves.
 
     Args:
-        validators: each with the number of its fits, and the backend by which an interrupted run of it was begun, if
-            that matters.
+        validators: each with the number of its fits, and the backend of its interrupted run, if that matters.
     """
     kinds: dict[str, list[T]] = {}
     reasons: dict[T, str] = {}
@@ -223,30 +219,30 @@ def choose_backends(validators: Mapping[T, tuple[CrossValidator, int, str | None
 
 
 def stack_size(validator: CrossValidator) -> int:
-    """Return how many trainings like this are best trained at once here; 1 where a stack does not pay."""
+    """Return the best number of trainings like this to run at once here; 1 if a stack does not pay off."""
     if not isinstance(validator.estimator, TorchEstimator):
         return 1
     named = validator.settings.backend
     try:
         most = min(MOST, _most(Job(validator, validator.holdout, Path()), MOST))
         return 1 if (_choose(validator, most)[0] if named == "auto" else named) == "eager" else most
-    except Exception:  # its trials will tell what is wrong
+    except Exception:  # its trials will report what is wrong
         return 1
 
 
 def _choose_by_any(validators: Sequence[CrossValidator], size: int) -> tuple[str, str | None]:
-    """`_choose` for the first that can be begun: what is wrong with another ends that one alone."""
+    """Call `_choose` for the first that can start: an error of another ends only that one."""
     for validator in validators:
         try:
             with device.told_out_of_memory(validator.settings.batch_size):
                 return _choose(validator, size)
-        except Exception:  # it is told when that one trains
+        except Exception:  # reported when that one trains
             continue
     return "eager", None
 
 
 def _choose(validator: CrossValidator, size: int) -> tuple[str, str | None]:
-    """Return the backend for so many trainings like this, and, where it trains one at a time, why."""
+    """Return the backend for `size` trainings like this and, if it trains one at a time, the reason."""
     estimator = validator.estimator
     assert isinstance(estimator, TorchEstimator)
     if size == 1:

@@ -1,4 +1,4 @@
-"""The only code that opens the test set."""
+"""Evaluation: the only code that opens the test set."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,14 +19,14 @@ from hypermap.reports.run import BaselineTable, Projection, Run, project, write_
 from hypermap.tasks import metrics
 from hypermap.training import artifacts
 
-LEARNED_ROWS = 2000  # training rows, at most, on which a model without epochs is scored, to be diagnosed
+LEARNED_ROWS = 2000  # maximum number of training rows for scoring a model without epochs, for the diagnosis
 
 Predictor = Callable[[Tensor], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's predictions for a split, and what they are worth: `evaluation` has the bootstrap's settings."""
+    """A model's predictions for a split, and their metrics: `evaluation` has the bootstrap's settings."""
 
     rows: TensorSplit
     transform: Transform
@@ -35,7 +35,7 @@ class Scored:
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """Class indices (rows,), or numbers (rows,) in their own unit."""
+        """Class indices (rows,), or numbers (rows,) in their original unit."""
         return artifacts.targets(self.rows, self.transform)
 
     @cached_property
@@ -45,19 +45,17 @@ class Scored:
 
     @cached_property
     def resamples(self) -> dict[str, np.ndarray]:
-        """Each metric in each bootstrap resample; another model's on the same split are of the same rows."""
+        """Each metric in each bootstrap resample; the resamples of all models on one split have the same rows."""
         resampled = self.transform.task.resampled(self.targets, self.predictions)
         return metrics.resamples(resampled, len(self.targets), repeats=self.evaluation["bootstrap_repeats"])
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Of each figure."""
+        """The interval of each metric."""
         return metrics.percentiles(self.resamples, self.evaluation["confidence"])
 
     def less(self, other: "Scored") -> dict[str, tuple[float, float, float]]:
-        """Return each figure less that of another model on the same rows, and the ends of the paired bootstrap's
-        interval.
-        """
+        """Return the difference of each metric from another model's on the same rows, with its paired interval."""
         apart = {name: values - other.resamples[name] for name, values in self.resamples.items()}
         bounds = metrics.percentiles(apart, self.evaluation["confidence"])
         return {name: (self.metrics[name] - other.metrics[name], *ends) for name, ends in bounds.items()}
@@ -74,13 +72,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Score the trained model on the test rows; write test.json, intervals.json and the report into `reports`.
 
-    ``reports/validation.json``, which training wrote, is shown beside; where it holds means over several fits, they
-    are told in a line of their own. The `baselines` are scored on the same rows, and written to baselines.json.
-    Returns the test metrics.
+    The report also shows ``reports/validation.json``, which training wrote; if it has means over several fits, they get
+    a separate line. The `baselines` are scored on the same rows, and written to baselines.json. Returns the test
+    metrics.
 
     Raises:
-        UserError: the data, the model, its figures or a baseline are missing or damaged, not of one another, or name
-            code that is no part, and there is no `trust` in them.
+        UserError: the data, the model, its metrics or a baseline are missing or damaged, do not belong together, or
+            name code that is not a part, without `trust`.
     """
     transform, trained = read_transform(prepared), artifacts.read_trained(models, trust=trust)
     _check_data(trained.transform, transform, models, prepared)
@@ -138,7 +136,7 @@ def evaluate(
 
 
 def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path) -> None:
-    """Refuse a model of other data than is prepared: its figures would be of neither."""
+    """Refuse a model that was trained on data other than the prepared data."""
     if any(getattr(learned.manifest, key) != getattr(now.manifest, key) for key in ("fingerprint", "raw_sha256")):
         raise UserError(f"The model in {models} was trained on other data than {prepared} holds. {artifacts.REMEDY}")
 
@@ -151,14 +149,14 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
 
 
 def _learned(predict: Predictor, train: TensorSplit, transform: Transform) -> dict[str, float]:
-    """Return the figures on training rows, evenly chosen."""
+    """Return the metrics on an even subset of the training rows."""
     chosen = np.unique(np.linspace(0, len(train.rows) - 1, LEARNED_ROWS).round().astype(np.int64))
     rows = TensorSplit(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
     return artifacts.score(rows, predict(rows.inputs), transform)
 
 
 def _encoding(trained: artifacts.TrainedModel) -> str:
-    """Return how the model is given the categories of a table."""
+    """Return how the model receives the categories of a table."""
     layout = trained.inputs.layout
     if layout is not None and layout.cardinalities:
         return "codes"
@@ -167,7 +165,7 @@ def _encoding(trained: artifacts.TrainedModel) -> str:
 
 
 def _map(test: TensorSplit, transform: Transform, method: str) -> Projection | None:
-    """Return where the test rows lie by what a model is given, categories spread out and images row by row."""
+    """Return a projection of the test rows' features, with one-hot categories and flattened images."""
     layout = transform.manifest.layout
     inputs = ColumnLayout.of(layout).to_one_hot(test.inputs) if layout else test.inputs
     return project(inputs.flatten(1).numpy(), method)

@@ -1,7 +1,8 @@
-"""A trained network and its preparation as one program of torch.export, which runs without Hypermap.
+"""A trained network and its preprocessing as one torch.export program, which runs without Hypermap.
 
-torch.export and not ONNX: torch writes and runs it by itself, every operation in float64 where the preparation is. ONNX
-would take three packages (onnx, onnxscript, onnxruntime) to write a file and to see that it gives the same numbers.
+torch.export instead of ONNX: torch writes and runs it by itself, with every operation in float64 where the
+preprocessing is. ONNX would need three packages (onnx, onnxscript, onnxruntime) to write a file and to check that it
+gives the same numbers.
 """
 
 import io
@@ -27,7 +28,7 @@ from hypermap.reports.run.wording import cell, words
 from hypermap.training.artifacts import Network, read_trained
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
-TOLERANCE = 1e-5  # of the largest prediction: rounding in float32
+TOLERANCE = 1e-5  # share of the largest prediction: rounding in float32
 CHECKED_ROWS = 10_000
 
 TEXT = f"""# An exported network
@@ -62,7 +63,7 @@ DATES = {
 
 @dataclass(frozen=True)
 class ExportArgs:
-    """One command: which model, where the program goes, and whether what the model's record names may be anything."""
+    """The arguments of the command: the model, the output folder, and whether to trust the model's record."""
 
     model: Path = MODELS
     output: Path = EXPORTED
@@ -70,19 +71,19 @@ class ExportArgs:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Self:
-        """From the words of a command line, ``key=value``.
+        """Parse command-line arguments ``key=value``.
 
         Raises:
-            UserError: a word that is not understood.
+            UserError: an argument is not understood.
         """
         given = read_words(words, ("model", "output", "trust"))
         return cls(Path(given.get("model", "models")), Path(given.get("output", "exported")), read_trust(given))
 
     def answer(self) -> str:
-        """Export, and say how near the program comes to the network.
+        """Export, and return a message on how close the program's outputs are to the network's.
 
         Raises:
-            UserError: as `export`.
+            UserError: as for `export`.
         """
         rows, difference = export(self.model, self.output, trust=self.trust)
         return (
@@ -93,10 +94,10 @@ class ExportArgs:
 
 
 class Exported(nn.Module):
-    """From rows as they are published to predictions: preparation, network, and probabilities or the target's unit.
+    """From raw rows to predictions: preprocessing, network, and probabilities or the target's unit.
 
-    Of a table that has a schema it takes the matrix ``(rows, columns)`` float64, NaN where something is missing. Where
-    rows that lack something are left out (``data.missing=drop``), they have NaN for an answer.
+    For a table with a schema it takes the matrix ``(rows, columns)`` float64, with NaN for missing values. With
+    ``data.missing=drop``, rows with missing values get NaN as their prediction.
     """
 
     def __init__(self, predict: Network) -> None:
@@ -110,7 +111,7 @@ class Exported(nn.Module):
         self.answer = transform.task.module(predict.temperature)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
         predicted: Tensor = self.answer(self.predictions(self.network(self.encode(self.prepare(rows)))).double())
         if not self.complete_only:
             return predicted
@@ -118,14 +119,14 @@ class Exported(nn.Module):
 
 
 def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, float]:
-    """Write the network of the folder `model` with its preparation into the folder `output`, once it is checked.
+    """Write the network in the folder `model` with its preprocessing into the folder `output`, after a check.
 
-    Returns the number of validation rows on which the program, read back, and the network were compared, and the
-    largest difference as a share of the largest prediction.
+    Returns the number of validation rows on which the reloaded program and the network were compared, and the largest
+    difference as a share of the largest prediction.
 
     Raises:
-        UserError: the model is none or no network, its data is not here, torch.export cannot follow the network, or
-            the program gives other numbers.
+        UserError: there is no model, it is not a network, its data is not here, torch.export cannot trace the network,
+            or the program's outputs differ.
     """
     trained = read_trained(model, trust=trust)
     if not isinstance(trained.predict, Network):
@@ -133,7 +134,7 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
             f"{model} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "
             f"{model / 'model.skops'}, which skops.io.load reads. What is exported is a network."
         )
-    predict = replace(trained.predict, precision="fp32")  # the program's, also where training was in bf16
+    predict = replace(trained.predict, precision="fp32")  # the program's precision, even if training used bf16
     raw = _validation(predict.transform)
     content = _program(Exported(predict).eval().requires_grad_(False), raw.inputs)
     given, wanted = _run(content, raw.inputs), predict(predict.transform.features(raw))
@@ -151,21 +152,21 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
 
 def _program(module: nn.Module, rows: Tensor) -> bytes:
     """Return the program of a module for any number of rows such as these, as the bytes of a ``.pt2`` file."""
-    example = torch.zeros_like(rows[:1]).expand(2, *rows.shape[1:]).clone()  # a file should hold no one's row
+    example = torch.zeros_like(rows[:1]).expand(2, *rows.shape[1:]).clone()  # the file should not contain any data row
     try:
         program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
-        for node in program.graph.nodes:  # which line of which file made it: no one's folders are to be in there
+        for node in program.graph.nodes:  # source locations: local paths should not be in the file
             node.meta.pop("stack_trace", None)
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
-    except Exception as error:  # whatever torch finds in a network that it cannot follow
+    except Exception as error:  # torch's various errors for a network that it cannot trace
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"torch.export cannot follow this network: {reason}. Use it with src/predict.py.") from error
     return buffer.getvalue()
 
 
 def _run(content: bytes, rows: Tensor) -> np.ndarray:
-    """Return what a program says of these rows: of the first alone, and of the others together."""
+    """Return a program's outputs for these rows: for the first one alone, and for the others together."""
     program = torch.export.load(io.BytesIO(content)).module()
     with torch.no_grad():
         parts = [program(part) for part in (rows[:1], rows[1:]) if len(part)]
@@ -173,10 +174,10 @@ def _run(content: bytes, rows: Tensor) -> np.ndarray:
 
 
 def _validation(transform: Transform) -> TensorSplit:
-    """Published validation rows of the data that a model was trained on, `CHECKED_ROWS` at most.
+    """Return raw validation rows of the data that a model was trained on, `CHECKED_ROWS` at most.
 
     Raises:
-        UserError: neither data/prepared nor the cache has that data.
+        UserError: that data is neither in data/prepared nor in the cache.
     """
     wanted = transform.manifest.fingerprint
     for folder in (PREPARED, CACHE / wanted):
@@ -190,7 +191,7 @@ def _validation(transform: Transform) -> TensorSplit:
 
 
 def _about(manifest: Manifest, rows: Tensor) -> dict[str, Any]:
-    """Return what a program takes and gives, as JSON can hold it."""
+    """Return a JSON description of a program's inputs and outputs."""
     return {
         "torch": torch.__version__,
         "input": {"dtype": str(rows.dtype).removeprefix("torch."), "shape": ["rows", *rows.shape[1:]]},
@@ -201,7 +202,7 @@ def _about(manifest: Manifest, rows: Tensor) -> dict[str, Any]:
 
 
 def _readme(about: dict[str, Any]) -> str:
-    """Return how to run a program, and what its rows are."""
+    """Return the README of a program: how to run it, and the columns of its rows."""
     classes = about["classes"]
     given = (
         f"probabilities `(rows, {len(classes)})` of: {', '.join(map(words, classes))}"
@@ -214,7 +215,7 @@ def _readme(about: dict[str, Any]) -> str:
 
 
 def _columns(schema: Schema) -> str:
-    """Return what the columns of a table's rows hold."""
+    """Return a description of the columns of a table's rows."""
     columns = [
         (name, column.name, DATES[name.removeprefix(f"{column.name}.")] if column.kind == "date" else HELD[column.kind])
         for column in schema.columns

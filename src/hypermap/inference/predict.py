@@ -1,4 +1,4 @@
-"""What a trained model says of the rows of a table: a file in, a file out, in the same order, batch by batch."""
+"""Predictions of a trained model for the rows of a table: from file to file, in the same order, batch by batch."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ from hypermap.data.preparation import complete_rows
 from hypermap.datasets.tables.csv_format import Format
 from hypermap.inference.table_writer import SEPARATORS, check_output, writing
 
-if TYPE_CHECKING:  # a mistake in the command is told before torch and polars are there
+if TYPE_CHECKING:  # mistakes in the command are reported before torch and polars are imported
     from polars import DataFrame
 
     from hypermap.data.manifest import Manifest
@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 FORMAT_KEYS = tuple(key.name for key in fields(Format) if key.name != "prefix")
 LISTS = ("missing_values", "columns")
-SAME_AS_IN_TRAINING = ("quote", "missing_values", "comment")  # unless given: they cannot be found in a file
+SAME_AS_IN_TRAINING = ("quote", "missing_values", "comment")  # unless given: they cannot always be detected in a file
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class PredictArgs:
     """One command.
 
     Attributes:
-        inputs: files with the same columns, one after the other.
+        inputs: files with the same columns, concatenated.
         model: the folder of a trained model.
-        format: how the files are to be read, where that is said.
-        trust: whether what the model's record names may be anything.
+        format: of the files, if given.
+        trust: whether the model's record may name any code.
     """
 
     inputs: tuple[Path, ...]
@@ -56,10 +56,10 @@ class PredictArgs:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Self:
-        """From the words of a command line, ``key=value``; ``input=[a.csv,b.csv]`` names several files.
+        """Parse command-line arguments ``key=value``; ``input=[a.csv,b.csv]`` names several files.
 
         Raises:
-            UserError: a word that is not understood, no input or output, or an input that is not there.
+            UserError: an argument is not understood, there is no input or output, or an input does not exist.
         """
         given = read_words(words, ("input", "output", "model", "trust", *FORMAT_KEYS))
         if not given.get("input") or not given.get("output"):
@@ -71,12 +71,12 @@ class PredictArgs:
         return cls(inputs, output, Path(given.get("model", "models")), file_format, read_trust(given))
 
     def answer(self) -> str:
-        """Write the predictions, and say how many there are and where; notes go to stderr before.
+        """Write the predictions, and return a message with their number and place; print notes to stderr first.
 
         Raises:
-            UserError: the model is none of a table, or the input does not suit it.
+            UserError: the model was not trained on a table, or the input does not fit it.
         """
-        # Torch's threads spin while they wait, which would keep the thread that reads ahead from its core.
+        # Torch's threads spin while they wait, which would block the core of the thread that reads ahead.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from hypermap.training.artifacts import read_trained
 
@@ -94,8 +94,8 @@ class Batch:
 
     Attributes:
         features: float32 ``(complete rows, width)``.
-        complete: bool ``(rows,)``: which rows the model can predict; the others lack something.
-        unseen: by column, rows with a category that training did not have.
+        complete: bool ``(rows,)``: which rows the model can predict; the others have missing values.
+        unseen: by column, the number of rows with a category that was not in the training data.
     """
 
     features: Array
@@ -105,25 +105,25 @@ class Batch:
 
 @dataclass
 class Count:
-    """What came up on the way through a table, beside the rows; construction starts it at nothing."""
+    """Counts of rows and of problems while predicting a table; initially zero."""
 
     rows: int = 0
     incomplete: int = 0
     unseen: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)  # of the file, from before the first row
+    notes: list[str] = field(default_factory=list)  # about the file, from before the first row
 
     def add(self, batch: Batch) -> None:
-        """Count a batch in."""
+        """Add a batch to the counts."""
         self.rows += len(batch.complete)
         self.incomplete += int((~batch.complete).sum())
         self.unseen.update(batch.unseen)
 
     def messages(self) -> list[str]:
-        """Return a sentence for each thing that a person should know."""
+        """Return a sentence for each problem."""
         messages = list(self.notes)
         if self.incomplete:
             messages.append(
-                f"{self.incomplete:,} rows lack something and have empty cells: the model was trained without such "
+                f"{self.incomplete:,} rows have missing values and get empty cells: the model was trained without such "
                 "(data.missing=drop)."
             )
         if self.unseen:
@@ -157,10 +157,10 @@ class Predictor:
         self.complete_only = manifest.preparation["missing"] == "drop"
 
     def predict_files(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
-        """Predict for the rows of these files; `output` appears when all are done, or not at all.
+        """Predict for the rows of these files, and write `output` atomically.
 
         Raises:
-            UserError: the files cannot be read, or are not like the table that the model was trained on.
+            UserError: the files cannot be read, or do not match the table that the model was trained on.
             OSError: the disk is full, or the folder cannot be written to.
         """
         from hypermap.data.table_preprocessor import TablePreprocessor
@@ -196,7 +196,7 @@ class Predictor:
         return count
 
     def renamed(self, output: Path) -> list[str]:
-        """Tell which classes a CSV file has otherwise."""
+        """Return notes on classes that are escaped in a CSV file."""
         odd = [name for name in self.manifest.classes if csv_text(name) != name]
         if not odd or output.suffix.lower() not in SEPARATORS:
             return []
@@ -206,10 +206,10 @@ class Predictor:
         ]
 
     def batches(self, table: "Table") -> Iterator[Batch]:
-        """Yield the table's rows, prepared.
+        """Yield the table's rows, preprocessed.
 
         Raises:
-            UserError: cells that are not of their column's kind.
+            UserError: cells are not of their column's type.
         """
         from hypermap.datasets.tables.columns import UNSEEN
 
@@ -257,7 +257,7 @@ def _read_rows(reader: str, *, trust: bool) -> "Callable[[Sequence[Path], Manife
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield the same items, the next one made in a thread of its own while this one is used."""
+    """Yield the same items, computing the next one in a separate thread while the current one is used."""
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, items, None)
         while (item := upcoming.result()) is not None:
@@ -273,12 +273,12 @@ def _there(path: Path) -> Path:
 
 
 def _listed(text: str) -> list[str]:
-    """Return one path, or those of a list ``[a.csv,b.csv]``."""
+    """Return one path, or the paths of a list ``[a.csv,b.csv]``."""
     return [path.strip() for path in text[1:-1].split(",")] if text.startswith("[") and text.endswith("]") else [text]
 
 
 def _understood(key: str, text: str) -> Any:
-    """Return the value of one of `FORMAT_KEYS`: a list of words, true or false, or text as it is written."""
+    """Return the value of one of `FORMAT_KEYS`: a list of words, true or false, or literal text."""
     if text == "null":
         return None
     if key == "header":
@@ -288,7 +288,7 @@ def _understood(key: str, text: str) -> Any:
     if key not in LISTS:
         return text
     try:
-        words = yaml.load(text, yaml.BaseLoader)  # which takes no word for anything else: NA, null and 0 stay words
+        words = yaml.load(text, yaml.BaseLoader)  # which does not convert words: NA, null and 0 remain strings
     except yaml.YAMLError:
         words = None
     if not isinstance(words, list):

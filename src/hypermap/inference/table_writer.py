@@ -1,4 +1,4 @@
-"""A table written batch by batch, as CSV or Parquet by its suffix; the file is whole or absent."""
+"""Writes a table batch by batch, as CSV or Parquet depending on its suffix, and atomically."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hypermap.core.errors import UserError
 from hypermap.core.files import csv_text
 
-if TYPE_CHECKING:  # a mistake in the command is told before polars is there
+if TYPE_CHECKING:  # mistakes in the command are reported before polars is imported
     from polars import DataFrame, Series
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -24,7 +24,7 @@ def check_output(path: Path, *inputs: Path) -> None:
     """Refuse a file that cannot be written here, before anything is computed for it.
 
     Raises:
-        UserError: its suffix is of another format, its folder is not there, or it is a folder or one of the inputs.
+        UserError: its suffix is not supported, its folder does not exist, or it is a folder or one of the inputs.
     """
     allowed = (*SEPARATORS, PARQUET)
     if path.suffix.lower() not in allowed:
@@ -41,16 +41,16 @@ def check_output(path: Path, *inputs: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
-    """A function that appends a batch of rows; leaving the context puts the file in place, an error leaves none.
+    """Yield a function that appends a batch of rows; the file appears when the context ends without an error.
 
-    All batches have the same columns. What is there under this name is replaced.
+    All batches have the same columns. An existing file of this name is replaced.
 
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        whole = folder / f"whole{path.suffix}"  # a name that is no part's
+        whole = folder / f"whole{path.suffix}"  # a name that no part has
         with (_parquet if path.suffix.lower() == PARQUET else _csv)(whole) as write:
             yield write
         with whole.open("rb") as file:
@@ -62,7 +62,7 @@ def writing(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _csv(path: Path) -> Iterator[Write]:
-    """Numbers are written so that they read back exactly; nothing stands where a value is missing."""
+    """Write CSV: numbers read back exactly; missing values are empty."""
     separator = SEPARATORS[path.suffix.lower()]
     with path.open("wb") as file:
 
@@ -74,14 +74,14 @@ def _csv(path: Path) -> Iterator[Write]:
 
 
 def _inert(column: "Series") -> "Series":
-    """Return a column of texts as `csv_text` has them; of many rows there are few texts."""
+    """Return a text column escaped by `csv_text`, applied once per distinct text."""
     texts = [text for text in column.unique().to_list() if text is not None]
     return column.replace({text: csv_text(text) for text in texts if csv_text(text) != text})
 
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[Write]:
-    """A part for each batch, then one file of them all: polars appends to none."""
+    """Write Parquet: a part for each batch, then one file of all parts, since polars cannot append."""
     import polars
 
     parts: list[Path] = []
@@ -91,4 +91,4 @@ def _parquet(path: Path) -> Iterator[Write]:
         batch.write_parquet(parts[-1])
 
     yield write
-    polars.scan_parquet(parts, glob=False).sink_parquet(path)  # a folder's name may have brackets
+    polars.scan_parquet(parts, glob=False).sink_parquet(path)  # a folder's name may contain brackets

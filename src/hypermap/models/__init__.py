@@ -1,4 +1,4 @@
-"""Networks, each built as ``Model(input_shape, outputs, **its own keywords)``.
+"""Networks, each built as ``Model(input_shape, outputs, **keywords)``.
 
 They take float32 (batch, *input_shape) and return logits or values (batch, outputs).
 """

@@ -1,6 +1,6 @@
-"""Baselines: models of scikit-learn beside the one in use, fitted once on the same training rows.
+"""Baselines: scikit-learn models to compare with the one in use, fitted once on the same training rows.
 
-They tell whether a network earns its place on a table. Images are not what they are good at, and have none.
+They show whether a network is worth it on a table. There are none for images, which they are not good at.
 """
 
 import json
@@ -23,13 +23,13 @@ REMEDY = "Fit them again: dvc repro --force baselines"
 
 
 def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[str]:
-    """Fit each of ``configuration["models"]``, choices of the group `model`, telling which; return their names.
+    """Fit each of ``configuration["models"]``, options of the group `model`, printing which; return their names.
 
-    `folder` gets ``NAME.skops`` for each, and ``baselines.json``: the choices, what names the data, and the seed, which
-    is the split's, so that they stay as they are when the model in use is trained with another.
+    `folder` gets ``NAME.skops`` for each, and ``baselines.json`` with the options, the data's fingerprint and the seed.
+    The seed is the split's, so that they do not change when the model in use is trained with another seed.
 
     Raises:
-        UserError: a choice that is a network, or that refuses the data.
+        UserError: an option is a network, or refuses the data.
     """
     manifest = Manifest.read(prepared)
     tables = len(manifest.shape) == 1  # with a schema or plain
@@ -51,11 +51,11 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
 
 
 def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tuple[dict[str, Any], sklearn_fit.Model]]:
-    """Return each model that `fit` wrote, after its choice; `transform` is that of the prepared data.
+    """Return each option and the model that `fit` wrote for it; `transform` is that of the prepared data.
 
     Raises:
-        UserError: a file is missing or damaged, the models were fitted to other data, or the record names code that
-            is no part (`hypermap.core.instantiate.check_record`) and there is no `trust` in it.
+        UserError: a file is missing or damaged, the models were fitted to other data, or the record names code that is
+            not a part (`hypermap.core.instantiate.check_record`) without `trust`.
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))

@@ -23,15 +23,15 @@ Padding = Literal["auto", "valid", "same"]
 class CNN(nn.Module):
     """Convolutions, each with its activation and all but the last with a 2x2 max-pool; then dense layers.
 
-    `padding` is ``valid`` (none), ``same`` (the convolutions keep the size) or ``auto``: valid where the images
-    are large enough for it, else same. `dropout` follows each hidden dense layer. `initialization` is that of
-    the first convolution and of the hidden dense layers, where the articles vary it; the other convolutions and
-    the output layer are Glorot uniform.
+    `padding` is ``valid`` (none), ``same`` (the convolutions keep the size) or ``auto``: valid if the images are large
+    enough for it, else same. `dropout` follows each hidden dense layer. `initialization` applies to the first
+    convolution and the hidden dense layers, where the articles vary it; the other convolutions and the output layer are
+    Glorot uniform.
 
     Raises:
-        UserError: the inputs are no images or too small, `channels` is empty, a size is below 1, or the
-            dropout lies outside [0, 1).
-        ValueError: an unknown activation, initialisation or padding.
+        UserError: the inputs are not images or too small, `channels` is empty, a size is below 1, or the dropout is
+            outside [0, 1).
+        ValueError: an unknown activation, initialization or padding.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CNN(nn.Module):
         self.output = initialize(nn.Linear(widths[-1], outputs), "glorot_uniform")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, channels, height, width) float to (batch, outputs) logits or values."""
+        """Map (batch, channels, height, width) float to (batch, outputs) logits or values."""
         logits: Tensor = self.output(self.dense(self.convolutions(inputs).flatten(1)))
         return logits
 
@@ -82,7 +82,7 @@ def _check(channels: Sequence[int], kernel_size: int, dense: Sequence[int], padd
 
 
 def _remaining(side: int, depth: int, kernel_size: int, padding: Padding) -> int:
-    """Pixels that `depth` convolutions and the pools between them leave of a side; below 1 for none."""
+    """Return the side length in pixels after `depth` convolutions and the pools between them; below 1 for none."""
     lost = kernel_size - 1 if padding == "valid" else 0
     for _ in range(depth - 1):
         side = (side - lost) // 2
@@ -90,7 +90,7 @@ def _remaining(side: int, depth: int, kernel_size: int, padding: Padding) -> int
 
 
 def _least_side(depth: int, kernel_size: int, padding: Padding) -> int:
-    """Return the smallest side of which one pixel remains: `_remaining` undone."""
+    """Return the smallest side length that leaves one pixel: the inverse of `_remaining`."""
     lost = kernel_size - 1 if padding == "valid" else 0
     side = 1 + lost
     for _ in range(depth - 1):

@@ -1,4 +1,4 @@
-"""How a model takes the rows of a data set: their shape, and what becomes of a table's categories."""
+"""How a model receives the rows of a data set: their shape, and the encoding of a table's categories."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from hypermap.models.sklearn_models import SklearnModel
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a model takes the rows of a data set.
+    """How a model receives the rows of a data set.
 
     Attributes:
         shape: of a row, once encoded.
-        runtime: what to give to the model when it is built, beside the width of its output.
+        runtime: arguments for building the model, besides the width of its output.
         encode: features ``(rows, *manifest.shape)`` to what the model takes, ``(rows, *shape)``.
         dtype: of what the model takes.
     """
@@ -37,18 +37,18 @@ class InputSpec:
 
     @property
     def layout(self) -> ColumnLayout | None:
-        """What stands where in a row; None for images, plain tables and models that need not know."""
+        """The columns of a row; None for images, plain tables and models that do not use it."""
         return self.runtime.get("layout")
 
 
 def resolve_input_spec(model: Mapping[str, Any], manifest: Manifest) -> InputSpec:
-    """Return how the model of this choice takes the categories of a table: as ``data.categories`` says.
+    """Return how the model of this option receives the categories of a table, according to ``data.categories``.
 
-    A model that takes a `layout` has the codes themselves, under ``auto``; any other has them one-hot. An embedding is
-    learned by a network: to a model of scikit-learn, which stands beside one as a baseline, it is ``auto``.
+    Under ``auto``, a model that takes a `layout` gets the codes themselves; any other gets them one-hot. Only networks
+    learn an embedding: for a scikit-learn model, as a baseline beside one, ``embedding`` means ``auto``.
 
     Raises:
-        UserError: the network cannot embed what it is to embed.
+        UserError: the network does not support embeddings.
     """
     target = locate(model.get("_target_"))
     parameters = inspect.signature(target).parameters

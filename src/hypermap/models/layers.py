@@ -1,4 +1,4 @@
-"""What the networks share: activations, initialisations and a dropout that is cheap on a CPU."""
+"""Shared parts of the networks: activations, initializations and a dropout that is cheap on a CPU."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -44,13 +44,13 @@ def activation(name: Activation) -> nn.Module:
 
 
 def initialize(layer: Layer, name: Initialization) -> Layer:
-    """Return the same layer, its weight drawn anew from torch's global generator and its bias set to zero.
+    """Return the same layer, with its weight redrawn from torch's global generator and its bias set to zero.
 
-    The variances are Keras's: 2 / (fan_in + fan_out) for Glorot, 2 / fan_in for He. The normal ones are plain
-    normal distributions as in torch, where Keras cuts them off at two standard deviations.
+    The variances are Keras's: 2 / (fan_in + fan_out) for Glorot, 2 / fan_in for He. The normal ones are plain normal
+    distributions as in torch; Keras truncates them at two standard deviations.
 
     Raises:
-        ValueError: there is no initialisation of that name.
+        ValueError: there is no initialization of that name.
     """
     if name not in _INITIALIZATIONS:
         raise ValueError(f"initialization is {name!r}; allowed: {', '.join(get_args(Initialization))}")
@@ -64,7 +64,7 @@ def image_shape(model: str, input_shape: tuple[int, ...]) -> tuple[int, int, int
     """Return the input's (channels, height, width).
 
     Raises:
-        UserError: the inputs are no images.
+        UserError: the inputs are not images.
     """
     if len(input_shape) != 3:
         raise UserError(
@@ -88,15 +88,15 @@ def positive(name: str, *values: int) -> None:
 class Dropout(nn.Module):
     """`torch.nn.Dropout` from a quarter of the random draws: about four times cheaper on a CPU.
 
-    One 64-bit draw decides four elements, 16 bits for each. So the probability of keeping an element is a
-    whole number of 65536ths; kept elements are divided by that very number, so the mean is exactly the input.
+    One 64-bit draw decides four elements, 16 bits for each. So the probability of keeping an element is a multiple of
+    1/65536; kept elements are divided by exactly that probability, so the mean is exactly the input.
 
     Attributes:
-        generator: what the draws come from, on the inputs' device; None, as in torch, for the device's global one.
-        masks: where set, the masks to multiply by, one for each call, which somebody has drawn before.
+        generator: for the draws, on the inputs' device; None, as in torch, for the device's global one.
+        masks: if set, masks drawn in advance to multiply by, one for each call.
 
     Raises:
-        UserError: `rate`, the share of elements set to zero, lies outside [0, 1).
+        UserError: `rate`, the share of elements set to zero, is outside [0, 1).
     """
 
     def __init__(self, rate: float = 0.5) -> None:
@@ -109,20 +109,20 @@ class Dropout(nn.Module):
         self.masks: Iterator[Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return inputs of any shape, some of them 0 in training, in the same shape and dtype."""
+        """Return the inputs, some of them set to 0 in training, in the same shape and dtype."""
         if not self.training:
             return inputs
         if self.masks is not None:
             return inputs * next(self.masks)
         if self.kept == 65536:
             return inputs
-        if torch.compiler.is_compiling():  # which fuses its own draws
+        if torch.compiler.is_compiling():  # the compiler fuses its own draws
             return F.dropout(inputs, self.rate)
         return inputs * self.draw(torch.empty_like(inputs, requires_grad=False))
 
     def draw(self, mask: Tensor) -> Tensor:
-        """Fill a tensor with what to multiply an input of its shape by: 0, or the inverse of the share kept."""
-        if self.kept == 65536:  # nothing is drawn, as when alone
+        """Fill a mask for inputs of its shape: 0, or the inverse of the share kept."""
+        if self.kept == 65536:  # nothing is drawn, as in a single training
             return mask.fill_(1)
         if mask.device.type == "cpu":
             torch.lt(_sixteen_bits(mask.shape, self.generator), self.kept - 32768, out=mask)
@@ -131,12 +131,12 @@ class Dropout(nn.Module):
         return mask.mul_(65536 / self.kept)
 
     def extra_repr(self) -> str:
-        """Return what ``print(model)`` shows between the brackets."""
+        """Return the arguments that ``print(model)`` shows."""
         return f"rate={self.rate}"
 
 
 def _sixteen_bits(shape: torch.Size, generator: torch.Generator | None = None) -> Tensor:
-    """Independent int16 numbers, each of the 65536 equally probable."""
+    """Return independent int16 numbers, uniform over all 65536 values."""
     count = shape.numel()
     draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     return draws.view(torch.int16)[:count].view(shape)

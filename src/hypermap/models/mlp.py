@@ -18,7 +18,7 @@ class Logistic(nn.Module):
         self.output = initialize(nn.Linear(prod(input_shape), outputs), "glorot_uniform")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, *input_shape) float to (batch, outputs) logits or values."""
+        """Map (batch, *input_shape) float to (batch, outputs) logits or values."""
         logits: Tensor = self.output(self.flatten(inputs))
         return logits
 
@@ -26,12 +26,12 @@ class Logistic(nn.Module):
 class MLP(nn.Module):
     """Dense layers on the flattened input; after each hidden one batch norm (if any), activation, dropout.
 
-    `hidden` holds the widths from input to output; an empty list leaves `Logistic`. `initialization` is that
-    of the hidden layers; the output layer, which no activation follows, is Glorot uniform.
+    `hidden` lists the widths from input to output; an empty list gives `Logistic`. `initialization` applies to the
+    hidden layers; the output layer, which has no activation, is Glorot uniform.
 
     Raises:
         UserError: a width below 1, or a dropout outside [0, 1).
-        ValueError: an unknown activation or initialisation.
+        ValueError: an unknown activation or initialization.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MLP(nn.Module):
         self.output = initialize(nn.Linear(widths[-1], outputs), "glorot_uniform")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, *input_shape) float to (batch, outputs) logits or values."""
+        """Map (batch, *input_shape) float to (batch, outputs) logits or values."""
         logits: Tensor = self.output(self.hidden(self.flatten(inputs)))
         return logits
 
@@ -69,7 +69,7 @@ def _block(
     initialization: Initialization,
     batch_norm: bool,
 ) -> list[nn.Module]:
-    """Return a hidden layer and what follows it; a dropout of 0 leaves no layer behind."""
+    """Return a hidden layer and the layers after it; a dropout of 0 adds no layer."""
     norm = [nn.BatchNorm1d(fan_out)] if batch_norm else []
     drop = [Dropout(dropout)] if dropout != 0 else []
     return [initialize(nn.Linear(fan_in, fan_out), initialization), *norm, activation(name), *drop]

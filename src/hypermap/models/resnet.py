@@ -18,11 +18,10 @@ class ResNet(nn.Module):
 
     `blocks` counts the blocks of each stage: ``[n, n, n]`` has 6 n + 2 layers, so the default is a ResNet-14.
     The first stage has `width` channels; each later one has twice as many and halves the image's sides.
-    `dropout` acts before the dense layer. Convolutions start He normal, the dense layer Glorot uniform.
+    `dropout` is applied before the dense layer. Convolutions are initialized He normal, the dense layer Glorot uniform.
 
     Raises:
-        UserError: the inputs are no images, `blocks` is empty, a size is below 1, or the dropout lies
-            outside [0, 1).
+        UserError: the inputs are not images, `blocks` is empty, a size is below 1, or the dropout is outside [0, 1).
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class ResNet(nn.Module):
         self.output = initialize(nn.Linear(before, outputs), "glorot_uniform")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, channels, height, width) float to (batch, outputs) logits or values."""
+        """Map (batch, channels, height, width) float to (batch, outputs) logits or values."""
         features = self.stages(self.stem(inputs)).mean((2, 3))
         logits: Tensor = self.output(self.dropout(features))
         return logits
@@ -70,11 +69,11 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(*([] if same else _convolution(before, after, kernel_size=1, stride=stride)))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, before, height, width) to (batch, after, height / stride, width / stride), rounded up."""
+        """Map (batch, before, height, width) to (batch, after, height / stride, width / stride), rounded up."""
         return torch.relu(self.residual(inputs) + self.shortcut(inputs))
 
 
 def _convolution(before: int, after: int, kernel_size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """Return a convolution that keeps the size but for its stride, and the batch norm that spares it a bias."""
+    """Return a size-preserving convolution (apart from its stride) without bias, and its batch norm."""
     convolution = nn.Conv2d(before, after, kernel_size, stride, padding=kernel_size // 2, bias=False)
     return [initialize(convolution, "he_normal"), nn.BatchNorm2d(after)]

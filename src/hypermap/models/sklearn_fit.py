@@ -1,7 +1,7 @@
-"""Models of scikit-learn, chosen as a network is: fitted, asked, stored and loaded.
+"""Scikit-learn models, selected like a network: fit, predict, save and load.
 
-A model is one of a family (`hypermap.models.sklearn_models`), fitted in one go on the features that a network would
-see. So the choices of how a network is trained (`IGNORED_GROUPS`) have no part in it.
+A model belongs to a family (`hypermap.models.sklearn_models`) and is fitted in one call on the features that a network
+would see. So the config groups of network training (`IGNORED_GROUPS`) do not apply.
 """
 
 import warnings
@@ -28,12 +28,12 @@ from hypermap.models.sklearn_models import RandomForest, SklearnModel, TrainingD
 from hypermap.tasks.base import locate_task
 
 ESTIMATOR = "model.skops"
-IGNORED_GROUPS = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # but for monitor and threads
-LARGE = 2_000_000  # training values from which several threads gain more than they lose by waiting for one another
-PREDICTED_ROWS = 8192  # at once: bounds memory where categories are spread out, and changes no figure
+IGNORED_GROUPS = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # except monitor and threads
+LARGE = 2_000_000  # number of training values from which several threads pay off
+PREDICTED_ROWS = 8192  # rows per call: limits memory with one-hot categories, and does not change results
 
 TRUSTED = (
-    "functools.partial",  # of check_array, and of nothing else: what a partial calls has to be listed as well
+    "functools.partial",  # of check_array only: what a partial calls must be listed as well
     "hypermap.models.sklearn_models.Calibrated",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -43,12 +43,12 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
-"""What fitted estimators of the families here hold beyond skops's own list."""
+"""Types in fitted estimators of the families here that are not on skops's own list."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted estimator as a predictor of prepared features."""
+    """A fitted estimator as a predictor on prepared features."""
 
     estimator: Any
     transform: Transform
@@ -56,12 +56,12 @@ class Model:
     threads: int
 
     def __call__(self, features: Tensor) -> Array:
-        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
         predicted = self.standardised(features)
         return predicted if self.transform.manifest.classes else self.transform.task.decode(predicted)
 
     def standardised(self, features: Tensor) -> Array:
-        """As a call, but values as the estimator was fitted to them: standardised."""
+        """Return the same as a call, but with values standardized, as the estimator was fitted to them."""
         parts = features.split(PREDICTED_ROWS)
         if len(parts) < 2 or self.threads < 2:
             return np.concatenate([self._predict(part) for part in parts])
@@ -69,9 +69,9 @@ class Model:
             return np.concatenate(list(pool.map(self._predict, parts)))
 
     def _predict(self, features: Tensor) -> Array:
-        """Return each thread has rows of its own and none below it, for those of OpenMP wait for one another.
+        """Predict in parallel blocks of rows, each on a single thread, since OpenMP's threads wait for one another.
 
-        And a forest that adds up its trees in the order in which its threads end is never the same to the last digit.
+        Besides, a forest that sums its trees in the order in which its threads finish differs in the last digits.
         """
         inputs, classes = flat(self.inputs, features), len(self.transform.manifest.classes)
         with _pools().limit(limits=1, user_api="openmp"):
@@ -83,7 +83,7 @@ class Model:
 
 
 def is_family(option: Mapping[str, Any]) -> bool:
-    """Return whether a model's choice names a family and no network.
+    """Return whether a model's option names a family rather than a network.
 
     Raises:
         UserError: its path cannot be imported.
@@ -93,10 +93,10 @@ def is_family(option: Mapping[str, Any]) -> bool:
 
 
 def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, InputSpec]:
-    """Return the family of a choice, and how it is given the features of data with this manifest.
+    """Return the family of an option, and its input spec for data with this manifest.
 
     Raises:
-        UserError: a value that no signature takes, or one that does not suit the data.
+        UserError: a value that the signature does not take, or that does not fit the data.
     """
     if (kind := locate_task(manifest.task).estimator) is None:
         raise UserError(
@@ -118,9 +118,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
 
 
 def choose_threads(option: Mapping[str, Any], manifest: Manifest) -> int:
-    """Return as many CPU threads as serve a fit: all for a forest, whose trees are apart, or for many rows, else
-    one.
-    """
+    """Return the number of CPU threads for a fit: all for a forest (independent trees) or for many rows, else one."""
     forest = locate(option["_target_"]) is RandomForest
     return device.CORES if forest or manifest.rows["train"] * prod(manifest.shape) >= LARGE else 1
 
@@ -133,10 +131,10 @@ def fit(
     seed: int,
     threads: int,
 ) -> Model:
-    """Fit the family of `option` to rows as `transform` makes them (`hypermap.data.prepared.load`), on the CPU.
+    """Fit the family of `option` to rows preprocessed by `transform` (`hypermap.data.prepared.load`), on the CPU.
 
     Raises:
-        UserError: values that the family refuses, or rows that do not suit it.
+        UserError: the family refuses the values or the rows.
     """
     family, inputs = make(option, transform.manifest)
     problem = TrainingData(
@@ -152,7 +150,7 @@ def fit(
 
 
 def save(path: Path, model: Model) -> None:
-    """Write a fitted estimator; equal ones have equal bytes."""
+    """Write a fitted estimator; equal estimators give equal bytes."""
     files.write_bytes(path, skops_io.dumps(model.estimator))
 
 
@@ -160,7 +158,8 @@ def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: st
     """Return the model whose estimator `save` wrote.
 
     Raises:
-        UserError: the file is missing or damaged, or holds what no family here has; `remedy` is what to do then.
+        UserError: the file is missing or damaged, or holds types that no family here has; `remedy` says what to do
+            then.
     """
     try:
         content = path.read_bytes()
@@ -171,13 +170,13 @@ def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: st
 
 
 def flat(inputs: InputSpec, features: Tensor) -> Array:
-    """Features as an estimator takes them: encoded, and images as rows of pixels; ``(rows, width)`` float32."""
+    """Return features as an estimator takes them: encoded, and images flattened; ``(rows, width)`` float32."""
     encoded: Array = inputs.encode(features).flatten(1).cpu().numpy()
     return encoded
 
 
 def _quietly(estimator: Any, transform: Transform, inputs: InputSpec, threads: int) -> Model:
-    """Return a model whose estimator leaves the threads to the model."""
+    """Return a model that controls the threads itself, with a single-threaded estimator."""
     if "n_jobs" in getattr(estimator, "get_params", dict)():
         estimator.set_params(n_jobs=None)
     return Model(estimator, transform, inputs, threads)
@@ -185,7 +184,7 @@ def _quietly(estimator: Any, transform: Transform, inputs: InputSpec, threads: i
 
 @cache
 def _pools() -> Any:
-    """Return what sets the threads of the libraries below scikit-learn; to find these takes milliseconds."""
+    """Return the controller of the thread pools under scikit-learn, cached because finding them takes milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -193,9 +192,9 @@ def _pools() -> Any:
 
 @contextmanager
 def _told(option: Mapping[str, Any]) -> Iterator[None]:
-    """Tell what scikit-learn finds wrong with a setting, or a fit that did not converge, in one message.
+    """Report scikit-learn's errors about a setting, or a fit that did not converge, in one message.
 
-    Other warnings are given as they would be without this.
+    Other warnings are issued as usual.
     """
     from sklearn.exceptions import ConvergenceWarning
 
@@ -204,7 +203,7 @@ def _told(option: Mapping[str, Any]) -> Iterator[None]:
         warnings.simplefilter("always", ConvergenceWarning)
         try:
             yield
-        except ValueError as error:  # among others scikit-learn's own for a value out of range
+        except ValueError as error:  # among others scikit-learn's error for a value out of range
             raise UserError(f"model={name} refuses its settings or the training rows: {error}") from error
     others = [warning for warning in caught if not issubclass(warning.category, ConvergenceWarning)]
     for other in others:

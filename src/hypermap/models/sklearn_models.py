@@ -1,7 +1,7 @@
-"""Model families of scikit-learn: forests, boosting, support vectors, lines, neighbours, and a dummy.
+"""Model families of scikit-learn: forests, boosting, support vector machines, linear models, neighbors, and a dummy.
 
-A family is a class of settings with one method, `SklearnModel.fit`; its choice file lies in conf/model/ beside the
-networks'. `hypermap.models.sklearn_fit` fits, stores and loads them.
+A family is a class of settings with one method, `SklearnModel.fit`; its option file is in conf/model/ with those of the
+networks. `hypermap.models.sklearn_fit` fits, saves and loads them.
 """
 
 from abc import ABC, abstractmethod
@@ -19,14 +19,14 @@ ClassWeight = Literal["balanced"] | None
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a family is fitted to.
+    """The data that a family is fitted to.
 
     Attributes:
         classifies: whether the targets are classes.
-        train: features (rows, width) float32, and class indices int64 or standardised values float32 (rows,). Trees and
-            neighbours have no need of standardised values; they come so because a network learns from the same rows.
-        validation: likewise; what a network's epoch is picked by may also tell a family when to stop.
-        seed: of whatever is drawn at random.
+        train: features (rows, width) float32, and class indices int64 or standardized values float32 (rows,). Trees and
+            neighbors do not need standardized values; they are so because networks are trained on the same rows.
+        validation: likewise; networks select their epoch on it, and a family may use it for early stopping.
+        seed: for all random draws.
         threads: CPU threads.
     """
 
@@ -40,19 +40,19 @@ class TrainingData:
 class SklearnModel(ABC):
     """Settings of a family; a user's own needs no more than `fit`.
 
-    A constructor that takes a `layout` gets categories as codes (`ColumnLayout`), any other has them one-hot.
+    A constructor that takes a `layout` gets categories as codes (`ColumnLayout`), any other gets them one-hot.
     """
 
     @abstractmethod
     def fit(self, problem: TrainingData) -> Any:
-        """Return a fitted estimator, with `predict_proba` and `classes_` for classes and `predict` for values."""
+        """Return a fitted estimator, with `predict_proba` and `classes_` (classification) or `predict` (regression)."""
 
 
 class RandomForest(SklearnModel):
     """Trees on resampled rows, averaged (Breiman 2001, https://doi.org/10.1023/A:1010933404324).
 
-    `max_features` is the share of columns that a split may choose from; None for what is usual: the square root of
-    their number for classes, all of them for values.
+    `max_features` is the share of the columns considered at each split; None for the usual: the square root of their
+    number for classification, all of them for regression.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class RandomForest(SklearnModel):
 
 
 class GradientBoosting(SklearnModel):
-    """Trees on binned numbers, each fitted to what those before it left (HistGradientBoosting, after LightGBM, 2017).
+    """Gradient-boosted trees on binned numbers (HistGradientBoosting, after LightGBM, 2017).
 
-    Trees are added until the loss on the validation rows has not fallen for `n_iter_no_change` of them, as a network's
-    epoch is picked there. A split divides categories into two sets; a column with more of them than there are bins is
-    split by its codes' order.
+    Trees are added until the loss on the validation rows has not improved for `n_iter_no_change` trees; a network's
+    epoch is selected on the same rows. A split divides categories into two sets; a column with more categories than
+    bins is split by the order of its codes.
     """
 
     BINS = 255
@@ -136,18 +136,18 @@ class GradientBoosting(SklearnModel):
         else:
             estimator = HistGradientBoostingRegressor(**values)
         inputs, targets = problem.validation
-        if problem.classifies:  # a class that no training row has cannot be told to the estimator
+        if problem.classifies:  # the estimator cannot handle a class without training rows
             known = np.isin(targets, problem.train[1])
             inputs, targets = inputs[known], targets[known]
         return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
 
 
 class SupportVector(SklearnModel):
-    """The widest margin, or the flattest function, under a kernel (libsvm, Chang and Lin 2011).
+    """Support vector machine with a kernel (libsvm, Chang and Lin 2011).
 
-    Its time grows with the square of the rows. `gamma` is the kernel's width; None for 1 / (columns * variance).
-    `epsilon` is the error of a value, in standard deviations of the
-    target, that costs nothing; it has no part in classes. Probabilities are those of `Calibrated`.
+    Its time grows with the square of the rows. `gamma` is the kernel coefficient; None for 1 / (columns * variance). In
+    regression, errors up to `epsilon`, in standard deviations of the target, cost nothing. Probabilities are those of
+    `Calibrated`.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class SupportVector(SklearnModel):
 
 
 class Linear(SklearnModel):
-    """Logistic or ridge regression: a weighted sum of the features; small `C` keeps the weights small."""
+    """Logistic or ridge regression; a small `C` keeps the weights small."""
 
     def __init__(self, C: float = 1.0, max_iter: int = 1000, class_weight: ClassWeight = None) -> None:  # noqa: N803
         self.inverse_strength = C
@@ -194,7 +194,7 @@ class Linear(SklearnModel):
 
 
 class NearestNeighbors(SklearnModel):
-    """What the training rows nearest by say; `p` 2 measures by Euclid, 1 by Manhattan."""
+    """The nearest training rows vote, or are averaged; `p` is 2 for Euclidean, 1 for Manhattan distance."""
 
     def __init__(
         self, n_neighbors: int = 15, weights: Literal["uniform", "distance"] = "uniform", p: Literal[1, 2] = 2
@@ -212,7 +212,7 @@ class NearestNeighbors(SklearnModel):
 
 
 class Dummy(SklearnModel):
-    """The training rows' class shares, or their mean, whatever the features: what every model has to beat."""
+    """Class frequencies or the mean of the training rows, whatever the features: every model has to beat it."""
 
     def fit(self, problem: TrainingData) -> Any:
         """Return a DummyClassifier or -Regressor."""
@@ -222,10 +222,10 @@ class Dummy(SklearnModel):
 
 
 class Calibrated:
-    """A classifier with decision values only, made to give probabilities by temperature scaling.
+    """A classifier with decision values only, which gets probabilities by temperature scaling.
 
-    They are the softmax of the values over one temperature (Guo et al. 2017, https://arxiv.org/abs/1706.04599),
-    that under which the validation rows are likeliest. It changes no predicted class. (libsvm's own probabilities,
+    They are the softmax of the values divided by one temperature (Guo et al. 2017, https://arxiv.org/abs/1706.04599),
+    which maximizes the likelihood of the validation rows. It changes no predicted class. (libsvm's own probabilities,
     which may, are deprecated in scikit-learn, and cost five more fits.)
     """
 
@@ -235,7 +235,7 @@ class Calibrated:
 
     @classmethod
     def on(cls, estimator: Any, inputs: Array, targets: Array) -> "Calibrated":
-        """With the temperature fitted on these rows; those of a class that the estimator lacks are left out."""
+        """Return a classifier with a temperature fitted on these rows, except those of classes unknown to it."""
         from scipy.optimize import minimize_scalar
         from scipy.special import log_softmax
 
@@ -265,6 +265,6 @@ class Calibrated:
 
 
 def _decisions(estimator: Any, inputs: Array) -> Array:
-    """Decision values, a column for each class; of two classes the first has 0."""
+    """Return decision values, a column for each class; with two classes the first column is 0."""
     values: Array = estimator.decision_function(inputs)
     return np.stack([np.zeros(len(values)), values], 1) if values.ndim == 1 else values

@@ -1,9 +1,9 @@
-"""Networks for tables: the columns are embedded, then come dense layers or residual blocks.
+"""Networks for tables: embedded columns, followed by dense layers or residual blocks.
 
 Numbers: the periodic embedding of Holzmüller, Grinsztajn and Steinwart, "Better by Default", NeurIPS 2024
 (https://arxiv.org/abs/2407.04491, RealMLP's PBLD), after Gorishniy, Rubachev and Babenko, "On Embeddings for
-Numerical Features", NeurIPS 2022 (https://arxiv.org/abs/2203.05556). It lets a small network learn functions of one
-number that are not smooth, at which a plain one is poor and trees are good.
+Numerical Features", NeurIPS 2022 (https://arxiv.org/abs/2203.05556). It lets a small network learn non-smooth
+functions of one number, at which plain networks are poor and trees are good.
 Residual blocks: Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", NeurIPS 2021
 (https://arxiv.org/abs/2106.11959), figure 2.
 Members: Wen, Tran and Ba, "BatchEnsemble", ICLR 2020 (https://arxiv.org/abs/2002.06715), on which Gorishniy,
@@ -25,28 +25,28 @@ from hypermap.models.layers import activation as make_activation
 
 
 class TabularMLP(nn.Module):
-    """Several perceptrons on embedded columns that share their weight matrices; the outputs' mean is the answer.
+    """Several MLPs on embedded columns that share their weight matrices; the prediction is the mean of their outputs.
 
-    A dense layer is each member's own only in a factor for every input and output, and in its biases. In training a
-    row of a batch is one member's, in turn, so that they cost no more than one and come to differ; otherwise every
-    member sees every row. Activation and dropout come after each hidden layer.
+    In a dense layer, each member has only its own factor for every input and output, and its own biases. In training,
+    the rows of a batch are assigned to the members in turn, so that they cost no more than one and become different; in
+    evaluation every member sees every row. Activation and dropout follow each hidden layer.
 
     Args:
         input_shape: ``(columns,)``.
         outputs: logits, or 1 value.
-        layout: of the columns; None where all are numbers.
-        hidden: widths of the dense layers but the last.
-        members: how many; 1 makes it a plain perceptron.
+        layout: of the columns; None if all are numbers.
+        hidden: widths of the dense layers except the last.
+        members: how many; 1 makes it a plain MLP.
         activation: see `hypermap.models.layers.activation`.
-        dropout: share of hidden units silenced in training.
-        category_width: numbers that stand for a category.
-        number_width: numbers that stand for a number, itself among them; 1 leaves numbers as they are.
-        frequencies: cosines of a number from which the rest is made.
-        frequency_scale: deviation of the frequencies' first values, in periods per unit of a prepared number. Higher
+        dropout: share of hidden units dropped in training.
+        category_width: embedding width of a category.
+        number_width: embedding width of a number, itself included; 1 leaves numbers unchanged.
+        frequencies: number of cosines that the embedding of a number is computed from.
+        frequency_scale: standard deviation of the initial frequencies, in periods per unit of a prepared number. Higher
             ones learn rougher functions.
 
     Raises:
-        UserError: the inputs are no table, a size is below 1, or the dropout lies outside [0, 1).
+        UserError: the inputs are not a table, a size is below 1, or the dropout is outside [0, 1).
         ValueError: an unknown activation.
     """
 
@@ -78,15 +78,15 @@ class TabularMLP(nn.Module):
         self.activation, self.dropout, self.members = make_activation(activation), Dropout(dropout), members
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(batch, columns) float to (batch, outputs) logits or values."""
+        """Map (batch, columns) float to (batch, outputs) logits or values."""
         features, members = self.embedding(rows), self.members
         if not self.training:
             return self._members(features.unsqueeze(1).expand(-1, members, -1)).mean(1)
-        whole = F.pad(features, (0, 0, 0, -len(rows) % members))  # so that every member has as many rows
+        whole = F.pad(features, (0, 0, 0, -len(rows) % members))  # so that every member has equally many rows
         return self._members(whole.unflatten(0, (-1, members))).flatten(0, 1)[: len(rows)]
 
     def _members(self, features: Tensor) -> Tensor:
-        """Return what each member makes of its own rows: (rows, members, width) to (rows, members, outputs)."""
+        """Return the outputs of each member for its rows: (rows, members, width) to (rows, members, outputs)."""
         for layer in self.hidden:
             features = self.dropout(self.activation(layer(features)))
         outputs: Tensor = self.output(features)
@@ -96,7 +96,7 @@ class TabularMLP(nn.Module):
 class SharedLinear(nn.Module):
     """``((x * before) W) * after + bias`` with one matrix W for all members and vectors for each.
 
-    All factors start as 1, but for `signs`: those before W as random signs, by which the members differ from the first.
+    All factors start as 1, except with `signs`: then those before W start as random signs, so that the members differ.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class SharedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, fan_out))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, members, fan_in) to (rows, members, fan_out)."""
+        """Map (rows, members, fan_in) to (rows, members, fan_out)."""
         shared: Tensor = self.shared(features * self.before)
         return shared * self.after + self.bias
 
@@ -121,18 +121,18 @@ class TabularResNet(nn.Module):
     Args:
         input_shape: ``(columns,)``.
         outputs: logits, or 1 value.
-        layout: of the columns; None where all are numbers.
-        width: of what the blocks add to.
+        layout: of the columns; None if all are numbers.
+        width: of the residual stream.
         blocks: how many.
         expansion: a block's inner width, as a multiple of `width`.
-        dropout: share of a block's inner units silenced in training.
-        category_width: as of `TabularMLP`, and so are those that follow.
+        dropout: share of a block's inner units dropped in training.
+        category_width: see `TabularMLP`, also for the following ones.
         number_width: see there.
         frequencies: see there.
         frequency_scale: see there.
 
     Raises:
-        UserError: the inputs are no table, a size is below 1, or the dropout lies outside [0, 1).
+        UserError: the inputs are not a table, a size is below 1, or the dropout is outside [0, 1).
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class TabularResNet(nn.Module):
         self.output = initialize(nn.Linear(width, outputs), "glorot_uniform")
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(batch, columns) float to (batch, outputs) logits or values."""
+        """Map (batch, columns) float to (batch, outputs) logits or values."""
         features = self.blocks(self.stem(self.embedding(rows)))
         logits: Tensor = self.output(torch.relu(self.norm(features)))
         return logits
@@ -182,15 +182,15 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, width) to the same shape."""
+        """Map (batch, width) to the same shape."""
         added: Tensor = features + self.residual(features)
         return added
 
 
 class Embedding(nn.Module):
-    """A row's columns side by side: numbers embedded, binary columns as they are, categories looked up.
+    """Concatenates a row's columns: embedded numbers, unchanged binary columns, and looked-up categories.
 
-    A category that the training rows lack is zeros, from the start to the end of training.
+    A category that is not in the training rows is a vector of zeros throughout training.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Embedding(nn.Module):
         self.width = layout.numbers * number_width + layout.binary + len(layout.cardinalities) * category_width
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(batch, columns) float to (batch, width)."""
+        """Map (batch, columns) float to (batch, width)."""
         layout = self.layout
         parts = [self.numbers(rows[:, : layout.numbers]), rows[:, layout.numbers : layout.plain]]
         if self.categories is not None:
@@ -215,9 +215,9 @@ class Embedding(nn.Module):
 
 
 class PeriodicEmbedding(nn.Module):
-    """Each number x becomes x and a linear map of ``cos(2 pi (f x + phase))``, all but x learned for each column.
+    """Each number x becomes x and a linear map of ``cos(2 pi (f x + phase))``, with learned parameters per column.
 
-    RealMLP's PBLD: frequencies f start normal with deviation `scale`, phases uniform over a period.
+    RealMLP's PBLD: frequencies f start normal with standard deviation `scale`, phases uniform over a period.
     """
 
     def __init__(self, columns: int, width: int, frequencies: int, scale: float) -> None:
@@ -231,7 +231,7 @@ class PeriodicEmbedding(nn.Module):
         self.bias = nn.Parameter(torch.empty(columns, 1, width - 1).uniform_(-bound, bound))
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """(batch, columns) to (batch, columns x width)."""
+        """Map (batch, columns) to (batch, columns x width)."""
         by_column = numbers.T.unsqueeze(2)  # (columns, batch, 1): one matrix product for each column
         waves = torch.cos(2 * math.pi * (by_column * self.frequency + self.phase))
         embedded = torch.cat([by_column, torch.baddbmm(self.bias, waves, self.weight)], 2)
@@ -239,7 +239,7 @@ class PeriodicEmbedding(nn.Module):
 
 
 class CategoryEmbedding(nn.Module):
-    """A learned vector for each category of each column; one table holds all, its row 0 stays zero for codes of 0."""
+    """A learned vector for each category of each column; one table holds all, and its row 0 stays zero for code 0."""
 
     offsets: Tensor
 
@@ -252,10 +252,10 @@ class CategoryEmbedding(nn.Module):
             self.table[0] = 0
 
     def forward(self, codes: Tensor) -> Tensor:
-        """(batch, columns) int64, 0 for a category that the training rows lack, to (batch, columns x width)."""
+        """Map (batch, columns) int64, 0 for a category not in the training rows, to (batch, columns x width)."""
         known = codes > 0
         rows = torch.where(known, codes + self.offsets, 0)
-        # Not by padding_idx, whose gradient torch.func.vmap (2.13) leaves out for the first of the members alone.
+        # Not by padding_idx, whose gradient torch.func.vmap (2.13) masks only for the first member.
         return (F.embedding(rows, self.table) * known.unsqueeze(2)).flatten(1)
 
 
@@ -263,7 +263,7 @@ def table_layout(model: str, input_shape: tuple[int, ...], layout: ColumnLayout 
     """Return the layout, or that of a plain table, in which all columns are numbers.
 
     Raises:
-        UserError: the inputs are no table.
+        UserError: the inputs are not a table.
     """
     if len(input_shape) != 1:
         raise UserError(

@@ -1,1 +1,1 @@
-"""The search: a space of hyperparameters, the mappings to one that is easy to search, samplers, pruners, studies."""
+"""The search: spaces of hyperparameters and their scales, samplers, pruners, studies."""

@@ -1,4 +1,4 @@
-"""What a sweep asks of the program whose task it runs."""
+"""The interface between a sweep and the program whose task it runs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ from hypermap.search.trial import RunningTrial
 
 @dataclass(frozen=True)
 class StudySpec:
-    """What a sweep is about.
+    """The objectives and properties of a sweep.
 
     Attributes:
-        objectives: figures by name; empty: what the task returns by itself.
-        directions: of each objective, ``minimize`` or ``maximize``.
-        seed: the study's, unless the sweep is given one.
-        horizon: reports of a full trial, where that is known.
-        minimizes_reports: whether less is better of what trials report; None: as of the first objective.
-        reports_fits: whether trials report folds or repeats, and not epochs.
-        sizes_differ: whether some trials are more than others (`SweepTarget.size`).
-        identity: what must be the same when the study is taken up again.
+        objectives: metrics by name; empty: what the task returns by default.
+        directions: ``minimize`` or ``maximize`` for each objective.
+        seed: of the study, unless the sweep has one.
+        horizon: number of reports of a full trial, if known.
+        minimizes_reports: whether lower reported values are better; None: as for the first objective.
+        reports_fits: whether trials report folds or repeats instead of epochs.
+        sizes_differ: whether trials differ in cost (`SweepTarget.size`).
+        identity: what must be unchanged when the study is resumed.
     """
 
     objectives: tuple[str, ...] = ()
@@ -42,27 +42,27 @@ class Job:
     """A trial that is run together with others.
 
     Attributes:
-        trial: its output goes to its folder.
-        configuration: composed for it; plain, each group with the ``name`` of its choice.
+        trial: the trial, whose folder gets the output.
+        configuration: composed for it; plain, each group with the ``name`` of its option.
     """
 
     trial: RunningTrial
     configuration: dict[str, Any]
 
 
-# Gets a job as soon as it has ended, with the objective(s), or with the error that a task would raise: Pruned,
+# Called with a job as soon as it has ended, and the objective(s) or the error that a task would raise: Pruned,
 # Diverged, OutOfMemory, UserError or any other.
 OnFinish = Callable[[Job, Any], None]
 
 
 class SweepTarget:
-    """Any Hydra application: a task that returns its objective. Whoever knows more of itself overrides this.
+    """Any Hydra application: a task that returns its objective. Applications with more features override this.
 
     Attributes:
-        stacks: whether it can run several trials at once, by `together`.
+        stacks: whether it can run several trials at once, with `together`.
         pauses: whether a trial that reports (`RunningTrial.report`) may be paused there: it raises `Paused`, and the
-            same trial is run again later, from where it was.
-        listed: whether its studies are found by name, in `hypermap.core.paths.STUDIES`, wherever their folders are.
+            same trial is run again later, from where it stopped.
+        listed: whether its studies are found by name in `hypermap.core.paths.STUDIES`, wherever their folders are.
     """
 
     stacks = False
@@ -70,60 +70,56 @@ class SweepTarget:
     listed = False
 
     def check(self, configuration: Mapping[str, Any]) -> None:
-        """Refuse a configuration that no trial should begin with."""
+        """Refuse a configuration that no trial should start with."""
 
     def ignored_groups(self, group: str, option: str) -> Collection[str]:
-        """Return the groups that have no part in the task where `group` has this choice: a space file's are not
-        searched.
-        """
+        """Return the groups that the task ignores if `group` has this option: their spaces do not apply."""
         return ()
 
     def study_spec(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
-        """Return what a sweep from this baseline over these keys is about; `objectives` are those that were asked
-        for.
-        """
+        """Return the spec of a sweep from this baseline over these keys; `objectives` are those requested."""
         return StudySpec(identity={"configuration": without(configuration, searched)})
 
     def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
-        """Return how much a trial of this configuration is; the baseline counts as one training."""
+        """Return the cost of a trial of this configuration; the baseline counts as one training."""
         return Size()
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
-        """Return what is kept in a study that begins, for `resume`."""
+        """Return data that a new study stores for `resume`."""
         return {}
 
     def resume(self, study: str, kept: Mapping[str, Any], conf: Path) -> None:
-        """Take up what `begin` kept, in the process that launches the workers.
+        """Restore the data from `begin`, in the process that launches the workers.
 
-        `conf` is the configuration's folder as it was when the study began.
+        `conf` is the configuration's folder as of the start of the study.
         """
 
     def report(self, study: optuna.Study, storage: str) -> str:
-        """Return what is printed once a sweep's results are told; whoever reports on studies does so here."""
+        """Write a report on the study, if any, and return what is printed after a sweep's results."""
         return ""
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
-        """Return how many trials of this configuration, or of ones like it, it runs at once at most."""
+        """Return how many trials of this configuration, or of similar ones, it can run at once."""
         return 1
 
     def together(self, jobs: Sequence[Job], on_finish: OnFinish) -> None:
         """Run several trials at once, and call `on_finish` once for each, in any order.
 
-        An error that it raises is that of each trial that has not ended.
+        An error that it raises counts for every trial that has not ended.
 
         Raises:
-            Interrupted: a person asked to stop. Trials that have not ended go on when the same command is given again.
+            Interrupted: a user asked to stop. Unfinished trials continue when the same command is run again.
         """
         raise UserError("this application runs one trial at a time. Leave hydra.sweeper.stack out.")
 
     def before_tell(self, trial: RunningTrial) -> None:
-        """Called in a worker with each trial that completed, before the study counts it as such."""
+        """Process a completed trial in its worker, before the study records it as complete."""
 
 
 def without(configuration: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Return a configuration's values by dotted key, but for some keys and, where one is a group, all that is in it."""
+    """Return a configuration's values by dotted key, without some keys or whole groups."""
     flat = dict(_flat(configuration, ""))
     return {k: v for k, v in flat.items() if not any(k == key or k.startswith(f"{key}.") for key in keys)}
 

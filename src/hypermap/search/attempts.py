@@ -1,7 +1,7 @@
-"""Attempts at a trial: what is left of one whose process died, who has no chance to tell how, and how often it did.
+"""Attempts at a trial: records of attempts whose process died, how, and how often.
 
-Beside a trial's lock lies a note for as long as a process trains it. Whoever tells the trial's end, or leaves it as it
-was asked to, removes the note; so one that is found beside a free lock is of a process that died.
+While a process trains a trial, there is a note beside the trial's lock. The process removes the note when it records
+the end of the trial, or stops on request; so a note beside a free lock is from a process that died.
 """
 
 import faulthandler
@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
-STACK_DEATHS = 2  # of a stack, after which its members are trained by themselves: the first may be anybody's doing
-MOST = 3  # attempts, none of which came further than the one before; after that the trial has failed
-MOST_WITH_ALL = 10  # likewise where whoever watched it died too: more likely the doing of a person or the machine
-# What Python writes of a signal that ended it, where nobody else saw the process die.
+STACK_DEATHS = 2  # deaths of a stack, after which its members are trained by themselves: one death may have any cause
+MOST = 3  # attempts, none of which got further than the one before, after which the trial has failed
+MOST_WITH_ALL = 10  # the same if the watching process died too: more likely caused by a person or the machine
+# What Python writes about a fatal signal, for deaths that no other process observed.
 FATAL = {
     "Segmentation fault": signal.SIGSEGV,
     "Aborted": signal.SIGABRT,
@@ -34,14 +34,14 @@ class Attempt:
 
     Attributes:
         pid: of the process.
-        step: the last that the trial had reported when it began; 0 before the first.
-        deaths: how many attempts in a row had ended with their process's death, none of them further than this step.
-        stack_deaths: likewise those that ended with the death of a stack.
-        deaths_with_all: likewise those at which whoever watched the process died with it.
-        alone: whether the process trained no other trial beside it.
-        watched: whether somebody was there to see how the process ends.
-        ended: how the process ended, where somebody saw it.
-        memory: whether it ended for want of the machine's memory.
+        step: the last that the trial had reported when the attempt started; 0 before the first.
+        deaths: number of consecutive attempts that ended with their process's death, none beyond this step.
+        stack_deaths: the same for those that ended with the death of a stack.
+        deaths_with_all: the same for those where the watching process died too.
+        alone: whether the process trained no other trial at the same time.
+        watched: whether another process watches how it ends.
+        ended: how the process ended, if observed.
+        memory: whether it ended because the machine ran out of memory.
     """
 
     pid: int
@@ -56,21 +56,21 @@ class Attempt:
 
     @classmethod
     def read(cls, locks: Path, number: int) -> Self | None:
-        """Return the attempt whose process died, of a trial whose lock is free; None where none did."""
+        """Return the attempt whose process died, for a trial whose lock is free; None if there is none."""
         try:
             return cls(**json.loads(_note(locks, number).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError):  # cut short by a loss of power
+        except (OSError, ValueError, TypeError):  # truncated by a power loss
             return cls(0)
 
     def write(self, locks: Path, number: int) -> None:
-        """Note the attempt; it is no loss if a failing machine takes the note."""
+        """Write the note; it does not matter if a failing machine loses it."""
         with suppress(OSError):
             _note(locks, number).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     def after(self, step: int, locks: Path) -> Self:
-        """Return the next attempt, at a trial that has reported `step` by now: it counts this one's death."""
+        """Return the next attempt at a trial that has reported `step` by now, counting the death of this one."""
         following = type(self)(0, step, self.deaths, self.stack_deaths, self.deaths_with_all)
         came_further = step > self.step
         if self.died_with_all(locks):
@@ -80,24 +80,24 @@ class Attempt:
         return replace(following, stack_deaths=1 if came_further else self.stack_deaths + 1)
 
     def died_with_all(self, locks: Path) -> bool:
-        """Return whether nobody was left to say how the process ended, though somebody watched it."""
+        """Return whether the process was watched, but the watching process died too."""
         return self.watched and not self.ended and not self.traceback(locks)
 
     def apart(self, step: int, locks: Path) -> bool:
-        """Return whether the trial is to be trained by itself from now on, so that it is known whose fault it was."""
+        """Return whether the trial must be trained by itself from now on, to find out which one is at fault."""
         following = self.after(step, locks)
         too_often = following.stack_deaths >= STACK_DEATHS or following.deaths_with_all >= MOST_WITH_ALL
         return self.alone or self.timed_out(locks) or too_often
 
     def too_often(self, step: int, locks: Path) -> int:
-        """Return how many attempts at a trial ended so, if there is to be no other; else 0."""
+        """Return the number of attempts that ended so, if there must be no other; else 0."""
         following = self.after(step, locks)
         if following.deaths >= MOST:
             return following.deaths
         return following.deaths_with_all if self.alone and following.deaths_with_all >= MOST_WITH_ALL else 0
 
     def how(self, locks: Path) -> str:
-        """Return how the process ended."""
+        """Return in words how the process ended."""
         if self.ended:
             return self.ended
         if self.died_with_all(locks):
@@ -105,10 +105,10 @@ class Attempt:
         first = self.traceback(locks).partition("\n")[0].partition("Fatal Python error: ")[2]
         if (number := FATAL.get(first)) is not None:
             return by_signal(number)
-        return "without a word: killed, as the system does where memory runs out, or by os._exit"
+        return "without a message: killed, as the system does when memory runs out, or by os._exit"
 
     def traceback(self, locks: Path) -> str:
-        """Return where in the code the process died, as far as it could still write that."""
+        """Return where in the code the process died, if it could still write that."""
         try:
             return _last_words(locks, self.pid).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -120,30 +120,30 @@ class Attempt:
 
 
 def begin(locks: Path, attempts: Mapping[int, Attempt], *, watched: bool) -> None:
-    """Note that this process trains these trials, by number, and whether somebody watches it."""
+    """Note that this process trains these trials, by number, and whether it is watched."""
     for number, attempt in attempts.items():
         now = replace(attempt, pid=os.getpid(), alone=len(attempts) == 1, watched=watched, ended="", memory=False)
         now.write(locks, number)
 
 
 def forget(locks: Path, number: int) -> None:
-    """Note that a trial was told, or left on purpose."""
+    """Remove the note of a trial that was recorded, or left on purpose."""
     with suppress(OSError):
         _note(locks, number).unlink(missing_ok=True)
 
 
 def forget_all(locks: Path) -> None:
-    """Note that all trials are to be left: who ends their processes from now on does so on purpose."""
+    """Note that all trials are being left: from now on, their processes are ended on purpose."""
     for path in (*locks.glob("attempt-*.json"), *locks.glob("last-words-*.txt")):
         with suppress(OSError):
             path.unlink()
 
 
 def note_death(locks: Path, pid: int, status: int) -> tuple[str, bool]:
-    """Note how a process ended, as ``os.waitstatus_to_exitcode`` has it.
+    """Note how a process ended, given the result of ``os.waitstatus_to_exitcode``.
 
     Returns:
-        how, in words; and whether it trained a trial then.
+        how, in words; and whether it was training a trial.
     """
     ended = by_signal(-status) if status < 0 else f"with exit code {status}"
     if Attempt(pid).timed_out(locks):
@@ -156,7 +156,7 @@ def note_death(locks: Path, pid: int, status: int) -> tuple[str, bool]:
 
 
 def by_signal(number: int) -> str:
-    """Return in words that a signal ended a process."""
+    """Return a phrase that says that a signal ended a process."""
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -167,9 +167,9 @@ def by_signal(number: int) -> str:
 
 @contextmanager
 def last_words(locks: Path) -> Iterator[IO[str]]:
-    """Have this process write, into the file that is given, where in the code a signal such as SIGSEGV ends it.
+    """Make this process write to the yielded file where in the code a signal such as SIGSEGV ends it.
 
-    Somebody else's arrangement to the same end is left as it is.
+    A fault handler that is already enabled is left unchanged.
     """
     path = _last_words(locks, os.getpid())
     with path.open("w", encoding="utf-8") as file:
@@ -185,9 +185,9 @@ def last_words(locks: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def within(limit_s: float | None, file: IO[str]) -> Iterator[None]:
-    """End this process if the block takes longer, even where it hangs in compiled code, and write where it was.
+    """End this process if the block takes longer, even if it hangs in compiled code, and write where it was.
 
-    The watch is kept by a thread that needs nothing of the interpreter. The process ends at once, as if it were killed.
+    The watchdog is a thread that does not need the interpreter. The process ends at once, as if it were killed.
     """
     if limit_s is None:
         yield
@@ -200,7 +200,7 @@ def within(limit_s: float | None, file: IO[str]) -> Iterator[None]:
 
 
 def forget_last_words(locks: Path, pid: int) -> None:
-    """Remove what a process left."""
+    """Remove the file of `last_words` of a process."""
     with suppress(OSError):
         _last_words(locks, pid).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The default search: a portfolio of ways to propose, whose shares follow what each has brought."""
+"""The default search: a portfolio of proposers whose shares depend on their success."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,33 +23,33 @@ from hypermap.search.schedule import PROPOSED, REPEATS
 from hypermap.search.space import Condition
 from hypermap.search.unit_cube import Cube
 
-if TYPE_CHECKING:  # scipy takes a while to import, and other searches do without
+if TYPE_CHECKING:  # scipy takes a while to import, and other searches do not need it
     from hypermap.search.gaussian_process import GaussianProcess
 
 BASELINE, PRIOR, SPACE, MODEL, NEAR, TPE = "baseline", "prior", "space-filling", "model", "neighbours", "tpe"
-SPACE_SHARE = 0.5  # of the proposals that fill the space, whatever the others bring
-SHARES = {MODEL: 0.5, NEAR: 0.4, TPE: 0.1}  # of the other proposals, before any has brought anything
-PRIOR_SHARE = 0.2  # likewise of earlier studies, where there are some
-FLOOR = 0.05  # the least share of a member: one that fails now may be the one that helps later
-GOOD = 0.25  # the share of trials that count as having brought something
-DOUBT = 8.0  # proposals after which a member's own record counts half
-STARTUP = 4  # trials that have shown something before any member but the first proposes
-MOST = 80  # trials that the model is fitted to; its cost grows with their cube
-CANDIDATES = 300  # points of which the model proposes the best, after
-ROUNDS = 3  # rounds in which a third as many are tried around
-CLOSEST = 8  # of the best so far
-WORST = -1.0  # of several objectives, each from 0 to 1 among the trials that no other dominates: no worse is told apart
-INSTEAD = 256  # points of which one is tried where a trial has the proposed one already
+SPACE_SHARE = 0.5  # share of space-filling proposals, regardless of the other members' success
+SHARES = {MODEL: 0.5, NEAR: 0.4, TPE: 0.1}  # shares of the other proposals, before any success
+PRIOR_SHARE = 0.2  # the same for earlier studies, if any
+FLOOR = 0.05  # the minimum share of a member: one that fails now may help later
+GOOD = 0.25  # share of the trials that count as successes
+DOUBT = 8.0  # number of proposals after which a member's own record has weight 1/2
+STARTUP = 4  # trials with results before any member but the first proposes
+MOST = 80  # maximum number of trials for the model; its cost grows with their cube
+CANDIDATES = 300  # number of points of which the model proposes the best, after
+ROUNDS = 3  # rounds with a third as many points around
+CLOSEST = 8  # this many of the best so far
+WORST = -1.0  # lower limit of several objectives, each scaled to 0..1 among the non-dominated trials
+INSTEAD = 256  # points to choose from if the proposed one is already a trial's
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Trials that have shown something: points ``(n, d)``, expected scores and their variances ``(n,)``; and the rest.
+    """Trials with results: points ``(n, d)``, expected scores and their variances ``(n,)``; and the others.
 
     Attributes:
-        by: who proposed each.
-        pending: the points of trials that have shown nothing yet ``(m, d)``.
-        objectives: of several objectives the scaled values ``(n, k)``, higher being better; None of one.
+        by: the proposer of each.
+        pending: the points of trials without results ``(m, d)``.
+        objectives: the scaled values of several objectives ``(n, k)``, higher is better; None for a single one.
     """
 
     points: Floats
@@ -60,46 +60,47 @@ class Shown:
     objectives: Floats | None = None
 
     def best(self, count: int) -> NDArray[np.intp]:
-        """Return the places of the best, the best first."""
+        """Return the indices of the best, the best first."""
         return np.argsort(-self.scores, kind="stable")[:count]
 
     @cached_property
     def tried(self) -> set[bytes]:
-        """The points of all trials."""
+        """Return the points of all trials."""
         return {row.tobytes() for row in np.round(np.concatenate([self.points, self.pending]), 6)}
 
 
 class Auto(BaseSampler):
-    """Proposes by one of several members, drawn by shares that follow what each has brought.
+    """Proposes by one of several members, drawn with shares that depend on their success.
 
-    - The first trial is the baseline, as far as it lies in the space; the next is the best of earlier studies, if any.
+    - The first trial is the baseline, as far as it lies in the space; the next is the best of the earlier studies, if
+      any.
     - ``space-filling``: the point of a scrambled Sobol sequence that belongs to the trial's number. It has half of the
-      proposals: the others go where early scores are good, and where those mislead it is what is left.
-    - ``model``: the point with the largest expected improvement, by a Gaussian process over what each trial is expected
-      to come to when it is trained to its end, with the uncertainty of that (`Table.expected`): so a trial that was
-      paused early counts for as much as early scores have proved to say. Trials that have shown nothing yet are
-      believed to get what is predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization").
-    - ``neighbours``: one of the best with a few parameters moved a little.
-    - ``prior``: the others of the best of earlier studies, then their neighbours.
+      proposals: the other members go where early scores are good, which may be misleading.
+    - ``model``: the point with the largest expected improvement, by a Gaussian process over the predicted final score
+      of each trial and its uncertainty (`Table.expected`): so a trial that was paused early counts as much as early
+      scores have proved to be informative. Trials without results are assumed to get what is predicted (Ginsbourger et
+      al. 2010, "Kriging is well-suited to parallelize optimization").
+    - ``neighbours``: one of the best with a few parameters changed a little.
+    - ``prior``: the other best trials of earlier studies, then their neighbors.
     - ``tpe``: the ratio of two kernel density estimates (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
-      Optimization"), of all parameters together as in BOHB (Falkner et al. 2018).
+      Optimization"), for all parameters jointly as in BOHB (Falkner et al. 2018).
 
-    Of several objectives the model proposes the point with the largest expected improvement of the hypervolume that the
-    trials dominate (Emmerich et al. 2011, "Hypervolume-based expected improvement: Monotonicity properties and exact
-    computation"); to the other members they are made one by weights drawn for each trial (Knowles 2006, "ParEGO").
-    A proposal follows from the study's trials, its seed and the trial's number alone, so one object may serve many.
+    With several objectives the model proposes the point with the largest expected improvement of the dominated
+    hypervolume (Emmerich et al. 2011, "Hypervolume-based expected improvement: Monotonicity properties and exact
+    computation"); for the other members they are scalarized with weights drawn for each trial (Knowles 2006, "ParEGO").
+    A proposal depends only on the study's trials, its seed and the trial's number, so one object can serve many trials.
 
     Args:
-        study_seed: of all draws.
-        distributions: the whole space by name, where it is known; else it is what trials had.
-        mappings: bijections by name, to where parameters are searched.
-        conditions: of each parameter that only some choices have, by name.
-        baseline: values that the search begins with, by name; what is missing is the middle of its range.
+        study_seed: for all draws.
+        distributions: the whole space by name, if known; else it is taken from the trials.
+        mappings: scales by parameter name.
+        conditions: by name, for each parameter that only some options have.
+        baseline: values that the search starts with, by name; missing ones are the middle of their range.
         prior: earlier studies.
-        curves: how trials' reports are read; None: higher is better where the study maximizes.
+        curves: how trials' reports are read; None: higher is better if the study maximizes.
     """
 
-    natural = True  # it maps by itself
+    natural = True  # it applies the scales itself
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class Auto(BaseSampler):
         self._cube: Cube | None = None
 
     def reseed_rng(self) -> None:
-        """Do nothing: draws follow from the trial's number."""
+        """Do nothing: draws depend on the trial's number."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return every parameter that is known."""
@@ -136,22 +137,22 @@ class Auto(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the proposal, and note who made it."""
+        """Return the proposal, and record its proposer."""
         if not search_space:
             return {}
-        if trial.last_step is not None or REPEATS in trial.user_attrs:  # it is taken up again, or has another's values
+        if trial.last_step is not None or REPEATS in trial.user_attrs:  # it is resumed, or has the values of another
             return dict(trial.params)
         cube = self._cube_of(search_space)
         by, point = self._propose(study, trial, cube)
         if PROPOSED not in trial.user_attrs:
             study._storage.set_trial_user_attr(trial._trial_id, PROPOSED, by)
-        given = self._given(trial.number)  # these to the last bit, which a coordinate need not give back
+        given = self._given(trial.number)  # exactly these, which a coordinate might not reproduce
         return cube.params(point) | {n: v for n, v in given.items() if n in search_space} | trial.params
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return the middle in the first trial, else a random draw: of a parameter that nobody knew of before."""
+        """Return the middle in the first trial, else a random draw, for a parameter that was not known before."""
         if trial.number == 0:
             return from_unit(
                 param_distribution, 0.0 if isinstance(param_distribution, CategoricalDistribution) else 0.5
@@ -176,7 +177,7 @@ class Auto(BaseSampler):
             shares = portfolio(shown.by, shown.scores, prior=bool(self._prior))
             member = str(rng.choice(list(shares), p=list(shares.values())))
         if member == SPACE:
-            place = number - bool(self._prior)  # as without, so that what an earlier study misleads costs its own trial
+            place = number - bool(self._prior)  # as without: a misleading earlier study costs only its own trial
             point = cube.snapped(np.array([sobol(len(cube), self._seed, place)]))[0]
         elif member == PRIOR:
             best = cube.snapped(np.array([cube.filled(params) for params in self._prior]))
@@ -185,7 +186,7 @@ class Auto(BaseSampler):
         elif member == NEAR:
             point = _fresh(_near(cube, shown, rng), shown)[0]
         else:
-            with _pools().limit(limits=1):  # small matrices: several threads wait for one another, and add in any order
+            with _pools().limit(limits=1):  # small matrices: several threads wait for one another, and sum in any order
                 if member == MODEL:
                     point = _by_model(cube, shown, rng, self._expected(cube))
                 else:
@@ -194,7 +195,7 @@ class Auto(BaseSampler):
         return member, _fresh(np.concatenate([point[None], instead]), shown)[0]
 
     def _expected(self, cube: Cube) -> list["GaussianProcess"]:
-        """Return what earlier studies make one expect."""
+        """Return the predictions of earlier studies."""
         if self._expectations is None:
             rngs = [np.random.default_rng([self._seed, place]) for place in range(len(self._earlier))]
             found = [study.expectation(cube, rng) for study, rng in zip(self._earlier, rngs, strict=True)]
@@ -202,7 +203,7 @@ class Auto(BaseSampler):
         return self._expectations
 
     def _given(self, number: int) -> Mapping[str, Any]:
-        """Return the values that a trial has whatever came of others: the baseline's, or an earlier study's best."""
+        """Return the values of a trial that do not depend on others: the baseline's, or an earlier study's best."""
         if number == 0:
             return self._baseline or {}
         return self._prior[0] if number == 1 and self._prior else {}
@@ -230,18 +231,18 @@ class Auto(BaseSampler):
 
 @cache
 def _pools() -> Any:
-    """Return what sets the threads of the libraries below numpy; to find these takes milliseconds."""
+    """Return the controller of the thread pools under numpy, cached because finding them takes milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
 def portfolio(by: Sequence[str], scores: Floats, *, prior: bool = False) -> dict[str, float]:
-    """Return each member's share of the proposals: its first share times how much oftener than others it was good.
+    """Return each member's share of the proposals: its initial share times its relative success rate.
 
     Args:
-        by: who proposed each trial.
-        scores: what each is expected to come to.
+        by: the proposer of each trial.
+        scores: the predicted final score of each.
         prior: whether earlier studies are a member.
     """
     members = SHARES | ({PRIOR: PRIOR_SHARE} if prior else {})
@@ -265,7 +266,7 @@ def _near(cube: Cube, shown: Shown, rng: np.random.Generator) -> Floats:
 
 
 def _neighbours(cube: Cube, parents: Floats, rng: np.random.Generator, count: int) -> Floats:
-    """Return points ``(count, d)`` around some of these, in few coordinates or many, near or further away."""
+    """Return points ``(count, d)`` around some of these, changed in few or many coordinates, by a little or more."""
     shape = (count, len(cube))
     width = rng.choice([0.03, 0.1, 0.2], (count, 1))
     moved = rng.random(shape) < rng.choice([0.2, 0.5, 1.0], (count, 1))
@@ -274,7 +275,7 @@ def _neighbours(cube: Cube, parents: Floats, rng: np.random.Generator, count: in
     points = _reflected(points + moved * width * rng.standard_normal(shape))
     anew = rng.random(shape)
     for column, coordinate in enumerate(cube.coordinates.values()):
-        if coordinate.choices is not None:  # a choice has no neighbours: it is drawn anew, now and then
+        if coordinate.choices is not None:  # a categorical parameter has no neighbors: it is redrawn now and then
             own = parents[rng.integers(len(parents), size=count), column]
             points[:, column] = np.where(moved[:, column] & (anew[:, column] < 0.5), anew[:, column] * 2, own)
     return cube.snapped(points)
@@ -286,21 +287,21 @@ def _reflected(points: Floats) -> Floats:
 
 
 def _new(candidates: Floats, shown: Shown) -> Floats:
-    """Return the candidates that are no trial's point."""
+    """Return the candidates that are not a trial's point."""
     return np.asarray(candidates[[row.tobytes() not in shown.tried for row in np.round(candidates, 6)]])
 
 
 def _fresh(candidates: Floats, shown: Shown) -> Floats:
-    """Return the candidates that are no trial's point; all, if none is left."""
+    """Return the candidates that are not a trial's point; all, if none is left."""
     new = _new(candidates, shown)
     return new if len(new) else candidates
 
 
 def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Sequence["GaussianProcess"] = ()) -> Floats:
-    """Return the point with the largest expected improvement over what the best is believed to come to.
+    """Return the point with the largest expected improvement over the best predicted score.
 
-    Of several objectives it is the improvement of the hypervolume. What each earlier study expects of a point is a
-    feature that scores may be a multiple of: with few trials it counts, and with more the less they bear it out.
+    With several objectives it is the improvement of the hypervolume. The prediction of each earlier study for a point
+    is a linear feature of the model: it counts with few trials, and loses weight with more unless they confirm it.
     """
     from hypermap.search.gaussian_process import (
         LINEAR,
@@ -316,7 +317,7 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Seque
         return np.concatenate([own, trends(earlier, own)], axis=1) if earlier else own
 
     order = shown.best(len(shown.scores))
-    if len(order) > MOST:  # the best, and a random part of the others
+    if len(order) > MOST:  # the best, and a random subset of the others
         order = np.concatenate([order[: MOST // 2], rng.permutation(order[MOST // 2 :])[: MOST - MOST // 2]])
     points = shown.points[order]
     several = shown.objectives
@@ -355,7 +356,7 @@ def _by_model(cube: Cube, shown: Shown, rng: np.random.Generator, earlier: Seque
 
 
 def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Floats:
-    """Return, of points drawn where good trials are dense, the one where they are densest beside the others."""
+    """Return, of points drawn where good trials are dense, the one with the highest density ratio to the others."""
     n = len(shown.scores)
     count = max(3, min(25, math.ceil(0.15 * n)))
     order = shown.best(n)
@@ -365,7 +366,7 @@ def _by_density(cube: Cube, shown: Shown, rng: np.random.Generator) -> Floats:
 
 
 class _Density:
-    """A kernel density estimate on the cube, with a uniform component that weighs as much as one point."""
+    """A kernel density estimate on the cube, with a uniform component of the weight of one point."""
 
     def __init__(self, cube: Cube, points: Floats) -> None:
         self._cube, self._points = cube, points
@@ -374,7 +375,7 @@ class _Density:
         self._width = np.clip(max(n, 1) ** (-1 / (d + 4)) * np.maximum(spread, 0.08), 0.03, 0.5)
 
     def sample(self, rng: np.random.Generator, count: int) -> Floats:
-        """Return points of the density, the uniform component left out."""
+        """Return points drawn from the density, without the uniform component."""
         parents = self._points[rng.integers(len(self._points), size=count)]
         points = _reflected(parents + self._width * rng.standard_normal(parents.shape))
         for column, coordinate in enumerate(self._cube.coordinates.values()):
@@ -397,7 +398,7 @@ class _Density:
                 exponents += np.log(np.where(same, 1 - other * (choices - 1) / choices, other / choices) * choices)
             else:
                 width, centres = float(self._width[column]), self._points[:, column]
-                inside = ndtr((1 - centres) / width) - ndtr(-centres / width)  # what lies beyond the cube is left out
+                inside = ndtr((1 - centres) / width) - ndtr(-centres / width)  # truncated at the cube
                 exponents += -0.5 * (apart / width) ** 2 - np.log(inside * width * math.sqrt(2 * math.pi))
         most = exponents.max(1, initial=0.0)
         kernels = np.exp(exponents - most[:, None]).sum(1) + np.exp(-most)
@@ -405,7 +406,7 @@ class _Density:
 
 
 def _scalarized(values: Floats, rng: np.random.Generator) -> Floats:
-    """Return one score for several objectives ``(n, k)``, higher being better, by random weights (Chebyshev's)."""
+    """Return one score for several objectives ``(n, k)``, higher is better, by random Chebyshev weights."""
     n, k = values.shape
     if n == 0:
         return np.zeros(0)
@@ -415,7 +416,7 @@ def _scalarized(values: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _scaled(values: Floats) -> Floats:
-    """Return several objectives ``(n, k)``, each from 0 to 1 among the trials that no other dominates."""
+    """Return several objectives ``(n, k)``, each scaled to 0..1 among the non-dominated trials."""
     values = np.where(np.isfinite(values), values, math.nan)
     whole = values[~np.isnan(values).any(1)]
     if not len(whole):

@@ -1,6 +1,6 @@
-"""Samplers that are pure functions of the study's seed and the trial's number, and keep nothing.
+"""Samplers that are pure functions of the study's seed and the trial's number, without state.
 
-So a sweep that was killed goes on exactly where it was, and no two workers ever propose the same point by chance.
+So a sweep that was killed resumes exactly where it was, and no two workers propose the same point by chance.
 """
 
 import math
@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from hypermap.core.errors import UserError, near
 
-ROUNDS = 8  # of the permutation; four make a good one where the halves are wide, small grids want more
+ROUNDS = 8  # of the permutation; four are enough if the halves are wide, small grids need more
 
 
 class Separate(BaseSampler):
@@ -37,7 +37,7 @@ class Separate(BaseSampler):
 
 
 class Numbered(Separate):
-    """A sampler whose proposal depends on the trial's number, the parameter's name and its distribution alone."""
+    """A sampler whose proposals depend only on the trial's number, the parameter's name and its distribution."""
 
     @abstractmethod
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
@@ -46,12 +46,12 @@ class Numbered(Separate):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return what `propose` says for the trial's number."""
+        """Return the result of `propose` for the trial's number."""
         return self.propose(trial.number, param_name, param_distribution)
 
 
 class Random(Numbered):
-    """Independent draws, each from a generator of its own: of the seed, the number and the parameter's name."""
+    """Independent draws, each from its own generator, seeded by the seed, the number and the parameter's name."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -63,9 +63,9 @@ class Random(Numbered):
 
 
 class QuasiRandom(Numbered):
-    """The points of a scrambled Sobol sequence (Owen 1998; Joe and Kuo 2008), the trial's number being the point's.
+    """The points of a scrambled Sobol sequence (Owen 1998; Joe and Kuo 2008), indexed by the trial's number.
 
-    Each parameter has a dimension of its own, conditional ones too: `names` are all that may occur, in a fixed order.
+    Each parameter has its own dimension, conditional ones too: `names` are all that may occur, in a fixed order.
     """
 
     def __init__(self, names: Sequence[str], seed: int) -> None:
@@ -73,10 +73,10 @@ class QuasiRandom(Numbered):
         self.seed = seed
 
     def propose(self, number: int, name: str, distribution: BaseDistribution) -> Any:
-        """Return the point's coordinate, in the distribution.
+        """Return the value at the point's coordinate.
 
         Raises:
-            UserError: the parameter is none of the names.
+            UserError: the parameter is not one of the names.
         """
         if name not in self.dimensions:
             raise UserError(f"{name} has no dimension of the quasi-random points{near(name, self.dimensions)}.")
@@ -85,7 +85,7 @@ class QuasiRandom(Numbered):
 
 
 class Listed(Numbered):
-    """Rows of values, the trial's number being the row's."""
+    """Listed rows of values, indexed by the trial's number."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.rows = rows
@@ -94,7 +94,7 @@ class Listed(Numbered):
         """Return the parameter's value in the trial's row.
 
         Raises:
-            UserError: there are fewer rows, or the row has no such parameter.
+            UserError: there is no such row, or the row has no such parameter.
         """
         if number >= len(self.rows):
             raise UserError(f"trial {number} is beyond the rows, of which there are {len(self.rows)}.")
@@ -104,9 +104,9 @@ class Listed(Numbered):
 
 
 class _Cells(Numbered):
-    """A sampler of the cells of a grid: one value of each parameter, by the order of `itertools.product`."""
+    """A sampler of the cells of a grid: one value of each parameter, in the order of `itertools.product`."""
 
-    natural = True  # the values are proposed as they stand; a mapping of the parameter says nothing to them
+    natural = True  # the values are proposed as they are; a parameter's scale does not apply
 
     def __init__(self, space: Mapping[str, Sequence[Any]]) -> None:
         for name, values in space.items():
@@ -123,7 +123,7 @@ class _Cells(Numbered):
         """Return the parameter's value in the trial's cell.
 
         Raises:
-            UserError: the grid has fewer cells, or no values for the parameter.
+            UserError: the grid has no such cell, or no values for the parameter.
         """
         if number >= self.size:
             raise UserError(f"trial {number} is beyond the grid, which has {self.size} cells: lower the trials to it.")
@@ -148,7 +148,7 @@ class Grid(_Cells):
 
 
 class RandomGrid(_Cells):
-    """Each cell of a grid once, in a random order of the seed; no cell is remembered, so a grid may be of any size."""
+    """Each cell of a grid once, in a seeded random order; no cell is stored, so a grid may have any size."""
 
     def __init__(self, space: Mapping[str, Sequence[Any]], seed: int) -> None:
         super().__init__(space)
@@ -160,10 +160,10 @@ class RandomGrid(_Cells):
 
 
 def cells(distributions: Mapping[str, BaseDistribution]) -> dict[str, Sequence[Any]]:
-    """Return the values that a grid takes of each distribution: choices, or the members of an interval with a step.
+    """Return the grid values of each distribution: categories, or the members of an interval with a step.
 
     Raises:
-        UserError: an interval without a step; each one is named.
+        UserError: for intervals without a step, naming each.
     """
     mistakes = [
         f"{name}: a grid needs values, not an interval: write {name}={d.low:g},{d.high:g} or "
@@ -177,9 +177,9 @@ def cells(distributions: Mapping[str, BaseDistribution]) -> dict[str, Sequence[A
 
 
 def from_unit(distribution: BaseDistribution, u: float) -> Any:
-    """Return the value at a coordinate from 0 to 1; whatever has a number of members gives each an equal share.
+    """Return the value at a coordinate from 0 to 1; the members of a finite set get equal shares.
 
-    On a logarithmic interval of whole numbers the shares are those of the members' cells in the logarithm.
+    On a logarithmic interval of integers the shares are those of the members' cells on the log scale.
     """
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[_share(u, len(distribution.choices))]
@@ -195,7 +195,7 @@ def from_unit(distribution: BaseDistribution, u: float) -> Any:
 
 
 def to_unit(distribution: FloatDistribution | IntDistribution, value: float) -> float:
-    """Return the coordinate of a value, from 0 to 1: the inverse of `from_unit`, the middle where a share is meant."""
+    """Return the coordinate of a value, from 0 to 1: the inverse of `from_unit`, or the middle of a member's share."""
     if distribution.single():
         return 0.5
     if isinstance(distribution, IntDistribution) and distribution.log:
@@ -208,7 +208,7 @@ def to_unit(distribution: FloatDistribution | IntDistribution, value: float) -> 
 
 
 def count(distribution: FloatDistribution | IntDistribution) -> int:
-    """Return how many members an interval with a step has."""
+    """Return the number of members of an interval with a step."""
     if distribution.single():
         return 1
     assert distribution.step is not None
@@ -216,14 +216,14 @@ def count(distribution: FloatDistribution | IntDistribution) -> int:
 
 
 def member(distribution: FloatDistribution | IntDistribution, index: int) -> float:
-    """Return a member of an interval with a step, as a person would write it: 0.3, not 0.30000000000000004."""
+    """Return a member of an interval with a step, rounded as one would write it: 0.3, not 0.30000000000000004."""
     if isinstance(distribution, IntDistribution):
         return distribution.low + index * distribution.step
     return float(Decimal(str(distribution.low)) + index * Decimal(str(distribution.step or 0)))
 
 
 def permuted(number: int, size: int, seed: int) -> int:
-    """Return the place of `number` in a permutation of range(size), in constant memory.
+    """Return the image of `number` under a permutation of range(size), in constant memory.
 
     A Feistel network over the next power of four, walked along its cycle until it is back in the range
     (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -236,13 +236,13 @@ def permuted(number: int, size: int, seed: int) -> int:
 
 
 def digest(*words: object) -> int:
-    """Return a number of 64 bits that depends on the words alone, on every machine and in every process."""
+    """Return a 64-bit number that depends only on the words, the same on every machine and in every process."""
     return int.from_bytes(blake2b(repr(words).encode(), digest_size=8).digest(), "big")
 
 
 @lru_cache(maxsize=64)
 def sobol(dimensions: int, seed: int, number: int) -> tuple[float, ...]:
-    """Point `number` of a scrambled Sobol sequence in the unit cube."""
+    """Return point `number` of a scrambled Sobol sequence in the unit cube."""
     from scipy.stats import qmc  # slow to import, and only this needs it
 
     engine = qmc.Sobol(dimensions, scramble=True, rng=seed)

@@ -1,4 +1,4 @@
-"""What trials have reported so far, what that says of their ends, and how well an early score ranks the last one."""
+"""Learning curves of trials: reports so far, predicted final scores, and how well early scores rank the final ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,21 @@ from hypermap.core.typing import Floats
 
 Mask = NDArray[np.bool_]
 
-CLOSE = 1.5  # a rung nearer to the end than this factor is left out
-PRIOR_WEIGHT = 2.0  # how many trials the prior of a regression from rung to rung counts for
+CLOSE = 1.5  # a rung closer to the end than this factor is left out
+PRIOR_WEIGHT = 2.0  # weight of the prior of a regression from rung to rung, in trials
 PRIOR_GAIN, PRIOR_VARIANCE = 0.5, 0.05  # over a whole training; of one rung; in units of `Table.scaled`
 STEEPEST = 1.5  # slope of a regression from rung to rung
-FLOOR = -1.0  # of a scaled score: how bad a bad trial is, says nothing of the good ones
-PRIOR_TAU, PRIOR_TRIALS = 0.7, 4.0  # what is believed of an early score before any trial is complete
+FLOOR = -1.0  # lower limit of a scaled score: how bad a bad trial is does not matter
+PRIOR_TAU, PRIOR_TRIALS = 0.7, 4.0  # assumed for an early score before any trial is complete
 
 
 def second_half(value: float, reports: Mapping[int, float], sign: float) -> float | None:
-    """Return the mean of the second half of a complete trial's reports; None where its value is not the best of some.
+    """Return the mean of the second half of a complete trial's reports; None if its value is not the best of them.
 
     Args:
-        value: the objective. It is not the best report where that is another figure, or over folds.
-        reports: by their steps.
-        sign: 1 where higher is better, else -1.
+        value: the objective. It is not the best report if it is another metric, or over folds.
+        reports: by step.
+        sign: 1 if higher is better, else -1.
     """
     finite = [report for _, report in sorted(reports.items()) if math.isfinite(report)]
     if len(finite) < 2 or not math.isclose(max(sign * report for report in finite), sign * value, rel_tol=1e-9):
@@ -35,20 +35,20 @@ def second_half(value: float, reports: Mapping[int, float], sign: float) -> floa
     half = finite[len(finite) // 2 :]
     try:
         return math.fsum(half) / len(half)
-    except OverflowError:  # of figures near the largest there are
+    except OverflowError:  # for values near the largest float
         return math.fsum(report / len(half) for report in half)
 
 
 def judged(trials: Mapping[int, tuple[float, Mapping[int, float]]], sign: float) -> dict[int, float]:
-    """Return what complete trials are judged by: the second half of their reports, on the level of their values.
+    """Return the scores that rank complete trials: means of the second half of their reports, shifted to their values.
 
-    The best of thirty epochs is partly luck, and of many trials that are about as good the luckiest has the best value:
-    on a few hundred validation rows it ranks them hardly at all, where the mean of their later epochs does. By how much
-    values are above that, in the mean, is added to each, so that they can be held against trials without epochs.
+    The best of thirty epochs is partly luck, and among many trials of similar quality the luckiest has the best value:
+    on a few hundred validation rows it hardly ranks them at all, while the mean of their later epochs does. The mean
+    difference between values and these means is added to each, so that they can be compared with trials without epochs.
 
     Args:
-        trials: of each number the objective and the reports.
-        sign: as of `second_half`.
+        trials: the objective and the reports, by number.
+        sign: as for `second_half`.
     """
     values = {number: value for number, (value, _) in trials.items()}
     found = {number: second_half(value, reports, sign) for number, (value, reports) in trials.items()}
@@ -60,13 +60,13 @@ def judged(trials: Mapping[int, tuple[float, Mapping[int, float]]], sign: float)
 def ranked(
     trials: Mapping[int, tuple[float, Mapping[int, float]]], repeats: Mapping[int, int], sign: float
 ) -> list[int]:
-    """Return the numbers of complete trials, the best first by what they are `judged` by, and the first of equals.
+    """Return the numbers of complete trials, the best first by `judged`; of equal ones the first trial comes first.
 
-    Those that were measured again come before the others, by their means.
+    Trials that were measured again come before the others, by their means.
 
     Args:
-        trials, sign: as of `judged`.
-        repeats: of those of them that measure another again, which one that is; they have no place of their own.
+        trials, sign: as for `judged`.
+        repeats: for repetitions, the trial that they repeat; they are not ranked themselves.
     """
     measured = {number: [number] for number in trials if number not in repeats}
     for number, of in repeats.items():
@@ -85,15 +85,15 @@ def rungs(horizon: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Table:
-    """What `n` trials have shown, higher scores being better.
+    """The results of `n` trials so far; higher scores are better.
 
     Attributes:
         numbers: of the trials.
-        rungs: K steps, rising.
-        last: the last step that each has reported ``(n,)``; 0 where it has reported none.
-        complete: whether each was trained to its end.
-        diverged: whether each came to nothing: a loss that is not finite, or want of memory.
-        scores: ``(n, K)``, of each at each rung; NaN where it has not come that far.
+        rungs: K steps, ascending.
+        last: the last step that each has reported ``(n,)``; 0 for none.
+        complete: whether each was trained to the end.
+        diverged: whether each ended with a non-finite loss or out of memory.
+        scores: ``(n, K)``, of each at each rung; NaN where it has not reached it.
         finals: the objective of each complete trial ``(n,)``; NaN for the others.
     """
 
@@ -109,13 +109,13 @@ class Table:
         return len(self.numbers)
 
     def expected(self) -> tuple[Floats, Floats]:
-        """Return what each trial's final score is expected to be ``(n,)``, and the variance of that ``(n,)``.
+        """Return the predicted final score of each trial ``(n,)``, and its variance ``(n,)``.
 
         Scores are scaled, so that the median trial has 0 and a very good one 1. From each rung to the next a line is
-        fitted through the trials that went on. A trial goes on for what it has shown, so that what is missing is
-        missing at random, and regression from rung to rung is not misled by the selection (Little and Rubin 2019,
-        "Statistical Analysis with Missing Data", section 7.2, on monotone patterns). Few trials are helped by a prior:
-        the next rung's score is the present one and a little more.
+        fitted through the trials that continued. A trial continues because of its observed scores, so missing scores
+        are missing at random, and regression from rung to rung is not biased by the selection (Little and Rubin 2019,
+        "Statistical Analysis with Missing Data", section 7.2, on monotone patterns). A prior helps with few trials: the
+        next rung's score is the present one plus a little.
         """
         return self._expected
 
@@ -129,7 +129,7 @@ class Table:
         variance = np.zeros(len(self))
         for k in range(steps - 1):
             both = known[:, k] & known[:, k + 1]
-            steepest = STEEPEST if k + 1 < self.scores.shape[1] else math.inf  # another figure has a scale of its own
+            steepest = STEEPEST if k + 1 < self.scores.shape[1] else math.inf  # another metric has its own scale
             line = _Line.fit(scaled[both, k], scaled[both, k + 1], PRIOR_GAIN / steps, steepest)
             before = (last >= 0) & (last <= k)
             mean = np.where(before, line(mean), mean)
@@ -139,9 +139,9 @@ class Table:
         return mean, np.where(nothing, 0.0, variance)
 
     def scaled(self) -> Floats:
-        """Return the scores ``(n, K)``, or ``(n, K + 1)`` with the objective where that is another figure.
+        """Return the scores ``(n, K)``, or ``(n, K + 1)`` with the objective if that is another metric.
 
-        Both are scaled by their upper half alone: how bad the bad ones are says nothing of the good ones.
+        Both are scaled by their upper half alone: how bad the bad ones are does not matter for the good ones.
         """
         reached = np.nanmax(np.where(np.isnan(self.scores), -math.inf, self.scores), axis=1, initial=-math.inf)
         scaled = np.maximum(_scale(self.scores, reached[~self.diverged]), FLOOR)
@@ -152,7 +152,7 @@ class Table:
         return scaled
 
     def agreement(self) -> list["Agreement"]:
-        """Return how well each rung ranks the complete trials as their final score does."""
+        """Return for each rung how well it ranks the complete trials, compared with their final scores."""
         return self._agreement
 
     @cached_property
@@ -188,12 +188,12 @@ class _Line:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the scores at a step rank trials as their final scores do: Kendall's tau of `n` trials.
+    """The agreement of the ranking at a step with the final one: Kendall's tau of `n` trials.
 
     Attributes:
         step: from 1.
-        tau: the share of pairs in the same order less that of pairs in the other, ties left out (tau-b); 0 where all
-            are tied, NaN for fewer than two trials.
+        tau: the share of concordant minus that of discordant pairs, without ties (tau-b); 0 if all are tied, NaN for
+            fewer than two trials.
         low, high: the ends of its 95 % interval, by Fisher's transformation (Fieller, Hartley and Pearson 1957, "Tests
             for rank correlation coefficients"); -1 and 1 for fewer than five trials.
     """
@@ -218,26 +218,26 @@ class Agreement:
         if n < 5:
             return cls(step, n, tau, -1.0, 1.0)
         half = 1.96 * math.sqrt(0.437 / (n - 4))
-        most = 1 - 2 / (n * (n - 1))  # where all pairs agree: as if half of one did not, else nothing would be in doubt
+        most = 1 - 2 / (n * (n - 1))  # if all pairs agree: as if half a pair did not, or nothing would be uncertain
         middle = math.atanh(min(most, max(-most, tau)))
         return cls(step, n, tau, min(tau, math.tanh(middle - half)), max(tau, math.tanh(middle + half)))
 
     @property
     def believed(self) -> float:
-        """What a search takes it to be: with few trials, mostly what is usual."""
+        """The value that a search uses: with few trials, mostly the prior."""
         own = self.n * self.tau if self.n >= 2 else 0.0
         return (own + PRIOR_TRIALS * PRIOR_TAU) / ((self.n if self.n >= 2 else 0) + PRIOR_TRIALS)
 
 
 @dataclass
 class CurveReader:
-    """Reads trials into a `Table`; what has not changed since it was read last is not read again.
+    """Reads trials into a `Table`; trials that have not changed since the last time are not read again.
 
     Args:
-        sign: 1 where a higher report is better, -1 where a lower one is.
-        final_sign: the same of the objective.
-        horizon: the steps of a full trial; None where trials differ or nobody knows.
-        mean: whether a score is the mean of the reports so far, as it is over folds, and not the best of them.
+        sign: 1 if a higher report is better, -1 if a lower one is.
+        final_sign: the same for the objective.
+        horizon: the steps of a full trial; None if trials differ or it is unknown.
+        mean: whether a score is the mean of the reports so far, as over folds, instead of the best of them.
     """
 
     sign: float = 1.0
@@ -246,11 +246,11 @@ class CurveReader:
     mean: bool = False
 
     def __post_init__(self) -> None:
-        self._rows: dict[int, tuple[int, tuple[int, Floats]]] = {}  # by trial id, and how much it had told
+        self._rows: dict[int, tuple[int, tuple[int, Floats]]] = {}  # by trial id, with the number of reports read
         self._rungs: list[int] = []
 
     def read(self, trials: Sequence[FrozenTrial]) -> Table:
-        """Return what these trials have shown."""
+        """Return the results of these trials."""
         most = self.horizon or max((trial.last_step or 1 for trial in trials), default=1)
         if self._rungs[-1:] != [most]:
             self._rungs, self._rows = rungs(most), {}
@@ -260,9 +260,9 @@ class CurveReader:
         complete = np.array([trial.state == TrialState.COMPLETE for trial in trials], dtype=bool)
         finals = np.array([self._final(trial) for trial in trials], dtype=float)
         diverged = complete & ~np.isfinite(finals)
-        without = complete & ~diverged & np.isnan(scores).all(1)  # a model that reports nothing before its end
+        without = complete & ~diverged & np.isnan(scores).all(1)  # models that report nothing before their end
         scores[without] = finals[without, None]
-        ended = complete & ~diverged  # an early stop is a way to the end
+        ended = complete & ~diverged  # early stopping counts as an end
         if ended.any():
             filled = np.where(np.isnan(scores), _best(scores)[:, None], scores)
             scores[ended] = filled[ended]
@@ -282,7 +282,7 @@ class CurveReader:
         return self.final_sign * float(trial.values[0])
 
     def _row(self, trial: FrozenTrial, steps: Sequence[int]) -> tuple[int, Floats]:
-        """Return the last step and the scores; steps are told in order, so that more of them is what changes."""
+        """Return the last step and the scores; steps are reported in order, so that a change means more of them."""
         count = len(trial.intermediate_values)
         found = self._rows.get(trial._trial_id)
         if found is None or found[0] != count:

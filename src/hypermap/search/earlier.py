@@ -1,4 +1,4 @@
-"""What an earlier study found, and what it makes another one expect."""
+"""Results of an earlier study, and the predictions that they give for a new one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,33 +8,33 @@ import numpy as np
 
 from hypermap.core.typing import Floats
 
-if TYPE_CHECKING:  # a sweep that has no earlier study does without scipy
+if TYPE_CHECKING:  # a sweep without an earlier study does not need scipy
     from hypermap.search.gaussian_process import GaussianProcess
     from hypermap.search.unit_cube import Cube
 
-EACH = 3  # configurations of an earlier study that are tried as they are
-LEAST = 8  # scored ones from which on it makes one expect something
-MOST = 80  # that this is found from; its cost grows with their cube
-FITS = 50  # hyperparameters that are tried, once a worker
-WORSE = 0.25  # the share of the scores that are taken for equal: how bad the bad are would rule all else
+EACH = 3  # configurations of an earlier study that are tried unchanged
+LEAST = 8  # minimum number of scored ones for a prediction
+MOST = 80  # maximum number used for it; the cost grows with their cube
+FITS = 50  # candidates for the model's hyperparameters, once per worker
+WORSE = 0.25  # share of the scores that are treated as equal: how bad the bad ones are would dominate
 
 
 @dataclass(frozen=True)
 class EarlierStudy:
-    """What was found, as far as it lies in the space of the study that is to come.
+    """The results of an earlier study, as far as they lie in the space of the new one.
 
     Attributes:
         best: configurations, the best first, at most `EACH`.
-        scored: every configuration and what it came to, pruned ones included; higher is better, the unit is its own.
+        scored: every configuration and its score, including pruned ones; higher is better, in any unit.
     """
 
     best: tuple[dict[str, Any], ...]
     scored: tuple[tuple[dict[str, Any], float], ...] = ()
 
     def expectation(self, cube: "Cube", rng: np.random.Generator) -> "GaussianProcess | None":
-        """Return the scores, standardised, as a function on the cube; None where too few are known."""
+        """Return the standardized scores as a function on the cube; None if there are too few."""
         known = sorted(self.scored, key=lambda one: -one[1])
-        if len(known) > MOST:  # the best, and of the others every so many
+        if len(known) > MOST:  # the best, and an evenly spaced subset of the others
             others = np.linspace(MOST // 2, len(known) - 1, MOST - MOST // 2).astype(int)
             known = [*known[: MOST // 2], *(known[k] for k in others)]
         scores = np.array([score for _, score in known])
@@ -59,5 +59,5 @@ def starts(studies: Sequence[EarlierStudy]) -> Iterator[Mapping[str, Any]]:
 
 
 def trends(expectations: Sequence["GaussianProcess"], features: Floats) -> Floats:
-    """Return what each earlier study makes one expect at ``(n, f)`` points, as further features ``(n, k)``."""
+    """Return the predictions of each earlier study at ``(n, f)`` points, as further features ``(n, k)``."""
     return np.array([model.predict(features)[0] for model in expectations]).reshape(-1, len(features)).T

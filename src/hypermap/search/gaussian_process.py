@@ -1,4 +1,4 @@
-"""A Gaussian process that is quick for a few dozen points, each with noise of its own."""
+"""A Gaussian process that is fast for a few dozen points, each with its own noise."""
 
 import copy
 import math
@@ -10,7 +10,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs, dtrtrs
 
 from hypermap.core.typing import Floats
 
-FITS = 10  # hyperparameters that are tried
+FITS = 10  # candidates for the hyperparameters
 JITTER = 1e-6
 LINEAR = -1
 
@@ -18,17 +18,17 @@ LINEAR = -1
 class GaussianProcess:
     """A zero-mean process of unit variance with a Matern 5/2 kernel and a length scale for each parameter.
 
-    The hyperparameters are those of the highest posterior density that a random search from the middle of their prior
-    finds; the prior's length scale grows with the root of the dimension (Hvarfner et al. 2024, "Vanilla Bayesian
-    Optimization Performs Great in High Dimensions").
+    The hyperparameters are those with the highest posterior density in a random search from the middle of their prior;
+    the prior's length scale grows with the root of the dimension (Hvarfner et al. 2024, "Vanilla Bayesian Optimization
+    Performs Great in High Dimensions").
 
     Args:
         features: ``(n, f)``.
-        values: standardised, ``(n,)``.
-        variances: of each value ``(n,)``, beside the noise that all have in common.
-        groups: the parameter that each feature belongs to ``(f,)``, or `LINEAR`: of such a feature, believed to have
-            unit variance, a multiple is added to the process, with a factor that is normal before anything is seen.
-        rng: of the search for the hyperparameters.
+        values: standardized, ``(n,)``.
+        variances: of each value ``(n,)``, in addition to the common noise.
+        groups: the parameter that each feature belongs to ``(f,)``, or `LINEAR`: a multiple of such a feature, assumed
+            to have unit variance, is added to the process, with a normal prior on the factor.
+        rng: for the search for the hyperparameters.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class GaussianProcess:
         self._weights = dpotrs(self._factor, self._y, lower=1)[0]
 
     def believing(self, features: Floats, values: Floats) -> "GaussianProcess":
-        """Return this process with further points, of the same hyperparameters."""
+        """Return this process with further points and the same hyperparameters."""
         other = copy.copy(self)
         n = len(features)
         every = np.concatenate([self._x, features])
@@ -84,7 +84,7 @@ class GaussianProcess:
         return cross.T @ self._weights, np.sqrt(np.maximum(own - (solved**2).sum(0), 1e-9))
 
     def _kernel(self, a: Floats, b: Floats) -> tuple[Floats, Floats]:
-        """Return the covariances of all rows ``(n, f)`` and ``(m, f)``: the stationary ones, and what is added."""
+        """Return the covariances of all rows ``(n, f)`` and ``(m, f)``: the stationary ones, and the linear ones."""
         linear = self._groups == LINEAR
         scale = np.where(linear, 0.0, np.exp(-self._theta[self._groups]))
         return _matern(5 * _squares(a * scale, b * scale)), np.asarray(a[:, linear] @ b[:, linear].T)
@@ -115,7 +115,7 @@ def _matern(squares: Floats) -> Floats:
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
-    """Return by how much normal variables are expected to exceed `best`."""
+    """Return the expected amount by which normal variables exceed `best`."""
     from scipy.special import ndtr
 
     u = (mean - best) / deviation
@@ -125,15 +125,15 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
 def expected_hypervolume_improvement(
     predicted: Sequence[tuple[Floats, Floats]], values: Floats, worst: Floats
 ) -> Floats:
-    """Return by how much the hypervolume that `values` dominate is expected to grow by each of `m` points.
+    """Return the expected increase of the hypervolume dominated by `values` for each of `m` points.
 
-    It is exact for independent normal variables: what nobody dominates is cut into boxes, and of each box the part that
-    a point would dominate is a product of expected improvements (Yang et al. 2019, "Efficient computation of expected
-    hypervolume improvement using box decomposition algorithms").
+    It is exact for independent normal variables: the non-dominated region is divided into boxes, and the part of each
+    box that a point would dominate is a product of expected improvements (Yang et al. 2019, "Efficient computation of
+    expected hypervolume improvement using box decomposition algorithms").
 
     Args:
-        predicted: of each of `k` objectives the means and the standard deviations ``(m,)``.
-        values: ``(n, k)``, higher being better.
+        predicted: means and standard deviations ``(m,)`` of each of `k` objectives.
+        values: ``(n, k)``, higher is better.
         worst: the corner from which the volume is measured ``(k,)``.
     """
     from optuna._hypervolume.box_decomposition import get_non_dominated_box_bounds

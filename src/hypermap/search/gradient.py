@@ -1,4 +1,4 @@
-"""Gradient descent in the unit cube of a search space, with the gradient estimated from pairs of trials.
+"""Gradient descent in the unit cube of a search space, with gradients estimated from pairs of trials.
 
 SPSA, simultaneous perturbation stochastic approximation: Spall, "Multivariate stochastic approximation using a
 simultaneous perturbation gradient approximation", IEEE Transactions on Automatic Control 37 (1992); gains as in Spall,
@@ -23,27 +23,26 @@ Point = dict[str, float]  # the coordinates of parameters in the unit cube
 STEP_POWER = 0.602  # Spall's alpha
 PERTURBATION_POWER = 1 / 6  # Spall's gamma
 STABILITY = 3  # Spall's A: pairs for which the steps hardly shrink
-MEMORY = 0.9  # of the mean square that scales the gradient
+MEMORY = 0.9  # decay of the mean square that scales the gradient
 
 
 class Gradient(counter_samplers.Separate):
-    """Pairs of trials at x + c·Δ and x − c·Δ, Δ a vector of random signs; after each pair, x steps downhill.
+    """Pairs of trials at x + c·Δ and x − c·Δ, with random signs Δ; after each pair, x takes a step downhill.
 
     The trials before `start_trials` are quasi-random points; the best of them is the first x. After them, a trial's
-    number says which pair it belongs to, and on which side, and x is computed anew from the study's finished trials.
-    So nothing is kept, workers need not agree on anything, and pairs that are in flight at once start from the same x
-    with signs of their own.
+    number determines its pair and its side, and x is recomputed from the study's finished trials. So there is no state,
+    workers need not coordinate, and concurrent pairs start from the same x with different signs.
 
-    Of the objective only ranks count, and gradients are scaled to a mean square of 1: a step is at first `step` of the
-    cube's edge, whatever the objective's unit. Trials that failed, were pruned or told an infinite value rank last.
-    Categorical parameters are drawn at random, alike for both of a pair.
+    Only the ranks of the objective count, and gradients are scaled to a mean square of 1: the first step is `step` of
+    the cube's edge, whatever the objective's unit. Trials that failed, were pruned or have an infinite value rank last.
+    Categorical parameters are drawn at random, the same for both trials of a pair.
 
     Args:
         names: All parameters that may occur, in a fixed order.
         study_seed: The same for all workers and after a resume.
-        start_trials: How many quasi-random trials come first.
-        step: The first step of x, a share of the cube's edge.
-        perturbation: The first c, a share of the cube's edge; at least half a member of a parameter with a step.
+        start_trials: Number of quasi-random trials at the start.
+        step: The first step of x, as a share of the cube's edge.
+        perturbation: The first c, as a share of the cube's edge; at least half a member of a parameter with a step.
 
     Raises:
         UserError: the study has several objectives.
@@ -67,7 +66,7 @@ class Gradient(counter_samplers.Separate):
         self._latest: tuple[int, Point] = (-1, {})  # a trial's id and its x, for all of its parameters
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Refuse a study that has no gradient."""
+        """Refuse a study with several objectives."""
         if len(study.directions) > 1:
             raise UserError(
                 "gradient descent needs one objective; for several, choose a sampler such as nsgaii or tpe."
@@ -77,7 +76,7 @@ class Gradient(counter_samplers.Separate):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return the parameter's value at the point of the trial's pair that is the trial's."""
+        """Return the parameter's value at the trial's point of its pair."""
         if trial.number < self.start_trials:
             return self._start.propose(trial.number, param_name, param_distribution)
         pair, side = divmod(trial.number - self.start_trials, 2)
@@ -93,14 +92,14 @@ class Gradient(counter_samplers.Separate):
         return self._latest[1]
 
     def _away(self, pair: int, name: str, distribution: FloatDistribution | IntDistribution) -> float:
-        """Return a coordinate of c·Δ."""
+        """Return one coordinate of c·Δ."""
         size = self.perturbation / math.pow(pair + 1, PERTURBATION_POWER)
         if distribution.step is not None and not distribution.log:
             size = max(size, 0.5 / counter_samplers.count(distribution))
         return size if counter_samplers.digest(self.study_seed, pair, name) % 2 else -size
 
     def descend(self, study: Study) -> Point:
-        """x after all pairs that are finished, in the order of their numbers."""
+        """Return x after all finished pairs, in the order of their numbers."""
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
         ranks = _ranks(trials, study.direction)
         x = _best([trials[number] for number in sorted(trials) if number < self.start_trials], ranks)
@@ -115,7 +114,7 @@ class Gradient(counter_samplers.Separate):
         return x
 
     def _pairs(self, trials: Mapping[int, FrozenTrial]) -> Iterator[tuple[int, FrozenTrial, FrozenTrial]]:
-        """Yield the pairs of which both trials are finished, with their index."""
+        """Yield the pairs whose trials are both finished, with their index."""
         last = max(trials, default=0)
         for pair in count():
             number = self.start_trials + 2 * pair
@@ -126,7 +125,7 @@ class Gradient(counter_samplers.Separate):
 
 
 def _ranks(trials: Mapping[int, FrozenTrial], direction: StudyDirection) -> dict[int, float]:
-    """Return each trial's rank by its number, the best near 0 and the worst near 1; those that are equal share one."""
+    """Return the rank of each trial by number, the best near 0 and the worst near 1; ties share a rank."""
     losses = {number: _loss(trial, direction) for number, trial in trials.items()}
     order = sorted(losses.values())
     return {
@@ -136,14 +135,14 @@ def _ranks(trials: Mapping[int, FrozenTrial], direction: StudyDirection) -> dict
 
 
 def _loss(trial: FrozenTrial, direction: StudyDirection) -> float:
-    """Return what is to be minimized; infinite where a trial came to nothing."""
+    """Return the loss to be minimized; infinite for a trial without a result."""
     if trial.state != TrialState.COMPLETE or trial.value is None or not math.isfinite(trial.value):
         return math.inf
     return -trial.value if direction == StudyDirection.MAXIMIZE else trial.value
 
 
 def _best(trials: Sequence[FrozenTrial], ranks: Mapping[int, float]) -> Point:
-    """Return the point of the best trial; none, which is the cube's middle, where there is no trial."""
+    """Return the point of the best trial; empty, which means the cube's middle, if there is no trial."""
     return _point(min(trials, key=lambda trial: ranks[trial.number])) if trials else {}
 
 
@@ -156,7 +155,7 @@ def _point(trial: FrozenTrial) -> Point:
 
 
 def _move(x: Point, plus: FrozenTrial, minus: FrozenTrial, length: float) -> None:
-    """Step `x` by `length` from the side of `plus` to that of `minus`, in each parameter in which the two differ."""
+    """Move `x` by `length` from the side of `plus` to that of `minus`, in each parameter in which the two differ."""
     above, below = _point(plus), _point(minus)
     for name in above.keys() & below.keys():
         if above[name] != below[name]:

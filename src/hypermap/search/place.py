@@ -1,4 +1,4 @@
-"""Where a study's folder is: found by the study's name wherever it lies, and of one study alone."""
+"""The folder of a study: found by the study's name wherever it is, and used by one study only."""
 
 import json
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from hypermap.search.study import WHERE, StudyConfig
 
 
 def folder_of(name: str) -> Path:
-    """Return the folder of a study that was made here: of its trials, and of the configuration that it began from."""
+    """Return the folder of a study of this project, with its trials and the configuration that it started from."""
     return Path(_read(STUDIES / name).get("folder") or STUDIES / name).absolute()
 
 
 def check_place(plan: StudyConfig) -> None:
-    """Refuse a folder that another study has, and a name whose study is in another folder.
+    """Refuse a folder that belongs to another study, and a name whose study is in another folder.
 
     Raises:
-        UserError: says how to have both studies, or to go on with the one that is there.
+        UserError: with the ways to have both studies, or to continue the existing one.
     """
     there = _read(plan.folder)
     if there.get("name", plan.name) != plan.name and _is_kept(there):
@@ -42,24 +42,24 @@ def check_place(plan: StudyConfig) -> None:
 
 
 def remember(plan: StudyConfig) -> None:
-    """Note where a study's folder is, for whoever asks by its name."""
+    """Record where a study's folder is, so that it is found by name."""
     if plan.folder != usual(plan):
         write_json(usual(plan) / WHERE, {**_read(plan.folder), "folder": str(plan.folder)})
 
 
 def usual(plan: StudyConfig) -> Path:
-    """Return the folder that a study has unless it is told another."""
+    """Return the default folder of a study."""
     return (STUDIES / plan.name).absolute()
 
 
 def _is_kept(record: Mapping[str, Any]) -> bool:
-    """Return whether the study is still where a folder says; a database with a server is not asked."""
+    """Return whether the study still exists where a folder's record says; a database server is not queried."""
     file = file_of(str(record["storage"]))
     return file is None or file.exists()
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """Return what a folder says of its study; nothing where it has none, or says it in no way that is understood."""
+    """Return a folder's record of its study; empty if it has none, or an unreadable one."""
     try:
         record = json.loads((folder / WHERE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

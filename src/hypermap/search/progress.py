@@ -1,4 +1,4 @@
-"""What a person who watches a sweep sees: a line that changes on a terminal, a line a trial elsewhere."""
+"""Progress output of a sweep: a changing line on a terminal, one line per trial elsewhere."""
 
 import shutil
 import sys
@@ -30,12 +30,12 @@ from hypermap.search.study import (
 )
 
 EVERY_S = 1.0
-SEEDS = {"seed", "split_seed"}  # the last words of keys that make nothing but chance differ
+SEEDS = {"seed", "split_seed"}  # the last parts of keys that only change random seeds
 OUTCOMES = ("complete", "pruned", "diverged", "out_of_memory", "failed")
 
 
 def heading(plan: StudyConfig, study: optuna.Study) -> str:
-    """Return what is about to be searched, and how."""
+    """Return the heading: what is searched, and how."""
     aims = ", ".join(f"{direction} {name}" for name, direction in zip(_names(plan), plan.directions, strict=True))
     lines = [f"Study {plan.name}: {_aim(plan)}; {aims}; seed {plan.seed}"]
     lines.append(f"  search  {_said(plan.sampler, plan)}")
@@ -62,19 +62,19 @@ def heading(plan: StudyConfig, study: optuna.Study) -> str:
 
 
 def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | None) -> str:
-    """Return how it went, and what to do with it."""
+    """Return a summary of the results, and what to do next."""
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES}
     outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     saved = _saved(plan, ended)
     of = _trials(len(ended))
-    if plan.n_trials is not None and len(ended) <= plan.n_trials:  # there may be more, of a command that asked for more
+    if plan.n_trials is not None and len(ended) <= plan.n_trials:  # another command may have asked for more
         of = f"{len(ended)} of {_trials(plan.n_trials)}"
     if plan.budget is not None:
         of += f", {_spent(plan, trials)}"
     lines = [f"{of}: {outcomes or 'none finished'}{saved and f'; {saved} of all epochs'}."]
     if stopped:
-        goes_on = "" if reached(plan, ended) else " The same command goes on."
+        goes_on = "" if reached(plan, ended) else " Run the same command to resume."
         lines[0] += f" Stopped: {stopped}.{goes_on}"
     if len(plan.directions) > 1:
         lines.append(f"Results: {_near(plan.folder)}/optimization_results.yaml")
@@ -97,31 +97,31 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
     if {key.rpartition(".")[2] for key in plan.space.values_of(top.params)} <= SEEDS:
         lines.append("Only the seed differed: report the mean of the scores and its spread, not the best.")
     elif (plan.folder / str(top.number) / "params.yaml").exists():
-        lines.append(f"Take it up: make promote STUDY={plan.name}, then dvc repro")
+        lines.append(f"Use it: make promote STUDY={plan.name}, then dvc repro")
     lines.append(f"Results: {_near(plan.folder)}/")
     return "\n".join(lines)
 
 
 def values(plan: StudyConfig, trial: FrozenTrial) -> str:
-    """Return a trial's values as one would give them on a command line."""
+    """Return a trial's values as command-line overrides."""
     pairs = plan.space.values_of(trial.params)
     return " ".join(f"{key}={short(value)}" for key, value in pairs.items())
 
 
 def short(value: Any) -> str:
-    """Return a value in as many digits as a person reads, in one line."""
+    """Return a value with a readable number of digits, on one line."""
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())
 
 
 def format_value(value: float) -> str:
-    """Return an objective's value: four decimals, unless they would hide what it is, or it is a count."""
+    """Return an objective's value with four decimals, unless that is too coarse or it is a count."""
     if abs(value) >= 10 and float(value).is_integer():
         return f"{value:.0f}" if abs(value) < 1e15 else f"{value:.4g}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 
 def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> str:
-    """Return what is printed of a trial that ended, where the output is no terminal."""
+    """Return the line for a trial that ended, if the output is not a terminal."""
     how = outcome(trial)
     result = mapping_of(trial, RESULT)
     text = how.replace("_", " ")
@@ -144,9 +144,9 @@ def line(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTrial) -
 
 
 def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, now: float) -> str:
-    """Return the line that changes: how far, how good, how long yet, what pruning has saved; 80 columns, as a rule.
+    """Return the changing line: progress, best value, remaining time, savings by pruning; usually 80 columns.
 
-    `began_with` is the share of the budget that was used when the command began (`_share`).
+    `began_with` is the share of the budget that was used when the command started (`_share`).
     """
     ended = finished(trials, plan.n_trials)
     counts = {name: sum(outcome(trial) == name for trial in ended) for name in OUTCOMES[1:]}
@@ -170,7 +170,7 @@ def status(plan: StudyConfig, trials: Sequence[FrozenTrial], began_with: float, 
 
 
 def _share(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> float:
-    """Return the share of the budget that is used: of the trainings or, if there are only trials, of those."""
+    """Return the used share of the budget: of the trainings or, without a budget, of the trials."""
     shares = [0.0]
     if plan.budget is not None:
         shares.append(plan.ledger().spent(trials) / plan.budget)
@@ -180,13 +180,13 @@ def _share(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> float:
 
 
 def _spent(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str:
-    """Return what is used of the budget."""
+    """Return in words how much of the budget is used."""
     spent = plan.ledger().spent(trials)
     return f"{spent:.4g} of {plan.budget:g} training{'' if plan.budget == 1 else 's'}"
 
 
 def _aim(plan: StudyConfig) -> str:
-    """Return how much is to be done, in words."""
+    """Return the budget in words."""
     parts = [] if plan.n_trials is None else [_trials(plan.n_trials)]
     if plan.budget is not None:
         parts.insert(0, f"as much training as {plan.budget:g} full one{'' if plan.budget == 1 else 's'}")
@@ -194,7 +194,7 @@ def _aim(plan: StudyConfig) -> str:
 
 
 def _saved(plan: StudyConfig, ended: Sequence[FrozenTrial]) -> str:
-    """Return the share of all training that pruning has saved; nothing, where that is none or unknown."""
+    """Return the share of all training that pruning has saved; empty if there is none or it is unknown."""
     steps = [(Size.of(t, plan.horizon).steps or 0, t) for t in ended if outcome(t) in ("complete", "pruned")]
     saved = sum(max(0, all_ - (trial.last_step or 0)) for all_, trial in steps if outcome(trial) == "pruned")
     whole = sum(all_ for all_, _ in steps)
@@ -208,7 +208,7 @@ def _is_best(plan: StudyConfig, trials: Sequence[FrozenTrial], trial: FrozenTria
 
 @contextmanager
 def watching(plan: StudyConfig) -> Iterator[None]:
-    """Tell of the trials while workers run them: a thread that reads the study, as any other process could."""
+    """Print progress while workers run trials: a thread reads the study, as any other process could."""
     stop = threading.Event()
     thread = threading.Thread(target=_watch_what_is_there, args=(plan, stop), daemon=True)
     thread.start()
@@ -220,7 +220,7 @@ def watching(plan: StudyConfig) -> Iterator[None]:
 
 
 def _watch_what_is_there(plan: StudyConfig, stop: threading.Event) -> None:
-    with suppress(Exception):  # a study that cannot be read is for the workers to tell of
+    with suppress(Exception):  # the workers report a study that cannot be read
         _watch(plan, stop)
 
 
@@ -237,10 +237,10 @@ def _watch(plan: StudyConfig, stop: threading.Event) -> None:
             printed.add(trial.number)
             known = [t for t in trials if t.number in printed]
             if outcome(trial) == "pruned" and Allowed.of(trial).paused:
-                continue  # it was paused long ago, and nobody took it up
+                continue  # it was paused long ago, and never resumed
             if not live:
                 print(line(plan, known, trial), flush=True)
-            elif _is_best(plan, known, trial) or outcome(trial) in OUTCOMES[2:]:  # these stay, above the other
+            elif _is_best(plan, known, trial) or outcome(trial) in OUTCOMES[2:]:  # these lines stay
                 print(f"\r\033[K{line(plan, known, trial)}", file=sys.stderr)
         if live:
             width = shutil.get_terminal_size().columns - 1
@@ -265,21 +265,21 @@ def _clock(seconds: float) -> str:
 
 
 def _said(option: Mapping[str, Any], plan: StudyConfig) -> str:
-    """Return a sampler or a pruner in words; of the automatic ones, the rule."""
+    """Return a sampler or a pruner in words; for the automatic ones, their rule."""
     if option["_target_"] == AUTO:
         if len(plan.directions) > 1:
             return "auto: a portfolio, by random weights of the objectives"
         first = "the baseline first, then" if plan.baseline else "first"
         return f"auto: {first} space-filling points, then a model, neighbours of the best and TPE as well"
     if option["_target_"] == AUTO_PRUNER:
-        return "auto: pauses what others are ahead of, from the first epoch that has proved to tell; finishes the best"
+        return "auto: pauses trials that are behind others, from the first informative epoch on; finishes the best"
     name = str(option["_target_"]).rpartition(".")[2]
     settings = ", ".join(f"{key}={value}" for key, value in option.items() if key != "_target_" and value is not None)
     return f"{name}({settings})" if settings else name
 
 
 def _near(path: Any) -> str:
-    """Return a path as seen from the current folder, if it lies below."""
+    """Return a path relative to the current folder, if it is below it."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:

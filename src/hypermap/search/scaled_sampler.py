@@ -1,7 +1,7 @@
-"""Any Optuna sampler, searching in a mapped space, while the study knows natural values alone.
+"""Any Optuna sampler, searching in a scaled space, while the study stores only untransformed values.
 
-The sampler is shown a view of the study: the trials' parameters and distributions that have a mapping are replaced by
-their images. What it proposes comes back by the inverse, so storage, dashboards and reports never see an image.
+The sampler sees a view of the study in which parameters and distributions with a scale are replaced by their images.
+Its proposals are mapped back by the inverse, so storage, dashboards and reports never see an image.
 """
 
 import copy
@@ -21,13 +21,13 @@ Numerical = FloatDistribution | IntDistribution
 
 
 class ScaledSampler(BaseSampler):
-    """Wraps a sampler so that it searches in the images of the parameters that have a mapping.
+    """Wraps a sampler so that it searches in the images of the parameters that have a scale.
 
     Parameters without a mapping pass unchanged, and so does everything where the sampler proposes natural values by
     itself, as a grid does (its attribute ``natural`` says so). One object serves one study.
 
     Raises:
-        UserError: pow2 on whole numbers with a step, or with no power of two between the bounds.
+        UserError: pow2 on integers with a step, or without a power of two between the bounds.
     """
 
     def __init__(self, inner: BaseSampler, mappings: Mapping[str, scales.Scale]) -> None:
@@ -47,7 +47,7 @@ class ScaledSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return what the inner sampler proposes for all parameters together, in natural values."""
+        """Return the inner sampler's joint proposal for all parameters, in natural values."""
         images = {name: self._image(name, distribution) for name, distribution in search_space.items()}
         values = self.inner.sample_relative(self._view(study), self.image(trial), images)
         return {name: self._value(name, search_space[name], value) for name, value in values.items()}
@@ -55,29 +55,27 @@ class ScaledSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return what the inner sampler proposes for one parameter, as a natural value."""
+        """Return the inner sampler's proposal for one parameter, as a natural value."""
         image = self._image(param_name, param_distribution)
-        if image.single() and isinstance(image, IntDistribution | FloatDistribution):  # samplers may want an interval
+        if image.single() and isinstance(image, IntDistribution | FloatDistribution):  # some samplers need an interval
             return self._value(param_name, param_distribution, image.low)
         value = self.inner.sample_independent(self._view(study), self.image(trial), param_name, image)
         return self._value(param_name, param_distribution, value)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """As the inner sampler does."""
+        """Call the inner sampler."""
         self.inner.before_trial(self._view(study), self.image(trial))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """As the inner sampler does."""
+        """Call the inner sampler."""
         self.inner.after_trial(self._view(study), self.image(trial), state, values)
 
     def reseed_rng(self) -> None:
-        """As the inner sampler does."""
+        """Call the inner sampler."""
         self.inner.reseed_rng()
 
     def image(self, trial: FrozenTrial) -> FrozenTrial:
-        """Return the trial with images in place of the mapped parameters and distributions; a copy, where there are
-        any.
-        """
+        """Return the trial with images instead of scaled parameters and distributions; a copy if there are any."""
         if trial._trial_id in self._finished:
             return self._finished[trial._trial_id]
         seen = self._image_of(trial)
@@ -117,18 +115,18 @@ class ScaledSampler(BaseSampler):
         return known[-1][1]
 
     def _natural(self, name: str, image: BaseDistribution) -> BaseDistribution:
-        """Return the natural distribution of which the inner sampler saw this image in a trial."""
+        """Return the natural distribution whose image the inner sampler saw in a trial."""
         return next((natural for natural, seen in self._images.get(name, []) if seen == image), image)
 
     def _value(self, name: str, natural: BaseDistribution, value: Any) -> Any:
-        """Return the natural value of what the inner sampler proposed."""
+        """Return the natural value of a proposal of the inner sampler."""
         if name not in self._mappings or isinstance(natural, CategoricalDistribution):
             return value
         return nearest(cast(Numerical, natural), self._mappings[name].inverse(value))
 
 
 class _View:
-    """A study whose trials are images; everything else is the study's own."""
+    """A view of a study whose trials are images; everything else is the study's own."""
 
     def __init__(self, study: Study, mapped: ScaledSampler) -> None:
         self._natural = study
@@ -164,7 +162,7 @@ class _View:
 
 
 def nearest(distribution: Numerical, value: float) -> float:
-    """Return the member of a distribution that is nearest to a number."""
+    """Return the member of a distribution nearest to a number."""
     value = min(max(value, distribution.low), distribution.high)
     if distribution.step is None:
         return float(value)
@@ -172,13 +170,14 @@ def nearest(distribution: Numerical, value: float) -> float:
 
 
 def image(through: scales.Scale, natural: Numerical) -> Numerical:
-    """Return the distribution that a sampler sees in the place of a natural one."""
+    """Return the distribution that a sampler sees instead of a natural one."""
     if through.name == "pow2" and isinstance(natural, IntDistribution):
         return _exponents(natural)
     low, high = through.forward(natural.low), through.forward(natural.high)
     if natural.step is None or natural.single():
         return FloatDistribution(low, high)
-    # As far beyond the ends as half the way to their neighbours, so that they are found as often as the others are.
+    # Extended beyond the ends by half the distance to their neighbors, so that the ends are proposed as often as
+    # others.
     first = through.forward(natural.low + natural.step) - low
     last = high - through.forward(natural.high - natural.step)
     return FloatDistribution(low - first / 2, high + last / 2)

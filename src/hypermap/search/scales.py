@@ -1,7 +1,7 @@
-"""Bijections: a hyperparameter maps to a space in which it is easy to search, and comes back by the inverse.
+"""Scales: bijections from a hyperparameter to a space in which it is easy to search, and back by the inverse.
 
-A learning rate is searched by its logarithm, a dropout rate by its logit, a momentum by how far it is from 1.
-This module is imported at each start, so it has nothing but the standard library.
+A learning rate is searched by its logarithm, a dropout rate by its logit, a momentum by its distance from 1. This
+module is imported at every start, so it uses only the standard library.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from hypermap.core.instantiate import instantiate, locate
 
 Function = Callable[[float], float]
 
-TOLERANCE = 1e-9  # relative; how far the inverse of forward may be from the identity
+TOLERANCE = 1e-9  # relative tolerance for inverse(forward(x)) == x
 _LOG_10 = math.log(10)
 
 
@@ -24,8 +24,8 @@ _LOG_10 = math.log(10)
 class Scale:
     """A strictly increasing function of a parameter on [low, high], and its inverse.
 
-    What lies outside the bounds counts as the bound that is nearer, in both directions; so `inverse` never leaves
-    [low, high], and the images of the bounds come back as the bounds to the last bit.
+    Values outside the bounds are clipped to the bounds, in both directions; so `inverse` never leaves [low, high], and
+    the images of the bounds are mapped back to exactly the bounds.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Scale:
         return self.to_image(_clip(x, self.low, self.high))
 
     def inverse(self, y: float) -> float:
-        """Return the natural value of which `y` is the image."""
+        """Return the natural value with the image `y`."""
         if y <= self.to_image(self.low):
             return self.low
         if y >= self.to_image(self.high):
@@ -49,7 +49,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class _KnownScale:
-    """A pair of functions and the intervals on which it may be used, as a test and in words."""
+    """A pair of functions and the intervals that it may be used on, as a test and in words."""
 
     forward: Function
     inverse: Function
@@ -58,13 +58,13 @@ class _KnownScale:
 
 
 def mapping(name: str, low: float, high: float) -> Scale:
-    """Return the mapping of this name, or of a dotted path such as ``mymodule.Cube``, on [low, high].
+    """Return the scale of this name, or of a dotted path such as ``mymodule.Cube``, on [low, high].
 
-    At a dotted path stands a class or an object with ``forward(x)`` and ``inverse(y)``, both from float to float.
+    A dotted path names a class or an object with ``forward(x)`` and ``inverse(y)``, both from float to float.
 
     Raises:
-        UserError: the name is not known; the interval is empty or not finite, or leaves the mapping's domain; or a
-            mapping of somebody's own is, at a point that is told, not finite, not increasing or not inverted.
+        UserError: the name is unknown; the interval is empty, not finite, or outside the scale's domain; or a user's
+            scale is not finite, not increasing or not inverted correctly, with the point in the message.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise UserError(f"{name} needs finite bounds, the lower first; given {low!r} and {high!r}.")
@@ -153,7 +153,7 @@ NAMES = tuple(_BIJECTIONS)
 
 
 def _own(path: str) -> tuple[Function, Function]:
-    """Return what stands at a dotted path as two functions; a class is called, without arguments, for an object."""
+    """Return the object at a dotted path as two functions; a class is instantiated without arguments."""
     forward, inverse = locate(f"{path}.forward"), locate(f"{path}.inverse")
     if not _is_class(path):
         return forward, inverse
@@ -164,12 +164,12 @@ def _own(path: str) -> tuple[Function, Function]:
 def _is_class(path: str) -> bool:
     try:
         return inspect.isclass(locate(path))
-    except UserError:  # an object that cannot be called
+    except UserError:  # an object that is not callable
         return False
 
 
 def _check(found: Scale) -> None:
-    """Try a mapping of somebody's own at the ends of its interval and at points between."""
+    """Check a user's scale at the bounds of its interval and at points in between."""
     points = _points(found.low, found.high)
     images = [_image(found, x) for x in points]
     for (x, y), (next_x, next_y) in pairwise(zip(points, images, strict=True)):
@@ -193,10 +193,10 @@ def _image(found: Scale, x: float) -> float:
 
 
 def _number(found: Scale, method: str, function: Callable[[float], Any], point: float) -> float:
-    """Return what a function of somebody's own returns at a point, if that is a finite number."""
+    """Return the value of a user's function at a point, if it is a finite number."""
     try:
         value = float(function(point))
-    except Exception as error:  # whatever somebody's own code does
+    except Exception as error:  # user code may raise anything
         raise UserError(f"mapping {found.name}: {method}({point!r}) failed: {error!r}.") from error
     if not math.isfinite(value):
         raise UserError(f"mapping {found.name}: {method}({point!r}) is {value!r}; it must be finite.")

@@ -1,4 +1,4 @@
-"""The space of a study: its parameters, when each applies, and what a trial gets of them."""
+"""The search space of a study: its parameters, when each applies, and the values of a trial."""
 
 import math
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ from hypermap.search.scales import Scale
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter applies where the choice of a group is one of these."""
+    """A parameter applies if the option of a group is one of these."""
 
-    group: str  # the name of the parameter that chooses
+    group: str  # the name of the parameter that selects the option
     choices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One hyperparameter that is searched, in natural values.
+    """One searched hyperparameter, in natural values.
 
     Attributes:
-        name: what the study calls it, once only: ``optimizer.lr``, or ``optimizer.sgd.lr`` where each optimizer
-            has a range of its own and the optimizer is searched too.
-        key: where its value goes in the configuration.
+        name: its unique name in the study: ``optimizer.lr``, or ``optimizer.sgd.lr`` if each optimizer has its own
+            range and the optimizer is searched too.
+        key: of its value in the configuration.
         expression: as written, for the study's record.
-        listed: whether its values were given one by one, or by a range: what a grid is made of.
-        mapping: the bijection to the space in which it is searched, if Optuna has none for it.
-        conditions: all of which have to hold for a trial to have it.
+        listed: whether its values were listed, or given by a range: as in a grid.
+        mapping: its scale, if Optuna does not have it built in.
+        conditions: all must hold for a trial to have it.
         added: whether the configuration does not have the key (``+key=…``).
     """
 
@@ -45,14 +45,14 @@ class Parameter:
 
 
 class Suggests(Protocol):
-    """What a space needs of Optuna's trial."""
+    """What a space needs from Optuna's trial."""
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Space:
-    """The parameters of a study, in the order in which they are drawn: choices before what depends on them."""
+    """The parameters of a study in the order of drawing: options before the parameters that depend on them."""
 
     parameters: tuple[Parameter, ...] = ()
     mappings: dict[str, Scale] = field(init=False, repr=False)
@@ -65,12 +65,12 @@ class Space:
 
     @property
     def names(self) -> list[str]:
-        """Every parameter's name."""
+        """The names of all parameters."""
         return [parameter.name for parameter in self.parameters]
 
     @property
     def conditional(self) -> bool:
-        """Whether some parameters apply to some choices only."""
+        """Whether some parameters apply only to some options."""
         return any(parameter.conditions for parameter in self.parameters)
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
@@ -84,18 +84,16 @@ class Space:
         return values
 
     def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a trial's values by their keys in the configuration; what a custom search space drew has keys for
-        names.
-        """
+        """Return a trial's values by configuration key; names drawn by a custom search space are keys."""
         keys = {parameter.name: parameter.key for parameter in self.parameters}
         return {keys.get(name, name): value for name, value in params.items()}
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Return what Optuna draws from, by name."""
+        """Return Optuna's distributions, by name."""
         return {parameter.name: parameter.distribution for parameter in self.parameters}
 
     def record(self) -> dict[str, Any]:
-        """Return what the study keeps of the space, for its report and to be compared when it is taken up again."""
+        """Return the record of the space in the study, for its report and to compare it when the study is resumed."""
         return {
             parameter.name: {
                 "key": parameter.key,
@@ -108,7 +106,7 @@ class Space:
 
 
 def interval(key: str, low: float, high: float, *, log: bool, bijection: Scale | None) -> BaseDistribution:
-    """Return the distribution of an interval, whole numbers where both its bounds are.
+    """Return the distribution of an interval, with integers if both bounds are.
 
     Raises:
         UserError: the bounds are not in order, or have no logarithm.
@@ -125,6 +123,6 @@ def interval(key: str, low: float, high: float, *, log: bool, bijection: Scale |
     if isinstance(low, int) and isinstance(high, int):
         if bijection is not None and bijection.name == "pow2" and 1 << (high.bit_length() - 1) < low:
             raise UserError(f"{key}: no power of two lies from {low} to {high}, as pow2 needs; widen the interval.")
-        # The scale of an axis, for dashboards; what it is searched by is the bijection.
+        # The axis scale for dashboards; the search uses the bijection.
         return IntDistribution(low, high, log=log or (bijection is not None and bijection.name == "pow2"))
     return FloatDistribution(low, high, log=log)

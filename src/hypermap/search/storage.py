@@ -1,4 +1,4 @@
-"""Where a study lives: Optuna's journal file by default, or any database that Optuna speaks to."""
+"""The storage of a study: Optuna's journal file by default, or any database that Optuna supports."""
 
 import json
 import os
@@ -21,27 +21,27 @@ from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
 from hypermap.core.paths import STUDIES
 
-BEGINS = b'{"op_code"'  # every line of a journal; whatever else is in the file is somebody's own
-WAIT_S = 0.2  # after which whoever waits for a journal's lock looks whether it is needed yet
+BEGINS = b'{"op_code"'  # the start of every line of a journal; any other file belongs to someone else
+WAIT_S = 0.2  # after which a waiter for a journal's lock checks whether it is still needed
 BUSY_S = 60  # how long a writer waits for another's transaction
 
-warnings.filterwarnings("ignore", "Choices for a categorical distribution")  # of others' studies, once for each trial
+warnings.filterwarnings("ignore", "Choices for a categorical distribution")  # of foreign studies, once per trial
 
 
 @dataclass
 class _Batch:
-    """Lines that are not in the file yet, and which line of the journal the first will be, once that is known."""
+    """Lines that are not in the file yet, and the journal line number of the first one, once known."""
 
     lines: list[bytes] = field(default_factory=list)
     first: int | None = None
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, unharmed by a process that dies while it writes.
+    """Optuna's journal file, made robust against processes that die while writing.
 
-    The lock is the kernel's and goes with its process, and a last line that was cut short is removed before
-    another is added: Optuna's own backend waits 30 s for a dead process's lock, and can read nothing after such
-    a line.
+    The lock belongs to the kernel and is released with its process, and a truncated last line is removed before another
+    is appended: Optuna's own backend waits 30 s for the lock of a dead process, and cannot read anything after such a
+    line.
 
     Raises:
         UserError: a line before the last is damaged.
@@ -53,7 +53,7 @@ class Journal(JournalFileBackend):
         self.path = path
         self.kernel_lock = FileLock(f"{path}.lock")
         self.batch: _Batch | None = None
-        self.mutex = threading.Lock()  # of threads that share this object
+        self.mutex = threading.Lock()  # for threads that share this object
         if path.exists() and not _is_journal(path):
             raise UserError(
                 f"storage={path} is a file, and no journal of a study. Give another path; of SQLite: sqlite:///{path}"
@@ -64,11 +64,11 @@ class Journal(JournalFileBackend):
             self._repair()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines, each whole or absent."""
+        """Append lines, each completely or not at all."""
         while not self._put_off(logs):
             try:
                 self.kernel_lock.acquire(timeout=WAIT_S)
-            except Timeout:  # perhaps another thread's batch has begun, which waits for this one in Optuna's storage
+            except Timeout:  # another thread may have started a batch, and wait for this one in Optuna's storage
                 continue
             try:
                 self._repair()
@@ -79,7 +79,7 @@ class Journal(JournalFileBackend):
             return
 
     def _put_off(self, logs: list[dict[str, Any]]) -> bool:
-        """Add lines to the batch; False where there is none."""
+        """Append lines to the batch; return False if there is none."""
         with self.mutex:
             if self.batch is None:
                 return False
@@ -87,20 +87,20 @@ class Journal(JournalFileBackend):
             return True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """Yield the lines from a number on."""
+        """Yield the lines from a line number on."""
         if (batch := self.batch) is None:
             yield from self._written(log_number_from)
             return
-        if batch.first is None:  # nobody else adds to the file meanwhile, so once is enough
+        if batch.first is None:  # nobody else appends to the file meanwhile, so once is enough
             yield from self._written_before(batch, log_number_from)
         assert batch.first is not None
         for line in batch.lines[max(0, log_number_from - batch.first) :]:
             yield json.loads(line)
 
     def _written_before(self, batch: _Batch, log_number_from: int) -> list[dict[str, Any]]:
-        """Return the file's lines from a number on, and note in the batch which number its own first line has.
+        """Return the file's lines from a line number on, and record in the batch the number of its first line.
 
-        The number may be one within the batch, beyond the file's end: reading begins where the end is known to be.
+        The number may be within the batch, beyond the file's end: reading starts at the known end.
         """
         known = min(log_number_from, next(reversed(self._log_number_offset)))
         written = list(self._written(known))
@@ -109,19 +109,19 @@ class Journal(JournalFileBackend):
 
     @contextmanager
     def batching(self) -> Iterator[None]:
-        """Keep what is appended, show it to this process's readers, and write it at the end, in one go.
+        """Buffer appended lines, visible to this process's readers, and write them at the end, all at once.
 
-        Writing is what costs: it goes through to the disk. Other processes' appends wait until the end.
+        Writing is expensive: it syncs to disk. Other processes' appends wait until the end.
         """
         with self.kernel_lock:
-            if self.batch is not None:  # within another one
+            if self.batch is not None:  # nested
                 yield
                 return
             self._repair()
             self.batch = _Batch()
             try:
                 yield
-            finally:  # an error undoes nothing of what readers have seen
+            finally:  # even on an error: readers have seen the lines
                 with self.mutex:
                     batch, self.batch = self.batch, None
                 if batch.lines:
@@ -132,7 +132,7 @@ class Journal(JournalFileBackend):
             file.write(b"".join(batch.lines))
             file.flush()
             os.fsync(file.fileno())
-        if batch.first is not None:  # what was read in the batch is not read again
+        if batch.first is not None:  # lines that were read in the batch are not read again
             for number, line in enumerate(batch.lines, batch.first):
                 self._log_number_offset[number + 1] = self._log_number_offset[number] + len(line)
 
@@ -147,7 +147,7 @@ class Journal(JournalFileBackend):
             ) from None
 
     def _repair(self) -> None:
-        """Cut off a last line that is not whole: one without its end, or, after a power loss, one that is no JSON."""
+        """Remove an incomplete last line: one without a newline or, after a power loss, one that is not JSON."""
         _check_same(self.path, self.file)
         with self.path.open("rb+") as file:
             line = _last_line(file)
@@ -168,7 +168,7 @@ class _NoLock(JournalFileOpenLock):
 
 @contextmanager
 def batching(storage: BaseStorage) -> Iterator[None]:
-    """Write what is stored in the block in one go, where the storage is a journal; else each by itself."""
+    """Write everything stored in this context at once, if the storage is a journal; otherwise one by one."""
     backend = storage._backend if isinstance(storage, JournalStorage) else None
     if not isinstance(backend, Journal):
         yield
@@ -178,7 +178,7 @@ def batching(storage: BaseStorage) -> Iterator[None]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return which file is at a path, whatever it holds; None: there is none."""
+    """Return the identity of the file at a path, regardless of its content; None if there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -190,7 +190,7 @@ def _check_same(path: Path, file: tuple[int, int] | None) -> None:
     if (now := _identity(path)) != file:
         raise MachineFault(
             f"{path}, in which the study is kept, was {'deleted' if now is None else 'replaced'} while it was in use; "
-            "nothing else was touched. Put back the file that was there, and the same command goes on; or begin anew "
+            "nothing else was touched. Put the file back and run the same command to resume; or start anew "
             "with hydra.sweeper.study_name=NAME."
         )
 
@@ -201,7 +201,7 @@ def _is_journal(path: Path) -> bool:
 
 
 def _last_line(file: BinaryIO) -> bytes:
-    """Return a file's last line, with its end if it has one; read from the back, as it may be a long file's."""
+    """Return a file's last line, with its newline if any; read backwards, since the file may be long."""
     size = start = file.seek(0, os.SEEK_END)
     tail = b""
     while start > 0 and b"\n" not in tail[:-1]:
@@ -220,11 +220,10 @@ def _whole(line: bytes) -> bool:
 
 
 def open_storage(place: str) -> BaseStorage:
-    """Return the storage at a path (a journal file) or at a URL of SQLAlchemy's; its tables are made if they are not
-    there.
+    """Return the storage at a path (a journal file) or an SQLAlchemy URL; missing tables are created.
 
     Raises:
-        UserError: it cannot be reached, is none of Optuna's, or its password is masked and not in the environment.
+        UserError: it is unreachable, not an Optuna storage, or its password is masked and not in the environment.
     """
     place = revealed(place)
     try:
@@ -233,17 +232,17 @@ def open_storage(place: str) -> BaseStorage:
         if (file := file_of(place)) is None:
             return _served(place)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):  # two processes that make the tables at once get in each other's way
+        with FileLock(f"{file}.lock"):  # two processes that create the tables at the same time conflict
             storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
         from sqlalchemy import event
 
         check = partial(_check_same, file, _identity(file))
-        for moment in ("do_connect", "checkout"):  # else SQLite would make another file, or write to the one removed
+        for moment in ("do_connect", "checkout"):  # or SQLite would create another file, or write to the removed one
             event.listen(storage.engine, moment, lambda *about: check())
         return storage
     except UserError:
         raise
-    except Exception as error:  # a driver's own, and there are many
+    except Exception as error:  # the various errors of the drivers
         if isinstance(error, OSError) and error.errno in REMEDIES:
             raise UserError(f"storage={shown(place)} cannot be opened. {explained(error)}") from error
         reason = " ".join(str(error).split("\n\n")[0].split())
@@ -257,10 +256,8 @@ def open_storage(place: str) -> BaseStorage:
 
 
 def _served(place: str) -> BaseStorage:
-    """Return a database with a server of its own; where two processes make its tables at once, one of them tries
-    again.
-    """
-    from sqlalchemy.exc import SQLAlchemyError  # a search without a database need not wait for it
+    """Return a database on a server; if two processes create its tables at the same time, one of them retries."""
+    from sqlalchemy.exc import SQLAlchemyError  # not needed for a search without a database
 
     for patience_s in (0.5, 2.0):
         try:
@@ -271,17 +268,17 @@ def _served(place: str) -> BaseStorage:
 
 
 def absolute(place: str) -> str:
-    """Return the same place, whatever folder a worker starts in."""
+    """Return the place with an absolute path, independent of the folder that a worker starts in."""
     if (file := file_of(place)) is None:
         return place
     return f"sqlite:///{file}" if "://" in place else str(file)
 
 
 def file_of(place: str) -> Path | None:
-    """Return the file of a journal or of SQLite; None for a database that is served, or is in memory.
+    """Return the file of a journal or an SQLite database; None for a database server.
 
     Raises:
-        UserError: a database in memory, which no second process can see and no restart survives.
+        UserError: an in-memory database, which no other process can see and which is lost on a restart.
     """
     if "://" not in place:
         return Path(place).absolute()
@@ -296,7 +293,7 @@ def file_of(place: str) -> Path | None:
 
 
 def lock_folder(place: str, study: str) -> Path:
-    """Return where the locks of a study's trials are: beside its file, so that all who see the one see the other."""
+    """Return the folder of the locks of a study's trials: beside its file, so that whoever sees one sees the other."""
     file = file_of(place)
     folder = (file.parent if file else STUDIES.absolute() / study) / f".locks-{study}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From the choices of a sampler and a pruner to Optuna's objects, made anew for each trial."""
+"""Creates Optuna's sampler and pruner from their options, anew for each trial."""
 
 import inspect
 import warnings
@@ -28,11 +28,11 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 def make_sampler(plan: StudyConfig, number: int) -> BaseSampler:
     """Return the sampler that draws trial `number`.
 
-    It is made anew for each trial, with a seed that follows from the study's and the number: so a search that was
-    interrupted goes on as it would have, and no two workers draw alike.
+    It is created anew for each trial, with a seed derived from the study's seed and the number: so an interrupted
+    search continues as it would have, and no two workers draw the same.
 
     Raises:
-        UserError: the sampler refuses its settings, or the space.
+        UserError: the sampler rejects its settings, or the space.
     """
     option = _given(plan.sampler)
     target = locate(option["_target_"])
@@ -59,7 +59,7 @@ def make_sampler(plan: StudyConfig, number: int) -> BaseSampler:
 
 @dataclass
 class Samplers:
-    """The sampler of each trial: one object for all, where it draws by the trial's number."""
+    """The sampler of each trial: one object for all, if it draws by the trial's number."""
 
     plan: StudyConfig
     shared: BaseSampler | None = None
@@ -78,7 +78,7 @@ def make_pruner(plan: StudyConfig) -> BasePruner:
     """Return the pruner of every trial.
 
     Raises:
-        UserError: the pruner refuses its settings, or the study has several objectives.
+        UserError: the pruner rejects its settings, or the study has several objectives.
     """
     option = _given(plan.pruner)
     target = locate(option["_target_"])
@@ -103,14 +103,12 @@ def make_pruner(plan: StudyConfig) -> BasePruner:
 
 
 def make_scheduler(plan: StudyConfig, pruner: BasePruner) -> Scheduler:
-    """Return what decides which trial goes on: the pruner itself, where it pauses trials and the application can."""
+    """Return the scheduler: the pruner itself, if it pauses trials and the application can pause."""
     return pruner if isinstance(pruner, AutoPruner) else ToTheEnd()
 
 
 def learns(sampler: Mapping[str, Any]) -> bool:
-    """Return whether what a sampler draws depends on how the trials before went; of one that nobody knows here, it
-    does.
-    """
+    """Return whether a sampler's draws depend on the results of earlier trials; assumed for unknown samplers."""
     target = locate(sampler["_target_"])
     return not (inspect.isclass(target) and issubclass(target, Numbered | _BLIND))
 
@@ -125,5 +123,5 @@ _SEQUENCES = optuna.samplers.QMCSampler
 
 
 def _given(option: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a choice says; null leaves a value to Optuna."""
+    """Return the values of an option; null leaves a value to Optuna."""
     return {key: value for key, value in option.items() if key in LABELS or value is not None}

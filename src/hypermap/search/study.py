@@ -1,4 +1,4 @@
-"""A study: opened once and refused where it no longer matches, its trials claimed one at a time."""
+"""A study: opened once, refused if it no longer matches, its trials claimed one at a time."""
 
 import copy
 import hashlib
@@ -47,41 +47,41 @@ from hypermap.search.space import Space
 from hypermap.search.storage import batching, file_of, lock_folder, open_storage
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
-SNAPSHOT = ".conf"  # in a study's folder: the configuration's folder as it was when the study began
+SNAPSHOT = ".conf"  # in a study's folder: a copy of the configuration's folder from the start of the study
 RECORD, PURPOSE, BUDGET, TRAININGS = "hypermap", "purpose", "n_trials", "budget"  # user attributes of a study
-RESULT, WORKER = "result", "worker"  # of a trial
-STATE = "state"  # in a trial's folder: what its training goes on from
-LOCK_S = 30.0  # how long a paused trial's last worker may take to leave its state
-HURRY = 0.8  # the share of the time that is given after which the leaders are finished
-SAME_ERRORS = 3  # in a row, and the sweep stops
-NEWBORN = timedelta(seconds=60)  # a trial of another machine has told its worker by then
+RESULT, WORKER = "result", "worker"  # user attributes of a trial
+STATE = "state"  # in a trial's folder: the state that its training resumes from
+LOCK_S = 30.0  # how long a paused trial's last worker may take to release its state
+HURRY = 0.8  # share of the timeout after which only the leaders are finished
+SAME_ERRORS = 3  # this many in a row stop the sweep
+NEWBORN = timedelta(seconds=60)  # by then a trial of another machine has recorded its worker
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What a sweep is to do; every worker has the same.
+    """The settings of a sweep, the same for every worker.
 
     Attributes:
         storage: an absolute path or a URL, see `hypermap.search.storage`.
-        folder: where trials' folders go, each named by its number.
-        directions: ``minimize`` or ``maximize``, one an objective.
-        objectives: figures by name; empty: what the task returns by itself.
-        sampler: ``{_target_: …}``; `hypermap.search.strategy` makes it.
+        folder: for the trials' folders, each named by its number.
+        directions: ``minimize`` or ``maximize``, one per objective.
+        objectives: metrics by name; empty: what the task returns by default.
+        sampler: ``{_target_: …}``; `hypermap.search.strategy` creates it.
         pruner: likewise.
-        n_trials: trials, whatever their end; None: as many as the budget is good for.
+        n_trials: trials, whatever their outcome; None: as many as the budget pays for.
         budget: full trainings; None: as many as the trials take.
-        began: seconds since 1970 at which the command was given; errors of before it do not stop it.
-        deadline: seconds since 1970 after which no trial begins.
-        target: a value of the objective at which the sweep is done.
-        seed: the study's; every trial's follows from it.
-        horizon: reports of a full trial, where that is known.
-        trial_timeout: seconds that a trial may be trained for, in all.
-        stack: how many trials a worker runs at once, at most.
-        minimizes_reports: whether less is better of what trials report; None: as of the first objective.
-        reports_fits: whether a report is of a fold or a repeat, and not of an epoch.
-        sizes_differ: whether some trials count for more than others in the budget.
-        pauses: whether a trial can be paused, and taken up again to the same end.
-        baseline: values of the configuration that the sweep began from, by name, as far as they lie in the space.
+        began: seconds since 1970 at which the command was started; earlier errors do not stop it.
+        deadline: seconds since 1970 after which no trial starts.
+        target: a value of the objective at which the sweep ends.
+        seed: of the study; every trial's seed is derived from it.
+        horizon: number of reports of a full trial, if known.
+        trial_timeout: total seconds that a trial may be trained for.
+        stack: maximum number of trials that a worker runs at once.
+        minimizes_reports: whether lower reported values are better; None: as for the first objective.
+        reports_fits: whether a report is for a fold or a repeat instead of an epoch.
+        sizes_differ: whether trials differ in their cost in the budget.
+        pauses: whether a trial can be paused and resumed with the same result.
+        baseline: values of the configuration that the sweep started from, by name, as far as they lie in the space.
         prior: earlier studies, as far as they lie in the space.
     """
 
@@ -111,25 +111,25 @@ class StudyConfig:
     prior: tuple[EarlierStudy, ...] = ()
 
     def curves(self) -> CurveReader:
-        """Return what reads trials' reports."""
+        """Return the reader of trials' reports."""
         final = 1.0 if self.maximizes else -1.0
         sign = final if self.minimizes_reports is None else -1.0 if self.minimizes_reports else 1.0
         return CurveReader(sign, final, self.horizon, self.reports_fits)
 
     def ledger(self, now: float = 0.0) -> Ledger:
-        """Return what trials are charged to."""
+        """Return the ledger that trials are charged to."""
         hurry = self.deadline is not None and now >= self.began + HURRY * (self.deadline - self.began)
         budget = math.inf if self.budget is None else self.budget
         return Ledger(budget, self.n_trials, self.horizon, self.sizes_differ, hurry)
 
     @property
     def maximizes(self) -> bool:
-        """Whether more is better, of the first objective."""
+        """Whether a higher first objective is better."""
         return self.directions[0] == "maximize"
 
     @property
     def worst(self) -> list[float]:
-        """What a trial that diverged is told as: worse than any."""
+        """The values recorded for a diverged trial: worse than any other."""
         return [float("-inf") if direction == "maximize" else float("inf") for direction in self.directions]
 
     def seed_of(self, number: int) -> int:
@@ -142,22 +142,22 @@ class StudyConfig:
 
 
 def trial_seed(seed: int, *words: object) -> int:
-    """Return a seed below 2³² that follows from another and from what it is for."""
+    """Return a seed below 2³² derived from another seed and its purpose."""
     text = "/".join(str(word) for word in (seed, *words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
-    """Return the study, which is there already.
+    """Return the study, which must exist.
 
     Raises:
-        UserError: it is there no more.
+        UserError: it no longer exists.
     """
     gone = UserError(
         f"The study {plan.name} is gone: {shown(plan.storage)} was deleted or moved while the search ran. Put it back, "
         "and the same command goes on; without it, the command begins anew."
     )
-    if (file := file_of(plan.storage)) is not None and not file.exists():  # to open it would make another
+    if (file := file_of(plan.storage)) is not None and not file.exists():  # opening it would create another
         raise gone
     try:
         with quiet():
@@ -167,15 +167,15 @@ def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) 
 
 
 def open_study(plan: StudyConfig, record: Mapping[str, Any], *, force: bool) -> tuple[optuna.Study, dict[str, Any]]:
-    """Create the study, or take it up again; returns it and the record that it was begun with.
+    """Create the study, or resume it; return it and the record from its start.
 
     Args:
-        plan: what the sweep is to do.
-        record: what is kept in the study. Its ``identity`` is what must still match.
-        force: take up a study that does not match, and make `record` its record.
+        plan: the settings of the sweep.
+        record: data to store in the study. Its ``identity`` must match later.
+        force: resume a study that does not match, and make `record` its record.
 
     Raises:
-        UserError: the study differs in what must match, or its storage cannot be opened.
+        UserError: the study does not match, or its storage cannot be opened.
     """
     storage = open_storage(plan.storage)
     with FileLock(lock_folder(plan.storage, plan.name) / "study"), quiet():
@@ -207,7 +207,7 @@ def open_study(plan: StudyConfig, record: Mapping[str, Any], *, force: bool) -> 
 
 
 def _check_compatible(plan: StudyConfig, study: optuna.Study) -> None:
-    """Refuse what no force can change: a parameter whose values were others, or that was of another kind."""
+    """Refuse what cannot be forced: a parameter with other categorical values or of another type."""
     for name, distribution in plan.space.distributions().items():
         for trial in study.get_trials(deepcopy=False):
             try:
@@ -220,10 +220,10 @@ def _check_compatible(plan: StudyConfig, study: optuna.Study) -> None:
 
 
 def find(name: str) -> tuple[optuna.Study, str]:
-    """Return a study that was made here, by its name, and its storage.
+    """Return a study of this project, by its name, and its storage.
 
     Raises:
-        UserError: there is none of that name, or what says where it is cannot be read.
+        UserError: there is none of that name, or the record of its place is unreadable.
     """
     path = STUDIES / name / WHERE
     try:
@@ -249,7 +249,7 @@ def find(name: str) -> tuple[optuna.Study, str]:
 
 
 def mask_passwords(study: optuna.Study) -> None:
-    """Take the passwords of URLs out of what a study and its folder keep, as it was written by earlier versions."""
+    """Remove passwords of URLs from a study and its folder, as written by earlier versions."""
     record = study.user_attrs.get(RECORD)
     if record is not None and (clean := _without_passwords(record)) != record:
         study.set_user_attr(RECORD, clean)
@@ -274,18 +274,18 @@ def _mismatch(plan: StudyConfig, changed: Sequence[str]) -> str:
     lines = [*changed[:8], *([f"and {len(changed) - 8} more"] if len(changed) > 8 else [])]
     listed = "".join(f"\n         {line}" for line in lines)
     return (
-        f"The study {plan.name} in {shown(plan.storage)} was begun otherwise:{listed}\n"
-        "       Begin another with hydra.sweeper.study_name=NAME, or take this one up as it is now with "
+        f"The study {plan.name} in {shown(plan.storage)} was started with different settings:{listed}\n"
+        "       Begin another with hydra.sweeper.study_name=NAME, or continue this one with the present settings by "
         "hydra.sweeper.resume=force."
     )
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return what changed between two records, a line each."""
+    """Return the differences between two records, one per line."""
     lines = []
     for key in dict.fromkeys([*was, *now]):
         name, old, new = f"{prefix}{key}", was.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and "where" not in old:  # a parameter is one thing
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and "where" not in old:  # a parameter is one unit
             lines += _differences(old, new, f"{name}: " if not prefix else f"{name}.")
         elif old != new:
             lines.append(f"{name} was {_said(old)} and is {_said(new)}")
@@ -300,26 +300,26 @@ def _said(value: Any) -> str:
 
 @dataclass
 class TrialLease:
-    """A trial that this process alone may run, until `lock` is released; and what draws its values."""
+    """A trial that only this process may run, until `lock` is released; with its sampler."""
 
     trial: optuna.Trial
     lock: FileLock
     sampler: optuna.samplers.BaseSampler
-    died: Attempt | None = None  # an attempt at it whose process died
-    apart: bool = False  # whether it is to be trained by itself for that
+    died: Attempt | None = None  # an earlier attempt whose process died
+    apart: bool = False  # whether it must be trained by itself because of that
 
 
 @dataclass
 class TrialQueue:
-    """Hands out the trials of a study: each to one process, and no more than the budget.
+    """Hands out the trials of a study: each to one process, and no more than the budget allows.
 
-    A trial's lock is held for as long as its process lives, so one that is running, is not paused and whose lock is
-    free was left behind, and is taken up where it stopped: same number, same values.
+    A trial's lock is held for as long as its process lives, so a trial that is running, not paused, and whose lock is
+    free was left behind; it is resumed where it stopped, with the same number and values.
     """
 
     plan: StudyConfig
     study: optuna.Study
-    sampler: Callable[[int], optuna.samplers.BaseSampler]  # of a trial, by its number
+    sampler: Callable[[int], optuna.samplers.BaseSampler]  # by a trial's number
     scheduler: Scheduler = field(default_factory=ToTheEnd)
     locks: Path = field(init=False)
     host: str = field(default_factory=platform.node)
@@ -329,14 +329,14 @@ class TrialQueue:
 
     @contextmanager
     def deciding(self) -> Iterator[list[FrozenTrial]]:
-        """The study's trials, while no other process of this storage's can claim one."""
+        """Yield the study's trials, while no other process with this storage can claim one."""
         with FileLock(self.locks / "study"):
             yield self.study.get_trials(deepcopy=False)
 
     def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[TrialLease]:
-        """Yield up to `most` trials, one at a time: what was left behind, then what is decided.
+        """Yield up to `most` trials, one at a time: those left behind, then the scheduler's decisions.
 
-        The study's sampler is that of the last one, so its values are to be drawn before the next is asked for.
+        The study's sampler is that of the last one, so draw its values before requesting the next.
         """
         for claim in islice(self._all(trials), most):
             yield claim
@@ -349,11 +349,11 @@ class TrialQueue:
             yield claim
 
     def left_behind(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
-        """Return a trial whose process is gone, claimed; None where there is none."""
+        """Claim and return a trial whose process is gone; None if there is none."""
         return next(self._all_left_behind(trials), None)
 
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[TrialLease]:
-        """Yield those come first that are to be trained by themselves, since a process died with them."""
+        """Claim and yield all such trials, first those to be trained by themselves because a process died with them."""
         left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
         for trial in sorted(left, key=lambda trial: not self._apart(trial, Attempt.read(self.locks, trial.number))):
             if not self._may_be_ours(trial) or (lock := self._lock(trial.number)) is None:
@@ -371,7 +371,7 @@ class TrialQueue:
         return died is not None and died.apart(trial.last_step or 0, self.locks)
 
     def _given_up(self, trial: FrozenTrial, died: Attempt) -> bool:
-        """Tell a trial as failed, or for want of memory as worse than any, where that ended its process too often."""
+        """Record a trial whose process died too often as failed or, if out of memory, with the worst values."""
         deaths = died.too_often(trial.last_step or 0, self.locks)
         if died.alone and died.timed_out(self.locks):
             error = f"it took longer than hydra.sweeper.trial_timeout={self.plan.trial_timeout or 0:g} s"
@@ -396,8 +396,8 @@ class TrialQueue:
         return True
 
     def next(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
-        """Return what the scheduler decides, claimed; None where there is nothing to do."""
-        out_of_reach: set[int] = set()  # paused trials whose lock is held by a process that hangs, or by a backup
+        """Claim and return the trial that the scheduler decides on; None if there is nothing to do."""
+        out_of_reach: set[int] = set()  # paused trials whose lock is held by a hanging process, or by a backup program
         while True:
             known = [_at_work(trial) if trial.number in out_of_reach else trial for trial in trials]
             decision = self.scheduler.decide(known, self.plan.ledger(time.time()))
@@ -411,14 +411,14 @@ class TrialQueue:
             out_of_reach.add(decision.number)
 
     def go_on(self, numbers: Collection[int]) -> dict[int, int | None]:
-        """Decide about trials that have come as far as they may.
+        """Decide about trials that have reached the end of their allowance.
 
         Returns:
-            by number, how far those may train that go on at once; the others are paused.
+            by number, how far the trials that continue at once may train; the others are paused.
         """
         going: dict[int, int | None] = {}
         with self.deciding() as trials, batching(self.study._storage):
-            for number in numbers:  # none is at work until it is decided upon
+            for number in numbers:  # none counts as running until the decision
                 self._allow(trials[number], replace(Allowed.of(trials[number]), paused=True))
             while len(going) < len(numbers):
                 trials = self.study.get_trials(deepcopy=False)
@@ -427,12 +427,12 @@ class TrialQueue:
                     break
                 self._allow(trials[decision.number], decision.allowed)
                 going[decision.number] = decision.allowed.until
-            for number in set() if self.plan.pauses else set(numbers) - going.keys():  # those have ended
+            for number in set() if self.plan.pauses else set(numbers) - going.keys():  # these have ended
                 self._allow(trials[number], replace(Allowed.of(trials[number]), paused=False))
         return going
 
     def deserted(self) -> list[int]:
-        """Return the numbers of the trials that nobody has, though they are not paused: whoever had them has gone."""
+        """Return the numbers of running trials that are neither paused nor held by a live process."""
         running = [t for t in self.study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
         mine = [trial.number for trial in running if not Allowed.of(trial).paused and self._may_be_ours(trial)]
         locks = {number: lock for number in mine if (lock := self._lock(number)) is not None}
@@ -441,7 +441,7 @@ class TrialQueue:
         return list(locks)
 
     def refuse(self, claim: TrialLease, error: Exception) -> None:
-        """Tell a trial as failed that somebody put into the queue with values that are none of the space's."""
+        """Record as failed a trial that was enqueued with values outside the space."""
         result = {"outcome": "failed", "error": f"it was enqueued with values that do not suit: {error}"}
         with batching(self.study._storage):
             claim.trial.set_user_attr(RESULT, {**result, "seed": self.plan.seed_of(claim.trial.number)})
@@ -449,16 +449,16 @@ class TrialQueue:
         claim.lock.release()
 
     def settle(self) -> None:
-        """Tell paused trials as pruned, since nobody will take them up again; but for those that another may."""
+        """Record paused trials as pruned, since they will not be resumed, except those that another worker may."""
         with self.deciding() as trials:
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
             if all(Allowed.of(trial).paused for trial in running):
                 self.release([trial.number for trial in running], LOCK_S)
 
     def release(self, numbers: Iterable[int], timeout_s: float = 0) -> None:
-        """Tell paused trials as pruned, and remove what they would have gone on from.
+        """Record paused trials as pruned, and remove their states.
 
-        One whose last worker has not let go of it in time is left as it is.
+        A trial whose last worker does not release it in time is left unchanged.
         """
         locks = {number: lock for number in numbers if (lock := self._lock(number, timeout_s)) is not None}
         with batching(self.study._storage):
@@ -475,11 +475,11 @@ class TrialQueue:
         self.study._storage.set_trial_user_attr(trial._trial_id, SCHEDULE, allowed.record())
 
     def _resumed(self, paused: FrozenTrial, allowed: Allowed) -> TrialLease | None:
-        """Return a paused trial, to go on; None where its last worker does not let go of it."""
+        """Return a paused trial, to be resumed; None if its last worker does not release it."""
         if (lock := self._lock(paused.number, LOCK_S)) is None:
             return None
         now = self.study._storage.get_trial(paused._trial_id)
-        if now.state != TrialState.RUNNING or not Allowed.of(now).paused:  # it was told in the meantime
+        if now.state != TrialState.RUNNING or not Allowed.of(now).paused:  # it was recorded in the meantime
             lock.release()
             return None
         self._allow(now, allowed)
@@ -487,7 +487,7 @@ class TrialQueue:
         return TrialLease(self._taken_up(self.study._storage.get_trial(now._trial_id)), lock, self.study.sampler)
 
     def _new(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
-        with batching(self.study._storage):  # a process that dies leaves all of it, or nothing
+        with batching(self.study._storage):  # all or nothing, if the process dies
             return self._asked(trials, decision)
 
     def _asked(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
@@ -496,13 +496,13 @@ class TrialQueue:
             self.study.enqueue_trial(trials[decision.repeats].params, {REPEATS: decision.repeats, PROPOSED: REPETITION})
         self.study.sampler = self.sampler(len(trials))
         trial = self.study.ask()
-        if trial.number != len(trials):  # another machine, which shares no lock with this one, asked at the same time
+        if trial.number != len(trials):  # another machine, which shares no locks with this one, asked at the same time
             self.study.sampler = self.sampler(trial.number)
         lock = self._lock(trial.number)
         assert lock is not None, "a new trial's lock is held by another"
-        if file_of(self.plan.storage) is None:  # else its lock says whether its process lives
+        if file_of(self.plan.storage) is None:  # otherwise its lock shows whether its process lives
             trial.set_user_attr(WORKER, f"{self.host}:{os.getpid()}")
-        if self.plan.n_trials is not None and trial.number >= self.plan.n_trials:  # it was quicker
+        if self.plan.n_trials is not None and trial.number >= self.plan.n_trials:  # the other one was faster
             self.study.tell(trial, state=TrialState.FAIL)
             lock.release()
             return None
@@ -511,9 +511,7 @@ class TrialQueue:
         return TrialLease(trial, lock, self.study.sampler)
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
-        """Return a trial as its process left it; what was drawn is drawn again, so that the rest comes out as it
-        would.
-        """
+        """Return a trial as its process left it; drawn values are drawn again, so that the rest is reproduced."""
         trial = optuna.Trial(self.study, left._trial_id)
         view = optuna.pruners._filter_study(self.study, left)
         for name, distribution in left.distributions.items():
@@ -522,7 +520,7 @@ class TrialQueue:
         return trial
 
     def _may_be_ours(self, trial: FrozenTrial) -> bool:
-        """Return whether its lock, were it held, would be seen from here."""
+        """Return whether its lock, if held, would be visible from here."""
         if file_of(self.plan.storage) is not None:
             return True
         worker = trial.user_attrs.get(WORKER)
@@ -540,16 +538,16 @@ class TrialQueue:
 
 
 def _at_work(paused: FrozenTrial) -> FrozenTrial:
-    """Return a paused trial as one that somebody has, who goes no further than it has come."""
+    """Return a paused trial as if it were running, with no allowance beyond its last step."""
     seen = copy.copy(paused)
     seen.user_attrs = {**paused.user_attrs, SCHEDULE: Allowed(paused.last_step or 0).record()}
     return seen
 
 
 def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:
-    """Return the trials that came to an end; given a number of trials, without those beyond it that were never trained.
+    """Return the trials that ended; given a number of trials, without those beyond it that were never trained.
 
-    Another machine may have begun one too many, which is told as failed at once (`TrialQueue`).
+    Another machine may have started one too many, which is recorded as failed at once (`TrialQueue`).
     """
     within = [t for t in trials if n_trials is None or t.number < n_trials or RESULT in t.user_attrs or t.values]
     return [trial for trial in within if trial.state.is_finished()]
@@ -564,17 +562,17 @@ def outcome(trial: FrozenTrial) -> str:
 
 
 def epochs(trial: FrozenTrial) -> int:
-    """Return the epochs that a trial was trained for, as far as it told or reported them."""
+    """Return the epochs that a trial was trained for, as far as recorded or reported."""
     return int(mapping_of(trial, RESULT).get("epochs", max(trial.intermediate_values, default=0)))
 
 
 def completed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that were trained to their end and have a value."""
+    """Return the trials that were trained to the end and have a value."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE and outcome(trial) == "complete"]
 
 
 def ranked(trials: Sequence[FrozenTrial], *, maximizes: bool) -> list[FrozenTrial]:
-    """Return the completed trials of one objective, the best first: see `hypermap.search.curves.ranked`."""
+    """Return the completed trials with one objective, the best first: see `hypermap.search.curves.ranked`."""
     own = {trial.number: trial for trial in completed(trials)}
     repeats = {number: trial.user_attrs[REPEATS] for number, trial in own.items() if REPEATS in trial.user_attrs}
     scores = {number: (trial.values[0], trial.intermediate_values) for number, trial in own.items()}
@@ -587,13 +585,13 @@ def best(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | Non
 
 
 def luckiest(trials: Sequence[FrozenTrial], *, maximizes: bool) -> FrozenTrial | None:
-    """Return the completed trial of the best value, whatever else it reported; the first of equals."""
+    """Return the completed trial with the best value, whatever else it reported; the first of equal ones."""
     sign = 1.0 if maximizes else -1.0
     return max(completed(trials), key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
 
 
 def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """Return each completed trial of one objective and those that measured it again, by its number."""
+    """Return each completed trial with one objective and its repetitions, by its number."""
     own = {trial.number: [trial] for trial in completed(trials) if REPEATS not in trial.user_attrs}
     for trial in completed(trials):
         if (of := trial.user_attrs.get(REPEATS)) in own:
@@ -602,7 +600,7 @@ def measurements(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
 
 
 def used_up(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> bool:
-    """Return whether a search has come to its budget: its number of trials, or its trainings."""
+    """Return whether a search has reached its budget: its number of trials, or its trainings."""
     if any(trial.state == TrialState.RUNNING for trial in trials):
         return False
     if plan.n_trials is not None and len(finished(trials, plan.n_trials)) >= plan.n_trials:
@@ -615,7 +613,7 @@ def used_up(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> bool:
 
 
 def why_stop(plan: StudyConfig, trials: Sequence[FrozenTrial], now: float) -> str | None:
-    """Return why no further trial should begin, if there is a reason other than the budget."""
+    """Return why no further trial should start, if there is a reason other than the budget."""
     if plan.deadline is not None and now >= plan.deadline:
         return "the time is up (hydra.sweeper.timeout)"
     if (top := reached(plan, trials)) is not None:
@@ -624,7 +622,7 @@ def why_stop(plan: StudyConfig, trials: Sequence[FrozenTrial], now: float) -> st
 
 
 def reached(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return the trial of the best value, where that is as good as the sweep's target."""
+    """Return the trial with the best value, if that reaches the sweep's target."""
     if plan.target is None or len(plan.directions) != 1:
         return None
     found, sign = luckiest(trials, maximizes=plan.maximizes), 1.0 if plan.maximizes else -1.0
@@ -653,13 +651,13 @@ def failure(plan: StudyConfig, trials: Sequence[FrozenTrial]) -> str | None:
 
 
 def _kind(error: str | None) -> str:
-    """Return what two errors of the same kind have in common: all but their numbers."""
+    """Return an error message without its numbers, to compare errors of the same kind."""
     return "".join(character for character in error or "" if not character.isdigit())
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna tells of each study it creates and of each feature it calls experimental."""
+    """Silence Optuna's messages about each new study and about experimental features."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, so that somebody sees how it ends, and begins another in its place."""
+"""A worker in its own process, so that its parent sees how it ends, and replaces it."""
 
 import faulthandler
 import os
@@ -15,21 +15,21 @@ from typing import Any
 from hypermap.core.errors import UserError
 from hypermap.search.attempts import note_death
 
-TOLD = 32_000  # bytes of an error that a pipe holds without a reader
+TOLD = 32_000  # bytes of an error that fit into a pipe without a reader
 
 
 def supervised(work: Callable[[Callable[[], bool]], None], locks: Path, stop_file: Path) -> None:
-    """Do the work in a child of this process, and again in another where the child dies over a trial.
+    """Do the work in a child process, and again in another one if the child dies during a trial.
 
-    This process must not have computed anything with several threads before.
+    This process must not have computed anything with several threads before (because of fork).
 
     Args:
-        work: is given what says whether this process is gone, so that nobody waits for it.
-        locks: of the study's trials.
-        stop_file: says that all are to stop.
+        work: called with a function that returns whether this process is gone, and nobody waits for the child.
+        locks: folder of the locks of the study's trials.
+        stop_file: its existence tells all workers to stop.
 
     Raises:
-        UserError: the child died and had no trial; or what `work` raised.
+        UserError: the child died without a trial; or what `work` raised.
     """
     with _stopping_others(stop_file):
         while True:
@@ -49,7 +49,7 @@ def supervised(work: Callable[[Callable[[], bool]], None], locks: Path, stop_fil
 
 
 def _begin(work: Callable[[Callable[[], bool]], None]) -> tuple[int, int]:
-    """Begin the child; return its process id, and where it tells what it raised."""
+    """Start the child; return its process id, and the pipe for its exception."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     sys.stdout.flush(), sys.stderr.flush()
@@ -59,7 +59,7 @@ def _begin(work: Callable[[Callable[[], bool]], None]) -> tuple[int, int]:
         return pid, reading
     status = 1
     try:
-        faulthandler.disable()  # joblib's, which fills the terminal
+        faulthandler.disable()  # joblib's handler, which floods the terminal
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         work(lambda: os.getppid() != parent)
@@ -85,7 +85,7 @@ def _pickled(error: BaseException) -> bytes:
 
 
 def _read(pipe: int) -> BaseException | None:
-    """Return what the child raised: it is in the pipe by now."""
+    """Return the child's exception: it is in the pipe by now."""
     with os.fdopen(pipe, "rb", buffering=0) as file:
         written: Any = file.read()
     return pickle.loads(written) if written else None  # noqa: S301  our own child's
@@ -93,7 +93,7 @@ def _read(pipe: int) -> BaseException | None:
 
 @contextmanager
 def _stopping_others(stop_file: Path) -> Iterator[None]:
-    """Leave a Ctrl-C to the child, which gets it as well, and turn a request to end this process into the stop file."""
+    """Leave Ctrl-C to the child, which gets it as well, and turn a termination request into the stop file."""
 
     def ask(number: int, frame: Any) -> None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The trial that runs in this process, for whoever trains in it: report a value, and learn that it may stop."""
+"""The trial that runs in this process: the training reports values to it, and learns whether to stop."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from hypermap.core.errors import Interrupted, Paused, Pruned
 
-if TYPE_CHECKING:  # a single run asks whether it is a trial, and should not wait for Optuna
+if TYPE_CHECKING:  # a single run checks whether it is a trial, and should not wait for Optuna
     import optuna
 
 
-@dataclass(eq=False)  # it is named by itself
+@dataclass(eq=False)  # compared by identity
 class RunningTrial:
     """One trial while it runs.
 
     Attributes:
         number: its number in the study, from 0.
-        seed: its own, from the study's seed and its number.
-        folder: where its output goes.
-        objectives: what the study asks for, by name; empty: what the task returns by itself.
-        horizon: the step of a full trial's last report, where it is known; nothing is saved by pruning there.
-        stopping: whether a person has asked to stop after the epochs that run.
-        until: the step up to which it may train before it is decided upon again; None: to its end.
-        go_on: decides about trials that have come so far, given their numbers: how far those may train that go on.
-        pauses: whether what it was trained for can be kept and taken up again.
-        scheduled: whether `go_on` says when it stops, and no pruner is asked at other steps.
-        values: what is searched, by key of the configuration.
-        configuration: what it was trained with; set by the task.
-        record: what is kept of it beside its values; added to by the task.
+        seed: derived from the study's seed and its number.
+        folder: for its output.
+        objectives: of the study, by name; empty: what the task returns by default.
+        horizon: the step of a full trial's last report, if known; pruning there would save nothing.
+        stopping: whether a user has asked to stop after the running epochs.
+        until: the step up to which it may train before the next decision; None: to the end.
+        go_on: decides, given the numbers of trials at their limit, how far those that continue may train.
+        pauses: whether its state can be kept and resumed.
+        scheduled: whether `go_on` decides when it stops, and no pruner at other steps.
+        values: of the searched parameters, by configuration key.
+        configuration: that it was trained with; set by the task.
+        record: data stored besides its values; extended by the task.
     """
 
     trial: "optuna.Trial"
@@ -54,39 +54,37 @@ class RunningTrial:
         self.steps = set(self._frozen().intermediate_values)
 
     def report(self, step: int, value: float) -> None:
-        """Tell the study how the trial does at `step`; with several objectives there is nothing to compare it by.
+        """Report the trial's value at `step` to the study; with several objectives there is no comparison.
 
-        A step that was told before the trial was interrupted is not told again.
+        A step that was reported before the trial was interrupted is not reported again.
 
         Raises:
             Pruned: others did better at this step.
-            Paused: others are to go on first.
-            Interrupted: a person asked to stop; the trial goes on when the same command is given again.
+            Paused: others continue first.
+            Interrupted: a user asked to stop; the trial resumes when the same command is run again.
         """
         if (stopped := report_all({self: (step, value)}).get(self)) is not None:
             raise stopped
 
     def tell(self, step: int, value: float) -> None:
-        """Tell the study a value, and ask nothing."""
+        """Report a value to the study, without a decision."""
         if step not in self.steps:
             self.steps.add(step)
             self.trial.report(value, step)
 
     def should_prune(self, step: int) -> bool:
-        """Return whether others did better at `step`; asked at the last one told, and not at a full trial's last."""
+        """Return whether others did better at `step`, if it is the last reported one and not a full trial's last."""
         return not self.scheduled and max(self.steps) == step < self.horizon and self.trial.should_prune()
 
     def came_so_far(self, step: int) -> bool:
-        """Return whether it is to be decided upon at `step`: it is the last one told, as far as it may train, and no
-        end.
-        """
+        """Return whether `step` needs a decision: it is the last reported one and the limit, but not the end."""
         return self.until is not None and self.until <= step < self.horizon and max(self.steps) == step
 
     def pause(self) -> None:
-        """Stop here if a person asked to.
+        """Stop here if a user asked to.
 
         Raises:
-            Interrupted: they did.
+            Interrupted: a user asked to.
         """
         if self.stopping():
             raise Interrupted("stopped after the running epoch, as asked")
@@ -96,23 +94,23 @@ class RunningTrial:
 
 
 def report_all(reports: Mapping[RunningTrial, tuple[int, float]]) -> dict[RunningTrial, Pruned | Paused]:
-    """Tell the study how several of its trials do, each at a step; returns what stops some of them here.
+    """Report several trials, each at a step, to the study; return the exceptions that stop some of them here.
 
-    All values are told before anything is decided, so that each trial is held against all others. Whether a person
-    asked to stop comes before that: a pruner may remember that it answered, and its answer would be lost.
+    All values are reported before any decision, so that each trial is compared with all others. A request to stop is
+    checked before that: a pruner may remember its answer, which would be lost.
 
     Args:
-        reports: of each trial the step and its value, as of `RunningTrial.report`.
+        reports: step and value of each trial, as for `RunningTrial.report`.
 
     Returns:
-        the exception with which a trial ends, or is paused.
+        the exception with which a trial ends or is paused.
 
     Raises:
-        Interrupted: a person asked to stop. What was reported is told.
+        Interrupted: a user asked to stop. The reports are recorded.
     """
     if not reports:
         return {}
-    from hypermap.search.storage import batching  # brings Optuna, which is here by now
+    from hypermap.search.storage import batching  # imports Optuna, which is loaded by now
 
     first = next(iter(reports))
     study = first.trial.study
@@ -128,7 +126,7 @@ def report_all(reports: Mapping[RunningTrial, tuple[int, float]]) -> dict[Runnin
                 if trial.should_prune(step):
                     stopped[trial] = Pruned(f"pruned at step {step}")
     come = [trial for trial, (step, _) in reports.items() if alone and trial not in stopped and trial.came_so_far(step)]
-    if come:  # outside of the batch: whoever decides may wait for others, who wait to write
+    if come:  # outside the batch: the decision may wait for other processes, which wait to write
         going = first.go_on([trial.number for trial in come])
         for trial in come:
             step, _ = reports[trial]

@@ -1,4 +1,4 @@
-"""A search space as the unit cube: a coordinate a parameter, through its mapping where it has one."""
+"""A search space as the unit cube: one coordinate per parameter, on its scale if it has one."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,36 +19,36 @@ from hypermap.search.space import Condition
 
 Numerical = FloatDistribution | IntDistribution
 
-FEW = 4096  # an interval with at most so many members is searched member by member
+FEW = 4096  # an interval with at most this many members is searched as a finite set
 ABSENT = 0.5  # the coordinate of a parameter that a trial does not have
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """A parameter's values as numbers from 0 to 1, on the scale on which it is searched."""
+    """A parameter's values as numbers from 0 to 1, on its search scale."""
 
     natural: BaseDistribution
     bijection: Scale | None = None
 
     @cached_property
     def image(self) -> BaseDistribution:
-        """The distribution that the bijection makes of the natural one."""
+        """The image of the natural distribution under the scale."""
         if self.bijection is None or self.choices is not None:
             return self.natural
         return image(self.bijection, cast(Numerical, self.natural))
 
     @property
     def choices(self) -> int | None:
-        """The number of choices; None of an interval."""
+        """The number of categories; None for an interval."""
         return len(self.natural.choices) if isinstance(self.natural, CategoricalDistribution) else None
 
     @cached_property
     def members(self) -> Floats | None:
-        """The coordinates of the values, where there are few of them."""
+        """The coordinates of the values, if there are few of them."""
         if self.choices is not None:
             return (np.arange(self.choices) + 0.5) / self.choices
         searched, natural = cast(Numerical, self.image), cast(Numerical, self.natural)
-        d = natural if searched.step is None else searched  # powers of two have an image with members of its own
+        d = natural if searched.step is None else searched  # the image of powers of two has its own members
         if d.step is None or count(d) > FEW:
             return None
         values = [member(d, i) for i in range(count(d))]
@@ -71,12 +71,12 @@ class Coordinate:
 
 
 class Cube:
-    """The cube of a space; parameters that only some choices have are coordinates as well, which others leave idle.
+    """The cube of a space; conditional parameters are coordinates as well, idle where they do not apply.
 
     Args:
         distributions: natural ones, by name, in the order of the coordinates.
-        mappings: bijections by name.
-        conditions: of each parameter that only some choices have, by name; what chooses comes before it.
+        mappings: scales by name.
+        conditions: by name, for each conditional parameter; the parameter that it depends on comes first.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Cube:
     ) -> None:
         self.coordinates = {name: Coordinate(d, mappings.get(name)) for name, d in distributions.items()}
         self.conditions = dict(conditions or {})
-        self._points: dict[int, tuple[int, Floats]] = {}  # by trial id, and how many parameters it had then
+        self._points: dict[int, tuple[int, Floats]] = {}  # by trial id, with the number of parameters at that time
         sizes = [coordinate.choices or 1 for coordinate in self.coordinates.values()]
         self.groups: NDArray[np.intp] = np.repeat(np.arange(len(sizes)), sizes)
 
@@ -103,7 +103,7 @@ class Cube:
         return np.array([c.unit(params[n]) if n in params else ABSENT for n, c in self.coordinates.items()])
 
     def filled(self, params: Mapping[str, Any]) -> Floats:
-        """Return the point of these values ``(d,)``; of those that are not given the middle, or the first choice."""
+        """Return the point of these values ``(d,)``; missing ones are the middle, or the first category."""
         middle = {
             name: c.natural.choices[0] if isinstance(c.natural, CategoricalDistribution) else c.value(0.5)
             for name, c in self.coordinates.items()
@@ -121,7 +121,7 @@ class Cube:
         return np.array(rows, dtype=float).reshape(len(trials), len(self))
 
     def snapped(self, points: Floats) -> Floats:
-        """Return the points that values stand for: what has few members has few coordinates, what is idle has one."""
+        """Return the points of actual values: finite sets have few coordinates, idle parameters a single one."""
         points = points.copy()
         for column, coordinate in enumerate(self.coordinates.values()):
             if (members := coordinate.members) is not None:
@@ -133,7 +133,7 @@ class Cube:
 
     @cached_property
     def _allowed(self) -> dict[str, list[tuple[str, NDArray[np.bool_]]]]:
-        """Of each parameter that only some choices have: who chooses, and which of those choices have it."""
+        """Return for each conditional parameter the parameters that it depends on, and the values that enable it."""
         allowed: dict[str, list[tuple[str, NDArray[np.bool_]]]] = {}
         for name, conditions in self.conditions.items():
             for condition in conditions:
@@ -144,7 +144,7 @@ class Cube:
         return allowed
 
     def _idle(self, points: Floats) -> Iterator[tuple[NDArray[np.bool_], int]]:
-        """Yield where the choices of these points leave a parameter idle, and its column."""
+        """Yield a mask of the points that leave a parameter idle, and its column."""
         if not self.conditions:
             return
         columns = {name: column for column, name in enumerate(self.coordinates)}
@@ -158,7 +158,7 @@ class Cube:
                 yield ~applies[name], column
 
     def features(self, points: Floats) -> Floats:
-        """Return what a model measures distances in ``(n, f)``: choices are all equally far from each other."""
+        """Return features for a model's distances ``(n, f)``: all categories are equally far from each other."""
         columns = []
         for column, coordinate in enumerate(self.coordinates.values()):
             u = points[:, column, None]

@@ -1,4 +1,4 @@
-"""A worker: claims a trial, runs it, tells how it went, until the budget is used up."""
+"""A worker: claims a trial, runs it, records the result, until the budget is used up."""
 
 import math
 import shutil
@@ -36,21 +36,21 @@ from hypermap.search.strategy import Samplers, learns, make_pruner, make_schedul
 from hypermap.search.study import RESULT, STATE, StudyConfig, TrialLease, TrialQueue, connect, why_stop
 from hypermap.search.trial import RunningTrial, running
 
-ENQUEUED = "fixed_params"  # Optuna's attribute of a trial whose values somebody gave
+ENQUEUED = "fixed_params"  # Optuna's attribute of an enqueued trial
 Values = Mapping[str, Any]
-# Runs a trial, given a value for each key of the configuration that is searched, and returns its objective(s).
+# Runs a trial, given a value for each searched configuration key, and returns its objective(s).
 Task = Callable[[RunningTrial, Values], Any]
-# Gets a trial that ended, with its objective(s), or with the error that a task would raise.
+# Called with a trial that ended, and its objective(s) or the error that a task would raise.
 OnFinish = Callable[[RunningTrial, Any], None]
-# Runs several trials at once, given their values, and tells of each as soon as it ended.
+# Runs several trials at once, given their values, and reports each as soon as it has ended.
 Together = Callable[[Sequence[tuple[RunningTrial, Values]], OnFinish], None]
-# May draw further values by Optuna's own means; returns them by key.
+# May draw further values with Optuna's API; returns them by key.
 Extend = Callable[[optuna.Trial], Values]
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How a trial ended, and what the study is told; no state: it is paused, and the study hears of no end."""
+    """The outcome of a trial, and what is recorded in the study; without a state it is paused, and not recorded."""
 
     outcome: str
     state: TrialState | None
@@ -69,20 +69,20 @@ def work(
     stop_file: Path | None = None,
     deserted: Callable[[], bool] | None = None,
 ) -> None:
-    """Run trials until the budget is used up, something stops the sweep, or a person does.
+    """Run trials until the budget is used up, or something or a user stops the sweep.
 
     Args:
-        plan: what the sweep is to do.
+        plan: the settings of the sweep.
         task: runs one trial.
-        together: runs several at once, where the plan has a stack of more than one.
-        extend: draws what a custom search space adds.
-        size: of a trial with these values, where trials differ in it.
-        before_tell: called with each trial that completed, before the study counts it as such.
-        stop_file: whoever launched the workers asks them to stop by making it.
-        deserted: says whether whoever watches this process is gone; None where nobody does.
+        together: runs several at once, if the plan has a stack of more than one.
+        extend: draws the values that a custom search space adds.
+        size: returns the size of a trial with these values, if trials differ.
+        before_tell: called with each completed trial, before the study records it as complete.
+        stop_file: the launcher of the workers creates it to make them stop.
+        deserted: returns whether the watching process is gone; None if there is none.
 
     Raises:
-        MachineFault: the disk is full, or the memory: the trial is left as it is, and the other workers are to stop.
+        MachineFault: the disk or the memory is full: the trial is left unchanged, and the other workers must stop.
     """
     pruner = make_pruner(plan)
     study = connect(plan, pruner)
@@ -119,7 +119,7 @@ def work(
 
 @dataclass(frozen=True)
 class _Begun:
-    """A trial that this process has claimed, with its values."""
+    """A trial claimed by this process, with its values."""
 
     claim: TrialLease
     trial: RunningTrial
@@ -134,9 +134,9 @@ def _begin(
     size: Callable[[Values], Size] | None,
     stopping: Callable[[], bool],
 ) -> list[_Begun]:
-    """Claim up to `most` trials and draw their values, each seen by whoever draws next; none where the work is done."""
+    """Claim up to `most` trials and draw their values, each visible to the next draw; none if the work is done."""
     storage = claims.study._storage
-    # Who goes on may be a trial that another worker is about to let go of, which waits to write.
+    # The next trial may be one that another worker is about to release, which waits to write.
     waits = not isinstance(claims.scheduler, ToTheEnd)
     quick = nullcontext() if waits or learns(plan.sampler) else batching(storage)
     begun = []
@@ -146,7 +146,7 @@ def _begin(
         refused = False
         with quick:
             for claim in claims.several(trials, most):
-                claim.trial.relative_params  # a model may take its time, others write meanwhile  # noqa: B018
+                claim.trial.relative_params  # a model may take some time, in which others can write  # noqa: B018
                 with batching(storage):
                     try:
                         values = {**plan.space.suggest(claim.trial), **extend(claim.trial)}
@@ -159,7 +159,7 @@ def _begin(
                     if size is not None and SIZE not in claim.trial.user_attrs:
                         claim.trial.set_user_attr(SIZE, asdict(size(values)))
                 begun.append(_Begun(claim, _running_trial(plan, claims, claim, stopping), values))
-    if refused and not begun:  # there may be others
+    if refused and not begun:  # there may be more trials
         return _begin(plan, claims, most, extend, size, stopping)
     return begun
 
@@ -185,7 +185,7 @@ def _running_trial(
 
 
 class _Stack:
-    """Trials that began together, of which each is told as soon as it ended."""
+    """Trials that started together; each is recorded as soon as it has ended."""
 
     def __init__(
         self,
@@ -208,16 +208,16 @@ class _Stack:
             if one.claim.died is not None:
                 forget_last_words(locks, one.claim.died.pid)
         self.open = {one.trial.number: one for one in begun}
-        self.gone: set[int] = set()  # trials that have ended, and are not paused
-        self.kept: set[int] = set()  # trials whose attempt counts, though the process lives
+        self.gone: set[int] = set()  # trials that have ended and are not paused
+        self.kept: set[int] = set()  # trials whose attempt counts although the process lives
         self.size = len(begun)
-        self.untold: Exception | None = None  # why the end of a trial could not be told
-        self.share_s = 0.0  # of the time so far, for a trial that has not ended: at any moment it is shared by those
+        self.untold: Exception | None = None  # why the end of a trial could not be recorded
+        self.share_s = 0.0  # of the time so far, for each unfinished trial: time is divided among these at any moment
         self.shared_until = time.perf_counter()
 
     @property
     def limit_s(self) -> float | None:
-        """The seconds that these trials may take together, before any has ended."""
+        """The total seconds that these trials may take, before any has ended."""
         if self.plan.trial_timeout is None:
             return None
         return sum(self.plan.trial_timeout - _seconds_before(one.claim) for one in self.open.values())
@@ -226,7 +226,7 @@ class _Stack:
         """Run the only trial.
 
         Raises:
-            Interrupted: a person asked to stop.
+            Interrupted: a user asked to stop.
         """
         (one,) = self.open.values()
         try:
@@ -237,10 +237,10 @@ class _Stack:
         self.finish(one.trial, result)
 
     def run(self, together: Together) -> None:
-        """Run all; those that `together` leaves without an end by an error, or by not telling it, have failed.
+        """Run all; trials for which `together` raises an error or reports no end have failed.
 
         Raises:
-            Interrupted: a person asked to stop.
+            Interrupted: a user asked to stop.
         """
         error: Exception = RuntimeError("the trials were run together, and the end of this one was never told")
         begun = [one.trial for one in self.open.values()]
@@ -252,17 +252,17 @@ class _Stack:
             error = exited(raised) if isinstance(raised, SystemExit) else raised
         for one in list(self.open.values()):
             self.finish(one.trial, error)
-        for trial in begun:  # what else was in training for it may have left something since
+        for trial in begun:  # other parts of its training may have left something in the meantime
             if trial.number in self.gone:
                 shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
     def finish(self, trial: RunningTrial, result: Any) -> None:
-        """Tell how a trial ended, by its objective(s) or by an error, and let go of it.
+        """Record the end of a trial, by its objective(s) or an error, and release it.
 
         Raises:
-            Interrupted: the result is one; the trial has not ended.
-            MachineFault: neither has it, since it is not the trial that failed.
-            ValueError: the trial was told before.
+            Interrupted: the result is an interruption; the trial has not ended.
+            MachineFault: the machine failed, not the trial, which has not ended either.
+            ValueError: the trial was recorded before.
         """
         if trial.number not in self.open:
             raise ValueError(f"the end of trial {trial.number} was told before, or it is none of these")
@@ -277,7 +277,7 @@ class _Stack:
             if ending.outcome == "complete":
                 self.before_tell(trial)
             self._tell(claim, ending, trial)
-        except Exception as error:  # which is none of the trial's
+        except Exception as error:  # an error that is not the trial's
             self.untold = error
             raise
         del self.open[trial.number]
@@ -285,7 +285,7 @@ class _Stack:
         claim.lock.release()
 
     def _may_be_too_large(self, number: int, reason: str) -> None:
-        """Count the attempt at a trial that had no memory: after some, it is the trial that wants too much."""
+        """Count an attempt that ran out of host memory: after several, the trial itself is too large."""
         attempt = replace(self.attempts[number], ended=reason or "no memory", memory=True, alone=self.size == 1)
         attempt.write(self.locks, number)
         self.kept.add(number)
@@ -301,7 +301,7 @@ class _Stack:
             **trial.record,
         }
         study = claim.trial.study
-        study.sampler = claim.sampler  # the one that drew it
+        study.sampler = claim.sampler  # the sampler that drew it
         with batching(study._storage):
             claim.trial.set_user_attr(RESULT, result)
             if ending.state is not None:
@@ -311,14 +311,14 @@ class _Stack:
             shutil.rmtree(trial.folder / STATE, ignore_errors=True)
 
     def _seconds(self) -> float:
-        """Return a trial's part of the time: it is shared, at each moment, by those that have not ended."""
+        """Return a trial's share of the time, which is divided at each moment among the unfinished ones."""
         now = time.perf_counter()
         self.share_s += (now - self.shared_until) / len(self.open)
         self.shared_until = now
         return self.share_s
 
     def release(self) -> None:
-        """Let go of the trials that have not ended; whoever finds them goes on with them."""
+        """Release the unfinished trials; another worker can resume them."""
         for number, one in self.open.items():
             if number not in self.kept:
                 forget(self.locks, number)
@@ -326,7 +326,7 @@ class _Stack:
 
 
 def _attempt(begun: _Begun, locks: Path) -> Attempt:
-    """Return the attempt at a trial that begins now; its process is noted with it."""
+    """Return the attempt at a trial that starts now, with its process."""
     step, died = max(begun.trial.steps, default=0), begun.claim.died
     return Attempt(0, step) if died is None else died.after(step, locks)
 
@@ -344,12 +344,12 @@ def _tell_again(begun: _Begun, attempt: Attempt, locks: Path) -> None:
 
 
 def _seconds_before(claim: TrialLease) -> float:
-    """Return for how long a trial was trained until it was paused."""
+    """Return how long a trial was trained before it was paused."""
     return float(claim.trial.user_attrs.get(RESULT, {}).get("seconds", 0.0))
 
 
 def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
-    """Return what is wrong with the machine, where that is what an error comes from."""
+    """Return the machine's fault, if that is the cause of an error."""
     if isinstance(error, MachineFault):
         return error
     if not is_the_machines(error):
@@ -359,18 +359,18 @@ def _machine_fault(error: Exception, folder: Path) -> MachineFault | None:
     else:
         message = f"The machine has no memory left ({error or 'MemoryError'}). Free some, or run fewer workers"
         message += " (hydra.sweeper.n_jobs=1) or smaller stacks (hydra.sweeper.stack=1)"
-    return MachineFault(f"{message}: no trial is told as failed for it, and the same command goes on.")
+    return MachineFault(f"{message}: no trial is marked as failed; run the same command to resume.")
 
 
 def _ending(plan: StudyConfig, result: Any, trial: RunningTrial) -> TrialOutcome:
-    """Say how a trial ended.
+    """Return the outcome of a trial.
 
-    Divergence and want of memory are told as values worse than any: a sampler passes over what has failed, and would
-    propose it again.
+    Divergence and lack of memory are recorded as the worst values: samplers ignore failed trials, and would propose the
+    same again.
 
     Raises:
-        Interrupted: the result is one.
-        MachineFault: the trial is not to blame for an error.
+        Interrupted: the result is an interruption.
+        MachineFault: an error is not the trial's fault.
     """
     if isinstance(result, Interrupted):
         raise result
@@ -394,10 +394,10 @@ def _ending(plan: StudyConfig, result: Any, trial: RunningTrial) -> TrialOutcome
 
 
 def _failed(plan: StudyConfig, error: Exception, trial: RunningTrial) -> TrialOutcome:
-    """Say how a trial ended that raised an error, whose traceback goes into its folder.
+    """Return the outcome of a trial that raised an error, and write the traceback into its folder.
 
     Raises:
-        MachineFault: the trial is not to blame for it.
+        MachineFault: the error is not the trial's fault.
     """
     if (fault := _machine_fault(error, trial.folder)) is not None:
         if fault is error:
@@ -411,7 +411,7 @@ def _failed(plan: StudyConfig, error: Exception, trial: RunningTrial) -> TrialOu
 
 
 def _values(returned: Any, plan: StudyConfig) -> list[float]:
-    """Return the objectives, as the official sweeper takes them from what a task returns."""
+    """Return the objectives from a task's return value, as the official sweeper does."""
     several = len(plan.directions) > 1 or isinstance(returned, list | tuple)
     try:
         values = [float(value) for value in (returned if several else [returned])]
@@ -429,7 +429,7 @@ def _values(returned: Any, plan: StudyConfig) -> list[float]:
 def _asked_to_stop(
     locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None
 ) -> Iterator[Callable[[], bool]]:
-    """Whether a person or a scheduler has asked to stop: the first Ctrl-C asks, the second stops at once."""
+    """Yield a function that returns whether to stop: the first Ctrl-C requests it, the second stops at once."""
     requested = threading.Event()
 
     def stopping() -> bool:
@@ -444,10 +444,10 @@ def _asked_to_stop(
             raise KeyboardInterrupt
         requested.set()
         forget_all(locks)
-        if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's, which tells
+        if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's
             outer(number, frame)
 
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield stopping
         return
     before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

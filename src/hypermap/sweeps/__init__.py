@@ -1,1 +1,1 @@
-"""Sweeps: a training as the target of a search, and the sweeper behind the Hydra plugin's face."""
+"""Sweeps: a training as the target of a search, and the implementation of the Hydra plugin."""

@@ -1,4 +1,4 @@
-"""Trainings beside the pipeline: by hand, as a trial of a sweep, or again to confirm one."""
+"""Trainings outside the pipeline: by hand, as a trial of a sweep, or to confirm one."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # torch takes seconds
 
 
 def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> Path:
-    """Return the folder of the data that the configuration asks for, prepared first where it is not.
+    """Return the folder of the configuration's data, preparing it first if needed.
 
-    What a person should know of the data is told, but for trials, whose files are `pinned`: a search told it before.
+    Notes on the data are printed, except for trials, whose files are `pinned`: the search has printed them before.
 
     Raises:
         UserError: the data cannot be prepared, or its files are no longer those `pinned`.
@@ -33,20 +33,20 @@ def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> P
 
 
 def by_hand(configuration: "Configuration", output: Path) -> Any:
-    """Train alone or as a trial of a sweep; results in `output`. Returns the objective(s)."""
+    """Train alone or as a trial of a sweep, with results in `output`; return the objective(s)."""
     from hypermap.search.trial import current
 
     if (trial := current()) is not None:
         from hypermap.sweeps.training_target import files_of, train_trial
 
         return train_trial(configuration, prepare(configuration, files_of(trial)), trial)
-    return run(lambda: _alone(configuration, output))  # ahead of Hydra's traceback
+    return run(lambda: _alone(configuration, output))  # instead of Hydra's traceback
 
 
 def target(base: str) -> "TrainingTarget":
-    """Return a training as the target of a sweep that starts from a params.yaml of this text."""
+    """Return a training as the target of a sweep that starts from a params.yaml with this text."""
     with uncollected():
-        from hypermap.sweeps.training_target import TrainingTarget  # brings Optuna
+        from hypermap.sweeps.training_target import TrainingTarget  # imports Optuna
 
     return TrainingTarget(prepare, base)
 
@@ -69,7 +69,7 @@ def _alone(configuration: "Configuration", output: Path) -> Any:
 
 
 def pipeline_command(words: Sequence[str], experiment: str | None) -> str:
-    """Return the command, for a shell, that runs the pipeline with what a run by hand was asked for."""
+    """Return the shell command that runs the pipeline with the settings of a run by hand."""
     named = f"experiment={experiment}"
     if named in words:
         others = [word for word in words if word != named]

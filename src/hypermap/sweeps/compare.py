@@ -1,4 +1,4 @@
-"""A comparison: a search with each strategy and seed, and a page that holds them against each other."""
+"""A comparison: a search with each strategy and seed, and a page that compares them."""
 
 import copy
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def search_each(
     sweep: "Sweep", strategies: Mapping[str, Mapping[str, Any] | None], seeds: int, arguments: list[str]
 ) -> None:
-    """Search with each strategy, and write the page; whoever asks to stop ends the search that runs and all others.
+    """Search with each strategy, and write the page; a request to stop ends the running search and all others.
 
-    Of several seeds, the k-th search of a strategy has the study's seed + k, and trials train with what follows
-    from it. All strategies are searched with one seed before any is with the next.
+    With several seeds, the k-th search of a strategy has the study's seed + k, from which the trials' seeds are
+    derived. All strategies are run with one seed before the next.
 
     Raises:
-        UserError: a strategy has a setting that a sweep lacks, a threshold is none, or as a search does.
+        UserError: a strategy has an unknown setting, a threshold is invalid, or as for a search.
     """
     from hypermap.reports.study.verdict import read_thresholds
 
@@ -39,7 +39,7 @@ def search_each(
         plans.append(search.search(arguments))
         if search.stopped:
             sweep.status = search.status or 1
-            print(f"{len(plans)} of {len(searches)} searches are begun. The same command goes on.", flush=True)
+            print(f"{len(plans)} of {len(searches)} searches have started. Run the same command to resume.", flush=True)
             return
     from hypermap.core.passwords import shown
     from hypermap.reports.study.comparison import compare
@@ -50,10 +50,10 @@ def search_each(
 
 
 def one_search(sweep: "Sweep", name: str, changes: Mapping[str, Any], repeat: int | None) -> "Sweep":
-    """Return the sweep with a strategy's own settings, and with a seed of its own where there are several.
+    """Return the sweep with a strategy's own settings, and with its own seed if there are several.
 
     Raises:
-        UserError: a sweep has no such setting, sampler or pruner.
+        UserError: there is no such setting, sampler or pruner.
     """
     if odd := set(changes) - set(sweep.settings):
         raise UserError(
@@ -67,7 +67,7 @@ def one_search(sweep: "Sweep", name: str, changes: Mapping[str, Any], repeat: in
 
 
 def _named(kind: str, value: Any) -> Any:
-    """Return a sampler or a pruner by the name of its choice, as ``hydra/sweeper/sampler=NAME`` has it."""
+    """Return a sampler or a pruner by its option's name, as in ``hydra/sweeper/sampler=NAME``."""
     if kind not in ("sampler", "pruner") or not isinstance(value, str):
         return value
     store = ConfigStore.instance()

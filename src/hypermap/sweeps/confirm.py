@@ -1,6 +1,6 @@
-"""A confirmation: the best configurations of a study, and the one that it began from, trained again with other seeds.
+"""A confirmation: retrains the best configurations of a study, and its baseline, with other seeds.
 
-It is a study beside the other, in the same storage: each of its trials is a trial of that study and a seed.
+It is a separate study in the same storage: each of its trials is a trial of the confirmed study and a seed.
 """
 
 import copy
@@ -34,19 +34,19 @@ from hypermap.sweeps.trials import Composer
 if TYPE_CHECKING:
     from hypermap.sweeps.sweep import Sweep
 
-ROWS = "rows"  # a user attribute of the confirmation: of each of its trials, the study's trial and the seed
+ROWS = "rows"  # a user attribute of the confirmation: for each of its trials, the study's trial and the seed
 LISTED = "hypermap.search.counter_samplers.Listed"
 SEEDS = 2**32
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What ``hydra.sweeper.confirm`` asks for.
+    """The value of ``hydra.sweeper.confirm``.
 
     Attributes:
-        best: how many configurations beside the baseline.
-        seeds: trainings of each.
-        only: a study that is there already; nothing is searched.
+        best: number of configurations besides the baseline.
+        seeds: number of trainings of each.
+        only: the name of an existing study; nothing is searched.
     """
 
     best: int = 3
@@ -55,7 +55,7 @@ class Wanted:
 
 
 def wanted(setting: Any) -> Wanted | None:
-    """Return the setting as it is read; None where nothing is to be confirmed.
+    """Return the parsed setting; None if nothing is to be confirmed.
 
     Raises:
         UserError: it is neither true nor a mapping, or a count is below 1.
@@ -74,32 +74,32 @@ def wanted(setting: Any) -> Wanted | None:
 
 @dataclass(frozen=True)
 class Source:
-    """The study that is confirmed, and what composes the configurations of its trials."""
+    """The study that is confirmed, and the composer of its trials' configurations."""
 
     study: optuna.Study
     storage: str
     folder: Path
     composer: Composer
-    fixed: Sequence[str]  # overrides that every trial has
+    fixed: Sequence[str]  # overrides of every trial
 
     def __post_init__(self) -> None:
         self.composer.groups |= {key.lstrip("+") for key in self.searched if self.composer.chooses(key)}
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the study was begun with."""
+        """The record from the start of the study."""
         kept: dict[str, Any] = self.study.user_attrs[RECORD]
         return kept
 
     @property
     def searched(self) -> set[str]:
-        """The keys that trials have values for, what a custom search space drew among them."""
+        """The keys that trials have values for, including those of a custom search space."""
         space = self.record["identity"]["space"]
         drawn = {name for trial in self.study.get_trials(deepcopy=False) for name in trial.params}
         return {entry["key"] for entry in space.values()} | {name for name in drawn if name not in space}
 
     def values(self, number: int) -> dict[str, Any]:
-        """Return a trial's values by key of the configuration; the baseline has none of the searched ones."""
+        """Return a trial's values by configuration key; the baseline has none of the searched ones."""
         if number == BASELINE:
             return {}
         space = self.record["identity"]["space"]
@@ -107,31 +107,31 @@ class Source:
         return {space[name]["key"] if name in space else name: value for name, value in params.items()}
 
     def configuration(self, number: int) -> dict[str, Any]:
-        """Return what a trial was trained with, but for its seed."""
+        """Return the configuration of a trial, without its seed."""
         return {key: value for key, value in resolve(*self.composer(self.values(number))).items() if key != "seed"}
 
 
 @dataclass(frozen=True)
 class Repeats(Space):
-    """Draws a trial of another study and a seed; the configuration gets that trial's values, and the seed."""
+    """A space of pairs of a trial of another study and a seed, which set that trial's values and the seed."""
 
     values: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
-        """Return the values of a trial of the other study, by their keys in the configuration."""
+        """Return the values of a trial of the other study, by configuration key."""
         drawn = super().suggest(trial)
         return {**self.values[drawn["trial"]], "seed": drawn["seed"]}
 
     def values_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a person is told: whose values they are, and the seed."""
+        """Return what to show: the number of the other study's trial, and the seed."""
         return {"of": Confirmed(params["trial"], ()).label, "seed": params["seed"]} if len(params) == 2 else {}
 
 
 def again(sweep: "Sweep", confirmation: Wanted, arguments: Sequence[str]) -> None:
-    """Confirm a study of before; `sweep` has the configuration that it began from.
+    """Confirm an existing study; `sweep` has the configuration that it started from.
 
     Raises:
-        UserError: there is no such study, it was made by another program, or as `confirm`.
+        UserError: there is no such study, another program made it, or as for `confirm`.
     """
     study, storage = find(str(confirmation.only))
     if RECORD not in study.user_attrs:
@@ -152,13 +152,13 @@ def again(sweep: "Sweep", confirmation: Wanted, arguments: Sequence[str]) -> Non
 
 
 def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
-    """Train the best configurations and the baseline with seeds of their own, but for what is trained already.
+    """Train the best configurations and the baseline with other seeds, except those trained already.
 
-    No trial of it becomes a DVC experiment: those are configurations to take up, and these are repeats of them.
+    Its trials do not become DVC experiments: they only repeat configurations.
 
     Raises:
         UserError: the configuration or the data are no longer the study's, there is no seed to set, the same error
-            came three times in a row; or, where no more than this was asked for, no trial is complete.
+            occurred three times in a row; or, if this was the only request, no trial is complete.
     """
     numbers = pick(sweep, source, confirmation.best)
     if not numbers:
@@ -174,7 +174,7 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
     one.settings = {**sweep.settings, "custom_search_space": None}
     one.application = copy.copy(sweep.application)
     one.application.resume(plan.name, study.user_attrs[RECORD], source.folder / SNAPSHOT)
-    trainings = plan.n_trials or 0  # those of an earlier confirmation among them
+    trainings = plan.n_trials or 0  # including those of an earlier confirmation
     done = len(finished(study.get_trials(deepcopy=False), trainings))
     print(_heading(source, plan, numbers, confirmation.seeds, done), flush=True)
     if done < trainings:
@@ -186,7 +186,7 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
     if (error := failure(plan, trials)) is not None:
         raise UserError(f"{error}\n       Its traceback: {plan.folder}/NUMBER/error.txt")
     if (done := len(finished(trials, trainings))) < trainings:
-        print(f"{done} of {many(trainings, 'training')}. The same command goes on.")
+        print(f"{done} of {many(trainings, 'training')}. Run the same command to resume.")
     else:
         sweep.status = 0
     confirmed = read(source.study, confirmation=study, best=0).confirmed
@@ -194,15 +194,13 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
 
 
 def pick(sweep: "Sweep", source: Source, best: int) -> list[int]:
-    """Return the numbers of the best trials, no two of the same configuration, and the baseline, where it is
-    another.
-    """
+    """Return the numbers of the best trials with distinct configurations, and the baseline if it is not among them."""
     view = read(source.study, best=0)
     ranked = [trial.number for trial in view.ranking if trial.outcome == "complete"]
     if len(view.directions) > 1:
         front = {trial.number for trial in source.study.best_trials}
         ranked = [number for number in ranked if number in front]
-    if not ranked:  # what was pruned is none of the best
+    if not ranked:  # pruned trials are never the best
         return []
     found: dict[int, dict[str, Any]] = {}
     for number in ranked:
@@ -223,7 +221,7 @@ def pick(sweep: "Sweep", source: Source, best: int) -> list[int]:
 
 
 def check(sweep: "Sweep", source: Source, number: int) -> Any:
-    """Hold what would be trained now to what the study's trials were trained with; returns the code's fingerprint.
+    """Check that the configuration and the data still match the study's trials; return the code's fingerprint.
 
     Raises:
         UserError: the configuration or the data differ, or there is no seed to set.
@@ -250,10 +248,10 @@ def check(sweep: "Sweep", source: Source, number: int) -> Any:
 
 
 def check_seed(configuration: Mapping[str, Any]) -> None:
-    """Refuse a configuration that has no seed.
+    """Refuse a configuration without a seed.
 
     Raises:
-        UserError: it has none.
+        UserError: it has no seed.
     """
     if "seed" not in configuration:
         raise UserError(
@@ -265,7 +263,7 @@ def check_seed(configuration: Mapping[str, Any]) -> None:
 def begin(
     sweep: "Sweep", source: Source, rows: Sequence[tuple[int, int]], code: Any
 ) -> tuple[optuna.Study, StudyConfig]:
-    """Create the confirmation, or take it up with what it lacks of these rows at its end."""
+    """Create the confirmation, or resume it with the missing ones of these rows appended."""
     record, study = source.record, source.study
     parameters = {"trial": IntDistribution(BASELINE, len(study.get_trials(deepcopy=False)) - 1)}
     parameters["seed"] = IntDistribution(0, SEEDS - 1)
@@ -302,13 +300,13 @@ def begin(
 
 
 def _listed(confirmation: optuna.Study, rows: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the rows that are begun, and then those of `rows` that are not; what was asked for before gives way."""
+    """Return the rows that have started, then the other ones of `rows`, which replace earlier requests."""
     begun = confirmation.user_attrs.get(ROWS, [])[: len(confirmation.get_trials(deepcopy=False))]
     return [*begun, *(list(row) for row in rows if list(row) not in begun)]
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Return whether one key is the other, or in it."""
+    """Return whether one key equals or contains the other."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -326,7 +324,7 @@ def _heading(source: Source, plan: StudyConfig, numbers: Sequence[int], seeds: i
 
 
 def _table(confirmed: Sequence[Confirmed], plan: StudyConfig) -> str:
-    """Return the mean, the sample standard deviation and the number of the scores of each configuration."""
+    """Return a table with mean, sample standard deviation and number of the scores of each configuration."""
     objective = plan.objectives[0] if plan.objectives else "objective"
     rows = [("", f"mean {objective}", "sd", "n", "")]
     for one in confirmed:

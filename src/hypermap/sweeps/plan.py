@@ -1,4 +1,4 @@
-"""What a sweep is to do, from its settings: the strategy, the budget, the directions, the study's name."""
+"""The plan of a sweep from its settings: strategy, budget, directions, and the study's name."""
 
 import copy
 import math
@@ -22,36 +22,36 @@ from hypermap.search.study import StudyConfig
 
 GRID, RANDOM_GRID = "hypermap.search.counter_samplers.Grid", "hypermap.search.counter_samplers.RandomGrid"
 RANDOM = "hypermap.search.counter_samplers.Random"
-# Optuna's own keep a record of what they drew, which several workers would write at once.
+# Optuna's own record what they drew, which several workers would write at the same time.
 NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler": RANDOM}
 NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
-SHORTEST_S = 0.1  # that a trial may take
-LEAST_BUDGET = 0.01  # of a training; what is asked for is at least a step
-BEGUN = 4  # trials that begin, at least, for a full training's worth of budget
-ROUNDS = 8  # in which an automatic stack leaves a sampler that learns to see what came of the trials before
-# Settings with which a sweep that ships is still that sweep.
+SHORTEST_S = 0.1  # minimum of trial_timeout
+LEAST_BUDGET = 0.01  # minimum budget in trainings: at least a step
+BEGUN = 4  # minimum number of trials that start per full training of the budget
+ROUNDS = 8  # minimum rounds with an automatic stack, so that a learning sampler sees results of earlier trials
+# Settings that do not change the identity of an included sweep.
 OF_A_RUN = (
     r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|trial_timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
     r"|scientific|confirm|report)\b"
 )
-# What is asked of one command alone, and of none that the study's report proposes.
+# Settings of a single command, which the commands in the study's report do not repeat.
 ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report))\b"
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Reads a sweep's settings; `suffix` tells apart the studies of a comparison."""
+    """Reads a sweep's settings; `suffix` distinguishes the studies of a comparison."""
 
     settings: Mapping[str, Any]
     config: DictConfig
     suffix: str = ""
 
     def plan(self, space: Space, study_spec: StudySpec) -> StudyConfig:
-        """Return the plan that every worker has."""
+        """Return the plan for all workers."""
         sampler, pruner, n_trials = self.strategy(space, study_spec)
         seed = self.settings["seed"]
-        own = sampler.pop("seed", None)  # as the official sweeper has it; each trial's follows from it
+        own = sampler.pop("seed", None)  # as in the official sweeper; each trial's seed is derived from it
         seed = own if seed is None else seed
         directions = self.directions(study_spec)
         name = (
@@ -83,9 +83,10 @@ class Planner:
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)
 
     def strategy(self, space: Space, study_spec: StudySpec) -> tuple[dict[str, Any], dict[str, Any], int | None]:
-        """Return the sampler, the pruner and the number of trials; None where the budget alone says when it is enough.
+        """Return the sampler, the pruner and the number of trials; None if only the budget limits it.
 
-        Values listed one by one, and no number of trials and no budget, are the grid that a Hydra user expects.
+        If all values are listed, with neither a number of trials nor a budget, it is the grid that a Hydra user
+        expects.
         """
         sampler, pruner = _choice(self.settings["sampler"], AUTO), _choice(self.settings["pruner"], AUTO_PRUNER)
         n_trials = self.settings["n_trials"]
@@ -113,7 +114,7 @@ class Planner:
         return sampler, pruner, n_trials or (None if self.settings["budget"] else USUAL_TRIALS)
 
     def directions(self, study_spec: StudySpec) -> tuple[str, ...]:
-        """Return the direction of each objective: as given, else what is better of it."""
+        """Return the direction of each objective: as given, or following from the metric."""
         given = as_list(self.settings["direction"])
         if given is None:
             return study_spec.directions
@@ -128,9 +129,7 @@ class Planner:
         return tuple(given)
 
     def name(self, space: Space, study_spec: StudySpec, directions: Sequence[str], strategy: Sequence[Any]) -> str:
-        """Return a name that the same command has again: a sweep's own, or what is searched and a fingerprint of the
-        rest.
-        """
+        """Return a name that is stable for the same command: a sweep's own, or searched keys and a fingerprint."""
         shipped = self.config.hydra.runtime.choices.get("sweep")
         overrides = self.config.hydra.overrides
         others = [o for o in overrides.task if not re.match(r"\+?sweep=", o)]
@@ -148,7 +147,7 @@ class Planner:
         return f"{shipped or keys[:40] or 'repeat'}-{fingerprint(parts)[:6]}"
 
     def folder(self, name: str) -> Path:
-        """Return where trials, and by default the study, are kept; a comparison's studies have a folder each."""
+        """Return the folder of the trials and, by default, the study; studies of a comparison get one each."""
         folder = self._sweep_folder(name)
         shared = bool(self.suffix) and folder == self._sweep_folder(f"{name}-")
         return folder / name if shared else folder
@@ -162,7 +161,7 @@ class Planner:
         return Path(str(config.hydra.sweep.dir)).absolute()
 
     def identity(self, plan: StudyConfig, study_spec: StudySpec) -> dict[str, Any]:
-        """Return what must still hold when the study is taken up again."""
+        """Return what must be unchanged when the study is resumed."""
         return {
             "direction": list(plan.directions),
             "objective": list(plan.objectives),
@@ -172,7 +171,7 @@ class Planner:
         }
 
     def number(self, key: str, least: float, most: float = math.inf) -> float | None:
-        """Return a setting that is a number, or null."""
+        """Return a setting that is a number or null."""
         value = self.settings[key]
         if value is None:
             return None
@@ -185,19 +184,19 @@ class Planner:
         return float(value)
 
     def jobs(self) -> int:
-        """Return how many workers there are."""
+        """Return the number of workers."""
         jobs = self.settings["n_jobs"]
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
         return jobs
 
     def stack(self, plan: StudyConfig, application: SweepTarget, configuration: Mapping[str, Any]) -> int:
-        """Return how many trials a worker runs at once, at most; `configuration` is one such as they will have."""
+        """Return the maximum number of trials that a worker runs at once; `configuration` is a typical one."""
         stack = self.settings["stack"]
         if stack == "auto":
             most = application.stack_size(configuration)
             expected = plan.n_trials or math.ceil(BEGUN * (plan.budget or 1))
-            if learns(plan.sampler):  # it has to see some trials' ends before it proposes the next
+            if learns(plan.sampler):  # it needs the results of some trials before it proposes the next
                 most = min(most, max(2, expected // ROUNDS))
             return max(1, min(most, math.ceil(expected / self.jobs())))
         if isinstance(stack, bool) or not isinstance(stack, int) or stack < 1:
@@ -215,7 +214,7 @@ def _listed(space: Space) -> bool:
 
 
 def _choice(value: Any, usual: str) -> dict[str, Any]:
-    """Return a sampler or a pruner as a mapping; the official sweeper's are partly Hydra's business."""
+    """Return a sampler or a pruner as a mapping, also from the official sweeper's config classes."""
     if value is None:
         return {"_target_": usual}
     if not isinstance(value, Mapping) or not value.get("_target_"):
@@ -224,10 +223,10 @@ def _choice(value: Any, usual: str) -> dict[str, Any]:
 
 
 def lasting(overrides: Sequence[str]) -> list[str]:
-    """Hydra's own overrides, as a study's report may propose them again."""
+    """Return those of Hydra's own overrides that a study's report may repeat."""
     return [override for override in overrides if not re.match(ONCE, override)]
 
 
 def as_list(value: Any) -> list[str] | None:
-    """Return one word or several, as a list; None where none is given."""
+    """Return one or several strings as a list; None if none is given."""
     return None if value is None else [str(inner) for inner in (value if isinstance(value, list) else [value])]

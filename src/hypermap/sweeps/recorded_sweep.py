@@ -1,4 +1,4 @@
-"""What a study keeps of how it began, held to data before a sweep goes on from it: conf/, params.yaml, command."""
+"""Checks a study's record of its start (conf/, params.yaml, command) as untrusted data before a sweep resumes."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +20,18 @@ from hypermap.core.paths import CONF
 STRATEGIES = re.compile(
     r"optuna\.(samplers|pruners)\.[A-Z]\w*|hypermap\.search\.(auto|auto_pruner|gradient|numbered)\.[A-Z]\w*"
 )
-"""What a record's sampler and pruner may be."""
+"""The samplers and pruners that a record may name."""
 OF_HYDRA = ("sweeper", "sweep", "run", "job", "help", "mode", "output_subdir")
-"""What a record may say of Hydra itself: others start programs, or call what they name."""
+"""The settings of Hydra that a record may have: others start programs, or call what they name."""
 HARMLESS = re.compile(r"\$\{(?:[\w.]+|(?:hydra|now):[^${}]*)\}")
-"""An interpolation of a key, of ``hydra:`` or of ``now:``; others read the environment, or make values of texts."""
+"""An interpolation of a key, of ``hydra:`` or of ``now:``; others read the environment, or evaluate text."""
 
 
 def check_conf(folder: Path, remedy: str) -> None:
-    """Refuse a copy of conf/ with files that differ from those in conf/ and name code that is no part.
+    """Refuse a copy of conf/ with files that differ from those in conf/ and name code that is not a part.
 
     Raises:
-        UserError: says which file, and what it names.
+        UserError: with the file, and what it names.
     """
     for file in sorted(folder.rglob("*.yaml")):
         own = CONF / file.relative_to(folder)
@@ -47,10 +47,10 @@ def check_conf(folder: Path, remedy: str) -> None:
 
 
 def check_begun(study: optuna.Study, words: Sequence[str], record: Mapping[str, Any]) -> None:
-    """Refuse a study whose command, params.yaml or values name code that is no part, or change how Hydra starts.
+    """Refuse a study whose command, params.yaml or values name code that is not a part, or change Hydra's startup.
 
     Raises:
-        UserError: says what they name, or that they cannot be read.
+        UserError: with what they name, or if they are unreadable.
     """
     origin, space = f"study {study.study_name}", record["identity"]["space"]
     keys = {name: str(entry["key"]) for name, entry in space.items()}
@@ -78,7 +78,7 @@ def check_begun(study: optuna.Study, words: Sequence[str], record: Mapping[str, 
 
 
 def _check(settings: Any, origin: str, remedy: str) -> None:
-    """Refuse what names code that is no part, at any depth."""
+    """Refuse settings that name code that is not a part, at any depth."""
     check_record(_without_strategies(settings), origin, remedy=remedy)
     for key, value in _texts(settings, ""):
         if key.endswith("custom_search_space"):
@@ -90,7 +90,7 @@ def _check(settings: Any, origin: str, remedy: str) -> None:
 
 
 def _check_hydra(settings: Any, own: Path, file: Path, remedy: str) -> None:
-    """Refuse what changes how Hydra starts, unless the file of one's own says the same."""
+    """Refuse settings that change Hydra's startup, unless the user's own file has the same."""
     if not isinstance(settings, dict):
         return
     usual = yaml.safe_load(own.read_bytes()) if own.is_file() else None
@@ -107,7 +107,7 @@ def _check_hydra(settings: Any, own: Path, file: Path, remedy: str) -> None:
 
 
 def _without_strategies(settings: Any) -> Any:
-    """Return the same without the names of samplers and pruners."""
+    """Return the settings without the names of samplers and pruners."""
     if isinstance(settings, Mapping):
         kept = {key: _without_strategies(value) for key, value in settings.items()}
         if STRATEGIES.fullmatch(str(kept.get("_target_"))):
@@ -128,14 +128,14 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
-    """Return a value by its dotted key, as nested mappings."""
+    """Return a value at its dotted key, as nested mappings."""
     for part in reversed(re.split(r"[./]", key.lstrip("+~"))):
         value = {part: value}
     return dict(value)
 
 
 def _plain(value: Any) -> Any:
-    """Return what Hydra parsed, as JSON has it; of a sweep its values, and the names of its tags."""
+    """Return Hydra's parsed value as plain JSON; for a sweep its values, and the names of its tags."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, ChoiceSweep):

@@ -1,4 +1,4 @@
-"""From overrides, a space file and ``hydra.sweeper.params`` to a `Space`: the one reader of Hydra's sweep grammar."""
+"""Builds a `Space` from overrides, a space file and ``hydra.sweeper.params``, in Hydra's sweep grammar."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,25 +18,24 @@ from hypermap.search.space import Condition, Parameter, Space, interval
 
 @dataclass(frozen=True)
 class ConfigGroups:
-    """What the reader must know of the configuration."""
+    """What the reader needs to know about the configuration."""
 
-    choices: Callable[[str], Sequence[str]]  # of a group, empty where it is none
+    choices: Callable[[str], Sequence[str]]  # the options of a group, empty if it is not a group
     has: Callable[[str, str, str], bool]  # whether an option of a group has a key
     chosen: Mapping[str, str]  # the baseline's option of each group
     ignored_groups: Callable[[str, str], Collection[str]] = lambda group, option: ()
-    loader: ConfigLoader | None = None  # knows what a ``glob(…)`` matches
+    loader: ConfigLoader | None = None  # resolves what a ``glob(…)`` matches
 
 
 def read_space(
     overrides: Sequence[str], params: Mapping[str, str], space: Mapping[str, Any], groups: ConfigGroups
 ) -> tuple[Space, list[str]]:
-    """Return the space, and the overrides that are the same for every trial.
+    """Return the space, and the overrides that are equal for all trials.
 
-    The command line wins over ``hydra.sweeper.params``, and both over the space file.
+    The command line overrides ``hydra.sweeper.params``, and both override the space file.
 
     Raises:
-        UserError: an expression that is not understood, an empty range, a tag that is no mapping, a parameter that
-            no option has.
+        UserError: an invalid expression, an empty range, a tag that is not a scale, or a parameter that no option has.
     """
     written = {_bare(name): f"{name}={value}" for name, value in params.items()}
     parsed = {key: parse_override(text) for key, text in written.items()}
@@ -54,7 +53,7 @@ def read_space(
 def _add_file(
     swept: dict[str, Parameter], parsed: Mapping[str, Override], space: Mapping[str, Any], groups: ConfigGroups
 ) -> None:
-    """Add what a space file, ``{group: {choice: {key: expression}}}``, has for the choices in use."""
+    """Add the entries of a space file, ``{group: {option: {key: expression}}}``, for the options in use."""
     for group, by_choice in space.items():
         if not groups.choices(group):
             raise UserError(f"space: no group {group!r}{near(group, groups.chosen)}.")
@@ -84,14 +83,14 @@ def _add_file(
 
 
 def _choices(group: str, swept: Mapping[str, Parameter], groups: ConfigGroups) -> tuple[str, ...]:
-    """Return the choices of a group that a trial may have."""
+    """Return the options of a group that a trial may have."""
     if group in swept:
         return tuple(str(option) for option in swept[group].distribution.choices)  # type: ignore[attr-defined]
     return (groups.chosen[group],) if group in groups.chosen else ()
 
 
 def _only_under(group: str, swept: Mapping[str, Parameter], groups: ConfigGroups) -> tuple[Condition, ...]:
-    """Return where a group has no part under every choice of another: under which it has."""
+    """Return conditions on other groups, if a group applies only under some of their options."""
     conditions = []
     for other in groups.chosen:
         choices = _choices(other, swept, groups)
@@ -102,7 +101,7 @@ def _only_under(group: str, swept: Mapping[str, Parameter], groups: ConfigGroups
 
 
 def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], groups: ConfigGroups) -> Parameter:
-    """Return a parameter of a group whose choice is searched too applies to those choices that have it."""
+    """Return the parameter, restricted to the options that have it if its group is searched too."""
     group, _, key = parameter.key.partition(".")
     if parameter.conditions or not key or group not in swept or not groups.choices(group):
         return parameter
@@ -114,7 +113,7 @@ def _conditioned(parameter: Parameter, swept: Mapping[str, Parameter], groups: C
 
 
 def _parameter(override: Override) -> Parameter:
-    """Return what one override says of one parameter."""
+    """Return the parameter of an override."""
     key, line = _key(override), str(override.input_line)
     expression = line.partition("=")[2]
     value = override.value()

@@ -1,4 +1,4 @@
-"""What a search begins with: the configuration that the sweep starts from, and the best of earlier studies."""
+"""The start of a search: the configuration that the sweep starts from, and the best of earlier studies."""
 
 import csv
 import io
@@ -27,8 +27,8 @@ class Start:
 
     Attributes:
         configuration: that the sweep starts from.
-        params: its values by the parameter's name, those outside of a range moved to its nearer end.
-        moved: the parameters whose value is outside of the space.
+        params: its values by parameter name, with those outside a range moved to the nearer bound.
+        moved: the parameters whose value is outside the space.
     """
 
     configuration: dict[str, Any]
@@ -43,7 +43,7 @@ class Start:
         choices: Mapping[str, Any],
         understood: Callable[[Any], Any],
     ) -> "Start":
-        """Return the baseline of a space; `understood` gives what a choice stands for in the configuration."""
+        """Return the baseline of a space; `understood` parses a category's value in the configuration."""
         params: dict[str, Any] = {}
         moved = []
         for parameter in space.parameters:
@@ -60,7 +60,7 @@ class Start:
         return cls(configuration, params, tuple(moved))
 
     def record(self) -> dict[str, Any]:
-        """Return what the study keeps."""
+        """Return the record for the study."""
         return {"params": self.params, "moved": list(self.moved)}
 
 
@@ -79,7 +79,7 @@ def _select(configuration: Any, key: str) -> Any:
 
 
 def _inside(parameter: Parameter, value: Any, understood: Callable[[Any], Any]) -> tuple[bool, Any]:
-    """Return whether a value lies in the space, and the value of the space that is nearest; None: there is none."""
+    """Return whether a value is in the space, and the nearest value of the space; None if there is none."""
     d = parameter.distribution
     if isinstance(d, CategoricalDistribution):
         same = [choice for choice in d.choices if choice == value or understood(choice) == value]
@@ -92,11 +92,11 @@ def _inside(parameter: Parameter, value: Any, understood: Callable[[Any], Any]) 
 
 
 def earlier(source: str, space: Space, own: str) -> EarlierStudy:
-    """Return what an earlier study found, as far as it lies in the space.
+    """Return the results of an earlier study, as far as they are in the space.
 
     Args:
         source: a study's name, or a file: a report's ``trials.csv``, or a JSON list of configurations, the best first.
-        space: of the search that is to begin.
+        space: of the new search.
         own: its name.
 
     Raises:
@@ -115,7 +115,7 @@ def earlier(source: str, space: Space, own: str) -> EarlierStudy:
 
     best: list[dict[str, Any]] = []
     for params in map(fitting, rows):
-        if params and params not in best:  # in a file, a trial that was measured again is there twice
+        if params and params not in best:  # a trial that was measured again occurs twice in a file
             best.append(params)
     if not best:
         has = ", ".join(rows[0]) if rows else "no complete trial"
@@ -132,7 +132,7 @@ Scored = list[tuple[dict[str, Any], float]]
 
 
 def _of_study(name: str) -> tuple[Rows, Scored]:
-    """Return the complete trials, the best first, and what each trial came to, higher being better."""
+    """Return the complete trials, the best first, and the score of each trial; higher is better."""
     study, _ = find(name)
     if len(study.directions) > 1:
         return [dict(trial.params) for trial in study.best_trials], []
@@ -150,9 +150,9 @@ def _reports(trial: FrozenTrial, sign: float) -> list[float]:
 
 
 def _reading(complete: Sequence[FrozenTrial], sign: float) -> Callable[[list[float]], float] | None:
-    """Return what reports come to: the best of those of epochs, of which the value is one, or the mean of folds.
+    """Return how reports are reduced to a score: the best of the epochs, or the mean of the folds.
 
-    None where neither holds for the complete trials: then they are of another figure than the objective.
+    None if neither matches the values of the complete trials: then reports are of another metric than the objective.
     """
     pairs = [(sign * trial.values[0], _reports(trial, sign)) for trial in complete]
     known = [(value, reports) for value, reports in pairs if reports and math.isfinite(value)]
@@ -166,7 +166,7 @@ def _reading(complete: Sequence[FrozenTrial], sign: float) -> Callable[[list[flo
 
 
 def _of_file(path: Path) -> tuple[Rows, Scored]:
-    """Return what `_of_study` does; whether more is better follows from the order of a table's complete trials."""
+    """Return the same as `_of_study`; the direction follows from the order of a table's complete trials."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
@@ -192,7 +192,7 @@ def _of_file(path: Path) -> tuple[Rows, Scored]:
 
 
 def _fitting(distribution: BaseDistribution, value: Any) -> Any:
-    """Return the value of a distribution that is nearest; None where there is none."""
+    """Return the nearest value of a distribution; None if there is none."""
     if isinstance(distribution, CategoricalDistribution):
         return next((choice for choice in distribution.choices if str(choice) == str(value)), None)
     assert isinstance(distribution, FloatDistribution | IntDistribution)

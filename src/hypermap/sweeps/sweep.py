@@ -68,7 +68,7 @@ from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, set_variable, sn
 
 PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
 JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
-# A worker leaves nothing of its own, and stays where the command was given.
+# A worker writes no files of its own, and keeps the working directory of the command.
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null", "hydra.job.chdir": "false"}
 
 
@@ -84,15 +84,15 @@ class Sweep:
         self.task = task
         self.suffix = ""
         self.repeat = 0
-        self.stopped = False  # whether a person or a scheduler asked that it stop
-        self.status = 0  # with which the command ends: another one where the search stopped short of what was asked
+        self.stopped = False  # whether a user or a scheduler asked to stop
+        self.status = 0  # the exit status: not 0 if the search ended early
         self.application: SweepTarget = getattr(task, "application", None) or SweepTarget()
 
     def run(self, arguments: list[str]) -> None:
-        """Search; or, where the sweep compares strategies, search with each.
+        """Search or, if the sweep compares strategies, search with each.
 
         Raises:
-            UserError: the settings contradict each other, or as `search`.
+            UserError: the settings contradict each other, or as for `search`.
         """
         compared = self.settings.pop("compare") or {}
         seeds = self.settings.pop("seeds")
@@ -106,10 +106,10 @@ class Sweep:
         search_each(self, compared, seeds, arguments)
 
     def search(self, arguments: list[str]) -> StudyConfig:
-        """Begin the study or take it up, launch the workers, and tell the results.
+        """Create or resume the study, launch the workers, and print the results.
 
         Raises:
-            UserError: the space, the settings or the study do not fit; or the error that ended the search.
+            UserError: the space, the settings or the study are invalid; or the error that ended the search.
         """
         composer = Composer(self.context.config_loader.get_search_path(), self.config.hydra.job.config_name, [])
         space, fixed = self.space(arguments, composer)
@@ -133,7 +133,7 @@ class Sweep:
             baseline=start.params or None,
             prior=tuple(earlier(source, space, plan.name) for source in as_list(self.settings["prior"]) or []),
         )
-        make_sampler(plan, 0), make_pruner(plan)  # what they refuse is told before anything is made
+        make_sampler(plan, 0), make_pruner(plan)  # their errors are reported before anything is created
 
         resume = self.settings["resume"]
         if resume not in ("auto", "force"):
@@ -147,7 +147,7 @@ class Sweep:
             remember(plan)
         if any(purpose.values()) and purpose != study.user_attrs.get(PURPOSE):
             study.set_user_attr(PURPOSE, purpose)
-        if plan.target is None:  # else it may well need less
+        if plan.target is None:  # with a target it may need less
             for name, amount in ((BUDGET, plan.n_trials), (TRAININGS, plan.budget)):
                 if study.user_attrs.get(name) != amount:
                     study.set_user_attr(name, amount)
@@ -160,7 +160,7 @@ class Sweep:
             if self.finish(plan) and to_confirm is not None:
                 confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
         except UserError:
-            self.report(study, plan.storage)  # it says what failed, and where
+            self.report(study, plan.storage)  # it shows what failed, and where
             raise
         self.report(study, plan.storage)
         return plan
@@ -168,7 +168,7 @@ class Sweep:
     def record(
         self, plan: StudyConfig, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
     ) -> dict[str, Any]:
-        """Return what is kept in a study that begins: what must match when it is taken up, and how to get it back."""
+        """Return the record of a new study: what must match on resuming, and how to reproduce it."""
         return {
             "identity": identity,
             "sampler": plan.sampler,
@@ -182,28 +182,28 @@ class Sweep:
             "fixed": [shown(word) for word in fixed],
             "hydra": [shown(word) for word in lasting(self.hydra_overrides)],
             "versions": versions(),
-            "began": plan.began,  # so that whoever takes it up finds a record other than his own
+            "began": plan.began,  # so that a resuming command finds a record that differs from its own
             **self.application.begin(plan.name, publish=bool(self.settings["dvc"])),
         }
 
     def report(self, study: optuna.Study, storage: str) -> None:
-        """Have the application report on a study, unless the sweep is told not to."""
+        """Have the application report on a study, unless disabled."""
         if self.settings["report"] and (message := self.application.report(study, storage)):
             print(message, flush=True)
 
-    # What is searched
+    # The space
 
     @property
     def hydra_overrides(self) -> list[str]:
-        """Return the overrides of the command line that are of Hydra itself."""
+        """Return the command line's overrides of Hydra itself."""
         return list(OmegaConf.to_container(self.config.hydra.overrides.hydra))  # type: ignore[arg-type]
 
     def choices(self, group: str) -> list[str]:
-        """Return the choices of a group; none where it is no group."""
+        """Return the options of a group; empty if it is not a group."""
         return list(self.context.config_loader.get_group_options(group.partition("@")[0]))
 
     def space(self, arguments: list[str], composer: Composer) -> tuple[Space, list[str]]:
-        """Return the space, and the overrides that every trial has."""
+        """Return the space, and the overrides of every trial."""
         fixed = [a for a in arguments if not _sweeps(a)]
         composer.overrides = [*self.hydra_overrides, *fixed]
         composer.added = frozenset(a.partition("=")[0].lstrip("+") for a in arguments if a.startswith("+"))
@@ -232,7 +232,7 @@ class Sweep:
         return read_space(arguments, params, _plain(file) if isinstance(file, DictConfig) else {}, groups)
 
     def purpose(self, space: Space) -> dict[str, Any]:
-        """Return what the study is for, as a person said it, and which parameters it is to tell something about."""
+        """Return the goal of the study, as given by the user, and its scientific parameters."""
         goal, scientific = self.settings["goal"], as_list(self.settings["scientific"]) or []
         for name in scientific:
             if name not in space.names:
@@ -243,7 +243,7 @@ class Sweep:
         return {"goal": None if goal is None else str(goal), "scientific": scientific}
 
     def baseline(self, space: Space, composer: Composer) -> dict[str, Any]:
-        """Return the configuration at the lower end of the space; both ends of each parameter are checked."""
+        """Return the configuration at the lower bounds of the space; both bounds of each parameter are checked."""
         lows = {p.key: _ends(p)[0] for p in space.parameters if not p.conditions}
         self.check(lows, space, composer)
         for parameter in space.parameters:
@@ -256,18 +256,18 @@ class Sweep:
         return resolve(*composer(lows))
 
     def start(self, space: Space, composer: Composer, usual: dict[str, Any]) -> Start:
-        """Return what the search begins with: the configuration as it is where nothing is searched.
+        """Return the start of the search: the configuration without any searched values.
 
-        `usual` stands for it where it cannot be without what is searched.
+        `usual` replaces it if it is incomplete without searched values.
         """
         try:
             config, choices = composer({})
             return Start.of(space, resolve(config, choices), choices, composer.understood)
-        except (UserError, OmegaConfBaseException):  # it lacks what is searched, such as a value that is ???
+        except (UserError, OmegaConfBaseException):  # a searched value is missing, such as ???
             return Start(usual)
 
     def check(self, values: Mapping[str, Any], space: Space, composer: Composer) -> None:
-        """Refuse values that the application does; an interval of what it wants whole is a likely reason."""
+        """Refuse values that the application refuses; a likely reason is a real interval for an integer."""
         if (complaint := self.complaint(values, composer)) is None:
             return
         for parameter in space.parameters:
@@ -282,7 +282,7 @@ class Sweep:
         raise UserError(f"{chosen}: {complaint}" if chosen else complaint)
 
     def complaint(self, values: Mapping[str, Any], composer: Composer) -> str | None:
-        """Return what the application has against the configuration with these values."""
+        """Return the application's complaint about the configuration with these values, if any."""
         configuration = resolve(*composer(values))
         try:
             self.application.check(configuration)
@@ -290,10 +290,10 @@ class Sweep:
             return str(error)
         return None
 
-    # Doing it
+    # Running it
 
     def snapshot(self, plan: StudyConfig, *, renew: bool) -> Any:
-        """Return the search path with the configuration's folder as it was when the study began."""
+        """Return the search path with the copy of the configuration's folder from the start of the study."""
         folder = plan.folder / SNAPSHOT
         if renew and folder.exists():
             shutil.rmtree(folder)
@@ -310,7 +310,7 @@ class Sweep:
         jobs: int,
         sizes: Callable[[Mapping[str, Any]], Size] | None = None,
     ) -> None:
-        """Give Hydra's launcher as many workers as there are jobs, and wait for them."""
+        """Launch one worker per job with Hydra's launcher, and wait for them."""
         stop_file = lock_folder(plan.storage, plan.name) / f"stop-{time.time_ns()}"
         worker = Worker(
             plan=plan,
@@ -337,27 +337,25 @@ class Sweep:
             except Exception as error:
                 if "BrokenExecutor" not in {kind.__name__ for kind in type(error).__mro__}:  # joblib's and Python's own
                     raise
-                if not stop_file.exists():  # else a worker was interrupted before it could listen
+                if not stop_file.exists():  # otherwise a worker was interrupted before its signal handler was set
                     raise UserError(
-                        "A worker was killed, perhaps for want of memory (fewer: hydra.sweeper.n_jobs=1), and the "
-                        "others with it. The same command goes on."
+                        "A worker was killed, perhaps because memory ran out (fewer: hydra.sweeper.n_jobs=1), and the "
+                        "others with it. Run the same command to resume."
                     ) from error
             self.stopped = stop_file.exists()
         if self.stopped:
-            self.status = 128 + signals[0] if signals else 1  # as a shell has it of a process that a signal ended
+            self.status = 128 + signals[0] if signals else 1  # as in a shell, for a process that a signal ended
         if any(job.status == JobStatus.FAILED for job in returns):
-            connect(plan)  # says so, if the study is gone
+            connect(plan)  # raises if the study is gone
         for job in returns:
-            job.return_value  # raises what a worker did not foresee  # noqa: B018
+            job.return_value  # raises an unexpected error of a worker  # noqa: B018
 
     def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:
-        """Return the configuration with which workers are launched: several go to joblib unless a launcher was
-        chosen.
-        """
+        """Return the workers' launch configuration: several run through joblib unless a launcher was selected."""
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
         quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
         extra.append(f"hydra.sweep.dir='{quoted}'")
-        processes = max(jobs, 2 if plan.trial_timeout is not None else 1)  # joblib does one's work in this process
+        processes = max(jobs, 2 if plan.trial_timeout is not None else 1)  # joblib runs a single worker in this process
         if processes > 1 and not any(o.startswith("hydra/launcher=") for o in self.hydra_overrides):
             extra += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"]
         task = list(OmegaConf.to_container(self.config.hydra.overrides.task))  # type: ignore[arg-type]
@@ -368,12 +366,12 @@ class Sweep:
         return config
 
     def custom(self) -> Any:
-        """Return the custom search space: a function of the configuration and Optuna's trial, by its dotted path."""
+        """Return the custom search space: a function of the configuration and Optuna's trial, by dotted path."""
         path = self.settings["custom_search_space"]
         return None if path is None else locate(path)
 
     def finish(self, plan: StudyConfig) -> bool:
-        """Write the results and tell them; returns whether the search came to its budget or its target.
+        """Write and print the results; return whether the search reached its budget or its target.
 
         Raises:
             UserError: the error that ended it.
@@ -412,7 +410,7 @@ class Sweep:
 
 @contextmanager
 def _forwarding(stop_file: Path) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C, or a scheduler's request, into the file that workers look for; gives their numbers."""
+    """Turn the first Ctrl-C or SIGTERM into the file that workers look for; yield the signal numbers."""
     signals: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
@@ -421,7 +419,9 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
         forget_all(stop_file.parent)
         signals.append(number)
         stop_file.touch()
-        print("\nStopping after the epochs that run; Ctrl-C again stops at once. The same command goes on.", flush=True)
+        print(
+            "\nStopping after the running epochs; Ctrl-C again stops now. Run the same command to resume.", flush=True
+        )
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -434,9 +434,9 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Begin workers, which are ``python -m …``, without the folder of the command on their path.
+    """Start workers (``python -m …``) without the working directory on their path.
 
-    A `random.py` or `test.py` of a person's own that lies there would stand for Python's.
+    A user's `random.py` or `test.py` there would shadow Python's.
     """
     before = os.environ.get(SAFE_PATH)
     set_variable(SAFE_PATH, "1")
@@ -464,7 +464,7 @@ def _sweeps(argument: str) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the figures of a trial."""
+    """Return the versions of the libraries that determine a trial's metrics."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 

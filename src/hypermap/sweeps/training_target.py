@@ -1,4 +1,4 @@
-"""What Hypermap's own training tells a sweep: its objective, what a study must match, and each trial's version."""
+"""Hypermap's training as the target of a sweep: its objective, its identity, and each trial as a DVC experiment."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -32,12 +32,12 @@ if TYPE_CHECKING:  # torch takes seconds
     from hypermap.experiments.run import Result, TrainingRequest
 
 METRICS = "validation.json"
-ROOMS = (  # whose code decides what a sweep comes to
+ROOMS = (  # whose code determines the results of a sweep
     "config", "core", "data", "datasets", "experiments", "models", "search", "sweeps", "tasks", "training",
 )  # fmt: skip
 TABLE = "hypermap.datasets.tables.dataset.table"
 DECIDE_FILES = {"path", "test_path", "dataset", "root"}  # of a table's keys
-# What is searched of these makes some trials longer than others.
+# If one of these is searched, trials differ in length.
 SIZES = {
     "model", "trainer", "trainer.epochs", "trainer.reports_per_epoch", "trainer.repeats", "validation", "validation.k",
     "validation.repeats",
@@ -49,9 +49,9 @@ class TrainingTarget(SweepTarget):
     """Sweeps of `hypermap.experiments.run.train`.
 
     Args:
-        prepare: from a configuration, and what its files are to be, to the folder of its prepared data, made first
-            where it is not there (`hypermap.sweeps.cli.prepare`).
-        base: the text of the params.yaml that trials' own start from.
+        prepare: returns the folder of the prepared data for a configuration and its pinned files, creating it if needed
+            (`hypermap.sweeps.cli.prepare`).
+        base: the text of the params.yaml that the trials' own are based on.
     """
 
     stacks = True
@@ -64,27 +64,27 @@ class TrainingTarget(SweepTarget):
         self.study = ""
         self.conf = CONF
         self.snapshot: dvc_experiments.Snapshot | None = None
-        self.said: set[str] = set()  # why trials train by themselves
+        self.said: set[str] = set()  # printed reasons why trials train by themselves
 
     def check(self, configuration: Mapping[str, Any]) -> None:
-        """Hold a configuration to the rules of a single run."""
+        """Check a configuration by the rules of a single run."""
         validate(configuration)
 
     def ignored_groups(self, group: str, option: str) -> Collection[str]:
-        """Return how a network is trained, where the model is none."""
+        """Return the groups of network training if the model is not a network."""
         if group != "model":
             return ()
         with uncollected():
-            from hypermap.models.sklearn_fit import IGNORED_GROUPS, is_family  # brings torch
+            from hypermap.models.sklearn_fit import IGNORED_GROUPS, is_family  # imports torch
 
         return IGNORED_GROUPS if is_family(group_defaults(f"model={option}", self.conf)["model"]) else ()
 
     def study_spec(
         self, configuration: Mapping[str, Any], searched: Sequence[str], objectives: Sequence[str] | None
     ) -> StudySpec:
-        """Return what a study of these trainings is.
+        """Return the spec of a study of these trainings.
 
-        The objective is what the best epoch is picked by, unless the sweep asks for other metrics.
+        The objective is the monitored metric, unless the sweep requests other metrics.
         """
         from hypermap.tasks.base import directions, locate_task
 
@@ -113,9 +113,7 @@ class TrainingTarget(SweepTarget):
         )
 
     def size(self, configuration: Mapping[str, Any], baseline: Mapping[str, Any]) -> Size:
-        """Return a network's epochs beside the baseline's; a fold or a repeat is a part of a training, whatever the
-        model.
-        """
+        """Return a network's epochs relative to the baseline's; a fold or repeat counts as a fraction of a training."""
         from hypermap.models.sklearn_fit import is_family
 
         if (fits := _fits(configuration)) > 1:
@@ -126,9 +124,7 @@ class TrainingTarget(SweepTarget):
         return Size(own * int(configuration["trainer"]["reports_per_epoch"]), own / usual)
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
-        """Return how many trainings like this are best done at once, by a measurement of a moment; 1 where a stack is
-        slow.
-        """
+        """Return by a brief measurement how many trainings like this to run at once; 1 if stacks are slower."""
         from hypermap.core import device
         from hypermap.experiments.cross_validator import CrossValidator
         from hypermap.experiments.scheduler import stack_size
@@ -137,7 +133,7 @@ class TrainingTarget(SweepTarget):
         return stack_size(CrossValidator(configuration, self.prepare(dict(configuration))))
 
     def together(self, jobs: Sequence[Job], on_finish: OnFinish) -> None:
-        """Train trials, those that fit together as stacks."""
+        """Train trials, stacking those that can be stacked."""
         with uncollected():
             from hypermap.experiments.run import Result, TrainingRequest, train_together
 
@@ -169,13 +165,13 @@ class TrainingTarget(SweepTarget):
         train_together(requests, report_all, finish, say)
 
     def begin(self, study: str, *, publish: bool) -> dict[str, Any]:
-        """Keep the code and conf/ as they are now, as a Git tree."""
+        """Keep the present code and conf/ as a Git tree."""
         dvc_experiments.check_study_name(study)
         taken = dvc_experiments.snapshot(Path.cwd()) if publish else "hydra.sweeper.dvc=false"
         return {"snapshot": taken if isinstance(taken, str) else asdict(taken), "base": self.base}
 
     def resume(self, study: str, kept: Mapping[str, Any], conf: Path) -> None:
-        """Go on from what `begin` kept."""
+        """Restore what `begin` kept."""
         self.study, self.base, self.conf, taken = study, str(kept["base"]), conf, kept["snapshot"]
         self.snapshot = None
         if isinstance(taken, str):
@@ -185,29 +181,29 @@ class TrainingTarget(SweepTarget):
         self.snapshot = dvc_experiments.Snapshot(**taken)
         try:
             dvc_experiments.keep(Path.cwd(), self.snapshot, study)
-        except UserError as error:  # another machine's clone, which does not hold what the sweep began from
+        except UserError as error:  # another machine's clone, without the commit that the sweep started from
             print(f"{error} This machine's trials start from its own files.", flush=True)
             own = dvc_experiments.snapshot(Path.cwd())
             self.snapshot = None if isinstance(own, str) else own
 
     def report(self, study: optuna.Study, storage: str) -> str:
-        """Write the study's report, and say what it comes to; where that fails the search counts all the same."""
+        """Write the study's report, and return its summary; a failure does not affect the search."""
         with uncollected():
-            from hypermap.reports.study.command import report  # brings matplotlib, which workers have no use for
+            from hypermap.reports.study.command import report  # imports matplotlib, which workers do not need
 
         try:
-            with FileLock(lock_folder(storage, study.study_name) / "report"):  # several commands may end it at once
+            with FileLock(lock_folder(storage, study.study_name) / "report"):  # several commands may end at once
                 return report(
                     study, storage, STUDY_REPORTS, read_thresholds(), trust=True
-                )  # its space was given just now
+                )  # its space was just given by the user
         except (UserError, OSError) as error:
             again = f"python src/report.py study={study.study_name}"
             return f"No report: {error}\nOnce that is mended: {again}"
 
     def before_tell(self, trial: RunningTrial) -> None:
-        """Leave the trial's params.yaml in its folder, and make it a DVC experiment.
+        """Write the trial's params.yaml into its folder, and publish it as a DVC experiment.
 
-        A process that dies between this and telling the study does both again, to the same end.
+        If the process dies before the study records the trial, both are repeated with the same result.
         """
         if trial.configuration is None:
             return
@@ -218,37 +214,35 @@ class TrainingTarget(SweepTarget):
             name = dvc_experiments.experiment_name(self.study, trial.number)
             try:
                 dvc_experiments.publish(Path.cwd(), self.snapshot, name, params, metrics)
-            except UserError as error:  # the trial counts all the same, and its params.yaml is in its folder
+            except UserError as error:  # the trial still counts, and its params.yaml is in its folder
                 if disk_fault(error) is not None:
                     raise
                 print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
 
 
 def _code(configuration: Mapping[str, Any]) -> str:
-    """Return what names the code of a sweep: a person's own modules count if the configuration or conf/ names them."""
+    """Return a fingerprint of a sweep's code, including user modules that the configuration or conf/ names."""
     named = [configuration, *({"_target_": path} for path in named_in_conf())]
     return fingerprint_of_code(ROOMS, frozenset(own_files(named).values()))
 
 
 def files_of(trial: RunningTrial) -> Pinned | None:
-    """Return what the files of the trial's table must hold: what they did when the study began, where that was
-    noted.
-    """
+    """Return the checksums of the trial's table from the start of the study, if recorded."""
     record = trial.trial.study.user_attrs.get(RECORD, {})
     checksum = record.get("identity", {}).get("data", {}).get("files")
     return checksum and Pinned(checksum, "changed during the sweep; put it back or begin another study.")
 
 
 def train_trial(configuration: Configuration, prepared: Path, trial: RunningTrial) -> list[float]:
-    """Train as a trial of a sweep, into its folder, and return the objectives that the sweep asks for.
+    """Train as a trial of a sweep, in its folder, and return the sweep's objectives.
 
     Raises:
         Pruned: others did better at this point.
-        Interrupted: a person asked to stop.
-        UserError: as `hypermap.experiments.run.train`, or an objective that validation does not give.
+        Interrupted: a user asked to stop.
+        UserError: as for `hypermap.experiments.run.train`, or if validation does not give an objective.
     """
     with uncollected():
-        from hypermap.experiments.run import train  # seconds, in which a person may have asked to stop
+        from hypermap.experiments.run import train  # takes seconds, in which a user may have asked to stop
 
     trial.pause()
     request = _asked(configuration, prepared, trial)
@@ -256,7 +250,7 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
 
 
 def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "TrainingRequest":
-    """Return a trial's training: with its own seed, unless that is searched."""
+    """Return a trial's training request: with its own seed, unless that is searched."""
     from hypermap.experiments.run import TrainingRequest
 
     return TrainingRequest(
@@ -273,12 +267,12 @@ def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) ->
 
 
 def _objectives(configuration: Mapping[str, Any], result: "Result", trial: RunningTrial) -> list[float]:
-    """Return what the sweep asks for, of a trial's result, which is noted in the trial.
+    """Return the sweep's objectives from a trial's result, and store the result in the trial.
 
     Raises:
-        UserError: an objective that validation does not give.
+        UserError: validation does not give an objective.
     """
-    # The number of threads and the kernel change the last digits of a sum, so they belong to what makes the figures.
+    # The number of threads and the kernel change the last digits of sums, so they are recorded with the metrics.
     own = {"threads": result.threads} | ({"backend": "native"} if result.backend == "native" else {})
     trial.configuration = {**configuration, "trainer": {**configuration["trainer"], **own}}
     metrics = result.metrics | ({} if result.parameters is None else {"parameters": result.parameters})
@@ -296,9 +290,7 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
 
 
 def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int | None:
-    """Return how often a full trial reports: once a fit where there are several, else as often as the trainer is told
-    to.
-    """
+    """Return the number of reports of a full trial: one per fit if there are several, else as set in the trainer."""
     trainer = configuration["trainer"]
     deciding = {"validation", "trainer", "validation.k", "validation.repeats", "trainer.repeats"}
     if (fits := _fits(configuration)) > 1:
@@ -308,16 +300,16 @@ def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int |
 
 
 def _fits(configuration: Mapping[str, Any]) -> int:
-    """Return how many trainings a trial is."""
+    """Return the number of trainings of a trial."""
     trainer, validation = configuration["trainer"], configuration["validation"]
     return int(validation.get("k", 1) * validation.get("repeats", 1) * trainer["repeats"])
 
 
 def _data(configuration: Mapping[str, Any], searched: Sequence[str], manifest: Manifest) -> dict[str, str]:
-    """Return what tells whether the data are those of before; nothing where what is searched changes what is read."""
+    """Return the data's fingerprint; empty if searched parameters change which files are read."""
     option = configuration["data"]
     keys = {key.split(".")[1] if "." in key else "" for key in searched if key.partition(".")[0] == "data"}
     checksum = file_checksum(option)
-    if checksum is None or option["_target_"] != TABLE:  # of another reader, nobody knows which keys those are
+    if checksum is None or option["_target_"] != TABLE:  # for other readers it is unknown which keys those are
         return {} if keys else {"files": checksum or manifest.raw_sha256}
     return {} if keys & {"", "_target_", *DECIDE_FILES} else {"files": checksum}

@@ -1,4 +1,4 @@
-"""A trial's configuration, composed once for each combination of choices, and the worker that Hydra launches."""
+"""A trial's configuration, composed once for each combination of options, and the worker that Hydra launches."""
 
 import contextlib
 import copy
@@ -40,15 +40,14 @@ from hypermap.search.worker import OnFinish, work
 
 @dataclass
 class Composer:
-    """Configurations of a sweep's trials.
+    """Composes the configurations of a sweep's trials.
 
-    Hydra takes 34 ms for one. Here each combination of choices is composed once, and values are set in a copy.
+    Hydra takes 34 ms for one. Here each combination of options is composed once, and values are set in a copy.
 
     Attributes:
-        search_path: where Hydra looks; a snapshot of the configuration's folder, so that edits to it do not reach
-            a sweep that runs.
-        overrides: Hydra's own and those that are the same for every trial.
-        groups: the searched keys that are choices of a group, which have to be composed.
+        search_path: Hydra's; a snapshot of the configuration's folder, so that edits do not affect a running sweep.
+        overrides: Hydra's own and those that are equal for all trials.
+        groups: the searched keys that are config groups, which have to be composed.
         added: searched keys that the configuration does not have (``+key=…``).
     """
 
@@ -65,10 +64,10 @@ class Composer:
         return {**self.__dict__, "composed": {}, "loader": None}
 
     def __call__(self, values: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
-        """Return the configuration with `values` set, and the choice of each group.
+        """Return the configuration with `values` set, and the option of each group.
 
         Raises:
-            UserError: a key that the configuration does not have, or a value that it does not take.
+            UserError: the configuration does not have a key, or does not accept a value.
         """
         added = self.added | {key.lstrip("+") for key in values if key.startswith("+")}
         values = {key.lstrip("+"): value for key, value in values.items()}
@@ -90,7 +89,7 @@ class Composer:
         return config, choices
 
     def chooses(self, key: str) -> bool:
-        """Return whether a key is a group, whose choices are composed."""
+        """Return whether a key is a group, whose options are composed."""
         self.loader = self.loader or ConfigLoaderImpl(self.search_path)
         return bool(self.loader.get_group_options(key.lstrip("+").partition("@")[0]))
 
@@ -106,7 +105,7 @@ class Composer:
         return pickle.dumps(config), choices
 
     def understood(self, value: Any) -> Any:
-        """Return what a value stands for: words are in Hydra's grammar, such as ``[64,64]``; a number is itself."""
+        """Return a parsed value: text is in Hydra's grammar, such as ``[64,64]``; numbers are unchanged."""
         if not isinstance(value, str):
             return value
         if value not in self.parsed:
@@ -115,7 +114,7 @@ class Composer:
 
 
 def _no_key(config: DictConfig, key: str) -> str:
-    """That the configuration does not have `key`, and what it has there."""
+    """Return a message that the configuration does not have `key`, and which keys it has there."""
     parent, _, last = key.rpartition(".")
     around = OmegaConf.select(config, parent) if parent else config
     known = [str(name) for name in around if name not in LABELS] if isinstance(around, DictConfig) else []
@@ -126,9 +125,9 @@ def _no_key(config: DictConfig, key: str) -> str:
 
 
 def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPath:
-    """Return the search path with a copy of its main folder in the place of that folder, which `folder` becomes.
+    """Return the search path with its main folder replaced by a copy, `folder`.
 
-    The copy has what Hydra reads: the main folder may be the application's, with all trials below it.
+    The copy has only what Hydra reads: the main folder may be the application's, with all trials below it.
     """
     path = ConfigSearchPathImpl()
     path.config_search_path = [copy.deepcopy(entry) for entry in search_path.get_path()]
@@ -141,7 +140,7 @@ def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPa
                 for file in partial.rglob("*.yaml"):
                     if masked(text := file.read_text(encoding="utf-8")) != text:
                         write_text(file, masked(text))
-                with contextlib.suppress(OSError):  # another process was quicker
+                with contextlib.suppress(OSError):  # another process was faster
                     partial.rename(folder)
                 shutil.rmtree(partial, ignore_errors=True)
             entry.path = f"file://{folder}"
@@ -149,7 +148,7 @@ def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPa
 
 
 def _not_read(folder: str, names: Sequence[str]) -> list[str]:
-    """Hidden folders, such as other studies' copies, and files that are no YAML."""
+    """Return hidden folders, such as other studies' copies, and files that are not YAML."""
     return [
         name for name in names if (name.startswith(".") if Path(folder, name).is_dir() else not name.endswith(".yaml"))
     ]
@@ -168,7 +167,7 @@ def set_variable(name: str, value: str | None) -> None:
 
 @dataclass
 class Worker:
-    """What Hydra launches instead of the task: the task in a loop over trials."""
+    """The callable that Hydra launches instead of the task: it runs the task in a loop over trials."""
 
     plan: StudyConfig
     composer: Composer
@@ -181,10 +180,10 @@ class Worker:
     stop_file: Path
     sizes: Callable[[Mapping[str, Any]], Size] | None = None
     supervised: bool = False
-    safe_path: str | None = None  # the variable as it was before workers were begun with it
+    safe_path: str | None = None  # the variable's value before the workers were started with it
 
     def __call__(self, config: DictConfig) -> None:
-        """Run trials until the budget is used up; where it is launched for that alone, in a process that may die."""
+        """Run trials until the budget is used up; in a child process that may die, if launched only for that."""
         outlive_readers()
         set_variable(SAFE_PATH, self.safe_path)
         if self.supervised and hasattr(os, "fork") and threading.current_thread() is threading.main_thread():
@@ -205,7 +204,7 @@ class Worker:
         )
 
     def _extend(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Return what a custom search space draws, as in the official sweeper."""
+        """Return the draws of a custom search space, as in the official sweeper."""
         if self.custom is None:
             return {}
         for name, value in self.fixed.items():
@@ -221,7 +220,7 @@ class Worker:
         return drawn
 
     def _size(self, values: Mapping[str, Any]) -> Size:
-        """Return how much a trial with these values is; one whose configuration is wrong ends before that matters."""
+        """Return the size of a trial with these values; with an invalid configuration it ends before that matters."""
         assert self.sizes is not None
         try:
             return self.sizes(resolve(*self.composer(values)))
@@ -229,7 +228,7 @@ class Worker:
             return Size()
 
     def _compose(self, trial: RunningTrial, values: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
-        """Return the trial's configuration and choices, after Hydra's files are in its folder."""
+        """Return the trial's configuration and options, after writing Hydra's files into its folder."""
         config, choices = self.composer(values)
         trial.folder.mkdir(parents=True, exist_ok=True)
         if self.output_subdir is not None:
@@ -238,10 +237,10 @@ class Worker:
         return config, choices
 
     def _together(self, trials: Sequence[tuple[RunningTrial, Mapping[str, Any]]], on_finish: OnFinish) -> None:
-        """Hand the trials to the application; what is wrong with one configuration ends its trial alone."""
+        """Pass the trials to the application; an error in one configuration ends only its trial."""
         hydra: Any = HydraConfig.get()
         with read_write(hydra), open_dict(hydra):
-            hydra.runtime.output_dir = str(self.plan.folder)  # of no single trial
+            hydra.runtime.output_dir = str(self.plan.folder)  # not of a single trial
         jobs = []
         for trial, values in trials:
             try:
@@ -275,7 +274,7 @@ def _overrides(values: Mapping[str, Any]) -> list[str]:
 
 
 def _save(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
-    """What Hydra leaves in the folder of a job: its configuration and its overrides."""
+    """Write what Hydra writes into the folder of a job: its configuration and its overrides."""
     folder.mkdir(parents=True, exist_ok=True)
     dump = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     plain = OmegaConf.to_container(config, resolve=False, enum_to_str=True)

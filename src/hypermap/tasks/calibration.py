@@ -1,8 +1,8 @@
-"""Temperature scaling: probabilities as sure as they are right (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+"""Temperature scaling: calibrated probabilities (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
-A network's logits are divided by one number, its temperature: above 1 it is less sure than it was trained to be, below
-1 surer. The order of the classes stays, and with it every prediction. As the softmax of logits z over T is that of
-log p over T for their probabilities p, the temperature is applied to those, whatever loss they come from.
+A network's logits are divided by one number, its temperature: above 1 it becomes less confident, below 1 more. The
+order of the classes does not change, nor does any prediction. As the softmax of z / T equals that of log(p) / T for
+logits z with probabilities p, the temperature is applied to the probabilities, whatever loss they come from.
 """
 
 import numpy as np
@@ -13,27 +13,27 @@ from hypermap.core.typing import Floats
 METHODS = ("temperature",)
 
 LEAST = 2.0**-149
-"""The least probability above 0 in float32: of less than that a logarithm says nothing."""
+"""The smallest float32 above 0, used as the lower bound of probabilities in logarithms."""
 
 STANDARD_ERRORS = 2.0
-"""How far a network's confidence has to be from what the rows say before a temperature is fitted."""
+"""How far, in standard errors, the log loss has to be from its expected value before a temperature is fitted."""
 
 LOGITS_RATIO = (1 / 64, 2.0)
-"""What logits are multiplied by, 1 / T, at the least and at the most. Where all rows are right the minimum is at T = 0,
-under which the first row that is wrong costs without bound."""
+"""The bounds of 1 / T, the factor of the logits. If all rows are correct, the minimum is at T = 0, with unbounded loss
+for the first wrong row."""
 
 
 def scale(probabilities: Floats, temperature: float) -> Floats:
-    """Return probabilities (rows, classes) under a temperature; 1 leaves them as they are."""
+    """Return probabilities (rows, classes) scaled by a temperature; 1 leaves them unchanged."""
     return probabilities if temperature == 1 else _softmax(_logarithms(probabilities) / temperature)
 
 
 def fit_temperature(probabilities: Floats, targets: NDArray[np.int64]) -> float:
-    """Return the temperature under which `targets` (rows,) have the least log loss; 1 where it cannot be told from 1.
+    """Return the temperature with the least log loss on `targets` (rows,); 1 if not significantly different from 1.
 
-    That is so where the log loss is within two standard errors of what the probabilities themselves expect: were they
-    right, the loss of a row would have the mean and variance of its log-probabilities. A temperature from few rows
-    would follow their noise.
+    That is the case if the log loss is within two standard errors of its expectation under the probabilities: if they
+    were calibrated, the loss of a row would have the mean and variance of its log-probabilities. A temperature from few
+    rows would follow their noise.
     """
     logits = _logarithms(probabilities)
     own = logits[np.arange(len(targets)), targets]
@@ -44,9 +44,9 @@ def fit_temperature(probabilities: Floats, targets: NDArray[np.int64]) -> float:
 
 
 def _ratio(logits: Floats, own: Floats) -> float:
-    """Return the factor b of the logits under which the mean log loss, a convex function of b, is least.
+    """Return the factor b of the logits that minimizes the mean log loss, a convex function of b.
 
-    By Newton's method in a bracket around the minimum, which is halved (on a logarithmic scale) where a step leaves it.
+    By Newton's method in a bracket around the minimum, which is bisected (on a log scale) if a step leaves it.
     """
     low, high = LOGITS_RATIO
     ratio = 1.0
@@ -61,9 +61,9 @@ def _ratio(logits: Floats, own: Floats) -> float:
 
 
 def _slope(logits: Floats, own: Floats, ratio: float) -> tuple[float, float]:
-    """Return the first and second derivative of the mean log loss by the factor of the logits.
+    """Return the first and second derivative of the mean log loss with respect to the factor of the logits.
 
-    They are what the log-probabilities are expected to be less what they are, and their variance.
+    They are the expected minus the observed log-probabilities, and their variance.
     """
     shares = _softmax(ratio * logits)
     expected = (shares * logits).sum(axis=1)

@@ -1,7 +1,7 @@
-"""Losses: what training makes small, and how a network's outputs become predictions.
+"""Losses: what training minimizes, and how a network's outputs become predictions.
 
-A loss is used in this order: `check` that it suits the data, build a network that is `outputs` wide, `fit`
-the loss to the training targets (on their device), then call it on batches.
+A loss is used in this order: `check` that it fits the data, build a network with `outputs` outputs, `fit` the loss to
+the training targets (on their device), then call it on batches.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from hypermap.tasks.base import locate_task
 
 
 class Loss(Protocol):
-    """What every loss offers; a user's own needs no more than these."""
+    """The interface of a loss; a user's own needs no more than this."""
 
     @property
     def task(self) -> str:
@@ -32,7 +32,7 @@ class Loss(Protocol):
         ...
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
-        """Take from the training targets what the loss needs, and move its weights to their device."""
+        """Compute what the loss needs from the training targets, and move its weights to their device."""
         ...
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -40,17 +40,17 @@ class Loss(Protocol):
         ...
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Float32 probabilities (rows, classes) for classification, values (rows,) for regression."""
+        """Return float32 probabilities (rows, classes) for classification, values (rows,) for regression."""
         ...
 
 
 class CrossEntropy:
     """Minus the logarithm of the true class's probability under a softmax; targets are int64 class indices.
 
-    `label_smoothing` s makes the target 1 - s + s / classes for the true class and s / classes for the others
-    (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567). `class_weights` is a weight for each class, or
-    ``balanced``: rows / (classes x rows of the class), so that each class counts alike. The mean is then the
-    weighted one, the weights of a batch summing to one.
+    `label_smoothing` s makes the target 1 - s + s / classes for the true class and s / classes for the others (Szegedy
+    et al. 2016, https://arxiv.org/abs/1512.00567). `class_weights` is a weight for each class, or ``balanced``: rows /
+    (classes x rows of the class), so that classes have equal total weight. The mean is then weighted, with the weights
+    of a batch summing to one.
 
     Raises:
         UserError: a smoothing outside [0, 1), or weights that are negative or all zero.
@@ -68,7 +68,7 @@ class CrossEntropy:
         self.weights = _class_weights(class_weights)  # float32 (classes,)
 
     def check(self, task: str, classes: int) -> None:
-        """Refuse numbers as targets, and weights of another count than the classes."""
+        """Refuse regression targets, and a number of weights other than the number of classes."""
         if task != self.task:
             raise UserError(_for_classes("cross_entropy"))
         if self.weights is not None and len(self.weights) != classes:
@@ -82,7 +82,7 @@ class CrossEntropy:
         return classes
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
-        """Count the classes where the weights are to balance them."""
+        """Compute the class weights if they are ``balanced``."""
         if self.balanced:
             self.weights = _balanced(train_targets, classes)
         if self.weights is not None:
@@ -100,9 +100,9 @@ class CrossEntropy:
 
 
 class BinaryCrossEntropy:
-    """Log loss of one logit that speaks for class 1 of two; targets are 0 or 1, of any dtype.
+    """Log loss of one logit for class 1 of two; targets are 0 or 1, of any dtype.
 
-    `positive_weight` multiplies the loss of class 1's rows; the mean stays that over rows.
+    `positive_weight` multiplies the loss of the rows of class 1; the mean is still over rows.
 
     Raises:
         UserError: a `positive_weight` that is not above 0.
@@ -116,7 +116,7 @@ class BinaryCrossEntropy:
         self.weight = None if positive_weight is None else torch.tensor(positive_weight, dtype=torch.float32)
 
     def check(self, task: str, classes: int) -> None:
-        """Refuse numbers as targets, and any but two classes."""
+        """Refuse regression targets, and any number of classes other than two."""
         if task != self.task:
             raise UserError(_for_classes("binary_cross_entropy"))
         self.outputs(classes)
@@ -134,7 +134,7 @@ class BinaryCrossEntropy:
         return 1
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
-        """Follow the targets to their device."""
+        """Move the weight to the targets' device."""
         if self.weight is not None:
             self.weight = self.weight.to(train_targets.device)
 
@@ -144,13 +144,13 @@ class BinaryCrossEntropy:
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=self.weight)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Return probabilities (rows, 2): of class 0, of class 1; either keeps its digits where it is small."""
+        """Return probabilities (rows, 2) of class 0 and class 1; both are accurate when small."""
         logits = outputs.float()
         return torch.cat([-logits, logits], 1).sigmoid()
 
 
 class MeanSquaredError:
-    """The mean of squared differences (not its half, which some texts use); targets are float32 numbers."""
+    """The mean of squared differences (without the factor 1/2 of some texts); targets are float32 numbers."""
 
     task = "regression"
 
@@ -168,24 +168,24 @@ class MeanSquaredError:
         return 1
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
-        """Nothing to take."""
+        """Do nothing."""
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of values (batch, 1) and targets (batch,)."""
         return F.mse_loss(outputs.squeeze(1), targets)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Values (rows,)."""
+        """Return values (rows,)."""
         return outputs.float().squeeze(1)
 
 
 class Auto:
     """What suits the data's task (`Task.default_loss`): cross-entropy of classes, the mean squared error of numbers.
 
-    It is that loss, value for value: its arguments are those of `CrossEntropy`, which numbers have no use for.
+    It equals that loss, value for value. Its arguments are those of `CrossEntropy`; regression does not use them.
 
     Attributes:
-        stands_for: that loss, once `check` has told it of the task.
+        stands_for: that loss, once `check` has been called with the task.
 
     Raises:
         UserError: as `CrossEntropy`.
@@ -203,7 +203,7 @@ class Auto:
         return self.stands_for.task
 
     def check(self, task: str, classes: int) -> None:
-        """Take the loss for this task; refuse what that has no use for, and what it refuses itself."""
+        """Select the loss for this task; refuse arguments that it does not use, and what it refuses itself."""
         self.stands_for = locate_task(task).default_loss(**self._given)
         self.stands_for.check(task, classes)
 
@@ -212,7 +212,7 @@ class Auto:
         return self.stands_for.outputs(classes)
 
     def fit(self, train_targets: Tensor, classes: int) -> None:
-        """As the loss that it stands for."""
+        """Fit the loss that it stands for."""
         self.stands_for.fit(train_targets, classes)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -240,7 +240,7 @@ def _class_weights(given: Sequence[float] | str | None) -> Tensor | None:
 
 
 def _balanced(targets: Tensor, classes: int) -> Tensor:
-    """Weights (classes,) as scikit-learn's ``class_weight="balanced"``."""
+    """Return weights (classes,) as scikit-learn's ``class_weight="balanced"``."""
     counts = torch.bincount(targets, minlength=classes)
     if not counts.all():
         missing = (counts == 0).nonzero().flatten().tolist()

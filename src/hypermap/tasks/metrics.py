@@ -1,10 +1,10 @@
-"""How good predictions are: the metrics of a report, each with a bootstrap interval.
+"""Metrics of predictions, each with a bootstrap interval.
 
-The metrics are scikit-learn's, to which the tests hold them, in numpy alone: a search computes them for every
-trial, and scikit-learn takes 30 ms for what takes 1 ms here, and a second to import. The intervals need each metric
-a thousand times over, on resampled rows. A resample is a count per row, and every metric here is a function of
-*sums* of such counts (over the cells of the confusion matrix, the bins of the confidence, the ranks of a score, or
-all rows), so that the resamples are computed side by side from one matrix of counts.
+The metrics are scikit-learn's (tests compare them), in numpy alone: a search computes them for every trial, and
+scikit-learn takes 30 ms for what takes 1 ms here, and a second to import. The intervals need each metric a thousand
+times, on resampled rows. A resample is a count per row, and every metric here is a function of *sums* of such counts
+(over the cells of the confusion matrix, the bins of the confidence, the ranks of a score, or all rows), so that all
+resamples are computed at once from one matrix of counts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ BINS = 15
 """Equal-width bins of the confidence, as in Guo et al. 2017, https://arxiv.org/abs/1706.04599."""
 
 CHUNK = 1_000_000
-"""Row counts held at once: 8 MB, of which the metrics make a few copies; about what a processor's cache holds."""
+"""Row counts processed at once: 8 MB, about the size of a processor's cache; the metrics make a few copies."""
 
 HIGHER_IS_BETTER = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "r2"})
 LOWER_IS_BETTER = frozenset(
@@ -32,23 +32,23 @@ LOWER_IS_BETTER = frozenset(
 
 
 def higher_is_better(name: str) -> bool:
-    """Return whether more of a figure is better: True for ``accuracy``, False for ``loss`` or ``latency_ms``.
+    """Return whether a higher value of a metric is better: True for ``accuracy``, False for ``loss`` or ``latency_ms``.
 
     Raises:
-        UserError: no figure has that name.
+        UserError: no metric has that name.
     """
     if name not in (known := HIGHER_IS_BETTER | LOWER_IS_BETTER):
-        raise UserError(f"no figure {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
+        raise UserError(f"no metric {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
     return name in HIGHER_IS_BETTER
 
 
 def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
     """Return the metrics of `targets` (rows,) int64 and `probabilities` (rows, classes).
 
-    Precision, recall and F1 are means over the classes that occur in targets or predictions (macro), 0 for one that
-    is never predicted; balanced accuracy is the mean recall of the classes in the targets. ROC-AUC is that of
-    class 1 when there are two classes, else the mean of one against the rest over the classes in the targets; it is
-    left out where it does not exist, because all rows are of one class.
+    Precision, recall and F1 are means over the classes that occur in targets or predictions (macro), 0 for one that is
+    never predicted; balanced accuracy is the mean recall of the classes in the targets. ROC-AUC is that of class 1 if
+    there are two classes, else the mean of one-vs-rest over the classes in the targets; it is left out if it is
+    undefined, because all rows are of one class.
 
     Raises:
         ValueError: a probability that is not finite.
@@ -67,10 +67,10 @@ def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[s
 
 
 def regression(targets: NDArray[Any], values: NDArray[Any]) -> dict[str, float]:
-    """Return the metrics of `targets` and predicted `values`, both (rows,), in the targets' own unit.
+    """Return the metrics of `targets` and predicted `values`, both (rows,), in the targets' unit.
 
-    R² is left out for a single row, where it does not exist. Where the targets are all equal it is 1 for predictions
-    that are all right, else 0.
+    R² is left out for a single row, where it is undefined. If all targets are equal, it is 1 if all predictions are
+    exact, else 0.
 
     Raises:
         ValueError: a value that is not finite.
@@ -86,7 +86,7 @@ def regression(targets: NDArray[Any], values: NDArray[Any]) -> dict[str, float]:
 
 
 def calibration_bins(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Floats, Floats, Integers]:
-    """Mean confidence, accuracy and rows of each of the `BINS` bins of the confidence in the predicted class.
+    """Return mean confidence, accuracy and row count for each of the `BINS` bins of the predicted class's probability.
 
     Each is (bins,); a bin without rows has NaN for the first two.
     """
@@ -102,16 +102,16 @@ def calibration_bins(targets: NDArray[Any], probabilities: NDArray[Any]) -> tupl
 
 
 def calibration_error(targets: NDArray[Any], probabilities: NDArray[Any]) -> float:
-    """Expected calibration error: |accuracy - confidence| over the bins, weighted by their rows (Guo et al. 2017)."""
+    """Return the expected calibration error: |accuracy - confidence| over bins, weighted by rows (Guo et al. 2017)."""
     confidence, accuracy, rows = calibration_bins(targets, probabilities)
     return float(np.nansum(np.abs(accuracy - confidence) * rows) / rows.sum())
 
 
 def resamples(resampled: Resampled, rows: int, *, repeats: int = 1000, seed: int = 0) -> dict[str, Floats]:
-    """Return each metric in each bootstrap resample of the rows ``(repeats,)``, NaN where it does not exist.
+    """Return each metric in each bootstrap resample of the rows ``(repeats,)``, NaN where it is undefined.
 
-    Equal seeds draw equal rows, whatever the predictions: the difference of two models' resamples is that of a
-    *paired* bootstrap, free of the luck with rows that both share.
+    Equal seeds draw equal rows, whatever the predictions: the difference between two models' resamples is that of a
+    *paired* bootstrap, without the luck with rows that both share.
 
     Args:
         resampled: from row counts to metrics (`hypermap.tasks.base.Task.resampled`).
@@ -138,9 +138,7 @@ def percentiles(resampled: Mapping[str, Floats], confidence: float = 0.95) -> di
 
 
 def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Resampled:
-    """Return the function that gives `classification`'s metrics for any row counts; what can be sorted once is sorted
-    here.
-    """
+    """Return the function that computes `classification`'s metrics for any row counts; sorting is done once, here."""
     targets, probabilities = _typed(targets, probabilities)
     classes = probabilities.shape[1]
     confidence, correct = _confidence(targets, probabilities)
@@ -166,7 +164,7 @@ def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Res
 
 
 def regression_of(targets: NDArray[Any], predicted: NDArray[Any]) -> Resampled:
-    """Return the function that gives `regression`'s metrics for any row counts."""
+    """Return the function that computes `regression`'s metrics for any row counts."""
     centred = np.asarray(targets, np.float64) - np.mean(targets, dtype=np.float64)  # keeps the squares small
     error = np.asarray(targets, np.float64) - np.asarray(predicted, np.float64)
 
@@ -233,7 +231,7 @@ def _from_confusion(confusion: Floats) -> dict[str, Floats]:
 
 
 def _area(groups: _Groups, positive: NDArray[np.bool_], counts: Floats) -> Floats:
-    """Area under the ROC curve: the share of pairs that a score puts in order, ties counting half (resamples,).
+    """Return the area under the ROC curve: the share of correctly ordered pairs, ties counting half (resamples,).
 
     NaN for a resample without a positive or without a negative row.
     """
@@ -246,9 +244,9 @@ def _area(groups: _Groups, positive: NDArray[np.bool_], counts: Floats) -> Float
 
 
 def _ranks(targets: Integers, probabilities: Floats) -> list[tuple[_Groups, NDArray[np.bool_]]]:
-    """Return for each class that has an ROC curve, the rows ranked by its probability, and which rows are its own.
+    """Return, for each class with an ROC curve, the rows ranked by its probability, and which rows belong to it.
 
-    Those are the classes with rows of their own and rows of others; of two classes the second.
+    These are the classes that some rows belong to and some do not; of two classes the second.
     """
     present = np.unique(targets)
     if len(present) < 2:
@@ -258,8 +256,8 @@ def _ranks(targets: Integers, probabilities: Floats) -> list[tuple[_Groups, NDAr
 
 
 def _log_losses(targets: Integers, probabilities: Floats) -> Floats:
-    """-log of the probability that each row's own class is given."""
-    tiny = np.finfo(np.float64).eps  # scikit-learn's own limit
+    """Return -log of the probability of each row's true class."""
+    tiny = np.finfo(np.float64).eps  # the limit in scikit-learn
     given = _normalised(probabilities)[np.arange(len(targets)), targets]
     return np.asarray(-np.log(np.clip(given, tiny, 1 - tiny)))
 
@@ -274,14 +272,12 @@ def _check_finite(predictions: Floats) -> None:
 
 
 def _normalised(probabilities: Floats) -> Floats:
-    """Return rows that sum to 1 in 32 bits made to do so in 64, for the loss; elsewhere that would part what is
-    equal.
-    """
+    """Return rows normalized in float64, for the loss; for other metrics that would break ties."""
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
 def _confidence(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Per row: the probability of the predicted class, and 1 where that class is right, else 0."""
+    """Return per row the probability of the predicted class, and 1 if that class is correct, else 0."""
     correct = (probabilities.argmax(axis=1) == targets).astype(np.float64)
     return np.asarray(probabilities.max(axis=1), np.float64), correct
 
@@ -292,18 +288,18 @@ def _bin(confidence: Floats) -> Integers:
 
 
 def _ratio(numerator: Floats, denominator: Floats, otherwise: float) -> Floats:
-    """Element by element, and `otherwise` where the denominator is 0."""
+    """Return the elementwise ratio, with `otherwise` where the denominator is 0."""
     empty = denominator == 0
     return np.where(empty, otherwise, numerator / np.where(empty, 1.0, denominator))
 
 
 def _mean_where_finite(values: Floats) -> Floats:
-    """Column means of (classes, resamples) over the entries that exist; NaN where none does."""
+    """Return column means of (classes, resamples) over the finite entries; NaN if there is none."""
     exists = np.isfinite(values)
     return _ratio(np.where(exists, values, 0.0).sum(axis=0), exists.sum(axis=0).astype(np.float64), np.nan)
 
 
 def _percentiles(values: Floats, tail: float) -> tuple[float, float]:
-    """Return the values that cut off `tail` per cent on either side."""
+    """Return the values that cut off `tail` percent on either side."""
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)

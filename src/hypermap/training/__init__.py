@@ -1,1 +1,1 @@
-"""Training: the loop, what it is made of, its state, and the backends that carry out its steps."""
+"""Training: the loop, its components, its state, and the backends that run its steps."""

@@ -1,4 +1,4 @@
-"""What a training leaves behind: a model, what made it, its history and figures; written and read here."""
+"""Writing and reading the results of a training: the model, its record, its history and its metrics."""
 
 import csv
 import json
@@ -38,21 +38,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What made a model; ``model.json``."""
+    """The record of a trained model, ``model.json``."""
 
-    best_epoch: int  # from 1; 0 where there are no epochs
+    best_epoch: int  # from 1; 0 without epochs
     stopped_early: bool
-    monitor: str  # what the epoch was picked by
-    parameters: int | None  # the weights' number; None for a model without
+    monitor: str  # what the epoch was selected by
+    parameters: int | None  # number of weights; None for a model without weights
     environment: dict[str, str]
     configuration: dict[str, Any]
-    temperature: float = 1.0  # of the probabilities (`hypermap.tasks.calibration`); 1 leaves them as they are
-    sha256: dict[str, str] = field(default_factory=dict)  # of the files beside it that predictions depend on
+    temperature: float = 1.0  # of the probabilities (`hypermap.tasks.calibration`); 1 leaves them unchanged
+    sha256: dict[str, str] = field(default_factory=dict)  # of the other files that predictions depend on
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network as a predictor of prepared features, which lie on its device."""
+    """A trained network as a predictor on prepared features on its device."""
 
     module: nn.Module
     loss: Loss
@@ -62,7 +62,7 @@ class Network:
     temperature: float = 1.0
 
     def __call__(self, features: Tensor) -> np.ndarray:
-        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64."""
+        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
         parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
         predicted = self.loss.predictions(outputs).double().cpu().numpy()
@@ -74,7 +74,7 @@ class TrainedModel:
     """A model that was trained: ``predict(features)`` asks it, its features being those
     of `hypermap.data.prepared.load`.
 
-    Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's own unit, float64.
+    Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64.
     """
 
     record: RunRecord
@@ -82,35 +82,35 @@ class TrainedModel:
 
     @property
     def transform(self) -> Transform:
-        """From published rows to features, and back from standardised values."""
+        """The transform from raw rows to features, and back from standardized values."""
         return self.predict.transform
 
     @property
     def inputs(self) -> InputSpec:
-        """How the model takes features."""
+        """How the model receives features."""
         return self.predict.inputs
 
     @property
     def uncalibrated(self) -> Network | sklearn_fit.Model:
-        """What predicts, with the probabilities as the network gives them."""
+        """The predictor without temperature scaling."""
         return replace(self.predict, temperature=1.0) if isinstance(self.predict, Network) else self.predict
 
     @property
     def network(self) -> nn.Module | None:
-        """The network; None for a model of scikit-learn."""
+        """The network; None for a scikit-learn model."""
         return self.predict.module if isinstance(self.predict, Network) else None
 
     @property
     def loss(self) -> Loss | None:
-        """What the network was trained by; None for a model of scikit-learn."""
+        """The loss that the network was trained with; None for a scikit-learn model."""
         return self.predict.loss if isinstance(self.predict, Network) else None
 
 
 @durable_together()
 def write_trained(folder: Path, trained: TrainedModel, history: Sequence[dict[str, Any]]) -> set[str]:
-    """Write a model into `folder` with all that it takes to predict, and return the files' names.
+    """Write a model into `folder` with everything needed for prediction, and return the file names.
 
-    Equal trainings write equal bytes, so the seconds stay out.
+    Equal trainings write equal bytes, so timings are not included.
     """
     if isinstance(trained.predict, Network):
         model = MODEL
@@ -129,8 +129,8 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
     """Return what `write_trained` wrote, on the CPU.
 
     Raises:
-        UserError: a file is missing or damaged, the weights are not of this network, or the record names code that is
-            no part (`hypermap.core.instantiate.check_record`) and there is no `trust` in it.
+        UserError: a file is missing or damaged, the weights do not fit the network, or the record names code that is
+            not a part (`hypermap.core.instantiate.check_record`) without `trust`.
     """
     try:
         record = RunRecord(**with_keys_of_now(json.loads((folder / RECORD).read_text(encoding="utf-8"))))
@@ -170,21 +170,21 @@ def check_code(paths: Sequence[str], origin: str, *, trust: bool) -> None:
 
 
 def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
-    """Hold a model's files to what was written; models of earlier versions have no record of that.
+    """Check a model's files against their recorded checksums, which models of earlier versions lack.
 
     Raises:
-        UserError: one is another.
+        UserError: a file differs.
     """
     for name, written in sha256.items():
         if (folder / name).exists() and (found := file_sha256(folder / name)) != written:
             raise UserError(
                 f"{folder / name} cannot be read: it is not the file that {RECORD} was written with (its SHA-256 is "
-                f"{found[:12]}…, was {written[:12]}…). Copy it anew from where the model was made. {REMEDY}"
+                f"{found[:12]}…, was {written[:12]}…). Copy it again from where the model was made. {REMEDY}"
             )
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the history that `train` wrote into `folder`: a row an epoch, numbers as they were.
+    """Return the history that `train` wrote into `folder`: one row per epoch, with exact numbers.
 
     Raises:
         UserError: it is missing or damaged.
@@ -198,12 +198,12 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write ``scores.csv`` into `folder`: which fit a row is of, and its figures."""
+    """Write ``scores.csv`` into `folder`: one row per training (fold and repeat), with its metrics."""
     write_csv(folder / SCORES, list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 
 def write_metrics(path: Path, split: str, metrics: Mapping[str, float]) -> None:
-    """Write flat metrics for DVC, each named after its split, so that no two files have a column in common."""
+    """Write flat metrics for DVC, prefixed with the split's name, so that no two files share a column."""
     write_json(path, {f"{split}_{name}": value for name, value in metrics.items()})
 
 

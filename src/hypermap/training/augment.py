@@ -1,4 +1,4 @@
-"""Random changes to training images, a whole batch at a time."""
+"""Augmentation of training images, one batch at a time."""
 
 import math
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from hypermap.core.errors import UserError
 
 @dataclass(frozen=True)
 class Augment:
-    """Each image is mirrored, then turned and scaled about its centre, then shifted; what comes in is 0.
+    """Each image is mirrored, then rotated and scaled about its center, then shifted; new pixels are 0.
 
     flip: mirror left to right, with probability 1/2.
-    shift: whole pixels, up to so many in each direction, evenly distributed.
-    rotate_degrees: an angle between plus and minus so many degrees, bilinear.
+    shift: whole pixels, up to this many in each direction, uniformly distributed.
+    rotate_degrees: an angle between plus and minus this many degrees, bilinear.
     scale: a zoom between 1 - scale and 1 + scale, bilinear.
 
     Raises:
@@ -35,7 +35,7 @@ class Augment:
 
     @property
     def active(self) -> bool:
-        """Whether anything is ever changed."""
+        """Whether any augmentation is enabled."""
         return self.flip or self.shift > 0 or self._warps
 
     @property
@@ -43,10 +43,10 @@ class Augment:
         return self.rotate_degrees > 0 or self.scale > 0
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse inputs of a `shape` (that of one row) which cannot be changed in this way.
+        """Refuse inputs whose `shape` (of one row) cannot be augmented in this way.
 
         Raises:
-            UserError: no images, or a shift that could push a whole image out of view.
+            UserError: they are not images, or the shift could push a whole image out of view.
         """
         if not self.active:
             return
@@ -62,7 +62,7 @@ class Augment:
             )
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a changed copy of float images (rows, channels, height, width); the batch itself if not active.
+        """Return an augmented copy of float images (rows, channels, height, width); the batch itself if not active.
 
         The draws are made on the generator's device: one on the CPU gives the same images on any device.
 
@@ -87,7 +87,7 @@ def _flip(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _shift(batch: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Cut a window of the old size, at random, out of each image with a border of `most` zeros around it."""
+    """Crop a random window of the original size from each image, padded by `most` zeros on each side."""
     rows, _, height, width = batch.shape
     corners = torch.randint(0, 2 * most + 1, (2, rows), generator=generator, device=generator.device)
     top, left = corners.to(batch.device)
@@ -96,12 +96,12 @@ def _shift(batch: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 def _warp(batch: Tensor, angle: float, scale: float, generator: torch.Generator) -> Tensor:
-    """Turn by up to `angle` (radians) and zoom by up to `scale`, sampling the old image at each new pixel."""
+    """Rotate by up to `angle` (radians) and zoom by up to `scale`, sampling the old image at each new pixel."""
     rows, _, height, width = batch.shape
     angles = angle * _uniform(rows, generator, batch.device)
     zooms = 1 + scale * _uniform(rows, generator, batch.device)
     cos, sin, zero = angles.cos() / zooms, angles.sin() / zooms, torch.zeros_like(angles)
-    aspect = width / height  # the grid runs from -1 to 1 on both axes, however long they are
+    aspect = width / height  # the grid runs from -1 to 1 on both axes, whatever their lengths
     matrix = torch.stack([cos, -sin / aspect, zero, sin * aspect, cos, zero], 1).view(rows, 2, 3)
     grid = F.affine_grid(matrix.to(batch.dtype), list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, align_corners=False)

@@ -1,4 +1,4 @@
-"""From the choices of a configuration to the parts of a training run."""
+"""Instantiates the components of a training run from the options of a configuration."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from hypermap.training.augment import Augment
 from hypermap.training.lr_schedules import Schedule
 from hypermap.training.regularizers import Regularizer
 
-# What the program adds to a choice's own values when it builds it; a model that has a `layout` is given that, too.
+# Arguments that the program adds to an option's own values; a model that takes a `layout` gets that, too.
 RUNTIME = {"model": ("input_shape", "outputs"), "optimizer": ("params",)}
 GROUPS = ("model", "optimizer", "scheduler", "loss", "regularizer", "augment")
 
@@ -28,7 +28,7 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class Components:
-    """What a training run is made of, built and ready."""
+    """The instantiated components of a training run."""
 
     model: nn.Module
     loss: Loss
@@ -36,22 +36,22 @@ class Components:
     schedule: Schedule
     regularizer: Regularizer
     augment: Augment
-    base_lr: float  # what the schedule multiplies
+    base_lr: float  # multiplied by the schedule
 
 
 def make_components(
     configuration: Mapping[str, Any], manifest: Manifest, inputs: InputSpec, device: torch.device
 ) -> Components:
-    """Build all parts for data of this shape; a value that no signature takes is told before the first is built.
+    """Instantiate all components for this data; values that do not fit a signature are reported before the first one.
 
     Args:
         configuration: every group.
         manifest: of the data.
-        inputs: how the model takes it (`resolve_input_spec`).
-        device: where the model lies.
+        inputs: how the model receives it (`resolve_input_spec`).
+        device: of the model.
 
     Raises:
-        UserError: a value that no signature takes, or a choice that does not suit the data.
+        UserError: a value does not fit a signature, or an option does not fit the data.
     """
     classes = len(manifest.classes)
     for group in GROUPS:
@@ -73,10 +73,10 @@ def make_components(
 
 
 def base_lr(option: Mapping[str, Any]) -> float:
-    """Return the learning rate that a choice of an optimizer says, or else the optimizer's own.
+    """Return the learning rate of an optimizer's option, or else the optimizer's default.
 
     Raises:
-        UserError: it has none, and schedules set nothing else.
+        UserError: it has none, so schedules cannot be applied.
     """
     parameters = inspect.signature(locate(option["_target_"])).parameters
     own = parameters["lr"].default if "lr" in parameters else None
@@ -86,10 +86,10 @@ def base_lr(option: Mapping[str, Any]) -> float:
 
 
 def make_optimizer(option: Mapping[str, Any], parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer that `option` names, fused where torch has it fused for this device."""
+    """Return the optimizer that `option` names, fused if torch has a fused version for this device."""
     signature = inspect.signature(locate(option["_target_"]))
     device = parameters[0].device.type
-    own = {"fused", "foreach"} & option.keys()  # a choice that says how to step is left alone
+    own = {"fused", "foreach"} & option.keys()  # an option that sets these itself is left unchanged
     fused = "fused" in signature.parameters and not own and device in ("cpu", "cuda")
     optimizer = instantiate(option, params=parameters, **({"fused": True} if fused else {}))
     assert isinstance(optimizer, torch.optim.Optimizer)

@@ -1,4 +1,4 @@
-"""A network's weights as one vector: a step of the optimizer is then one call, whatever the number of layers."""
+"""A network's weights as one vector: an optimizer step is then one call, whatever the number of layers."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,8 @@ from hypermap.core.errors import UserError
 class FlatParameters:
     """The trainable parameters of a module, moved into one vector of which they become views.
 
-    Every optimizer of torch that treats each number by itself (all that ship here) gives the same result on
-    the vector as on the list, and the fused ones are spared a call and a check per tensor. Gradients are
-    accumulated in place into `gradient`.
+    Every elementwise torch optimizer (all included ones are) gives the same result on the vector as on the list, and
+    the fused ones save a call and a check per tensor. Gradients are accumulated in place into `gradient`.
 
     Attributes:
         vector: ``(weights,)``, the parameter to give to an optimizer; its ``.grad`` is `gradient`.
@@ -32,12 +31,12 @@ class FlatParameters:
         self._lie_in(flat, torch.zeros_like(flat))
 
     def move(self, vector: Tensor, gradient: Tensor) -> None:
-        """Let the weights lie in another vector ``(weights,)``, such as a row of a stack's; the gradient likewise."""
+        """Move the weights into another vector ``(weights,)``, such as a row of a stack's matrix; so the gradient."""
         vector.copy_(self.vector.detach())
         self._lie_in(vector, gradient.zero_())
 
     def leave(self) -> None:
-        """Let the weights lie in a vector of their own, so that nothing holds the stack's."""
+        """Move the weights into their own vector, so that nothing keeps the stack's matrix alive."""
         self.move(torch.empty_like(self.gradient), torch.empty_like(self.gradient))
 
     def _lie_in(self, vector: Tensor, gradient: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""Training: one loop in plain sight, for one configuration or for many that fit together.
+"""The training loop, for one configuration or for a stack of several.
 
-The data sits in memory on the device, a batch is an index slice of it, and the weights of a member are one vector.
-What wins at the start: the state of an interrupted run of the same settings, else the seed.
+The data is in memory on the device, a batch is an index slice of it, and the weights of a member are one vector. A
+training starts from the state of an interrupted run with the same settings, if there is one, otherwise from the seed.
 """
 
 import math
@@ -23,36 +23,35 @@ from hypermap.training.backends.eager import Eager
 from hypermap.training.state import Row, TrainState
 
 MakeBackend = Callable[[Sequence[TrainState], Tensor, Tensor], Backend]
-SAVING_S = 0.005  # what writing a member's state is taken to last, before it has been seen
-SAVING_SHARE = 0.05  # of a stack's time, at most, in which the states of its members are written
+SAVING_S = 0.005  # assumed duration of writing a member's state, before it is measured
+SAVING_SHARE = 0.05  # maximum share of a stack's time for writing the states of its members
 K = TypeVar("K", bound=Hashable)
-"""What names a training, from whoever asks for it down to here: reports and ends go by it."""
+"""The key of a training, chosen by the caller: reports and results refer to it."""
 Finished = dict[K, TrainState | Exception]
-"""Members that have ended, or what ended them."""
+"""Members that have ended, with the exception that ended them, if any."""
 Reports = Mapping[K, tuple[int, float]]
-"""A step, from 1, and the monitored figure there."""
+"""A step, from 1, and the monitored metric there."""
 OnEpochEnd = Callable[[Reports[K]], Mapping[K, Exception]]
-"""Gets reports and returns what ends some of those they are of, such as `Pruned`; may raise `Interrupted`."""
+"""Takes reports and returns exceptions that end some of the members, such as `Pruned`; may raise `Interrupted`."""
 
 
 @dataclass(frozen=True)
 class TrainVal:
-    """What a member learns from and is judged by, on the device."""
+    """The training and validation rows of a member, on the device."""
 
     train: TensorSplit
     validation: TensorSplit
 
 
 class Trainer(Generic[K]):
-    """Trains members that may be stacked (`hypermap.training.backends.compatibility`), an epoch of all at a time.
+    """Trains members that can be stacked (`hypermap.training.backends.compatibility`), epoch by epoch.
 
-    A member that ends, is pruned or diverges leaves, and the others go on as if it had never been there.
+    A member that ends, is pruned or diverges is removed, and the others continue as if it had never been there.
 
     Args:
-        members: by whatever names them in reports; with one kind of network, task, batch size and device, and as many
-            rows to learn from.
-        sets: of each member. What is the same object for several is held once.
-        make_backend: from members, training inputs and targets to what trains them.
+        members: by key; with the same kind of network, task, batch size, device and number of training rows.
+        sets: of each member. Objects shared by several members are stored once.
+        make_backend: returns the backend for members, training inputs and targets.
     """
 
     def __init__(
@@ -62,16 +61,16 @@ class Trainer(Generic[K]):
         self.make_backend = make_backend
         first = next(iter(members.values()))
         self.task, self.portions = first.task, first.settings.reports_per_epoch
-        (self.length,) = {len(sets[key].train.targets) for key in members}  # else their numbers of steps would differ
+        (self.length,) = {len(sets[key].train.targets) for key in members}  # or their numbers of steps would differ
         self.batch = min(first.settings.batch_size, self.length)
-        # A last batch of a single row is left out: batch norm has no variance of one row.
+        # A last batch of a single row is left out: batch norm needs at least two rows.
         self.used = self.length - (self.length % self.batch == 1 < self.batch)
         self.steps = -(-self.used // self.batch)
         self.saved, self.saving = time.perf_counter(), SAVING_S * len(members)
         self.stack(members)
 
     def stack(self, members: Mapping[K, TrainState]) -> None:
-        """Train these from here on, and no others."""
+        """Train only these members from now on."""
         self.members = dict(members)
         if not members:
             return
@@ -84,19 +83,20 @@ class Trainer(Generic[K]):
         self.backend = self.make_backend(list(members.values()), inputs, self.targets)
 
     def run(self, on_epoch_end: OnEpochEnd[K], quiet: bool = True) -> Iterator[Finished[K]]:
-        """Train until every member has ended; yields those that do, at once.
+        """Train until every member has ended; yield each as soon as it does.
 
         Args:
-            on_epoch_end: gets the monitored figure after each epoch, once its state is on the disk, or more often
-                (`Settings.reports_per_epoch`, which the steps then count). Of an interrupted run's epochs the last is
-                told again: it may be on the disk and not have been told. What it raises ends the run.
-            quiet: show no bar. There is none in any case where the output is no terminal.
+            on_epoch_end: called with the monitored metric after each epoch, once its state is on disk, or more often
+                (`TrainerConfig.reports_per_epoch`, which the steps then count). The last epoch of an interrupted run is
+                reported again: its state may be on disk without having been reported. An exception from it ends the
+                run.
+            quiet: show no progress bar. There is never one if the output is not a terminal.
         """
         broken: Finished[K] = {}
         for key, member in self.members.items():
             try:
                 member.resume()
-                member.learning_rates(self.steps)  # a warm-up may be too long
+                member.learning_rates(self.steps)  # raises if a warm-up is too long
             except UserError as error:
                 broken[key] = error
         yield self.drop(broken)
@@ -118,7 +118,7 @@ class Trainer(Generic[K]):
                 yield self.drop(ended)
 
     def drop(self, ended: Mapping[K, TrainState | Exception]) -> Finished[K]:
-        """Go on without these."""
+        """Continue without these."""
         for key in ended:
             self.members[key].weights.leave()
         if ended:
@@ -126,10 +126,10 @@ class Trainer(Generic[K]):
         return dict(ended)
 
     def epoch(self, on_epoch_end: OnEpochEnd[K]) -> Finished[K]:
-        """Pass once over the training rows, each member in a new order of its own; returns what ended some.
+        """Pass once over the training rows, each member in its own new order; return what ended some of them.
 
-        The training loss and score are of the outputs as they were learned from: under dropout and augmentation,
-        and of weights that still changed.
+        The training loss and score are those of the outputs during training: with dropout and augmentation, and with
+        weights that change along the epoch.
         """
         started, members = time.perf_counter(), self.members.values()
         orders = torch.stack([torch.randperm(self.length, generator=member.shuffle_rng) for member in members])
@@ -137,7 +137,7 @@ class Trainer(Generic[K]):
         steps, ended = self.learn(orders[:, : self.used], rates, on_epoch_end)
         learned = self.learned(steps, orders[:, : self.used], rates, time.perf_counter() - started)
         for key, row, metrics, losses in zip(self.members, learned, self.evaluate(), steps.losses, strict=True):
-            if key in ended:  # within the epoch: what came later is no part of it
+            if key in ended:  # ended within the epoch: later steps do not count
                 continue
             diverged = _divergence(self.members[key], losses, metrics["validation_loss"])
             if diverged is not None:
@@ -158,7 +158,7 @@ class Trainer(Generic[K]):
         return {**ended, **stopped}
 
     def learn(self, orders: Tensor, rates: Tensor, on_epoch_end: OnEpochEnd[K]) -> tuple[StepOutputs, Finished[K]]:
-        """Return the steps of an epoch, with the reports that are due before its end."""
+        """Run the steps of an epoch, with the reports that are due before its end."""
         due = {-(-portion * self.steps // self.portions): portion for portion in range(1, self.portions + 1)}
         ended: Finished[K] = {}
         positions, parts = orders + self.starts, []
@@ -170,7 +170,7 @@ class Trainer(Generic[K]):
         return StepOutputs.joined(parts), ended
 
     def learned(self, steps: StepOutputs, orders: Tensor, rates: Tensor, seconds: float) -> list[Row]:
-        """Return what the members' histories say of an epoch's steps; the seconds are each one's share."""
+        """Return the rows of the members' histories for an epoch's steps; the seconds are each one's share."""
         sizes = np.full(self.steps, float(self.batch))
         sizes[-1] = self.used - self.batch * (self.steps - 1)
         losses, norms = steps.losses.double().cpu().numpy(), steps.norms.double().cpu().numpy()
@@ -199,7 +199,7 @@ class Trainer(Generic[K]):
         ]
 
     def evaluate(self) -> list[Row]:
-        """Return loss and score of each member on its validation rows, whatever the loss is."""
+        """Return loss and score of each member on its validation rows."""
         members, splits = list(self.members.values()), [self.sets[key].validation for key in self.members]
         rows: list[Row] = [{} for _ in members]
         for split in {id(split): split for split in splits}.values():
@@ -208,22 +208,20 @@ class Trainer(Generic[K]):
             targets = split.targets.expand(len(own), *split.targets.shape)
             scores = self.scores([members[place] for place in own], outputs, targets)
             for place, output, score in zip(own, outputs, scores, strict=True):
-                loss = float(members[place].parts.loss(output, split.targets))  # by itself: the same bits as when alone
+                loss = float(members[place].parts.loss(output, split.targets))  # one by one: the same bits as alone
                 rows[place] = {"validation_loss": loss, "validation_score": score}
         return rows
 
     def report_mid_epoch(
         self, portion: int, on_epoch_end: OnEpochEnd[K], ended: Collection[K]
     ) -> Mapping[K, Exception]:
-        """Report what comes after a portion of an epoch, of those that have not ended; returns what ends some."""
+        """Report the members that have not ended after a portion of an epoch; return what ends some of them."""
         values = {key: value for key, value in self.evaluate_mid_epoch().items() if key not in ended}
         steps = {key: self.members[key].epochs * self.portions + portion for key in values}
         return on_epoch_end({key: (steps[key], value) for key, value in values.items()}) if values else {}
 
     def evaluate_mid_epoch(self) -> dict[K, float]:
-        """Return the monitored figures within an epoch, where they are finite; training goes on as if nobody had
-        looked.
-        """
+        """Return the finite monitored metrics within an epoch, without side effects on the training."""
         device = self.targets.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             rows = self.evaluate()
@@ -235,7 +233,7 @@ class Trainer(Generic[K]):
         return self.task.scores(outputs, targets, [member.parts.loss for member in members])
 
     def save(self, members: Iterable[TrainState], at_once: bool = False) -> bool:
-        """Leave their states: of one training after each epoch, of a stack as often as takes little of its time."""
+        """Write their states: of a single training after each epoch, of a stack as often as costs little time."""
         now = time.perf_counter()
         if len(self.sets) > 1 and not at_once and self.saving > SAVING_SHARE * (now - self.saved):
             return False
@@ -246,12 +244,12 @@ class Trainer(Generic[K]):
         return True
 
     def last(self, member: TrainState) -> tuple[int, float]:
-        """Return what is told of a member's last epoch."""
+        """Return the report of a member's last epoch."""
         return member.epochs * self.portions, member.monitored(member.history[-1])
 
 
 def _divergence(member: TrainState, losses: Tensor, validation_loss: float) -> Diverged | None:
-    """Return where a loss of an epoch is not finite: names the epoch, the step, and what to try."""
+    """Return the error if a loss of an epoch is not finite, with the epoch, the step, and what to try."""
     finite = torch.isfinite(losses)
     if not finite.all():
         step = int((~finite).nonzero()[0]) + 1

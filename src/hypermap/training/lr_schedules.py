@@ -1,9 +1,8 @@
-"""Learning rates as plain numbers: one for every step, known before training starts.
+"""Learning-rate schedules: one number for every step, known before training starts.
 
-A training loop has `Schedule.learning_rates` and, from `Schedule.start`, a state; its learning rate is
-``rates[step] * state["multiplier"]``. After each epoch ``state = schedule.observe(state, validation_loss)``
-changes the multiplier, but only where the schedule watches the loss. The state is JSON: a run goes on from a
-checkpoint exactly.
+A training loop has `Schedule.learning_rates` and, from `Schedule.start`, a state; its learning rate is ``rates[step] *
+state["multiplier"]``. After each epoch ``state = schedule.observe(state, validation_loss)`` changes the multiplier, if
+the schedule watches the loss. The state is JSON, so that a run resumes exactly from a checkpoint.
 """
 
 import math
@@ -18,7 +17,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """A learning rate over time, after a linear warm-up of `warmup_epochs` (a part of one is allowed).
+    """A learning rate over time, after a linear warm-up of `warmup_epochs` (fractions are allowed).
 
     Raises:
         UserError: a setting outside its range.
@@ -40,13 +39,13 @@ class Schedule(ABC):
 
     @abstractmethod
     def observe(self, state: State, validation_loss: float) -> State:
-        """Return the state after an epoch that ended with `validation_loss`; the state given is left as it is."""
+        """Return the state after an epoch that ended with `validation_loss`, without changing the given state."""
 
     def learning_rates(self, base_lr: float, epochs: int, steps_per_epoch: int) -> list[float]:
         """Return the learning rate of each of the ``epochs * steps_per_epoch`` steps.
 
-        The warm-up climbs evenly and reaches, at its last step, the rate with which the schedule itself
-        begins: the base rate, but for `OneCycle`.
+        The warm-up rises linearly and reaches, at its last step, the rate that the schedule itself starts with: the
+        base rate, except for `OneCycle`.
 
         Raises:
             UserError: a base rate that is negative or not finite, or a warm-up as long as the training.
@@ -65,10 +64,10 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Planned(Schedule):
-    """A schedule that heeds no losses: its rates are all there is to it."""
+    """A schedule that does not depend on losses."""
 
     def start(self) -> State:
-        """Return a multiplier of 1, for good."""
+        """Return a constant multiplier of 1."""
         return {"multiplier": 1.0}
 
     def observe(self, state: State, validation_loss: float) -> State:
@@ -104,7 +103,7 @@ class Step(Planned):
 
 @dataclass(frozen=True)
 class Exponential(Planned):
-    """Multiplied by `gamma` over each epoch, a little at every step."""
+    """Multiplied by `gamma` over each epoch, evenly at every step."""
 
     gamma: float = 0.9
 
@@ -113,13 +112,13 @@ class Exponential(Planned):
         _require(0 < self.gamma <= 1, "gamma", self.gamma, "above 0 and at most 1")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """gamma to the power of the epochs so far."""
+        """Return gamma to the power of the epochs so far."""
         return float(self.gamma ** (step / steps_per_epoch))
 
 
 @dataclass(frozen=True)
 class Linear(Planned):
-    """Straight down to `end`, a share of the base rate, which the step after the last would have."""
+    """Linearly down to `end`, a share of the base rate, which the step after the last would have."""
 
     end: float = 0.0
 
@@ -146,16 +145,16 @@ class Cosine(Planned):
         _require(0 <= self.end <= 1, "end", self.end, "from 0 to 1, a share of the learning rate")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """Slow, fast, slow from 1 to `end`."""
+        """Return a half cosine from 1 to `end`."""
         return _ease(1.0, self.end, step / steps)
 
 
 @dataclass(frozen=True)
 class OneCycle(Planned):
-    """Up to the base rate, its peak, over `peak_share` of the steps, then down to almost nothing.
+    """Up to the base rate as the peak over `peak_share` of the steps, then down to almost zero.
 
-    It begins at base / `start_divisor` and ends at that divided by `end_divisor`. As torch's ``OneCycleLR``
-    with cosine annealing, but the momentum stays. Smith and Topin 2018, https://arxiv.org/abs/1708.07120.
+    It starts at base / `start_divisor` and ends at that divided by `end_divisor`. As torch's ``OneCycleLR`` with cosine
+    annealing, but with constant momentum. Smith and Topin 2018, https://arxiv.org/abs/1708.07120.
     """
 
     peak_share: float = 0.3
@@ -171,7 +170,7 @@ class OneCycle(Planned):
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
         """Return half a cosine up, half a cosine down."""
         start = 1 / self.start_divisor
-        peak = self.peak_share * steps - 1  # the step of the peak, which need not be a whole number
+        peak = self.peak_share * steps - 1  # the step of the peak, which need not be an integer
         if step < peak:
             return _ease(start, 1.0, step / peak)
         return _ease(1.0, start / self.end_divisor, (step - peak) / (steps - 1 - peak))
@@ -198,11 +197,11 @@ class Plateau(Schedule):
         _require(0 <= self.threshold < 1, "threshold", self.threshold, "from 0 to less than 1")
 
     def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """Return one: what is lost on a plateau stands in the multiplier."""
+        """Return one: reductions are in the multiplier."""
         return 1.0
 
     def start(self) -> State:
-        """Return no epoch seen: no best loss."""
+        """Return the state before the first epoch: no best loss."""
         return {"multiplier": 1.0, "best": None, "bad_epochs": 0}
 
     def observe(self, state: State, validation_loss: float) -> State:

@@ -1,4 +1,4 @@
-"""Penalties on the weights, a limit on the gradient, when to stop, and which epoch to keep."""
+"""Weight penalties, gradient clipping, early stopping, and the choice of the epoch to keep."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from torch import Tensor
 from hypermap.training.flat_parameters import FlatParameters
 
 ALIKE = 0.25
-"""Standard errors of the best accuracy within which another epoch's cannot be told apart from it. Two epochs of one
-training err on mostly the same rows, so their difference has a smaller error than either accuracy by itself."""
+"""Standard errors of the best accuracy within which another epoch's accuracy counts as equal. Two epochs of a training
+are wrong on mostly the same rows, so their difference has a smaller error than each accuracy by itself."""
 
 
 @dataclass(frozen=True)
 class Regularizer:
-    """What is added to a gradient before the optimizer sees it, and the patience of early stopping.
+    """Changes to the gradient before the optimizer step, and the patience of early stopping.
 
-    The penalties ``l1 * sum(abs(w)) + l2 * sum(w ** 2)`` are over weight matrices and filters; biases and
-    norms are free, as in Keras's kernel regularizers. Their gradient is added in closed form, so the losses
-    in the history are those of the data alone.
+    The penalties ``l1 * sum(abs(w)) + l2 * sum(w ** 2)`` are over weight matrices and filters; biases and norms are
+    excluded, as in Keras's kernel regularizers. Their gradient is added in closed form, so the losses in the history
+    are without penalties.
     """
 
     l1: float = 0.0
@@ -31,7 +31,7 @@ class Regularizer:
     patience_epochs: int | None = None
 
     def apply(self, parameters: FlatParameters) -> Tensor:
-        """Add the penalties' gradient, cut the norm; return the norm before the cut, a scalar tensor."""
+        """Add the penalties' gradient, clip the norm; return the norm before clipping, a scalar tensor."""
         gradient, weights = parameters.gradient, parameters.vector.detach()
         if self.l1:
             gradient.addcmul_(weights.sign(), parameters.penalized, value=self.l1)
@@ -43,11 +43,11 @@ class Regularizer:
         return norm
 
     def clipped(self, norms: NDArray[np.float64]) -> float:
-        """Return the share of steps, given the norms ``(steps,)`` that `apply` returned, whose gradient was cut."""
+        """Return the share of steps with a clipped gradient, given the norms ``(steps,)`` that `apply` returned."""
         return 0.0 if self.clip_norm is None else float((norms > self.clip_norm).mean())
 
     def stops(self, epochs_done: int, highest_epoch: int) -> bool:
-        """Return whether the patience is at its end; epochs count from 1."""
+        """Return whether the patience is exhausted; epochs count from 1."""
         return self.patience_epochs is not None and epochs_done - highest_epoch >= self.patience_epochs
 
 
@@ -57,15 +57,15 @@ def highest_epoch(scores: Sequence[tuple[float, ...]]) -> int:
 
 
 def kept_epochs(accuracies: Sequence[float], losses: Sequence[float], rows: int) -> list[int]:
-    """Return the epoch to keep, counted from 1, and after it those that may come to be kept as training goes on.
+    """Return the epoch to keep, counted from 1, followed by those that may be kept later in the training.
 
-    Of the epochs whose accuracy on so many validation rows cannot be told apart from the best one's (`ALIKE`), the one
-    with the lowest loss is kept, the first of equals: an accuracy of a few rows more is luck, and a loss says whether
-    the probabilities are worth something. A higher accuracy later on leaves fewer epochs to choose from, among which
-    those with a higher accuracy and a higher loss stay.
+    Of the epochs whose accuracy on this number of validation rows counts as equal to the best (`ALIKE`), the one with
+    the lowest loss is kept, the first of equal ones: a few more correct rows are luck, and the loss measures the
+    quality of the probabilities. A higher accuracy later leaves fewer epochs to choose from; those with a higher
+    accuracy and a higher loss remain candidates.
     """
     best = max(accuracies)
-    share = min(max(best, 0.5 / rows), 1 - 0.5 / rows)  # else none or all of the rows would be right for certain
+    share = min(max(best, 0.5 / rows), 1 - 0.5 / rows)  # otherwise the standard error would be zero
     least = best - ALIKE * math.sqrt(share * (1 - share) / rows)
     alike = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= least]
     kept, above = [], -math.inf

@@ -1,4 +1,4 @@
-"""A member: one configuration in training, whole at any time, whether it is trained alone or in a stack."""
+"""The state of one configuration in training (a member), alone or in a stack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,29 +18,29 @@ from hypermap.training.flat_parameters import FlatParameters
 from hypermap.training.regularizers import highest_epoch, kept_epochs
 
 Report = Callable[[int, float], None]
-"""Told a step, from 1, and the value that the monitored figure has there; may raise `Pruned` or `Interrupted`."""
+"""Called with a step, from 1, and the monitored metric there; may raise `Pruned` or `Interrupted`."""
 Row = dict[str, Any]
 
 
 def no_report(step: int, value: float) -> None:
-    """A `Report` to nobody."""
+    """Do nothing: a `Report` that is ignored."""
 
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long, in what portions and where a network is trained.
+    """The settings of training: its length, batches, device and so on.
 
     Attributes:
-        monitor: what the best epoch is picked by: ``accuracy``, ``r2`` or ``loss``, all of validation; among epochs
-            whose accuracy cannot be told apart from the best, the loss decides which is kept (`kept_epochs`).
+        monitor: selects the best epoch: validation ``accuracy``, ``r2`` or ``loss``; among epochs whose accuracy counts
+            as equal to the best, the loss decides which is kept (`kept_epochs`).
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
-        threads: CPU threads; None for as many as serve the network (`machine.choose_threads`).
-        repeats: trainings over which the figures are means, each with a seed of its own.
-        reports_per_epoch: how often the monitored figure is reported; it changes no number of the training.
+        threads: CPU threads; None: depends on the network (`device.choose_threads`).
+        repeats: number of trainings that metrics are averaged over, each with its own seed.
+        reports_per_epoch: how often the monitored metric is reported; does not affect the training.
         calibration: ``temperature`` for probabilities scaled on the validation rows (`hypermap.tasks.calibration`).
-        backend: what carries out the steps, a name in `hypermap.training.backends.choice`; ``auto`` is torch itself for
-            one training, and what proves fastest for several at once.
+        backend: runs the steps, a name in `hypermap.training.backends.choice`; ``auto`` is plain torch for one
+            training, and the fastest by measurement for several at once.
     """
 
     epochs: int
@@ -56,7 +56,7 @@ class TrainerConfig:
     backend: str = "auto"
 
     def monitored(self, task: Task) -> str:
-        """Return what the best epoch is picked by, for data of `task`.
+        """Return what selects the best epoch, for data of `task`.
 
         Raises:
             UserError: the monitor is one of another task's.
@@ -69,26 +69,26 @@ class TrainerConfig:
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """The progress of a run."""
 
     history: list[Row] = field(default_factory=list)
     schedule: dict[str, Any] = field(default_factory=dict)
-    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # the model's after epochs that may be kept
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # weights after epochs that may be kept
 
 
 class TrainState:
-    """The state of one training, which can be written down and taken up; `Trainer` carries it on, epoch by epoch.
+    """The state of one training, which can be saved and resumed; `Trainer` advances it epoch by epoch.
 
     Args:
-        parts: the network on `device` and what goes with it.
+        parts: the network on `device` and the other components.
         settings: see `TrainerConfig`.
         task: what is predicted.
-        seed: of the order of the rows and of augmentation.
-        device: where the data is.
-        random: what its `Dropout` layers draw from, on `device`; None for torch's global generator. The caller has
-            seeded it, and drawn the network's weights from it or its like.
-        state: the folder in which an interrupted run left its state and this one leaves its own; None for none.
-        validation_rows: how many rows its validation figures are of.
+        seed: for the row order and augmentation.
+        device: of the data.
+        random: the generator of its `Dropout` layers, on `device`; None for torch's global generator. The caller has
+            seeded it, and drawn the network's weights from it or an equal one.
+        state: the folder with the state of an interrupted run, and for the state of this one; None for none.
+        validation_rows: number of validation rows.
 
     Attributes:
         random: as given, or the global generator.
@@ -115,7 +115,7 @@ class TrainState:
         self.weights = FlatParameters(parts.model)
         self.optimizer = parts.make_optimizer([self.weights.vector])
         self.base_lr = parts.base_lr
-        self.planned_lrs: list[float] = []  # of every step
+        self.planned_lrs: list[float] = []  # for every step
         self.shuffle_rng = torch.Generator().manual_seed(seed)
         self.augment_rng = torch.Generator(device).manual_seed(seed)
         self.dropout_rng = _global_generator(device) if random is None else random
@@ -124,21 +124,21 @@ class TrainState:
             if isinstance(layer, Dropout):
                 layer.generator = random
 
-    # Where it is
+    # Progress
 
     @property
     def epochs(self) -> int:
-        """The epochs that are done."""
+        """The number of finished epochs."""
         return len(self.history)
 
     @property
     def ended(self) -> bool:
-        """Whether the epochs are used up, or the patience: so many since the best one, whichever is kept."""
+        """Whether the epochs or the patience are used up; patience counts from the best epoch, whichever is kept."""
         return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.highest_epoch)
 
     @property
     def highest_epoch(self) -> int:
-        """The epoch of the best monitored figure so far, from 1 (0 before the first); of equals the lower loss's."""
+        """The epoch with the best monitored metric so far, from 1 (0 before the first); ties go to the lower loss."""
         by_loss = self.settings.monitored(self.task) == "loss"
         scores = [
             (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
@@ -152,7 +152,7 @@ class TrainState:
         return self._kept_epochs()[0] if self.history else 0
 
     def _kept_epochs(self) -> list[int]:
-        """Return the epoch to keep, and those that may come to be kept: see `kept_epochs`."""
+        """Return the epoch to keep, and those that may be kept later: see `kept_epochs`."""
         if self.settings.monitored(self.task) == "loss" or not self.task.is_share:  # there are no ties to speak of
             return [self.highest_epoch]
         history = self.history
@@ -161,7 +161,7 @@ class TrainState:
 
     @property
     def history(self) -> list[Row]:
-        """One row an epoch."""
+        """One row per epoch."""
         return self.progress.history
 
     @property
@@ -171,11 +171,11 @@ class TrainState:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the patience ended it."""
+        """Whether early stopping ended it."""
         return self.ended and self.epochs < self.settings.epochs
 
     def monitored(self, row: Row) -> float:
-        """Return the figure of a row that the best epoch is picked by."""
+        """Return the metric of a row that selects the best epoch."""
         by_loss = self.settings.monitored(self.task) == "loss"
         return float(row["validation_loss" if by_loss else "validation_score"])
 
@@ -190,7 +190,7 @@ class TrainState:
         return [rate * multiplier for rate in self.planned_lrs[self.epochs * steps : (self.epochs + 1) * steps]]
 
     def note(self, row: Row) -> None:
-        """Enter an epoch: its row, what the schedule makes of it, and its weights if they may be the ones to keep."""
+        """Record an epoch: its row, the schedule's state, and its weights if they may be kept."""
         progress = self.progress
         progress.history.append(row)
         progress.schedule = self.parts.schedule.observe(progress.schedule, row["validation_loss"])
@@ -201,31 +201,31 @@ class TrainState:
             progress.states[self.epochs] = own
 
     def diverged(self, where: str, loss: float) -> Diverged:
-        """Return what to say, and to advise, when a loss is not finite."""
+        """Return the error for a non-finite loss, with advice."""
         return Diverged(
             f"training diverged: the loss is {loss} in epoch {self.epochs + 1}, {where}, "
             f"with optimizer.lr={self.base_lr:g}. Try optimizer.lr={self.base_lr / 10:g}, regularizer=clip, or a "
-            f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, mend those first."
+            f"warm-up (scheduler.warmup_epochs=1); if the data has values that are not finite, fix those first."
         )
 
     # Its state
 
     def resume(self) -> None:
-        """Take up what an interrupted run left.
+        """Resume from the state of an interrupted run.
 
         Raises:
-            UserError: a state that cannot be read.
+            UserError: the state cannot be read.
         """
         if self.folder is not None and (found := checkpoint.load(self.folder)) is not None:
             self.restore(found)
 
     def save(self) -> None:
-        """Leave the state, where there is a folder for it."""
+        """Save the state, if there is a folder for it."""
         if self.folder is not None:
             checkpoint.save(self.folder, self.epochs, self.state())
 
     def state(self) -> Checkpoint:
-        """Return all that is needed to go on to the same numbers as without a stop."""
+        """Return everything needed to continue with the same results as without a stop."""
         tensors = {f"model/{name}": tensor for name, tensor in self.parts.model.state_dict().items()}
         for epoch, state in self.progress.states.items():
             tensors |= {f"after/{epoch}/{name}": tensor for name, tensor in state.items()}
@@ -240,7 +240,7 @@ class TrainState:
         return Checkpoint(tensors, {"history": progress.history, "schedule": progress.schedule, "optimizer": plain})
 
     def restore(self, state: Checkpoint) -> None:
-        """Take up where `state` was written down."""
+        """Continue from `state`."""
         self.parts.model.load_state_dict(state.part("model"))
         optimizer = self.optimizer.state_dict()
         kept = {**state.record["optimizer"], **state.part("optimizer")}
@@ -259,7 +259,7 @@ class TrainState:
 
 
 def _global_generator(device: torch.device) -> torch.Generator:
-    """Return what torch draws from on a device where it is given no generator."""
+    """Return torch's default generator of a device."""
     if device.type != "cuda":
         return torch.default_generator
     torch.cuda.init()

@@ -27,6 +27,50 @@ def test_separators_within_quotes_are_none() -> None:
     assert dialect.separator == ";"
 
 
+@pytest.mark.parametrize(
+    ("text", "separator", "names"),
+    [
+        ("name,kind\n'a, b',x\n'c, d',y\n", ",", ("name", "kind")),
+        ("name,kind\n'a, b',x\nc,y\n", ",", ("name", "kind")),
+        ("'name, kind',n\n'a, b',1\n'c, d',2\n", ",", ("name, kind", "n")),
+        ("name;kind\n'a; ''b''';x\n'c; d';y\n", ";", ("name", "kind")),
+        ("name\n'a, b'\n'c, d'\n", ",", ("name",)),
+    ],
+)
+def test_single_quotes_around_separators_are_found(text: str, separator: str, names: tuple[str, ...]) -> None:
+    dialect = found(text)
+    assert (dialect.separator, dialect.quote, dialect.names) == (separator, "'", names)
+    assert "single quotes (data.quote=null" in dialect.notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,n\nO'Brien,1\nD'Arcy,2\n",
+        "text,n\n'tis so,1\n'twas so,2\n",
+        "text,more,n\n'tis, it was,1\n'twas, it is,2\n",  # never closed
+        "a,b\n'x','y'\n'z','w'\n",  # they hold no separator
+        'name,kind\n"a, b",x\n"\'c\', d",y\n',
+        "a;b\n'x, y';1\n'z, w';2\n",
+    ],
+)
+def test_other_single_quotes_are_text(text: str) -> None:
+    dialect = found(text)
+    assert (dialect.quote, dialect.notes) == ('"', ())
+    assert len(dialect.names) == len(text.splitlines()[0].replace(";", ",").split(","))
+
+
+def test_a_quote_that_is_given_is_taken() -> None:
+    text = "name,kind,n\n'a, b',1\n'c, d',2\n"
+    assert found(text, quote=None).quote is None
+    assert found("name,kind\n'a, b',x\n'c',y\n", quote="'").notes == ()
+
+
+def test_a_sample_that_ends_within_single_quotes() -> None:
+    text = "name,kind\n" + "'a, b',x\n" * 9 + "'a, "
+    assert find_dialect(text, False, Format(), "my.csv", Expected()).quote == "'"
+
+
 def test_a_semicolon_beside_decimal_commas() -> None:
     dialect = found("1,5;2,5\n3,5;4,25\n")
     assert (dialect.separator, dialect.decimals.mark, dialect.header) == (";", ",", False)

@@ -247,7 +247,7 @@ def test_columns_that_nobody_named_are_left_out_and_told(read: Callable[..., Raw
     called = name or "column_4"
     assert raw.table is not None
     assert called not in raw.table.names
-    assert any(f"'{called}' (nobody gave it a name" in note for note in raw.notes)
+    assert any(f"'{called}' (it has no name" in note for note in raw.notes)
     kept = read(lines(**columns), kinds={called: "number"})
     assert kept.table is not None
     assert called in kept.table.names

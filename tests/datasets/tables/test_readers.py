@@ -34,6 +34,12 @@ def rows(table: Table, size: int | None = None) -> list[tuple[object, ...]]:
     return [row for batch in table.batches(size) for row in batch.rows()]
 
 
+def test_cells_in_single_quotes_are_read_without_them(tmp_path: Path) -> None:
+    table = open_table([write(tmp_path, "name,n\n'a, b',1\nO'Brien,2\n'c',3\n")], Format())
+    assert table.columns == ("name", "n")
+    assert rows(table) == [("a, b", "1"), ("O'Brien", "2"), ("c", "3")]
+
+
 @pytest.mark.parametrize(
     "content",
     [

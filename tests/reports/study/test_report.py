@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -160,6 +161,14 @@ def test_how_exactly_trials_repeat_is_said(tmp_path, backends, told, untold):
     if "vmap" in backends:
         within = 3 * noise(view).sd
         assert f"agrees within {within:.4f} of {view.objective}, three times what chance moves it" in text
+
+
+@pytest.mark.parametrize(("seed", "sentence"), [({"seed": 0}, "Fixed in every trial: `seed=0`.\n"), ({}, None)])
+def test_keys_fixed_in_every_trial_are_listed_without_targets(tmp_path, seed, sentence):
+    view = replace(read(study(trials(3))), fixed={"model._target_": "mine.Net", **seed})
+    write_report(view, tmp_path, USUAL)
+    text = (tmp_path / "mine" / "report.md").read_text()
+    assert sentence in text if sentence else "Fixed in every trial" not in text
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path):

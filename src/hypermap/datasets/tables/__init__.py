@@ -1,1 +1,1 @@
-"""Tables of columns of many kinds: read, understood, and prepared for a model."""
+"""Tables with columns of various types: reading files, detecting types and formats, checking for leakage."""

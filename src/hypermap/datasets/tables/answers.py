@@ -1,4 +1,4 @@
-"""Columns that are another model's answers: its probabilities of the classes, its classes, or its numbers."""
+"""Columns with another model's predictions: class probabilities, classes, or numbers."""
 
 import re
 from collections.abc import Sequence
@@ -12,29 +12,29 @@ from hypermap.datasets.tables.column_types import NOTHING, Given
 from hypermap.datasets.tables.columns import Column
 from hypermap.datasets.tables.schema import Matrix, Schema
 
-NAMED = re.compile(r"(?i:pred|prob|forecast|posterior|y_?hat)|^[pP][_.( ]")  # what people call such columns
+NAMED = re.compile(r"(?i:pred|prob|forecast|posterior|y_?hat)|^[pP][_.( ]")  # usual names of such columns
 LEAST_ROWS = 50
-PROMISING = 0.1  # R² of a column as it stands, where its name or its neighbours speak for it
-TELLING = 0.65  # where nothing does; measures that were scaled to 0 and 1 come to 0.6
-OF_NUMBERS = 0.5  # where its name speaks for it: what is measured is often near to the target
-ROUNDING = 0.01  # of a probability, at most
+PROMISING = 0.1  # minimum R² of an unfitted column whose name or neighbors suggest a prediction
+TELLING = 0.65  # otherwise; measurements scaled to 0..1 reach 0.6
+OF_NUMBERS = 0.5  # for regression, if its name suggests it: measurements are often close to the target
+ROUNDING = 0.01  # maximum rounding error of a probability
 NEARLY = 0.99  # of the rows
 
 
 def answers(
     schema: Schema, matrix: Matrix, targets: Floats, known: Sequence[str] = (), given: Given = NOTHING
 ) -> list[str]:
-    """Return a sentence for the columns that predict the target as they stand, with nothing fitted to them.
+    """Return a sentence on the columns that predict the target without any fit.
 
-    Of classes a column is taken for a probability of one of them, or, where its words are the classes, for that class;
-    of a number for that number. R² of what is said so is what no measure comes to unless it was made to: it
-    has to be in the unit of the target.
+    For classification, a column is interpreted as the probability of a class or, if its words are the classes, as the
+    class; for regression as the number. No ordinary measurement reaches a high R² in this way: it would have to be in
+    the unit of the target.
 
     Args:
         matrix: ``(rows, columns)``.
         targets: ``(rows,)``, class indices or numbers.
-        known: columns that are told of already.
-        given: what is said of columns already, for advice.
+        known: columns that have been reported already.
+        given: the user's settings of columns, for advice.
     """
     columns = [column for column in schema.columns if column.kind != "date" and column.name not in known]
     cells = dict(zip(schema.matrix_names, matrix.T, strict=True))
@@ -62,7 +62,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _answers(column: Column, cells: Floats, targets: Floats, schema: Schema) -> bool:
-    """Return whether a column by itself is the answer of a model."""
+    """Return whether a column by itself is the prediction of a model."""
     present = ~np.isnan(cells)
     if present.sum() < LEAST_ROWS:
         return False
@@ -82,7 +82,7 @@ def _answers(column: Column, cells: Floats, targets: Floats, schema: Schema) -> 
 
 
 def _as_shares(column: Column, cells: Floats, *, two: bool = False) -> Floats | None:
-    """Return cells that are between 0 and 1, or 0 and 100 %, as shares of 1; None where they are not, or only two."""
+    """Return cells from 0 to 1, or 0 to 100 %, as shares of 1; None if they are not, or only two values."""
     if column.kind != "number" or np.isnan(cells).any() or cells.min() < 0 or (len(np.unique(cells)) <= 2 and not two):
         return None
     scaled: Floats = cells / (100 if cells.max() > 1 + ROUNDING else 1)
@@ -90,7 +90,7 @@ def _as_shares(column: Column, cells: Floats, *, two: bool = False) -> Floats | 
 
 
 def _are_probabilities(shares: Floats, targets: Floats) -> bool:
-    """Return whether columns, one for each class, sum to one and each says a class of its own."""
+    """Return whether columns, one for each class, sum to one and each predicts a different class."""
     from scipy.optimize import linear_sum_assignment
 
     if len(shares) < LEAST_ROWS or (np.abs(shares.sum(axis=1) - 1) <= ROUNDING * shares.shape[1]).mean() < NEARLY:
@@ -101,6 +101,6 @@ def _are_probabilities(shares: Floats, targets: Floats) -> bool:
 
 
 def r2(said: NDArray[Any], is_so: NDArray[Any]) -> float:
-    """Return R² of what is said, ``(rows,)`` or ``(rows, columns)``; 0 where all that is so is equal."""
+    """Return R² of predictions, ``(rows,)`` or ``(rows, columns)``; 0 if all targets are equal."""
     spread = ((is_so - is_so.mean(axis=0)) ** 2).sum()
     return float(1 - ((said - 1.0 * is_so) ** 2).sum() / spread) if spread else 0.0

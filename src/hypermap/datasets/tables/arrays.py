@@ -1,4 +1,4 @@
-"""A table's rows as arrays, filled batch by batch, so that memory holds them and one batch."""
+"""A table's rows as arrays, filled batch by batch, so that memory holds only them and one batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from hypermap.datasets.tables.columns import UNSEEN, Column, Target
 from hypermap.datasets.tables.readers import Table
 from hypermap.datasets.tables.schema import Matrix, Schema
 
-COPIES = 7  # of the matrix, at the peak of reading, splitting and preparing it (measured: 5.9 to 7.0)
+COPIES = 7  # peak memory of reading, splitting and preparing, in copies of the matrix (measured: 5.9 to 7.0)
 
 
 @dataclass(frozen=True)
 class TableArrays:
-    """The rows of a table that have a target.
+    """The rows of a table with a target.
 
     Attributes:
         matrix: ``(rows, columns)`` float64, see `Schema`.
         targets: ``(rows,)`` float64, class indices or numbers.
         groups: ``(rows,)`` int64, or None.
-        members: the group of each row as the file has it, or None.
-        times: ``(rows,)`` float64, NaN where a row has none, or None.
-        numbers: ``(rows,)`` int64, where each row stands in the file, from 1.
-        notes: what a person should know.
+        members: the group of each row as in the file, or None.
+        times: ``(rows,)`` float64, NaN for rows without a time, or None.
+        numbers: ``(rows,)`` int64, row numbers in the file, from 1.
+        notes: for the user.
     """
 
     matrix: Matrix
@@ -41,14 +41,14 @@ class TableArrays:
 
 
 def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apart: bool = False) -> TableArrays:
-    """Return all rows of a table; those without a target are left out, and told.
+    """Return all rows of a table, without those that have no target, which a note reports.
 
     Args:
-        order: the column in whose order splits are made.
-        apart: these are test rows of their own: nothing is split by their groups and times, which may be missing.
+        order: the column that orders the splits.
+        apart: these rows are a separate test file: they are not split by groups and times, which may be missing.
 
     Raises:
-        UserError: a cell is not of its column's kind, a target is no class, or the rows do not fit into memory.
+        UserError: a cell is not of its column's type, a target is not a class, or the rows do not fit into memory.
     """
     _check_memory(table, len(schema.matrix_names))
     readable = {*table.columns} - {*table.unsupported}
@@ -62,7 +62,7 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     for batch in table.batches():
         found = _targets(batch, schema, table.name, row)
         there = ~np.isnan(found)
-        these: slice | NDArray[np.bool_] = slice(None) if there.all() else there  # a slice copies nothing
+        these: slice | NDArray[np.bool_] = slice(None) if there.all() else there  # a slice does not copy
         part = slice(kept, kept + int(there.sum()))
         matrix[part], targets[part] = schema.encode(batch, row)[these], found[these]
         numbers[part] = row + 1 + np.flatnonzero(there)
@@ -85,7 +85,7 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
 def read_columns(
     table: Table, columns: Mapping[str, Column], numbers: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return columns of a table that have one number each, NaN where there is none, of the rows so numbered from 1."""
+    """Return numeric columns of a table, NaN if missing, for the rows with these numbers (from 1)."""
     if not columns:
         return {}
     parts = [
@@ -99,7 +99,7 @@ def read_columns(
 
 
 def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> NDArray[np.float64]:
-    """Class indices or numbers ``(rows,)``, NaN where there is none."""
+    """Return class indices or numbers ``(rows,)``, NaN if missing."""
     target = schema.target
     if target.name not in batch.columns:
         raise UserError(
@@ -120,7 +120,7 @@ def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> 
 
 def _no_target(start: str, target: Target, cell: object) -> str:
     if not target.classes:
-        return f"{start}, which is no number. Mend it, or add it to data.missing_values, which leaves such rows out."
+        return f"{start}, which is not a number. Fix it, or add it to data.missing_values, which leaves such rows out."
     return (
         f"{start}, which is none of the classes {', '.join(target.classes)}. If it is another way to write one, say "
         f"so: {override('data.classes', [*target.spelled.items(), (str(cell), target.classes[0])])}."

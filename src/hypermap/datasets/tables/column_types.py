@@ -1,4 +1,4 @@
-"""What kind of column a person would say this is, from the statistics of its cells."""
+"""Detects the type of a column from the statistics of its cells."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ from hypermap.datasets.tables.statistics import EXACT, VOCABULARY, Statistics
 KINDS = ("number", "category", "boolean", "date", "text", "identifier")
 MOSTLY = numbers.MOSTLY
 NAMED_AS_IDENTIFIER = re.compile(r"(?i:(?:^|[\W_])(?:id|ids|idx|index|key|uuid|guid|nr|no|number)$)|[a-z]I[dD]$")
-FEW_ODD = 5  # words, which are listed
-FEW = 50  # different words are categories unless each row has its own
+FEW_ODD = 5  # at most this many words are listed
+FEW = 50  # up to this many distinct words are categories, unless each row has its own
 FIRST_DATE = 190001  # a month of 1900
 LONG_TEXT = 40  # characters on average
-SENTENCE = 2  # blanks on average
+SENTENCE = 2  # spaces on average
 REASONS = {"text": "free text", "identifier": "an identifier"}
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a person says of columns already, by name.
+    """The user's settings of columns, by name.
 
-    Advice says it again, since a list on a command line stands for the whole of it.
+    Advice repeats them, since a list on a command line replaces the whole list.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -34,11 +34,11 @@ class Given:
     prefix: str = "data."
 
     def and_kind(self, name: str, kind: str) -> str:
-        """Return the word for a shell that says of one more column what it is."""
+        """Return the command-line argument that also sets the type of this column."""
         return override(f"{self.prefix}kinds", [*({**self.kinds, name: kind}).items()])
 
     def and_drop(self, *names: str) -> str:
-        """Return the word for a shell that leaves out more columns."""
+        """Return the command-line argument that also leaves out these columns."""
         return override(f"{self.prefix}drop", [*dict.fromkeys((*self.drop, *names))])
 
 
@@ -46,10 +46,10 @@ NOTHING = Given()
 
 
 def check_kinds(kinds: Mapping[str | int, str], prefix: str) -> None:
-    """Refuse kinds that there are not.
+    """Refuse unknown column types.
 
     Raises:
-        UserError: names the column and what it may be.
+        UserError: with the column and the allowed types.
     """
     for name, kind in kinds.items():
         if kind not in KINDS and "%" not in str(kind):
@@ -60,14 +60,14 @@ def check_kinds(kinds: Mapping[str | int, str], prefix: str) -> None:
 
 
 def understand(statistics: Statistics, chosen: str | None, prefix: str, given: Given = NOTHING) -> Column | str:
-    """Return the column, or why nothing is learned from it.
+    """Return the column, or the reason why it is left out.
 
     Args:
-        chosen: one of `KINDS`, or a date's form; None: it is found.
-        given: what is said of all columns, for advice.
+        chosen: one of `KINDS`, or a date format; None: detect it.
+        given: the user's settings of all columns, for advice.
 
     Raises:
-        UserError: the cells are not of the kind that was asked for; or they could be of two kinds.
+        UserError: the cells are not of the requested type, or the type is ambiguous.
     """
     if not statistics.present:
         return "it has no values"
@@ -85,7 +85,7 @@ def understand(statistics: Statistics, chosen: str | None, prefix: str, given: G
 
 
 def how_to_keep(left_out: Sequence[Statistics], given: Given) -> list[str]:
-    """Return what can be done for columns that nothing is learned from, a sentence for each sort of them."""
+    """Return advice on columns that are left out, one sentence for each reason."""
     said = []
     numbers = [column for column in left_out if column.all_numbers and len(column.values) > 1]
     words = [column for column in left_out if column.present and not column.all_numbers and column.typed is None]
@@ -106,7 +106,7 @@ def how_to_keep(left_out: Sequence[Statistics], given: Given) -> list[str]:
 
 
 def scattered(categories: Sequence[Statistics]) -> list[str]:
-    """Return a sentence for each category, as somebody wants it, of which most rows have a value of their own."""
+    """Return a sentence for each requested category column in which most rows have unique values."""
     return [
         f"Column {column.name!r} is taken for a category, as data.kinds says; it has {len(column.values):,} different "
         f"values in {column.present:,} rows, so that little or nothing can be learned from it: values of fewer than "
@@ -118,13 +118,13 @@ def scattered(categories: Sequence[Statistics]) -> list[str]:
 
 
 def is_boolean(words: list[str]) -> bool:
-    """Return whether these words are a yes and a no, in any spelling."""
+    """Return whether these words mean yes and no, in any spelling."""
     lower = {word.lower().removesuffix(".0") for word in words}
     return bool(lower & set(TRUE)) and bool(lower & set(FALSE)) and lower <= {*TRUE, *FALSE}
 
 
 def spelled_alike(words: Sequence[str]) -> list[list[str]]:
-    """Groups of words that differ only in case, in blanks, or in how letters with accents are composed."""
+    """Return groups of words that differ only in case, spaces, or Unicode composition."""
     groups: dict[str, list[str]] = {}
     for word in words:
         groups.setdefault(" ".join(normalize("NFKC", word).casefold().split()), []).append(word)
@@ -132,18 +132,18 @@ def spelled_alike(words: Sequence[str]) -> list[list[str]]:
 
 
 def is_mixed(statistics: Statistics) -> bool:
-    """Return whether cells are nearly all numbers, or of many values with a few words among them."""
+    """Return whether cells are nearly all numbers, or many different ones with a few words among them."""
     if statistics.all_numbers:
         return False
     if statistics.numbers >= MOSTLY * statistics.present:
         return True
     different = len(statistics.values)
-    odd = statistics.odd_words(most=different // 2 + 1)  # of more than half none is a few
+    odd = statistics.odd_words(most=different // 2 + 1)  # more than half are not a few
     return numbers.among_numbers(odd, different)
 
 
 def missing_advice(statistics: Statistics, prefix: str, odd: Sequence[str] | None = None) -> str:
-    """Return the sentence on words of a column, as a rule those among its numbers, that may mean missing."""
+    """Return a sentence on words of a column, usually those among its numbers, that may mean missing."""
     odd = statistics.odd_words(None) if odd is None else odd
     if odd == [statistics.name]:
         return "That is the column's name: remove the lines that repeat the header"
@@ -161,7 +161,7 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
         return _date(statistics, prefix, None, given)
     if statistics.all_numbers and not statistics.codes:
         return (
-            "an identifier: a number of its own for each row"
+            "an identifier: a different number in each row"
             if _counts_rows(statistics)
             else _number(statistics, prefix, given)
         )
@@ -190,7 +190,7 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
 
 
 def has_compact_dates(statistics: Statistics) -> bool:
-    """Return whether cells are whole numbers whose digits are dates, such as 20210503."""
+    """Return whether cells are integers whose digits are dates, such as 20210503."""
     whole = statistics.whole == statistics.present and statistics.lowest >= FIRST_DATE
     return whole and dates.find_compact(statistics.words()) is not None
 
@@ -271,13 +271,11 @@ def _form(statistics: Statistics, words: list[str], prefix: str, given: Given) -
 
 
 def _counts_rows(statistics: Statistics) -> bool:
-    """Return whether numbers are all different, whole, and count the rows from 0 or 1, or are named as an identifier
-    is.
-    """
+    """Return whether numbers are distinct integers that count the rows from 0 or 1, or have an identifier's name."""
     if statistics.distinct_share < 1 or statistics.whole < statistics.present or statistics.missing:
         return False
     counting = statistics.lowest in (0, 1) and statistics.highest - statistics.lowest == statistics.present - 1
-    large = statistics.lowest > EXACT  # and not one is told from its neighbours
+    large = statistics.lowest > EXACT  # float64 cannot distinguish them from their neighbors
     return counting or large or bool(NAMED_AS_IDENTIFIER.search(statistics.name))
 
 
@@ -285,11 +283,11 @@ def _reason_to_leave_out(statistics: Statistics) -> str | None:
     example = _some(statistics.words(), 1)
     if _is_text(statistics):
         return f"free text, such as {example}"
-    return f"an identifier: most rows have a word of their own, such as {example}" if _is_own(statistics) else None
+    return f"an identifier: most rows have a unique word, such as {example}" if _is_own(statistics) else None
 
 
 def _is_own(statistics: Statistics) -> bool:
-    """Return whether most rows have a value of their own."""
+    """Return whether most rows have unique values."""
     share = statistics.distinct_share
     return share == 1 or (share > 0.5 and len(statistics.values) > FEW) or not statistics.complete
 

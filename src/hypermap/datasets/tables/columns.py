@@ -1,4 +1,4 @@
-"""Columns of a table, each with its mapping from cells to numbers."""
+"""Columns of a table, each with its encoding of cells as numbers."""
 
 import math
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from hypermap.tasks.names import NUMBER, TableTask
 
 Kind = Literal["number", "boolean", "category", "date"]
 
-UNSEEN = -1.0  # the code of a word that is not in the list
+UNSEEN = -1.0  # the code of an unknown word
 TRUE = ("true", "t", "yes", "y", "1", "on", "ja", "j", "oui", "si", "wahr", "vrai")
 FALSE = ("false", "f", "no", "n", "0", "off", "nein", "non", "falsch", "faux")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column that a model learns from.
+    """An input column.
 
     Attributes:
-        categories: the words of a ``category``, sorted; of a ``boolean`` the one for no and the one for yes.
-        numeric: the categories are numbers, so that 1 and 1.0 are one.
-        form: how a ``date`` is spelled, see `dates`.
-        parts: those parts of a date that become columns of the matrix.
-        missing: cells of the file without a value.
-        lowest, highest: of the file's numbers; None for other kinds.
+        categories: the words of a ``category``, sorted; for a ``boolean`` those for no and yes.
+        numeric: the categories are numbers, so that 1 and 1.0 are equal.
+        form: the format of a ``date``, see `dates`.
+        parts: the parts of a date that become columns of the matrix.
+        missing: number of cells in the file without a value.
+        lowest, highest: of the file's numbers; None for other types.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Column:
 
     @property
     def matrix_names(self) -> list[str]:
-        """What its columns in the matrix are called."""
+        """The names of its columns in the matrix."""
         return [f"{self.name}.{part}" for part in self.parts] if self.kind == "date" else [self.name]
 
     @property
@@ -51,9 +51,7 @@ class Column:
         return ["category" if self.kind in ("boolean", "category") else "number"] * len(self.matrix_names)
 
     def encoded(self, kind: pl.DataType) -> list[pl.Expr]:
-        """Return its columns in the matrix, float64, from cells of a frame's type `kind`; null where there is no
-        value.
-        """
+        """Return its columns in the matrix, float64, from cells of the frame type `kind`; null if missing."""
         column = pl.col(self.name)
         if self.kind == "date":
             return dates.parts_of(self._moments(column, kind), self.parts)
@@ -65,7 +63,7 @@ class Column:
 
     @property
     def words(self) -> str:
-        """What its cells are, for messages."""
+        """A description of its cells, for messages."""
         if self.kind == "boolean":
             return f"{self.categories[0]!r} or {self.categories[1]!r}"
         if self.kind == "date":
@@ -84,9 +82,9 @@ class Target:
     """The column to predict.
 
     Attributes:
-        classes: their names in the order of their index; empty for a number. Of two, the second is the positive one.
-        spelled: how else a class is written in files.
-        numeric: the classes are numbers, so that 1 and 1.0 are one.
+        classes: names in the order of their indices; empty for a number. Of two, the second is the positive one.
+        spelled: other spellings of classes in files.
+        numeric: the classes are numbers, so that 1 and 1.0 are equal.
     """
 
     name: str
@@ -96,7 +94,7 @@ class Target:
     numeric: bool = False
 
     def encoded(self, kind: pl.DataType) -> pl.Expr:
-        """Class indices or numbers as float64, null where there is none; a word that is no class is `UNSEEN`."""
+        """Return class indices or numbers as float64, null if missing; unknown classes are `UNSEEN`."""
         if self.task == NUMBER:
             return finite(pl.col(self.name), kind)
         codes = {name: k for k, name in enumerate(self.classes)}
@@ -105,7 +103,7 @@ class Target:
 
 
 def finite(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Return numbers as float64; null for what is none, or infinite."""
+    """Return numbers as float64; null for anything else, or infinity."""
     if kind == pl.Datetime:
         return pl.lit(None, pl.Float64)
     number = column.map_batches(numbers.read, return_dtype=pl.Float64) if kind == pl.String else column
@@ -114,7 +112,7 @@ def finite(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def as_words(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Cells as text; whole numbers without a point."""
+    """Return cells as text; integers without a decimal point."""
     if kind == pl.Float64:
         whole = column.cast(pl.Int64, strict=False)
         return pl.when(whole == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
@@ -122,7 +120,7 @@ def as_words(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def coded(column: pl.Expr, kind: pl.DataType, codes: Mapping[str, int], numeric: bool) -> pl.Expr:
-    """Return the code of each word as float64: `UNSEEN` if it has none, null where there is no word."""
+    """Return the code of each word as float64: `UNSEEN` for unknown words, null if missing."""
     found = _looked_up(as_words(column, kind), codes)
     if numeric:
         found = pl.coalesce(
@@ -144,6 +142,6 @@ def _is_number(word: str) -> bool:
 
 
 def _truth(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """1 for a word that means yes, 0 for no, in any of the usual spellings; null for any other."""
+    """Return 1 for yes, 0 for no, in any of the usual spellings; null for other words."""
     words = as_words(column, kind).str.to_lowercase().str.strip_suffix(".0")
     return _looked_up(words, dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0))

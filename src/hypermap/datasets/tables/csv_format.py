@@ -1,4 +1,4 @@
-"""How a text file spells a table: what it was said to be, and what is found from its first lines."""
+"""The format of a CSV file: given settings, and detection from its first lines."""
 
 import csv
 import io
@@ -15,16 +15,16 @@ from hypermap.datasets.tables.dates import find_formats
 from hypermap.datasets.tables.number_format import UNKNOWN, Decimals, Known, find_decimals, looks_like_number
 from hypermap.datasets.tables.numbers import with_units
 
-# What pandas takes for missing, and the question mark of the UCI repository. An empty cell is always missing.
+# The missing values of pandas, and the question mark of the UCI repository. An empty cell is always missing.
 MISSING_VALUES = (
     "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "Null", "null",
     "None", "none", "?", "\\N", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
 
 COMMENTS = tuple("#%!*;/")
-SHOWN = 60  # characters of a line
-FEW = 10  # words that are tried before all are
-LEAST_COUNTED = 3  # columns; a row may have 0 and 1 by coincidence
+SHOWN = 60  # characters of a line in a message
+FEW = 10  # words that are tried first
+LEAST_COUNTED = 3  # minimum number of columns; a row may have 0 and 1 by coincidence
 SEPARATORS = (
     "\x01",
     "\t",
@@ -32,11 +32,11 @@ SEPARATORS = (
     "|",
     ",",
     " ",
-)  # in the order of trust: a comma may be a decimal one, a blank part of a cell
+)  # in order of preference: a comma may be decimal, a space part of a cell
 SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
 BLANKS = (
     "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\u200e\u200f\u2060\ufeff"
-)  # not seen
+)  # invisible
 YES_AND_NO = {word for word in (*TRUE, *FALSE) if len(word) > 1}
 NAMED = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "\x01": "bytes of 1"}
 
@@ -45,18 +45,18 @@ Records = list[list[str]]
 
 @dataclass(frozen=True)
 class Format:
-    """What a person says of a file; None is to be found. Construction checks the values.
+    """The user's settings of a file; None: detect. Construction checks the values.
 
     Attributes:
         separator: one character, or its name: tab, comma, semicolon, pipe, blank.
         header: whether the first line holds the columns' names.
-        quote: the character around cells that hold a separator; None: there is none.
+        quote: the character around cells that contain a separator; None: there is none.
         encoding: as Python names it, such as ``utf-8``, ``cp1252``, ``utf-16``.
         decimal: ``.`` or ``,``.
-        comment: lines that begin with it are left out.
-        missing_values: the words that mean missing, beside an empty cell; None: `MISSING_VALUES`.
+        comment: lines that start with it are skipped.
+        missing_values: the words that mean missing, besides an empty cell; None: `MISSING_VALUES`.
         columns: names for all columns, in order.
-        prefix: how the settings are called in messages: ``data.`` in a configuration.
+        prefix: of the settings in messages: ``data.`` in a configuration.
     """
 
     separator: str | None = None
@@ -105,11 +105,11 @@ class Format:
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """What a table's files were found, or said, to be like, where another file of the same may not show it.
+    """The detected or given format of a table's files, as far as another file of the table may not show it.
 
     Attributes:
         decimals: how numbers are spelled.
-        first_line: its cells, where it names columns that were given other names.
+        first_line: the header's cells, if the columns were renamed.
         separator, encoding: as given.
         quote, comment, missing_values: as in `Format`.
     """
@@ -124,7 +124,7 @@ class CsvFormat:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "CsvFormat":
-        """Return what `as_entry` made."""
+        """Return the format of an entry from `as_entry`."""
         missing = entry["missing_values"]
         return cls(
             **{
@@ -136,7 +136,7 @@ class CsvFormat:
         )
 
     def as_entry(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the format as a JSON entry."""
         missing = None if self.missing_values is None else list(self.missing_values)
         return {**asdict(self), "first_line": list(self.first_line), "missing_values": missing}
 
@@ -146,13 +146,13 @@ USUAL = CsvFormat()
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file's columns beforehand.
+    """What is known about a file's columns beforehand.
 
     Attributes:
-        header: names of which a header would have some.
-        orders: of a file without a header, the columns are called by the list that has as many names.
-        spelling: of the table that was learned from.
-        decimals: how numbers are spelled in files that this one should be like, which messages call `whose`.
+        header: names, some of which a header would have.
+        orders: lists of names; a file without a header gets the list with its number of columns.
+        spelling: the format of the training table.
+        decimals: the number format that the file should have; `whose` describes its origin in messages.
     """
 
     header: tuple[str, ...] = ()
@@ -167,13 +167,13 @@ NOTHING = Expected()
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one file spells its table.
+    """The format of one file.
 
     Attributes:
         names: the columns' names, in order.
-        decimals: how its numbers are spelled.
-        notes: what was found and a person should know.
-        first_line: its cells, where it names columns that are called otherwise.
+        decimals: its number format.
+        notes: for the user.
+        first_line: the header's cells, if the columns were renamed.
     """
 
     separator: str
@@ -186,12 +186,12 @@ class Dialect:
 
 
 class Lines:
-    """The lines of a stream for `csv.reader`, less comments; `number` counts every line from 1, `line` is the last."""
+    """The lines of a stream for `csv.reader`, without comments; `number` counts all from 1, `line` is the last."""
 
     def __init__(self, stream: io.TextIOBase, comment: str | None) -> None:
         self.stream, self.comment = stream, comment
         self.number, self.line = 0, ""
-        self.between = True  # whether a record may begin here; within a quoted cell there are no comments
+        self.between = True  # whether a record may start here; within a quoted cell there are no comments
 
     def __iter__(self) -> Iterator[str]:
         for line in self.stream:
@@ -203,20 +203,20 @@ class Lines:
 
 
 def records(lines: Lines, separator: str, quote: str | None) -> Iterator[list[str]]:
-    """Yield the records of a text, as Python's csv module reads them; blank lines are none.
+    """Yield the records of a text, as read by Python's csv module, without blank lines.
 
     Raises:
-        csv.Error: a quote is not closed, or closed within a cell; a cell is longer than any should be.
+        csv.Error: a quote is not closed, or closed within a cell; a cell is too long.
     """
     quoting: Literal[0, 3] = 0 if quote else 3  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
-    # Blanks after a separator are skipped, so that `1, "a, b"` has two cells, and several blanks are one separator.
+    # Spaces after a separator are skipped, so that `1, "a, b"` has two cells, and several spaces are one separator.
     reader = csv.reader(
         lines, delimiter=separator, quotechar=quote, quoting=quoting, skipinitialspace=True, strict=True
     )
     for record in reader:
         lines.between = True
         if separator == " " and len(record) > 1 and not record[-1]:
-            record.pop()  # blanks at the end of a line
+            record.pop()  # spaces at the end of a line
         if record and not (len(record) == 1 and not record[0].strip()):
             yield record
 
@@ -226,10 +226,10 @@ def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Exp
 
     Args:
         text: the file's beginning.
-        whole: whether that is all of it; else its last record is left out of account.
-        given: what is said is not searched for.
+        whole: whether that is all of it; else its last record is ignored.
+        given: settings; these are not detected.
         name: of the file, for messages.
-        expected: what is known of the columns.
+        expected: what is known about the columns.
 
     Raises:
         UserError: the file is empty, its header has a name twice, or its numbers can be read in two ways.
@@ -240,12 +240,19 @@ def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Exp
             f"{name} begins with {text.lstrip()[:1]!r}, as JSON or HTML does. Export the table as CSV or Parquet."
         )
 
-    def parsed(separator: str) -> Records:
-        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), given.comment), separator, given.quote)))
+    def parsed(separator: str, quote: str | None = given.quote) -> Records:
+        found = list(_patiently(records(Lines(io.StringIO(text, newline=""), given.comment), separator, quote)))
         return found if whole or len(found) < 2 else found[:-1]
 
-    separator = given.separator or _find_separator(parsed, expected.spelling.separator)
-    sample = parsed(separator)
+    def found_separator(quote: str | None) -> str:
+        return given.separator or _find_separator(lambda each: parsed(each, quote), expected.spelling.separator)
+
+    separator, quote = found_separator(given.quote), given.quote
+    if quote == '"':
+        single = found_separator("'")
+        if _is_single_quoted(text, whole, given.comment, separator, single):
+            separator, quote = single, "'"
+    sample = parsed(separator, quote)
     if not sample:
         what = "begins with what cannot be read" if text.strip() else "is empty: it has neither a header nor rows"
         raise UserError(f"{name} {what}. Export the table as CSV or Parquet.")
@@ -257,15 +264,15 @@ def find_dialect(text: str, whole: bool, given: Format, name: str, expected: Exp
     names = _names(cells[0], header, given, name, expected)
     known = Known(given.prefix, given.decimal, expected.decimals, expected.whose)
     decimals, notes = find_decimals(cells[1:] if header else cells, names, separator, missing, known, name)
-    notes = (*_notes(name, header, given, expected, names), *notes)
+    notes = (*_quote_notes(name, quote, given), *_notes(name, header, given, expected, names), *notes)
     renamed = tuple(cells[0]) if header and tuple(cells[0]) != names else ()
-    return Dialect(separator, given.quote, header, names, decimals, notes, renamed)
+    return Dialect(separator, quote, header, names, decimals, notes, renamed)
 
 
 def completed(first: list[str], below: Records, given: Format) -> list[str]:
-    """Return the first line with an empty name more where all lines below have a cell more.
+    """Return the first line with an additional empty name if all lines below have one cell more.
 
-    As R writes row names, which have none; or where a separator ends every line but the first.
+    This is how R writes row names, which have no header; or a separator ends every line but the first.
     """
     if given.header is False or not below or any(len(row) != len(first) + 1 for row in below):
         return first
@@ -276,7 +283,7 @@ def _check_beginning(cells: Records, given: Format, name: str) -> None:
     """Refuse lines above the table, such as a title.
 
     Raises:
-        UserError: says how many, and what to do.
+        UserError: with their number, and what to do.
     """
     widths = [len(row) for row in cells]
     usual = max(set(widths), key=widths.count)
@@ -292,9 +299,9 @@ def _check_beginning(cells: Records, given: Format, name: str) -> None:
 
 
 def _is_no_part(row: list[str], usual: int) -> bool:
-    """Return whether a line above a table of so many columns is none of it: a title, or a comment."""
+    """Return whether a line above a table with `usual` columns is not part of it: a title, or a comment."""
     if len(row) == 1 < usual:
-        return usual > 2 or " " in row[0]  # else it may name one column beside an index
+        return usual > 2 or " " in row[0]  # else it may name one column, next to an index
     comment = len(row) != usual and row[0][:1] in COMMENTS
     return comment or (usual > 2 and bool(row[0]) and not any(row[1:]))
 
@@ -305,7 +312,7 @@ def _shown(record: list[str]) -> str:
 
 
 def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Yield what comes before a record that cannot be read."""
+    """Yield the records before one that cannot be read."""
     try:
         yield from found
     except csv.Error:
@@ -313,24 +320,58 @@ def _patiently(found: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 def _find_separator(parsed: Callable[[str], Records], usual: str | None) -> str:
-    """Return the first that gives every record as many cells, more than one; else what does so for the most."""
+    """Return the first separator that gives every record the same number of cells (above 1), else the best one."""
     shares = {}
     candidates = dict.fromkeys([*([usual] if usual else []), *SEPARATORS])
     for separator in candidates:
         widths = [len(record) for record in parsed(separator)]
         width = max(set(widths), key=widths.count, default=0)
         shares[separator] = widths.count(width) / len(widths) if width > 1 else 0.0
-    best = max(candidates, key=lambda separator: shares[separator])  # the first of equals
+    best = max(candidates, key=lambda separator: shares[separator])  # the first of equal ones
     return best if shares[best] > 0 else ","
 
 
+def _is_single_quoted(text: str, whole: bool, comment: str | None, double: str, single: str) -> bool:
+    """Return whether cells that hold a separator are in single quotes.
+
+    That is the case if no cell starts with a double quote, every single quote that starts a cell is closed at its end,
+    and single quotes make all records equally long: either only they do, or with the same separator they give fewer
+    cells.
+
+    Args:
+        text: the file's beginning.
+        whole: whether that is all of it; else its last record is ignored.
+        comment: the beginning of lines to skip.
+        double: the separator that is found with double quotes.
+        single: the separator that is found with single quotes.
+    """
+    if "'" not in text:
+        return False
+    lines = Lines(io.StringIO(text, newline=""), comment)
+    found: Records = []
+    try:
+        for record in records(lines, single, "'"):
+            found.append(record)
+    except csv.Error:
+        if whole or next(iter(lines), None) is not None:  # else the last record is cut off within a cell
+            return False
+    plain = list(_patiently(records(Lines(io.StringIO(text, newline=""), comment), double, None)))
+    if any(cell.startswith('"') for record in plain for cell in record):
+        return False
+    last = None if whole or len(found) < 2 else -1
+    with_single, with_double = ({len(record) for record in some[:last]} for some in (found, plain))
+    if len(with_single) != 1:
+        return False
+    return len(with_double) > 1 or (single == double and min(with_single) < min(with_double))
+
+
 def _find_header(cells: Records, given: Format, missing: set[str], expected: Expected) -> bool:
-    """Return whether the first line names the columns: its cells are unlike those below."""
+    """Return whether the first line is a header: its cells differ in type from those below."""
     if given.header is not None:
         return given.header
     first, below = cells[0], cells[1:]
     if known := set(first) & {*expected.header, *expected.spelling.first_line} - {""}:
-        others = [row for row in below if row != first]  # files one after the other repeat their header
+        others = [row for row in below if row != first]  # concatenated files repeat their header
         return _may_be_header(first, _columns(first, others, missing), known)
     if given.columns is not None or expected.orders:
         return False
@@ -345,7 +386,7 @@ def _find_header(cells: Records, given: Format, missing: set[str], expected: Exp
 
 
 def _columns(first: list[str], below: Records, missing: set[str]) -> list[set[str]]:
-    """Return the different values below each cell of the first line."""
+    """Return the distinct values below each cell of the first line."""
     return [{row[k] for row in below if k < len(row)} - missing for k in range(len(first))]
 
 
@@ -359,7 +400,8 @@ def _has_word_above_numbers(first: list[str], columns: list[set[str]]) -> bool:
 def _is_value(cell: str, column: set[str]) -> bool:
     """Return whether a cell is a date above dates, a number with a unit above such numbers, or a yes or no above these.
 
-    A date above other cells may be a name, as 2020-01-31 is above counts; and so may one letter, as y is above y and n.
+    A date above other cells may be a name, like 2020-01-31 above counts; and so may a single letter, like y above y and
+    n.
     """
     if not column:
         return False
@@ -378,22 +420,21 @@ def _comes_again(first: list[str], columns: list[set[str]]) -> bool:
 
 
 def _counts(cells: list[str]) -> bool:
-    """Return whether a line counts its columns, as pandas does where nobody named them, maybe beside an index."""
+    """Return whether a line numbers its columns, as pandas does for unnamed ones, possibly next to an index."""
     named = cells[1:] if cells[0] == "" else cells
     numbers = [str(k) for k in range(len(named) + 1)]
     return len(named) >= LEAST_COUNTED and named in (numbers[:-1], numbers[1:])
 
 
 def _goes_on(first: list[str], second: list[str]) -> bool:
-    """Return whether the second line counts on from where the first one ends: these are numbers in order."""
+    """Return whether the second line continues the count of the first one: these are numbers in order."""
     return second == [str(k) for k in range(int(first[-1]) + 1, int(first[-1]) + 1 + len(first))]
 
 
 def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -> bool:
-    """Return whether nothing speaks against a first line that has known names, which may be values by coincidence.
+    """Return whether nothing contradicts a first line with known names, which may be values by coincidence.
 
-    Where all that are known are numbers, such as years, the first line has no fractions, and none of its cells is like
-    those below it.
+    If all known names are numbers, such as years, the first line must have no fractions, and no cell like those below.
     """
     if set(first) <= known and len(first) > 1:
         return True
@@ -405,7 +446,7 @@ def _may_be_header(first: list[str], columns: list[set[str]], known: set[str]) -
 
 
 def _may_name(cell: str, column: set[str]) -> bool:
-    """Return whether a cell is unlike the values below it; a whole number is, above fractions or beyond all of them."""
+    """Return whether a cell differs from the values below it; an integer does above fractions or out of their range."""
     if cell in column:
         return False
     if not cell.isdecimal() or not all(re.fullmatch(r"[+-]?\d+", value) for value in column):
@@ -434,7 +475,7 @@ def _names(first: list[str], header: bool, given: Format, name: str, expected: E
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Return the names, with a number behind those that came before."""
+    """Return the names, with a number appended to repeated ones."""
     found: list[str] = []
     for name in names:
         others = (f"{name}_{k}" for k in itertools.count(2))
@@ -451,8 +492,14 @@ def _notes(name: str, header: bool, given: Format, expected: Expected, names: Se
     )
 
 
+def _quote_notes(name: str, quote: str | None, given: Format) -> tuple[str, ...]:
+    if quote == given.quote:
+        return ()
+    return (f"{name}: cells are in single quotes ({given.prefix}quote=null if the quotes are part of the text).",)
+
+
 def _renamed(first: list[str], expected: Expected) -> list[str]:
-    """Return the names of a header; where columns of the training table were given others, those."""
+    """Return the names of a header, renamed like the columns of the training table."""
     usual = expected.spelling.first_line
     if tuple(first) == usual:
         return list(expected.header)

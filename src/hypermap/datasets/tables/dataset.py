@@ -1,4 +1,4 @@
-"""The reader of tables: from files and what is said of them to the arrays of a data set."""
+"""The reader of tables: from files and settings to the arrays of a data set."""
 
 import hashlib
 import itertools
@@ -27,7 +27,7 @@ from hypermap.datasets.tables.time_order import rows_in_order
 
 PREFIX = "data."
 UNHEADED = f"Its first line reads as data; if it names the columns, say {PREFIX}header=true."
-UNNAMED = "nobody gave it a name, as of the index that pandas writes"
+UNNAMED = "it has no name, like the index that pandas writes"
 
 SHIPPED = ("adult", "bank_marketing", "california_housing", "german_credit", "titanic", "wine_quality")
 
@@ -56,28 +56,28 @@ def table(
     root: str | None = None,
     dataset: str | None = None,
 ) -> Raw:
-    """Return a table that a person has: CSV with any separator, TSV or Parquet.
+    """Return a user's table: CSV with any separator, TSV or Parquet.
 
     Args:
         path: a file, or a list of files with the same columns.
-        target: the column to predict. This one, and those that follow, by name or by position, where 1 is the first
-            and -1 the last.
-        test_path: files with the test rows, where they stand apart.
-        task: ``binary``, ``multiclass`` or ``regression``; None: words and up to ten whole numbers are classes.
+        target: the column to predict, by name or by position, where 1 is the first and -1 the last; so are the columns
+            below.
+        test_path: files with the test rows, if separate.
+        task: ``binary``, ``multiclass`` or ``regression``; None: words and up to ten integers are classes.
         drop: columns to leave out.
-        kinds: what columns are, where that is found wrongly: number, category, boolean, date, text, identifier, or the
-            form of a date such as ``%d/%m/%Y``; a mapping, or pairs.
-        classes: class names for values of the target that are spelled in several ways; a mapping, or pairs.
+        kinds: column types to override: number, category, boolean, date, text, identifier, or a date format such as
+            ``%d/%m/%Y``; a mapping, or pairs.
+        classes: class names for values of the target with several spellings; a mapping, or pairs.
         columns: names for all columns, in order.
-        separator, header, quote, encoding, decimal, comment, missing_values: as in `Format`.
-        group: a column whose rows with one value stay together in every split; nothing is learned from it.
-        time: a column, date or number, in whose order the splits are made.
-        root: the folder that relative paths start from; of a `dataset` the folder that has its files, where None is
+        separator, header, quote, encoding, decimal, comment, missing_values: see `Format`.
+        group: a column; rows with equal values stay together in every split. It is not an input.
+        time: a column, date or number, that orders the splits.
+        root: the base folder of relative paths; for a `dataset` the folder with its files, where None is
             ``HYPERMAP_DATA``, else a download.
-        dataset: one that ships with a choice of its own; `path` then names files of it.
+        dataset: an included data set; `path` then names its files.
 
     Raises:
-        UserError: whatever is wrong with the files or with what is said of them.
+        UserError: the files or the settings are invalid.
     """
     given = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
     of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
@@ -107,9 +107,9 @@ def table(
 
 
 def fingerprint(arguments: Mapping[str, Any]) -> str:
-    """Return the sha256 of the files that `table` would read with these arguments: another one when a file has changed.
+    """Return the sha256 of the files that `table` would read with these arguments, to detect changes.
 
-    Files that ship with a published checksum are not opened for this.
+    Files with a published checksum are not opened for this.
 
     Raises:
         UserError: a file is missing, or there is no such dataset.
@@ -130,7 +130,7 @@ def fingerprint(arguments: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Roles:
-    """What a person says of columns, all by their names."""
+    """The user's settings of columns, all by name."""
 
     target: str
     group: str | None
@@ -148,10 +148,10 @@ class _Roles:
         drop: Sequence[str | int],
         kinds: Mapping[str | int, str],
     ) -> "_Roles":
-        """Find the columns that are given by name or position.
+        """Return the settings, with columns given by name or position resolved.
 
         Raises:
-            UserError: there are no such columns, or they cannot be what they are said to be.
+            UserError: there are no such columns, or their settings are impossible.
         """
         given = {"drop": drop, "kinds": kinds, "group": [group], "time": [time]}
         problems = [
@@ -184,11 +184,11 @@ class _Roles:
 
     @property
     def given(self) -> Given:
-        """For advice."""
+        """Return the settings for advice."""
         return Given(self.kinds, self.drop, PREFIX)
 
     def _check(self, table: Table) -> None:
-        """Refuse columns that cannot be what they are said to be."""
+        """Refuse columns whose settings are impossible."""
         for key, name in (("target", self.target), ("group", self.group), ("time", self.time)):
             if name in table.unsupported:
                 raise UserError(f"{PREFIX}{key} is {name!r}, which holds {table.unsupported[name]}: it cannot be used.")
@@ -205,7 +205,7 @@ def _understood(
     task: str | None,
     classes: Mapping[Any, str] | None,
 ) -> tuple[Schema, list[str]]:
-    """Return the schema, and what to tell of how it came about."""
+    """Return the schema, and notes on how it was detected."""
     target, notes = understand_target(statistics[roles.target], task, classes, PREFIX)
     dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds)}
     dropped |= {name: f"it holds {held}" for name, held in table.unsupported.items()}
@@ -243,7 +243,7 @@ def _understood(
 
 
 def _spelled_oddly(column: Column, statistics: Statistics, given: Given) -> list[str]:
-    """Return a sentence if cells were taken for what not everybody would take them for."""
+    """Return a sentence if the interpretation of cells may be unexpected."""
     if column.name in given.kinds:
         return []
     values = statistics.values
@@ -268,7 +268,7 @@ def _spelled_oddly(column: Column, statistics: Statistics, given: Given) -> list
 
 
 def _order(statistics: Statistics, kind: str | None) -> Column:
-    """Return the column in whose order the splits are made, as one number: itself, or the days since 1970."""
+    """Return the column that orders the splits, as one number: itself, or the days since 1970."""
     name = statistics.name
     if statistics.missing:
         raise UserError(
@@ -283,7 +283,7 @@ def _order(statistics: Statistics, kind: str | None) -> Column:
 
 
 def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], rows: TableArrays) -> list[str]:
-    """Return what to tell of the rows' order in the file, of which columns that are left out may speak as well."""
+    """Return notes on the rows' order in the file, which columns that are left out may show as well."""
     if schema.group is not None or schema.time is not None:
         return []
     dates: dict[str, Column] = {}

@@ -1,4 +1,4 @@
-"""Dates and times in text: their format found, and their parts as numbers."""
+"""Dates and times in text: detection of their format, and their parts as numbers."""
 
 import re
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ CLOCKS = (
     ", %I:%M:%S %p", " %I:%M%p", " %I:%M:%S%p", " %H:%M:%S,%3f", " %H.%M", ":%H:%M:%S%#z",
 )  # fmt: skip
 WEEKDAYS = ("", "%A, ", "%A ")
-COMPACT = ("%Y%m", "%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")  # of digits alone, which may be numbers
+COMPACT = ("%Y%m", "%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")  # digits only, which may be numbers
 OTHERS = (
     "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%#z", "%Y%m%dT%H%M", "%Y%m%d %H%M%S", "%Y%m%d %H:%M", "%Y%m%d %H:%M:%S",
-    "%A %b %d %H:%M:%S %Y", "%A %b %d %H:%M:%S %Z %Y",  # as C's ctime and Unix's date have it
+    "%A %b %d %H:%M:%S %Y", "%A %b %d %H:%M:%S %Z %Y",  # as in C's ctime and Unix's date
 )  # fmt: skip
 MONTHS = ("%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", "%b %y", "%m/%Y", "%m.%Y", "%Y %b", "%Y-%b")
-QUARTERS = ("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "%Y/Q%q")  # their first days, as strptime itself cannot
-WEEKS = ("%G-W%V", "%GW%V")  # their Mondays
+QUARTERS = ("%Y-Q%q", "%YQ%q", "%Y Q%q", "Q%q %Y", "%Y/Q%q")  # read as their first days, which strptime cannot do
+WEEKS = ("%G-W%V", "%GW%V")  # read as their Mondays
 TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%H:%M:%S%.f")
 FORMATS = (
     *(week + day + clock for week, day, clock in product(WEEKDAYS, DAYS, CLOCKS)),
@@ -36,13 +36,13 @@ FORMATS = (
     *WEEKS,
     *TIMES,
 )
-# No other format reads the same word as another date: the year is first, or the month has its name.
+# Unambiguous formats: the year comes first, or the month is a name.
 UNMISTAKABLE = (
     *(form for form in FORMATS if form.startswith(("%Y", "%G", "Q")) or "%b" in form or "%B" in form),
     *COMPACT,
 )
 
-# Of other languages, by what English calls them; the longer before those that they begin with.
+# Month names of other languages with their English names; longer ones before their prefixes.
 MONTH_NAMES = {
     "january": "January", "januari": "January", "januar": "January", "jänner": "January", "janvier": "January",
     "janeiro": "January", "enero": "January", "gennaio": "January",
@@ -65,19 +65,19 @@ MONTH_NAMES = {
 }  # fmt: skip
 
 STAMPS = {"seconds since 1970": 1e6, "milliseconds since 1970": 1e3}  # in microseconds
-OF_PARQUET = "date"  # a column that is a point in time by its type
+OF_PARQUET = "date"  # a column with a timestamp type
 FIRST_YEAR = 1000  # 1/2/20 is not in the year 20
 PARTS = ("year", "month", "day", "weekday", "hour", "days")
-TRIED = 50  # words, before all are tried
-LEAST_COMPACT = 5  # whole numbers that are all dates by their digits: of others one in 27 is
-MOST_FORMATS = 4  # of one column
-LONGEST = 50  # characters of a date
+TRIED = 50  # words that are tried first
+LEAST_COMPACT = 5  # minimum number of integers that are all dates by their digits: one in 27 other integers is
+MOST_FORMATS = 4  # maximum per column
+LONGEST = 50  # maximum characters of a date
 DIRECTIVE = re.compile(r"%(?:\.|#|\d)?[a-zA-Z]")
 ZONE = r"\s?(?:Z|UTC|GMT|UT)$"
 
 
 def find_formats(words: Sequence[str]) -> list[str]:
-    """Return the formats in which every one of these words is a date; two where day and month may be either."""
+    """Return the formats in which every word is a date; two if day and month are ambiguous."""
     if not words:
         return []
     found: Sequence[str] = _candidates(words[0])
@@ -87,13 +87,11 @@ def find_formats(words: Sequence[str]) -> list[str]:
 
 
 def find_most(words: Sequence[str], share: float) -> tuple[list[str], list[str]] | None:
-    """Return the formats in which together nearly all of these words are dates, at least such a share, and the other
-    words.
-    """
+    """Return formats that together read at least this share of the words as dates, and the other words."""
     forms: list[str] = []
     rest = list(words)
     while rest and len(forms) < MOST_FORMATS:
-        usual = rest[len(rest) // 2]  # what stands for missing, such as 0000-00-00, is first or last
+        usual = rest[len(rest) // 2]  # words for missing, such as 0000-00-00, are first or last
         left = {form: unread(rest, form) for form in _candidates(usual) if not unread([usual], form)}
         if not left:
             break
@@ -103,7 +101,7 @@ def find_most(words: Sequence[str], share: float) -> tuple[list[str], list[str]]
 
 
 def find_compact(words: Sequence[str]) -> str | None:
-    """Return the format in which whole numbers are dates by their digits, such as 20210503; None: they are numbers."""
+    """Return the format in which integers are dates by their digits, such as 20210503; None: they are numbers."""
     if len(words) < LEAST_COMPACT:
         return None
     form = next((form for form in COMPACT if len(words[0].removesuffix(".0")) == _digits(form)), None)
@@ -118,7 +116,7 @@ def _digits(form: str) -> int:
 
 
 def _candidates(word: str) -> list[str]:
-    """Return the formats that a word could have by its letters and signs."""
+    """Return the formats that a word could have, by its letters and signs."""
     if not any(character.isdigit() for character in word) or len(word) > LONGEST:
         return []
     signs = {character for character in word if not character.isalnum()}
@@ -132,9 +130,7 @@ def _candidates(word: str) -> list[str]:
 
 @cache
 def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
-    """Return each format with the characters that a word of it has, the signs that it may have, and if it has
-    letters.
-    """
+    """Return each format with its required characters, its allowed signs, and whether it has letters."""
     shapes = []
     for form in FORMATS:
         fixed = set(DIRECTIVE.sub("", form))
@@ -145,9 +141,9 @@ def _shapes() -> list[tuple[str, set[str], set[str], bool | None]]:
 
 
 def moments(column: pl.Expr, form: str) -> pl.Expr:
-    """Return the points in time (``Datetime``, UTC where an offset is given) that a column of text or numbers spells.
+    """Return the times (``Datetime``, in UTC if an offset is given) of a column of text or numbers.
 
-    Null where it spells none, as does a year of fewer than four digits where the format wants them.
+    Null for anything else, including a year of fewer than four digits if the format requires four.
     """
     if form == OF_PARQUET:
         return column.cast(pl.Datetime("us"))
@@ -160,10 +156,10 @@ def moments(column: pl.Expr, form: str) -> pl.Expr:
 
 
 def read(words: pl.Series, form: str) -> pl.Series:
-    """Return the points in time that words spell in this format or, of a date, in one that cannot be mistaken.
+    """Return the times of words in this format or, for a date, in an unambiguous one.
 
-    So files to predict may have a time of midnight beside each day, or a date as another program writes it. Where the
-    format has no offset from UTC, words that have one are not read: the times would be other places' times.
+    So files to predict may have midnight times with each day, or dates as another program writes them. If the format
+    has no UTC offset, words with one are not read: the times would be in other time zones.
     """
     when = words.to_frame("word").select(moments(pl.col("word"), form)).to_series() if form != OF_PARQUET else None
     if when is None:
@@ -202,26 +198,26 @@ def parts_of(when: pl.Expr, parts: Sequence[str] = PARTS) -> list[pl.Expr]:
 
 
 def varying_parts(words: pl.Series, form: str) -> tuple[str, ...]:
-    """Return the parts in which these dates differ."""
+    """Return the parts that vary in these dates."""
     values = pl.DataFrame({"when": words}).select(parts_of(moments(pl.col("when"), form)))
     return tuple(part for part in PARTS if values[part].n_unique() > 1)
 
 
 def unread(words: Sequence[str], form: str) -> list[str]:
-    """Return the words that are no dates in this format."""
+    """Return the words that are not dates in this format."""
     frame = pl.DataFrame({"word": pl.Series(words, dtype=pl.String)})
     return frame.filter(moments(pl.col("word"), form).is_null())["word"].to_list()
 
 
 def stamp_of(lowest: float, highest: float) -> str | None:
-    """Return whether numbers in this range can be times since 1970: in which unit; None: they cannot."""
+    """Return the unit in which numbers in this range can be times since 1970; None if they cannot."""
     if lowest >= 0 and highest < 1e10:
         return "seconds since 1970"
     return "milliseconds since 1970" if lowest >= 1e10 and highest < 1e13 else None
 
 
 def _distinct(words: pl.Series, found: Sequence[str]) -> list[str]:
-    """Of formats that give the same dates, the first; a point between day and month puts the day first."""
+    """Return the first of formats with equal dates; with a period between day and month, the day comes first."""
     readings: dict[str, pl.Series] = {}
     for form in found:
         read = pl.DataFrame({"word": words}).select(moments(pl.col("word"), form)).to_series()
@@ -238,7 +234,7 @@ def _read(text: pl.Expr, form: str) -> pl.Expr:
         zoned = text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
         return zoned.dt.replace_time_zone(None)
     if form in COMPACT:
-        text = text.str.strip_suffix(".0")  # as pandas writes whole numbers of which one is missing
+        text = text.str.strip_suffix(".0")  # as pandas writes integers with missing values
     if form == "%Y%m":
         text, form = text + "01", "%Y%m%d"
     if form in QUARTERS:

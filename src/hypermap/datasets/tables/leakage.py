@@ -1,4 +1,4 @@
-"""What makes a table's test score better than the model is: columns that hold the target, rows that come twice."""
+"""Leakage checks, for test scores that are too good: columns that contain the target, duplicate rows."""
 
 from collections.abc import Mapping
 
@@ -12,36 +12,37 @@ from hypermap.datasets.tables.answers import answers, listed, r2
 from hypermap.datasets.tables.column_types import NOTHING, Given
 from hypermap.datasets.tables.schema import Matrix, Schema
 
-ROWS = 10_000  # looked at, at most
+ROWS = 10_000  # maximum that are checked
 LEAST_ROWS = 50
 BLOCK = 100_000  # rows at a time
 FOLDS = 3
 DEPTH = 6
-SCORE = 0.99  # balanced accuracy or R² of one column alone
-PROMISING = 0.9  # on the first fold; below this the others are not looked at
+SCORE = 0.99  # balanced accuracy or R² of a single column
+PROMISING = 0.9  # on the first fold; below this the others are skipped
 MISSING = -2.0  # the code of a missing word
-FEW = 50  # different values: where no column has more, rows are equal by coincidence
-LEAST_OF_SIGN = 5  # rows that have it
-EXACT = 1e-9  # of the target's variance: what rounding leaves of a sum
-SURPRISE = 13.8  # minus the logarithm of one in a million: no sign of a class by chance
-TIMES = 100  # as many equal pairs as if the columns were independent are none to wonder at: columns seldom are
+FEW = 50  # distinct values: if no column has more, rows are equal by coincidence
+LEAST_OF_SIGN = 5  # minimum rows with it
+EXACT = 1e-9  # share of the target's variance: rounding errors of a sum
+SURPRISE = 13.8  # minus the logarithm of one in a million: not by chance
+TIMES = 100  # this many times the equal pairs of independent columns are not suspicious: columns are rarely independent
 
 
 def target_leaks(
     schema: Schema, matrix: Matrix, targets: NDArray[np.float64], seed: int = 0, given: Given = NOTHING
 ) -> list[str]:
-    """Return a sentence for each column of the file that gives the target away, by itself or together with others.
+    """Return a sentence for each column of the file that leaks the target, by itself or together with others.
 
-    A shallow tree on the column's numbers (all parts of a date), or for words the class whose share of rows with the
-    word is largest, or their mean, is fitted and scored on held-out rows, over a few folds: balanced accuracy for
-    classes, R² for numbers. A column is named from `SCORE` on; so are columns of two values each that are the target in
-    another form, see `_spread`, and another model's `answers`. Of fewer than `LEAST_ROWS` rows nothing is said.
+    For each column, a shallow tree on its numbers (all parts of a date), or for words the most frequent class of the
+    word (relative to the class's size) or their mean, is fitted and scored on held-out rows, over a few folds: balanced
+    accuracy for classification, R² for regression. A column is reported from `SCORE` on; so are columns of two values
+    each that are the target in another form, see `_spread`, and another model's `answers`. With fewer than `LEAST_ROWS`
+    rows nothing is reported.
 
     Args:
-        matrix: ``(rows, columns)`` before any split; test rows are among them unless they have a file of their own.
+        matrix: ``(rows, columns)`` before any split, including test rows unless they have a separate file.
         targets: ``(rows,)``, class indices or numbers.
-        seed: of the `ROWS` rows that are looked at, which also makes the folds.
-        given: what is said of columns already, for advice.
+        seed: for drawing the `ROWS` checked rows, which also defines the folds.
+        given: the user's settings of columns, for advice.
     """
     if len(targets) < LEAST_ROWS:
         return []
@@ -78,9 +79,7 @@ def target_leaks(
 
 
 def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
-    """Return a sentence if rows are copies of others in all that the model sees, and more of them than coincidence
-    makes.
-    """
+    """Return a sentence if more rows than by coincidence are duplicates in everything that the model sees."""
     rows = _hashes(matrix, targets)
     copies = len(rows) - rows.n_unique()
     if not copies or _coarse(matrix) or copies <= TIMES * _coincidences(matrix, targets):
@@ -94,7 +93,7 @@ def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64])
 
 
 def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
-    """Return a sentence if test rows are among those learned from, whatever their target, and not by coincidence."""
+    """Return a sentence if test rows are among the training rows, whatever their target, and not by coincidence."""
     shared = int(_hashes(test_matrix).is_in(_hashes(matrix).unique().implode()).sum())
     if not shared or _coarse(matrix):
         return []
@@ -102,12 +101,12 @@ def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
 
 
 def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None, tested: int) -> list[str]:
-    """Return a sentence if any of so many test rows of their own file are of groups that are learned from, or may be.
+    """Return a sentence if rows of a separate test file belong, or may belong, to groups of the training rows.
 
     Args:
-        group: the column that tells.
-        members: the groups of rows that are learned from.
-        test_members: those of the test rows; None: their file has no such column.
+        group: the column.
+        members: the groups of the training rows.
+        test_members: the groups of the test rows; None if their file has no such column.
     """
     if test_members is None:
         return [
@@ -128,12 +127,12 @@ def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None
 def earlier_rows(
     time: str, times: NDArray[np.float64], test_times: NDArray[np.float64] | None, tested: int
 ) -> list[str]:
-    """Return a sentence if any of so many test rows of their own file are not later than all that are learned from.
+    """Return a sentence if rows of a separate test file are not later than all training rows.
 
     Args:
-        time: the column that tells.
-        times: of rows that are learned from.
-        test_times: of the test rows, NaN where they have none; None: their file has no such column.
+        time: the column.
+        times: of the training rows.
+        test_times: of the test rows, NaN if missing; None if their file has no such column.
     """
     if test_times is None:
         return [
@@ -151,12 +150,12 @@ def earlier_rows(
 
 
 def _coarse(matrix: Matrix) -> bool:
-    """Return whether no column has many different values, so that equal rows are to be expected."""
+    """Return whether no column has many distinct values, so that equal rows are to be expected."""
     return all(len(np.unique(column[:ROWS])) <= FEW for column in matrix.T)
 
 
 def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
-    """Return how many pairs of rows would be equal if their columns had nothing to do with each other."""
+    """Return the expected number of equal pairs of rows if their columns were independent."""
     share, seen = 1.0, min(len(targets), ROWS)
     for column in (*matrix.T, targets):
         counts = np.unique_counts(np.nan_to_num(column[:seen], nan=np.inf)).counts
@@ -165,7 +164,7 @@ def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
 
 
 def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Series:
-    """Return a number for each row; equal rows, NaN among them, have the same."""
+    """Return a hash for each row; equal rows (with NaN equal to NaN) have equal hashes."""
     parts = []
     for first in range(0, len(matrix), BLOCK):
         rows = pl.from_numpy(matrix[first : first + BLOCK])
@@ -176,7 +175,7 @@ def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Se
 
 
 def _summed(schema: Schema, matrix: Matrix, targets: Floats) -> list[str]:
-    """Return the columns of numbers of which the target is a weighted sum, such as the parts of a total."""
+    """Return the numeric columns whose weighted sum is the target, such as the parts of a total."""
     roles = zip(schema.matrix_names, schema.roles, strict=True)
     places = [k for k, (_, role) in enumerate(roles) if role == "number" and np.isfinite(matrix[:, k]).all()]
     columns = np.column_stack([matrix[:, places], np.ones(len(targets))])
@@ -195,11 +194,10 @@ def _summed(schema: Schema, matrix: Matrix, targets: Floats) -> list[str]:
 
 
 def _spread(columns: Mapping[str, Floats], targets: Floats) -> list[str]:
-    """Return the columns of two values that together are the target in another form; none where there are no such
-    columns.
+    """Return the columns of two values that together are the target in another form, if there are any.
 
-    With one value of such a column goes one class. Either at most one of them speaks in a row (a column for each
-    class), or any of them does and they are never wrong (the target says whether there is one of several labels).
+    One value of such a column implies one class. Either at most one of them has that value in a row (one column per
+    class), or several may and they are never wrong (the target says whether there is any of several labels).
     """
     whole = np.ones(len(targets), np.bool_)
     for apart in (True, False):
@@ -218,11 +216,11 @@ def _spread(columns: Mapping[str, Floats], targets: Floats) -> list[str]:
     return []
 
 
-Signs = dict[str, tuple[float, float]]  # by column: a value, and the class that goes with it
+Signs = dict[str, tuple[float, float]]  # by column: a value, and the class that it implies
 
 
 def _signs(columns: Mapping[str, Floats], targets: Floats, apart: bool) -> Signs:
-    """Return columns with a value of one class; `apart`, no two of them in one row: those of more rows come first."""
+    """Return columns with a value that implies a class; if `apart`, no two in one row, those with more rows first."""
     found: list[tuple[int, str, float, float]] = []
     for name, column in columns.items():
         for value in np.unique(column):
@@ -241,7 +239,7 @@ def _signs(columns: Mapping[str, Floats], targets: Floats, apart: bool) -> Signs
 
 
 def _said(columns: Mapping[str, Floats], signs: Signs, targets: Floats, seen: NDArray[np.bool_]) -> Floats:
-    """Return the class by these signs; for rows that have none, the most frequent one of such rows that were seen."""
+    """Return the class by these signs; for rows without any, the most frequent class of such seen rows."""
     said = np.full(len(targets), np.nan)
     for name, (value, which) in signs.items():
         said[_is(columns[name], value)] = which
@@ -252,7 +250,7 @@ def _said(columns: Mapping[str, Floats], signs: Signs, targets: Floats, seen: ND
 
 
 def _needed(columns: Mapping[str, Floats], signs: Signs, targets: Floats) -> list[str]:
-    """Return the columns whose signs are no coincidence, or without which the target would not be said."""
+    """Return the columns whose signs are no coincidence, or which are needed to determine the target."""
     whole, shares = np.ones(len(targets), np.bool_), {c: float((targets == c).mean()) for c in np.unique(targets)}
     best = _balanced_accuracy(_said(columns, signs, targets, whole), targets)
     for name, (value, which) in list(signs.items()):
@@ -264,12 +262,12 @@ def _needed(columns: Mapping[str, Floats], signs: Signs, targets: Floats) -> lis
 
 
 def _is(column: Floats, value: float) -> NDArray[np.bool_]:
-    """Return which rows have a value, of which NaN is one."""
+    """Return which rows have a value, with NaN as a value."""
     return np.isnan(column) if np.isnan(value) else column == value
 
 
 def _score(columns: Matrix, targets: NDArray[np.float64], *, words: bool, classes: bool, seed: int) -> float:
-    """Balanced accuracy, or R², of one column on rows not seen: the mean of folds, or a low first one."""
+    """Return balanced accuracy, or R², of one column on held-out rows: the mean over folds, or a low first one."""
     scores: list[float] = []
     fold = np.arange(len(targets)) % FOLDS  # the rows are in random order
     for k in range(FOLDS):
@@ -290,7 +288,7 @@ def _tree(
     weights = None
     if classes:
         _, which, counts = np.unique(targets, return_inverse=True, return_counts=True)
-        weights = len(targets) / counts[which]  # each class counts alike
+        weights = len(targets) / counts[which]  # classes have equal weight
     tree = (DecisionTreeClassifier if classes else DecisionTreeRegressor)(max_depth=DEPTH, random_state=seed)
     guesses: NDArray[np.float64] = tree.fit(columns, targets, weights).predict(others)
     return guesses
@@ -299,7 +297,7 @@ def _tree(
 def _most_frequent(
     columns: Matrix, targets: NDArray[np.float64], others: Matrix, classes: bool, seed: int
 ) -> NDArray[np.float64]:
-    """Return the class that is the most frequent with a word, by its share of the class; or the mean of the numbers."""
+    """Return the most frequent class of a word, relative to the class's size; or the mean of the numbers."""
     known = pl.DataFrame({"word": columns[:, 0], "target": targets}).fill_nan(MISSING)
     if classes:
         shares = (

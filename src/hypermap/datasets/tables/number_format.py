@@ -1,4 +1,4 @@
-"""How a file's numbers are spelled: with decimal points or commas, in groups of thousands or not."""
+"""The number format of a file: decimal points or commas, with or without digit grouping."""
 
 import re
 from collections import defaultdict
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from hypermap.core.cli_args import override
 from hypermap.core.errors import UserError
 
-MOSTLY = 0.9  # of a column's cells, or of its different ones, are numbers, if it is to say how numbers are spelled
+MOSTLY = 0.9  # minimum share of numbers among a column's (distinct) cells, for a column to show the number format
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 COMMA_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")  # 1,5 and 1.234,5
 GROUPED_NUMBER = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234.5
 DOTTED_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")  # 1.234: a thousand and more where decimals have commas
 
-MINUS = "\u2212\u2013\u2010\u2011\ufe63\uff0d"  # as typesetters, Word and Excel write it
+MINUS = "\u2212\u2013\u2010\u2011\ufe63\uff0d"  # typographic, as in Word and Excel
 SIGNED = re.compile(rf"\(\s?([\d.,][^()]*?)\s?\)|[{MINUS}]\s?([\d.,].*)|[+-]\s([\d.,].*)|([\d.,].*)[-{MINUS}]")
-GROUPS = "'\u2019\u00a0\u2009\u202f"  # between thousands, and nowhere else: a plain blank may part two numbers
+GROUPS = "'\u2019\u00a0\u2009\u202f"  # between thousands only: a plain space may separate two numbers
 GROUPED = re.compile(rf"[+-]?[1-9]\d{{0,2}}(?:[{GROUPS}]\d{{3}})+(?:[.,]\d+)?")
-# What people write where there is nothing: no letter and no digit, or a word that says so, or an error of Excel's.
+# Words for nothing: without letters and digits, or a word that says so, or an error of Excel.
 PLACEHOLDER = re.compile(
     r"[^\w\s]+|(?i:n\.? ?/?a\.?|n\.? ?d\.?|k\. ?a\.?|nil|void|missing|unknown|undefined|not available|#[\w/]+[!?]?)"
 )
@@ -29,13 +29,13 @@ CALLED = {",": "commas", ".": "points"}
 
 @dataclass(frozen=True)
 class Decimals:
-    """How numbers are spelled.
+    """A number format.
 
     Attributes:
-        mark: ``.`` or ``,``; None: no number has shown it.
-        grouped: there are groups of thousands, ``1,234.5`` (or ``1.234,5`` where `mark` is a comma).
-        given: a person said so; it was not found.
-        separator: what stands between cells: files that differ in it may differ in their numbers, too.
+        mark: ``.`` or ``,``; None: no number shows it.
+        grouped: digits are grouped, ``1,234.5`` (or ``1.234,5`` if `mark` is a comma).
+        given: set by the user, not detected.
+        separator: between cells: files that differ in it may differ in their numbers, too.
     """
 
     mark: str | None = None
@@ -52,10 +52,10 @@ class Known:
     """What is known before a file is opened.
 
     Attributes:
-        prefix: how settings are called in messages.
-        given: the mark that a person says this file has.
-        others: the spelling of files that this one should be like.
-        whose: what messages call those files.
+        prefix: of settings in messages.
+        given: the decimal mark set by the user.
+        others: the number format that the file should have.
+        whose: the origin of that format in messages.
     """
 
     prefix: str
@@ -65,12 +65,12 @@ class Known:
 
 
 def looks_like_number(cell: str) -> bool:
-    """Return whether a cell could be a number in some country."""
+    """Return whether a cell could be a number in some locale."""
     return any(pattern.fullmatch(bare(cell)) for pattern in (NUMBER, COMMA_NUMBER, GROUPED_NUMBER))
 
 
 def bare(cell: str) -> str:
-    """Return a number without what only some write: the sign of (12.5), 12.5- or \u221212.5, groups as in 1'234.5."""
+    """Return a number without unusual notation: the sign of (12.5), 12.5- or \u221212.5, groups as in 1'234.5."""
     found = SIGNED.fullmatch(cell)
     body = next(filter(None, found.groups())) if found else cell
     return re.sub(f"[{GROUPS}]", "", body) if GROUPED.fullmatch(body) else body
@@ -84,10 +84,10 @@ def find_decimals(
     known: Known,
     name: str,
 ) -> tuple[Decimals, tuple[str, ...]]:
-    """Return the spelling of a file's numbers, and what to tell of it; from columns that are numbers in some country.
+    """Return the number format of a file, and notes on it, from columns that are numbers in some locale.
 
-    What a person says comes first, then what only one spelling makes sense of, then the spelling of `known.others`:
-    1.443 alone may be one thousand and more, or less than two.
+    The user's setting comes first, then a format that alone makes sense of a column, then that of `known.others`: 1.443
+    alone may be more than a thousand, or less than two.
 
     Args:
         rows: the file's first records, stripped.
@@ -97,7 +97,7 @@ def find_decimals(
         name: of the file, for messages.
 
     Raises:
-        UserError: the numbers can be read in two ways, or are not spelled as it was said of `known.others`.
+        UserError: the numbers are ambiguous, or not in the format that was set for `known.others`.
     """
     seen = _seen(rows, names, missing)
     commas, points = seen["comma"] | seen["grouped comma"], seen["point"] | seen["grouped point"]
@@ -113,7 +113,7 @@ def find_decimals(
 
 
 def merged(found: Sequence[Decimals]) -> Decimals:
-    """Return what several files have in common."""
+    """Return the number format that several files share."""
     marks = {decimals.mark for decimals in found} - {None}
     if len(marks) != 1:
         return UNKNOWN
@@ -123,7 +123,7 @@ def merged(found: Sequence[Decimals]) -> Decimals:
 
 
 def _seen(rows: Sequence[Sequence[str]], names: Sequence[str], missing: set[str]) -> defaultdict[str, dict[str, str]]:
-    """By sort of number, and by column that has some, the first of them."""
+    """Return the first number of each sort, by sort and column."""
     seen: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for k, column in enumerate(names):
         present = [row[k] for row in rows if k < len(row) and row[k] not in missing]
@@ -156,21 +156,21 @@ def _decide(
         return own
     if seen["either"] and others.mark != "," and not others.grouped:
         raise _ambiguous(name, known, seen["either"])
-    foreign = separator == "," != others.separator  # a comma between cells is seldom one within them
+    foreign = separator == "," != others.separator  # if commas separate cells, they are rarely within them
     if seen["dotted"] and others.mark == "," and (foreign or not others.grouped):
         raise _ambiguous(name, known, seen["dotted"])
     return others.mark or ("." if seen["dotted"] else None)
 
 
 def _sort_of_number(cell: str) -> str:
-    """Return what a number says of its file: where commas are decimal, where points are; or it could be ``either``."""
+    """Return what a number shows: decimal commas, decimal points, or ``either``."""
     cell = bare(cell)
     if GROUPED_NUMBER.fullmatch(cell):
         return "either" if COMMA_NUMBER.fullmatch(cell) else "grouped point"
     if COMMA_NUMBER.fullmatch(cell):
         return "grouped comma" if "." in cell else "comma"
     if DOTTED_GROUPS.fullmatch(cell):
-        return "dotted"  # beside decimal commas these are thousands, and else decimals
+        return "dotted"  # with decimal commas these are thousands, otherwise decimals
     return "point" if "." in cell else "whole"
 
 

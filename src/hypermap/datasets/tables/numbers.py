@@ -1,4 +1,4 @@
-"""Numbers that are not spelled plainly: those that are read all the same, and those with a unit, which are told."""
+"""Numbers in unusual formats: those that are read nevertheless, and those with a unit, which are reported."""
 
 import re
 from collections import Counter
@@ -8,11 +8,11 @@ import polars as pl
 
 from hypermap.datasets.tables.number_format import GROUPS, MINUS, PLACEHOLDER, SIGNED, bare, looks_like_number
 
-MOSTLY = 0.9  # such a share of numbers, and the rest should have been numbers too
-FEW = 10  # numbers; a column of more, with a few words among them, is no list of categories
-LEAST = 4  # numbers with the same letters behind them; 2wd and 4wd are categories
+MOSTLY = 0.9  # minimum share of numbers, for the rest to be probably meant as numbers too
+FEW = 10  # numbers; a column with more, and a few words among them, is not categorical
+LEAST = 4  # minimum count of numbers with the same letters after them; 2wd and 4wd are categories
 
-# Beside those that polars reads: 12.5-, (12.5), - 12.5, 1'234, and a minus that is none of a keyboard.
+# In addition to those that polars reads: 12.5-, (12.5), - 12.5, 1'234, and a typographic minus.
 UNUSUAL = rf"^(?:[+\-{MINUS}]\s?[\d.].*|\(\s?[\d.][^()]*\)|[\d.].*[\-{MINUS}]|\d{{1,3}}[{GROUPS}]\d{{3}}.*)$"
 
 SYMBOL = "$€£¥₹₩₽₺₫₴₦₪฿₱₡₲₵₸¢"
@@ -30,7 +30,7 @@ LETTERS = re.compile(rf"{SIGN}{DIGITS}[{BLANK}]?((?!\d)[^\W_]{{1,12}}\.?(?:/[^\W
 
 
 def read(cells: pl.Series) -> pl.Series:
-    """Return text as float64, null for what is no number: as polars reads it, else by its sign alone."""
+    """Return text as float64, null if not a number: read by polars, or else after normalizing its sign."""
     numbers = cells.cast(pl.Float64, strict=False)
     if numbers.null_count() == cells.null_count():
         return numbers
@@ -43,18 +43,18 @@ def read(cells: pl.Series) -> pl.Series:
 
 
 def plainly(word: str) -> str:
-    """Return a number as Python writes it: (12.5), 12.5- and a typesetter's minus are negative, 1'234,5 is 1234.5."""
+    """Return a number in Python's format: (12.5), 12.5- and a typographic minus are negative, 1'234,5 is 1234.5."""
     body = bare(word)
     negative = SIGNED.fullmatch(word) and not word.startswith("+")
     if any(mark in word for mark in GROUPS):
-        body = body.replace(",", ".")  # beside other groups a comma is a decimal one
+        body = body.replace(",", ".")  # with other grouping characters a comma is decimal
     return f"-{body}" if negative else body
 
 
 def with_units(words: Sequence[str]) -> list[str]:
-    """Return those of a column's different words that are numbers with a unit or in groups, if nearly all are numbers.
+    """Return a column's distinct words that are numbers with a unit or grouping, if nearly all are numbers.
 
-    The letters behind numbers are a unit where they are always the same and there are several numbers.
+    Letters after numbers are a unit if they are always the same and there are several numbers.
     """
     numbers = {word for word in words if looks_like_number(word)}
     measured = [word for word in words if word not in numbers and MEASURE.fullmatch(word)]
@@ -67,7 +67,7 @@ def with_units(words: Sequence[str]) -> list[str]:
 
 
 def among_numbers(odd: Sequence[str], different: int) -> bool:
-    """Return whether these are a few words among the numbers of a column of so many different values."""
+    """Return whether these are a few words among the numbers of a column with `different` distinct values."""
     numbers = different - len(odd)
     if numbers > FEW and len(odd) <= (1 - MOSTLY) * different:
         return True

@@ -1,8 +1,8 @@
 """Tables in files, read by polars in batches, so that a file may be larger than memory.
 
-Polars and not pandas: it reads several times as fast, on all cores, in a stream of batches, and it lets a cell be
-text until its column is understood. CSV in any dialect and Parquet give the same: frames whose columns are text,
-float64 numbers or points in time, with null for what is missing.
+Polars instead of pandas: it reads several times as fast, on all cores, in batches, and it keeps cells as text until the
+type of their column is known. CSV in any dialect and Parquet give the same: frames whose columns are text, float64
+numbers or timestamps, with null for missing values.
 """
 
 import itertools
@@ -25,9 +25,9 @@ from hypermap.datasets.tables.unpack import refuse_foreign, unpacked
 
 PARQUET = b"PAR1"
 EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
-CELLS = 4_000_000  # of a batch, unless its rows are said
-ROWS = (1_000, 200_000)  # of a batch, at least and at most
-# As pandas and R's readr call columns without a name.
+CELLS = 4_000_000  # per batch, unless its rows are given
+ROWS = (1_000, 200_000)  # per batch, minimum and maximum
+# Names of unnamed columns in pandas and R's readr.
 UNNAMED = re.compile(r"|(?i:unnamed)[:_ ]+\d+(?:[._]\S*)?|__index_level_\d+__|\.\.\.\d+")
 SIGN, END = rf"^[(+\-{MINUS}]?\s?", rf"\s?[)\-{MINUS}]?$"
 THOUSANDS = SIGN + r"\d{1,3}(?:,\d{3})+(?:\.\d+)?" + END
@@ -42,13 +42,13 @@ class Table:
 
     Attributes:
         name: for messages.
-        columns: their names, in order; those of `unsupported` are not in the batches.
-        size: rows.
-        headed: whether the columns' names stand in the file.
-        unsupported: columns of a kind that cannot be used, with what they hold.
-        notes: what was found in the files and a person should know.
-        spelling: what another file of this table will be like.
-        raw: the files' cells before anything was done with them.
+        columns: names, in order; those of `unsupported` are not in the batches.
+        size: number of rows.
+        headed: whether the file has the columns' names.
+        unsupported: columns of unsupported types, with a description.
+        notes: on the files, for the user.
+        spelling: the expected format of another file of this table.
+        raw: the files' unprocessed cells.
         missing: the words that mean missing.
     """
 
@@ -67,15 +67,15 @@ class Table:
 
     @property
     def unnamed(self) -> tuple[str, ...]:
-        """The columns that no person named, such as the index that pandas writes beside a table's own columns."""
+        """The unnamed columns, such as the index that pandas writes."""
         blank = {f"column_{k}" for k, cell in enumerate(self.spelling.first_line, 1) if not cell}
         return tuple(name for name in self.columns if name in blank or UNNAMED.fullmatch(name))
 
     def batches(self, rows: int | None = None) -> Iterator[pl.DataFrame]:
-        """Yield the rows in order, so many at a time: as text (``String``), numbers or times (``Datetime``).
+        """Yield the rows in order, `rows` at a time, as text (``String``), numbers or times (``Datetime``).
 
         Raises:
-            UserError: a file changed since it was opened, or holds what cannot be read.
+            UserError: a file changed since it was opened, or cannot be read.
         """
         rows = rows or min(max(CELLS // len(self.columns), ROWS[0]), ROWS[1])
         seen = 0
@@ -89,13 +89,13 @@ class Table:
         except (pl.exceptions.PolarsError, OSError) as error:
             self.check_unchanged()
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{self.name} cannot be read ({reason}). Mend the file, or export it again.") from error
+            raise UserError(f"{self.name} cannot be read ({reason}). Fix the file, or export it again.") from error
         self.check_unchanged()
         if seen != self.size:
             raise UserError(f"{self.name}: {seen:,} of {self.size:,} rows could be read. Export it again.")
 
     def missing_words(self) -> list[str]:
-        """Return those of the words that mean missing which the files have; all cells are read for it."""
+        """Return the words for missing values that occur in the files; this reads all cells."""
         words = pl.col(pl.String).str.strip_chars(BLANKS)
         found: set[str] = set()
         for raw in self.raw:
@@ -104,10 +104,10 @@ class Table:
         return [word for word in self.missing if word in found]
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with a file that was written to while it was being read.
+        """Refuse a file that was modified while it was being read.
 
         Raises:
-            UserError: it was, or is there no more.
+            UserError: it was modified or deleted.
         """
         for path, stamp in zip(self.files, self.stamps, strict=True):
             if not path.is_file() or _stamp(path) != stamp:
@@ -115,16 +115,16 @@ class Table:
 
 
 def open_table(paths: Sequence[str | Path], given: Format | None = None, expected: Expected = NOTHING) -> Table:
-    """Understand the files of a table, all with the same columns; in the first one's order, whatever theirs.
+    """Open the files of a table, all with the same columns, in the order of the first file.
 
     Args:
-        paths: CSV with any separator, TSV, text with blanks, or Parquet, each also packed, see `unpack`; what a file is
-            its first bytes tell, not its name.
-        given: what is said of them; the rest is found, for each file by itself.
-        expected: what is known of the table, for `find_dialect`; where files differ from it, that is told.
+        paths: CSV with any separator, TSV, text with spaces, or Parquet, possibly compressed, see `unpack`; the type of
+            a file is detected from its first bytes, not its name.
+        given: settings; the rest is detected, for each file separately.
+        expected: what is known about the table, for `find_dialect`; deviations are noted.
 
     Raises:
-        UserError: no such file, one that is empty or cannot be understood, or files that differ in their columns.
+        UserError: a file does not exist, is empty or unreadable, or the files differ in their columns.
     """
     given = given or Format()
     files = [checked(Path(path).expanduser(), f"{given.prefix}path") for path in paths]
@@ -165,10 +165,10 @@ def open_table(paths: Sequence[str | Path], given: Format | None = None, expecte
 
 
 def checked(path: Path, key: str) -> Path:
-    """Return the path of a file that is there and could be a table; `key` is the setting that names it, for messages.
+    """Return the path of an existing file that could be a table; `key` is the setting that names it, for messages.
 
     Raises:
-        UserError: it is not there, empty, or of a format that is not read.
+        UserError: it does not exist, is empty, or has an unsupported format.
     """
     if not path.is_file():
         if path.is_dir():
@@ -203,7 +203,7 @@ class _Part:
 
 
 def _with_decimals_of(parts: Sequence[_Part], expected: Expected) -> Expected:
-    """Return what a file is expected to be like after these: as the training table, else as they are."""
+    """Return the expected format of a file after these: that of the training table, else theirs."""
     if expected.decimals.mark or not parts:
         return expected
     return replace(expected, decimals=merged([part.decimals for part in parts]), whose=str(parts[0].path))
@@ -247,9 +247,7 @@ def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) 
 
 
 def _idle(path: Path, given: Format, usual: CsvFormat) -> tuple[str, ...]:
-    """Return a sentence if something was said that a file of Parquet knows by itself; not of what is said of all
-    files.
-    """
+    """Return a sentence if settings have no effect on a Parquet file, except those that apply to all files."""
     options = {key: getattr(given, key) for key in TEXT_ONLY}
     unset = Format()
     idle = [key for key, value in options.items() if value not in (getattr(unset, key), getattr(usual, key, None))]
@@ -272,10 +270,10 @@ OPAQUE = (pl.Binary, pl.Object, pl.Unknown)
 
 
 def _plain_column(name: str, kind: pl.DataType) -> pl.Expr:
-    """Return a column of Parquet as text, a number or a point in time."""
+    """Return a Parquet column as text, a number or a timestamp."""
     column = pl.col(name)
     if kind.is_integer():
-        return column  # float64 would not tell large ones apart
+        return column  # float64 would not distinguish large ones
     if kind.is_numeric():
         return column.cast(pl.Float64).fill_nan(None)
     if kind in (pl.Date, pl.Datetime):
@@ -302,7 +300,7 @@ def _open_text(path: Path, source: Path, given: Format, expected: Expected, fold
         source, separator, quote = target, ",", '"'
     raw = pl.scan_csv(
         source,
-        has_header=False,  # its names are looked up in the schema, and ours may differ by a blank
+        has_header=False,  # its names are looked up in the schema, and ours may differ by a space
         skip_rows=int(dialect.header),
         separator=separator,
         quote_char=quote,
@@ -311,7 +309,7 @@ def _open_text(path: Path, source: Path, given: Format, expected: Expected, fold
     )
     lazy = raw.with_columns(_words(given.missing))
     if numbers := _numbers(dialect):
-        lazy = lazy.with_columns(numbers).with_columns(_words(given.missing))  # a number as the file has it, or plain
+        lazy = lazy.with_columns(numbers).with_columns(_words(given.missing))  # a number as in the file, or normalized
     notes = (*encoding_notes, *dialect.notes)
     return _Part(
         path,
@@ -328,7 +326,7 @@ def _open_text(path: Path, source: Path, given: Format, expected: Expected, fold
 
 
 def _words(missing: Sequence[str]) -> pl.Expr:
-    """Text without blanks around it; null where it is empty or means missing: -999 also as -999.0, as pandas has it."""
+    """Return stripped text; null if it is empty or means missing: -999 also as -999.0, as in pandas."""
     words = pl.col(pl.String).str.strip_chars(BLANKS)
     said = [word.strip() for word in missing]
     whole = [f"{word}.0" for word in said if WHOLE.fullmatch(word)]
@@ -336,7 +334,7 @@ def _words(missing: Sequence[str]) -> pl.Expr:
 
 
 def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:
-    """Return columns that are numbers by type, without such as -999."""
+    """Return the columns of numeric types, without numbers that mean missing, such as -999."""
     words = pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False)
     numbers = words.filter(words.is_finite().fill_null(value=False)).to_list()
     column = cs.numeric()
@@ -344,11 +342,11 @@ def _numbers_that_mean_missing(missing: Sequence[str]) -> list[pl.Expr]:
 
 
 def _numbers(dialect: Dialect) -> list[pl.Expr]:
-    """Return numbers with a decimal point and no groups, whatever the file's way."""
+    """Return numbers with a decimal point and without groups, whatever the file's format."""
     text = pl.col(pl.String)
     if dialect.decimals.mark == ",":
         digits = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-        foreign = text.str.contains(COMMAS) | text.str.contains(DOTS)  # groups may begin behind the sample
+        foreign = text.str.contains(COMMAS) | text.str.contains(DOTS)  # groups may start after the sample
         return [pl.when(foreign).then(digits).otherwise(text).name.keep()]
     if dialect.decimals.grouped:
         digits = text.str.replace_all(",", "", literal=True)
@@ -370,7 +368,7 @@ def _check_same_columns(parts: Sequence[_Part]) -> None:
 
 
 def _check_names(part: _Part, given: Format) -> None:
-    """Refuse the names that polars takes for patterns of names."""
+    """Refuse names that polars takes for patterns."""
     for name in part.columns:
         if name == "*" or (name.startswith("^") and name.endswith("$")):
             raise UserError(f"{part.path} has a column called {name!r}; rename it, or use {given.prefix}columns=[...].")

@@ -1,7 +1,7 @@
-"""What a table's columns are, and the mapping from its cells to a matrix of numbers.
+"""The schema of a table: its columns, and the encoding of its cells as a matrix of numbers.
 
-Nothing is fitted but the list of words in each category, so that splits can be made, and all else fitted, afterwards.
-The same object, from JSON, reads the tables that predictions are asked for.
+Nothing is fitted except the list of words of each category, so that the split comes first, and everything else is
+fitted afterwards. The same object, loaded from JSON, reads the tables to predict.
 """
 
 import itertools
@@ -27,15 +27,15 @@ SHOWN = 3  # cells of a column in a message
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table: what is learned from, what is predicted, and what became of the others.
+    """The columns of a table: the inputs, the target, and the fate of the others.
 
     Attributes:
-        columns: those that are learned from, in the file's order.
-        file_columns: all that the file has.
-        headed: whether the file names them.
-        group, time: columns that rule the splits.
-        dropped: the columns that nothing is learned from, and why.
-        spelling: how the file was written, for what another one does not show by itself.
+        columns: the inputs, in the file's order.
+        file_columns: all columns of the file.
+        headed: whether the file has a header.
+        group, time: columns that determine the splits.
+        dropped: the columns that are left out, and why.
+        spelling: the format of the file, as far as another file may not show it.
     """
 
     columns: tuple[Column, ...]
@@ -59,7 +59,7 @@ class Schema:
         return cls(**{**entry, "columns": columns, "target": target, "file_columns": files, "spelling": spelling})
 
     def as_entry(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the schema as a JSON entry."""
         entry = asdict(self)
         entry["columns"] = [
             {**column, "categories": list(column["categories"]), "parts": list(column["parts"])}
@@ -70,12 +70,12 @@ class Schema:
 
     @property
     def names(self) -> list[str]:
-        """The columns of the file that are learned from."""
+        """The input columns of the file."""
         return [column.name for column in self.columns]
 
     @cached_property
     def matrix_names(self) -> list[str]:
-        """What the matrix's columns are called: a date has several, such as ``sold.year``."""
+        """The names of the matrix's columns: a date has several, such as ``sold.year``."""
         return [name for column in self.columns for name in column.matrix_names]
 
     @cached_property
@@ -85,20 +85,20 @@ class Schema:
 
     @property
     def expected(self) -> Expected:
-        """What a file with the same columns would have; it may lack the target, or all that nothing is learned from."""
+        """The expected columns of another file; it may lack the target, or all columns that are not inputs."""
         rest = tuple(name for name in self.file_columns if name != self.target.name)
         orders = () if self.headed else (self.file_columns, rest, tuple(self.names))
         return Expected(self.file_columns, orders, self.spelling, self.spelling.decimals)
 
     def encode(self, frame: pl.DataFrame, first_row: int = 0) -> Matrix:
-        """Return the matrix ``(rows, len(matrix_names))`` of a batch of a `Table`; NaN where there is no value.
+        """Return the matrix ``(rows, len(matrix_names))`` of a batch of a `Table`; NaN if missing.
 
         Args:
-            frame: has all of `names`, in any order, and maybe others.
-            first_row: how many rows of the file came before, for messages.
+            frame: with all of `names`, in any order, and possibly others.
+            first_row: number of preceding rows of the file, for messages.
 
         Raises:
-            UserError: cells that are not of their column's kind, with row and value, all in one message.
+            UserError: cells are not of their column's type, with row and value, all in one message.
         """
         encoded = _encoded(frame, self.columns)
         if problems := list(_problems(frame, encoded, self.columns, first_row)):
@@ -107,10 +107,10 @@ class Schema:
         return matrix
 
     def check(self, table: Table) -> list[str]:
-        """Return whether `encode` will take a table, by its columns and its first rows; returns what to tell a person.
+        """Check a table by its columns and its first rows for `encode`; return notes for the user.
 
         Raises:
-            UserError: columns are missing, or cells of another kind, all in one message.
+            UserError: columns are missing, or cells are of another type, all in one message.
         """
         unknown = [name for name in table.columns if name not in self.file_columns]
         problems = [_lacking(name, table.columns) for name in self.names if name not in table.columns]
@@ -132,7 +132,7 @@ class Schema:
         return [f"{table.name}: the training table has no {_listed(unknown)}; left out."] if unknown else []
 
     def _misplaced(self, table: Table) -> list[str]:
-        """Return what is wrong where columns go by their place and there are more or fewer of them."""
+        """Return an error if columns are identified by position and their number differs."""
         widths = {len(order) for order in self.expected.orders}
         numbered = table.columns == tuple(f"column_{k}" for k in range(1, len(table.columns) + 1))
         if self.headed or table.headed or not numbered or len(table.columns) in widths:
@@ -145,14 +145,14 @@ class Schema:
 
 
 def _encoded(frame: pl.DataFrame, columns: Iterable[Column]) -> pl.DataFrame:
-    """Return the matrix as a frame, whose columns are called by their place."""
+    """Return the matrix as a frame with columns named by position."""
     kinds = frame.schema
     expressions = [expression for column in columns for expression in column.encoded(kinds[column.name])]
     return frame.select(expression.alias(str(place)) for place, expression in enumerate(expressions))
 
 
 def _problems(frame: pl.DataFrame, encoded: pl.DataFrame, columns: Iterable[Column], first_row: int) -> Iterator[str]:
-    """Yield a sentence for each column that has cells of another kind."""
+    """Yield a sentence for each column with cells of another type."""
     place = 0
     for column in columns:
         cells, numbers = frame[column.name], encoded[str(place)]

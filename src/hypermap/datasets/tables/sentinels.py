@@ -1,4 +1,4 @@
-"""Numbers that stand for something missing, such as -999: far from all others of their column, again and again."""
+"""Numbers that mean missing, such as -999: repeated, and far from all others of their column."""
 
 import re
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from hypermap.datasets.tables.columns import finite
 from hypermap.datasets.tables.schema import Schema
 from hypermap.datasets.tables.statistics import Statistics
 
-# One digit several times, as surveys and instruments write it, and the least and largest numbers of machines.
+# A repeated digit, as in surveys and instruments, and the smallest and largest numbers of machine types.
 LOOKS = re.compile(
     r"-?([789])\1+(?:\.(?:0|25|\1+))?|-?(?:32767|32768|2147483647|2147483648)\.0|-?1e\+?(?:20|3\d)|-9\.0"
 )
-LEAST = 3  # cells that have it
-OTHERS = 3  # different values beside it
+LEAST = 3  # minimum cells with it
+OTHERS = 3  # minimum other distinct values
 SHOWN = 5  # columns in a message
 
 
 def sentinels(schema: Schema, rows: TableArrays, statistics: Mapping[str, Statistics], prefix: str) -> list[str]:
-    """Return a sentence for the numbers that seem to mean missing, with the word that has them read so."""
+    """Return a sentence on the numbers that seem to mean missing, with the setting for it."""
     of_matrix = zip(schema.matrix_names, rows.matrix.T, strict=True)
     numbers = {column.name for column in schema.columns if column.kind == "number"}
     columns = {name: cells for name, cells in of_matrix if name in numbers}
@@ -54,9 +54,7 @@ def sentinels(schema: Schema, rows: TableArrays, statistics: Mapping[str, Statis
 
 
 def _found(cells: Floats) -> list[tuple[float, int, float, float]]:
-    """Return the numbers of a column that seem to mean missing, with how often they are there, and the range of the
-    others.
-    """
+    """Return the numbers of a column that seem to mean missing, with their counts, and the range of the others."""
     counts = np.unique_counts(cells[np.isfinite(cells)])
     looks = np.array([LOOKS.fullmatch(repr(float(value))) is not None for value in _ends(counts.values)])
     ends = _ends(counts.values)[looks]
@@ -72,12 +70,12 @@ def _found(cells: Floats) -> list[tuple[float, int, float, float]]:
 
 
 def _ends(values: Floats) -> Floats:
-    """Return the smallest and the largest of sorted values, few enough to be looked at one by one."""
+    """Return the smallest and the largest few of sorted values."""
     return np.unique(np.concatenate([values[:SHOWN], values[-SHOWN:]]))
 
 
 def _spelled(column: Statistics, value: float) -> list[str]:
-    """Return how the file writes a number, in all its ways."""
+    """Return all spellings of a number in the file."""
     kind = column.values.dtype
     same = column.values.to_frame("v").filter(finite(pl.col("v"), kind) == value)["v"]
     return sorted(same.cast(pl.String)) or [f"{value:.15g}"]

@@ -1,4 +1,4 @@
-"""What the cells of each column are, counted in one pass over a table's batches."""
+"""Statistics of the cells of each column, computed in one pass over a table's batches."""
 
 import math
 from collections.abc import Callable
@@ -9,24 +9,24 @@ import polars as pl
 from hypermap.datasets.tables.columns import finite
 from hypermap.datasets.tables.readers import Table
 
-VOCABULARY = 100_000  # different values of a column that are kept; beyond this they are not categories
-EXACT = 2.0**53  # beyond it two whole numbers are one in float64
+VOCABULARY = 100_000  # maximum distinct values kept per column; beyond this they are not categories
+EXACT = 2.0**53  # beyond it, float64 cannot represent every integer
 CODES = r"^[+-]?0\d+$"  # 007 is a name, not a number
 
 
 @dataclass
 class Statistics:
-    """Of one column.
+    """Statistics of one column.
 
     Attributes:
-        typed: ``number`` or ``date`` where its file says so; None: it is text.
-        rows: cells, of which `missing` are.
-        numbers: cells that are finite numbers, from `lowest` to `highest`; so many of them `whole`.
-        codes: whole numbers with zeros before them.
-        characters: of all text, with so many `blanks` between its words.
-        values: the different ones, of any type, null not among them; the first `VOCABULARY` or so.
-        valued: cells that `values` were taken from: all, unless there are too many different ones.
-        missing_words: finds the words for missing that the table has, in any column.
+        typed: ``number`` or ``date`` if the file's type says so; None: it is text.
+        rows: number of cells; `missing` of them are missing.
+        numbers: number of finite numbers, from `lowest` to `highest`; `whole` of them are integers.
+        codes: number of integers with leading zeros.
+        characters: of all text, with `blanks` spaces between words.
+        values: the distinct ones, of any type, without null; about the first `VOCABULARY`.
+        valued: number of cells that `values` were taken from: all, unless there are too many distinct ones.
+        missing_words: returns the words for missing values in the table, in any column.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Statistics:
 
     @property
     def present(self) -> int:
-        """Cells that are not missing."""
+        """The number of cells that are not missing."""
         return self.rows - self.missing
 
     @property
     def complete(self) -> bool:
-        """Whether `values` are all there are."""
+        """Whether `values` is complete."""
         return self.valued == self.present
 
     @property
@@ -61,24 +61,24 @@ class Statistics:
 
     @property
     def are_exact(self) -> bool:
-        """Whether cells are numbers that float64 tells apart, and not names such as 007."""
+        """Whether cells are numbers that float64 represents exactly, and not codes such as 007."""
         return self.all_numbers and not self.codes and self.lowest >= -EXACT and self.highest <= EXACT
 
     @property
     def distinct_share(self) -> float:
-        """Different values to cells; 1 where no value comes twice."""
+        """The number of distinct values per cell; 1 if no value is repeated."""
         return len(self.values) / max(self.valued, 1)
 
     def words(self) -> list[str]:
-        """Return the different values as text, sorted."""
+        """Return the distinct values as text, sorted."""
         return sorted(self.values.cast(pl.String).to_list())
 
     def different_numbers(self) -> list[float]:
-        """Return the different values that are finite numbers, sorted."""
+        """Return the distinct values that are finite numbers, sorted."""
         return self._numbers().drop_nulls().unique().sort().to_list()
 
     def odd_words(self, most: int | None = 5) -> list[str]:
-        """Return some values that are no numbers, or all of them, sorted."""
+        """Return up to `most` values that are not numbers, sorted."""
         odd = self.values.filter(self._numbers().is_null()).sort()
         return (odd if most is None else odd.head(most)).cast(pl.String).to_list()
 
@@ -87,7 +87,7 @@ class Statistics:
         return self.values.to_frame("value").select(finite(pl.col("value"), kind)).to_series()
 
     def add(self, counted: dict[str, float], cells: pl.Series) -> None:
-        """Take a batch into account: what was counted of its cells."""
+        """Add the counts of a batch."""
         self.rows += int(counted["rows"])
         self.missing += int(counted["missing"])
         self.numbers += int(counted["numbers"])
@@ -104,10 +104,10 @@ class Statistics:
 
 
 def gather(table: Table) -> dict[str, Statistics]:
-    """Return the statistics of every column that can be read, in order.
+    """Return the statistics of every supported column, in order.
 
     Raises:
-        UserError: the table cannot be read to its end.
+        UserError: the table cannot be read to the end.
     """
     found: dict[str, Statistics] = {}
     for batch in table.batches():
@@ -129,7 +129,7 @@ def _type(kind: pl.DataType) -> str | None:
 
 
 def _counted(batch: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Return the counts of each column, as `Statistics` calls them."""
+    """Return the counts of each column, by field of `Statistics`."""
     numbers = batch.select(finite(pl.col(name), kind).alias(name) for name, kind in batch.schema.items())
     counts = [_of_numbers(numbers), _of_text(batch, numbers)]
     return {
@@ -139,7 +139,7 @@ def _counted(batch: pl.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _of_numbers(numbers: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Of a frame of finite float64 numbers, null elsewhere."""
+    """Return the counts for a frame of finite float64 numbers, null elsewhere."""
     column = pl.all()
     return _by_column(
         numbers,
@@ -151,7 +151,7 @@ def _of_numbers(numbers: pl.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _of_text(batch: pl.DataFrame, numbers: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Of columns of text; those of numbers alone have no words, and may only have zeros before them."""
+    """Return the counts for text columns; purely numeric ones have no words, but may have leading zeros."""
     text = [name for name, kind in batch.schema.items() if kind == pl.String]
     words = [name for name in text if numbers[name].null_count() > batch[name].null_count()]
     column = pl.all()
@@ -163,6 +163,6 @@ def _of_text(batch: pl.DataFrame, numbers: pl.DataFrame) -> dict[str, dict[str, 
 
 
 def _by_column(frame: pl.DataFrame, **counts: pl.Expr) -> dict[str, dict[str, float]]:
-    """Return what the expressions come to, for each column of a frame."""
+    """Return the results of the expressions for each column of a frame."""
     rows = {key: frame.select(count).row(0) if frame.width else () for key, count in counts.items()}
     return {name: {key: row[k] for key, row in rows.items()} for k, name in enumerate(frame.columns)}

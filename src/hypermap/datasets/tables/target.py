@@ -1,4 +1,4 @@
-"""What is to be predicted: a class or a number, from the target column's cells."""
+"""The target: detection of classes or numbers from the cells of the target column."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -12,18 +12,18 @@ from hypermap.datasets.tables.statistics import Statistics
 from hypermap.tasks.names import NUMBER, TableTask
 
 TASKS = get_args(TableTask)
-FEW = 10  # different whole numbers are classes
-MANY = 1000  # different words are no classes
+FEW = 10  # up to this many distinct integers are classes
+MANY = 1000  # this many distinct words are not classes
 
 
 def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bool = True) -> str:
     """Return the target column's name, from a name or a position: 1 is the first column, -1 the last.
 
     Args:
-        headed: whether the columns' names stand in the file.
+        headed: whether the file has the columns' names.
 
     Raises:
-        UserError: there is no such column, or none was named.
+        UserError: there is no such column, or none was given.
     """
     if (name := column_of(target, columns)) is not None:
         return name
@@ -41,8 +41,8 @@ def find_name(target: object, columns: Sequence[str], prefix: str, *, headed: bo
 
 
 def column_of(given: object, columns: Sequence[str]) -> str | None:
-    """Return the column of this name or position, 1 for the first and -1 for the last; None where there is none."""
-    if str(given) in columns:  # which a column may be called that goes by a number
+    """Return the column of this name or position, 1 for the first and -1 for the last; None if there is none."""
+    if str(given) in columns:  # a column's name may be a number
         return str(given)
     if isinstance(given, int) and not isinstance(given, bool) and 1 <= abs(given) <= len(columns):
         return columns[given - 1 if given > 0 else given]
@@ -52,14 +52,14 @@ def column_of(given: object, columns: Sequence[str]) -> str | None:
 def understand_target(
     statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str
 ) -> tuple[Target, list[str]]:
-    """Return the target, and what a person should be told of how it was understood.
+    """Return the target, and notes on how it was detected.
 
     Args:
-        task: one of `TASKS`; None: it is found.
-        classes: class names for values of the file, where those are spelled in several ways, or are numbers.
+        task: one of `TASKS`; None: detect it.
+        classes: class names for values of the file, to merge spellings or to name numbers.
 
     Raises:
-        UserError: there is nothing to learn, or the values do not suit the task.
+        UserError: there is nothing to learn, or the values do not fit the task.
     """
     if task is not None and task not in TASKS:
         raise UserError(f"{prefix}task is {task!r}; it is one of {', '.join(TASKS)}, or null{near(task, TASKS)}.")
@@ -84,8 +84,8 @@ def understand_target(
 
 
 def _joins(target: Target, classes: Mapping[Any, str], groups: Sequence[Sequence[str]], prefix: str) -> str:
-    """Return the sentence on classes that are spelled in several ways, with what joins them."""
-    joined = {name: group[-1] for group in groups for name in group[:-1]}  # upper case is sorted before lower case
+    """Return the sentence on classes with several spellings, with the setting that merges them."""
+    joined = {name: group[-1] for group in groups for name in group[:-1]}  # upper case sorts before lower case
     pairs = {str(word): joined.get(str(name), str(name)) for word, name in classes.items()} | joined
     order = _in_order([name for name in target.classes if name not in joined])
     of_classes = sorted(pairs.items(), key=lambda pair: order.index(pair[1]) if pair[1] in order else len(order))
@@ -97,7 +97,7 @@ def _joins(target: Target, classes: Mapping[Any, str], groups: Sequence[Sequence
 
 
 def _refuse_mixed(statistics: Statistics, prefix: str) -> None:
-    """Refuse what is neither: numbers of many values with a few words among them, numbers with a unit, dates."""
+    """Refuse ambiguous targets: many numbers with a few words among them, numbers with a unit, dates."""
     if has_compact_dates(statistics):
         raise _holds_dates(statistics, prefix)
     if statistics.all_numbers:
@@ -132,7 +132,7 @@ def _has_units(measures: Sequence[str]) -> str:
 
 
 def spelled_in_vain(statistics: Statistics, classes: Mapping[Any, str]) -> list[str]:
-    """Return the values that `classes` names and the column has not, quoted."""
+    """Return the values in `classes` that do not occur in the column, quoted."""
     words = set(statistics.words())
     known = set(statistics.different_numbers()) if statistics.all_numbers else set()
     return [repr(str(word)) for word in classes if str(word) not in words and not _is_among(str(word), known)]
@@ -176,7 +176,7 @@ def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, 
     names = _in_order(list(dict.fromkeys(spelled.get(word, word) for word in words)))
     _check_spelled(spelled, words, names, statistics.name, prefix)
     if spelled and set(names) <= set(spelled.values()):
-        names = [name for name in dict.fromkeys(spelled.values()) if name in names]  # in the order a person gave
+        names = [name for name in dict.fromkeys(spelled.values()) if name in names]  # in the user's order
     if len(names) == 1:
         raise _single(statistics, names[0], prefix)
     if not statistics.complete or len(names) > MANY or len(names) == statistics.present > 2:
@@ -198,14 +198,14 @@ def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, 
 
 
 def _in_order(words: list[str]) -> list[str]:
-    """Sorted already, but of a yes and a no, the yes is second: the positive class."""
+    """Return the sorted words, but with yes after no: it is the positive class."""
     if len(words) == 2 and is_boolean(words):
         return sorted(words, key=lambda word: word.lower() in TRUE)
     return words
 
 
 def _check_spelled(spelled: Mapping[str, str], words: list[str], names: list[str], column: str, prefix: str) -> None:
-    """Refuse names for values that neither are there nor are another way to write a class that is."""
+    """Refuse names for values that do not occur, unless they are another spelling of an existing class."""
     lost = [word for word, name in spelled.items() if word not in words and name not in names]
     if lost:
         raise UserError(

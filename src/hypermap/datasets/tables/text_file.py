@@ -1,7 +1,7 @@
-"""A text file as polars can scan it: UTF-8, each record with as many cells.
+"""Makes a text file readable for polars: UTF-8, with equally many cells in each record.
 
-Most files are that already. Any other is written anew, in a temporary folder: from its encoding, record by record, by
-Python's csv module, which reads what is out of the ordinary.
+Most files are already. Any other is converted into a temporary folder, record by record, by Python's csv module, which
+handles unusual files.
 """
 
 import codecs
@@ -13,18 +13,18 @@ from hypermap.core.errors import UserError
 from hypermap.datasets.tables.csv_format import NAMED, Dialect, Format, Lines, records
 
 CHUNK = 1 << 22  # bytes; small enough for a processor's cache
-SHOWN = 60  # characters of a line that cannot be read
+SHOWN = 60  # characters of an unreadable line in a message
 SAMPLE = 1 << 18  # characters
-LONGEST_RECORD = 1 << 26  # bytes; beyond this a quote was not closed
+LONGEST_RECORD = 1 << 26  # bytes; beyond this, a quote is not closed
 BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its prefix
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 UNICODE = ("utf-8", "utf-8-sig")
-# A whole cell in quotes; a quote in it is written twice.
+# A whole quoted cell; quotes inside are doubled.
 QUOTED = (
     rb"(?<![^%(separator)s\n])%(quote)s[^%(quote)s]*+(?:%(quote)s%(quote)s[^%(quote)s]*+)*+%(quote)s"
     rb"(?![^%(separator)s\r\n])"
@@ -32,13 +32,13 @@ QUOTED = (
 
 
 def find_encoding(path: Path, given: Format, name: str, usual: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """Return a file's encoding, and what to tell of it. All of the file is read.
+    """Return a file's encoding, and notes on it. This reads the whole file.
 
     Args:
-        usual: the encoding that other files of the table were said to have; None: that was found.
+        usual: the encoding that was set for other files of the table; None: it was detected.
 
     Raises:
-        UserError: it is in none that could be found, or not in the one that was asked for.
+        UserError: the encoding cannot be detected, or is not the given one.
     """
     with path.open("rb") as file:
         start = file.read(SAMPLE)
@@ -73,21 +73,20 @@ def find_encoding(path: Path, given: Format, name: str, usual: str | None = None
 
 
 def sample_of(path: Path, encoding: str) -> tuple[str, bool]:
-    """Return the beginning of a file's text, and whether that is all of it."""
+    """Return the start of a file's text, and whether that is all of it."""
     with path.open(encoding=encoding, newline="") as file:
         text = file.read(SAMPLE)
         return text, not file.read(1)
 
 
 def count_regular(path: Path, dialect: Dialect) -> int | None:
-    """Return how many records a file of UTF-8 has, its header among them; None if polars would not read them all
-    aright.
+    """Return the number of records of a UTF-8 file, including the header; None if polars would misread some.
 
-    It would if each is on lines of its own with as many cells, and no line is blank.
+    Polars reads it correctly if every record has its own lines and the same number of cells, and no line is blank.
     """
     quote = (dialect.quote or "").encode()
     others = bytes(set(range(256)) - set(f"{dialect.separator}\n".encode()))
-    record = dialect.separator.encode() * (len(dialect.names) - 1) + b"\n"  # without what stands in cells
+    record = dialect.separator.encode() * (len(dialect.names) - 1) + b"\n"  # without the content of cells
     separator = re.escape(dialect.separator.encode())
     quoted = re.compile(QUOTED % {b"quote": re.escape(quote), b"separator": separator}) if quote else None
     count, rest = 0, b""
@@ -96,7 +95,7 @@ def count_regular(path: Path, dialect: Dialect) -> int | None:
             file.seek(0)
         while True:
             chunk = file.read(CHUNK)
-            text = rest + (chunk or b"\n" * bool(rest))  # the last line may lack its end
+            text = rest + (chunk or b"\n" * bool(rest))  # the last line may lack a newline
             if not text:
                 return count
             end = _end_of_records(text, quote)
@@ -104,21 +103,21 @@ def count_regular(path: Path, dialect: Dialect) -> int | None:
             if quoted and quote in left:
                 left = quoted.sub(b"", left)
                 if quote in left:
-                    return None  # within a cell, where it is a character like any other
+                    return None  # within a cell, where it is an ordinary character
             left = left.translate(None, others)
             rows = left.count(b"\n")
             if left != record * rows or _is_odd(text[:end], dialect) or (not end and len(text) > LONGEST_RECORD):
                 return None
             if not (chunk or end):
-                return None  # a quote that nothing closes
+                return None  # an unclosed quote
             count, rest = count + rows, text[end:]
 
 
 def rewrite(path: Path, encoding: str, dialect: Dialect, given: Format, name: str, target: Path) -> int:
-    """Write a file anew at `target`, as UTF-8 with commas; returns how many records it has, its header among them.
+    """Write a file to `target` as UTF-8 with commas; return its number of records, including the header.
 
     Raises:
-        UserError: a record has more or fewer cells than there are columns; names its line.
+        UserError: a record has more or fewer cells than there are columns; with its line.
     """
     count, cells = 0, len(dialect.names)
     with path.open(encoding=encoding, newline="") as source, target.open("w", encoding="utf-8", newline="") as sink:
@@ -145,15 +144,15 @@ def rewrite(path: Path, encoding: str, dialect: Dialect, given: Format, name: st
 
 
 def _end_of_records(text: bytes, quote: bytes) -> int:
-    """Return where the last whole record ends: behind a line end that is not within quotes; 0 if there is none."""
+    """Return the end of the last complete record: after a newline that is not within quotes; 0 if there is none."""
     end = text.rfind(b"\n") + 1
     while end and quote and text.count(quote, 0, end) % 2:
-        end = text.rfind(b"\n", 0, text.rfind(quote, 0, end)) + 1  # the cell that this quote opens has not ended
+        end = text.rfind(b"\n", 0, text.rfind(quote, 0, end)) + 1  # the cell that this quote opens is not closed
     return end
 
 
 def _is_odd(text: bytes, dialect: Dialect) -> bool:
-    """Return whether records have what Python's csv module reads better than polars."""
+    """Return whether records have features that Python's csv module reads better than polars."""
     blank_lines = text.startswith((b"\n", b"\r\n")) or b"\n\n" in text or b"\n\r\n" in text
     blank_before_quote = bool(dialect.quote) and f"{dialect.separator} {dialect.quote}".encode() in text
     return blank_lines or blank_before_quote or b"\0" in text or text.count(b"\r") != text.count(b"\r\n")
@@ -164,15 +163,13 @@ def _ragged(name: str, line: int, record: list[str], dialect: Dialect, given: Fo
     start = start if len(start) <= SHOWN else f"{start[:SHOWN]}..."
     return (
         f"{name}: line {line} has {len(record)} cells where the first has {len(dialect.names)}, separated by "
-        f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Mend the line (a cell that holds a "
+        f"{NAMED.get(dialect.separator, repr(dialect.separator))}: {start!r}. Fix the line (a cell that holds a "
         f"separator must be quoted), or say {given.prefix}separator=... or {given.prefix}comment=... if that is wrong."
     )
 
 
 def _is_in(usual: str, path: Path, start: bytes) -> bool:
-    """Return whether a file can be in this encoding and is not rather in UTF-8, with letters that only happen to be
-    others.
-    """
+    """Return whether a file can be in this encoding, and is not more likely UTF-8."""
     letters = b"\0" not in start and not _decodes(path, "ascii")
     if codecs.lookup(usual).name != "utf-8" and letters and _decodes(path, "utf-8"):
         return False
@@ -180,7 +177,7 @@ def _is_in(usual: str, path: Path, start: bytes) -> bool:
 
 
 def _line_that_is_not_utf8(path: Path) -> int | None:
-    """Return the first line that is no UTF-8, if those before it have letters that are; None if they have none."""
+    """Return the first line that is not UTF-8, if earlier lines have non-ASCII UTF-8 letters; else None."""
     letters = False
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -1,4 +1,4 @@
-"""Rows in the order of time, or beside rows like them, for which a split at random makes a score too good."""
+"""Rows in time order, or next to similar rows, for which a random split gives too good a score."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ from hypermap.core.typing import Floats
 from hypermap.datasets.tables.schema import Matrix, Schema
 
 LEAST_ROWS = 30
-LEAST_TIMES = 10  # different ones
-ROWS = 20_000  # in which neighbours are compared
-SORTED = 0.95  # such a share of a column's steps in one direction, and the rows stand in its order
-ALIKE = 0.5  # correlation of neighbours; of classes, agreement beyond chance
-FEW = 0.2  # different values by rows: such a column may divide the rows into blocks
-BLOCK = 5  # rows, on average, of the blocks in which neighbours can be compared
+LEAST_TIMES = 10  # minimum distinct times
+ROWS = 20_000  # rows in which neighbors are compared
+SORTED = 0.95  # share of a column's steps in one direction, from which on rows are in its order
+ALIKE = 0.5  # correlation of neighbors; for classes, agreement beyond chance
+FEW = 0.2  # distinct values per row: below this, a column may divide the rows into blocks
+BLOCK = 5  # minimum average rows of the blocks in which neighbors can be compared
 YEARS = (1800, 2200)
 STAMPS = (1e8, 1e13)  # seconds or milliseconds since 1970
 
@@ -30,16 +30,16 @@ def rows_in_order(
     dates: Mapping[str, Floats] = NONE,
     counters: Mapping[str, Floats] = NONE,
 ) -> list[str]:
-    """Return a sentence if the order of the rows in the file matters, and they are split at random all the same.
+    """Return a sentence if the rows' order in the file matters although they are split at random.
 
-    Either dates, years or time stamps rise or fall from row to row; or the target and most columns are nearly the same
-    in rows that follow each other, and not because the file is sorted by one of them.
+    Either dates, years or time stamps rise or fall from row to row; or the target and most columns are similar in
+    consecutive rows, and not because the file is sorted by one of them.
 
     Args:
         matrix: ``(rows, columns)`` in the file's order.
         targets: ``(rows,)``, class indices or numbers.
-        dates: columns of dates that nothing is learned from, as days.
-        counters: columns of numbers that nothing is learned from.
+        dates: date columns that are not inputs, as days.
+        counters: numeric columns that are not inputs.
     """
     if len(targets) < LEAST_ROWS or schema.group is not None or schema.time is not None:
         return []
@@ -75,7 +75,7 @@ def rows_in_order(
 def _alike(
     numbers: Mapping[str, Floats], categories: Mapping[str, Floats], targets: Floats, schema: Schema
 ) -> float | None:
-    """Return the correlation of neighbours' targets, where both that and most columns' are high; else None."""
+    """Return the correlation of neighbors' targets, if it and that of most columns are high; else None."""
     inputs = [values[:ROWS] for values in numbers.values() if not _counts(values)]
     targets, classes = targets[:ROWS], bool(schema.target.classes)
     blocks = np.zeros(len(targets), np.int64)
@@ -85,7 +85,7 @@ def _alike(
     if not inputs or blocks[-1] + 1 > len(targets) / BLOCK:
         return None
     same = np.all([_equal(values) for values in [targets, *inputs]], axis=0)
-    pairs = (np.diff(blocks) == 0) & ~same  # of copies nothing can be said
+    pairs = (np.diff(blocks) == 0) & ~same  # duplicates say nothing
     of_target = _agreement(targets, pairs) if classes else _correlation(targets, blocks, pairs)
     if of_target < ALIKE or float(np.median([_correlation(values, blocks, pairs) for values in inputs])) < ALIKE:
         return None
@@ -93,7 +93,7 @@ def _alike(
 
 
 def _rises(times: Floats) -> bool:
-    """Return whether values rise from row to row, or fall, and are no few."""
+    """Return whether values rise (or fall) from row to row, and are not few."""
     steps = np.diff(times[np.isfinite(times)])
     steps = steps[steps != 0]
     return len(steps) >= LEAST_TIMES and max((steps > 0).mean(), (steps < 0).mean()) >= SORTED
@@ -109,16 +109,14 @@ def _are_times(values: Floats) -> bool:
 
 
 def _counts(values: Floats) -> bool:
-    """Return whether values rise by the same step from row to row, as the hours of a series do, or nearly all of
-    them.
-    """
+    """Return whether (nearly all) values rise by the same step from row to row, like the hours of a series."""
     steps = np.diff(values)
     usual = np.median(steps) if len(steps) else 0.0
     return bool(usual != 0 and np.isclose(steps, usual, rtol=1e-3).mean() >= SORTED)
 
 
 def _is_sorted(values: Floats) -> bool:
-    """Return whether the rows stand in the order of a column, or in blocks of its values."""
+    """Return whether the rows are in the order of a column, or in blocks of its values."""
     different = len(np.unique(values))
     return _rises(values) or (1 < different <= FEW * len(values) and _runs(values)[-1] + 1 <= 2 * different)
 
@@ -129,18 +127,18 @@ def _runs(values: Floats) -> NDArray[np.int64]:
 
 
 def _joined(blocks: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Blocks that end where either ends."""
+    """Return blocks that end where either of the given ones ends."""
     return np.concatenate([[0], np.cumsum((np.diff(blocks) != 0) | (np.diff(others) != 0))])
 
 
 def _equal(values: Floats) -> NDArray[np.bool_]:
-    """Return for each row but the first, whether it has the value of the one before; NaN is a value."""
+    """Return for each row but the first whether it equals the one before; NaN equals NaN."""
     same: NDArray[np.bool_] = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
     return same
 
 
 def _correlation(values: Floats, blocks: NDArray[np.int64], pairs: NDArray[np.bool_]) -> float:
-    """Of the ranks of neighbours within blocks: one less von Neumann's ratio of squared steps to variance."""
+    """Return the rank correlation of neighbors within blocks: one minus von Neumann's ratio of steps to variance."""
     frame = pl.DataFrame({"value": values, "block": blocks}).with_columns(pl.col("value").fill_nan(None).rank())
     centred = frame.select(pl.col("value") - pl.col("value").mean().over("block")).to_series().to_numpy()
     steps, variance = np.diff(centred)[pairs], np.nanvar(centred)
@@ -149,7 +147,7 @@ def _correlation(values: Floats, blocks: NDArray[np.int64], pairs: NDArray[np.bo
 
 
 def _agreement(classes: Floats, pairs: NDArray[np.bool_]) -> float:
-    """Return how often neighbours have the same class, beyond chance: Cohen's kappa."""
+    """Return the agreement of neighbors' classes beyond chance: Cohen's kappa."""
     shares = np.unique_counts(classes).counts / len(classes)
     chance = float((shares**2).sum())
     return float((_equal(classes)[pairs].mean() - chance) / (1 - chance)) if pairs.any() and chance < 1 else 0.0

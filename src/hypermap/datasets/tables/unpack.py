@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and not by its name: text, Parquet, either of them packed, or what is not read."""
+"""Detects the type of a file from its first bytes, not its name: text, Parquet, compressed, or unsupported."""
 
 import bz2
 import gzip
@@ -15,7 +15,7 @@ import polars as pl
 from hypermap.core.errors import UserError
 
 CHUNK = 1 << 22  # bytes
-DEEPEST = 3  # a gzip file in a zip archive is read; what is packed over and over was made to do harm
+DEEPEST = 3  # a gzip file in a zip archive is read; deeper nesting is malicious
 LISTED = 5  # files of an archive in a message
 
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -39,11 +39,10 @@ OPEN_DOCUMENT = {"spreadsheet": "a LibreOffice Calc file", "text": "a LibreOffic
 
 
 def unpacked(path: Path, folder: Path) -> Path:
-    """Return the file itself, or its content in `folder` where it is packed: gzip, bzip2, xz, Zstandard, or a zip
-    archive of one file.
+    """Return the file itself or, if compressed (gzip, bzip2, xz, Zstandard, zip of one file), its content in `folder`.
 
     Raises:
-        UserError: it is damaged, or what is packed is no table.
+        UserError: it is damaged, or its content is not a table.
     """
     content = path
     for depth in range(DEEPEST + 1):
@@ -64,7 +63,7 @@ def unpacked(path: Path, folder: Path) -> Path:
                 pl.scan_lines(content, glob=False).sink_csv(target, include_header=False, quote_style="never")
         except (*DAMAGED, pl.exceptions.ComputeError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's matter, not the file's
+                raise  # a fault of the disk, not the file
             raise UserError(f"{path}: truncated or damaged ({_first_line(error)}); get it again.") from error
         content = target
     if not content.stat().st_size:
@@ -73,10 +72,10 @@ def unpacked(path: Path, folder: Path) -> Path:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse a file that is neither text nor Parquet nor one of these packed.
+    """Refuse a file that is neither text nor Parquet, compressed or not.
 
     Raises:
-        UserError: says what it is.
+        UserError: with the type of the file.
     """
     _refuse(path, f"{path}")
 
@@ -95,7 +94,7 @@ def _refuse(path: Path, called: str) -> None:
 
 
 def _office(path: Path) -> str | None:
-    """Return what a zip archive is, if it is a document; None: an archive, or damaged."""
+    """Return the type of a zip archive if it is a document; None for other archives, or damaged ones."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -114,7 +113,7 @@ def _office(path: Path) -> str | None:
 
 
 def _extract(path: Path, called: Path, target: Path) -> None:
-    """Write the one file of a zip archive to `target`, whatever its name."""
+    """Extract the only file of a zip archive to `target`, whatever its name."""
     with zipfile.ZipFile(path) as archive:
         files = [
             member

@@ -1,1 +1,1 @@
-"""What carries out the steps of one training, or of many as one: a backend, its choice, and what may be stacked."""
+"""Backends that run the steps of one training or of a stack, their selection, and which trainings can be stacked."""

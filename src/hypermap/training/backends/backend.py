@@ -1,4 +1,4 @@
-"""What a backend is: it learns from batches, and makes outputs, for all members of a stack at once."""
+"""The interface of a backend: it trains on batches and computes outputs for all members of a stack at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from hypermap.core import device
 
-EVALUATION_ROWS = 2048  # rows a forward pass takes when nothing is learned; bounds memory, changes no figure
+EVALUATION_ROWS = 2048  # rows of a forward pass in evaluation; limits memory, does not change results
 
 
 @dataclass(frozen=True)
 class StepOutputs:
-    """What steps came to, for each member.
+    """The results of steps, for each member.
 
     Attributes:
-        outputs: ``(members, rows, width)`` float32, as they were learned from: under dropout and augmentation, and of
-            weights that still changed.
+        outputs: ``(members, rows, width)`` float32, as during training: with dropout and augmentation, and with weights
+            that change from step to step.
         losses: ``(members, steps)`` float32.
-        norms: ``(members, steps)`` float32: the gradient's, with its penalties, before it is cut.
+        norms: ``(members, steps)`` float32: of the gradient, with penalties, before clipping.
     """
 
     outputs: Tensor
@@ -29,7 +29,7 @@ class StepOutputs:
 
     @staticmethod
     def joined(parts: Sequence["StepOutputs"]) -> "StepOutputs":
-        """Steps that followed each other, as one."""
+        """Return consecutive steps joined into one object."""
         if len(parts) == 1:
             return parts[0]
         return StepOutputs(
@@ -38,20 +38,20 @@ class StepOutputs:
 
 
 class Backend(Protocol):
-    """Trains the members it was made with; each is up to date whenever no call is under way."""
+    """Trains the members that it was created with; each is up to date between calls."""
 
     def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
-        """Learn from the rows at these positions ``(members, rows)``, `batch` of them a step.
+        """Train on the rows at these positions ``(members, rows)``, `batch` of them per step.
 
         Args:
-            rows: int64; for each member its own order. The last step may be of fewer.
-            batch: rows of a step.
+            rows: int64; each member has its own order. The last step may have fewer rows.
+            batch: rows per step.
             rates: ``(members, steps)`` float64, the learning rates.
         """
         ...
 
     def eval_outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
-        """Return what some members make of rows in evaluation mode: ``(members, rows, width)`` float32."""
+        """Return outputs of some members in evaluation mode: ``(members, rows, width)`` float32."""
         ...
 
 

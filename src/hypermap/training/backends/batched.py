@@ -1,4 +1,4 @@
-"""A stack by torch: the weights of all members are one matrix, and each operation is done for all at once."""
+"""A stack in torch: the weights of all members are one matrix, and each operation runs for all at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,16 +15,16 @@ from hypermap.training.state import TrainState
 
 
 class Forward(Protocol):
-    """The networks of all members as one function, made from members whose vectors are the rows of a matrix."""
+    """The networks of all members as one function; the members' vectors are the rows of a matrix."""
 
-    weights: list[Tensor]  # what to differentiate by: views (members, *shape) of the matrix, in the vector's order
+    weights: list[Tensor]  # to differentiate by: views (members, *shape) of the matrix, in the vector's order
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Outputs ``(members, batch, width)`` in training mode, of inputs ``(members, batch, *shape)``."""
+        """Return outputs ``(members, batch, width)`` in training mode for inputs ``(members, batch, *shape)``."""
         ...
 
     def evaluate(self, inputs: Tensor) -> Tensor:
-        """Outputs ``(members, rows, width)`` in evaluation mode, of the same inputs ``(rows, *shape)`` for each."""
+        """Return outputs ``(members, rows, width)`` in evaluation mode for inputs ``(rows, *shape)`` shared by all."""
         ...
 
 
@@ -35,10 +35,10 @@ class Batched:
     """Members whose networks `forward` runs as one.
 
     Args:
-        members: whose networks differ in their numbers alone.
+        members: with networks of equal structure.
         inputs: ``(rows, *shape)`` float32, on the device.
         targets: ``(rows,)``.
-        make_forward: from the members, and the matrix ``(members, weights)`` of which their vectors are rows.
+        make_forward: takes the members, and the matrix ``(members, weights)`` whose rows are their vectors.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Batched:
         return StepOutputs(torch.cat(outputs, 1).float(), torch.stack(losses, 1), torch.stack(norms, 1))
 
     def augmented(self, inputs: Tensor) -> Tensor:
-        """Return each member's batch, changed as it changes its own."""
+        """Return each member's augmented batch."""
         if not any(member.parts.augment.active for member in self.members):
             return inputs
         return torch.stack([m.parts.augment(own, m.augment_rng) for m, own in zip(self.members, inputs, strict=True)])
@@ -88,7 +88,7 @@ class Batched:
 
 
 class _Regularizers:
-    """What `Regularizer.apply` does to one gradient, to the rows of a matrix of them."""
+    """`Regularizer.apply` for the rows of a matrix of gradients."""
 
     def __init__(self, regularizers: Sequence[Regularizer], penalized: Tensor) -> None:
         def column(values: Sequence[float]) -> Tensor:
@@ -101,7 +101,7 @@ class _Regularizers:
         self.limit = limit if limit.isfinite().any() else None
 
     def __call__(self, matrix: Tensor, gradient: Tensor) -> Tensor:
-        """Add the penalties' gradients, cut the norms; return the norms before the cut ``(members,)``."""
+        """Add the penalties' gradients, clip the norms; return the norms before clipping ``(members,)``."""
         if self.l1 is not None:
             gradient.addcmul_(matrix.sign(), self.l1)
         if self.l2 is not None:
@@ -113,7 +113,7 @@ class _Regularizers:
 
 
 def views(members: Sequence[TrainState], matrix: Tensor) -> list[Tensor]:
-    """Return the parameters ``(members, *shape)`` that lie in the matrix's columns, to be differentiated by."""
+    """Return views of the matrix's columns as parameters ``(members, *shape)``, to differentiate by."""
     flat, blocks = members[0].weights, matrix.split(members[0].weights.sizes, 1)
     shapes = [(len(members), *parameter.shape) for parameter in flat.parameters]
     return [block.view(shape).detach().requires_grad_() for block, shape in zip(blocks, shapes, strict=True)]

@@ -1,4 +1,4 @@
-"""What carries out the steps: every backend by name, what it can train, and which is the fastest here."""
+"""Selection of the backend: all backends by name, what they can train, and which is the fastest here."""
 
 import shutil
 import time
@@ -28,18 +28,18 @@ BACKENDS = {
     "compiled": "torch.compile over vmap; it takes minutes to begin with",
     "native": "a kernel in C++ for dense networks on the CPU, where a compiler is found",
 }
-STACKING = ("native", "batched", "vmap")  # what is measured, the likely fastest first; `compiled` is for who asks
-PROBES = 16  # members, at most, with which a backend is measured: a member's share hardly falls beyond
-CLEAR = 4  # times as fast as one training by itself: nothing else is measured after a backend that is
-ALIKE = 1e-2  # how close losses of the same steps are: bf16 rounds to eight bits
-WARM, TIMED, ROUNDS = 2, 6, 3  # steps before the clock starts, steps it counts, and how often; the fastest counts
+STACKING = ("native", "batched", "vmap")  # the measured ones, the likely fastest first; `compiled` only on request
+PROBES = 16  # maximum number of members for measuring a backend: the time per member hardly falls beyond
+CLEAR = 4  # speed-up over a single training, after which no other backend is measured
+ALIKE = 1e-2  # tolerance for losses of the same steps: bf16 rounds to eight bits
+WARM, TIMED, ROUNDS = 2, 6, 3  # warm-up steps, timed steps, and rounds; the fastest round counts
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no backend.
+    """Refuse an unknown backend.
 
     Raises:
-        UserError: it says what there is.
+        UserError: with the existing ones.
     """
     if name != "auto" and name not in BACKENDS:
         known = ["auto", *BACKENDS]
@@ -47,10 +47,10 @@ def check_name(name: str) -> None:
 
 
 def make(name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, *, threads: int) -> Backend:
-    """Return the backend of that name for these members, on so many CPU threads.
+    """Return the backend of that name for these members, with this number of CPU threads.
 
     Raises:
-        UserError: it cannot train them; says what can.
+        UserError: it cannot train them; with the backends that can.
     """
     if (reason := why_not(name, members)) is not None:
         usable = [other for other in BACKENDS if why_not(other, members) is None]
@@ -67,7 +67,7 @@ def make(name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tens
 
 
 def why_not(name: str, members: Sequence[TrainState]) -> str | None:
-    """Return why a backend cannot train these members, which may be stacked; None where it can."""
+    """Return why a backend cannot train these stackable members; None if it can."""
     first = members[0]
     if name == "eager":
         return f"it trains one at a time, and these are {len(members)}" if len(members) > 1 else None
@@ -85,19 +85,19 @@ def why_not(name: str, members: Sequence[TrainState]) -> str | None:
 
 @dataclass(frozen=True)
 class Measured:
-    """What backends were measured to take for a step of a member, in seconds, and why others were not."""
+    """The measured seconds per step and member of backends, and why others were not measured."""
 
     seconds: dict[str, float]
     reasons: dict[str, str]
 
     @property
     def fastest(self) -> str:
-        """The backend to take; ``eager`` where a stack does not pay."""
+        """The backend to use; ``eager`` if a stack does not pay off."""
         return min(self.seconds, key=self.seconds.__getitem__, default="eager")
 
     @property
     def why_alone(self) -> str:
-        """Why a stack is not the fastest."""
+        """The reason why a stack is not the fastest."""
         stacks = {name: seconds for name, seconds in self.seconds.items() if name != "eager"}
         if not stacks:
             return self.reasons["vmap"]
@@ -114,48 +114,48 @@ def measure(
     alone: int,
     threads: int,
 ) -> Measured:
-    """Time the backends on a stack of `size`, and one training by itself.
+    """Time the backends on a stack of `size`, and a single training.
 
     Args:
-        probe: so many members like those to be trained, all the same, to be trained a little and thrown away.
+        probe: identical members like those to be trained, which are trained for a few steps and discarded.
         size: of the stack.
         inputs: training rows.
-        targets: likewise.
-        alone: CPU threads of one training by itself.
+        targets: of the training rows.
+        alone: CPU threads of a single training.
         threads: CPU threads of a stack.
     """
     several = min(size, PROBES)
     reasons = _refusals(probe(several))
     measured = Measured({}, reasons)
     if len(reasons) == len(STACKING):
-        return measured  # by itself in any case, where to compile it may take minutes
+        return measured  # single anyway, where compiling may take minutes
     measured.seconds["eager"], right = _timed("eager", probe(1), inputs, targets, alone)
     for name in STACKING:
         if name in reasons:
             continue
         if CLEAR * min(measured.seconds.values()) < measured.seconds["eager"]:
-            break  # no other is likely to be faster than one that is so much faster
+            break  # no other is likely to be even faster
         try:
             seconds, losses = _timed(name, probe(several), inputs, targets, threads)
-        except (RuntimeError, NotImplementedError, UserError) as error:  # such as a layer that vmap has no rule for
+        except (RuntimeError, NotImplementedError, UserError) as error:  # such as a layer without a vmap rule
             reasons[name] = str(error).strip().splitlines()[0]
             continue
         if torch.allclose(losses, right, rtol=ALIKE, atol=ALIKE):
             measured.seconds[name] = seconds / several
-        else:  # as by torch's own mistakes: its vmap has rules that are wrong for some members
-            reasons[name] = f"{name} comes to other losses than torch as it is"
+        else:  # for example due to bugs of torch: some of its vmap rules are wrong for some members
+            reasons[name] = f"{name} gives other losses than plain torch"
     return measured
 
 
 def _refusals(members: Sequence[TrainState]) -> dict[str, str]:
-    """Return why these can be no stack of some backends."""
+    """Return why some backends cannot stack these."""
     return {name: reason for name in STACKING if (reason := why_not(name, members)) is not None}
 
 
 def _timed(
     name: str, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, threads: int
 ) -> tuple[float, Tensor]:
-    """Return the seconds of a step, of all members together, and the losses of the first steps ``(members, steps)``."""
+    """Return the seconds per step for all members together, and the losses of the first steps ``(members, steps)``."""
     settings: TrainerConfig = members[0].settings
     batch = min(settings.batch_size, len(targets))
     steps = max(1, min(TIMED, len(targets) // batch))

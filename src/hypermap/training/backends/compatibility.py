@@ -1,4 +1,4 @@
-"""Which trainings fit together: those whose networks, data and batches differ in nothing but numbers."""
+"""Which trainings can be stacked: those whose networks, data and batches have equal structure."""
 
 import json
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from typing import Any
 
 from torch import nn
 
-# A model's own values that show in its first weights or its dropout alone.
+# Values of a model that only affect its initial weights or its dropout.
 FREE = frozenset({"dropout", "initialization", "frequency_scale"})
 SHARED = ("batch_size", "device", "precision", "compile", "threads", "reports_per_epoch", "backend")  # of trainer
 
 
 def batch_key(configuration: Mapping[str, Any], model: nn.Module, rows: int) -> str:
-    """Return what trainings have in common that may be stacked, as a word to compare.
+    """Return a key that is equal for trainings that can be stacked.
 
     Args:
         configuration: every group.
-        model: the network it makes.
-        rows: that it learns from: with another number it would take other steps.
+        model: the network.
+        rows: number of training rows, which determines the number of steps.
     """
     chosen = {key: value for key, value in configuration["model"].items() if key not in FREE}
     layers = [(name, type(layer).__qualname__) for name, layer in model.named_modules()]

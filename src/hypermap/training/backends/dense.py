@@ -1,4 +1,4 @@
-"""Dense networks as batched matrix products: one `torch.baddbmm` a layer for all members."""
+"""Dense networks as batched matrix products: one `torch.baddbmm` per layer for all members."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class Dense:
 
     def _through(self, features: Tensor, *, training: bool) -> Tensor:
         weights = iter(self.weights)
-        for same in zip(*self.layers, strict=True):  # of all members
+        for same in zip(*self.layers, strict=True):  # for all members
             if isinstance(same[0], nn.Linear):
                 matrix = next(weights)
                 features = torch.baddbmm(next(weights).unsqueeze(1), features, matrix.transpose(1, 2))
@@ -40,7 +40,7 @@ class Dense:
 
 
 def masks(layers: Sequence[nn.Module], empty: Tensor) -> Tensor:
-    """Return what the members' `Dropout` layers multiply their inputs by, drawn into ``(members, …)``."""
+    """Return the masks of the members' `Dropout` layers, drawn into ``(members, …)``."""
     for layer, mask in zip(layers, empty, strict=True):
         assert isinstance(layer, Dropout)
         layer.draw(mask)
@@ -48,9 +48,9 @@ def masks(layers: Sequence[nn.Module], empty: Tensor) -> Tensor:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """Return the layers of a dense network after its input is flat, from input to output; empty where it is none.
+    """Return the layers of a dense network after flattening, from input to output; empty for any other network.
 
-    What is derived from one is none: its forward pass may be another.
+    Subclasses do not count: their forward pass may differ.
     """
     if type(model) is MLP:
         layers: list[nn.Module] = [*model.hidden, model.output]

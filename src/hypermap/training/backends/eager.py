@@ -1,4 +1,4 @@
-"""One training by torch as it is: the module called, autograd, the optimizer's own step."""
+"""A single training in plain torch: module call, autograd, optimizer step."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hypermap.training.state import TrainState
 
 
 class Eager:
-    """A stack of one.
+    """A backend for a single member.
 
     Args:
         members: a single one.

@@ -1,4 +1,4 @@
-"""The losses of a stack's members, which may differ in their numbers, in one go."""
+"""The losses of all members of a stack at once; their settings may differ."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 
 Losses = Callable[[Tensor, Tensor], Tensor]
-"""The loss of each member ``(members,)``, from outputs ``(members, batch, width)`` and targets ``(members, batch)``."""
+"""Returns the losses ``(members,)`` for outputs ``(members, batch, width)`` and targets ``(members, batch)``."""
 
 
 def together(losses: Sequence[Loss], device: torch.device) -> Losses:
-    """Return one function for the losses of all members; of one that this project does not know, one call for each."""
+    """Return one function for the losses of all members; a user's loss is called once per member."""
     plain = [loss.stands_for if isinstance(loss, Auto) else loss for loss in losses]
     if len(plain) > 1 and len({type(loss) for loss in plain}) == 1:
         first = plain[0]
@@ -66,6 +66,6 @@ def _binary_cross_entropy(losses: Sequence[BinaryCrossEntropy]) -> Losses:
 
 
 def _stacked(weights: Sequence[Tensor | None]) -> Tensor:
-    """Weights of equal shapes, ones where a loss has none."""
+    """Return weights of equal shapes, ones for a loss without weights."""
     shape = next(weight for weight in weights if weight is not None)
     return torch.stack([torch.ones_like(shape) if weight is None else weight for weight in weights])

@@ -1,7 +1,7 @@
-"""Dense networks trained as a stack by a kernel in C++, built where a compiler is found: one thread a member at a time.
+"""Dense networks trained as a stack by a C++ kernel, built if a compiler is found: one thread per member.
 
-A member's numbers are bit for bit the same alone and in any stack, on any number of threads. Beside torch they differ
-by the rounding of sums; the random draws of dropout are torch's own.
+A member's results are bit for bit the same alone and in any stack, with any number of threads. They differ from torch's
+by the rounding of sums; dropout masks are drawn by torch.
 """
 
 import ctypes
@@ -27,8 +27,8 @@ LOSSES: list[type[Loss]] = [CrossEntropy, BinaryCrossEntropy, MeanSquaredError]
 ADAM, ADAMW, SGD, RMSPROP, ADAGRAD = range(5)
 
 OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad)
-NOT_OFFERED = ("amsgrad", "maximize", "centered", "capturable", "differentiable")  # settings of those optimizers
-WHOLE = 65536  # what dropout's shares are counted in
+NOT_OFFERED = ("amsgrad", "maximize", "centered", "capturable", "differentiable")  # unsupported settings
+WHOLE = 65536  # the unit of dropout probabilities
 
 
 class _Network(Structure):
@@ -39,7 +39,7 @@ class _Data(Structure):
     _fields_ = [("inputs", c_void_p), ("classes", c_void_p), ("values", c_void_p)]
 
 
-class _Member(Structure):  # as in kernel/interface.h, field for field
+class _Member(Structure):  # same fields as in kernel/interface.h
     _fields_ = [
         ("weights", c_void_p),
         ("state", c_void_p * 2),
@@ -58,7 +58,7 @@ class _Member(Structure):  # as in kernel/interface.h, field for field
 
 
 def why_not(parts: Components, optimizer: torch.optim.Optimizer, precision: str) -> str | None:
-    """Return why the kernel cannot train this, in words for a person; None where it can."""
+    """Return why the kernel cannot train this, as a message; None if it can."""
     return _why_not_model(parts.model, precision) or _why_not_rest(parts) or _why_not_optimizer(optimizer)
 
 
@@ -101,19 +101,19 @@ def _why_not_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
 
 
 class Native:
-    """The backend: members that share the layers' widths and the activation, and may differ in everything else.
+    """The native backend, for members with equal layer widths and activation, which may differ in everything else.
 
-    Their modules, vectors, optimizers' states and generators stay the truth: they are read at the beginning of a
-    call and updated in place, so that a member can go on by torch after any.
+    Their modules, vectors, optimizer states and generators remain authoritative: they are read at the start of a call
+    and updated in place, so that a member can continue in torch after any call.
 
     Args:
-        members: such that `why_not` has nothing to say against them.
+        members: for which `why_not` returns None.
         inputs: (N, *shape) float32.
         targets: (N,) int64 or float32.
-        threads: CPU threads; they change no bit.
+        threads: CPU threads; they do not affect results.
 
     Raises:
-        ValueError: members of different shapes, or targets that are no class's number.
+        ValueError: members of different shapes, or targets that are not class indices.
     """
 
     def __init__(self, members: Sequence[TrainState], inputs: Tensor, targets: Tensor, *, threads: int = 1) -> None:
@@ -135,11 +135,11 @@ class Native:
         self._values = targets.to(torch.float32).contiguous()
 
     def train_steps(self, rows: Tensor, batch: int, rates: Tensor) -> StepOutputs:
-        """Train each member on its `rows` (M, n) int64 in portions of `batch`, at its `rates` (M, steps) float64.
+        """Train each member on its `rows` (M, n) int64 in batches of `batch`, with `rates` (M, steps) float64.
 
         Raises:
-            ValueError: rows that are none of the data's, or another number of rates than of steps.
-            OutOfHostMemory: the buffers of a batch cannot be had.
+            ValueError: row indices out of range, or a number of rates other than the number of steps.
+            OutOfHostMemory: the buffers of a batch cannot be allocated.
         """
         stack, count = rows.shape
         steps = -(-count // batch)
@@ -167,9 +167,7 @@ class Native:
             record.finish(rates.shape[1])
 
     def eval_outputs(self, inputs: Tensor, members: Sequence[int]) -> Tensor:
-        """Return those members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width)
-        float32.
-        """
+        """Return members' outputs in evaluation mode for `inputs` (rows, *shape): (members, rows, width) float32."""
         rows = inputs.reshape(len(inputs), -1).to(torch.float32).contiguous()
         if rows.shape[1] != self._widths[0]:
             raise ValueError(f"the inputs are {rows.shape[1]} wide; needed: {int(self._widths[0])}")
@@ -188,7 +186,7 @@ class Native:
 
 
 class _Record:
-    """What the kernel is told of a member, and the tensors that the addresses in it point to."""
+    """The kernel's record of a member, and the tensors that its addresses point to."""
 
     def __init__(self, member: TrainState, width: int) -> None:
         self.member = member
@@ -213,7 +211,7 @@ class _Record:
         )
 
     def begin(self) -> _Member:
-        """Return the fields, with the addresses of what may have moved since the last call."""
+        """Return the fields, with updated addresses of tensors that may have moved since the last call."""
         fields, vector = self.fields, self.member.weights.vector
         self.state, fields.taken = _state(self.member.optimizer, vector)
         self.generator = self.member.dropout_rng.get_state() if self.drops else None
@@ -222,7 +220,7 @@ class _Record:
         return fields
 
     def finish(self, steps: int) -> None:
-        """Take over what is not updated in place."""
+        """Copy back what is not updated in place."""
         state = self.member.optimizer.state.get(self.member.weights.vector, {})
         if "step" in state:
             state["step"] += steps
@@ -231,7 +229,7 @@ class _Record:
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return an optimizer's kind and settings, under the names of the kernel."""
+    """Return an optimizer's kind and settings, with the kernel's names."""
     group = optimizer.param_groups[0]
     if isinstance(optimizer, torch.optim.Adam):
         kind = ADAMW if group["decoupled_weight_decay"] else ADAM
@@ -246,10 +244,9 @@ def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def _state(optimizer: torch.optim.Optimizer, vector: nn.Parameter) -> tuple[list[Tensor | None], int]:
-    """Return what the optimizer keeps of each weight, made as torch makes it at the first step; and the steps taken
-    before.
+    """Return the optimizer's state tensors, created as in torch's first step, and the number of steps so far.
 
-    SGD does not count its steps: 0 says that it has no momentum yet.
+    SGD does not count its steps: 0 means that it has no momentum yet.
     """
     group = optimizer.param_groups[0]
     if isinstance(optimizer, torch.optim.SGD):
@@ -274,14 +271,14 @@ def _state(optimizer: torch.optim.Optimizer, vector: nn.Parameter) -> tuple[list
 
 
 def _shape(model: nn.Module) -> tuple[list[int], int]:
-    """Return the widths of the layers, from the input's, and the activation's number."""
+    """Return the widths of the layers, starting with the input's, and the activation's number."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     kinds = [ACTIVATIONS.index(type(module)) for module in model.modules() if type(module) in ACTIVATIONS]
     return [layers[0].in_features, *(layer.out_features for layer in layers)], kinds[0] if kinds else 0
 
 
 def _kept(model: nn.Module) -> list[int]:
-    """Return for each hidden layer how many of 65536 elements its dropout keeps; all where it has none."""
+    """Return for each hidden layer how many of 65536 elements its dropout keeps; all without dropout."""
     kept = []
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -292,7 +289,7 @@ def _kept(model: nn.Module) -> list[int]:
 
 
 def _plain(loss: Loss) -> Loss:
-    """Return the loss that one stands for."""
+    """Return the loss that an `Auto` loss stands for."""
     return loss.stands_for if isinstance(loss, Auto) else loss
 
 
@@ -306,6 +303,6 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def _checked(code: int, rows: int) -> None:
-    """Turn the kernel's only failure into an error; it has then done nothing."""
+    """Raise an error if the kernel failed, in which case it has done nothing."""
     if code:
         raise OutOfHostMemory(f"the buffers of the native kernel for {rows} rows do not fit into memory.")

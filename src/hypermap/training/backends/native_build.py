@@ -1,4 +1,4 @@
-"""The native kernel: built by a C++ compiler of this machine when it is first asked for, and kept in a cache."""
+"""The native kernel: built by a C++ compiler of this machine at first use, and cached."""
 
 import ctypes
 import functools
@@ -16,27 +16,25 @@ from hypermap.core.errors import UserError
 from hypermap.core.paths import CACHE
 
 KERNELS = CACHE / "kernel"
-SOURCES = Path(__file__).with_name("kernel")  # kernel.cpp, and what it includes
+SOURCES = Path(__file__).with_name("kernel")  # kernel.cpp and its headers
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
-WIDE = ("-mprefer-vector-width=512",)  # on x86 compilers halve the widest vectors by themselves
+WIDE = ("-mprefer-vector-width=512",)  # on x86 compilers use only half of the widest vectors by default
 COMPILERS = ("g++", "clang++", "c++")
 TIMEOUT_S = 120
 
 
 class CannotBuild(UserError):  # noqa: N818
-    """There is no compiler, or it failed; says which and why."""
+    """There is no compiler, or it failed; the message says which and why."""
 
 
 def why_no_compiler() -> str | None:
-    """Return why the kernel cannot be had here, in words for a person; None where it can, and then it has been
-    built.
-    """
+    """Return why the kernel is not available here, as a message; None if it is, and then it has been built."""
     found = _found()
     return found if isinstance(found, str) else None
 
 
 def kernel() -> ctypes.CDLL:
-    """Return the kernel, built first where it is not in the cache.
+    """Return the kernel, after building it if it is not in the cache.
 
     Raises:
         CannotBuild: see `why_no_compiler`.
@@ -49,7 +47,7 @@ def kernel() -> ctypes.CDLL:
 
 @functools.cache
 def _found() -> ctypes.CDLL | str:
-    """Return the kernel, or why there is none; asked for once in a process."""
+    """Return the kernel, or why there is none; evaluated once per process."""
     try:
         library = ctypes.CDLL(str(build(KERNELS)))
     except (CannotBuild, OSError) as error:
@@ -61,12 +59,12 @@ def _found() -> ctypes.CDLL | str:
 
 
 def build(cache: Path) -> Path:
-    """Return the shared library in the folder `cache`, under a name of its own for each source, compiler and processor.
+    """Return the shared library in the folder `cache`, with a separate name for each source, compiler and processor.
 
-    It is built beside its place and renamed, so that two processes may build at once.
+    It is built under a temporary name and renamed, so that two processes may build at the same time.
 
     Raises:
-        CannotBuild: no compiler, or one that fails.
+        CannotBuild: there is no compiler, or it fails.
         OSError: the cache cannot be written.
     """
     command = [*compiler(), *FLAGS, *(WIDE if platform.machine().lower() in ("x86_64", "amd64") else ())]
@@ -84,10 +82,10 @@ def build(cache: Path) -> Path:
 
 
 def compiler() -> list[str]:
-    """Return the first of $CXX, g++, clang++ and c++ that is there, as the words of a command.
+    """Return the first existing one of $CXX, g++, clang++ and c++, as the words of a command.
 
     Raises:
-        CannotBuild: none is.
+        CannotBuild: there is none.
     """
     for command in (shlex.split(os.environ.get("CXX", "")), *([name] for name in COMPILERS)):
         if command and shutil.which(command[0]):
@@ -96,7 +94,7 @@ def compiler() -> list[str]:
 
 
 def _said(command: list[str]) -> str:
-    """Return what a command of the compiler prints.
+    """Return the output of a compiler command.
 
     Raises:
         CannotBuild: it fails.
@@ -112,7 +110,7 @@ def _said(command: list[str]) -> str:
 
 
 def _processor() -> str:
-    """Return the processor's model and what it can do: ``-march=native`` builds for no other."""
+    """Return the processor's model and features: ``-march=native`` builds for this processor only."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""A step of an optimizer over one vector, without what torch does around it for its profiler and its lists.
+"""Optimizer steps over one vector, without torch's overhead for its profiler and lists.
 
-It is the same step: the same state, and for fused optimizers the same kernel, called directly. What is spared is two
-thirds of an Adam's step for a network of ten thousand weights.
+It is the same step: the same state, and for fused optimizers the same kernel, called directly. This saves two thirds of
+an Adam step for a network of ten thousand weights.
 """
 
 import inspect
@@ -17,7 +17,7 @@ Stepper = Callable[[float], None]
 
 
 def stepper(optimizer: torch.optim.Optimizer) -> Stepper:
-    """Return the steps of an optimizer with one parameter, whose gradient is there whenever one is taken."""
+    """Return the stepper of an optimizer with one parameter, whose gradient must be set before each step."""
     (group,) = optimizer.param_groups
     step = torch.no_grad()(partial(inspect.unwrap(type(optimizer).step), optimizer))
     kernel = _KERNELS.get(type(optimizer)) if group.get("fused") and not group.get("maximize") else None
@@ -32,8 +32,8 @@ def stepper(optimizer: torch.optim.Optimizer) -> Stepper:
 
     def take(rate: float) -> None:
         nonlocal direct
-        if direct is None:  # torch makes the state with its first step
-            if not optimizer.state and group.get("momentum", 1):  # of which plain SGD has none
+        if direct is None:  # torch creates the state in its first step
+            if not optimizer.state and group.get("momentum", 1):  # plain SGD has none
                 by_torch(rate)
                 return
             direct = kernel(group, optimizer.state[group["params"][0]])

@@ -16,12 +16,12 @@ from hypermap.training.state import TrainState
 
 
 class Vmapped:
-    """A `Forward` for networks that draw no random numbers but in `Dropout`.
+    """A `Forward` for networks that draw random numbers only in `Dropout`.
 
     Args:
         members: see `Forward`.
         matrix: see there.
-        compiled: whether the forward and backward pass go through `torch.compile`.
+        compiled: whether to use `torch.compile` for the forward and backward pass.
     """
 
     def __init__(self, members: Sequence[TrainState], matrix: Tensor, compiled: bool = False) -> None:
@@ -69,7 +69,7 @@ class Vmapped:
         return outputs
 
     def _call(self, state: dict[str, Tensor], inputs: Tensor, drawn: list[Tensor]) -> Tensor:
-        self._hand(iter(drawn))  # one for all layers: they come in the order of the calls
+        self._hand(iter(drawn))  # one iterator for all layers, in the order of the calls
         outputs: Tensor = functional_call(self.template, state, (inputs,))
         self._hand(None)
         return outputs
@@ -79,9 +79,7 @@ class Vmapped:
             layer.masks = drawn
 
     def _dropped(self, inputs: Tensor) -> list[tuple[str, torch.Size]]:
-        """Return which dropout layers a forward pass of this shape calls, in order, each with the shape of its
-        input.
-        """
+        """Return the dropout layers that a forward pass of this shape calls, in order, each with its input shape."""
         if not self.dropouts:
             return []
         if inputs.shape not in self.calls:
@@ -98,7 +96,7 @@ class Vmapped:
 
 
 def _shared(buffers: Sequence[Tensor], models: Sequence[nn.Module], name: str) -> Tensor:
-    """Return the members' buffers in one tensor, in which each member's lies from here on."""
+    """Return one tensor with the members' buffers, which are views of it from now on."""
     stacked = torch.stack(list(buffers))
     path, _, leaf = name.rpartition(".")
     for model, own in zip(models, stacked, strict=True):
