@@ -1,4 +1,4 @@
-"""What holds of every task, preprocessor and network, whoever wrote it: suites to inherit.
+"""What holds of every reader, preprocessor, task and network, whoever wrote it: suites to inherit.
 
 A test class inherits one and says what it is about in the methods that raise `NotImplementedError`.
 """
@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hypermap.data.preprocessor import Transform
+from hypermap.data.prepared import load, load_raw
+from hypermap.data.preprocessor import Transform, read_transform
+from hypermap.datasets.prepare import prepare_settings, settings_fingerprint
 from hypermap.tasks.base import directions
 from hypermap.tasks.metrics import resamples
 
@@ -121,8 +123,6 @@ class PreprocessorContract:
         assert fewer.contents() != transform.contents()
 
     def test_it_is_read_back_as_it_was_written(self, tmp_path):
-        from hypermap.data.preprocessor import read_transform
-
         transform, (_, others) = self.fitted(), self.rows()
         transform.write(tmp_path)
         again = read_transform(tmp_path)
@@ -184,3 +184,48 @@ class NetworkContract:
         one, other = self.network(), self.network()
         other.load_state_dict(one.state_dict())
         torch.testing.assert_close(one.eval()(self.rows()), other.eval()(self.rows()), rtol=0, atol=0)
+
+
+class ReaderContract:
+    """A reader, as a configuration names it, and files for it to read."""
+
+    target = ""
+    """Its dotted path."""
+
+    def settings(self, folder):
+        """Write what the reader reads into a folder, and return the keys of its data group."""
+        raise NotImplementedError
+
+    def wanted(self, folder):
+        return {"_target_": self.target, **self.settings(folder), "validation": 0.3, "split_seed": 1}
+
+    def test_it_is_prepared_twice_to_the_same_bytes(self, tmp_path):
+        wanted = self.wanted(tmp_path / "files")
+        made = []
+        for name in ("one", "two"):
+            prepare_settings(tmp_path / name, wanted)
+            made.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+        assert made[0] == made[1]
+        assert {"train.safetensors", "validation.safetensors", "test.safetensors", "manifest.json"} <= made[0].keys()
+
+    def test_each_row_is_in_one_split(self, tmp_path):
+        manifest = prepare_settings(tmp_path / "made", self.wanted(tmp_path / "files"))
+        rows = [load_raw(tmp_path / "made", name).rows.tolist() for name in ("train", "validation", "test")]
+        if not manifest.test_published:
+            assert len({*rows[0], *rows[1], *rows[2]}) == sum(map(len, rows))
+        assert not {*rows[0]} & {*rows[1]}
+        assert [len(part) for part in rows] == [manifest.rows[name] for name in ("train", "validation", "test")]
+
+    def test_rows_and_targets_are_what_the_manifest_says(self, tmp_path):
+        manifest = prepare_settings(tmp_path / "made", self.wanted(tmp_path / "files"))
+        split = load(tmp_path / "made", "train")
+        assert split.inputs.shape[1:] == tuple(manifest.shape)
+        assert str(split.inputs.dtype) == f"torch.{manifest.dtype or 'float32'}"
+        assert len(split.targets) == len(split.inputs)
+        task = read_transform(tmp_path / "made").task
+        assert task.info.task == manifest.task
+
+    def test_it_is_named_anew_where_it_would_be_made_otherwise(self, tmp_path):
+        wanted = self.wanted(tmp_path / "files")
+        assert settings_fingerprint(wanted) == settings_fingerprint(dict(reversed(wanted.items())))
+        assert settings_fingerprint({**wanted, "split_seed": 2}) != settings_fingerprint(wanted)

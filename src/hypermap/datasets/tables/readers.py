@@ -18,12 +18,13 @@ import polars as pl
 import polars.selectors as cs
 
 from hypermap.core.errors import UserError, near
-from hypermap.datasets.tables import text_file
+from hypermap.datasets.tables import arff, text_file
 from hypermap.datasets.tables.csv_format import BLANKS, NOTHING, CsvFormat, Dialect, Expected, Format, find_dialect
 from hypermap.datasets.tables.number_format import MINUS, UNKNOWN, Decimals, merged
 from hypermap.datasets.tables.unpack import refuse_foreign, unpacked
 
 PARQUET = b"PAR1"
+START = 1 << 16  # bytes of a file that show what it is: an ARFF file may begin with comments
 EXCEL = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and hides
 CELLS = 4_000_000  # per batch, unless its rows are given
 ROWS = (1_000, 200_000)  # per batch, minimum and maximum
@@ -118,8 +119,8 @@ def open_table(paths: Sequence[str | Path], given: Format | None = None, expecte
     """Open the files of a table, all with the same columns, in the order of the first file.
 
     Args:
-        paths: CSV with any separator, TSV, text with spaces, or Parquet, possibly compressed, see `unpack`; the type of
-            a file is detected from its first bytes, not its name.
+        paths: CSV with any separator, TSV, text with spaces, ARFF, or Parquet, possibly compressed, see `unpack`; the
+            type of a file is detected from its first bytes, not its name.
         given: settings; the rest is detected, for each file separately.
         expected: what is known about the table, for `find_dialect`; deviations are noted.
 
@@ -225,10 +226,22 @@ def _open(path: Path, given: Format, expected: Expected, folder: Path) -> _Part:
     folder.mkdir()
     content = unpacked(path, folder)
     with content.open("rb") as file:
-        start = file.read(len(PARQUET))
-    if start == PARQUET:
+        start = file.read(START)
+    if start.startswith(PARQUET):
         return _open_parquet(path, content, given, expected)
+    if arff.is_arff(start):
+        return _open_arff(path, content, given, expected, folder)
     return _open_text(path, content, given, expected, folder)
+
+
+def _open_arff(path: Path, content: Path, given: Format, expected: Expected, folder: Path) -> _Part:
+    notes = _idle(path, given, expected.spelling, "ARFF")
+    encoding, encoding_notes = text_file.find_encoding(content, given, str(path), expected.spelling.encoding)
+    target = folder / "arff.csv"
+    arff.rewrite(content, str(path), encoding, target)
+    plain = Format(separator=",", header=True, decimal=".", missing_values=given.missing_values, prefix=given.prefix)
+    part = _open_text(path, target, plain, expected, folder)
+    return replace(part, notes=(*notes, *encoding_notes, *part.notes))
 
 
 def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) -> _Part:
@@ -246,15 +259,15 @@ def _open_parquet(path: Path, content: Path, given: Format, expected: Expected) 
     return _Part(path, tuple(schema.names()), size, True, unsupported, notes, lazy, raw)
 
 
-def _idle(path: Path, given: Format, usual: CsvFormat) -> tuple[str, ...]:
-    """Return a sentence if settings have no effect on a Parquet file, except those that apply to all files."""
-    options = {key: getattr(given, key) for key in TEXT_ONLY}
+def _idle(path: Path, given: Format, usual: CsvFormat, kind: str = "Parquet") -> tuple[str, ...]:
+    """Return a sentence if settings have no effect on a file of this kind, except those that apply to all files."""
+    options = {key: getattr(given, key) for key in TEXT_ONLY if not (kind == "ARFF" and key == "encoding")}
     unset = Format()
     idle = [key for key, value in options.items() if value not in (getattr(unset, key), getattr(usual, key, None))]
     if not idle:
         return ()
     keys = ", ".join(given.prefix + key for key in idle)
-    return (f"{path} is Parquet, which is read as it is: nothing was done with {keys}.",)
+    return (f"{path} is {kind}, which is read as it is: nothing was done with {keys}.",)
 
 
 def _check_columns(path: Path, names: Sequence[str], given: Format) -> None:

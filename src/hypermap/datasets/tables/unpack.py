@@ -28,7 +28,7 @@ FOREIGN = {
     b"\x89HDF": "an HDF5 file", b"SQLite format 3": "a database of SQLite's", b"\x93NUMPY": "a NumPy array",
     b"$FL2@": "a file of SPSS's", b"$FL3@": "a file of SPSS's", b"<stata_dta>": "a file of Stata's",
     b"RDX2\n": "a file of R's", b"RDX3\n": "a file of R's", b"X\n\0\0": "a file of R's",
-    b"\0" * 12 + b"\xc2\xea\x81\x60": "a file of SAS's", b"%PDF": "a PDF file", b"@relation": "an ARFF file",
+    b"\0" * 12 + b"\xc2\xea\x81\x60": "a file of SAS's", b"%PDF": "a PDF file",
     b"7z\xbc\xaf": "a 7-Zip archive", b"Rar!\x1a": "a RAR archive", b"\x04\x22\x4d\x18": "compressed with LZ4",
     b"\x1f\x9d": "compressed with compress", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture",
     b"\x80\x02": "a pickle", b"\x80\x03": "a pickle", b"\x80\x04": "a pickle", b"\x80\x05": "a pickle",
