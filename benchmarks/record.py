@@ -450,13 +450,13 @@ def read_words(words: Sequence[str], order: Mapping[str, Any] | None) -> tuple[S
     fixed = [word for word, o in zip(words, parsed, strict=True) if word in others and not o.is_sweep_override()]
     configuration = compose([*fixed, *files], order)
     file, params = _space_file(files, of_hydra)
-    groups = ConfigGroups(
+    known = ConfigGroups(
         choices=lambda group: groups().get(group, []),
         has=lambda group, option, key: _has(group_defaults(f"{group}={option}")[group], key),
         chosen={group: configuration[group]["name"] for group in TUNED},
         ignored_groups=TrainingTarget(find_or_prepare, "").ignored_groups,
     )
-    space, fixed = read_space(others, params, file, groups)
+    space, fixed = read_space(others, params, file, known)
     return space, [*fixed, *files]
 
 

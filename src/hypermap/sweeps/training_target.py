@@ -94,7 +94,7 @@ class TrainingTarget(SweepTarget):
         names = tuple(objectives or (usual,))
         if wrong := [name for name in names if name not in known]:
             raise UserError(
-                f"hydra.sweeper.objective: no {wrong[0]} of a {manifest.task}{near(wrong[0], known)}. There are: "
+                f"hydra.sweeper.objective: no {wrong[0]!r}{near(wrong[0], known)} of a {manifest.task}. There are: "
                 f"{', '.join(sorted(known))}."
             )
         fixed = without(configuration, [*searched, *IRRELEVANT])
