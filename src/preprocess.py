@@ -6,7 +6,7 @@ from hypermap.core.cli import run
 from hypermap.core.cli_args import check_none
 from hypermap.core.files import read_slice
 from hypermap.core.paths import CONFIGS, PREPARED
-from hypermap.datasets.prepare import Pinned, prepare_settings, tell
+from hypermap.datasets.prepare import Pinned, prepare_settings, print_notes
 
 CONFIG = CONFIGS / "preprocess.yaml"
 
@@ -19,7 +19,7 @@ def main() -> None:
     changed = "changed since python src/compose.py looked at it: run dvc repro again."
     manifest = prepare_settings(PREPARED, option, Pinned(checksum, changed) if checksum else None)
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest.rows.items())
-    tell(manifest)
+    print_notes(manifest)
     print(f"{option['name']}: {rows} rows in {PREPARED}")
 
 

@@ -189,7 +189,7 @@ def on_a_gpu(size):
 
 @pytest.mark.parametrize("failing", [too_large, refused, on_a_gpu])
 def test_want_of_memory_is_one_error_that_says_what_to_change(failing):
-    with pytest.raises(OutOfMemory) as told, device.told_out_of_memory(48):
+    with pytest.raises(OutOfMemory) as told, device.explaining_out_of_memory(48):
         failing(2**60)
     assert "trainer.batch_size=24 (it is 48)" in str(told.value)
     assert "model.hidden" in str(told.value)
@@ -197,7 +197,7 @@ def test_want_of_memory_is_one_error_that_says_what_to_change(failing):
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), UserError("a mistake"), KeyError("memory")])
 def test_other_errors_pass(error):
-    with pytest.raises(type(error)) as told, device.told_out_of_memory(48):
+    with pytest.raises(type(error)) as told, device.explaining_out_of_memory(48):
         raise error
     assert told.value is error
 

@@ -39,18 +39,18 @@ CONFIGURATION = {
     "model": {"name": "mlp", "hidden": [64, 64], "dropout": None},
     "trainer": {"batch_size": 32, "shuffle": True},
 }
-understood = Composer(search_path=None, config_name=None, overrides=[]).understood
+parsed_value = Composer(search_path=None, config_name=None, overrides=[]).parsed_value
 
 
 def start(*parameters: Parameter, **choices: str) -> Start:
-    return Start.of(Space(parameters), CONFIGURATION, choices, understood)
+    return Start.of(Space(parameters), CONFIGURATION, choices, parsed_value)
 
 
 # The baseline.
 
 
 def test_the_baseline_is_the_configuration_where_it_lies_in_the_space():
-    found = Start.of(SPACE, CONFIGURATION, {}, understood)
+    found = Start.of(SPACE, CONFIGURATION, {}, parsed_value)
     assert found.params == {
         "optimizer.lr": 0.01,
         "model.hidden": "[64,64]",

@@ -74,10 +74,10 @@ def _options(configuration: Configuration, folder: Path | None) -> tuple[str | N
         options = group_defaults(f"experiment={experiment}", folder)
         if all(options[group]["name"] == configuration[group]["name"] for group in TUNED):
             return experiment, options
-    return None, _menu_with({group: configuration[group]["name"] for group in TUNED}, folder)
+    return None, _options_with({group: configuration[group]["name"] for group in TUNED}, folder)
 
 
-def _menu_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:
+def _options_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:
     """Return the configuration of conf/ with these options; new ones are composed together: one takes as long as all.
 
     A group's values depend on its own option alone.

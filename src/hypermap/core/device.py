@@ -138,7 +138,7 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
 
 
 @contextmanager
-def told_out_of_memory(batch_size: int) -> Iterator[None]:
+def explaining_out_of_memory(batch_size: int) -> Iterator[None]:
     """Turn torch's various out-of-memory errors into one error.
 
     Raises:

@@ -93,7 +93,7 @@ def keep(root: Path, of: Snapshot, study: str) -> None:
         UserError: the repository cannot be written to.
     """
     check_study_name(study)
-    with _told(f"refs/hypermap/{study}"):
+    with _explaining(f"refs/hypermap/{study}"):
         repository = _repository(root)
         commit = _commit(repository, of, of.tree, f"What study {study} began from")
         _refer(repository, f"refs/hypermap/{study}", commit)
@@ -105,7 +105,7 @@ def forget(root: Path, study: str) -> None:
     Raises:
         UserError: the repository cannot be written to.
     """
-    with _told(f"refs/hypermap/{study}"):
+    with _explaining(f"refs/hypermap/{study}"):
         references = _repository(root).references
         if f"refs/hypermap/{study}" in references:
             references.delete(f"refs/hypermap/{study}")
@@ -138,7 +138,7 @@ def publish(root: Path, of: Snapshot, name: str, order_text: str, metrics_text: 
     Raises:
         UserError: the snapshot is not in this repository, or the repository is not writable.
     """
-    with _told(name):
+    with _explaining(name):
         repository = _repository(root)
         folder = _folder(repository, root)
         if not all(sha in repository for sha in (of.tree, of.commit)):
@@ -157,7 +157,7 @@ def order_of(root: Path, name: str) -> str:
     Raises:
         UserError: there is no such experiment, or there are several.
     """
-    with _told(name):
+    with _explaining(name):
         repository = _repository(root)
         pattern = re.compile(rf"refs/exps/[0-9a-f]{{2}}/[0-9a-f]+/{re.escape(name)}")
         found = [reference for reference in repository.references if pattern.fullmatch(reference)]
@@ -356,7 +356,7 @@ def _refer(repository: pygit2.Repository, reference: str, commit: pygit2.Oid) ->
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _explaining(what: str) -> Iterator[None]:
     """Turn errors of the repository into a `UserError`."""
     try:
         yield

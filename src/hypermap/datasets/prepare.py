@@ -118,7 +118,7 @@ def prepare_settings(folder: Path, settings: Mapping[str, Any], pinned: Pinned |
         UserError: the reader cannot be imported, the keys do not fit it, the files are no longer those `pinned`, or as
             for `prepare`.
     """
-    return _prepare(folder, _Wanted.understood(settings, pinned))
+    return _prepare(folder, _Wanted.parse(settings, pinned))
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
@@ -127,7 +127,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
     Raises:
         UserError: the reader cannot be imported, the keys do not fit it, or a value is out of range.
     """
-    return hashing.fingerprint(_Wanted.understood(settings).identity)
+    return hashing.fingerprint(_Wanted.parse(settings).identity)
 
 
 def file_checksum(settings: Mapping[str, Any]) -> str | None:
@@ -136,7 +136,7 @@ def file_checksum(settings: Mapping[str, Any]) -> str | None:
     Raises:
         UserError: a file is missing.
     """
-    return _Wanted.understood(settings).checksum
+    return _Wanted.parse(settings).checksum
 
 
 def find_or_prepare(
@@ -147,7 +147,7 @@ def find_or_prepare(
     Raises:
         UserError: as for `prepare_settings`.
     """
-    wanted = _Wanted.understood(settings, pinned)
+    wanted = _Wanted.parse(settings, pinned)
     fingerprint = hashing.fingerprint(wanted.identity)
     cached = cache / fingerprint
     for folder in [*candidates, cached]:
@@ -157,7 +157,7 @@ def find_or_prepare(
     return cached
 
 
-def tell(manifest: Manifest) -> None:
+def print_notes(manifest: Manifest) -> None:
     """Print the notes on a data set to stderr."""
     for note in manifest.warnings:
         print(f"Note: {note}", file=sys.stderr)
@@ -184,9 +184,9 @@ class _Wanted:
         )
 
     @classmethod
-    def understood(cls, settings: Mapping[str, Any], pinned: Pinned | None = None) -> "_Wanted":
+    def parse(cls, settings: Mapping[str, Any], pinned: Pinned | None = None) -> "_Wanted":
         """Return the sorted settings of a configuration's data group; files with a checksum must match `pinned`."""
-        wanted = cls.of(*_understood(settings))
+        wanted = cls.of(*_parse(settings))
         if pinned is not None and wanted.checksum not in (None, pinned.checksum):
             raise UserError(f"{wanted.names} {pinned.message}")
         return wanted
@@ -367,7 +367,7 @@ def _fingerprint_of(folder: Path) -> str | None:
         return None
 
 
-def _understood(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
+def _parse(settings: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
     """Return the reader that `_target_` names, and all values, checked against its signature."""
     target = settings.get("_target_")
     values = {key: value for key, value in settings.items() if key not in LABELS}

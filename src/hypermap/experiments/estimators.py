@@ -106,7 +106,7 @@ class TorchEstimator:
         self.settings = settings
         self.device = machine.choose_device(settings.device)
         self.inputs = resolve_input_spec(configuration["model"], manifest)
-        with machine.told_out_of_memory(settings.batch_size):
+        with machine.explaining_out_of_memory(settings.batch_size):
             self.parts = make_components(configuration, manifest, self.inputs, torch.device("cpu"))
         self.parameters: int | None = sum(parameter.numel() for parameter in self.parts.model.parameters())
         self.threads = settings.threads or machine.choose_threads(self.parts.model, settings.batch_size)

@@ -144,7 +144,7 @@ def fit(
         seed,
         threads,
     )
-    with _told(option), _pools().limit(limits=threads):
+    with _explaining(option), _pools().limit(limits=threads):
         estimator = family.fit(problem)
     return _quietly(estimator, transform, inputs, threads)
 
@@ -191,7 +191,7 @@ def _pools() -> Any:
 
 
 @contextmanager
-def _told(option: Mapping[str, Any]) -> Iterator[None]:
+def _explaining(option: Mapping[str, Any]) -> Iterator[None]:
     """Report scikit-learn's errors about a setting, or a fit that did not converge, in one message.
 
     Other warnings are issued as usual.

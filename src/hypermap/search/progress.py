@@ -38,8 +38,8 @@ def heading(plan: StudyConfig, study: optuna.Study) -> str:
     """Return the heading: what is searched, and how."""
     aims = ", ".join(f"{direction} {name}" for name, direction in zip(_names(plan), plan.directions, strict=True))
     lines = [f"Study {plan.name}: {_aim(plan)}; {aims}; seed {plan.seed}"]
-    lines.append(f"  search  {_said(plan.sampler, plan)}")
-    lines.append(f"  pruner  {_said(plan.pruner, plan)}")
+    lines.append(f"  search  {_described(plan.sampler, plan)}")
+    lines.append(f"  pruner  {_described(plan.pruner, plan)}")
     if plan.stack > 1:
         lines.append(f"  stack   up to {plan.stack} trials as one")
     width = max((len(name) for name in plan.space.names), default=0)
@@ -264,7 +264,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _said(option: Mapping[str, Any], plan: StudyConfig) -> str:
+def _described(option: Mapping[str, Any], plan: StudyConfig) -> str:
     """Return a sampler or a pruner in words; for the automatic ones, their rule."""
     if option["_target_"] == AUTO:
         if len(plan.directions) > 1:

@@ -288,11 +288,11 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
         if isinstance(old, Mapping) and isinstance(new, Mapping) and "where" not in old:  # a parameter is one unit
             lines += _differences(old, new, f"{name}: " if not prefix else f"{name}.")
         elif old != new:
-            lines.append(f"{name} was {_said(old)} and is {_said(new)}")
+            lines.append(f"{name} was {_written(old)} and is {_written(new)}")
     return lines
 
 
-def _said(value: Any) -> str:
+def _written(value: Any) -> str:
     if isinstance(value, Mapping) and "space" in value:
         value = value["space"]
     return "absent" if value is None else str(value)
@@ -488,9 +488,9 @@ class TrialQueue:
 
     def _new(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
         with batching(self.study._storage):  # all or nothing, if the process dies
-            return self._asked(trials, decision)
+            return self._ask(trials, decision)
 
-    def _asked(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
+    def _ask(self, trials: Sequence[FrozenTrial], decision: Decision) -> TrialLease | None:
         allowed = decision.allowed
         if decision.repeats is not None:
             self.study.enqueue_trial(trials[decision.repeats].params, {REPEATS: decision.repeats, PROPOSED: REPETITION})

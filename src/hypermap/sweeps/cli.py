@@ -24,11 +24,11 @@ def prepare(configuration: "Configuration", pinned: "Pinned | None" = None) -> P
         UserError: the data cannot be prepared, or its files are no longer those `pinned`.
     """
     from hypermap.data.manifest import Manifest
-    from hypermap.datasets.prepare import find_or_prepare, tell
+    from hypermap.datasets.prepare import find_or_prepare, print_notes
 
     folder = find_or_prepare(configuration["data"], [PREPARED], CACHE, pinned)
     if pinned is None:
-        tell(Manifest.read(folder))
+        print_notes(Manifest.read(folder))
     return folder
 
 

@@ -41,9 +41,9 @@ class Start:
         space: Space,
         configuration: dict[str, Any],
         choices: Mapping[str, Any],
-        understood: Callable[[Any], Any],
+        parse: Callable[[Any], Any],
     ) -> "Start":
-        """Return the baseline of a space; `understood` parses a category's value in the configuration."""
+        """Return the baseline of a space; `parse` parses a category's value in the configuration."""
         params: dict[str, Any] = {}
         moved = []
         for parameter in space.parameters:
@@ -52,7 +52,7 @@ class Start:
             value = choices.get(parameter.key, _MISSING)
             if value is _MISSING:
                 value = _select(configuration, parameter.key)
-            inside, params_value = _inside(parameter, value, understood)
+            inside, params_value = _inside(parameter, value, parse)
             if params_value is not None:
                 params[parameter.name] = params_value
             if not inside:
@@ -78,11 +78,11 @@ def _select(configuration: Any, key: str) -> Any:
     return configuration
 
 
-def _inside(parameter: Parameter, value: Any, understood: Callable[[Any], Any]) -> tuple[bool, Any]:
+def _inside(parameter: Parameter, value: Any, parse: Callable[[Any], Any]) -> tuple[bool, Any]:
     """Return whether a value is in the space, and the nearest value of the space; None if there is none."""
     d = parameter.distribution
     if isinstance(d, CategoricalDistribution):
-        same = [choice for choice in d.choices if choice == value or understood(choice) == value]
+        same = [choice for choice in d.choices if choice == value or parse(choice) == value]
         return bool(same), same[0] if same else None
     assert isinstance(d, FloatDistribution | IntDistribution)
     if isinstance(value, bool) or not isinstance(value, int | float):

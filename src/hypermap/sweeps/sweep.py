@@ -262,7 +262,7 @@ class Sweep:
         """
         try:
             config, choices = composer({})
-            return Start.of(space, resolve(config, choices), choices, composer.understood)
+            return Start.of(space, resolve(config, choices), choices, composer.parsed_value)
         except (UserError, OmegaConfBaseException):  # a searched value is missing, such as ???
             return Start(usual)
 

@@ -146,7 +146,7 @@ class TrainingTarget(SweepTarget):
             except UserError as error:
                 on_finish(job, error)
             else:
-                requests[job.trial] = _asked(job.configuration, prepared, job.trial)
+                requests[job.trial] = _request(job.configuration, prepared, job.trial)
 
         def finish(trial: RunningTrial, result: Result | Exception) -> None:
             objectives: Any = result
@@ -245,11 +245,11 @@ def train_trial(configuration: Configuration, prepared: Path, trial: RunningTria
         from hypermap.experiments.run import train  # takes seconds, in which a user may have asked to stop
 
     trial.pause()
-    request = _asked(configuration, prepared, trial)
+    request = _request(configuration, prepared, trial)
     return _objectives(request.configuration, train(request), trial)
 
 
-def _asked(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "TrainingRequest":
+def _request(configuration: Configuration, prepared: Path, trial: RunningTrial) -> "TrainingRequest":
     """Return a trial's training request: with its own seed, unless that is searched."""
     from hypermap.experiments.run import TrainingRequest
 

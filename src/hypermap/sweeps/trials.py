@@ -81,7 +81,7 @@ class Composer:
             if key in self.groups:
                 continue
             try:
-                OmegaConf.update(config, key, self.understood(value), force_add=key in added)
+                OmegaConf.update(config, key, self.parsed_value(value), force_add=key in added)
             except (ConfigKeyError, ConfigAttributeError):
                 raise UserError(_no_key(config, key)) from None
             except OmegaConfBaseException as error:
@@ -104,7 +104,7 @@ class Composer:
             del config["hydra"]
         return pickle.dumps(config), choices
 
-    def understood(self, value: Any) -> Any:
+    def parsed_value(self, value: Any) -> Any:
         """Return a parsed value: text is in Hydra's grammar, such as ``[64,64]``; numbers are unchanged."""
         if not isinstance(value, str):
             return value

@@ -135,7 +135,7 @@ def _table(
     lines = [(f"**{model}** (this run)", *_with_interval(first, test, intervals), "", "", _metric(second, test))]
     for other in sorted(others, key=lambda other: -other.test.get(first, float("-inf"))):
         own = _with_interval(first, other.test, other.intervals)
-        lines.append((other.name, *own, *_told(first, other), _metric(second, other.test)))
+        lines.append((other.name, *own, *_difference_cells(first, other), _metric(second, other.test)))
     return wording.table(header, lines)
 
 
@@ -161,7 +161,7 @@ def _probabilities(
     ]
     for other in sorted(others, key=lambda other: other.test.get(loss, float("inf"))):
         of_loss, of_error = (_with_interval(name, other.test, other.intervals) for name in PROBABILITIES)
-        lines.append((other.name, *of_loss, *_told(loss, other), *of_error))
+        lines.append((other.name, *of_loss, *_difference_cells(loss, other), *of_error))
     return wording.table(header, lines)
 
 
@@ -175,7 +175,7 @@ def _metric(name: str, metrics: Mapping[str, float]) -> str:
     return wording.metric(name, metrics[name]) if name in metrics else ""
 
 
-def _told(name: str, other: BaselineTable) -> tuple[str, str]:
+def _difference_cells(name: str, other: BaselineTable) -> tuple[str, str]:
     """Return the difference from another model, and its interval; nothing where the metric does not exist."""
     if name not in other.differences:
         return "", ""

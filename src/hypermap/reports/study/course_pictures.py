@@ -173,7 +173,7 @@ def _draw_history(axes: Axes, view: StudyData, objective: int) -> None:
         at = [cost for trial, cost in spent if trial.outcome == how]
         look: dict[str, Any] = {"marker": MARKER[how], "color": COLOUR[how], "markersize": 5, "linestyle": "none"}
         edge = axes.get_xaxis_transform()
-        axes.plot(at, [0.03] * len(at), transform=edge, label=f"{_told(how)} ({len(at)})", **look)
+        axes.plot(at, [0.03] * len(at), transform=edge, label=f"{_label(how)} ({len(at)})", **look)
     if complete:
         ranked = [(-sign * trial.values[objective], trial.number, cost) for trial, cost in spent if trial.values]
         loss, number, cost = min(ranked)
@@ -317,7 +317,7 @@ def _draw_bars(axes: Axes, how: str, spans: Sequence[Sequence[float]], lanes: Se
         look = {"edgecolor": GREY, "linewidth": 0.8, "hatch": "///"}
     widths = [max(end - begin, (right - left) / 700) for begin, end in spans]
     starts = [begin for begin, _ in spans]
-    label = f"{_told(how)} ({len(spans)})"
+    label = f"{_label(how)} ({len(spans)})"
     axes.barh(lanes, widths, left=starts, height=0.72, facecolor=COLOUR[how], label=label, **look)
 
 
@@ -429,7 +429,7 @@ def _unit(view: StudyData) -> str:
     return "epochs" if view.origin.program or view.origin.folder else "steps"
 
 
-def _told(how: str) -> str:
+def _label(how: str) -> str:
     return how.replace("_", " ")
 
 

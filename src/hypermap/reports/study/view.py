@@ -304,7 +304,7 @@ class StudyData:
         repeats = {number: trial.repeats for number, trial in complete.items() if trial.repeats is not None}
         others = [trial for trial in self.ended if trial.outcome != "complete" and trial.repeats is None]
         scored = [(-self.sign * score, t.number, t) for t in others if (score := self.score(t)) is not None]
-        best_first = ranked(self._told, repeats, self.sign)
+        best_first = ranked(self._scores, repeats, self.sign)
         return [*(complete[number] for number in best_first), *(t for *_, t in sorted(scored, key=lambda s: s[:2]))]
 
     def measured(self, trial: TrialData) -> list[TrialData]:
@@ -315,7 +315,7 @@ class StudyData:
         return [trial, *(t for t in self.completed if t.repeats == trial.number and not several)]
 
     @property
-    def _told(self) -> dict[int, tuple[float, Mapping[int, float]]]:
+    def _scores(self) -> dict[int, tuple[float, Mapping[int, float]]]:
         """Return each complete trial's first objective and its reports, which say nothing of several objectives."""
         alone = len(self.directions) == 1
         return {trial.number: (trial.values[0], trial.reports if alone else {}) for trial in self.completed}
@@ -323,7 +323,7 @@ class StudyData:
     @cached_property
     def judged(self) -> dict[int, float]:
         """Return what complete trials are judged by, by number: see `hypermap.search.curves.judged`."""
-        return judged(self._told, self.sign)
+        return judged(self._scores, self.sign)
 
     def standing(self, trial: TrialData) -> float:
         """Return what a complete trial is ranked by: the mean of what it and those that measured it again are judged
@@ -334,7 +334,7 @@ class StudyData:
     @cached_property
     def halves(self) -> dict[int, float]:
         """Return the mean of the second half of the epochs, by number, of the complete trials that are judged by it."""
-        found = {number: second_half(*reports, self.sign) for number, reports in self._told.items()}
+        found = {number: second_half(*reports, self.sign) for number, reports in self._scores.items()}
         return {number: half for number, half in found.items() if half is not None}
 
     def top(self, trials: Iterable[TrialData]) -> TrialData | None:

@@ -69,14 +69,14 @@ def build(cache: Path) -> Path:
     """
     command = [*compiler(), *FLAGS, *(WIDE if platform.machine().lower() in ("x86_64", "amd64") else ())]
     key = hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(SOURCES.iterdir()) if file.is_file()))
-    for part in (shlex.join(command), _said([*command[: len(compiler())], "--version"]), _processor()):
+    for part in (shlex.join(command), _output_of([*command[: len(compiler())], "--version"]), _processor()):
         key.update(part.encode() + b"\0")
     library = (cache / f"kernel-{key.hexdigest()[:20]}.so").absolute()
     if not library.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / library.name
-            _said([*command, str(SOURCES / "kernel.cpp"), "-o", str(made)])
+            _output_of([*command, str(SOURCES / "kernel.cpp"), "-o", str(made)])
             made.replace(library)
     return library
 
@@ -93,7 +93,7 @@ def compiler() -> list[str]:
     raise CannotBuild("there is no C++ compiler: none of $CXX, g++, clang++ and c++ is to be found")
 
 
-def _said(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     """Return the output of a compiler command.
 
     Raises:
