@@ -88,7 +88,7 @@ def write_shims(folder: Path, heavy: ForkServer, light: ForkServer) -> None:
     """Write the programs that have one of these fork into a new folder."""
     folder.mkdir()
     text = SHIM.format(
-        python=sys.executable,
+        python=Path(sys.executable).resolve(),  # an environment's own path may have blanks, which no first line takes
         programs=str(PROGRAMS),
         without_meaning=WITHOUT_MEANING,
         light_scripts=LIGHT_SCRIPTS,
