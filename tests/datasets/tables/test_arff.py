@@ -1,5 +1,6 @@
 """ARFF beside scipy's reader, and what scipy does not read: sparse rows, texts and quotes."""
 
+import csv
 import gzip
 import io
 
@@ -27,6 +28,8 @@ DENSE = """% Somebody's flowers
 -4.9,many,?,tulip
 6.0,?,7,rose
 """
+csv.field_size_limit(131_072)  # scipy's reader raises it for all, and a cell without an end would be one
+
 HEAD = "@relation r\n@attribute a numeric\n"
 
 
