@@ -20,6 +20,7 @@ from hypermap.experiments.run import TrainingRequest, train
 from hypermap.inference import evaluate as evaluation
 from hypermap.models import MLP, baselines
 from hypermap.training.artifacts import COLUMNS
+from support.configurations import QUICK_MLP
 
 pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
@@ -40,21 +41,9 @@ OTHERS = [
 def order(data):
     return {
         "data": {"name": data, **DATASETS[data]},
-        "model": {"name": "mlp", "_target_": "hypermap.models.MLP", "hidden": [16]},
-        "optimizer": {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.01},
-        "scheduler": {"name": "constant", "_target_": "hypermap.training.lr_schedules.Constant"},
+        **QUICK_MLP,
         "loss": {"name": "loss", "_target_": f"hypermap.tasks.losses.{LOSSES[data]}"},
-        "regularizer": {"name": "none", "_target_": "hypermap.training.regularizers.Regularizer"},
-        "augment": {"name": "none", "_target_": "hypermap.training.augment.Augment"},
-        "trainer": {
-            "name": "quick",
-            "_target_": "hypermap.training.state.TrainerConfig",
-            "epochs": 2,
-            "batch_size": 64,
-            "device": "cpu",
-            "threads": 1,
-        },
-        "validation": {"name": "holdout", "_target_": "hypermap.data.cross_validation.Holdout"},
+        "trainer": {**QUICK_MLP["trainer"], "epochs": 2},
         "seed": 0,
         "evaluation": {"bootstrap_repeats": 200, "confidence": 0.9, "map": "pca"},
     }
