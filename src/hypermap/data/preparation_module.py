@@ -4,6 +4,7 @@ The parts map float64 ``(rows, columns)`` to float64 and compute in the same ord
 rounding differs. Missing values are NaN, and remain so except in `Impute`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,23 @@ class Prepare(nn.Module):
     def forward(self, matrix: Tensor) -> Tensor:
         """Return the result of `Preparation.transform`."""
         return torch.cat([part(matrix) for part in self.parts], 1)
+
+
+class Scale(nn.Module):
+    """Images and plain tables: ``(rows - shift) * factor`` along dimension 1, float32, as `Scaling` does."""
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, shift: Sequence[float], scale: Sequence[float], dimensions: int) -> None:
+        super().__init__()
+        along = (1, -1, *[1] * (dimensions - 2))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(along))
+        self.register_buffer("factor", torch.tensor([1 / value for value in scale], dtype=torch.float32).view(along))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return inputs of any dtype as float32, of the same shape."""
+        return (rows.float() - self.shift) * self.factor
 
 
 def as_module(estimator: Any) -> nn.Module:

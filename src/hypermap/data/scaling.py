@@ -1,6 +1,5 @@
 """Images and plain tables of numbers: ``(inputs - shift) / scale``, one number per channel or feature."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hypermap.core import normalize
@@ -34,26 +33,6 @@ class Scaling(Preprocessor):
 
     def module(self) -> "nn.Module":
         """Return the same in torch."""
-        return scale_module(self.manifest.shift, self.manifest.scale, 1 + len(self.manifest.shape))
+        from hypermap.data.preparation_module import Scale
 
-
-def scale_module(shift: Sequence[float], scale: Sequence[float], dimensions: int) -> "nn.Module":
-    """Return ``(rows - shift) * factor`` along dimension 1 of so many, float32, as a module."""
-    import torch
-    from torch import Tensor, nn
-
-    class Scale(nn.Module):
-        shift: Tensor
-        factor: Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            along = (1, -1, *[1] * (dimensions - 2))
-            factor = torch.tensor([1 / value for value in scale], dtype=torch.float32)
-            self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(along))
-            self.register_buffer("factor", factor.view(along))
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return (rows.float() - self.shift) * self.factor
-
-    return Scale()
+        return Scale(self.manifest.shift, self.manifest.scale, 1 + len(self.manifest.shape))

@@ -20,7 +20,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.datasets.images import Raw, RawRows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-CHANNELS = {"grey": 1, "rgb": 3}
+CHANNELS = ("grey", "rgb")
 SHOWN = 5  # files in a message
 COPIES = 4  # of all images, at the peak of reading and splitting them
 BATCH = 512  # images that are read at once to be predicted
@@ -243,9 +243,10 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _of_folder(place: Path, key: str) -> _Labelled:
-    files = [(file, file.relative_to(place).parts[0]) for file in _below(place) if file.parent != place]
+    found = _below(place)
+    files = [(file, file.relative_to(place).parts[0]) for file in found if file.parent != place]
     if not files:
-        loose = " (those in the folder itself are of no class)" if _below(place) else ""
+        loose = " (those in the folder itself are of no class)" if found else ""
         raise UserError(
             f"data.{key} is {place}: it has no folders with images{loose}. There should be one for each class, with "
             f"files that end with {', '.join(SUFFIXES)}."

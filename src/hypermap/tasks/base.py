@@ -156,13 +156,6 @@ class Task(ABC):
     def standard_error(score: float, rows: int) -> float:
         """Return how far a score on so many rows may lie from the truth, one standard error."""
 
-    @classmethod
-    def strata(cls, targets: Array) -> Array | None:
-        """Return labels ``(rows,)`` whose proportions each split keeps; None where rows are drawn without regard to
-        their targets.
-        """
-        return None
-
     def module(self, temperature: float = 1.0) -> "nn.Module":
         """Return `predictions` in torch, for an export.
 

@@ -90,11 +90,6 @@ class Classification(Task):
         share = min(max(score, 0.5 / rows), 1 - 0.5 / rows)
         return math.sqrt(share * (1 - share) / rows)
 
-    @classmethod
-    def strata(cls, targets: Array) -> Array | None:
-        """Return the classes."""
-        return targets
-
     def module(self, temperature: float = 1.0) -> "nn.Module":
         """Return `predictions` in torch."""
         from hypermap.tasks.answers import Shares

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError, near
 from hypermap.core.typing import Floats
-from hypermap.tasks.base import Resampled
+from hypermap.tasks.base import Resampled, directions
 
 Integers = NDArray[np.int64]
 BINS = 15
@@ -25,11 +25,6 @@ BINS = 15
 CHUNK = 1_000_000
 """Row counts processed at once: 8 MB, about the size of a processor's cache; the metrics make a few copies."""
 
-HIGHER_IS_BETTER = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "r2"})
-LOWER_IS_BETTER = frozenset(
-    {"loss", "log_loss", "calibration_error", "rmse", "mae", "parameters", "latency_ms", "seconds"}
-)
-
 
 def higher_is_better(name: str) -> bool:
     """Return whether a higher value of a metric is better: True for ``accuracy``, False for ``loss`` or ``latency_ms``.
@@ -37,9 +32,12 @@ def higher_is_better(name: str) -> bool:
     Raises:
         UserError: no metric has that name.
     """
-    if name not in (known := HIGHER_IS_BETTER | LOWER_IS_BETTER):
+    from hypermap.tasks.classification import Classification  # which imports this
+    from hypermap.tasks.regression import Regression
+
+    if name not in (known := directions(Classification) | directions(Regression)):
         raise UserError(f"no metric {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
-    return name in HIGHER_IS_BETTER
+    return known[name]
 
 
 def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:

@@ -115,9 +115,9 @@ def _validation_way(run: Run) -> str:
     return f"{validation['name']}{values and f' ({values})'}" + (f" over {seeds} seeds" if seeds > 1 else "")
 
 
-def _beside(run: Run) -> list[str]:
+def _beside(report: TaskReport) -> list[str]:
     """Return whether the model earns its place beside the others that were fitted."""
-    name, report = run.config["model"]["name"], report_of(run)
+    run, name = report.run, report.run.config["model"]["name"]
     compared, experiment = report.compared or (report.task.monitor,), run.config.get("experiment")
     return baseline_table.section(name, compared, run.test, run.test_intervals, run.beside, run.level, experiment)
 
