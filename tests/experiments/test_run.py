@@ -138,7 +138,7 @@ def test_digits(prepared):
     rows = load_file(prepared / "digits" / "validation.safetensors")["rows"].numpy()
     inputs, targets = data.images[rows][:, np.newaxis] / 16, data.target[rows]
     outputs = outputs_of_saved_weights(inputs, 10)
-    temperature = read_json("models/model.json")["temperature"]
+    temperature = read_json("models/model.json")["tuned"]["temperature"]
     assert temperature < 1  # after three epochs the network is right more often than it thinks
     probabilities = (outputs / temperature).softmax(1).numpy()
     predicted = probabilities.argmax(1)
@@ -172,7 +172,7 @@ def test_breast_cancer_with_one_logit(prepared):
     rows = load_file(prepared / "breast_cancer" / "validation.safetensors")["rows"].numpy()
     manifest = Manifest.read(prepared / "breast_cancer")
     logit = outputs_of_saved_weights(standardised(data.data[rows], manifest), 1)[:, 0]
-    positive = (logit / read_json("models/model.json")["temperature"]).sigmoid().numpy()
+    positive = (logit / read_json("models/model.json")["tuned"].get("temperature", 1)).sigmoid().numpy()
     targets = data.target[rows]
     assert_figures(
         read_json("reports/validation.json"),
@@ -189,14 +189,14 @@ def test_breast_cancer_with_one_logit(prepared):
 
 def test_without_calibration_the_probabilities_are_the_networks_own(prepared):
     train(prepared, trainer={"calibration": None})
-    assert read_json("models/model.json")["temperature"] == 1
+    assert read_json("models/model.json")["tuned"] == {}
     metrics = read_json("reports/validation.json")
     assert metrics["validation_log_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-5)
 
 
 def test_diabetes_in_the_targets_own_unit(prepared):
     result = train(prepared, "diabetes", trainer={"epochs": 5})
-    assert read_json("models/model.json")["temperature"] == 1
+    assert read_json("models/model.json")["tuned"] == {}
     data = load_diabetes(scaled=False)
     rows = load_file(prepared / "diabetes" / "validation.safetensors")["rows"].numpy()
     trained_on = load_file(prepared / "diabetes" / "train.safetensors")["rows"].numpy()

@@ -81,7 +81,8 @@ def outputs_of_saved_weights(data, folder, split="test"):
     network.eval()
     with torch.no_grad():
         outputs = network(inputs).double()
-    return outputs / json.loads((MODELS / "model.json").read_text())["temperature"], stored["targets"], manifest
+    tuned = json.loads((MODELS / "model.json").read_text())["tuned"]
+    return outputs / tuned.get("temperature", 1), stored["targets"], manifest
 
 
 def assert_figures(expected):
@@ -113,10 +114,10 @@ def test_digits(runs):
     assert told == REPORTS
     np.testing.assert_allclose(run.predictions, probabilities, atol=1e-5)
     np.testing.assert_array_equal(run.targets, targets)
-    assert run.temperature != 1
-    unscaled = (outputs * run.temperature).softmax(1).numpy()
-    assert run.uncalibrated["log_loss"] == pytest.approx(sk.log_loss(targets, unscaled), rel=1e-4)
-    assert run.uncalibrated["accuracy"] == run.test["accuracy"]
+    assert run.tuned["temperature"] != 1
+    unscaled = (outputs * run.tuned["temperature"]).softmax(1).numpy()
+    assert run.untuned["log_loss"] == pytest.approx(sk.log_loss(targets, unscaled), rel=1e-4)
+    assert run.untuned["accuracy"] == run.test["accuracy"]
     assert run.parameters == 64 * 16 + 16 + 16 * 10 + 10
 
 

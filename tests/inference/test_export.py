@@ -71,14 +71,14 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def untrained(configuration: dict[str, Any], temperature: float = 1.0) -> None:
+def untrained(configuration: dict[str, Any], tuned: dict[str, Any] | None = None) -> None:
     """A network as it begins, with weights that are not near zero, where a trained one would be."""
     transform = read_transform(Path("data/prepared"))
     torch.manual_seed(0)
     inputs = resolve_input_spec(configuration["model"], transform.manifest)
     parts = make_components(configuration, transform.manifest, inputs, torch.device("cpu"))
-    predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", temperature)
-    record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, temperature)
+    predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", tuned or {})
+    record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, tuned or {})
     artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict), [])
 
 
@@ -87,23 +87,23 @@ def program(folder: str = "exported") -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "settings", "temperature"),
+    ("configuration", "settings", "tuned"),
     [
-        (EMBEDDING, {"target": "label", "scaling": "quantile", "rare": 10}, 2.5),
+        (EMBEDDING, {"target": "label", "scaling": "quantile", "rare": 10}, {"temperature": 2.5}),
         (
             EMBEDDING,
             {"target": "label", "scaling": "robust", "categories": "ordinal", "missing": "mean", "pca": 2},
-            1.0,
+            {},
         ),
-        (RESIDUAL, {"target": "label", "scaling": "min_max", "missing": "drop"}, 0.6),
-        (ONE_HOT, {"target": "price", "scaling": "standard", "target_transform": "log1p"}, 1.0),
-        (ONE_HOT, {"target": "price", "missing": "constant", "fill": -1.0, "missing_categories": "most_frequent"}, 1.0),
+        (RESIDUAL, {"target": "label", "scaling": "min_max", "missing": "drop"}, {"temperature": 0.6}),
+        (ONE_HOT, {"target": "price", "scaling": "standard", "target_transform": "log1p"}, {}),
+        (ONE_HOT, {"target": "price", "missing": "constant", "fill": -1.0, "missing_categories": "most_frequent"}, {}),
     ],
 )
-def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, configuration, settings, temperature):
+def test_a_table_of_new_rows_gets_the_answers_that_predicting_gives(place, configuration, settings, tuned):
     other = "price" if settings["target"] == "label" else "label"
     prepare(Path("data/prepared"), reader=table, path="train.csv", drop=[other], test=0.2, **settings)
-    untrained(configuration, temperature)
+    untrained(configuration, tuned)
     told = ExportArgs.of([]).answer()
     assert "exported/model.pt2 gives what models gives" in told
 

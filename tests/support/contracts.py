@@ -3,6 +3,7 @@
 A test class inherits one and says what it is about in the methods that raise `NotImplementedError`.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -80,8 +81,14 @@ class TaskContract:
 
     def test_the_module_gives_what_predicting_gives(self):
         task, outputs = self.task(), self.outputs()
-        given = task.module(1.5)(torch.from_numpy(outputs)).numpy()
-        np.testing.assert_allclose(given, task.predictions(outputs, 1.5), rtol=1e-9)
+        tuned = task.tune(task.predictions(outputs), self.targets())
+        for fitted in ({}, tuned):
+            given = task.module(**fitted)(torch.from_numpy(outputs)).numpy()
+            np.testing.assert_allclose(given, task.predictions(outputs, **fitted), rtol=1e-9)
+
+    def test_what_is_tuned_is_json(self):
+        tuned = self.task().tune(self.predictions(), self.targets())
+        assert json.loads(json.dumps(tuned)) == tuned
 
     def test_an_error_of_the_score_falls_with_the_rows(self):
         few, many = (self.task().standard_error(0.7, rows) for rows in (100, 10_000))

@@ -52,4 +52,7 @@ def with_paths_of_now(value: Any, name: str = "_target_") -> Any:
 
 def with_keys_of_now(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with its keys renamed to the present ones."""
-    return {RENAMED.get(key, key): value for key, value in record.items()}
+    ours = {RENAMED.get(key, key): value for key, value in record.items()}
+    if (temperature := ours.pop("temperature", None)) is not None:  # 2026-11: one of what may be tuned
+        ours["tuned"] = {} if temperature == 1 else {"temperature": temperature}
+    return ours

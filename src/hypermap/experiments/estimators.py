@@ -18,7 +18,6 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.tasks import calibration
 from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import batch_key
@@ -172,11 +171,11 @@ class TorchEstimator:
         parts.model.load_state_dict(trained.best_weights)
         network = artifacts.Network(parts.model, parts.loss, transform, fold.inputs, self.settings.precision)
         validation = fold.rows.validation
-        predictions = network(validation.inputs.to(self.device))
+        outputs, task = network.outputs(validation.inputs.to(self.device)), transform.task
+        predictions = task.predictions(outputs)
         if self.settings.calibration is not None:
-            temperature = transform.task.fit_temperature(predictions, artifacts.targets(validation, transform))
-            network = replace(network, temperature=temperature)
-            predictions = calibration.scale(predictions, temperature)
+            network = replace(network, tuned=task.tune(predictions, artifacts.targets(validation, transform)))
+            predictions = task.predictions(outputs, **network.tuned)
         loss = {"loss": history[best - 1]["validation_loss"]}
         return TrainResult(
             artifacts.score(validation, predictions, transform) | loss,

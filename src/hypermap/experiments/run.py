@@ -420,7 +420,7 @@ class Experiment:
                 validator.estimator.parameters,
                 validator.estimator.environment,
                 _made_by(validator.configuration, self.backend),
-                predict.temperature if isinstance(predict, artifacts.Network) else 1.0,
+                dict(predict.tuned) if isinstance(predict, artifacts.Network) else {},
             )
             stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, predict), self.kept.history)
         if self.single:

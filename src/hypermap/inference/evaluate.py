@@ -99,7 +99,7 @@ def evaluate(
         if option != configuration["model"]
     ]
     manifest, test, stored = transform.manifest, of_model["test"], load_raw(prepared, "test")
-    uncalibrated = scored(trained.uncalibrated)["test"] if trained.record.temperature != 1 else None
+    untuned = scored(trained.untuned)["test"] if trained.record.tuned else None
     run = Run(
         task=manifest.task,
         classes=tuple(manifest.classes),
@@ -124,9 +124,9 @@ def evaluate(
         beside=beside,
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
-        temperature=trained.record.temperature,
-        uncalibrated=uncalibrated.metrics if uncalibrated else {},
-        uncalibrated_intervals=uncalibrated.intervals if uncalibrated else {},
+        tuned=trained.record.tuned,
+        untuned=untuned.metrics if untuned else {},
+        untuned_intervals=untuned.intervals if untuned else {},
     )
     write_report(reports, run)
     write_json(reports / "intervals.json", {name: rows.intervals for name, rows in of_model.items()})

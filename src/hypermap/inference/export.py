@@ -108,7 +108,7 @@ class Exported(nn.Module):
         self.encode = predict.inputs.encode
         self.network = predict.module
         self.predictions = predict.loss.predictions
-        self.answer = transform.task.module(predict.temperature)
+        self.answer = transform.task.module(**predict.tuned)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""

@@ -105,8 +105,13 @@ class Task(ABC):
         """Return encoded targets, or values predicted for them (float64), in their own unit."""
 
     @abstractmethod
-    def predictions(self, outputs: Array, temperature: float = 1.0) -> Array:
-        """Return predictions from what `Loss.predictions` makes of a network's outputs, float64."""
+    def predictions(self, outputs: Array, **tuned: Any) -> Array:
+        """Return predictions from what `Loss.predictions` makes of a network's outputs, float64.
+
+        Args:
+            outputs: ``(rows, ...)`` float64.
+            **tuned: what `tune` has returned.
+        """
 
     @property
     @abstractmethod
@@ -156,7 +161,7 @@ class Task(ABC):
     def standard_error(score: float, rows: int) -> float:
         """Return how far a score on so many rows may lie from the truth, one standard error."""
 
-    def module(self, temperature: float = 1.0) -> "nn.Module":
+    def module(self, **tuned: Any) -> "nn.Module":
         """Return `predictions` in torch, for an export.
 
         Raises:
@@ -164,9 +169,14 @@ class Task(ABC):
         """
         raise UserError(f"the task {self.info.task} has no module, so that no network of it can be exported.")
 
-    def fit_temperature(self, predictions: Array, targets: Array) -> float:
-        """Return what logits are to be divided by, fitted on validation rows; 1 where there is no such thing."""
-        return 1.0
+    def tune(self, predictions: Array, targets: Array) -> dict[str, Any]:
+        """Return what of `predictions` is fitted on validation rows once a network is trained, by name, as JSON.
+
+        Args:
+            predictions: without anything tuned.
+            targets: in their own unit.
+        """
+        return {}
 
 
 COSTS = ("loss", "parameters", "latency_ms", "seconds")

@@ -96,6 +96,7 @@ class Classification(Task):
 
         return Shares(temperature)
 
-    def fit_temperature(self, predictions: Array, targets: Array) -> float:
-        """See `hypermap.tasks.calibration.fit_temperature`."""
-        return calibration.fit_temperature(predictions, targets)
+    def tune(self, predictions: Array, targets: Array) -> dict[str, Any]:
+        """Return the temperature, unless it is 1 (`hypermap.tasks.calibration.fit_temperature`)."""
+        temperature = calibration.fit_temperature(predictions, targets)
+        return {} if temperature == 1 else {"temperature": temperature}

@@ -52,7 +52,7 @@ class Regression(Task):
         values: Array = encoded * self.info.target_scale + self.info.target_shift
         return LOGS[log][1](values) if (log := self.info.target_transform) else values
 
-    def predictions(self, outputs: Array, temperature: float = 1.0) -> Array:
+    def predictions(self, outputs: Array) -> Array:
         """Return values in the target's own unit."""
         return self.decode(outputs)
 
@@ -87,7 +87,7 @@ class Regression(Task):
             raise UserError(f"{given}, for classes; the data's targets are numbers: leave it out")
         return MeanSquaredError()
 
-    def module(self, temperature: float = 1.0) -> "nn.Module":
+    def module(self) -> "nn.Module":
         """Return `predictions` in torch."""
         from hypermap.tasks.answers import Natural
 

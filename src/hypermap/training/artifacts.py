@@ -46,7 +46,7 @@ class RunRecord:
     parameters: int | None  # number of weights; None for a model without weights
     environment: dict[str, str]
     configuration: dict[str, Any]
-    temperature: float = 1.0  # of the probabilities (`hypermap.tasks.calibration`); 1 leaves them unchanged
+    tuned: dict[str, Any] = field(default_factory=dict)  # what `Task.tune` has returned, such as a temperature
     sha256: dict[str, str] = field(default_factory=dict)  # of the other files that predictions depend on
 
 
@@ -59,14 +59,18 @@ class Network:
     transform: Transform
     inputs: InputSpec
     precision: str
-    temperature: float = 1.0
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, features: Tensor) -> np.ndarray:
-        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
+        """Return the task's predictions, such as probabilities ``(rows, classes)``, float64."""
+        return self.transform.task.predictions(self.outputs(features), **self.tuned)
+
+    def outputs(self, features: Tensor) -> np.ndarray:
+        """Return the loss's predictions ``(rows, ...)``, float64."""
         parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
         outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
-        predicted = self.loss.predictions(outputs).double().cpu().numpy()
-        return self.transform.task.predictions(predicted, self.temperature)
+        predicted: np.ndarray = self.loss.predictions(outputs).double().cpu().numpy()
+        return predicted
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,9 @@ class TrainedModel:
         return self.predict.inputs
 
     @property
-    def uncalibrated(self) -> Network | sklearn_fit.Model:
-        """The predictor without temperature scaling."""
-        return replace(self.predict, temperature=1.0) if isinstance(self.predict, Network) else self.predict
+    def untuned(self) -> Network | sklearn_fit.Model:
+        """The predictor without what was tuned on validation rows."""
+        return replace(self.predict, tuned={}) if isinstance(self.predict, Network) else self.predict
 
     @property
     def network(self) -> nn.Module | None:
@@ -153,7 +157,7 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
-    network = Network(parts.model, parts.loss, transform, inputs, precision, float(record.temperature))
+    network = Network(parts.model, parts.loss, transform, inputs, precision, record.tuned)
     return TrainedModel(record, network)
 
 

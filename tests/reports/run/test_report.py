@@ -279,7 +279,7 @@ def test_the_page_says_what_the_temperature_did():
     config = {**run.config, "trainer": {**run.config["trainer"], "calibration": "temperature"}}
     without = {**run.test, "log_loss": 1.6763, "calibration_error": 0.2441}
     bounds = {"log_loss": (1.5, 1.8), "calibration_error": (0.2, 0.3)}
-    scaled = replace(run, config=config, temperature=3.1234, uncalibrated=without, uncalibrated_intervals=bounds)
+    scaled = replace(run, config=config, tuned={"temperature": 3.1234}, untuned=without, untuned_intervals=bounds)
     text = page(scaled, PICTURES)
     assert "divided by a temperature of 3.12, fitted to the log loss of 288 validation rows" in text
     low, high = run.test_intervals["log_loss"]

@@ -115,7 +115,7 @@ class TwoNumbers(Task):
     def decode(self, encoded):
         return encoded * self.largest
 
-    def predictions(self, outputs, temperature=1.0):
+    def predictions(self, outputs):
         return self.decode(outputs)
 
     @property
@@ -148,7 +148,7 @@ class TwoNumbers(Task):
     def standard_error(score, rows):
         return math.sqrt(max(score * (1 - score), 0.25 / rows) / rows)
 
-    def module(self, temperature=1.0):
+    def module(self):
         return _Times(torch.from_numpy(self.largest))
 
 

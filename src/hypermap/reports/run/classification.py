@@ -107,7 +107,7 @@ def _faultless(run: Run) -> list[tuple[str, int, float]]:
 def _temperature_table(run: Run) -> str:
     """Return what the test rows' probabilities are worth without the temperature and with it."""
     level = f"{run.level} interval"
-    without, intervals = run.uncalibrated, run.uncalibrated_intervals
+    without, intervals = run.untuned, run.untuned_intervals
     lines = [
         (
             f"`{name}`",

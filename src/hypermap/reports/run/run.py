@@ -58,11 +58,11 @@ class Run:
     encoding: str = "one_hot"
     """Of a table: how the model is given categories, as codes, one_hot or ordinal."""
 
-    temperature: float = 1.0
-    """What the network's logits are divided by; 1 leaves them as they are."""
-    uncalibrated: Mapping[str, float] = field(default_factory=dict)
-    """The test metrics without that; empty where it is 1."""
-    uncalibrated_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    """What was fitted on validation rows once the network was trained (`Task.tune`), such as a temperature."""
+    untuned: Mapping[str, float] = field(default_factory=dict)
+    """The test metrics without that; empty where there is no such thing."""
+    untuned_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def images(self) -> bool:
