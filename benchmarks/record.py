@@ -266,7 +266,7 @@ def fit_model(job: Job, epochs: int) -> None:
     monitor = job.settings.monitored(transform.task)
     tested = artifacts.score(test, model(test.inputs), transform)
     if monitor == "loss":  # what `SklearnEstimator` reports as such
-        squares = np.square(model.standardised(test.inputs) - test.targets.double().numpy())
+        squares = np.square(model.standardised(test.inputs)[0] - test.targets.double().numpy())
         tested["loss"] = tested.get("log_loss", float(squares.mean()))
     job.scores = [(np.nan, learned.metrics[monitor], tested[monitor])] * epochs
     job.best_epoch, job.ended = 1, True

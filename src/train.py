@@ -21,10 +21,18 @@ def stage(config: Path) -> None:
 
     configuration = read_slice(config)
     with uncollected():
-        from hypermap.experiments.run import TrainingRequest, summary, train  # imports torch, which takes seconds
+        from hypermap.experiments.run import (
+            TrainingRequest,
+            summary,
+            train,
+            train_alone,
+        )  # imports torch, which takes seconds
 
     with stop_after_epoch() as pause:
-        print(summary(train(TrainingRequest(configuration, PREPARED, MODELS, VALIDATION, pause=pause))))
+        request = TrainingRequest(configuration, PREPARED, MODELS, VALIDATION, pause=pause)
+        print(summary(train(request)))
+        for number, result in enumerate(train_alone(request), 1):
+            print(f"Target {number} alone: {summary(result)}")
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class TaskContract:
     def test_the_metrics_are_those_it_names_with_their_direction(self):
         task = self.task()
         measured = task.measure(self.targets(), self.predictions())
-        assert set(measured) <= set(task.metrics)
+        assert set(measured) <= set(task.directions)
         assert task.monitor in measured
         assert directions(type(task))["loss"] is False
         assert all(isinstance(value, float) and np.isfinite(value) for value in measured.values())

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
-from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from hypermap.tasks.losses import (
+    Auto,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    JointLoss,
+    MeanSquaredError,
+    MultilabelCrossEntropy,
+    WithLogVariances,
+)
 
 ROWS, CLASSES = 50, 4
 
@@ -240,3 +249,112 @@ def test_auto_refuses_what_cross_entropy_refuses():
         Auto(label_smoothing=2)
     with pytest.raises(UserError, match="has 2 weights; the data has 3"):
         Auto(class_weights=[1.0, 2.0]).check("classification", 3)
+
+
+LABELS = SimpleNamespace(target_columns=[{"name": name, "classes": ["no", "yes"]} for name in "ab"])
+MIXED = SimpleNamespace(target_columns=[{"name": "price", "classes": []}, {"name": "kind", "classes": ["a", "b", "c"]}])
+
+
+def of_labels(rows=ROWS):
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(rows, 2, generator=generator), torch.randint(0, 2, (rows, 2), generator=generator).float()
+
+
+def test_the_loss_of_labels_is_scikit_learns_mean_over_them():
+    logits, targets = of_labels()
+    loss = MultilabelCrossEntropy()
+    shares = loss.predictions(logits).double().numpy()
+    expected = np.mean([log_loss(own, share) for own, share in zip(targets.numpy().T, shares.T, strict=True)])
+    assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+    assert loss.outputs(2) == 2
+
+
+def test_balanced_labels_weigh_their_rows_as_much_as_the_others():
+    logits, targets = of_labels()
+    loss = MultilabelCrossEntropy(class_weights="balanced")
+    loss.fit(targets, 2)
+    constant = torch.zeros_like(logits).requires_grad_()
+    loss(constant, targets).backward()
+    torch.testing.assert_close(constant.grad.sum(0), torch.zeros(2), atol=1e-6, rtol=0)
+    loss.fit(torch.zeros(5, 2), 2)
+    assert loss(torch.zeros(5, 2), torch.zeros(5, 2)).isfinite()
+
+
+def test_smoothed_labels_are_smoothed_classes(logits):
+    one, target = logits[:, :1], (logits[:, :1] > 0).float()
+    pair = torch.cat([torch.zeros_like(one), one], 1)
+    expected = CrossEntropy(label_smoothing=0.2)(pair, target[:, 0].long())
+    torch.testing.assert_close(MultilabelCrossEntropy(label_smoothing=0.2)(one, target), expected)
+
+
+def joint_rows(rows=ROWS):
+    generator = torch.Generator().manual_seed(3)
+    outputs = torch.randn(rows, 4, generator=generator)
+    kinds = torch.randint(0, 3, (rows,), generator=generator)
+    return outputs, torch.stack([torch.randn(rows, generator=generator), kinds.float()], 1)
+
+
+def test_a_joint_loss_of_fixed_weights_is_their_weighed_sum():
+    outputs, targets = joint_rows()
+    loss = JointLoss(MIXED, "fixed", {"price": 2.0})
+    each = F.mse_loss(outputs[:, 0], targets[:, 0]), F.cross_entropy(outputs[:, 1:], targets[:, 1].long())
+    torch.testing.assert_close(loss(outputs, targets), 2 * each[0] + each[1])
+    assert loss.outputs(2) == 4
+    predicted = loss.predictions(outputs)
+    torch.testing.assert_close(predicted, torch.cat([outputs[:, :1], outputs[:, 1:].softmax(1)], 1))
+
+
+def test_a_joint_loss_learns_the_weights_of_kendall_et_al():
+    """At the minimum over s, exp(s) is the squared error of numbers, and twice the cross-entropy of classes."""
+    outputs, targets = joint_rows()
+    loss = JointLoss(MIXED)
+    network = loss.wrap(torch.nn.Identity())
+    each = F.mse_loss(outputs[:, 0], targets[:, 0]), F.cross_entropy(outputs[:, 1:], targets[:, 1].long())
+    torch.testing.assert_close(loss(network(outputs), targets), each[0] / 2 + each[1])  # s is 0 at first
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=100)
+
+    def step():
+        optimizer.zero_grad()
+        value = loss(network(outputs), targets)
+        value.backward()
+        return value
+
+    optimizer.step(step)
+    variances = network.log_variances.detach().exp()
+    torch.testing.assert_close(variances, torch.stack([each[0], 2 * each[1]]), rtol=1e-3, atol=1e-3)
+    weights = loss.weights_in(network)
+    assert weights["price"] == pytest.approx(0.5 / each[0].item(), rel=1e-3)
+    torch.testing.assert_close(loss.predictions(network(outputs)), loss.predictions(outputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: JointLoss(MIXED, "equal"), r"loss\.weighting is 'equal'; it is uncertainty or fixed"),
+        (lambda: JointLoss(MIXED, "fixed", {"prize": 1}), r"loss\.weights names 'prize'; the targets are price, kind"),
+        (lambda: JointLoss(MIXED, "fixed", {"price": 0, "kind": 0}), r"not all of them 0"),
+        (
+            lambda: JointLoss(MIXED, weights={"price": 1}),
+            r"loss\.weighting is uncertainty, which learns them",
+        ),
+        (lambda: JointLoss(SimpleNamespace(target_columns=())), r"for several targets; there is one: use loss=auto"),
+        (lambda: MultilabelCrossEntropy(class_weights=[1, 2]), r"allowed for labels: balanced, or null"),
+        (lambda: CrossEntropy().check("multitask", 0), r"for classes; the task is multitask: use loss=auto"),
+        (lambda: MeanSquaredError().check("multilabel", 3), r"for one number; the task is multilabel: use loss=auto"),
+        (lambda: MultilabelCrossEntropy().check("regression", 0), r"for several labels; the task is regression"),
+    ],
+)
+def test_what_does_not_suit_several_targets_is_told(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_auto_is_the_loss_of_labels_or_the_joint_one():
+    logits, targets = of_labels()
+    auto = Auto(info=LABELS)
+    auto.check("multilabel", 2)
+    torch.testing.assert_close(auto(logits, targets), MultilabelCrossEntropy()(logits, targets))
+    joint = Auto(info=MIXED)
+    joint.check("multitask", 2)
+    assert isinstance(joint.stands_for, JointLoss)
+    assert isinstance(joint.wrap(torch.nn.Identity()), WithLogVariances)

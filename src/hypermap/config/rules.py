@@ -96,6 +96,14 @@ KIND = Rule(TEXT.holds, "a kind of column, such as category")  # or a date forma
 COLUMN_AND_KIND = Rule(
     lambda value: PAIR.holds(value) and COLUMN.holds(value[0]) and KIND.holds(value[1]), "a pair [column, kind]"
 )
+TARGET = Rule(
+    lambda value: (
+        COLUMN.holds(value)
+        or (isinstance(value, list) and bool(value) and all(COLUMN.holds(one) or PAIR.holds(one) for one in value))
+        or (isinstance(value, dict) and bool(value))
+    ),
+    "a column, a list of columns that are labels, or a mapping of columns to tasks, such as {price: regression}",
+)
 MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
 
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
@@ -117,7 +125,8 @@ RULES: dict[str, Rule] = {
     "data.rows": optional(integer(2)),
     "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.test_path": optional(either(TEXT, list_of(TEXT, least=1))),
-    "data.target": optional(COLUMN),
+    "data.target": optional(TARGET),
+    "data.label_separator": optional(TEXT),
     "data.task": optional(one_of(*get_args(TableTask))),
     "data.classes": optional(either(MAPPING, list_of(PAIR, least=1))),  # Hydra cannot quote the keys of a mapping
     "data.drop": list_of(COLUMN),
@@ -201,6 +210,9 @@ RULES: dict[str, Rule] = {
     "loss.label_smoothing": number(0, 1, below=True),
     "loss.class_weights": optional(either(one_of("balanced"), list_of(number(0), least=2))),
     "loss.positive_weight": optional(RATE),
+    "loss.alone": BOOLEAN,
+    "loss.weighting": one_of("uncertainty", "fixed"),
+    "loss.weights": optional(mapping_to(number(0))),
     "regularizer.l1": number(0),
     "regularizer.l2": number(0),
     "regularizer.clip_norm": optional(RATE),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError
+from hypermap.data.stratification import stratified
 
 Indices = NDArray[np.int64]
 
@@ -36,6 +37,7 @@ class DevelopmentSet:
     seed: int  # for shuffling: data.split_seed
     groups: NDArray[np.int64] | None = None  # (rows,): rows of one group stay together (data.group)
     times: NDArray[np.float64] | None = None  # (rows,): the order of the rows (data.time)
+    labels: NDArray[np.bool_] | None = None  # (rows, labels): of several targets; None for one target
 
 
 class Splitter(Protocol):
@@ -58,7 +60,7 @@ class KFold:
     """Every row outside the test set is used for validation once; the other ``k - 1`` parts are trained on.
 
     The parts are scikit-learn's. If `stratified`, each has the data's class proportions (regression targets are only
-    shuffled). `repeats` is the number of shuffles.
+    shuffled); with several targets, those of each one's classes. `repeats` is the number of shuffles.
     """
 
     def __init__(self, k: int = 5, stratified: bool = True, repeats: int = 1) -> None:
@@ -76,16 +78,18 @@ class KFold:
         from sklearn import model_selection
 
         _refuse_order(development)
-        stratified = self.stratified and bool(development.classes)
-        self._check(development, stratified)
+        by_class = self.stratified and bool(development.classes)
+        self._check(development, by_class)
+        if self.stratified and development.labels is not None:
+            return _by_labels(development, development.labels, self.k, self.repeats)
         return _repeated(
-            model_selection.StratifiedKFold if stratified else model_selection.KFold, development, self.k, self.repeats
+            model_selection.StratifiedKFold if by_class else model_selection.KFold, development, self.k, self.repeats
         )
 
-    def _check(self, development: DevelopmentSet, stratified: bool) -> None:
+    def _check(self, development: DevelopmentSet, by_class: bool) -> None:
         if self.k > (rows := len(development.targets)):
             raise UserError(f"validation.k is {self.k}; it can be {rows} at most, as many rows as are not test.")
-        if stratified:
+        if by_class:
             _check_rarest(development, self.k, development.targets, "there are", "rows that are not test")
 
 
@@ -113,20 +117,20 @@ class GroupKFold:
 
         if development.groups is None:
             raise UserError("validation is group_kfold, and the rows have no groups: set data.group=COLUMN.")
-        stratified = self.stratified and bool(development.classes)
-        self._check(development, development.groups, stratified)
-        splitter = model_selection.StratifiedGroupKFold if stratified else model_selection.GroupKFold
+        by_class = self.stratified and bool(development.classes)
+        self._check(development, development.groups, by_class)
+        splitter = model_selection.StratifiedGroupKFold if by_class else model_selection.GroupKFold
         folds = _repeated(splitter, development, self.k, self.repeats)
-        if stratified:
+        if by_class:
             self._check_classes(development, folds)
         return folds
 
-    def _check(self, development: DevelopmentSet, groups: Indices, stratified: bool) -> None:
+    def _check(self, development: DevelopmentSet, groups: Indices, by_class: bool) -> None:
         if self.k > (distinct := len(np.unique(groups))):
             raise UserError(
                 f"validation.k is {self.k}; it can be {distinct} at most, as many groups (data.group) as are not test."
             )
-        if stratified:
+        if by_class:
             members, classes = np.unique(groups, return_inverse=True)[1], len(development.classes)
             once = (
                 np.unique(members * classes + development.targets.astype(np.int64)) % classes
@@ -217,6 +221,18 @@ def _repeated(splitter: Callable[..., Any], development: DevelopmentSet, k: int,
             1,
         )
     ]
+
+
+def _by_labels(development: DevelopmentSet, labels: NDArray[np.bool_], k: int, repeats: int) -> list[Fold]:
+    """Return the folds of rows of several targets, which have the share of each label as far as that goes."""
+    folds = []
+    for repeat in range(repeats):
+        parts = stratified(labels, [1 / k] * k, repeat_seed(development.seed, repeat))
+        folds += [
+            Fold(np.flatnonzero(parts != part), np.flatnonzero(parts == part), part + 1, repeat + 1)
+            for part in range(k)
+        ]
+    return folds
 
 
 def _refuse_order(development: DevelopmentSet) -> None:

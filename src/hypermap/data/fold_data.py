@@ -13,6 +13,7 @@ from hypermap.data.cross_validation import DevelopmentSet, Fold
 from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.sampling import oversample
+from hypermap.data.stratification import labels_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Folds:
         """What a validation needs to know about the rows."""
         cut = len(self.train.rows)
         positions = np.argsort(self.order.numpy())  # the position of each row of the two splits in the development set
+        columns = self.transform.manifest.target_columns
         targets, groups, times = map(self._pooled, ("targets", "groups", "times"))
         assert targets is not None
         return DevelopmentSet(
@@ -52,6 +54,7 @@ class Folds:
             seed=self.transform.manifest.split_seed,
             groups=None if groups is None else groups.numpy(),
             times=None if times is None else times.numpy(),
+            labels=labels_of(targets.numpy(), [column["classes"] for column in columns]) if columns else None,
         )
 
     def of(self, fold: Fold) -> FoldData:

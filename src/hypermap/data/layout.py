@@ -52,8 +52,9 @@ class ColumnLayout:
         import torch
         from torch.nn.functional import one_hot
 
-        codes = zip(rows[:, self.plain :].long().unbind(1), self.cardinalities, strict=True)
-        spread = [one_hot(code, size + 1)[:, 1:].float() for code, size in codes]
+        # Not by unbind: torch.export cannot load that of no columns.
+        codes = [rows[:, self.plain + k].long() for k in range(len(self.cardinalities))]
+        spread = [one_hot(code, size + 1)[:, 1:].float() for code, size in zip(codes, self.cardinalities, strict=True)]
         return torch.cat([rows[:, : self.plain].float(), *spread], 1)
 
     def to_ordinal(self, rows: "Tensor") -> "Tensor":

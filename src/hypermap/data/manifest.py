@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 # Entries that only tables with a schema have, only images and plain tables, or only a task of a person's own.
 OPTIONAL = (
     "table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std", "target",
-    "preprocessor", "dtype", "extras",
+    "preprocessor", "dtype", "extras", "target_columns",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ class Manifest:
         preprocessor: the dotted path of a preprocessor of one's own.
         dtype: of a row as a model is given it, where it is not ``float32``.
         extras: what a network is given, beside the shape, if its constructor takes it by name.
+        target_columns: `name` and `classes` of each column of targets, where they are several.
     """
 
     format: int = FORMAT
@@ -96,6 +97,12 @@ class Manifest:
     preprocessor: str | None = None
     dtype: str | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
+    target_columns: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def width(self) -> int:
+        """The number of classes, or of targets where they are several; 0 for one number."""
+        return len(self.classes) or len(self.target_columns)
 
     @property
     def named(self) -> list[str]:
@@ -126,7 +133,7 @@ class Manifest:
     def content(self) -> bytes:
         """Return the content of the file that `read` reads."""
         entries = {own.name: getattr(self, own.name) for own in fields(self)}
-        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, (), {})}
+        own = {key: value for key, value in entries.items() if key not in OPTIONAL or value not in (None, (), [], {})}
         return (json.dumps(own, indent=2, allow_nan=False) + "\n").encode()
 
 

@@ -24,8 +24,10 @@ from hypermap.core.errors import UserError
 from hypermap.core.paths import DOWNLOADS
 from hypermap.core.typing import Array
 from hypermap.data.preprocessor import Preprocessor
+from hypermap.data.stratification import labels_of
 from hypermap.datasets import download
 from hypermap.tasks.base import Task, path_of
+from hypermap.tasks.names import TargetColumn
 
 if TYPE_CHECKING:
     from hypermap.datasets.tables.schema import Schema
@@ -75,6 +77,7 @@ class Raw:
     notes: tuple[str, ...] = ()  # notes about the data for the user, one sentence each
     task: str | None = None  # the dotted path of a task of your own; None: of classes, or of numbers
     preprocessor: str | None = None  # that of a preprocessor of your own; None: `Scaling`, or that of a table
+    target_columns: tuple[TargetColumn, ...] = ()  # of targets (rows, columns); empty for one target
 
     def __post_init__(self) -> None:
         self._check("", self.inputs, self.targets)
@@ -104,6 +107,13 @@ class Raw:
                 f"{prefix}targets go from {targets.min()} to {targets.max()}; with {len(self.classes)} classes "
                 f"they are 0 to {len(self.classes) - 1}."
             )
+
+    @property
+    def labels(self) -> Array | None:
+        """Which of several targets' classes each row has, ``(rows, labels)`` bool, for splits; None for one target."""
+        return (
+            labels_of(self.targets, [column.classes for column in self.target_columns]) if self.target_columns else None
+        )
 
     @classmethod
     def of(

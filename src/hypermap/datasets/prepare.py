@@ -302,6 +302,7 @@ def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manif
         test=settings.test,
         row_limit=settings.rows,
         scaling=wanted.preparation.scaling if raw.table else settings.scaling or "unit",
+        target_columns=[asdict(column) | {"classes": list(column.classes)} for column in raw.target_columns],
         maximum=None if raw.maximum is None else float(raw.maximum),
         target_transform=settings.target_transform,
         oversample=settings.oversample,
@@ -325,11 +326,13 @@ def _class_counts(raw: Raw, part: RawSplit) -> list[int]:
 def _check_targets(raw: Raw, settings: DataSettings) -> None:
     """Refuse a transform or oversampling that does not fit the targets."""
     if settings.oversample and not raw.classes:
-        raise UserError("data.oversample is true; it evens out classes, and the target is a number: set it to false.")
+        held = "there are several targets" if raw.target_columns else "the target is a number"
+        raise UserError(f"data.oversample is true; it evens out classes, and {held}: set it to false.")
     if not settings.target_transform:
         return
-    if raw.classes:
-        raise UserError(f"data.target_transform is {settings.target_transform}; the target is a class: set it to null.")
+    if raw.classes or raw.target_columns:
+        held = "the target is a class" if raw.classes else "there are several targets"
+        raise UserError(f"data.target_transform is {settings.target_transform}; {held}: set it to null.")
     least = min(float(targets.min()) for targets in (raw.targets, raw.test_targets) if targets is not None)
     if least <= (-1 if settings.target_transform == "log1p" else 0):
         other = "log1p, or null" if settings.target_transform == "log" and least > -1 else "null"

@@ -1,7 +1,7 @@
 """The split into training, validation and test rows.
 
 In classification, each part has every class: a random split is stratified as in scikit-learn, with groups as far as the
-groups allow, and in time order it is checked.
+groups allow, and in time order it is checked. With several targets, a random split is stratified by all of them.
 """
 
 import math
@@ -12,6 +12,7 @@ import numpy as np
 
 from hypermap.core.errors import UserError
 from hypermap.core.typing import Array
+from hypermap.data.stratification import stratified
 from hypermap.datasets.images import Raw
 
 DRAWS = 1000
@@ -136,6 +137,8 @@ def _cut(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, Array]:
 def _cut_at_random(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, Array]:
     from sklearn.model_selection import train_test_split
 
+    if raw.labels is not None:
+        return _cut_by_labels(raw.labels[rows], rows, size, seed)
     targets = raw.targets[rows]
     stratify = targets if raw.classes else None
     try:
@@ -149,6 +152,17 @@ def _cut_at_random(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array
         if ((had > 0) & ((remaining < size.parts - 1) | (gone < 1))).any():
             raise _too_few(raw, targets, size)
     return left, cut
+
+
+def _cut_by_labels(labels: Array, rows: Array, size: _Size, seed: int) -> tuple[Array, Array]:
+    """Return the rest and the part split off, each with its share of each label as far as that goes."""
+    share = size.value if isinstance(size.value, float) else size.value / len(rows)
+    parts = stratified(labels, [1 - share, share], seed)
+    left, cut = rows[parts == 0], rows[parts == 1]
+    if not len(left) or not len(cut):
+        raise UserError(f"{size}: {len(rows)} rows are too few for it.")
+    shuffled = np.random.default_rng(seed)
+    return shuffled.permutation(left), shuffled.permutation(cut)
 
 
 def _cut_groups(raw: Raw, rows: Array, size: _Size, seed: int) -> tuple[Array, Array]:

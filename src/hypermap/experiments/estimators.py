@@ -18,6 +18,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.tasks.metrics import log_loss
 from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import batch_key
@@ -131,7 +132,7 @@ class TorchEstimator:
         torch.manual_seed(seed)
         manifest, sets = fold.rows.transform.manifest, fold.sets
         parts = make_components(self.configuration, manifest, fold.inputs, self.device)
-        parts.loss.fit(sets.train.targets, len(manifest.classes))
+        parts.loss.fit(sets.train.targets, manifest.width)
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, creating the weights draws nothing
@@ -235,10 +236,18 @@ class SklearnEstimator:
 
 
 def _loss(model: sklearn_fit.Model, validation: TensorSplit, metrics: Mapping[str, float]) -> float:
-    """Return the usual loss of a network: cross-entropy, or the squared error of the standardized target."""
+    """Return the usual loss of a network: cross-entropy, or the squared error of the standardized target; their sum of
+    several targets.
+    """
     if "log_loss" in metrics:
         return metrics["log_loss"]
-    return float(np.square(model.standardised(validation.inputs) - validation.targets.double().numpy()).mean())
+    total, targets = 0.0, validation.targets.double().numpy().reshape(len(validation.targets), -1)
+    for task, values, own in zip(
+        model.transform.task.columns(), model.standardised(validation.inputs), targets.T, strict=True
+    ):
+        classes = bool(task.info.classes)
+        total += log_loss(own.astype(np.int64), values) if classes else float(np.square(values - own).mean())
+    return total
 
 
 def _on(device: torch.device, split: TensorSplit, inputs: InputSpec) -> TensorSplit:

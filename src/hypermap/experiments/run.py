@@ -1,10 +1,11 @@
 """From a configuration and prepared data to a trained model and its validation metrics."""
 
 import inspect
+import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic
@@ -23,9 +24,12 @@ from hypermap.core.hashing import fingerprint, fingerprint_of_code, own_files
 from hypermap.core.instantiate import locate
 from hypermap.core.paths import PACKAGE, RUNS
 from hypermap.data.fold_data import Folds
+from hypermap.data.manifest import Manifest
 from hypermap.experiments.cross_validator import CrossValidator, FoldSpec, forget, read_finished, write_finished
 from hypermap.experiments.estimators import TrainResult
 from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
+from hypermap.tasks.base import path_of
+from hypermap.tasks.losses import JointLoss
 from hypermap.training import artifacts
 from hypermap.training.backends.native_build import why_no_compiler
 from hypermap.training.components import GROUPS
@@ -138,6 +142,31 @@ def train(request: TrainingRequest) -> Result:
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def train_alone(request: TrainingRequest) -> list[Result]:
+    """Train a network for each of several targets by itself, if the loss asks for that; return their results.
+
+    They are as the request's own, but for the loss, of which the other targets have weight 0: their folders are those
+    of the numbers of the targets, from 1, in `artifacts.ALONE` of its output, which is removed first.
+
+    Raises:
+        UserError, Diverged, OutOfMemory, Interrupted: as `train`.
+    """
+    folder, loss = request.output / artifacts.ALONE, request.configuration["loss"]
+    wanted = bool(loss.get("alone")) and loss["_target_"] == path_of(JointLoss)
+    names = [str(column["name"]) for column in Manifest.read(request.prepared).target_columns] if wanted else []
+    results = []
+    if folder.exists():
+        shutil.rmtree(folder)
+    for number, name in enumerate(names, 1):
+        weights = {other: float(other == name) for other in names}
+        own = {**loss, "weighting": "fixed", "weights": weights, "alone": False}
+        output = folder / str(number)
+        configuration = {**request.configuration, "loss": own}
+        validation = output / "validation.json"
+        results.append(train(replace(request, configuration=configuration, output=output, validation=validation)))
+    return results
 
 
 def train_together(

@@ -97,7 +97,7 @@ def _most(job: Job, count: int) -> int:
     rows = job.validator.folds.of(job.fit.fold).train
     with device.explaining_out_of_memory(settings.batch_size):
         inputs, free = estimator.inputs.example(len(rows.targets)), free_memory(estimator.device)
-        width = estimator.parts.loss.outputs(len(job.validator.manifest.classes))
+        width = estimator.parts.loss.outputs(job.validator.manifest.width)
         return most_members(estimator.parts.model, inputs, width, settings.batch_size, free) or count
 
 

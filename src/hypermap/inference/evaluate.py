@@ -17,7 +17,10 @@ from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
 from hypermap.tasks import metrics
+from hypermap.tasks.losses import Auto, JointLoss
+from hypermap.tasks.multitask import Multitask
 from hypermap.training import artifacts
+from hypermap.training.artifacts import ALONE
 
 LEARNED_ROWS = 2000  # maximum number of training rows for scoring a model without epochs, for the diagnosis
 
@@ -122,6 +125,8 @@ def evaluate(
         parameters=trained.record.parameters,
         train={} if history else _learned(trained.predict, load(prepared, "train"), transform),
         beside=beside,
+        alone=_alone(models, transform, splits, of_model, configuration, trust=trust),
+        weights=_weights(trained),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
         tuned=trained.record.tuned,
@@ -146,6 +151,39 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
     return BaselineTable(
         name, of_other["validation"].metrics, test.metrics, test.intervals, of_model["test"].less(of_other["test"])
     )
+
+
+def _alone(
+    models: Path,
+    transform: Transform,
+    splits: Mapping[str, TensorSplit],
+    of_model: Mapping[str, Scored],
+    configuration: Mapping[str, Any],
+    *,
+    trust: bool,
+) -> BaselineTable | None:
+    """Return networks that were trained for one of several targets each (`hypermap.experiments.run.train_alone`)."""
+    folders = [models / ALONE / str(k) for k in range(1, len(transform.manifest.target_columns) + 1)]
+    if not folders or not folders[0].exists():
+        return None
+    networks = [artifacts.read_trained(folder, trust=trust) for folder in folders]
+    for folder, trained in zip(folders, networks, strict=True):
+        _check_data(trained.transform, transform, folder, models)
+    task = transform.task
+    assert isinstance(task, Multitask)
+    joined = {}
+    for name, rows in splits.items():
+        each = [list(task.split(trained.predict(rows.inputs)))[k][2] for k, trained in enumerate(networks)]
+        joined[name] = Scored(rows, transform, task.joined(each), configuration["evaluation"])
+    return _beside("alone", of_model, joined)
+
+
+def _weights(trained: artifacts.TrainedModel) -> dict[str, float]:
+    """Return the weights of several targets' losses."""
+    network, loss = trained.network, trained.loss
+    if isinstance(loss, Auto):
+        loss = loss.stands_for
+    return loss.weights_in(network) if isinstance(loss, JointLoss) and network is not None else {}
 
 
 def _learned(predict: Predictor, train: TensorSplit, transform: Transform) -> dict[str, float]:

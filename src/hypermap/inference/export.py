@@ -25,6 +25,7 @@ from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
 from hypermap.reports.run.wording import cell, words
+from hypermap.tasks.base import make_task
 from hypermap.training.artifacts import Network, read_trained
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
@@ -192,23 +193,23 @@ def _validation(transform: Transform) -> TensorSplit:
 
 def _about(manifest: Manifest, rows: Tensor) -> dict[str, Any]:
     """Return a JSON description of a program's inputs and outputs."""
+    task = make_task(manifest)
+    said, names = task.legend
     return {
         "torch": torch.__version__,
         "input": {"dtype": str(rows.dtype).removeprefix("torch."), "shape": ["rows", *rows.shape[1:]]},
         "task": manifest.task,
         "classes": manifest.classes,
+        "predictions": {"are": said, "of": list(names), "shape": ["rows", *task.shape]},
         "table": manifest.table,
     }
 
 
 def _readme(about: dict[str, Any]) -> str:
     """Return the README of a program: how to run it, and the columns of its rows."""
-    classes = about["classes"]
-    given = (
-        f"probabilities `(rows, {len(classes)})` of: {', '.join(map(words, classes))}"
-        if classes
-        else "values in the target's unit"
-    )
+    made = about["predictions"]
+    shape = ", ".join(map(str, made["shape"]))
+    given = f"{made['are']} `({shape})` of: {', '.join(map(words, made['of']))}" if made["of"] else made["are"]
     shape = ", ".join(map(str, about["input"]["shape"]))
     text = TEXT.format(torch=about["torch"], dtype=about["input"]["dtype"], shape=shape, given=given)
     return text + _columns(Schema.of(about["table"])) if about["table"] else text

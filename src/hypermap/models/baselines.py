@@ -16,7 +16,6 @@ from hypermap.data.fold_data import Folds
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import Transform
 from hypermap.models import sklearn_fit
-from hypermap.tasks.base import locate_task
 
 RECORD = "baselines.json"
 REMEDY = "Fit them again: dvc repro --force baselines"
@@ -33,7 +32,7 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
     """
     manifest = Manifest.read(prepared)
     tables = len(manifest.shape) == 1  # with a schema or plain
-    suit = tables and locate_task(manifest.task).estimator is not None
+    suit = tables and sklearn_fit.predicts(manifest)
     models, seed = [_family(option) for option in configuration["models"]] if suit else [], manifest.split_seed
     if models:
         folds = Folds(prepared)

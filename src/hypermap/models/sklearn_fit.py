@@ -5,10 +5,10 @@ would see. So the config groups of network training (`IGNORED_GROUPS`) do not ap
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -24,8 +24,8 @@ from hypermap.core.typing import Array
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.models.sklearn_models import RandomForest, SklearnModel, TrainingData
-from hypermap.tasks.base import locate_task
+from hypermap.models.sklearn_models import Dummy, RandomForest, SklearnModel, TrainingData
+from hypermap.tasks.base import make_task
 
 ESTIMATOR = "model.skops"
 IGNORED_GROUPS = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # except monitor and threads
@@ -48,38 +48,61 @@ TRUSTED = (
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted estimator as a predictor on prepared features."""
+    """Fitted estimators, one for each column of the targets, as a predictor on prepared features.
 
-    estimator: Any
+    Attributes:
+        estimators: of classes, with `predict_proba` and `classes_`, or of numbers, with `predict`.
+        tuned: what the task has tuned on validation rows, where the targets are several columns.
+    """
+
+    estimators: tuple[Any, ...]
     transform: Transform
     inputs: InputSpec
     threads: int
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def estimator(self) -> Any:
+        """The only estimator."""
+        (alone,) = self.estimators
+        return alone
 
     def __call__(self, features: Tensor) -> Array:
-        """Return probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64."""
-        predicted = self.standardised(features)
-        return predicted if self.transform.manifest.classes else self.transform.task.decode(predicted)
+        """Return the task's predictions, such as probabilities ``(rows, classes)``, float64."""
+        task = self.transform.task
+        each = zip(task.columns(), self.standardised(features), strict=True)
+        return task.joined([own if part.info.classes else part.decode(own) for part, own in each], **self.tuned)
 
-    def standardised(self, features: Tensor) -> Array:
-        """Return the same as a call, but with values standardized, as the estimator was fitted to them."""
-        parts = features.split(PREDICTED_ROWS)
-        if len(parts) < 2 or self.threads < 2:
-            return np.concatenate([self._predict(part) for part in parts])
-        with ThreadPoolExecutor(self.threads) as pool:
-            return np.concatenate(list(pool.map(self._predict, parts)))
+    def standardised(self, features: Tensor) -> list[Array]:
+        """Return what the estimators predict: probabilities, or values standardized, as they were fitted to them."""
+        blocks = features.split(PREDICTED_ROWS)
+        if len(blocks) < 2 or self.threads < 2:
+            found = [self._predict(block) for block in blocks]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                found = list(pool.map(self._predict, blocks))
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
-    def _predict(self, features: Tensor) -> Array:
+    def _predict(self, features: Tensor) -> list[Array]:
         """Predict in parallel blocks of rows, each on a single thread, since OpenMP's threads wait for one another.
 
         Besides, a forest that sums its trees in the order in which its threads finish differs in the last digits.
         """
-        inputs, classes = flat(self.inputs, features), len(self.transform.manifest.classes)
+        inputs, tasks = flat(self.inputs, features), self.transform.task.columns()
         with _pools().limit(limits=1, user_api="openmp"):
-            if not classes:
-                return np.asarray(self.estimator.predict(inputs), np.float64)
-            probabilities = np.zeros((len(inputs), classes))
-            probabilities[:, self.estimator.classes_] = self.estimator.predict_proba(inputs)  # a fold may lack a class
-            return probabilities
+            return [
+                _answers(estimator, inputs, len(task.info.classes))
+                for estimator, task in zip(self.estimators, tasks, strict=True)
+            ]
+
+
+def _answers(estimator: Any, inputs: Array, classes: int) -> Array:
+    """Return an estimator's probabilities ``(rows, classes)``, or its values if there are no classes."""
+    if not classes:
+        return np.asarray(estimator.predict(inputs), np.float64)
+    probabilities = np.zeros((len(inputs), classes))
+    probabilities[:, estimator.classes_] = estimator.predict_proba(inputs)  # a fold may lack a class
+    return probabilities
 
 
 def is_family(option: Mapping[str, Any]) -> bool:
@@ -98,7 +121,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     Raises:
         UserError: a value that the signature does not take, or that does not fit the data.
     """
-    if (kind := locate_task(manifest.task).estimator) is None:
+    if not predicts(manifest):
         raise UserError(
             f"model={option.get('name')} is of scikit-learn, which predicts a class or a number; the task is "
             f"{manifest.task}: take a network."
@@ -110,7 +133,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     weight = getattr(family, "class_weight", None)
     if weight not in (None, "balanced"):
         raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
-    if weight and kind != "classifier":
+    if weight and not any(part.info.classes for part in make_task(manifest).columns()):
         raise UserError(
             "model.class_weight is balanced; it evens out classes, and the target is a number: set it to null."
         )
@@ -137,21 +160,28 @@ def fit(
         UserError: the family refuses the values or the rows.
     """
     family, inputs = make(option, transform.manifest)
-    problem = TrainingData(
-        locate_task(transform.manifest.task).estimator == "classifier",
-        (flat(inputs, train.inputs), train.targets.cpu().numpy()),
-        (flat(inputs, validation.inputs), validation.targets.cpu().numpy()),
-        seed,
-        threads,
-    )
+    task, rows = transform.task, (flat(inputs, train.inputs), flat(inputs, validation.inputs))
+    targets = [split.targets.cpu().numpy().reshape(len(split.targets), -1) for split in (train, validation)]
+    estimators = []
     with _explaining(option), _pools().limit(limits=threads):
-        estimator = family.fit(problem)
-    return _quietly(estimator, transform, inputs, threads)
+        for k, part in enumerate(task.columns()):
+            classifies = bool(part.info.classes)
+            own = [values[:, k].astype(np.int64) if classifies else values[:, k] for values in targets]
+            problem = TrainingData(classifies, (rows[0], own[0]), (rows[1], own[1]), seed, threads)
+            alone = len(targets[0].T) > 1 and classifies and len(np.unique(own[0])) < 2
+            estimators.append(Dummy().fit(problem) if alone else family.fit(problem))
+    model = _quietly(estimators, transform, inputs, threads)
+    if len(estimators) == 1:
+        return model
+    tuned = task.tune(model(validation.inputs), task.decode(validation.targets.double().cpu().numpy()))
+    return replace(model, tuned=tuned)
 
 
 def save(path: Path, model: Model) -> None:
     """Write a fitted estimator; equal estimators give equal bytes."""
-    files.write_bytes(path, skops_io.dumps(model.estimator))
+    one = len(model.estimators) == 1
+    held = model.estimator if one else {"estimators": list(model.estimators), "tuned": dict(model.tuned)}
+    files.write_bytes(path, skops_io.dumps(held))
 
 
 def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: str, threads: int = 1) -> Model:
@@ -165,8 +195,10 @@ def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: st
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
-    estimator = skops_io.loads(content, str(path), remedy, TRUSTED)
-    return _quietly(estimator, transform, resolve_input_spec(option, transform.manifest), threads)
+    held = skops_io.loads(content, str(path), remedy, TRUSTED)
+    several: dict[str, Any] = held if isinstance(held, dict) else {"estimators": [held], "tuned": {}}
+    inputs = resolve_input_spec(option, transform.manifest)
+    return replace(_quietly(several["estimators"], transform, inputs, threads), tuned=several["tuned"])
 
 
 def flat(inputs: InputSpec, features: Tensor) -> Array:
@@ -175,11 +207,17 @@ def flat(inputs: InputSpec, features: Tensor) -> Array:
     return encoded
 
 
-def _quietly(estimator: Any, transform: Transform, inputs: InputSpec, threads: int) -> Model:
-    """Return a model that controls the threads itself, with a single-threaded estimator."""
-    if "n_jobs" in getattr(estimator, "get_params", dict)():
-        estimator.set_params(n_jobs=None)
-    return Model(estimator, transform, inputs, threads)
+def _quietly(estimators: Sequence[Any], transform: Transform, inputs: InputSpec, threads: int) -> Model:
+    """Return a model that controls the threads itself, with single-threaded estimators."""
+    for estimator in estimators:
+        if "n_jobs" in getattr(estimator, "get_params", dict)():
+            estimator.set_params(n_jobs=None)
+    return Model(tuple(estimators), transform, inputs, threads)
+
+
+def predicts(manifest: Manifest) -> bool:
+    """Return whether scikit-learn's estimators predict the task of this data."""
+    return all(part.estimator is not None for part in make_task(manifest).columns())
 
 
 @cache

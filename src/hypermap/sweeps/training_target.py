@@ -86,11 +86,12 @@ class TrainingTarget(SweepTarget):
 
         The objective is the monitored metric, unless the sweep requests other metrics.
         """
-        from hypermap.tasks.base import directions, locate_task
+        from hypermap.tasks.base import COSTS, make_task
 
         manifest = Manifest.read(self.prepare(dict(configuration)))
-        task = locate_task(manifest.task)
-        usual, known = configuration["trainer"]["monitor"] or task.monitor, directions(task)
+        task = make_task(manifest)
+        usual = configuration["trainer"]["monitor"] or task.monitor
+        known = {**task.directions, **dict.fromkeys(COSTS, False)}
         names = tuple(objectives or (usual,))
         if wrong := [name for name in names if name not in known]:
             raise UserError(

@@ -60,6 +60,11 @@ class TargetInfo(Protocol):
         """Whatever a task of your own has fitted, as JSON can hold it."""
         ...
 
+    @property
+    def target_columns(self) -> Sequence[Mapping[str, Any]]:
+        """`name` and `classes` of each column of targets, where they are several."""
+        ...
+
 
 class Task(ABC):
     """What is predicted.
@@ -105,7 +110,7 @@ class Task(ABC):
         """Return encoded targets, or values predicted for them (float64), in their own unit."""
 
     @abstractmethod
-    def predictions(self, outputs: Array, **tuned: Any) -> Array:
+    def predictions(self, outputs: Array, *_: Any, **tuned: Any) -> Array:
         """Return predictions from what `Loss.predictions` makes of a network's outputs, float64.
 
         Args:
@@ -117,6 +122,25 @@ class Task(ABC):
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of the prediction for a row."""
+
+    @property
+    def legend(self) -> tuple[str, Sequence[str]]:
+        """What a row of predictions holds, in words, and the names of what the words are of, if it is of several."""
+        return "values in the target's unit", ()
+
+    def columns(self) -> "list[Task]":
+        """Return the task of each column of the targets, for estimators that predict one column: mostly itself."""
+        return [self]
+
+    def joined(self, parts: Sequence[Array], **tuned: Any) -> Array:
+        """Return the predictions that those of the columns' tasks amount to, with what `tune` has returned."""
+        (alone,) = parts
+        return alone
+
+    @property
+    def directions(self) -> Mapping[str, bool]:
+        """Every metric of this data by name, with whether higher is better: `metrics`, and more of several targets."""
+        return self.metrics
 
     def table(self, predictions: Array) -> "DataFrame":
         """Return predictions as a table for people, a row each; a row of NaN has no answer, and is empty.
@@ -147,9 +171,8 @@ class Task(ABC):
     def resampled(self, targets: NDArray[Any], predictions: NDArray[Any]) -> Resampled:
         """Return the function that gives the metrics for any row counts; what can be sorted once is sorted here."""
 
-    @classmethod
     @abstractmethod
-    def default_loss(cls, **settings: Any) -> "Loss":
+    def default_loss(self, **settings: Any) -> "Loss":
         """Return what ``loss=auto`` stands for; `settings` are its keys that differ from their defaults.
 
         Raises:
@@ -161,7 +184,7 @@ class Task(ABC):
     def standard_error(score: float, rows: int) -> float:
         """Return how far a score on so many rows may lie from the truth, one standard error."""
 
-    def module(self, **tuned: Any) -> "nn.Module":
+    def module(self, *_: Any, **tuned: Any) -> "nn.Module":
         """Return `predictions` in torch, for an export.
 
         Raises:

@@ -43,6 +43,26 @@ def fit_temperature(probabilities: Floats, targets: NDArray[np.int64]) -> float:
     return 1 / _ratio(logits, own)
 
 
+def scale_labels(probabilities: Floats, temperature: float) -> Floats:
+    """Return the probabilities of labels (rows, labels), each under a sigmoid, scaled by a temperature."""
+    return (
+        probabilities
+        if temperature == 1
+        else scale(_pairs(probabilities), temperature)[:, 1].reshape(probabilities.shape)
+    )
+
+
+def fit_label_temperature(probabilities: Floats, targets: NDArray[np.int64]) -> float:
+    """Return the temperature of labels (rows, labels), as `fit_temperature` has it of as many rows of two classes."""
+    return fit_temperature(_pairs(probabilities), targets.ravel())
+
+
+def _pairs(probabilities: Floats) -> Floats:
+    """Return the probabilities of no and of yes, (rows * labels, 2)."""
+    flat = probabilities.ravel()
+    return np.stack([1 - flat, flat], 1)
+
+
 def _ratio(logits: Floats, own: Floats) -> float:
     """Return the factor b of the logits that minimizes the mean log loss, a convex function of b.
 

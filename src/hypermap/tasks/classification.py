@@ -54,6 +54,11 @@ class Classification(Task):
         """Return a probability for each class."""
         return (len(self.info.classes),)
 
+    @property
+    def legend(self) -> tuple[str, Sequence[str]]:
+        """Return that they are probabilities, and of which classes."""
+        return "probabilities", self.info.classes
+
     def table(self, predictions: Array) -> "DataFrame":
         """Return the most probable class and every class's probability."""
         from polars import DataFrame, Series
@@ -77,8 +82,7 @@ class Classification(Task):
         """See `hypermap.tasks.metrics.classification_of`."""
         return metrics.classification_of(targets, predictions)
 
-    @classmethod
-    def default_loss(cls, **settings: Any) -> "Loss":
+    def default_loss(self, **settings: Any) -> "Loss":
         """Return cross-entropy."""
         from hypermap.tasks.losses import CrossEntropy
 

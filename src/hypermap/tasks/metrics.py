@@ -33,9 +33,14 @@ def higher_is_better(name: str) -> bool:
         UserError: no metric has that name.
     """
     from hypermap.tasks.classification import Classification  # which imports this
+    from hypermap.tasks.multilabel import Multilabel
+    from hypermap.tasks.multitask import Multitask
     from hypermap.tasks.regression import Regression
 
-    if name not in (known := directions(Classification) | directions(Regression)):
+    known = directions(Classification) | directions(Regression) | directions(Multilabel) | directions(Multitask)
+    if name not in known:  # perhaps of one of several targets: ``price_r2``
+        name = max((own for own in known if name.endswith(f"_{own}")), key=len, default=name)
+    if name not in known:
         raise UserError(f"no metric {name!r}{near(name, sorted(known))}. There are: {', '.join(sorted(known))}.")
     return known[name]
 
@@ -52,7 +57,7 @@ def classification(targets: NDArray[Any], probabilities: NDArray[Any]) -> dict[s
         ValueError: a probability that is not finite.
     """
     targets, probabilities = _typed(targets, probabilities)
-    _check_finite(probabilities)
+    check_finite(probabilities)
     rows, classes = probabilities.shape
     confusion = np.bincount(targets * classes + probabilities.argmax(axis=1), minlength=classes**2)
     values = _from_confusion(confusion.reshape(classes, classes, 1).astype(np.float64))
@@ -74,13 +79,18 @@ def regression(targets: NDArray[Any], values: NDArray[Any]) -> dict[str, float]:
         ValueError: a value that is not finite.
     """
     targets, values = np.asarray(targets, np.float64), np.asarray(values, np.float64)
-    _check_finite(values)
+    check_finite(values)
     error = targets - values
     metrics = {"rmse": np.sqrt((error**2).mean()), "mae": np.abs(error).mean()}
     if len(targets) > 1:
         unexplained, spread = (error**2).sum(), ((targets - targets.mean()) ** 2).sum()
         metrics["r2"] = 1 - unexplained / spread if spread else unexplained == 0
     return {name: float(value) for name, value in metrics.items()}
+
+
+def log_loss(targets: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    """Return the mean of -log of the probability of each row's true class."""
+    return float(_log_losses(*_typed(targets, probabilities)).mean())
 
 
 def calibration_bins(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Floats, Floats, Integers]:
@@ -140,8 +150,8 @@ def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Res
     targets, probabilities = _typed(targets, probabilities)
     classes = probabilities.shape[1]
     confidence, correct = _confidence(targets, probabilities)
-    cells = _Groups.of(targets * classes + probabilities.argmax(axis=1))
-    bins = _Groups.of(_bin(confidence))
+    cells = Groups.of(targets * classes + probabilities.argmax(axis=1))
+    bins = Groups.of(_bin(confidence))
     overconfidence = (confidence - correct)[:, None]
     losses = _log_losses(targets, probabilities)
     ranks = _ranks(targets, probabilities)
@@ -153,7 +163,7 @@ def classification_of(targets: NDArray[Any], probabilities: NDArray[Any]) -> Res
         areas = [_area(groups, positive, counts) for groups, positive in ranks]
         return {
             **_from_confusion(confusion.reshape(classes, classes, -1)),
-            **({"roc_auc": _mean_where_finite(np.stack(areas))} if areas else {}),
+            **({"roc_auc": mean_where_finite(np.stack(areas))} if areas else {}),
             "log_loss": losses @ counts / rows,
             "calibration_error": np.abs(bins.sums(counts * overconfidence)).sum(axis=0) / rows,
         }
@@ -172,14 +182,14 @@ def regression_of(targets: NDArray[Any], predicted: NDArray[Any]) -> Resampled:
         spread = centred**2 @ counts - (centred @ counts) ** 2 / rows
         metrics = {"rmse": np.sqrt(squares / rows), "mae": np.abs(error) @ counts / rows}
         if len(targets) > 1:
-            metrics["r2"] = 1 - _ratio(squares, np.where(spread > 1e-12 * (centred**2).sum(), spread, 0.0), np.nan)
+            metrics["r2"] = 1 - ratio(squares, np.where(spread > 1e-12 * (centred**2).sum(), spread, 0.0), np.nan)
         return metrics
 
     return values
 
 
 @dataclass(frozen=True)
-class _Groups:
+class Groups:
     """Rows that share a label: the sorted labels, the rows in that order, and where in it each group starts."""
 
     labels: NDArray[Any]
@@ -188,6 +198,7 @@ class _Groups:
 
     @classmethod
     def of(cls, labels: NDArray[Any]) -> Self:
+        """Return the groups of labels ``(rows,)``."""
         order = np.argsort(labels, kind="stable")
         distinct, starts = np.unique(labels[order], return_index=True)
         return cls(distinct, order, starts)
@@ -218,17 +229,17 @@ def _from_confusion(confusion: Floats) -> dict[str, Floats]:
         mean: Floats = np.where(over, score, 0.0).sum(axis=0) / over.sum(axis=0)
         return mean
 
-    recall = _ratio(hits, actual, 0.0)
+    recall = ratio(hits, actual, 0.0)
     return {
         "accuracy": hits.sum(axis=0) / actual.sum(axis=0),
         "balanced_accuracy": macro(recall, actual > 0),
-        "precision": macro(_ratio(hits, predicted, 0.0), seen),
+        "precision": macro(ratio(hits, predicted, 0.0), seen),
         "recall": macro(recall, seen),
-        "f1": macro(_ratio(2 * hits, actual + predicted, 0.0), seen),
+        "f1": macro(ratio(2 * hits, actual + predicted, 0.0), seen),
     }
 
 
-def _area(groups: _Groups, positive: NDArray[np.bool_], counts: Floats) -> Floats:
+def _area(groups: Groups, positive: NDArray[np.bool_], counts: Floats) -> Floats:
     """Return the area under the ROC curve: the share of correctly ordered pairs, ties counting half (resamples,).
 
     NaN for a resample without a positive or without a negative row.
@@ -238,10 +249,10 @@ def _area(groups: _Groups, positive: NDArray[np.bool_], counts: Floats) -> Float
     negatives = total - positives
     below = np.cumsum(negatives, axis=0) - negatives / 2
     ordered = np.einsum("gb,gb->b", positives, below)
-    return _ratio(ordered, positives.sum(axis=0) * negatives.sum(axis=0), np.nan)
+    return ratio(ordered, positives.sum(axis=0) * negatives.sum(axis=0), np.nan)
 
 
-def _ranks(targets: Integers, probabilities: Floats) -> list[tuple[_Groups, NDArray[np.bool_]]]:
+def _ranks(targets: Integers, probabilities: Floats) -> list[tuple[Groups, NDArray[np.bool_]]]:
     """Return, for each class with an ROC curve, the rows ranked by its probability, and which rows belong to it.
 
     These are the classes that some rows belong to and some do not; of two classes the second.
@@ -250,7 +261,7 @@ def _ranks(targets: Integers, probabilities: Floats) -> list[tuple[_Groups, NDAr
     if len(present) < 2:
         return []
     ranked = [1] if probabilities.shape[1] == 2 else present.tolist()
-    return [(_Groups.of(probabilities[:, k]), targets == k) for k in ranked]
+    return [(Groups.of(probabilities[:, k]), targets == k) for k in ranked]
 
 
 def _log_losses(targets: Integers, probabilities: Floats) -> Floats:
@@ -264,7 +275,8 @@ def _typed(targets: NDArray[Any], probabilities: NDArray[Any]) -> tuple[Integers
     return np.asarray(targets, np.int64), np.asarray(probabilities, np.float64)
 
 
-def _check_finite(predictions: Floats) -> None:
+def check_finite(predictions: Floats) -> None:
+    """Refuse predictions that are not finite."""
     if not np.isfinite(predictions).all():
         raise ValueError("predictions that are not finite have no metrics")
 
@@ -285,16 +297,16 @@ def _bin(confidence: Floats) -> Integers:
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
-def _ratio(numerator: Floats, denominator: Floats, otherwise: float) -> Floats:
+def ratio(numerator: Floats, denominator: Floats, otherwise: float) -> Floats:
     """Return the elementwise ratio, with `otherwise` where the denominator is 0."""
     empty = denominator == 0
     return np.where(empty, otherwise, numerator / np.where(empty, 1.0, denominator))
 
 
-def _mean_where_finite(values: Floats) -> Floats:
+def mean_where_finite(values: Floats) -> Floats:
     """Return column means of (classes, resamples) over the finite entries; NaN if there is none."""
     exists = np.isfinite(values)
-    return _ratio(np.where(exists, values, 0.0).sum(axis=0), exists.sum(axis=0).astype(np.float64), np.nan)
+    return ratio(np.where(exists, values, 0.0).sum(axis=0), exists.sum(axis=0).astype(np.float64), np.nan)
 
 
 def _percentiles(values: Floats, tail: float) -> tuple[float, float]:

@@ -74,8 +74,7 @@ class Regression(Task):
         """See `hypermap.tasks.metrics.regression_of`."""
         return metrics.regression_of(targets, predictions)
 
-    @classmethod
-    def default_loss(cls, **settings: Any) -> "Loss":
+    def default_loss(self, **settings: Any) -> "Loss":
         """Return the mean squared error.
 
         Raises:

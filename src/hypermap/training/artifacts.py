@@ -29,6 +29,7 @@ from hypermap.training.components import make_components
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
 FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file, SCORES)
+ALONE = "alone"  # the folder of networks for one of several targets each
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",

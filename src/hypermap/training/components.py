@@ -13,12 +13,13 @@ from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.data.manifest import Manifest
 from hypermap.models.inputs import InputSpec
-from hypermap.tasks.losses import Loss
+from hypermap.tasks.losses import Loss, wrapped
 from hypermap.training.augment import Augment
 from hypermap.training.lr_schedules import Schedule
 from hypermap.training.regularizers import Regularizer
 
-# Arguments that the program adds to an option's own values; a model that takes a `layout` gets that, too.
+# Arguments that the program adds to an option's own values; a model that takes a `layout` gets that, too,
+# and a loss that takes `info` what the manifest says of the targets.
 RUNTIME = {"model": ("input_shape", "outputs"), "optimizer": ("params",)}
 GROUPS = ("model", "optimizer", "scheduler", "loss", "regularizer", "augment")
 
@@ -53,14 +54,15 @@ def make_components(
     Raises:
         UserError: a value does not fit a signature, or an option does not fit the data.
     """
-    classes = len(manifest.classes)
+    classes = manifest.width
+    runtime = {"model": inputs.runtime, "loss": _runtime(configuration["loss"], manifest)}
     for group in GROUPS:
-        check_arguments(configuration[group], *RUNTIME.get(group, ()), *(inputs.runtime if group == "model" else ()))
-    loss: Loss = instantiate(configuration["loss"])
+        check_arguments(configuration[group], *RUNTIME.get(group, ()), *runtime.get(group, ()))
+    loss: Loss = instantiate(configuration["loss"], **runtime["loss"])
     loss.check(manifest.task, classes)
     augment = instantiate(configuration["augment"])
     augment.check(inputs.shape)
-    model = instantiate(configuration["model"], outputs=loss.outputs(classes), **inputs.runtime)
+    model = wrapped(loss, instantiate(configuration["model"], outputs=loss.outputs(classes), **inputs.runtime))
     return Components(
         model=model.to(device),
         loss=loss,
@@ -70,6 +72,11 @@ def make_components(
         augment=augment,
         base_lr=base_lr(configuration["optimizer"]),
     )
+
+
+def _runtime(loss: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """Return what a loss is given beside its option's values: what is known of the targets, if it takes `info`."""
+    return {"info": manifest} if "info" in inspect.signature(locate(loss["_target_"])).parameters else {}
 
 
 def base_lr(option: Mapping[str, Any]) -> float:

@@ -20,7 +20,7 @@ NUMBER = Target("y", "regression")
 def schema(target: Target, *names: str, **words: tuple[str, ...]) -> Schema:
     columns = [Column(name, "number") for name in names]
     columns += [Column(name, "category", categories=given) for name, given in words.items()]
-    return Schema(tuple(columns), target, (*names, *words, "y"))
+    return Schema(tuple(columns), (target,), (*names, *words, "y"))
 
 
 def noisy(noise: float, rows: int = 600) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ def schema(target: Target, **kinds: str) -> Schema:
         Column(name, kind, parts=("year", "days") if kind == "date" else ())  # type: ignore[arg-type]
         for name, kind in kinds.items()
     )
-    return Schema(columns, target, (*kinds, "y"))
+    return Schema(columns, (target,), (*kinds, "y"))
 
 
 def named(sentences: list[str]) -> list[str]:

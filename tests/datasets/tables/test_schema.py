@@ -24,7 +24,7 @@ COLUMNS = (
     Column("sold", "date", form="%d.%m.%Y", parts=("year", "month", "day", "days")),
 )
 FILE = ("size", "town", "stars", "lift", "sold", "id", "price")
-SCHEMA = Schema(COLUMNS, Target("price", "regression"), FILE, dropped={"id": "an identifier"})
+SCHEMA = Schema(COLUMNS, (Target("price", "regression"),), FILE, dropped={"id": "an identifier"})
 TEXT = """size,town,stars,lift,sold,id,price
 1.5,A,1,yes,31.01.2020,1,10
 ,c d,2.50,no,01.02.1969,2,20
@@ -61,10 +61,10 @@ def test_cells_become_numbers(tmp_path: Path) -> None:
 
 def test_json_and_back() -> None:
     assert Schema.of(json.loads(json.dumps(SCHEMA.as_entry(), allow_nan=False))) == SCHEMA
-    spelled = Schema(COLUMNS, Target("price", "binary", ("a", "b"), {"x": "a"}), FILE, headed=False, group="id")
+    spelled = Schema(COLUMNS, (Target("price", "binary", ("a", "b"), {"x": "a"}),), FILE, headed=False, group="id")
     assert Schema.of(json.loads(json.dumps(spelled.as_entry()))) == spelled
     spelling = CsvFormat(Decimals(",", grouped=True), ("a", "b"), "~", "cp1252", None, "#", ("gone",))
-    spelled = Schema(COLUMNS, Target("price", "regression"), FILE, spelling=spelling)
+    spelled = Schema(COLUMNS, (Target("price", "regression"),), FILE, spelling=spelling)
     assert Schema.of(json.loads(json.dumps(spelled.as_entry()))) == spelled
     assert spelled.expected.spelling == spelling
 
@@ -155,14 +155,14 @@ def test_check_of_no_rows(tmp_path: Path) -> None:
 def test_a_file_without_a_header_is_named_by_its_width(tmp_path: Path) -> None:
     columns = (Column("column_2", "number"), Column("column_3", "category", ("A", "B")))
     names = ("column_1", "column_2", "column_3")
-    schema = Schema(columns, Target("column_1", "regression"), names, headed=False)
+    schema = Schema(columns, (Target("column_1", "regression"),), names, headed=False)
     for text in ("9,1,A\n8,2,B\n", "1,A\n2,B\n"):
         np.testing.assert_array_equal(matrix(opened(tmp_path, text, schema), schema), [[1, 0], [2, 1]])
 
 
 def test_columns_that_go_by_their_place_must_be_as_many(tmp_path: Path) -> None:
     columns = (Column("column_1", "number"), Column("column_2", "number"))
-    schema = Schema(columns, Target("column_3", "regression"), ("column_1", "column_2", "column_3"), headed=False)
+    schema = Schema(columns, (Target("column_3", "regression"),), ("column_1", "column_2", "column_3"), headed=False)
     with pytest.raises(UserError, match=r"has 4 columns and no header; as in training it should have 2 or 3"):
         schema.check(opened(tmp_path, "1,2,3,4\n5,6,7,8\n", schema))
     assert schema.check(opened(tmp_path, "1,2\n5,6\n", schema)) == []
@@ -194,7 +194,7 @@ def test_targets_are_encoded() -> None:
 
 def test_a_column_may_be_called_like_the_part_of_a_date(tmp_path: Path) -> None:
     columns = (Column("sold", "date", form="%Y-%m-%d", parts=("year",)), Column("sold.year", "number"))
-    schema = Schema(columns, Target("y", "regression"), ("sold", "sold.year", "y"))
+    schema = Schema(columns, (Target("y", "regression"),), ("sold", "sold.year", "y"))
     np.testing.assert_array_equal(
         matrix(opened(tmp_path, "sold,sold.year\n2020-01-01,7\n", schema), schema), [[2020, 7]]
     )

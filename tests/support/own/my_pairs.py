@@ -140,8 +140,7 @@ class TwoNumbers(Task):
 
         return values
 
-    @classmethod
-    def default_loss(cls, **settings):
+    def default_loss(self, **settings):
         return AbsoluteError()
 
     @staticmethod

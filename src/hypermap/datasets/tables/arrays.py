@@ -1,6 +1,6 @@
 """A table's rows as arrays, filled batch by batch, so that memory holds only them and one batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class TableArrays:
 
     Attributes:
         matrix: ``(rows, columns)`` float64, see `Schema`.
-        targets: ``(rows,)`` float64, class indices or numbers.
+        targets: float64, class indices or numbers ``(rows,)``, or ``(rows, targets)`` if there are several.
         groups: ``(rows,)`` int64, or None.
         members: the group of each row as in the file, or None.
         times: ``(rows,)`` float64, NaN for rows without a time, or None.
@@ -55,13 +55,16 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     group = schema.group if schema.group in readable or not apart else None
     order = order if order and (order.name in readable or not apart) else None
     matrix = np.empty((table.size, len(schema.matrix_names)))
-    targets, times = np.empty(table.size), np.empty(table.size if order else 0)
+    several = len(schema.targets) > 1
+    targets = np.empty((table.size, len(schema.targets)) if several else table.size)
+    times = np.empty(table.size if order else 0)
     groups: list[pl.Series] = []
     numbers = np.empty(table.size, np.int64)
     row = kept = 0
     for batch in table.batches():
-        found = _targets(batch, schema, table.name, row)
-        there = ~np.isnan(found)
+        each = [_target(batch, target, table.name, row) for target in schema.targets]
+        found = np.stack(each, 1) if several else each[0]
+        there = np.atleast_1d(~np.isnan(each).any(axis=0))
         these: slice | NDArray[np.bool_] = slice(None) if there.all() else there  # a slice does not copy
         part = slice(kept, kept + int(there.sum()))
         matrix[part], targets[part] = schema.encode(batch, row)[these], found[these]
@@ -74,8 +77,9 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
             groups.append(batch[group].filter(there))
         row, kept = row + batch.height, part.stop
     if not kept:
-        raise UserError(f"{table.name}: no row has a value of the target {schema.target.name!r}.")
-    notes = [] if kept == row else [f"{table.name}: {row - kept:,} of {row:,} rows have no target and were left out."]
+        raise UserError(f"{table.name}: no row has a value of {_named(schema.target_columns)}.")
+    lack = "lack a target" if several else "have no target"
+    notes = [] if kept == row else [f"{table.name}: {row - kept:,} of {row:,} rows {lack} and were left out."]
     members = pl.concat(groups) if groups else None
     codes = None if members is None or apart else members.rank("dense").cast(pl.Int64).to_numpy() - 1
     in_order = times[:kept] if order else None
@@ -98,14 +102,17 @@ def read_columns(
     return {name: _numbers(frame[name]) for name in columns}
 
 
-def _targets(batch: pl.DataFrame, schema: Schema, name: str, first_row: int) -> NDArray[np.float64]:
+def _named(targets: Sequence[str]) -> str:
+    return f"the target {targets[0]!r}" if len(targets) == 1 else f"all the targets {', '.join(map(repr, targets))}"
+
+
+def _target(batch: pl.DataFrame, target: Target, name: str, first_row: int) -> NDArray[np.float64]:
     """Return class indices or numbers ``(rows,)``, NaN if missing."""
-    target = schema.target
-    if target.name not in batch.columns:
+    if target.column not in batch.columns:
         raise UserError(
-            f"{name} has no column {target.name!r}, which is the target; it has {', '.join(batch.columns)}."
+            f"{name} has no column {target.column!r}, which is the target; it has {', '.join(batch.columns)}."
         )
-    cells = batch[target.name]
+    cells = batch[target.column]
     found = batch.select(target.encoded(cells.dtype)).to_series()
     wrong = (found == UNSEEN) if target.classes else (found.is_null() & cells.is_not_null())
     if wrong.any():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import polars as pl
@@ -85,6 +85,8 @@ class Target:
         classes: names in the order of their indices; empty for a number. Of two, the second is the positive one.
         spelled: other spellings of classes in files.
         numeric: the classes are numbers, so that 1 and 1.0 are equal.
+        within: the column that lists it among others, if it is one of several labels in a cell.
+        separator: between the labels of such a cell; an empty cell has none of them.
     """
 
     name: str
@@ -92,9 +94,24 @@ class Target:
     classes: tuple[str, ...] = ()
     spelled: Mapping[str, str] = field(default_factory=dict)
     numeric: bool = False
+    within: str | None = None
+    separator: str | None = None
+
+    @property
+    def column(self) -> str:
+        """The column of the file."""
+        return self.name if self.within is None else self.within
+
+    def as_entry(self) -> dict[str, Any]:
+        """Return the target as a JSON entry, in which most have no `within` and no `separator`."""
+        entry = {**asdict(self), "classes": list(self.classes)}
+        return {key: value for key, value in entry.items() if value is not None}
 
     def encoded(self, kind: pl.DataType) -> pl.Expr:
         """Return class indices or numbers as float64, null if missing; unknown classes are `UNSEEN`."""
+        if self.separator is not None:
+            there = listed(pl.col(self.column), kind, self.separator).list.contains(self.name)
+            return there.fill_null(False).cast(pl.Float64)
         if self.task == NUMBER:
             return finite(pl.col(self.name), kind)
         codes = {name: k for k, name in enumerate(self.classes)}
@@ -109,6 +126,12 @@ def finite(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
     number = column.map_batches(numbers.read, return_dtype=pl.Float64) if kind == pl.String else column
     number = number.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
+
+
+def listed(column: pl.Expr, kind: pl.DataType, separator: str) -> pl.Expr:
+    """Return the words of cells that list several, without blanks around them and without empty ones."""
+    words = as_words(column, kind).str.split(separator).list.eval(pl.element().str.strip_chars())
+    return words.list.eval(pl.element().filter(pl.element() != ""))
 
 
 def as_words(column: pl.Expr, kind: pl.DataType) -> pl.Expr:

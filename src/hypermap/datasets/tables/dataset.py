@@ -15,15 +15,23 @@ from hypermap.datasets.images import Raw
 from hypermap.datasets.tables import dates
 from hypermap.datasets.tables.arrays import TableArrays, read_columns, read_rows
 from hypermap.datasets.tables.column_types import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
-from hypermap.datasets.tables.columns import Column
+from hypermap.datasets.tables.columns import Column, Target
 from hypermap.datasets.tables.csv_format import Expected, Format
 from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, shared_groups, shared_rows, target_leaks
 from hypermap.datasets.tables.readers import Table, checked, open_table
 from hypermap.datasets.tables.schema import Schema
 from hypermap.datasets.tables.sentinels import sentinels
 from hypermap.datasets.tables.statistics import Statistics, gather
-from hypermap.datasets.tables.target import column_of, find_name, spelled_in_vain, understand_target
+from hypermap.datasets.tables.target import (
+    Requested,
+    column_of,
+    spelled_in_vain,
+    understand_label,
+    understand_labels,
+    understand_target,
+)
 from hypermap.datasets.tables.time_order import rows_in_order
+from hypermap.tasks.names import TargetColumn, several_targets
 
 PREFIX = "data."
 UNHEADED = f"Its first line reads as data; if it names the columns, say {PREFIX}header=true."
@@ -36,10 +44,11 @@ Paths = str | Sequence[str]
 
 def table(
     path: Paths | None = None,
-    target: str | int | None = None,
+    target: str | int | Sequence[Any] | Mapping[str, str] | None = None,
     *,
     test_path: Paths | None = None,
     task: str | None = None,
+    label_separator: str | None = None,
     drop: Sequence[str | int] = (),
     kinds: Mapping[str | int, str] | Sequence[Sequence[Any]] | None = None,
     classes: Mapping[Any, str] | Sequence[Sequence[Any]] | None = None,
@@ -61,9 +70,10 @@ def table(
     Args:
         path: a file, or a list of files with the same columns.
         target: the column to predict, by name or by position, where 1 is the first and -1 the last; so are the columns
-            below.
+            below. Several are labels, yes or no each; or a mapping of columns to their tasks, or pairs of both.
         test_path: files with the test rows, if separate.
         task: ``binary``, ``multiclass`` or ``regression``; None: words and up to ten integers are classes.
+        label_separator: what stands between the labels that a cell of the target lists, if it lists any number.
         drop: columns to leave out.
         kinds: column types to override: number, category, boolean, date, text, identifier, or a date format such as
             ``%d/%m/%Y``; a mapping, or pairs.
@@ -83,27 +93,31 @@ def table(
     of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
     check_kinds(of_kind, PREFIX)
     drop = [drop] if isinstance(drop, str) else drop
-    hints = [name for name in (target, group, time, *drop, *of_kind) if isinstance(name, str)]
+    requested = Requested.of(target, label_separator, PREFIX)
+    hints = [name for name in (*requested.columns, group, time, *drop, *of_kind) if isinstance(name, str)]
     train = open_table(_located(_paths(path), dataset, root), given, Expected(tuple(hints)))
     if not train.size:
         raise UserError(f"{train.name} has a header and no rows. Export it again.")
-    roles = _Roles.of(train, find_name(target, train.columns, PREFIX, headed=train.headed), group, time, drop, of_kind)
+    names = requested.names(train.columns, PREFIX, headed=train.headed)
+    roles = _Roles.of(train, names, group, time, drop, of_kind)
     statistics = gather(train)
     spelled = dict(classes or {})  # type: ignore[arg-type]  # of a mapping or of pairs
-    schema, notes = _understood(train, statistics, roles, task, spelled)
-    if test_path is None and (absent := spelled_in_vain(statistics[roles.target], spelled)):
-        notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {roles.target!r} never is."]
+    targets, notes = _targets(train, statistics, roles, requested, task, label_separator, spelled)
+    schema, more = _understood(train, statistics, roles, targets)
+    notes += more
+    if test_path is None and (absent := spelled_in_vain(statistics[names[0]], spelled)):
+        notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {names[0]!r} never is."]
     order = None if roles.time is None else _order(statistics[roles.time], roles.kinds.get(roles.time))
     rows = read_rows(train, schema, order)
     notes = [*train.notes, *notes, *rows.notes, *sentinels(schema, rows, statistics, PREFIX)]
     notes += _serial(train, schema, statistics, rows)
     if test_path is None:
-        return _raw(schema, rows, None, notes, roles.given)
+        return _raw(schema, rows, None, notes, roles.given, labels=requested.labels)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
     test = open_table(test_paths, given, schema.expected)
     notes += [*test.notes, *schema.check(test)]
     test_rows = read_rows(test, schema, order, apart=True)
-    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given)
+    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given, labels=requested.labels)
 
 
 def fingerprint(arguments: Mapping[str, Any]) -> str:
@@ -132,7 +146,7 @@ def fingerprint(arguments: Mapping[str, Any]) -> str:
 class _Roles:
     """The user's settings of columns, all by name."""
 
-    target: str
+    targets: tuple[str, ...]
     group: str | None
     time: str | None
     drop: tuple[str, ...]
@@ -142,7 +156,7 @@ class _Roles:
     def of(
         cls,
         table: Table,
-        target: str,
+        targets: tuple[str, ...],
         group: str | int | None,
         time: str | int | None,
         drop: Sequence[str | int],
@@ -173,7 +187,7 @@ class _Roles:
                 )
         found = {name: str(column_of(name, table.columns)) for names in given.values() for name in names}
         roles = cls(
-            target,
+            targets,
             None if group is None else found[group],
             None if time is None else found[time],
             tuple(dict.fromkeys(found[name] for name in drop)),
@@ -189,24 +203,62 @@ class _Roles:
 
     def _check(self, table: Table) -> None:
         """Refuse columns whose settings are impossible."""
-        for key, name in (("target", self.target), ("group", self.group), ("time", self.time)):
+        given = [("target", name) for name in self.targets]
+        for key, name in (*given, ("group", self.group), ("time", self.time)):
             if name in table.unsupported:
                 raise UserError(f"{PREFIX}{key} is {name!r}, which holds {table.unsupported[name]}: it cannot be used.")
         for key, names in (("drop", self.drop), ("kinds", self.kinds), ("group", [self.group]), ("time", [self.time])):
-            if self.target in names:
+            if both := [target for target in self.targets if target in names]:
                 remedy = f"use {PREFIX}task to say what it is" if key == "kinds" else "name another"
-                raise UserError(f"{PREFIX}{key} names {self.target!r}, which is the target: {remedy}.")
+                raise UserError(f"{PREFIX}{key} names {both[0]!r}, which is the target: {remedy}.")
+
+
+def _targets(
+    table: Table,
+    statistics: Mapping[str, Statistics],
+    roles: _Roles,
+    requested: Requested,
+    task: str | None,
+    separator: str | None,
+    classes: Mapping[Any, str],
+) -> tuple[tuple[Target, ...], list[str]]:
+    """Return the targets, and notes on how they were detected."""
+    several = len(roles.targets) > 1 or separator is not None
+    if several and (task is not None or classes):
+        key = "task" if task is not None else "classes"
+        raise UserError(
+            f"{PREFIX}{key} is of one target, and there are several: leave it out"
+            + (
+                f"; {PREFIX}target can say of each column what it is: {{price: regression, sold: binary}}."
+                if task
+                else "."
+            )
+        )
+    if separator is not None:
+        return understand_labels(table, roles.targets[0], separator, PREFIX), []
+    if requested.labels:
+        columns = [statistics[name] for name in roles.targets]
+        return tuple(understand_label(column, columns, PREFIX) for column in columns), []
+    if len(roles.targets) > 1:
+        pairs = zip(roles.targets, requested.tasks, strict=True)
+        keys = {name: f"{PREFIX}target.{name}" for name in roles.targets}
+        return tuple(understand_target(statistics[name], its, None, PREFIX, keys[name])[0] for name, its in pairs), []
+    if requested.tasks and task not in (None, *requested.tasks):
+        raise UserError(f"{PREFIX}target says {requested.tasks[0]}, and {PREFIX}task {task}: leave one out.")
+    target, notes = understand_target(
+        statistics[roles.targets[0]], task or next(iter(requested.tasks), None), classes, PREFIX
+    )
+    return (target,), notes
 
 
 def _understood(
     table: Table,
     statistics: Mapping[str, Statistics],
     roles: _Roles,
-    task: str | None,
-    classes: Mapping[Any, str] | None,
+    targets: tuple[Target, ...],
 ) -> tuple[Schema, list[str]]:
     """Return the schema, and notes on how it was detected."""
-    target, notes = understand_target(statistics[roles.target], task, classes, PREFIX)
+    notes: list[str] = []
     dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds)}
     dropped |= {name: f"it holds {held}" for name, held in table.unsupported.items()}
     dropped |= dict.fromkeys(roles.drop, f"{PREFIX}drop names it")
@@ -214,7 +266,7 @@ def _understood(
         dropped[roles.group] = "it is the group"
     columns = []
     for name in table.columns:
-        if name != roles.target and name not in dropped:
+        if name not in roles.targets and name not in dropped:
             column = understand(statistics[name], roles.kinds.get(name), PREFIX, roles.given)
             if isinstance(column, Column):
                 columns.append(column)
@@ -238,7 +290,7 @@ def _understood(
     ]
     notes += [note for column in columns for note in _spelled_oddly(column, statistics[column.name], roles.given)]
     return Schema(
-        tuple(columns), target, table.columns, table.headed, roles.group, roles.time, dropped, table.spelling
+        tuple(columns), targets, table.columns, table.headed, roles.group, roles.time, dropped, table.spelling
     ), notes
 
 
@@ -297,14 +349,20 @@ def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], 
             if isinstance(column, Column) and column.kind in ("date", "number"):
                 (dates if column.kind == "date" else counters)[name] = replace(column, parts=("days",))
     values = read_columns(table, {**dates, **counters}, rows.numbers)
+    first = rows.targets if rows.targets.ndim == 1 else rows.targets[:, 0]
     return rows_in_order(
-        schema, rows.matrix, rows.targets, {name: values[name] for name in dates}, {n: values[n] for n in counters}
+        schema, rows.matrix, first, {name: values[name] for name in dates}, {n: values[n] for n in counters}
     )
 
 
-def _raw(schema: Schema, train: TableArrays, test: TableArrays | None, notes: Sequence[str], given: Given) -> Raw:
-    dtype = np.int64 if schema.target.classes else np.float64
-    warnings = target_leaks(schema, train.matrix, train.targets, given=given)
+def _raw(
+    schema: Schema, train: TableArrays, test: TableArrays | None, notes: Sequence[str], given: Given, *, labels: bool
+) -> Raw:
+    several = len(schema.targets) > 1
+    dtype = np.int64 if schema.target.classes and (labels or not several) else np.float64
+    warnings = []
+    for alone, values in zip(schema.of_each_target, train.targets.reshape(len(train.targets), -1).T, strict=True):
+        warnings += target_leaks(alone, train.matrix, values, given=given)
     warnings += duplicate_rows(schema, train.matrix, train.targets)
     if test is not None:
         warnings += shared_rows(train.matrix, test.matrix)
@@ -315,10 +373,12 @@ def _raw(schema: Schema, train: TableArrays, test: TableArrays | None, notes: Se
     return Raw.of(
         train.matrix,
         train.targets.astype(dtype),
-        schema.target.classes,
+        () if several else schema.target.classes,
         None,
         None if test is None else test.matrix,
         None if test is None else test.targets.astype(dtype),
+        task=several_targets(labels=labels) if several else None,
+        target_columns=tuple(TargetColumn(target.name, target.classes) for target in schema.targets * several),
         table=schema,
         groups=train.groups,
         times=train.times,

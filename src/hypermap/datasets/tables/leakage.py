@@ -79,7 +79,14 @@ def target_leaks(
 
 
 def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
-    """Return a sentence if more rows than by coincidence are duplicates in everything that the model sees."""
+    """Return a sentence if more rows than by coincidence are duplicates in everything that the model sees.
+
+    Args:
+        matrix: ``(rows, columns)``.
+        targets: ``(rows,)``; for several, ``(rows, targets)``.
+    """
+    if targets.ndim > 1:
+        targets = np.unique(targets, axis=0, return_inverse=True)[1].astype(np.float64)
     rows = _hashes(matrix, targets)
     copies = len(rows) - rows.n_unique()
     if not copies or _coarse(matrix) or copies <= TIMES * _coincidences(matrix, targets):

@@ -6,7 +6,7 @@ fitted afterwards. The same object, loaded from JSON, reads the tables to predic
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ class Schema:
 
     Attributes:
         columns: the inputs, in the file's order.
+        targets: what is predicted, mostly one column.
         file_columns: all columns of the file.
         headed: whether the file has a header.
         group, time: columns that determine the splits.
@@ -39,7 +40,7 @@ class Schema:
     """
 
     columns: tuple[Column, ...]
-    target: Target
+    targets: tuple[Target, ...]
     file_columns: tuple[str, ...]
     headed: bool = True
     group: str | None = None
@@ -53,20 +54,40 @@ class Schema:
         columns = tuple(
             Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
         )
-        target = Target(**{**entry["target"], "classes": tuple(entry["target"]["classes"])})
+        told = entry.get("targets") or [entry["target"]]
+        targets = tuple(Target(**{**one, "classes": tuple(one["classes"])}) for one in told)
+        others = {key: value for key, value in entry.items() if key != "target"}
         spelling = CsvFormat.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
         files = tuple(entry["file_columns"])
-        return cls(**{**entry, "columns": columns, "target": target, "file_columns": files, "spelling": spelling})
+        return cls(**{**others, "columns": columns, "targets": targets, "file_columns": files, "spelling": spelling})
 
     def as_entry(self) -> dict[str, Any]:
-        """Return the schema as a JSON entry."""
+        """Return the schema as a JSON entry; one target is its `target`, several are its `targets`."""
         entry = asdict(self)
-        entry["columns"] = [
+        columns = [
             {**column, "categories": list(column["categories"]), "parts": list(column["parts"])}
-            for column in entry["columns"]
+            for column in entry.pop("columns")
         ]
-        entry["target"]["classes"] = list(self.target.classes)
-        return {**entry, "file_columns": list(self.file_columns), "spelling": self.spelling.as_entry()}
+        targets = [target.as_entry() for target in self.targets]
+        told = {"targets": targets} if len(targets) > 1 else {"target": targets[0]}
+        del entry["targets"]
+        files, spelling = list(self.file_columns), self.spelling.as_entry()
+        return {"columns": columns, **told, **entry, "file_columns": files, "spelling": spelling}
+
+    @property
+    def target(self) -> Target:
+        """The first target."""
+        return self.targets[0]
+
+    @property
+    def of_each_target(self) -> list["Schema"]:
+        """The same columns with one of the targets each."""
+        return [replace(self, targets=(target,)) for target in self.targets]
+
+    @property
+    def target_columns(self) -> list[str]:
+        """The columns of the file that have the targets."""
+        return list(dict.fromkeys(target.column for target in self.targets))
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +107,7 @@ class Schema:
     @property
     def expected(self) -> Expected:
         """The expected columns of another file; it may lack the target, or all columns that are not inputs."""
-        rest = tuple(name for name in self.file_columns if name != self.target.name)
+        rest = tuple(name for name in self.file_columns if name not in self.target_columns)
         orders = () if self.headed else (self.file_columns, rest, tuple(self.names))
         return Expected(self.file_columns, orders, self.spelling, self.spelling.decimals)
 

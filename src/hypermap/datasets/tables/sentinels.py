@@ -27,8 +27,8 @@ def sentinels(schema: Schema, rows: TableArrays, statistics: Mapping[str, Statis
     of_matrix = zip(schema.matrix_names, rows.matrix.T, strict=True)
     numbers = {column.name for column in schema.columns if column.kind == "number"}
     columns = {name: cells for name, cells in of_matrix if name in numbers}
-    if not schema.target.classes:
-        columns[schema.target.name] = rows.targets
+    targets = rows.targets.reshape(len(rows.targets), -1)
+    columns |= {target.name: targets[:, k] for k, target in enumerate(schema.targets) if not target.classes}
     shown: list[str] = []
     words: dict[str, None] = {}
     found: dict[str, set[float]] = {}

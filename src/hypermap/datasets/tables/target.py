@@ -1,13 +1,17 @@
 """The target: detection of classes or numbers from the cells of the target column."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
+
+import polars as pl
 
 from hypermap.core.cli_args import override
 from hypermap.core.errors import UserError, near
 from hypermap.datasets.tables import dates, numbers
 from hypermap.datasets.tables.column_types import has_compact_dates, is_boolean, is_mixed, missing_advice, spelled_alike
-from hypermap.datasets.tables.columns import TRUE, Target
+from hypermap.datasets.tables.columns import TRUE, Target, listed
+from hypermap.datasets.tables.readers import Table
 from hypermap.datasets.tables.statistics import Statistics
 from hypermap.tasks.names import NUMBER, TableTask
 
@@ -49,20 +53,141 @@ def column_of(given: object, columns: Sequence[str]) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Requested:
+    """The columns that a person wants predicted, by name or position, and what is said of them.
+
+    Attributes:
+        columns: at least one.
+        tasks: one of `TASKS` for each column; empty if that is not said.
+        labels: whether they are labels of which a row may have any number.
+    """
+
+    columns: tuple[str | int | None, ...]
+    tasks: tuple[str, ...] = ()
+    labels: bool = False
+
+    @classmethod
+    def of(cls, target: object, separator: str | None, prefix: str) -> "Requested":
+        """Return what ``data.target`` says: a column, a list of labels, or columns with their tasks.
+
+        Args:
+            target: a name or position; a list of them; a mapping of them to tasks, or pairs.
+            separator: between the labels that one column lists.
+            prefix: of keys in messages.
+
+        Raises:
+            UserError: it is something else, or names a column twice.
+        """
+        pairs = dict(target) if isinstance(target, Mapping) or _are_pairs(target) else {}  # type: ignore[call-overload]
+        columns = tuple(pairs) if pairs else tuple(target) if isinstance(target, list | tuple) else (target,)
+        if separator is not None and (len(columns) > 1 or pairs):
+            raise UserError(
+                f"{prefix}label_separator is {separator!r}, for one column that lists labels; {prefix}target names "
+                f"{len(columns)}: leave it out, or name one."
+            )
+        if wrong := [f"{column}: {task}" for column, task in pairs.items() if task not in TASKS]:
+            raise UserError(
+                f"{prefix}target says {', '.join(wrong)}; it says of each column one of {', '.join(TASKS)}."
+            )
+        if len(columns) == 1 or not columns:
+            return cls((columns[0] if columns else None,), tuple(pairs.values()), separator is not None)
+        return cls(columns, tuple(pairs.values()), not pairs)
+
+    def names(self, columns: Sequence[str], prefix: str, *, headed: bool = True) -> tuple[str, ...]:
+        """Return the columns' names in a table of these `columns`.
+
+        Raises:
+            UserError: there are no such columns, or one is named twice.
+        """
+        found = tuple(find_name(column, columns, prefix, headed=headed) for column in self.columns)
+        if twice := sorted({name for name in found if found.count(name) > 1}):
+            raise UserError(f"{prefix}target names {', '.join(map(repr, twice))} twice: leave one out.")
+        return found
+
+
+def _are_pairs(target: object) -> bool:
+    return isinstance(target, list | tuple) and bool(target) and all(isinstance(one, list | tuple) for one in target)
+
+
+def understand_label(statistics: Statistics, others: Sequence[Statistics], prefix: str) -> Target:
+    """Return one of several labels, which is yes or no in each row.
+
+    Args:
+        statistics: of the label's column.
+        others: of all the labels' columns, for advice.
+        prefix: of keys in messages.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not statistics.present:
+        raise UserError(f"column {statistics.name!r}, a label, has no values. Leave it out of {prefix}target.")
+    words = statistics.words()
+    if statistics.are_exact:
+        words = [f"{number:.17g}" for number in statistics.different_numbers()]
+    if len(words) == 1:
+        raise UserError(
+            f"The label {statistics.name!r} is {words[0]!r} in every row that has one, so there is nothing to learn of "
+            f"it. Leave it out of {prefix}target, or name a file with rows of both kinds."
+        )
+    if len(words) > 2 or not is_boolean(words):
+        said = override(f"{prefix}target", [(other.name, _likely(other)) for other in others])
+        raise UserError(
+            f"{prefix}target names several columns, which are labels then: yes or no, or 1 or 0, in each row. "
+            f"{statistics.name!r} has {len(words):,} values: {', '.join(map(repr, words[:5]))}"
+            f"{' and others' * (len(words) > 5)}. For targets of several kinds, say of each what it is: {said}."
+        )
+    return Target(statistics.name, "binary", tuple(_in_order(words)), {}, statistics.are_exact)
+
+
+def understand_labels(table: Table, column: str, separator: str, prefix: str) -> tuple[Target, ...]:
+    """Return the labels that the cells of a column list.
+
+    Raises:
+        UserError: there are fewer than two, or more than `MANY`.
+    """
+    labels: set[str] = set()
+    for batch in table.batches():
+        cells = batch.select(listed(pl.col(column), batch.schema[column], separator).alias("word"))
+        labels |= set(cells["word"].explode().drop_nulls().unique().to_list())
+        if len(labels) > MANY:
+            raise UserError(
+                f"The column {column!r} lists more than {MANY:,} labels, with {prefix}label_separator={separator!r}. "
+                "Leave the rare ones out of the file, or name another column."
+            )
+    if len(labels) < 2:
+        raise UserError(
+            f"The column {column!r} lists {len(labels)} labels{''.join(f', {one!r}' for one in labels)}, with "
+            f"{prefix}label_separator={separator!r}: there should be two at least. Say what stands between them."
+        )
+    return tuple(Target(label, "binary", ("no", "yes"), {}, False, column, separator) for label in sorted(labels))
+
+
+def _likely(statistics: Statistics) -> str:
+    """Return the task that a target's values suggest."""
+    if not _has_classes(statistics):
+        return NUMBER
+    return "binary" if len(statistics.values) == 2 else "multiclass"
+
+
 def understand_target(
-    statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str
+    statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str, key: str = ""
 ) -> tuple[Target, list[str]]:
     """Return the target, and notes on how it was detected.
 
     Args:
         task: one of `TASKS`; None: detect it.
         classes: class names for values of the file, to merge spellings or to name numbers.
+        prefix: of keys in messages.
+        key: of the task there, if it is not ``{prefix}task``.
 
     Raises:
         UserError: there is nothing to learn, or the values do not fit the task.
     """
+    key = key or f"{prefix}task"
     if task is not None and task not in TASKS:
-        raise UserError(f"{prefix}task is {task!r}; it is one of {', '.join(TASKS)}, or null{near(task, TASKS)}.")
+        raise UserError(f"{key} is {task!r}; it is one of {', '.join(TASKS)}, or null{near(task, TASKS)}.")
     if not statistics.present:
         raise UserError(f"column {statistics.name!r}, the target, has no values. Name another with {prefix}target.")
     if statistics.typed == "date":
@@ -71,8 +196,8 @@ def understand_target(
         _refuse_mixed(statistics, prefix)
     found = task or ("multiclass" if _has_classes(statistics) or classes else NUMBER)
     if found == NUMBER:
-        return _number(statistics, classes, prefix), []
-    target = _classified(statistics, task, classes, prefix)
+        return _number(statistics, classes, prefix, key), []
+    target = _classified(statistics, task, classes, prefix, key)
     if groups := spelled_alike(target.classes):
         return target, [_joins(target, classes or {}, groups, prefix)]
     if task is None and not classes and statistics.all_numbers:
@@ -152,23 +277,25 @@ def _has_classes(statistics: Statistics) -> bool:
     return statistics.whole == statistics.present and different <= min(FEW, statistics.present // 2)
 
 
-def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: str) -> Target:
+def _number(statistics: Statistics, classes: Mapping[Any, str] | None, prefix: str, key: str) -> Target:
     if classes:
-        raise UserError(f"{prefix}classes is set, and {prefix}task is regression, which has none: leave one out.")
+        raise UserError(f"{prefix}classes is set, and {key} is regression, which has none: leave one out.")
     if not statistics.all_numbers and (measures := numbers.with_units(statistics.words())):
-        raise UserError(f"The target {statistics.name!r} {_has_units(measures)}, or say {prefix}task=multiclass.")
+        raise UserError(f"The target {statistics.name!r} {_has_units(measures)}, or say {key}=multiclass.")
     if not statistics.all_numbers:
         odd, count = ", ".join(map(repr, statistics.odd_words())), statistics.present - statistics.numbers
         raise UserError(
-            f"{prefix}task is regression; the target {statistics.name!r} has {count:,} values that are no finite "
-            f"numbers, such as {odd}. {missing_advice(statistics, prefix)}; or say {prefix}task=multiclass."
+            f"{key} is regression; the target {statistics.name!r} has {count:,} values that are no finite "
+            f"numbers, such as {odd}. {missing_advice(statistics, prefix)}; or say {key}=multiclass."
         )
     if statistics.lowest == statistics.highest:
         raise _single(statistics, f"{statistics.lowest:g}", prefix)
     return Target(statistics.name, NUMBER)
 
 
-def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str) -> Target:
+def _classified(
+    statistics: Statistics, task: str | None, classes: Mapping[Any, str] | None, prefix: str, key: str
+) -> Target:
     words, numeric = statistics.words(), statistics.are_exact
     if numeric:
         words = [f"{number:.17g}" for number in statistics.different_numbers()]
@@ -184,14 +311,14 @@ def _classified(statistics: Statistics, task: str | None, classes: Mapping[Any, 
             f"The target {statistics.name!r} has {len(names):,} different values in {statistics.present:,} rows, too "
             f"many for classes. Name another column with {prefix}target"
             + (
-                f", or say {prefix}task=regression."
+                f", or say {key}=regression."
                 if statistics.all_numbers
                 else f". If these are numbers, such as {names[0]!r}, take out of them what belongs to none."
             )
         )
     if task == "binary" and len(names) > 2:
         raise UserError(
-            f"{prefix}task is binary; the target {statistics.name!r} has {len(names)} classes: "
+            f"{key} is binary; the target {statistics.name!r} has {len(names)} classes: "
             f"{', '.join(names[:10])}. Say multiclass, or name two with {prefix}classes."
         )
     return Target(statistics.name, "binary" if len(names) == 2 else "multiclass", tuple(names), spelled, numeric)

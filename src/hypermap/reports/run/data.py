@@ -51,8 +51,12 @@ def _categories(table: Entry) -> list[str]:
 
 def _column(name: str, used: Mapping[str, Entry], codes: Mapping[str, int], table: Entry) -> tuple[str, ...]:
     """Name, kind, missing cells, content, and what became of it."""
-    if name == table["target"]["name"]:
-        return (wording.words(name), "", "", _words(table["target"]["classes"]), "**the target**")
+    targets = [
+        target for target in table.get("targets") or [table["target"]] if target.get("within", target["name"]) == name
+    ]
+    if targets:
+        held = [target["name"] for target in targets] if "within" in targets[0] else targets[0]["classes"]
+        return (wording.words(name), "", "", _words(held), "**the target**" if "target" in table else "**a target**")
     if name in used:
         column = used[name]
         return (wording.words(name), column["kind"], f"{column['missing']:,}", _holds(column), _became(column, codes))

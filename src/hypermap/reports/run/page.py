@@ -12,7 +12,7 @@ from hypermap.reports.run.render import render
 from hypermap.reports.run.run import Run
 from hypermap.reports.run.scores import diagnose_scores
 from hypermap.reports.run.task_report import PICTURES, TaskReport
-from hypermap.tasks.base import locate_task
+from hypermap.tasks.base import locate_task, make_task
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 WITHOUT_EPOCHS = ("data", "model", "validation")
@@ -32,7 +32,8 @@ def write_report(folder: Path, run: Run) -> None:
     """
     report = report_of(run)
     drawn = report.pictures()
-    for name in set(PICTURES) - drawn.keys():
+    numbered = {path.stem for path in (folder / "pictures").glob("target_*.png")}
+    for name in {*PICTURES, *numbered} - drawn.keys():
         (folder / "pictures" / f"{name}.png").unlink(missing_ok=True)
     for name, content in drawn.items():
         write_bytes(folder / "pictures" / f"{name}.png", content)
@@ -58,6 +59,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         title=_title(run),
         findings=_findings(run),
         accurate=_more_accurate(run),
+        sections=report.sections(),
         metrics_table=_metrics_table,
         validation_way=_validation_way,
         beside=_beside,
@@ -92,7 +94,7 @@ def _findings(run: Run) -> list[Finding]:
 
 def _metrics_table(run: Run) -> str:
     """Return a table of test and validation beside each other, each with its interval."""
-    level, directions = f"{run.level} interval", locate_task(run.task).metrics
+    level, directions = f"{run.level} interval", make_task(run.manifest).directions
     lines = [
         (
             f"`{name}`" + ("" if directions[name] else " (lower is better)"),

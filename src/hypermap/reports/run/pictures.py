@@ -212,6 +212,26 @@ def residuals(targets: NDArray[Any], values: NDArray[Any]) -> Figure:
     return figure
 
 
+@picture
+def labels(names: Sequence[str], scores: NDArray[Any]) -> Figure:
+    """Return precision, recall and F1 of each label, ``scores`` (3, labels), the first label at the top."""
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.26 * len(names)))
+    axes = figure.subplots()
+    places = np.arange(len(names))
+    precision, recall, f1 = scores
+    axes.hlines(
+        places, np.minimum(precision, recall), np.maximum(precision, recall), color=FAINT, linewidth=3, zorder=1
+    )
+    drawn = [("precision", precision, "o", BLUE), ("recall", recall, "s", VERMILLION), ("F1", f1, "D", "#000000")]
+    for name, values, marker, colour in drawn:
+        axes.plot(values, places, marker, color=colour, label=name, markersize=5)
+    axes.set_yticks(places, names)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6), title="Labels of the test set (rows that have them)")
+    axes.grid(visible=False, axis="y")
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
 def short(name: str, letters: int = 14) -> str:
     """Return a name that fits beside others: cut where it is longer."""
     return name if len(name) <= letters else f"{name[: letters - 1]}…"

@@ -53,6 +53,10 @@ class Run:
     """The metrics on training rows, of a model without epochs, whose history does not tell them."""
     beside: Sequence[BaselineTable] = ()
     """Other models on the same rows."""
+    alone: BaselineTable | None = None
+    """Of several targets: a network for each, on the same rows."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of several targets: those of their losses."""
     map: Projection | None = None
     """Where the test rows lie in the plane."""
     encoding: str = "one_hot"

@@ -6,8 +6,8 @@ from hypermap.reports.run import pictures, plots
 from hypermap.reports.run.run import Run
 from hypermap.tasks.base import locate_task
 
-PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals", "map")
-"""The pictures of the tasks that ship; those that do not apply to a run are deleted."""
+PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals", "labels", "map")
+"""The pictures of the tasks that ship, beside ``target_1`` and so on; those that do not apply to a run are deleted."""
 
 LISTED = 10
 """Rows of a table of mistakes."""
@@ -39,6 +39,10 @@ class TaskReport:
     def tables(self) -> dict[str, plots.Rows]:
         """Return the tables that `dvc plots` draws, by name."""
         return {"history": list(self.run.history)}
+
+    def sections(self) -> list[str]:
+        """Return paragraphs of Markdown that stand after the learning curves."""
+        return []
 
     def values(self) -> dict[str, Any]:
         """Return what the templates need beside the run."""

@@ -11,7 +11,7 @@ from typing import Any
 
 def metric(name: str, value: float) -> str:
     """Return a metric to four decimals, but for errors in a target's own unit."""
-    return significant(value) if name in ("rmse", "mae") else f"{value:.4f}"
+    return significant(value) if name.rpartition("_")[2] in ("rmse", "mae") else f"{value:.4f}"
 
 
 def interval(name: str, intervals: Mapping[str, tuple[float, float]], between: str = " – ") -> str:
@@ -40,6 +40,11 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     numeric = [k > 0 and all(line[k][:1] in "+-0123456789" for line in lines) for k in range(len(header))]
     rule = ["---:" if number else "---" for number in numeric]
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in (header, rule, *lines))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def line(text: object) -> str:
