@@ -52,6 +52,8 @@ def binds(group, choice):
     target = locate(choice["_target_"])
     given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
     runtime = RUNTIME.get(group, ()) if not is_family(choice) else ()
+    if group == "loss" and "info" in inspect.signature(target).parameters:
+        runtime = ("info",)
     if group == "data":
         own = {field.name for field in fields(DataSettings)} | (OF_TABLES if target is table else set())
         given = {key: value for key, value in given.items() if key not in own}

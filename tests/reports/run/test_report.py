@@ -218,7 +218,10 @@ def test_what_does_not_apply_goes_and_its_table_keeps_a_header(tmp_path):
     assert files["plots/calibration.csv"] == b"confidence,accuracy,rows\n"
     files = written(tmp_path, run_of())
     assert files["plots/residuals.csv"] == b"actual,predicted\n"
-    assert {f"pictures/{name}.png" for name in PICTURES} - set(files) == {"pictures/residuals.png"}
+    assert {f"pictures/{name}.png" for name in PICTURES} - set(files) == {
+        "pictures/residuals.png",
+        "pictures/labels.png",
+    }
 
 
 def test_tables_hold_the_numbers(tmp_path):

@@ -12,7 +12,7 @@ from hypermap.reports.run.render import render
 from hypermap.reports.run.run import Run
 from hypermap.reports.run.scores import diagnose_scores
 from hypermap.reports.run.task_report import PICTURES, TaskReport
-from hypermap.tasks.base import locate_task, make_task
+from hypermap.tasks.base import locate_task
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
 WITHOUT_EPOCHS = ("data", "model", "validation")
@@ -94,7 +94,7 @@ def _findings(run: Run) -> list[Finding]:
 
 def _metrics_table(run: Run) -> str:
     """Return a table of test and validation beside each other, each with its interval."""
-    level, directions = f"{run.level} interval", make_task(run.manifest).directions
+    level, directions = f"{run.level} interval", locate_task(run.task)(run.manifest).directions
     lines = [
         (
             f"`{name}`" + ("" if directions[name] else " (lower is better)"),
