@@ -197,7 +197,9 @@ class Predictor:
 
     def renamed(self, output: Path) -> list[str]:
         """Return notes on classes that are escaped in a CSV file."""
-        odd = [name for name in self.manifest.classes if csv_text(name) != name]
+        columns = self.manifest.target_columns
+        names = [*self.manifest.classes, *(name for own in columns for name in (own["name"], *own["classes"]))]
+        odd = [name for name in dict.fromkeys(names) if csv_text(name) != name]
         if not odd or output.suffix.lower() not in SEPARATORS:
             return []
         return [
