@@ -238,12 +238,18 @@ def _labelled(place: Path, key: str) -> _Labelled:
 
 def _below(folder: Path) -> list[Path]:
     """Return the images in a folder, at any depth, but for hidden ones."""
-    found = [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+    return [file for file in _files(folder) if file.suffix.lower() in SUFFIXES]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files in a folder, at any depth, but for hidden ones."""
+    found = [file for file in folder.rglob("*") if file.is_file()]
     return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def _of_folder(place: Path, key: str) -> _Labelled:
-    found = _below(place)
+    every = _files(place)
+    found = [file for file in every if file.suffix.lower() in SUFFIXES]
     files = [(file, file.relative_to(place).parts[0]) for file in found if file.parent != place]
     if not files:
         loose = " (those in the folder itself are of no class)" if found else ""
@@ -251,7 +257,6 @@ def _of_folder(place: Path, key: str) -> _Labelled:
             f"data.{key} is {place}: it has no folders with images{loose}. There should be one for each class, with "
             f"files that end with {', '.join(SUFFIXES)}."
         )
-    every = [file for file in place.rglob("*") if file.is_file() and not file.name.startswith(".")]
     return _Labelled(place, files, len(every) - len(files))
 
 
