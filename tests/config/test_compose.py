@@ -434,13 +434,13 @@ def test_what_was_checked_is_what_hydra_runs(monkeypatch):
     [
         {},
         {"data": "digits", "model": "cnn", "optimizer": "sgd", "augment": "none", "regularizer": "none"},
+        {"model": "random_forest"},
         {"trainer": "quick"},  # which builds on another
     ],
 )
 def test_what_the_menu_has_is_what_hydra_composes(names):
-    usual = read_menu_choices() | names
-    expected = module._compose("config", [f"{group}={name}" for group, name in usual.items()])
-    assert module.defaults_of(usual) == expected
+    expected = module._compose("config", [f"{group}={name}" for group, name in names.items()])
+    assert module.defaults_of(names) == module.defaults_of(read_menu_choices() | names) == expected
 
 
 def read_menu_choices():
