@@ -49,7 +49,7 @@ class Forks:
         self.processes: dict[int, int] = {}
 
     def serve(self) -> Order:
-        """Fork for each shim, until whoever began this process is gone. Returns in the forks alone."""
+        """Fork for each shim, until all are gone who hold the standard input. Returns in the forks alone."""
         while True:
             for key, _ in self.waiting.select():
                 if key.fileobj is sys.stdin:
@@ -195,6 +195,23 @@ def learn_the_grammars() -> None:
     )
 
 
+def find_the_fonts() -> None:
+    """Let matplotlib read what its first picture needs: its style, its fonts, their letters."""
+    import io
+
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style.context({}, after_reset=True):
+        figure = Figure(layout="constrained")
+        for weight in ("normal", "bold"):
+            axes = figure.add_subplot()
+            axes.set_title("0123456789", fontweight=weight)
+            axes.set_yscale("log")
+        FigureCanvasAgg(figure).print_png(io.BytesIO())
+
+
 def main() -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0hypermap-forks-{os.getpid()}")
@@ -203,6 +220,8 @@ def main() -> None:
     for module in sys.argv[1:]:
         importlib.import_module(module)
     learn_the_grammars()
+    if "matplotlib" in sys.modules:
+        find_the_fonts()
     leave_to_the_end_of_the_server()
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 POSSIBLE = sys.platform == "linux"  # signals by a file for each process, and sockets without a file
 PROGRAMS = Path(sys.executable).parent
@@ -74,23 +75,20 @@ WITHOUT_MEANING = {"PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "P
 
 
 class ForkServer:
-    """A process that has imported `modules`, and whose forks run scripts."""
+    """A process that has imported `modules`, and whose forks run scripts; it ends where `until` does."""
 
-    def __init__(self, modules: Sequence[str], variables: dict[str, str]) -> None:
+    def __init__(self, modules: Sequence[str], variables: dict[str, str], until: IO[bytes]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from fork_server import main; main()", *modules],
             cwd=Path(__file__).parent,
             env=variables,
-            stdin=subprocess.PIPE,  # it ends with whoever holds this
+            stdin=until,
             stdout=subprocess.PIPE,
             text=True,
         )
         self.name = f"hypermap-forks-{self.process.pid}"
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "listening\n"
-
-    def end(self) -> None:
-        self.process.communicate()
 
 
 def write_shims(folder: Path, heavy: ForkServer, light: ForkServer) -> None:
