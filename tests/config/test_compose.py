@@ -70,13 +70,21 @@ def test_every_file_of_the_menu_is_a_choice_of_a_known_group():
     assert [file for file in CONF.rglob("*") if file.is_file() and file.suffix != ".yaml"] == []
 
 
-@pytest.mark.parametrize(("group", "choice"), [(g, "/".join(rest)) for g, *rest in CHOICES if g in TUNED])
-def test_every_choice_composes_and_binds_to_what_it_calls(group, choice):
-    given = GIVEN.get(choice, [])
-    configuration = compose([f"{group}={choice}", *given])
-    assert configuration[group] == {"name": choice} | plain(group, choice) | values(given)
-    validate(configuration)
-    binds(group, configuration[group])
+def mixtures():
+    """Options of all groups, in which each comes up: backwards, so that early stopping meets the long trainer."""
+    options = {group: groups()[group][::-1] for group in TUNED}
+    for turn in range(max(map(len, options.values()))):
+        yield {group: names[min(turn, len(names) - 1)] for group, names in options.items()}
+
+
+@pytest.mark.parametrize("chosen", mixtures(), ids=lambda chosen: chosen["data"])
+def test_every_choice_composes_and_binds_to_what_it_calls(chosen):
+    given = GIVEN.get(chosen["data"], [])
+    configuration = compose([*(f"{group}={choice}" for group, choice in chosen.items()), *given])
+    for group, choice in chosen.items():
+        own = {"name": choice} | plain(group, choice)
+        assert configuration[group] == own | (values(given) if group == "data" else {})
+        binds(group, configuration[group])
 
 
 @pytest.mark.parametrize("experiment", [rest[0] for g, *rest in CHOICES if g == "experiment"])
@@ -436,13 +444,13 @@ def test_what_was_checked_is_what_hydra_runs(monkeypatch):
     [
         {},
         {"data": "digits", "model": "cnn", "optimizer": "sgd", "augment": "none", "regularizer": "none"},
+        {"model": "random_forest"},
         {"trainer": "quick"},  # which builds on another
     ],
 )
 def test_what_the_menu_has_is_what_hydra_composes(names):
-    usual = read_menu_choices() | names
-    expected = module._compose("config", [f"{group}={name}" for group, name in usual.items()])
-    assert module.defaults_of(usual) == expected
+    expected = module._compose("config", [f"{group}={name}" for group, name in names.items()])
+    assert module.defaults_of(names) == module.defaults_of(read_menu_choices() | names) == expected
 
 
 def read_menu_choices():

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -282,18 +282,23 @@ def test_same_seed_same_bytes(prepared):
     assert content("a")["models/model.safetensors"] != content("c")["models/model.safetensors"]
 
 
-def kill(prepared, saves, **changes):
-    """Train in another process, which is killed at the instant that so many epochs are on the disk."""
-    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
-    command = [sys.executable, "-c", KILLED, str(prepared / "digits"), str(saves), json.dumps(order(**changes))]
+@pytest.fixture
+def kill(prepared, forks):
+    """Trains in another process, which is killed at the instant that so many epochs are on the disk."""
+    return partial(train_until_killed, prepared, forks)
+
+
+def train_until_killed(prepared, forks, saves, **changes):
+    environment = {**os.environ, **forks.heavy, "PYTHONPATH": str(SOURCES)}
+    command = ["python", "-c", KILLED, str(prepared / "digits"), str(saves), json.dumps(order(**changes))]
     killed = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_one_that_was_not(prepared):
+def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_one_that_was_not(prepared, kill):
     changes = {"model": {"dropout": 0.3}, "augment": {"shift": 1}}
     train(prepared, folder="whole", **changes)
-    kill(prepared, 2, **changes)
+    kill(2, **changes)
     assert len(list(Path("runs").glob("*/progress.json"))) == 1
     assert not Path("models").exists()
     train(prepared, **changes)
@@ -465,10 +470,10 @@ SEVERAL = [
     ("several", "saves"),
     [(SEVERAL[0], 3), (SEVERAL[0], 11), (SEVERAL[1], 5)],  # the end of the first fit, within the refit, the second
 )
-def test_a_killed_run_of_several_fits_goes_on_where_it_was(prepared, monkeypatch, several, saves):
+def test_a_killed_run_of_several_fits_goes_on_where_it_was(prepared, kill, monkeypatch, several, saves):
     changes = {"model": {"dropout": 0.3}, "augment": {"shift": 1}} | several
     train(prepared, folder="whole", **changes)
-    kill(prepared, saves, **changes)
+    kill(saves, **changes)
     assert not Path("models").exists()
     epochs = []
     epoch = Trainer.epoch

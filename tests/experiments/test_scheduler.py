@@ -774,12 +774,12 @@ def test_an_interrupted_stack_goes_on(prepared, backend, epoch):
 
 
 @kernel
-def test_a_stack_that_is_killed_goes_on_to_the_same_bytes(prepared, backend):
+def test_a_stack_that_is_killed_goes_on_to_the_same_bytes(prepared, backend, forks):
     every = by(backend, *FOUR)
     train_all(prepared, every, folder="whole")
-    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    environment = {**os.environ, **forks.heavy, "PYTHONPATH": str(SOURCES)}
     orders = json.dumps([order(**changes) for changes in every])
-    command = [sys.executable, "-c", KILLED, str(prepared), "2", orders]
+    command = ["python", "-c", KILLED, str(prepared), "2", orders]
     killed = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(Path("runs").glob("*/progress.json"))) == 4

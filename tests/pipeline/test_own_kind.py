@@ -104,7 +104,7 @@ def test_a_sweep_prunes_stacks_and_its_best_trial_is_applied(project):
     experiments = [one["name"] for row in names for one in row["experiments"] or []]
     assert len(experiments) == study["trials"]["complete"]
     project.ok("dvc", "exp", "apply", experiments[0])
-    assert "train" in project.ok("dvc", "repro").stages
+    assert "train" in project.ok("dvc", "repro", "train").stages
     project.ok("git", "checkout", "--", ".")
     project.ok("dvc", "checkout")
 

@@ -50,11 +50,10 @@ def test_a_trial_is_a_dvc_experiment_that_repeats_bit_for_bit(clone):
 
     project.ok("git", "stash")
     project.ok("dvc", "exp", "apply", "rates-0001")
-    project.ok("dvc", "repro")
+    project.ok("dvc", "repro", "train")
     own = project.path / "studies/rates/1"
     assert (project.path / "reports/validation.json").read_bytes() == (own / "validation.json").read_bytes()
     assert (project.path / "models/model.safetensors").read_bytes() == (own / "model.safetensors").read_bytes()
-    assert project.json("reports/test.json")["test_accuracy"] > 0.5
     assert project.yaml("params.yaml")["seed"] == trials(project, "rates")[1].user_attrs["result"]["seed"]
 
 

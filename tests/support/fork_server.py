@@ -49,7 +49,7 @@ class Forks:
         self.processes: dict[int, int] = {}
 
     def serve(self) -> Order:
-        """Fork for each shim, until whoever began this process is gone. Returns in the forks alone."""
+        """Fork for each shim, until all are gone who hold the standard input. Returns in the forks alone."""
         while True:
             for key, _ in self.waiting.select():
                 if key.fileobj is sys.stdin:
@@ -125,7 +125,7 @@ def become(order: Order) -> None:
     spawn.set_executable(order.python)
     sys.orig_argv[:] = [order.python, *order.words]
     given = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:1] = ["", *given]
+    sys.path[:1] = [*beside_the_program(""), *given]
     sys.path_importer_cache.clear()
     sys.modules.pop("sitecustomize", None)
     with suppress(ImportError):
@@ -135,20 +135,26 @@ def become(order: Order) -> None:
         sys.modules["numpy"].random.seed()
 
 
+def beside_the_program(folder: str) -> list[str]:
+    """Return the folder that Python puts before its own path, unless it is told not to."""
+    return [] if os.environ.get("PYTHONSAFEPATH") else [folder]
+
+
 def run(words: list[str]) -> None:
     """Run what Python runs with these words."""
+    first = len(beside_the_program(""))
     match words:
         case ["-c", text, *rest]:
             sys.argv[:] = ["-c", *rest]
             exec(compile(text, "<string>", "exec"), sys.modules["__main__"].__dict__)
         case ["-m", name, *rest]:
             sys.argv[:] = [name, *rest]
-            sys.path[0] = str(Path.cwd())
+            sys.path[:first] = beside_the_program(str(Path.cwd()))
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         case [script, *_]:
             sys.argv[:] = words
             path = Path(script).absolute()
-            sys.path[0] = str(path.resolve().parent)
+            sys.path[:first] = beside_the_program(str(path.resolve().parent))
             sys.modules["__main__"].__file__ = str(path)
             exec(compile(path.read_bytes(), path, "exec"), sys.modules["__main__"].__dict__)
 
@@ -175,6 +181,37 @@ def leave_to_the_end_of_the_server() -> None:
         finalizer.atexit = False
 
 
+def learn_the_grammars() -> None:
+    """Let Hydra's and OmegaConf's parsers learn their grammars, for which the first texts take many times as long."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    OverridesParser.create().parse_overrides(
+        ["a=b", "+a/b=c", "++a.b=[1,2.5e-3,'c',null,true]", "~a", "a={b: 1, c: d}", "a=1,2", "a=${b}", "a.b=a/b.c",
+         "a=interval(0,1.5)", "a=tag(b,choice(1,c))", "a=range(1,9)", "a.b=int(interval(1,2))", "a=glob(*)"]
+    )  # fmt: skip
+    OmegaConf.to_container(
+        OmegaConf.create({"a": "${b}", "b": "c", "d": "${.b}/${e.f}", "e": {"f": "${oc.env:PATH}"}}), resolve=True
+    )
+
+
+def find_the_fonts() -> None:
+    """Let matplotlib read what its first picture needs: its style, its fonts, their letters."""
+    import io
+
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style.context({}, after_reset=True):
+        figure = Figure(layout="constrained")
+        for weight in ("normal", "bold"):
+            axes = figure.add_subplot()
+            axes.set_title("0123456789", fontweight=weight)
+            axes.set_yscale("log")
+        FigureCanvasAgg(figure).print_png(io.BytesIO())
+
+
 def main() -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0hypermap-forks-{os.getpid()}")
@@ -182,6 +219,9 @@ def main() -> None:
     print("listening", flush=True)  # shims that come before the imports are done wait
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    learn_the_grammars()
+    if "matplotlib" in sys.modules:
+        find_the_fonts()
     leave_to_the_end_of_the_server()
     gc.collect()
     gc.freeze()

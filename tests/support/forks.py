@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 POSSIBLE = sys.platform == "linux"  # signals by a file for each process, and sockets without a file
 PROGRAMS = Path(sys.executable).parent
@@ -21,20 +22,28 @@ WITHOUT_TORCH = (
     *("dulwich.client", "dulwich.ignore", "dulwich.index", "dulwich.worktree", "networkx", "pygit2", "scmrepo.git"),
     *("filelock", "importlib.readers", "importlib.resources", "joblib", "omegaconf", "ruamel.yaml"),
     *("hydra._internal.hydra", "hydra._internal.utils", "hydra.core.utils", "hydra.experimental.callback"),
+    *("hydra._internal.core_plugins.bash_completion", "hydra._internal.core_plugins.basic_launcher"),
+    *("hydra._internal.core_plugins.basic_sweeper", "hydra._internal.core_plugins.file_config_source"),
+    *("hydra._internal.core_plugins.fish_completion", "hydra._internal.core_plugins.importlib_resources_config_source"),
+    *("hydra._internal.core_plugins.structured_config_source", "hydra._internal.core_plugins.zsh_completion"),
+    *("hydra._internal.logging_config", "hydra_plugins.hydra_joblib_launcher._core"),
+    *("hydra_plugins.hydra_joblib_launcher.joblib_launcher", "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper"),
     *("numpy", "optuna", "polars", "safetensors.numpy", "scipy.io", "scipy.stats"),
-    *("sklearn.datasets", "sklearn.metrics", "sklearn.model_selection"),
+    *("sklearn.datasets", "sklearn.metrics", "sklearn.model_selection", "statistics"),
 )
 WITH_TORCH = (
     *("torch", *WITHOUT_TORCH),
-    *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "matplotlib.style", "optuna.importance"),
+    *("jinja2", "matplotlib.backends.backend_agg", "matplotlib.pyplot", "matplotlib.style", "optuna.importance"),
     *("optuna.terminator", "optuna.visualization", "plotly.graph_objects", "plotly.io", "plotly.subplots"),
+    *("plotly.graph_objs.bar", "plotly.graph_objs.layout", "plotly.graph_objs.scatter", "plotly.io._html"),
+    *("plotly.offline", "plotly.validator_cache"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "PIL.features"),
     *("safetensors.torch", "skops.io", "sklearn.ensemble", "sklearn.isotonic", "sklearn.linear_model"),
     *("sklearn.manifold",),
 )
 
 SHIM = """#!{python} -IS
-import marshal, os, resource, signal, socket, sys
+import _signal, _socket, marshal, os, resource, sys  # socket and signal take longer than all the rest
 
 programs, program = {programs!r}, os.path.basename(sys.argv[0])
 words = sys.argv[1:] if program == "python" else [programs + "/" + program, *sys.argv[1:]]
@@ -43,45 +52,43 @@ if of_start or not words or words[0].startswith("-") and words[0] not in ("-c", 
     os.execv(programs + "/" + program, [programs + "/" + program, *sys.argv[1:]])
 files = [int(name) for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)]
 files = [number for number in sorted(files) if os.get_inheritable(number)]
-server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 light = program == "dvc" or os.path.basename(words[0]) in {light_scripts!r}
 server.connect("\\0" + os.environ.get({variable!r}, {light!r} if light else {heavy!r}))
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda number, frame: server.send(bytes([number])))
+for number in (_signal.SIGTERM, _signal.SIGINT):
+    _signal.signal(number, lambda number, frame: server.send(bytes([number])))
 python, leads, limit = os.path.dirname(sys.argv[0]) + "/python", os.getpgrp() == os.getpid(), resource.RLIMIT_FSIZE
 order = (python, words, os.getcwd(), dict(os.environ), resource.getrlimit(limit), leads, files)
-socket.send_fds(server, [marshal.dumps(order)], files)
+numbers = b"".join(number.to_bytes(4, sys.byteorder) for number in files)
+server.sendmsg([marshal.dumps(order)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
 code = int(server.recv(16))
 if code < 0:
-    if -code != signal.SIGKILL:
-        signal.signal(-code, signal.SIG_DFL)
+    if -code != _signal.SIGKILL:
+        _signal.signal(-code, _signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
 VARIABLE = "FORK_SERVER"  # names the one to take
 LIGHT_SCRIPTS = {"compose.py", "order.py", "preprocess.py", "promote.py"}  # which have no use for torch
 # Of the variables that Python reads at its start, those that a fork heeds, or that change nothing in what it does.
-WITHOUT_MEANING = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+WITHOUT_MEANING = {"PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 
 
 class ForkServer:
-    """A process that has imported `modules`, and whose forks run scripts."""
+    """A process that has imported `modules`, and whose forks run scripts; it ends where `until` does."""
 
-    def __init__(self, modules: Sequence[str], variables: dict[str, str]) -> None:
+    def __init__(self, modules: Sequence[str], variables: dict[str, str], until: IO[bytes]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from fork_server import main; main()", *modules],
             cwd=Path(__file__).parent,
             env=variables,
-            stdin=subprocess.PIPE,  # it ends with whoever holds this
+            stdin=until,
             stdout=subprocess.PIPE,
             text=True,
         )
         self.name = f"hypermap-forks-{self.process.pid}"
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "listening\n"
-
-    def end(self) -> None:
-        self.process.communicate()
 
 
 def write_shims(folder: Path, heavy: ForkServer, light: ForkServer) -> None:

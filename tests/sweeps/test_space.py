@@ -9,7 +9,7 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hypermap.config.compose import compose, group_defaults
+from hypermap.config.compose import compose, defaults_of
 from hypermap.config.groups import groups
 from hypermap.config.rules import validate
 from hypermap.core.errors import UserError
@@ -353,7 +353,7 @@ def test_a_condition_on_what_was_not_drawn_does_not_hold():
 
 @cache
 def of_menu(group, choice):
-    return group_defaults(f"{group}={choice}")[group]
+    return defaults_of({group: choice}, resolved=False)[group]
 
 
 def has(group, choice, key):
@@ -388,8 +388,8 @@ SHIPPED_CHOICES = [(group, choice) for group, choices in SHIPPED.items() for cho
 
 @pytest.mark.parametrize(("group", "choice"), SHIPPED_CHOICES)
 def test_both_ends_of_every_shipped_range_are_valid(group, choice):
-    data = ["data=mnist"] if choice in ("cnn", "resnet") else []
-    configuration = compose([f"{group}={choice}", *data])
+    data = {"data": "mnist"} if choice in ("cnn", "resnet") else {}
+    configuration = defaults_of({group: choice, **data})
     parameters = read_space([f"{group}={choice}"], {}, {group: SHIPPED[group]}, chosen(**{group: choice}))[0].parameters
     assert [p.key for p in parameters] == [f"{group}.{key}" for key in SHIPPED[group][choice] or {}]
     for parameter in parameters:

@@ -1,7 +1,6 @@
 """Sweeps whose trials are trained as stacks: real commands, what they leave, and what DVC makes of it."""
 
 import os
-import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -9,10 +8,9 @@ from collections import Counter
 import optuna
 import pytest
 
-from hypermap.core.paths import ROOT
 from hypermap.search.storage import open_storage
 from hypermap.search.study import outcome
-from hypermap.training.backends.native_build import CACHE, why_no_compiler
+from hypermap.training.backends.native_build import why_no_compiler
 
 TRAIN = ("python", "src/train.py", "-m", "hydra.sweeper.report=false")
 RANDOM = ("hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none")
@@ -21,11 +19,7 @@ RATES = "optimizer.lr=tag(log,interval(0.002,0.05))"
 
 @pytest.fixture
 def project(clone):
-    """A clone that need not build the kernel where this folder has it."""
-    made = clone()
-    if (ROOT / CACHE).exists():
-        shutil.copytree(ROOT / CACHE, made.path / CACHE, dirs_exist_ok=True)
-    return made
+    return clone()
 
 
 def trials(project, study):

@@ -174,7 +174,7 @@ def points(trials):
 
 @pytest.mark.parametrize(
     ("storage", "count", "times"),
-    [("sweep/journal.log", 60, 5), ("sqlite:///study.db", 30, 2)],
+    [("sweep/journal.log", 30, 2), ("sqlite:///study.db", 20, 1)],
     ids=["journal", "sqlite"],
 )
 def test_a_sweep_killed_at_random_moments_ends_as_one_that_was_not(app, new_app, storage, count, times):
@@ -204,28 +204,28 @@ def test_a_sweep_killed_at_random_moments_ends_as_one_that_was_not(app, new_app,
 
 def test_a_search_that_learns_goes_on_as_if_nothing_had_happened(app, new_app):
     words = ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=25", "pause_s=0.01"]
-    process = app.start(*words)
+    process = app.start(*words, fork=True)
     app.has_stepped(process, 40)
     kill(process)
     process.communicate()
     app.run(*words)
     beside = new_app("beside")
-    beside.run(*words)
+    beside.run(*words, "pause_s=0")
     assert points(app.trials()) == points(beside.trials())
     assert [outcome(trial) for trial in app.trials()] == [outcome(trial) for trial in beside.trials()]
     assert "pruned" in {outcome(trial) for trial in app.trials()}
 
 
 def test_two_workers_share_a_budget_and_no_point_is_tried_twice(app):
-    words = ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=60", "workers=3"]
+    words = ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=30", "workers=3"]
     two = app.start(*words, "hydra.sweeper.n_jobs=2", fork=True)
     third = app.start(*words, fork=True)  # from elsewhere
     for process in (two, third):
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 0, out
     trials = app.trials()
-    assert len(trials) == 60
-    assert len(set(points(trials))) == 60
+    assert len(trials) == 30
+    assert len(set(points(trials))) == 30
     assert len({trial.user_attrs["result"]["ran"][2] for trial in trials}) == 3
 
 

@@ -130,8 +130,8 @@ def resolve(
 
 
 @cache
-def group_defaults(override: str | tuple[str, ...], folder: Path | None = None) -> Configuration:
-    """Return the configuration of conf/ (or `folder`) with one override alone, such as ``model=cnn``, or with several.
+def group_defaults(override: str, folder: Path | None = None) -> Configuration:
+    """Return the configuration of conf/ (or `folder`) with one override alone, such as ``experiment=mnist_mlp``.
 
     It is cached for the life of the process; do not change it. A value that refers to another (``${…}``) is left as
     written.
@@ -139,14 +139,15 @@ def group_defaults(override: str | tuple[str, ...], folder: Path | None = None) 
     Raises:
         UserError: conf/ has no such option, or its file is invalid.
     """
-    words = [override] if isinstance(override, str) else override
-    return _compose("config", words, folder, resolved=False, whole=False)
+    return _compose("config", [override], folder, resolved=False, whole=False)
 
 
-def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True) -> Configuration:
+def defaults_of(
+    names: Mapping[str, str], folder: Path | None = None, *, resolved: bool = True, whole: bool = False
+) -> Configuration:
     """Return the configuration of conf/ (or `folder`) with these options, if possible in a tenth of the usual time.
 
-    Unless `resolved`, values that refer to others are left as written.
+    Groups that are not named have the option of conf/config.yaml. `resolved` and `whole` are as for `resolve`.
 
     Raises:
         UserError: as `compose`.
@@ -154,19 +155,22 @@ def defaults_of(names: Mapping[str, str], folder: Path | None = None, *, resolve
     options = folder or CONF
     with _as_user_error():
         top: Any = OmegaConf.to_container(OmegaConf.load(options / "config.yaml"))
-        texts = {group: (options / group / f"{name}.yaml").read_text(encoding="utf-8") for group, name in names.items()}
+        entries = [entry for entry in top.pop("defaults", []) if isinstance(entry, dict)]
+        listed = {str(group): name for entry in entries for group, name in entry.items()}
+        chosen = {group: name for group, name in listed.items() if group in TUNED} | dict(names)
+        files = {group: options / group / f"{name}.yaml" for group, name in chosen.items()}
+        texts = {group: file.read_text(encoding="utf-8") for group, file in files.items() if file.is_file()}
         parts: dict[str, Any] = {
             group: with_paths_of_now(OmegaConf.to_container(OmegaConf.create(text))) for group, text in texts.items()
         }
-    listed = {str(key) for entry in top.pop("defaults", []) if isinstance(entry, dict) for key in entry}
     values = {key: value for key, value in top.items() if key != "hydra"}
-    known = {*names, "experiment", *(key for key in listed if key.startswith("override hydra/"))}
+    known = {*chosen, "experiment", *(key for key in listed if key.startswith("override hydra/"))}
     refers = re.search(r"\$\{|\?\?\?", str([*parts.values(), values]))
     builds = any(re.search(r"^defaults\b|@package", text, re.MULTILINE) for text in texts.values())
-    if refers or builds or listed != known or {*values} != {*VALUES}:
+    if refers or builds or {*listed} != known or {*values} != {*VALUES} or {*texts} != {*files}:
         words = [f"{group}={name}" for group, name in names.items()]
-        return _compose("config", words, folder, resolved=resolved, whole=False)
-    return {"experiment": None, **{group: {"name": names[group], **part} for group, part in parts.items()}, **values}
+        return _compose("config", words, folder, resolved=resolved, whole=whole)
+    return {"experiment": None, **{group: {"name": chosen[group], **part} for group, part in parts.items()}, **values}
 
 
 def slices(configuration: Configuration) -> dict[str, Configuration]:
@@ -289,7 +293,7 @@ def read_arguments(words: Sequence[str]) -> Namespace:
 
 def keys_like(name: str) -> list[str]:
     """Return the keys of the defaults in conf/, such as ``optimizer.lr``, that end in a name or resemble it."""
-    options, name = group_defaults(()), name.replace("-", "_")
+    options, name = defaults_of({}, resolved=False), name.replace("-", "_")
     keys = {f"{group}.{key}" for group in MAPPINGS for key in options[group] if key not in LABELS} | {*VALUES}
     ending = sorted(key for key in keys if name in (key, key.rpartition(".")[2]))
     return ending or get_close_matches(name, keys, n=2)
@@ -436,7 +440,7 @@ def _baselines(configuration: Configuration) -> Configuration:
     names = list(dict.fromkeys(configuration["evaluation"]["baselines"]))
     for name in names:
         check_option("model", name, groups(), "evaluation.baselines")
-    return {"models": [_compose("config", [f"model={name}"])["model"] for name in names]}
+    return {"models": [defaults_of({"model": name}, whole=True)["model"] for name in names]}
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:

@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hypermap.config.compose import compose
 from hypermap.core.errors import UserError
 from hypermap.datasets.images import Raw
 from hypermap.datasets.prepare import settings_fingerprint
 from hypermap.datasets.tables.dataset import table
+from support.overrides import value_of
 
 ODD = ["Preis (€)", "size, cm", "a b", "[x]", "{y: z}", "it's", 'say "x"', "Größe", "a=b", "#", "$x", "null", "7"]
 
@@ -33,7 +33,7 @@ def pasted(text: object, key: str) -> Any:
     """The value of a key of `data` after the word for it that stands in a text was pasted into a command."""
     (word,) = {word.rstrip(" .;,") for word in re.findall(rf"'?data\.{key}=.*", str(text))} or {""}
     first, *_ = shlex.split(word)
-    return compose(["data=table", "data.path=x.csv", "data.target=y", first])["data"][key]
+    return value_of(first)
 
 
 def columns(rows: int = 60, **others: list[Any]) -> dict[str, list[Any]]:

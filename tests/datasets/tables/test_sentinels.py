@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hypermap.config.compose import compose
 from hypermap.datasets.tables.dataset import table
+from support.overrides import value_of
 
 GENERATOR = np.random.default_rng(0)
 AGES = GENERATOR.integers(18, 80, 60)
@@ -38,8 +38,8 @@ def told(tmp_path: Path) -> Callable[..., tuple[list[str], np.ndarray]]:
 
 def pasted(note: str) -> list[Any]:
     (word,) = re.findall(r"say ('?data\.missing_values=.*?\]'?)\.", note)
-    composed = compose(["data=table", "data.path=x.csv", "data.target=y", *shlex.split(word)])
-    return list(composed["data"]["missing_values"])
+    (first,) = shlex.split(word)
+    return list(value_of(first))
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,9 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize("name", FEW)
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(
+    ("name", "direction"), [*((name, "maximize") for name in FEW), ("constant", "minimize"), ("infinite", "minimize")]
+)
 def test_what_there_is_is_drawn_and_nothing_else(name, direction):
     trials, expected = FEW[name]
     assert drawn(study(*trials, directions=(direction,))) == expected
