@@ -77,7 +77,7 @@ def mixtures():
         yield {group: names[min(turn, len(names) - 1)] for group, names in options.items()}
 
 
-@pytest.mark.parametrize("chosen", mixtures(), ids=lambda chosen: chosen["data"])
+@pytest.mark.parametrize("chosen", list(mixtures()), ids=lambda chosen: chosen["data"])
 def test_every_choice_composes_and_binds_to_what_it_calls(chosen):
     given = GIVEN.get(chosen["data"], [])
     configuration = compose([*(f"{group}={choice}" for group, choice in chosen.items()), *given])
