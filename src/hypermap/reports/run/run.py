@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hypermap.data.manifest import Manifest
+from hypermap.data.preprocessor import Probes
 from hypermap.reports.run.baseline_table import BaselineTable
 from hypermap.reports.run.projection import Projection
 
@@ -57,6 +58,13 @@ class Run:
     """Where the test rows lie in the plane."""
     encoding: str = "one_hot"
     """Of a table: how the model is given categories, as codes, one_hot or ordinal."""
+
+    words: Sequence[str] = ()
+    """Each test row in words, where its preprocessor has any (`hypermap.data.preprocessor.Preprocessor.words`)."""
+    probes: Probes | None = None
+    """Inputs that the model was asked about one by one."""
+    probed: NDArray[Any] | None = None
+    """(1 + probes, ...) its predictions of them."""
 
     temperature: float = 1.0
     """What the network's logits are divided by; 1 leaves them as they are."""
