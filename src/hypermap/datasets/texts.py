@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessors.text import TextPreprocessor, TextSettings
 from hypermap.datasets.images import Raw, RawRows
 from hypermap.datasets.tables.csv_format import Format
-from hypermap.datasets.tables.readers import checked, open_table
+from hypermap.datasets.tables.readers import PARQUET, START, checked, open_table
 
 FILES = (".txt", ".text", ".md", "")  # of a folder for each class
 JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
 SHOWN = 5  # names in a message
+FEW = 10  # classes that are no sign of another column
 LONGEST_CELL = 1 << 27  # characters; Python's csv module allows 131,072 unless it is told otherwise
 BATCH = 2048  # texts that are predicted at once
 ENCODINGS = ("utf-8-sig", "cp1252")
@@ -254,13 +255,24 @@ class _Source:
         if inner is not None:
             raise UserError(f"{key} is {place}#{inner}; what follows # is a key of a file in JSON, and this is none.")
         with _long_cells():
-            table = open_table([checked(place, key)], self.format)
+            table = open_table([checked(place, key)], self._format_of(place))
             rows = [
                 ["" if cell is None else str(cell) for cell in row] for part in table.batches() for row in part.rows()
             ]
         if table.unsupported:
             raise UserError(f"{place} has columns that are no text: {_named(list(table.unsupported))}. Leave them out.")
         return list(table.columns), rows, list(table.notes)
+
+    def _format_of(self, place: Path) -> Format:
+        """Return the format of a table; of one column where nothing in its first line separates cells: there blanks
+        stand within texts.
+        """
+        if self.format.separator is None and place.suffix.lower() in (".csv", ".tsv", ".txt"):
+            with place.open("rb") as file:
+                first = file.readline(START)
+            if first.strip() and not first.startswith(PARQUET) and not any(mark in first for mark in b"\t;|,"):
+                return replace(self.format, separator="\x01")
+        return self.format
 
     def _of_folder(self, place: Path, key: str) -> _Part:
         found = [file for file in _below(place) if file.parent != place]
@@ -295,7 +307,7 @@ def _classes(parts: Mapping[str, _Part]) -> tuple[str, ...]:
     if len(found) < 2:
         raise UserError(f"{origin} has texts of one class, {next(iter(found))!r}: there is nothing to tell apart.")
     rows = len(parts["path"].texts)
-    if len(found) > max(2, rows // 2):
+    if len(found) > max(FEW, rows // 2):
         raise UserError(
             f"{origin} has {len(found):,} classes in {rows:,} rows, so that hardly two texts share one: is data.target "
             "the column of the classes?"
@@ -329,7 +341,8 @@ def _stacked(parts: Sequence[Sequence[bytes]]) -> Array:
     """Return rows of bytes, uint8 ``(rows, longest)``, with zeros behind each."""
     rows = [row for part in parts for row in part]
     longest = max(1, *map(len, rows)) if rows else 1
-    return np.frombuffer(b"".join(row.ljust(longest, b"\0") for row in rows), np.uint8).reshape(len(rows), longest)
+    content = bytearray().join(row.ljust(longest, b"\0") for row in rows)  # which may be written to, unlike bytes
+    return np.frombuffer(content, np.uint8).reshape(len(rows), longest)
 
 
 def _of_json(place: Path, inner: str | None, content: str, *, lines: bool) -> tuple[list[str], list[list[str]]]:
@@ -365,7 +378,7 @@ def _of_json(place: Path, inner: str | None, content: str, *, lines: bool) -> tu
 def _cell(value: Any, place: Path) -> str:
     if isinstance(value, dict | list):
         raise UserError(
-            f"{place} has lists or objects within a row ({str(value)[:60]}): a row holds texts and numbers."
+            f"{place} has a list or an object in a row ({str(value)[:60]}): only texts and numbers are read."
         )
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 

@@ -6,7 +6,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,11 +29,8 @@ WORDS = re.compile(r"\w+|[^\w\s]")
 """A run of letters and digits, or a single sign: a comma, a symbol, an emoji."""
 
 INSTALL = "pip install tokenizers"
-PROBED = 4000
-"""Tokens and n-grams that a model is asked about one by one, at most: those in the most training rows."""
-
-PROBED_ROWS = 5
-"""Training rows that such a token is in, at least."""
+PROBED, PROBED_ROWS = 4000, 5
+"""Words and n-grams that a model is asked about one by one, at most, and the training rows that each is in, at least."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,8 @@ class TextPreprocessor(Preprocessor):
         kept: dict[str, int] = {}
         if settings.hash_buckets is None:
             kept = _most_frequent(grams, settings.max_ngrams, settings.min_rows)
-        stored = {"tokens": tokens, "ngrams": kept, "bpe": bpe}
+        probes = _most_frequent((_probes(text, settings) for text in contents), PROBED, PROBED_ROWS)
+        stored = {"tokens": list(tokens), "ngrams": list(kept), "probes": list(probes), "bpe": bpe}
         vocabulary = _Vocabulary(settings, stored)
         lengths = [len(vocabulary.tokens_of(sequence)) for sequence in sequences]
         widths = [len(vocabulary.ngrams_of(some)) for some in grams]
@@ -186,21 +184,14 @@ class TextPreprocessor(Preprocessor):
         return placed
 
     def probes(self) -> Probes:
-        """Return the tokens and n-grams in the most training rows, each as a text of its own."""
+        """Return the words and word n-grams in the most training rows, each as a text of its own."""
         import torch
 
-        vocabulary, length = self.vocabulary, int(self.manifest.extras["sequence_length"])
-        found = [(rows, name, FIRST + k, 0) for k, (name, rows) in enumerate(vocabulary.stored["tokens"].items())]
-        if vocabulary.settings.hash_buckets is None:
-            found += [
-                (rows, name, vocabulary.first_ngram + k, length)
-                for k, (name, rows) in enumerate(vocabulary.stored["ngrams"].items())
-            ]
-        chosen = sorted((one for one in found if one[0] >= PROBED_ROWS), key=lambda one: -one[0])[:PROBED]
-        features = torch.zeros((1 + len(chosen), *self.manifest.shape), dtype=torch.int32)
-        for k, (_, _, number, column) in enumerate(chosen, 1):
-            features[k, column] = number
-        return Probes("n-gram", [name for _, name, _, _ in chosen], features)
+        names = self.vocabulary.stored["probes"]
+        contents = [b"", *(name.encode() for name in names)]
+        longest = max(1, *map(len, contents))
+        rows = b"".join(content.ljust(longest, b"\0") for content in contents)
+        return Probes("n-gram", names, self(torch.frombuffer(bytearray(rows), dtype=torch.uint8).view(-1, longest)))
 
 
 def decoded(inputs: Array) -> Iterator[str]:
@@ -222,6 +213,12 @@ def ngrams(text: str, settings: TextSettings) -> Iterator[str]:
             for count in range(least, most + 1):
                 for first in range(len(closed) - count + 1):
                     yield f"#{closed[first : first + count]}"
+
+
+def _probes(text: str, settings: TextSettings) -> list[str]:
+    """Return the words of a text, without signs, and its n-grams of words."""
+    words = [word for word in WORDS.findall(text) if word[0].isalnum()]
+    return words + [gram for gram in ngrams(text, replace(settings, character_ngrams=None)) if gram[0].isalnum()]
 
 
 class _Vocabulary:
