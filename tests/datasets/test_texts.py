@@ -132,7 +132,7 @@ def test_published_splits(tmp_path):
         ([("a", "x"), ("b", "y")], {"max_bytes": 0}, r"data\.max_bytes is 0; it is a whole number of bytes"),
         ([("a", "x"), ("b", "y")], {"tokens": "word"}, r"data\.tokens is 'word'; it is words, characters, bpe"),
         ([("a", "x"), ("b", "y")], {"character_ngrams": [5, 3]}, "the shortest is longer than the longest"),
-        ([("a", "x"), ("b", "y")], {"character_ngrams": 3}, r"data\.character_ngrams is 3; it is \[shortest, longest\]"),
+        ([("a", "x"), ("b", "y")], {"character_ngrams": 3}, r"character_ngrams is 3; it is \[shortest, longest\]"),
         ([("a", "x"), ("b", "y")], {"path": "lost.csv"}, r"data\.path is lost\.csv: there is no .*lost\.csv"),
         ([("a", "x"), ("b", "y")], {"path": "a.csv#train"}, "what follows # is a key of a file in JSON"),
         ([("a", "x"), ("b", "y")], {"path": None}, r"data\.path is null: name a table"),

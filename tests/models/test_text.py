@@ -69,10 +69,10 @@ class TestTextBag(_OfTexts):
 
 class TestTextCNN(_OfTexts):
     def network(self):
-        return sequential(TextCNN, channels=4, kernel_sizes=[2, 3])
+        return sequential(TextCNN, filters=4, kernel_sizes=[2, 3])
 
     def test_it_is_the_largest_value_of_a_convolution(self):
-        network, rows = sequential(TextCNN, channels=4, kernel_sizes=[3]).eval(), texts()
+        network, rows = sequential(TextCNN, filters=4, kernel_sizes=[3]).eval(), texts()
         row = rows[3:4, : int((rows[3, :LENGTH] != 0).sum())]
         values = network.convolutions[0](network.vectors.vectors(row).transpose(1, 2)).relu()
         torch.testing.assert_close(network(rows)[3:4], network.output(values.amax(2)))

@@ -104,7 +104,7 @@ class TextCNN(TextNetwork):
         sequence_vocabulary: ids of tokens are below it.
         sequence_length: columns of tokens.
         width: of a token's vector.
-        channels: of each convolution.
+        filters: of each size.
         kernel_sizes: tokens that a convolution sees at once, one convolution for each; odd ones see as many on either
             side.
         dropout: of the vectors and of the convolutions' values.
@@ -121,17 +121,17 @@ class TextCNN(TextNetwork):
         sequence_vocabulary: int,
         sequence_length: int,
         width: int = 128,
-        channels: int = 100,
+        filters: int = 100,
         kernel_sizes: Sequence[int] = (3, 4, 5),
         dropout: float = 0.5,
         token_dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        positive("kernel_sizes", width, channels, *kernel_sizes, *([0] if not kernel_sizes else []))
+        positive("kernel_sizes", width, filters, *kernel_sizes, *([0] if not kernel_sizes else []))
         self.vectors = _Sequence(sequence_vocabulary, sequence_length, width, dropout, token_dropout)
-        self.convolutions = nn.ModuleList(nn.Conv1d(width, channels, size, padding=size // 2) for size in kernel_sizes)
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, filters, size, padding=size // 2) for size in kernel_sizes)
         self.drop = Dropout(dropout)
-        self.output = initialize(nn.Linear(channels * len(kernel_sizes), outputs), "glorot_uniform")
+        self.output = initialize(nn.Linear(filters * len(kernel_sizes), outputs), "glorot_uniform")
 
     def logits(self, ids: Tensor) -> Tensor:
         """See `TextNetwork`."""

@@ -30,7 +30,7 @@ WORDS = re.compile(r"\w+|[^\w\s]")
 
 INSTALL = "pip install tokenizers"
 PROBED, PROBED_ROWS = 4000, 5
-"""Words and n-grams that a model is asked about one by one, at most, and the training rows that each is in, at least."""
+"""Words and n-grams that a model is asked about one by one, at most, and training rows that each is in, at least."""
 
 
 @dataclass(frozen=True)
