@@ -32,6 +32,7 @@ CHOICES = [tuple(file.relative_to(CONF).with_suffix("").parts) for file in FILES
 RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
 TABLE = ["data.path=my.csv", "data.target=target"]
+EXTRAS = {"vocabulary_size", "sequence_length", "sequence_vocabulary"}  # of a preprocessor, for those that take them
 GIVEN = {"table": TABLE, "images": ["data.path=pictures"]}  # which no option, and no experiment, can know
 
 
@@ -51,7 +52,8 @@ def binds(group, choice):
     """Bind a group's values, and what the program adds, to the signature of what they are for."""
     target = locate(choice["_target_"])
     given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
-    runtime = RUNTIME.get(group, ()) if not is_family(choice) else ()
+    runtime = {*RUNTIME.get(group, ())} if not is_family(choice) else set()
+    runtime |= EXTRAS & inspect.signature(target).parameters.keys()
     if group == "data":
         own = {field.name for field in fields(DataSettings)} | (OF_TABLES if target is table else set())
         given = {key: value for key, value in given.items() if key not in own}

@@ -58,7 +58,7 @@ def test_experiments_are_found(clone):
 
 OF_A_TABLE = ["data.path=my.csv", "data.target=target"]
 # What those need to be told that name no files.
-WORDS_OF = {"csv_mlp": OF_A_TABLE, "table": OF_A_TABLE, "images": ["data.path=pictures"]}
+WORDS_OF = {"csv_mlp": OF_A_TABLE, "table": OF_A_TABLE, "images": ["data.path=pictures"], "text": OF_A_TABLE}
 
 
 def test_another_choice_spells_the_experiment_out(clone):
