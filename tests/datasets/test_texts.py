@@ -122,7 +122,7 @@ def test_published_splits(tmp_path):
     [
         ([], {}, "holds no texts"),
         ([("a", "x"), ("b", "x")], {}, "has texts of one class, 'x': there is nothing to tell apart"),
-        ([("a", "x"), ("b", ""), ("c", "y")], {}, r"1 texts have no class in data\.target=label \(rows 2\)"),
+        ([("a", "x"), ("b", ""), ("c", "y")], {}, r"1 text has no class in data\.target=label \(row 2\)"),
         ([("a", "x"), ("b", "y")], {"target": "lable"}, "no such column; did you mean 'label'|did you mean"),
         ([("a", "x"), ("b", "y")], {"target": None}, r"data\.target is null: name the column .* it has: text, label"),
         ([("a", "x"), ("b", "y")], {"text": "label"}, r"data\.text and data\.target are both 'label'"),

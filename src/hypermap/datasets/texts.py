@@ -181,14 +181,16 @@ class _Source:
         if not whole.texts:
             raise UserError(f"data.{key} is {whole.origin}: it holds no texts. Name a file with a row for each text.")
         if unlabelled := [str(k) for k, label in enumerate(whole.labels, 1) if not label]:
+            count = "1 text has" if len(unlabelled) == 1 else f"{len(unlabelled):,} texts have"
             raise UserError(
-                f"{whole.origin}: {len(unlabelled):,} texts have no class in data.target={self.target} (rows "
-                f"{_named(unlabelled)}). Fill them in, or leave these rows out."
+                f"{whole.origin}: {count} no class in data.target={self.target} (row {_named(unlabelled)}). Fill it "
+                "in, or leave such rows out."
             )
         if empty := sum(not text.strip() for text in whole.texts):
             if empty == len(whole.texts):
                 raise UserError(f"{whole.origin}: all {empty:,} texts are empty. Name another column: data.text=…")
-            whole.notes.append(f"{whole.origin}: {empty:,} texts are empty; all that is known of them is their class.")
+            count = "1 text is" if empty == 1 else f"{empty:,} texts are"
+            whole.notes.append(f"{whole.origin}: {count} empty, and nothing can be learned from that.")
         return whole
 
     def unlabelled(self, path: Path) -> _Part:
