@@ -35,8 +35,9 @@ from hypermap.experiments import run
 from hypermap.tasks import metrics
 from hypermap.training import artifacts
 
-SETS = ("sst2", "clinc150", "ag_news")
-MODELS = ("text_bag", "text_cnn")
+# With the learning rate that is best on the validation rows, of 0.001, 0.002, 0.003, 0.004 and 0.005.
+SETS = {"sst2": [], "clinc150": ["optimizer.lr=0.005"], "ag_news": []}
+MODELS = ("text_bag",)
 BASELINE = "tfidf_logistic"
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 REPEATS = 1000
@@ -150,7 +151,9 @@ def main() -> None:
     results = {}
     for name in ["made up"] if arguments.quick else arguments.sets:
         with tempfile.TemporaryDirectory() as made:
-            words = made_up(Path(made)) if arguments.quick else [f"data={name}", f"data.root={root}/{name}"]
+            words = (
+                made_up(Path(made)) if arguments.quick else [f"data={name}", f"data.root={root}/{name}", *SETS[name]]
+            )
             print(name, flush=True)
             results[name] = measure(words, arguments.models, seeds, Path(made))
     about = (
