@@ -208,3 +208,9 @@ def test_what_is_predicted_is_read_as_in_training(tmp_path):
         (rows,) = read_rows([path], manifest)
         assert list(decoded(rows.inputs)) == wanted[:1]
         assert rows.columns == {"file": [str(tmp_path / "set/1.txt")]}
+
+
+def test_more_than_the_memory_holds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("hypermap.core.memory.free", lambda: 100)
+    with pytest.raises(UserError, match=r"4 texts of up to 15 bytes take about .* Take a smaller data\.max_bytes"):
+        texts(written(tmp_path / "a.csv"), target="label")

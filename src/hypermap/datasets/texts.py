@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hypermap.core import memory
 from hypermap.core.errors import UserError, near
 from hypermap.core.hashing import checksum_of
 from hypermap.core.typing import Array
@@ -24,6 +25,7 @@ JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
 SHOWN = 5  # names in a message
 FEW = 10  # classes that are no sign of another column
 LONGEST_CELL = 1 << 27  # characters; Python's csv module allows 131,072 unless it is told otherwise
+COPIES = 4  # of all texts, at the peak of reading and splitting them
 BATCH = 2048  # texts that are predicted at once
 ENCODINGS = ("utf-8-sig", "cp1252")
 MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -83,7 +85,7 @@ def texts(
 
     Raises:
         UserError: a file is missing, empty or unreadable, there is no such column, a text has no class, or there are
-            fewer than two classes.
+            fewer than two classes; or they do not fit into memory.
     """
     TextSettings(
         tokens, lowercase, vocabulary, min_rows, max_tokens, word_ngrams, character_ngrams, max_ngrams, hash_buckets
@@ -99,6 +101,7 @@ def texts(
     index = {name: k for k, name in enumerate(classes)}
     targets = {key: np.array([index[label] for label in part.labels], np.int64) for key, part in parts.items()}
     learned = [key for key in parts if key != "test_path"]
+    _check_memory(parts["path"].origin, [row for rows in made.values() for row in rows], max_bytes)
     inputs = _stacked([made[key] for key in parts])
     rows = len(made["path"]) + (len(made["validation_path"]) if "validation_path" in made else 0)
     return Raw.of(
@@ -337,6 +340,17 @@ def _encoded(contents: Sequence[str], limit: int, origin: str, notes: list[str])
         which = "text is" if cut == 1 else "texts are"
         notes.append(f"{origin}: {cut:,} {which} longer than data.max_bytes={limit:,}, and cut there.")
     return made
+
+
+def _check_memory(origin: str, rows: Sequence[bytes], limit: int) -> None:
+    """Refuse texts that would not fit: each takes as many bytes as the longest, in a few copies."""
+    longest = max(map(len, rows))
+    needed, free = COPIES * len(rows) * longest, memory.free()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{origin}: {len(rows):,} texts of up to {longest:,} bytes take about {needed / 1e9:.1f} GB to prepare, "
+            f"and {free / 1e9:.1f} GB of memory are free. Take a smaller data.max_bytes (it is {limit:,}), or fewer texts."
+        )
 
 
 def _stacked(parts: Sequence[Sequence[bytes]]) -> Array:

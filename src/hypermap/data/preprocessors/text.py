@@ -106,7 +106,6 @@ class TextPreprocessor(Preprocessor):
         bpe = _learned_pairs(contents, settings) if settings.tokens == "bpe" else None
         tokenizer = None if bpe is None else _tokenizer(bpe)
         sequences = [_sequence(text, settings, tokenizer) for text in contents]
-        grams = [list(dict.fromkeys(ngrams(text, settings))) for text in contents]
         tokens = _most_frequent(sequences, settings.vocabulary, 1 if bpe else settings.min_rows)
         if not tokens:
             raise UserError(
@@ -114,12 +113,13 @@ class TextPreprocessor(Preprocessor):
             )
         kept: dict[str, int] = {}
         if settings.hash_buckets is None:
-            kept = _most_frequent(grams, settings.max_ngrams, settings.min_rows)
+            kept = _most_frequent((ngrams(text, settings) for text in contents), settings.max_ngrams, settings.min_rows)
         probes = _most_frequent((_probes(text, settings) for text in contents), PROBED, PROBED_ROWS)
         stored = {"tokens": list(tokens), "ngrams": list(kept), "probes": list(probes), "bpe": bpe}
         vocabulary = _Vocabulary(settings, stored)
         lengths = [len(vocabulary.tokens_of(sequence)) for sequence in sequences]
-        widths = [len(vocabulary.ngrams_of(some)) for some in grams]
+        # Found once more rather than kept: there are hundreds of a text, and most are of few texts.
+        widths = [len(vocabulary.ngrams_of(dict.fromkeys(ngrams(text, settings)))) for text in contents]
         longest, widest = max(1, *lengths), max(0, *widths)
         entries = {
             "shape": [longest + widest],
@@ -266,7 +266,7 @@ def _sequence(text: str, settings: TextSettings, tokenizer: Any) -> list[str]:
     return WORDS.findall(text)[: settings.max_tokens]
 
 
-def _most_frequent(rows: Iterable[Sequence[str]], most: int, least_rows: int) -> dict[str, int]:
+def _most_frequent(rows: Iterable[Iterable[str]], most: int, least_rows: int) -> dict[str, int]:
     """Return the words in the most rows, and in how many each is; of equal ones the first by the alphabet."""
     counts: Counter[str] = Counter()
     for row in rows:
