@@ -349,7 +349,7 @@ def _check_memory(origin: str, rows: Sequence[bytes], limit: int) -> None:
     if free is not None and needed > free:
         raise UserError(
             f"{origin}: {len(rows):,} texts of up to {longest:,} bytes take about {needed / 1e9:.1f} GB to prepare, "
-            f"and {free / 1e9:.1f} GB of memory are free. Take a smaller data.max_bytes (it is {limit:,}), or fewer texts."
+            f"and {free / 1e9:.1f} GB of memory are free. Take a smaller data.max_bytes ({limit:,}), or fewer texts."
         )
 
 
