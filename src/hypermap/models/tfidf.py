@@ -34,7 +34,7 @@ class TfidfLogistic(SklearnModel):
         vocabulary_size: int,
         C: float = 10.0,  # noqa: N803, scikit-learn's name and the literature's
         max_iter: int = 200,
-        tolerance: float = 1e-3,
+        tolerance: float = 1e-4,
         class_weight: ClassWeight = None,
     ) -> None:
         self.vocabulary_size = vocabulary_size
