@@ -4,9 +4,9 @@ HYPERMAP_DATA=FOLDER python benchmarks/text.py [--seeds 3] [--sets sst2 …] [--
 python benchmarks/text.py --quick    does it run at all: made-up sentences, one seed, two epochs
 
 FOLDER has a folder for each set, with the files that conf/data/SET.yaml names. Every model learns from the same
-prepared training rows; a network's epoch, and the baseline's C, of three, are picked on the validation rows. A figure is
-the mean over the seeds of a network's training; its interval resamples the test rows, and so does that of a difference,
-with the same rows for both. Nothing here was tuned on test rows.
+prepared training rows; a network's epoch, and the baseline's C, of three, are picked on the validation rows. A figure
+is the mean over the seeds of a network's training; its interval resamples the test rows, and so does that of a
+difference, with the same rows for both. Nothing here was tuned on test rows.
 """
 
 import argparse
