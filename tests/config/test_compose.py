@@ -32,6 +32,8 @@ CHOICES = [tuple(file.relative_to(CONF).with_suffix("").parts) for file in FILES
 RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
 TABLE = ["data.path=my.csv", "data.target=target"]
+# What the program gives to those that take it: what is known of the targets, and a preprocessor's extras.
+EXTRAS = {"info", "vocabulary_size", "sequence_length", "sequence_vocabulary"}
 GIVEN = {"table": TABLE, "images": ["data.path=pictures"]}  # which no option, and no experiment, can know
 
 
@@ -51,9 +53,8 @@ def binds(group, choice):
     """Bind a group's values, and what the program adds, to the signature of what they are for."""
     target = locate(choice["_target_"])
     given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
-    runtime = RUNTIME.get(group, ()) if not is_family(choice) else ()
-    if group == "loss" and "info" in inspect.signature(target).parameters:
-        runtime = ("info",)
+    runtime = {*RUNTIME.get(group, ())} if not is_family(choice) else set()
+    runtime |= EXTRAS & inspect.signature(target).parameters.keys()
     if group == "data":
         own = {field.name for field in fields(DataSettings)} | (OF_TABLES if target is table else set())
         given = {key: value for key, value in given.items() if key not in own}

@@ -4,6 +4,7 @@ import numpy as np
 
 from support.contracts import ReaderContract
 from support.own_images import write_digits
+from support.own_texts import write_table
 
 
 class TestEmbeddedImages(ReaderContract):
@@ -37,6 +38,14 @@ class TestAFolderOfImages(ReaderContract):
     def settings(self, folder):
         write_digits(folder, range(80))
         return {"path": str(folder), "size": 6, "test": 0.2}
+
+
+class TestTexts(ReaderContract):
+    target = "hypermap.datasets.texts.texts"
+
+    def settings(self, folder):
+        path = write_table(folder / "texts.csv", 60)
+        return {"path": str(path), "target": "class", "test": 0.2}
 
 
 class TestAReaderOfOnesOwn(ReaderContract):

@@ -225,3 +225,27 @@ def test_classes_that_are_too_rare(data, settings, words):
 )
 def test_groups_and_times_that_cannot_be_split(data, settings, words):
     assert words in told(data, **settings)
+
+
+# A published validation set.
+
+
+def test_published_validation_rows_are_the_validation_rows():
+    data = raw(np.arange(20) % 2, ("a", "b"), test_targets=[0, 1], validation_rows=np.arange(20) >= 14)
+    train, validation, test = parts(data, validation=None, test=None)
+    assert train.tolist() == list(range(14))
+    assert validation.tolist() == list(range(14, 20))
+    assert test.tolist() == [0, 1]
+    few, held, _ = parts(data, validation=None, test=None, row_limit=10)
+    assert len(few) + len(held) == 10
+    assert max(few) < 14 <= min(held)
+
+
+def test_validation_is_either_published_or_a_share():
+    data = raw(np.arange(20) % 2, ("a", "b"), validation_rows=np.arange(20) >= 14)
+    assert "set data.validation=null" in told(data, validation=0.2)
+    assert "give data.validation, for instance 0.2" in told(raw(np.arange(20) % 2, ("a", "b")), validation=None)
+    lacking = raw(np.arange(20) >= 14, ("a", "b"), test_targets=[0], validation_rows=np.arange(20) >= 14)
+    assert "have none of the classes that the validation rows have: 'b'" in told(lacking, validation=None, test=None)
+    alone = raw(np.zeros(20), test_targets=[0.0], validation_rows=np.ones(20, np.bool_))
+    assert "no rows to learn from" in told(alone, validation=None, test=None)

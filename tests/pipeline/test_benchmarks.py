@@ -27,6 +27,7 @@ ROWS = {
     "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2},
     "strategies": {"random": 4, "auto": 4},
     "tables": {"made up, classes": 5, "made up, number": 5},
+    "text": {"made up": 5},
     "throughput": {"hypermap": 4, "textbook": 5},
 }
 PARTS = {"outside", "outside_search", "plain_optuna", "race", "searching", "trainers"}  # of others

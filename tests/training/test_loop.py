@@ -23,7 +23,7 @@ from hypermap.tasks.regression import r2
 from hypermap.training.augment import Augment
 from hypermap.training.backends import backend, eager
 from hypermap.training.components import Components, base_lr, make_optimizer
-from hypermap.training.loop import Trainer, TrainVal
+from hypermap.training.loop import Trainer, TrainVal, by_length
 from hypermap.training.lr_schedules import Constant, Cosine, OneCycle, Plateau, Step
 from hypermap.training.regularizers import Regularizer
 from hypermap.training.state import TrainerConfig, TrainState, no_report
@@ -924,3 +924,52 @@ def test_no_bar_where_the_output_is_no_terminal(capsys):
     train, validation = digits(40)
     trainer(network()).fit(train, validation)
     assert capsys.readouterr() == ("", "")
+
+
+def test_batches_of_similar_length_have_each_row_once_and_little_padding():
+    lengths = torch.randint(1, 100, (64 * 30 + 7,), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(1))
+    made = [by_length(order, lengths, 64, torch.Generator().manual_seed(seed)) for seed in (2, 2, 3)]
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    assert torch.equal(made[0].sort().values, torch.arange(len(lengths)))
+    assert made[0][-7:].tolist() == order[-7:].tolist()  # a smaller batch comes last, as without
+
+    def padded(rows):
+        return sum(int(lengths[some].max()) * len(some) for some in rows.split(64))
+
+    assert padded(made[0]) < 1.1 * int(lengths.sum()) < 1.7 * int(lengths.sum()) < padded(order)
+    few = by_length(torch.arange(3), torch.ones(3), 3, torch.Generator().manual_seed(0))
+    assert few.tolist() == [0, 1, 2]
+
+
+def test_rows_with_lengths_meet_in_such_batches_and_a_stopped_run_goes_on_to_the_same(tmp_path, monkeypatch):
+    train, validation = digits(300, images=False)
+    lengths = torch.arange(300) % 17
+    sets = TrainVal(replace(train, inputs=train.inputs.clone()), validation, lengths)
+    sets.train.inputs[:, 0] = lengths.float()
+    seen = []
+
+    class Watched(MLP):
+        def forward(self, inputs):
+            if self.training:
+                seen.append(inputs[:, 0].clone())
+            return super().forward(inputs)
+
+    def weights(state=None):
+        torch.manual_seed(1)
+        made = trainer(Watched((64,), 10, hidden=[16], dropout=0.2), epochs=4)
+        made.folder = state
+        for _ in Trainer({0: made}, {0: sets}).run(lambda reports: {}):
+            pass
+        return {name: tensor.clone() for name, tensor in made.parts.model.state_dict().items()}
+
+    whole = weights()
+    assert [len(rows) for rows in seen[:10]] == [32] * 9 + [12]
+    assert all(rows.max() - rows.min() <= 2 for rows in seen[:9])  # a tenth of 300 rows of 17 lengths
+    with monkeypatch.context() as patch:
+        stop_at(patch, "save", 2)
+        with pytest.raises(KeyboardInterrupt):
+            weights(tmp_path)
+    again = weights(tmp_path)
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())

@@ -118,7 +118,7 @@ RULES: dict[str, Rule] = {
     "data.channels": optional(one_of("grey", "rgb")),
     "data.broken": one_of("stop", "skip"),
     "data.batches": list_of(Rule(lambda value: value in range(1, 6), "a number from 1 to 5"), least=1),
-    "data.validation": SHARE,
+    "data.validation": optional(SHARE),
     "data.test": optional(SHARE),
     "data.split_seed": SEED,
     "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "quantile"),

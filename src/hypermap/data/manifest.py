@@ -34,7 +34,7 @@ class Manifest:
         raw_sha256: of each raw file.
         test_published: whether the test set is a published one.
         split_seed: of the split.
-        validation: the share of the rows outside the test set.
+        validation: the share of the rows outside the test set; None if the validation set is a published one.
         test: the share of all rows; None if the test set is a published one.
         row_limit: maximum number of training and validation rows together; None for all.
         scaling: of numbers.
@@ -73,7 +73,7 @@ class Manifest:
     raw_sha256: Any = ""
     test_published: bool = False
     split_seed: int = 0
-    validation: float = 0.2
+    validation: float | None = 0.2
     test: float | None = None
     row_limit: int | None = None
     scaling: str = "unit"

@@ -4,7 +4,7 @@ Everything is fitted on training rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,21 @@ class Fitted:
 
     entries: Mapping[str, Any]
     stored: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Inputs to ask a model about one by one, to see what it goes by.
+
+    Attributes:
+        noun: what each of them is, in the singular.
+        names: of each.
+        features: as a model sees them ``(1 + names, *shape)``; the first is an empty row, without any of them.
+    """
+
+    noun: str
+    names: Sequence[str]
+    features: "Tensor"
 
 
 class Preprocessor(ABC):
@@ -76,6 +91,26 @@ class Preprocessor(ABC):
     @abstractmethod
     def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return raw rows as model inputs, on the same device."""
+
+    def lengths(self, features: "Tensor") -> "Tensor | None":
+        """Return how long each row of a model's inputs is, int64 ``(rows,)``, if rows are padded to one length.
+
+        Batches in training are then of rows of similar length.
+        """
+        return None
+
+    def words(self, inputs: Array) -> Sequence[str] | None:
+        """Return each raw row as a reader of the report sees it, if words say it."""
+        return None
+
+    def points(self, features: "Tensor") -> Array | None:
+        """Return rows of a model's inputs as points ``(rows, n)`` for a map; None where distances say nothing."""
+        found: Array = features.flatten(1).cpu().numpy()
+        return found
+
+    def probes(self) -> Probes | None:
+        """Return inputs that show what a model goes by, for the report."""
+        return None
 
     def module(self) -> "nn.Module":
         """Return the same in torch, for an export.

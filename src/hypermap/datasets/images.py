@@ -74,6 +74,7 @@ class Raw:
     times: Array | None = None  # (rows,) float64: the order for splits
     numbers: Array | None = None  # (rows,) int64: row number in the file, from 1
     test_numbers: Array | None = None  # the same for the test file
+    validation_rows: Array | None = None  # (rows,) bool: the published validation set, if any
     notes: tuple[str, ...] = ()  # notes about the data for the user, one sentence each
     task: str | None = None  # the dotted path of a task of your own; None: of classes, or of numbers
     preprocessor: str | None = None  # that of a preprocessor of your own; None: `Scaling`, or that of a table

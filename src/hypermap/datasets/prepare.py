@@ -45,7 +45,7 @@ OF_TABLES = frozenset(field.name for field in fields(Settings)) - {"scaling"}
 class DataSettings:
     """Settings of the split and the preparation; validated on construction."""
 
-    validation: float = 0.2  # share of the rows outside the test set
+    validation: float | None = 0.2  # share of the rows outside the test set; None if there is a published one
     test: float | None = None  # share of all rows; None if there is a published test set
     split_seed: int = 0
     scaling: str | None = None  # None: ``unit`` for images and plain tables, ``standard`` for tables with a schema
@@ -54,7 +54,8 @@ class DataSettings:
     oversample: bool = False  # whether to repeat training rows so that all classes are as large as the largest
 
     def __post_init__(self) -> None:
-        _check_share("validation", self.validation)
+        if self.validation is not None:
+            _check_share("validation", self.validation)
         if self.test is not None:
             _check_share("test", self.test)
         _check_whole("split_seed", self.split_seed, 0)
@@ -267,6 +268,7 @@ class _Wanted:
             times=_rows(raw.times, kept),
             numbers=_rows(raw.numbers, kept),
             test_numbers=_rows(raw.test_numbers, tested),
+            validation_rows=_rows(raw.validation_rows, kept),
             notes=(*raw.notes, *([note] if dropped else [])),
         )
 

@@ -46,7 +46,7 @@ class _Size(NamedTuple):
 
 
 def split(
-    raw: Raw, name: str, *, validation: float, test: float | None, seed: int, row_limit: int | None
+    raw: Raw, name: str, *, validation: float | None, test: float | None, seed: int, row_limit: int | None
 ) -> Mapping[str, RawSplit]:
     """Return the parts ``train``, ``validation`` and ``test``.
 
@@ -57,25 +57,31 @@ def split(
     Args:
         raw: the whole data set; a published test set is kept as the test set.
         name: of the data set in errors.
-        validation: share of the rows outside the test set.
+        validation: share of the rows outside the test set, if there is no published validation set.
         test: share of all rows, if there is no published test set.
         seed: for shuffling rows, as in scikit-learn's `train_test_split`, or groups.
         row_limit: maximum number of training and validation rows together; None: all. They are drawn at random or, if
             rows have times, are the latest.
 
     Raises:
-        UserError: `test` is missing or not allowed, or the split is impossible: a class has too few rows for every
-            part, or there are too few groups or times.
+        UserError: `test` or `validation` is missing or not allowed, or the split is impossible: a class has too few
+            rows for every part, or there are too few groups or times.
     """
     _check_order(raw)
+    _check_published(raw, name, validation)
     rows = np.arange(len(raw.inputs))
     test_part = _published_test(raw, name, test)
     if test_part is None:
         rows, test_rows = _cut(raw, rows, _Size("data.test", test or 0.0, parts=3), seed)
         test_part = _part(raw, test_rows)
     rows = _limit(raw, rows, row_limit, seed)
-    size = _Size("data.validation", validation, limited=row_limit is not None)
-    train_rows, validation_rows = _cut(raw, rows, size, seed)
+    if raw.validation_rows is not None:
+        held = raw.validation_rows[rows]
+        train_rows, validation_rows = rows[~held], rows[held]
+        _check_parts(raw, rows, train_rows, validation_rows, row_limit)
+    else:
+        size = _Size("data.validation", validation or 0.0, limited=row_limit is not None)
+        train_rows, validation_rows = _cut(raw, rows, size, seed)
     return {"train": _part(raw, train_rows), "validation": _part(raw, validation_rows), "test": test_part}
 
 
@@ -88,6 +94,25 @@ def _check_order(raw: Raw) -> None:
         )
     if missing := int(np.isnan(raw.times).sum()):
         raise UserError(f"{missing:,} rows have no time (data.time): leave them out, or set data.time to null.")
+
+
+def _check_published(raw: Raw, name: str, validation: float | None) -> None:
+    if validation is None and raw.validation_rows is None:
+        raise UserError(f"{name} publishes no validation set: give data.validation, for instance 0.2.")
+    if validation is not None and raw.validation_rows is not None:
+        raise UserError(
+            f"data.validation is {validation}, and the validation rows are given (data.validation_path): set "
+            "data.validation=null."
+        )
+
+
+def _check_parts(raw: Raw, rows: Array, train: Array, validation: Array, limit: int | None) -> None:
+    """Refuse a published validation set whose rows are all left out, or whose training rows lack a class."""
+    if raw.classes and len(lacking := _lacking(raw, rows, train)):
+        listed = ", ".join(repr(raw.classes[index]) for index in lacking)
+        raise UserError(f"The training rows have none of the classes that the validation rows have: {listed}.")
+    if not (len(train) and len(validation)):
+        raise UserError(f"data.rows is {limit}, which leaves no rows to learn from or none to validate on: raise it.")
 
 
 def _published_test(raw: Raw, name: str, test: float | None) -> RawSplit | None:

@@ -117,7 +117,9 @@ class TorchEstimator:
     def encode(self, rows: FoldData) -> EncodedFold:
         """Return a fold's rows as network inputs."""
         inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
-        sets = TrainVal(*(_on(self.device, split, inputs) for split in (rows.train, rows.validation)))
+        lengths = rows.transform.preprocessor.lengths(rows.train.inputs)
+        train, validation = (_on(self.device, split, inputs) for split in (rows.train, rows.validation))
+        sets = TrainVal(train, validation, None if lengths is None else lengths.cpu())
         return EncodedFold(sets, rows, inputs)
 
     def begin(self, fold: EncodedFold, seed: int, state: Path | None = None, own: bool = False) -> TrainState:

@@ -103,6 +103,7 @@ def evaluate(
     ]
     manifest, test, stored = transform.manifest, of_model["test"], load_raw(prepared, "test")
     untuned = scored(trained.untuned)["test"] if trained.record.tuned else None
+    probes = transform.preprocessor.probes()
     run = Run(
         task=manifest.task,
         classes=tuple(manifest.classes),
@@ -129,6 +130,9 @@ def evaluate(
         weights=_weights(trained),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
+        words=transform.preprocessor.words(stored.inputs.numpy()) or (),
+        probes=probes,
+        probed=None if probes is None else trained.predict(probes.features),
         tuned=trained.record.tuned,
         untuned=untuned.metrics if untuned else {},
         untuned_intervals=untuned.intervals if untuned else {},
@@ -206,4 +210,5 @@ def _map(test: TensorSplit, transform: Transform, method: str) -> Projection | N
     """Return a projection of the test rows' features, with one-hot categories and flattened images."""
     layout = transform.manifest.layout
     inputs = ColumnLayout.of(layout).to_one_hot(test.inputs) if layout else test.inputs
-    return project(inputs.flatten(1).numpy(), method)
+    points = None if method == "none" else transform.preprocessor.points(inputs)
+    return None if points is None else project(points, method)

@@ -1,11 +1,23 @@
 """Networks, each built as ``Model(input_shape, outputs, **keywords)``.
 
-They take float32 (batch, *input_shape) and return logits or values (batch, outputs).
+They take float32 (batch, *input_shape), or token ids, and return logits or values (batch, outputs).
 """
 
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
 from hypermap.models.resnet import ResNet
 from hypermap.models.tabular import TabularMLP, TabularResNet
+from hypermap.models.text import TextBag, TextCNN, TextRNN, TextTransformer
 
-__all__ = ["CNN", "MLP", "Logistic", "ResNet", "TabularMLP", "TabularResNet"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Logistic",
+    "ResNet",
+    "TabularMLP",
+    "TabularResNet",
+    "TextBag",
+    "TextCNN",
+    "TextRNN",
+    "TextTransformer",
+]

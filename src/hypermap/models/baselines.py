@@ -1,6 +1,6 @@
 """Baselines: scikit-learn models to compare with the one in use, fitted once on the same training rows.
 
-They show whether a network is worth it on a table. There are none for images, which they are not good at.
+They show whether a network is worth it on a table, or on texts. There are none for images, which they are not good at.
 """
 
 import json
@@ -34,6 +34,7 @@ def fit(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> list[
     tables = len(manifest.shape) == 1  # with a schema or plain
     suit = tables and sklearn_fit.predicts(manifest)
     models, seed = [_family(option) for option in configuration["models"]] if suit else [], manifest.split_seed
+    models = [option for option in models if sklearn_fit.suits(option, manifest)]
     if models:
         folds = Folds(prepared)
         rows = folds.of(folds.development.holdout)

@@ -48,16 +48,23 @@ def resolve_input_spec(model: Mapping[str, Any], manifest: Manifest) -> InputSpe
     learn an embedding: for a scikit-learn model, as a baseline beside one, ``embedding`` means ``auto``.
 
     Raises:
-        UserError: the network does not support embeddings.
+        UserError: the network does not support embeddings, or it takes numbers and the rows are ids.
     """
     target = locate(model.get("_target_"))
     parameters = inspect.signature(target).parameters
     takes_layout = "layout" in parameters
-    embeds = takes_layout or (isinstance(target, type) and issubclass(target, SklearnModel))
+    of_sklearn = isinstance(target, type) and issubclass(target, SklearnModel)
+    embeds = takes_layout or of_sklearn
     if manifest.layout is None:
         spec = _inputs(tuple(manifest.shape), None, takes_layout, lambda rows: rows)
         taken = {name: value for name, value in manifest.extras.items() if name in parameters}
         dtype = getattr(torch, manifest.dtype or "float32")
+        ships = target.__module__.startswith("hypermap.models.") and not of_sklearn
+        if ships and not dtype.is_floating_point and not taken:
+            raise UserError(
+                f"model={model.get('name')} takes numbers, and the rows of this data are ids ({manifest.dtype}): take "
+                f"a network that embeds them, whose constructor takes {' or '.join(manifest.extras)}."
+            )
         return replace(spec, runtime={**spec.runtime, **taken}, dtype=dtype)
     layout, categories = ColumnLayout.of(manifest.layout), manifest.preparation["categories"]
     if categories == "embedding" and not embeds:

@@ -115,6 +115,22 @@ def is_family(option: Mapping[str, Any]) -> bool:
     return isinstance(target, type) and issubclass(target, SklearnModel)
 
 
+def suits(option: Mapping[str, Any], manifest: Manifest) -> bool:
+    """Return whether the family of an option can be fitted to rows like those of this data: numbers, or ids."""
+    return _kind(manifest) in _class(option).inputs
+
+
+def _class(option: Mapping[str, Any]) -> type[SklearnModel]:
+    found = locate(option.get("_target_"))
+    assert isinstance(found, type)
+    assert issubclass(found, SklearnModel)
+    return found
+
+
+def _kind(manifest: Manifest) -> str:
+    return "ids" if (manifest.dtype or "").startswith("int") else "numbers"
+
+
 def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, InputSpec]:
     """Return the family of an option, and its input spec for data with this manifest.
 
@@ -126,10 +142,16 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
             f"model={option.get('name')} is of scikit-learn, which predicts a class or a number; the task is "
             f"{manifest.task}: take a network."
         )
+    if not suits(option, manifest):
+        kinds = " or ".join(sorted(_class(option).inputs))
+        raise UserError(
+            f"model={option.get('name')} is fitted to {kinds}, and the rows of this data are {_kind(manifest)}: take "
+            "another."
+        )
     inputs = resolve_input_spec(option, manifest)
-    layout = {} if inputs.layout is None else {"layout": inputs.layout}
-    check_arguments(option, *layout)
-    family: SklearnModel = instantiate(option, **layout)
+    runtime = {name: value for name, value in inputs.runtime.items() if name != "input_shape"}
+    check_arguments(option, *runtime)
+    family: SklearnModel = instantiate(option, **runtime)
     weight = getattr(family, "class_weight", None)
     if weight not in (None, "balanced"):
         raise UserError(f"model.class_weight is {weight!r}; it is balanced, or null.")
@@ -195,14 +217,14 @@ def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: st
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
-    held = skops_io.loads(content, str(path), remedy, TRUSTED)
+    held = skops_io.loads(content, str(path), remedy, (*TRUSTED, *_class(option).trusted))
     several: dict[str, Any] = held if isinstance(held, dict) else {"estimators": [held], "tuned": {}}
     inputs = resolve_input_spec(option, transform.manifest)
     return replace(_quietly(several["estimators"], transform, inputs, threads), tuned=several["tuned"])
 
 
 def flat(inputs: InputSpec, features: Tensor) -> Array:
-    """Return features as an estimator takes them: encoded, and images flattened; ``(rows, width)`` float32."""
+    """Return features as an estimator takes them: encoded, and images flattened; ``(rows, width)`` float32, or ids."""
     encoded: Array = inputs.encode(features).flatten(1).cpu().numpy()
     return encoded
 

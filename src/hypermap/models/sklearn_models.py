@@ -6,7 +6,7 @@ networks. `hypermap.models.sklearn_fit` fits, saves and loads them.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -40,8 +40,16 @@ class TrainingData:
 class SklearnModel(ABC):
     """Settings of a family; a user's own needs no more than `fit`.
 
-    A constructor that takes a `layout` gets categories as codes (`ColumnLayout`), any other gets them one-hot.
+    A constructor that takes a `layout` gets categories as codes (`ColumnLayout`), any other gets them one-hot; and one
+    that takes any of a preprocessor's extras by name gets these.
+
+    Attributes:
+        inputs: what it can be fitted to: rows of ``numbers``, of ``ids`` (`Manifest.dtype` is an integer's), or both.
+        trusted: the types in its estimators, beside scikit-learn's, that may be loaded from a file.
     """
+
+    inputs: ClassVar[frozenset[str]] = frozenset({"numbers"})
+    trusted: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def fit(self, problem: TrainingData) -> Any:
@@ -213,6 +221,8 @@ class NearestNeighbors(SklearnModel):
 
 class Dummy(SklearnModel):
     """Class frequencies or the mean of the training rows, whatever the features: every model has to beat it."""
+
+    inputs = frozenset({"numbers", "ids"})
 
     def fit(self, problem: TrainingData) -> Any:
         """Return a DummyClassifier or -Regressor."""

@@ -24,6 +24,7 @@ from hypermap.training.state import Row, TrainState
 
 MakeBackend = Callable[[Sequence[TrainState], Tensor, Tensor], Backend]
 SAVING_S = 0.005  # assumed duration of writing a member's state, before it is measured
+WINDOW = 50  # batches whose rows are sorted by length at once: more of them save more padding, and mix the rows less
 SAVING_SHARE = 0.05  # maximum share of a stack's time for writing the states of its members
 K = TypeVar("K", bound=Hashable)
 """The key of a training, chosen by the caller: reports and results refer to it."""
@@ -37,10 +38,15 @@ OnEpochEnd = Callable[[Reports[K]], Mapping[K, Exception]]
 
 @dataclass(frozen=True)
 class TrainVal:
-    """The training and validation rows of a member, on the device."""
+    """The training and validation rows of a member, on the device.
+
+    `lengths` are those of training rows that are padded to one length, int64 ``(rows,)`` on the CPU: each batch is then
+    of rows of similar length.
+    """
 
     train: TensorSplit
     validation: TensorSplit
+    lengths: Tensor | None = None
 
 
 class Trainer(Generic[K]):
@@ -132,7 +138,7 @@ class Trainer(Generic[K]):
         weights that change along the epoch.
         """
         started, members = time.perf_counter(), self.members.values()
-        orders = torch.stack([torch.randperm(self.length, generator=member.shuffle_rng) for member in members])
+        orders = torch.stack([self.order(key, member.shuffle_rng) for key, member in self.members.items()])
         rates = torch.tensor([member.learning_rates(self.steps) for member in members], dtype=torch.float64)
         steps, ended = self.learn(orders[:, : self.used], rates, on_epoch_end)
         learned = self.learned(steps, orders[:, : self.used], rates, time.perf_counter() - started)
@@ -156,6 +162,11 @@ class Trainer(Generic[K]):
             if isinstance(reason, Paused) and not saved:
                 going[key].save()
         return {**ended, **stopped}
+
+    def order(self, key: K, shuffle_rng: torch.Generator) -> Tensor:
+        """Return a member's order of its training rows in an epoch, int64 ``(rows,)``."""
+        order, lengths = torch.randperm(self.length, generator=shuffle_rng), self.sets[key].lengths
+        return order if lengths is None else by_length(order, lengths, self.batch, shuffle_rng)
 
     def learn(self, orders: Tensor, rates: Tensor, on_epoch_end: OnEpochEnd[K]) -> tuple[StepOutputs, Finished[K]]:
         """Run the steps of an epoch, with the reports that are due before its end."""
@@ -246,6 +257,25 @@ class Trainer(Generic[K]):
     def last(self, member: TrainState) -> tuple[int, float]:
         """Return the report of a member's last epoch."""
         return member.epochs * self.portions, member.monitored(member.history[-1])
+
+
+def by_length(order: Tensor, lengths: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """Return an order of rows in which each batch is of similar lengths, so that little of it is padding.
+
+    The rows are taken in windows of `WINDOW` batches. Within each they are sorted, and cut into batches, whose order is
+    drawn again. So any two rows may meet in a batch, and the last batch alone is smaller.
+
+    Args:
+        order: int64 ``(rows,)``, drawn at random.
+        lengths: int64 ``(rows,)``.
+        batch: rows of a step.
+        generator: draws the order of the batches.
+    """
+    whole = len(order) - len(order) % batch
+    windows = [window[torch.argsort(lengths[window], stable=True)] for window in order[:whole].split(WINDOW * batch)]
+    batches = torch.cat([*windows, order[:0]]).view(-1, batch)
+    mixed = batches[torch.randperm(len(batches), generator=generator)].flatten()
+    return torch.cat([mixed, order[whole:]])
 
 
 def _divergence(member: TrainState, losses: Tensor, validation_loss: float) -> Diverged | None:

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hypermap.data.manifest import Manifest
+from hypermap.data.preprocessor import Probes
 from hypermap.reports.run import BaselineTable, Run, project, write_report
 from hypermap.reports.run.classification import right_examples, worst_mistakes
 from hypermap.reports.run.data import section
@@ -309,6 +311,30 @@ def test_tables_have_their_mistakes_listed():
     actual = run.classes[run.targets[worst]]
     said = run.classes[1 - run.targets[worst]]
     assert f"| {1000 + worst} | {actual} | {said} | {run.predictions[worst].max():.4f} |" in text
+
+
+def test_rows_in_words_stand_beside_their_mistakes_and_do_nothing():
+    run = run_of(**CASES["binary"])
+    said = ["<b>bold</b> | `code` [a](b)\n# " + "long " * 200] * ROWS
+    text = page(replace(run, words=said), ())
+    (first,) = [line for line in text.splitlines() if line.startswith("| 10")][:1]
+    assert first.endswith("… |")
+    assert "&lt;b>bold&lt;/b> \\| \\`code\\` \\[a](b) # long" in first
+    assert len(first) < 500
+
+
+def test_the_probes_that_raise_a_class_most_are_listed():
+    """By the logarithm of their probability over that of the empty row, computed by hand."""
+    run = run_of(**CASES["binary"])
+    probed = np.array([[0.5, 0.5], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    probes = Probes("n-gram", ["a | b", "fine", "`bad`"], torch.zeros(4, 2))
+    text = page(replace(run, probes=probes, probed=probed), ())
+    assert "## The most telling n-grams" in text
+    first, second = (run.classes[k] for k in (0, 1))
+    assert f"| {first} | `a \\| b` {np.log(0.9 / 0.5):+.2f}, `fine` {np.log(0.6 / 0.5):+.2f} |" in text
+    assert f"| {second} | `` `bad` `` {np.log(0.8 / 0.5):+.2f} |" in text
+    assert "telling" not in page(replace(run, probes=probes, probed=np.full((4, 2), 0.5)), ())
+    assert "telling" not in page(run, ())
 
 
 def test_regression_has_its_largest_residuals_listed():

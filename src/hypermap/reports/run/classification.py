@@ -1,5 +1,6 @@
 """What a report says of a classification."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ from hypermap.tasks.metrics import BINS
 
 RIGHT, MISTAKES = 6, 12
 """Pictures of right predictions and of mistakes."""
+
+CUT = 300
+"""Letters of a row in words."""
+
+TELLING, TOLD_CLASSES = 8, 50
+"""Probes of a class, and classes, that are listed."""
 
 
 class ClassificationReport(TaskReport):
@@ -63,6 +70,7 @@ class ClassificationReport(TaskReport):
             "class_table": _class_table,
             "map_caption": _map_caption,
             "mistakes_table": _mistakes_table,
+            "telling": _telling(run),
         }
 
 
@@ -143,7 +151,29 @@ def _mistakes_table(run: Run) -> str:
     """Return the rows furthest from the truth, for data that have no pictures."""
     worst = worst_mistakes(run.targets, run.predictions, LISTED)
     lines = [
-        (str(run.rows[k]), *(wording.words(run.classes[of]) for of in (run.targets[k], p.argmax())), f"{p.max():.4f}")
+        (
+            str(run.rows[k]),
+            *(wording.words(run.classes[of]) for of in (run.targets[k], p.argmax())),
+            f"{p.max():.4f}",
+            *([wording.words(textwrap.shorten(run.words[k], CUT, placeholder=" …"))] if run.words else []),
+        )
         for k, p in zip(worst, run.predictions[worst], strict=True)
     ]
-    return wording.table(("row", "actual", "predicted", "confidence"), lines)
+    return wording.table(("row", "actual", "predicted", "confidence", *(["in words"] if run.words else [])), lines)
+
+
+def _telling(run: Run) -> str | None:
+    """Return a table of the probes that speak most for each class: by how much each of them alone raises the logarithm
+    of its probability, over that of an empty row. None where there are no probes, or none that a model goes by.
+    """
+    if run.probes is None or run.probed is None or len(run.probed) < 2:
+        return None
+    logs = np.log(np.maximum(run.probed, np.finfo(np.float64).tiny))
+    raised = logs[1:] - logs[0]
+    lines = []
+    for k, name in enumerate(run.classes[:TOLD_CLASSES]):
+        best = [j for j in np.argsort(-raised[:, k], kind="stable")[:TELLING] if raised[j, k] > 0]
+        if best:
+            said = ", ".join(f"{wording.code(run.probes.names[j])} {raised[j, k]:+.2f}" for j in best)
+            lines.append((wording.words(name), said))
+    return wording.table(("class", f"{run.probes.noun}s"), lines) if lines else None

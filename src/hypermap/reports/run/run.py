@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hypermap.data.manifest import Manifest
+from hypermap.data.preprocessor import Probes
 from hypermap.reports.run.baseline_table import BaselineTable
 from hypermap.reports.run.projection import Projection
 
@@ -61,6 +62,13 @@ class Run:
     """Where the test rows lie in the plane."""
     encoding: str = "one_hot"
     """Of a table: how the model is given categories, as codes, one_hot or ordinal."""
+
+    words: Sequence[str] = ()
+    """Each test row in words, where its preprocessor has any (`hypermap.data.preprocessor.Preprocessor.words`)."""
+    probes: Probes | None = None
+    """Inputs that the model was asked about one by one."""
+    probed: NDArray[Any] | None = None
+    """(1 + probes, ...) its predictions of them."""
 
     tuned: Mapping[str, Any] = field(default_factory=dict)
     """What was fitted on validation rows once the network was trained (`Task.tune`), such as a temperature."""
