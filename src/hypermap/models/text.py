@@ -273,7 +273,7 @@ class _AttentionLayer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.asked = initialize(nn.Linear(width, 3 * width), "glorot_uniform")  # queries, keys and values
+        self.projected = initialize(nn.Linear(width, 3 * width), "glorot_uniform")  # queries, keys and values
         self.attended = initialize(nn.Linear(width, width), "glorot_uniform")
         self.dense = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
         self.drop = Dropout(dropout)
@@ -281,7 +281,7 @@ class _AttentionLayer(nn.Module):
     def forward(self, values: Tensor, there: Tensor) -> Tensor:
         """Map (batch, tokens, width) to the same; `there` (batch, tokens) bool: which are no padding."""
         batch, tokens, width = values.shape
-        split = self.asked(self.norms[0](values)).view(batch, tokens, 3, self.heads, width // self.heads)
+        split = self.projected(self.norms[0](values)).view(batch, tokens, 3, self.heads, width // self.heads)
         queries, keys, contents = split.permute(2, 0, 3, 1, 4).unbind(0)
         attended = F.scaled_dot_product_attention(queries, keys, contents, attn_mask=there[:, None, None, :])
         values = values + self.drop(self.attended(attended.transpose(1, 2).reshape(batch, tokens, width)))

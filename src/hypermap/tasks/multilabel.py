@@ -84,8 +84,10 @@ class Multilabel(Task):
         """Return the predicted labels, ``a; b``, and each label's probability."""
         from polars import DataFrame, Series, String
 
-        shares, told = np.split(predictions, 2, axis=1)
-        words = [None if np.isnan(row).any() else "; ".join(np.array(self.labels)[row == 1].tolist()) for row in told]
+        shares, decisions = np.split(predictions, 2, axis=1)
+        words = [
+            None if np.isnan(row).any() else "; ".join(np.array(self.labels)[row == 1].tolist()) for row in decisions
+        ]
         columns = {f"probability_{name}": shares[:, k] for k, name in enumerate(self.labels)}
         return DataFrame({PREDICTION: Series(words, dtype=String), **columns}, nan_to_null=True)
 

@@ -54,8 +54,8 @@ class Schema:
         columns = tuple(
             Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
         )
-        told = entry.get("targets") or [entry["target"]]
-        targets = tuple(Target(**{**one, "classes": tuple(one["classes"])}) for one in told)
+        entries = entry.get("targets") or [entry["target"]]
+        targets = tuple(Target(**{**one, "classes": tuple(one["classes"])}) for one in entries)
         others = {key: value for key, value in entry.items() if key != "target"}
         spelling = CsvFormat.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
         files = tuple(entry["file_columns"])
@@ -69,10 +69,10 @@ class Schema:
             for column in entry.pop("columns")
         ]
         targets = [target.as_entry() for target in self.targets]
-        told = {"targets": targets} if len(targets) > 1 else {"target": targets[0]}
+        named = {"targets": targets} if len(targets) > 1 else {"target": targets[0]}
         del entry["targets"]
         files, spelling = list(self.file_columns), self.spelling.as_entry()
-        return {"columns": columns, **told, **entry, "file_columns": files, "spelling": spelling}
+        return {"columns": columns, **named, **entry, "file_columns": files, "spelling": spelling}
 
     @property
     def target(self) -> Target:
