@@ -324,15 +324,15 @@ def test_rows_in_words_stand_beside_their_mistakes_and_do_nothing():
 
 
 def test_the_probes_that_raise_a_class_most_are_listed():
-    """By the logarithm of their probability over that of the empty row, computed by hand."""
+    """By the logarithm of the odds over those of the empty row, which are even here, computed by hand."""
     run = run_of(**CASES["binary"])
     probed = np.array([[0.5, 0.5], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
     probes = Probes("n-gram", ["a | b", "fine", "`bad`"], torch.zeros(4, 2))
     text = page(replace(run, probes=probes, probed=probed), ())
     assert "## The most telling n-grams" in text
     first, second = (run.classes[k] for k in (0, 1))
-    assert f"| {first} | `a \\| b` {np.log(0.9 / 0.5):+.2f}, `fine` {np.log(0.6 / 0.5):+.2f} |" in text
-    assert f"| {second} | `` `bad` `` {np.log(0.8 / 0.5):+.2f} |" in text
+    assert f"| {first} | `a \\| b` {np.log(9):+.2f}, `fine` {np.log(1.5):+.2f} |" in text
+    assert f"| {second} | `` `bad` `` {np.log(4):+.2f} |" in text
     assert "telling" not in page(replace(run, probes=probes, probed=np.full((4, 2), 0.5)), ())
     assert "telling" not in page(run, ())
 

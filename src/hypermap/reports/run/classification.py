@@ -164,12 +164,13 @@ def _mistakes_table(run: Run) -> str:
 
 def _telling(run: Run) -> str | None:
     """Return a table of the probes that speak most for each class: by how much each of them alone raises the logarithm
-    of its probability, over that of an empty row. None where there are no probes, or none that a model goes by.
+    of its odds, over that of an empty row. None where there are no probes, or none that a model goes by.
     """
     if run.probes is None or run.probed is None or len(run.probed) < 2:
         return None
-    logs = np.log(np.maximum(run.probed, np.finfo(np.float64).tiny))
-    raised = logs[1:] - logs[0]
+    tiny = np.finfo(np.float64).tiny
+    odds = np.log(np.maximum(run.probed, tiny)) - np.log(np.maximum(1 - run.probed, tiny))
+    raised = odds[1:] - odds[0]
     lines = []
     for k, name in enumerate(run.classes[:TOLD_CLASSES]):
         best = [j for j in np.argsort(-raised[:, k], kind="stable")[:TELLING] if raised[j, k] > 0]
