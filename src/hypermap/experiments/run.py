@@ -28,6 +28,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.experiments.cross_validator import CrossValidator, FoldSpec, forget, read_finished, write_finished
 from hypermap.experiments.estimators import TrainResult
 from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
+from hypermap.models.sklearn_fit import is_family
 from hypermap.tasks.base import path_of
 from hypermap.tasks.losses import JointLoss
 from hypermap.training import artifacts
@@ -155,6 +156,7 @@ def train_alone(request: TrainingRequest) -> list[Result]:
     """
     folder, loss = request.output / artifacts.ALONE, request.configuration["loss"]
     wanted = bool(loss.get("alone")) and loss["_target_"] == path_of(JointLoss)
+    wanted = wanted and not is_family(request.configuration["model"])  # its estimators are of a target each
     names = [str(column["name"]) for column in Manifest.read(request.prepared).target_columns] if wanted else []
     results = []
     if folder.exists():

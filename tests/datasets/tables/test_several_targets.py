@@ -131,6 +131,14 @@ def test_a_test_file_without_a_label_is_told(file, tmp_path):
         read(file, ["happy", "sad"], test_path=str(tmp_path / "test.csv"))
 
 
+def test_labels_that_only_the_test_rows_have_are_told(file, tmp_path):
+    frame = pl.read_csv(file).with_columns(pl.col("tags").fill_null("") + ";odd")
+    frame.write_csv(tmp_path / "test.csv")
+    raw = read(file, "tags", label_separator=";", drop=["never"], test_path=str(tmp_path / "test.csv"))
+    assert [column.name for column in raw.target_columns] == ["a", "b", "c"]
+    assert any("lists labels that the rows to learn from lack, which are not predicted: 'odd'" in n for n in raw.notes)
+
+
 def test_the_schema_comes_back_and_one_target_is_written_as_before(file):
     for target in (["happy", "sad"], {"price": "regression", "colour": "multiclass"}, "colour"):
         schema = read(file, target).table

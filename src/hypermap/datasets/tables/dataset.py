@@ -29,6 +29,7 @@ from hypermap.datasets.tables.target import (
     understand_label,
     understand_labels,
     understand_target,
+    unknown_labels,
 )
 from hypermap.datasets.tables.time_order import rows_in_order
 from hypermap.tasks.names import TargetColumn, several_targets
@@ -117,6 +118,7 @@ def table(
     test = open_table(test_paths, given, schema.expected)
     notes += [*test.notes, *schema.check(test)]
     test_rows = read_rows(test, schema, order, apart=True)
+    notes += unknown_labels(test, schema.target, schema.targets)
     return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given, labels=requested.labels)
 
 

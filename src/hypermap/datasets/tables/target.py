@@ -147,21 +147,38 @@ def understand_labels(table: Table, column: str, separator: str, prefix: str) ->
     Raises:
         UserError: there are fewer than two, or more than `MANY`.
     """
-    labels: set[str] = set()
-    for batch in table.batches():
-        cells = batch.select(listed(pl.col(column), batch.schema[column], separator).alias("word"))
-        labels |= set(cells["word"].explode().drop_nulls().unique().to_list())
-        if len(labels) > MANY:
-            raise UserError(
-                f"The column {column!r} lists more than {MANY:,} labels, with {prefix}label_separator={separator!r}. "
-                "Leave the rare ones out of the file, or name another column."
-            )
+    labels = labels_of(table, column, separator)
+    if len(labels) > MANY:
+        raise UserError(
+            f"The column {column!r} lists {len(labels):,} labels, with {prefix}label_separator={separator!r}; {MANY:,} "
+            "are allowed. Leave the rare ones out of the file, or name another column."
+        )
     if len(labels) < 2:
         raise UserError(
             f"The column {column!r} lists {len(labels)} labels{''.join(f', {one!r}' for one in labels)}, with "
             f"{prefix}label_separator={separator!r}: there should be two at least. Say what stands between them."
         )
     return tuple(Target(label, "binary", ("no", "yes"), {}, False, column, separator) for label in sorted(labels))
+
+
+def labels_of(table: Table, column: str, separator: str) -> set[str]:
+    """Return the labels that the cells of a column list."""
+    labels: set[str] = set()
+    for batch in table.batches():
+        cells = batch.select(listed(pl.col(column), batch.schema[column], separator).alias("word"))
+        labels |= set(cells["word"].explode().drop_nulls().unique().to_list())
+    return labels
+
+
+def unknown_labels(table: Table, target: Target, known: Sequence[Target]) -> list[str]:
+    """Return a sentence if the cells of another table list labels that are none of the `known`."""
+    if target.separator is None:
+        return []
+    unknown = sorted(labels_of(table, target.column, target.separator) - {one.name for one in known})
+    if not unknown:
+        return []
+    shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+    return [f"{table.name} lists labels that the rows to learn from lack, which are not predicted: {shown}."]
 
 
 def _likely(statistics: Statistics) -> str:
