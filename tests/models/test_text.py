@@ -103,7 +103,7 @@ class TestTextTransformer(_OfTexts):
         own = _AttentionLayer(8, 2, 16, 0.0)
         reference = nn.TransformerEncoderLayer(8, 2, 16, 0.0, nn.functional.gelu, batch_first=True, norm_first=True)
         attention = reference.self_attn
-        attention.in_proj_weight.data, attention.in_proj_bias.data = own.asked.weight.data, own.asked.bias.data
+        attention.in_proj_weight.data, attention.in_proj_bias.data = own.projected.weight.data, own.projected.bias.data
         attention.out_proj.load_state_dict(own.attended.state_dict())
         reference.linear1.load_state_dict(own.dense[0].state_dict())
         reference.linear2.load_state_dict(own.dense[2].state_dict())
