@@ -38,7 +38,7 @@ class TrainerConfig:
         threads: CPU threads; None: depends on the network (`device.choose_threads`).
         repeats: number of trainings that metrics are averaged over, each with its own seed.
         reports_per_epoch: how often the monitored metric is reported; does not affect the training.
-        calibration: ``temperature`` for what the task tunes on the validation rows (`Task.tune`), such as a temperature.
+        calibration: ``temperature`` for what the task tunes on the validation rows (`Task.tune`).
         backend: runs the steps, a name in `hypermap.training.backends.choice`; ``auto`` is plain torch for one
             training, and the fastest by measurement for several at once.
     """
