@@ -46,7 +46,7 @@ class TaskContract:
         measured = task.measure(self.targets(), self.predictions())
         assert set(measured) <= set(task.directions)
         assert task.monitor in measured
-        assert directions(type(task))["loss"] is False
+        assert directions(task.directions)["loss"] is False
         assert all(isinstance(value, float) and np.isfinite(value) for value in measured.values())
 
     def test_each_row_once_is_no_resample(self):

@@ -154,3 +154,9 @@ def read_slice(path: Path) -> dict[str, Any]:
     check_record(configuration, str(path), remedy=NAME_IT)
     configuration.pop("code_sha256", None)  # only for DVC to compare
     return configuration
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in a folder, at any depth, sorted, but for hidden ones and those of hidden folders."""
+    found = [file for file in folder.rglob("*") if file.is_file()]
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from hypermap.core import memory
 from hypermap.core.errors import UserError, near
+from hypermap.core.files import files_below
 from hypermap.core.hashing import checksum_of
 from hypermap.core.typing import Array
 from hypermap.data.manifest import Manifest
@@ -238,17 +239,11 @@ def _labelled(place: Path, key: str) -> _Labelled:
 
 def _below(folder: Path) -> list[Path]:
     """Return the images in a folder, at any depth, but for hidden ones."""
-    return [file for file in _files(folder) if file.suffix.lower() in SUFFIXES]
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return the files in a folder, at any depth, but for hidden ones."""
-    found = [file for file in folder.rglob("*") if file.is_file()]
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    return [file for file in files_below(folder) if file.suffix.lower() in SUFFIXES]
 
 
 def _of_folder(place: Path, key: str) -> _Labelled:
-    every = _files(place)
+    every = files_below(place)
     found = [file for file in every if file.suffix.lower() in SUFFIXES]
     files = [(file, file.relative_to(place).parts[0]) for file in found if file.parent != place]
     if not files:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hypermap.core import memory
 from hypermap.core.errors import UserError, near
+from hypermap.core.files import files_below
 from hypermap.core.hashing import checksum_of
 from hypermap.core.typing import Array
 from hypermap.data.manifest import Manifest
@@ -19,6 +20,7 @@ from hypermap.data.preprocessors.text import TextPreprocessor, TextSettings
 from hypermap.datasets.images import Raw, RawRows
 from hypermap.datasets.tables.csv_format import Format
 from hypermap.datasets.tables.readers import PARQUET, START, checked, open_table
+from hypermap.datasets.tables.target import column_of
 
 FILES = (".txt", ".text", ".md", "")  # of a folder for each class
 JSON, JSON_LINES = (".json",), (".jsonl", ".ndjson")
@@ -242,10 +244,8 @@ class _Source:
         self, names: Sequence[str], column: Column | None, *, strict: bool, key: str = "", origin: str = ""
     ) -> int:
         """Return where a column stands; -1 if it does not and need not (`strict`)."""
-        if column in names:
-            return names.index(str(column))
-        if isinstance(column, int) and not isinstance(column, bool) and column and -len(names) <= column <= len(names):
-            return column - 1 if column > 0 else len(names) + column
+        if (found := column_of(column, names)) is not None:
+            return names.index(found)
         if not strict:
             return -1
         hint = near(str(column), list(names))
@@ -280,13 +280,13 @@ class _Source:
         return self.format
 
     def _of_folder(self, place: Path, key: str) -> _Part:
-        found = [file for file in _below(place) if file.parent != place]
+        every = files_below(place)
+        found = [file for file in every if file.suffix.lower() in FILES and file.parent != place]
         if not found:
             raise UserError(
                 f"data.{key} is {place}: it has no folders with texts. There should be one for each class, with files "
                 f"that end with {', '.join(filter(None, FILES))}."
             )
-        every = [f for f in place.rglob("*") if f.is_file() and not f.name.startswith(".")]
         others = len(every) - len(found)
         left_out = f"{others:,} files of {place} are no texts by their names, or of no class; left out."
         labels = [file.relative_to(place).parts[0] for file in found]
@@ -426,8 +426,7 @@ def _located(path: str, key: str, root: str | None) -> tuple[Path, str | None]:
 
 def _below(folder: Path) -> list[Path]:
     """Return the text files in a folder, at any depth, but for hidden ones."""
-    found = [file for file in folder.rglob("*") if file.suffix.lower() in FILES and file.is_file()]
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    return [file for file in files_below(folder) if file.suffix.lower() in FILES]
 
 
 def _reads_as_table(path: Path) -> bool:

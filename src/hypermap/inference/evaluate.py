@@ -17,7 +17,7 @@ from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
 from hypermap.tasks import metrics
-from hypermap.tasks.losses import Auto, JointLoss
+from hypermap.tasks.losses import JointLoss, plain
 from hypermap.tasks.multitask import Multitask
 from hypermap.training import artifacts
 from hypermap.training.artifacts import ALONE
@@ -184,10 +184,10 @@ def _alone(
 
 def _weights(trained: artifacts.TrainedModel) -> dict[str, float]:
     """Return the weights of several targets' losses."""
-    network, loss = trained.network, trained.loss
-    if isinstance(loss, Auto):
-        loss = loss.stands_for
-    return loss.weights_in(network) if isinstance(loss, JointLoss) and network is not None else {}
+    if trained.network is None or trained.loss is None:
+        return {}
+    loss = plain(trained.loss)
+    return loss.weights_in(trained.network) if isinstance(loss, JointLoss) else {}
 
 
 def _learned(predict: Predictor, train: TensorSplit, transform: Transform) -> dict[str, float]:

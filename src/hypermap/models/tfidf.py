@@ -7,9 +7,8 @@ from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from hypermap.core.typing import Array
+from hypermap.data.preprocessors.text import FIRST
 from hypermap.models.sklearn_models import ClassWeight, SklearnModel, TrainingData
-
-RESERVED = 2  # ids below: padding, and what training rows lack
 
 
 class TfidfLogistic(SklearnModel):
@@ -57,7 +56,7 @@ class TfidfLogistic(SklearnModel):
 class TokenCounts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """How often each id is in a row ``(rows, tokens)``: sparse ``(rows, vocabulary_size - 2)``."""
 
-    def __init__(self, vocabulary_size: int = RESERVED) -> None:
+    def __init__(self, vocabulary_size: int = FIRST) -> None:
         self.vocabulary_size = vocabulary_size
 
     def fit(self, ids: Array, targets: Array | None = None) -> "TokenCounts":
@@ -70,8 +69,8 @@ class TokenCounts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, ids: Array) -> csr_array:
         """Return the counts, float64."""
         ids = np.asarray(ids).astype(np.int64)
-        rows, columns = np.nonzero(ids >= RESERVED)
-        shape = (len(ids), self.vocabulary_size - RESERVED)
-        counts = csr_array((np.ones(len(rows)), (rows, ids[rows, columns] - RESERVED)), shape=shape)
+        rows, columns = np.nonzero(ids >= FIRST)
+        shape = (len(ids), self.vocabulary_size - FIRST)
+        counts = csr_array((np.ones(len(rows)), (rows, ids[rows, columns] - FIRST)), shape=shape)
         counts.sum_duplicates()
         return counts

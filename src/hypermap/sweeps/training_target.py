@@ -86,12 +86,12 @@ class TrainingTarget(SweepTarget):
 
         The objective is the monitored metric, unless the sweep requests other metrics.
         """
-        from hypermap.tasks.base import COSTS, make_task
+        from hypermap.tasks.base import directions, make_task
 
         manifest = Manifest.read(self.prepare(dict(configuration)))
         task = make_task(manifest)
         usual = configuration["trainer"]["monitor"] or task.monitor
-        known = {**task.directions, **dict.fromkeys(COSTS, False)}
+        known = directions(task.directions)
         names = tuple(objectives or (usual,))
         if wrong := [name for name in names if name not in known]:
             raise UserError(

@@ -206,9 +206,13 @@ COSTS = ("loss", "parameters", "latency_ms", "seconds")
 """What every training may be judged by beside its metrics; lower is better."""
 
 
-def directions(task: type[Task]) -> dict[str, bool]:
-    """Return everything that a training may be judged by, by name, with whether higher is better."""
-    return {**task.metrics, **dict.fromkeys(COSTS, False)}
+def directions(metrics: Mapping[str, bool]) -> dict[str, bool]:
+    """Return everything that a training may be judged by, by name, with whether higher is better.
+
+    Args:
+        metrics: of its task, likewise (`Task.directions`).
+    """
+    return {**metrics, **dict.fromkeys(COSTS, False)}
 
 
 def path_of(part: "type | str | None") -> str | None:

@@ -63,8 +63,7 @@ class CrossEntropy:
     def __init__(
         self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Literal["balanced"] | None = None
     ) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"label_smoothing is {label_smoothing}; allowed: from 0 to less than 1")
+        _check_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
         self.balanced = class_weights == "balanced"
         self.weights = _class_weights(class_weights)  # float32 (classes,)
@@ -197,8 +196,7 @@ class MultilabelCrossEntropy:
     task = "multilabel"
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Literal["balanced"] | None = None) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"label_smoothing is {label_smoothing}; allowed: from 0 to less than 1")
+        _check_smoothing(label_smoothing)
         if class_weights not in (None, "balanced"):
             raise UserError(f"class_weights is {class_weights!r}; allowed for labels: balanced, or null")
         self.label_smoothing = label_smoothing
@@ -401,6 +399,11 @@ class Auto:
         return self.stands_for.predictions(outputs)
 
 
+def plain(loss: Loss) -> Loss:
+    """Return the loss that an `Auto` loss stands for, or the loss itself."""
+    return loss.stands_for if isinstance(loss, Auto) else loss
+
+
 def wrapped(loss: Loss, model: nn.Module) -> nn.Module:
     """Return a network with the parameters that a loss learns, if it has a method `wrap` for that."""
     wrap = getattr(loss, "wrap", None)
@@ -430,6 +433,11 @@ def _for_classes(loss: str, task: str) -> str:
         ("the data's targets are numbers", "mean_squared_error") if task == NUMBER else (f"the task is {task}", "auto")
     )
     return f"loss is {loss}, for classes; {held}: use loss={better}"
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"label_smoothing is {label_smoothing}; allowed: from 0 to less than 1")
 
 
 def _class_weights(given: Sequence[float] | str | None) -> Tensor | None:

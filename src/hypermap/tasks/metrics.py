@@ -37,7 +37,8 @@ def higher_is_better(name: str) -> bool:
     from hypermap.tasks.multitask import Multitask
     from hypermap.tasks.regression import Regression
 
-    known = directions(Classification) | directions(Regression) | directions(Multilabel) | directions(Multitask)
+    tasks = (Classification, Regression, Multilabel, Multitask)
+    known = directions({name: high for task in tasks for name, high in task.metrics.items()})
     if name not in known:  # perhaps of one of several targets: ``price_r2``
         name = max((own for own in known if name.endswith(f"_{own}")), key=len, default=name)
     if name not in known:

@@ -32,12 +32,10 @@ class ClassificationReport(TaskReport):
         """Return the pictures by name."""
         run = self.run
         curves = plots.roc_curves(run.targets, run.predictions, run.classes)
-        labels = np.arange(len(run.classes))
-        counts = confusion_matrix(run.targets, run.predictions.argmax(axis=1), labels=labels)
         bins = plots.calibration_rows(run.targets, run.predictions)
         drawn = {
             **super().pictures(),
-            "confusion": pictures.confusion(counts, run.classes),
+            "confusion": confusion_picture(run),
             "roc_calibration": pictures.roc_and_calibration(curves, bins),
         }
         if run.images:
@@ -69,9 +67,16 @@ class ClassificationReport(TaskReport):
             "temperature_table": _temperature_table,
             "class_table": _class_table,
             "map_caption": _map_caption,
-            "mistakes_table": _mistakes_table,
+            "mistakes_table": mistakes_table,
             "telling": _telling(run),
         }
+
+
+def confusion_picture(run: Run) -> bytes:
+    """Return the picture of the test rows of each actual and predicted class."""
+    labels = np.arange(len(run.classes))
+    counts = confusion_matrix(run.targets, run.predictions.argmax(axis=1), labels=labels)
+    return pictures.confusion(counts, run.classes)
 
 
 def worst_mistakes(targets: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
@@ -147,7 +152,7 @@ def _map_caption(run: Run) -> str:
     return projection.caption(run.map, len(run.targets), classifies=True)
 
 
-def _mistakes_table(run: Run) -> str:
+def mistakes_table(run: Run) -> str:
     """Return the rows furthest from the truth, for data that have no pictures."""
     worst = worst_mistakes(run.targets, run.predictions, LISTED)
     lines = [

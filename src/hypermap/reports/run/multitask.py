@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
-from hypermap.reports.run import pictures, wording
+from hypermap.reports.run import classification, pictures, regression, wording
 from hypermap.reports.run.run import Run
-from hypermap.reports.run.task_report import LISTED, TaskReport
+from hypermap.reports.run.task_report import TaskReport
 from hypermap.tasks.base import Task, make_task
 from hypermap.tasks.multitask import Multitask
 
@@ -43,11 +41,11 @@ class MultitaskReport(TaskReport):
         """Return the pictures by name: ``target_1`` is of the first target."""
         drawn = super().pictures()
         for number, (_, _, run) in enumerate(self.each, 1):
-            if run.classes:
-                counts = confusion_matrix(run.targets, run.predictions.argmax(1), labels=np.arange(len(run.classes)))
-                drawn[f"target_{number}"] = pictures.confusion(counts, run.classes)
-            else:
-                drawn[f"target_{number}"] = pictures.residuals(run.targets, run.predictions)
+            drawn[f"target_{number}"] = (
+                classification.confusion_picture(run)
+                if run.classes
+                else pictures.residuals(run.targets, run.predictions)
+            )
         return drawn
 
     def sections(self) -> list[str]:
@@ -109,26 +107,8 @@ class MultitaskReport(TaskReport):
 
 def _mistakes(run: Run) -> str:
     """Return a target's worst mistakes."""
-    if run.classes:
-        predicted = run.predictions.argmax(1)
-        wrong = np.flatnonzero(predicted != run.targets)
-        if not len(wrong):
-            return f"There is no mistake among the {len(run.targets):,} test rows."
-        worst = wrong[np.argsort(-run.predictions[wrong].max(1), kind="stable")][:LISTED]
-        lines: list[tuple[Any, ...]] = [
-            (
-                str(run.rows[k]),
-                wording.words(run.classes[run.targets[k]]),
-                wording.words(run.classes[predicted[k]]),
-                f"{run.predictions[k].max():.4f}",
-            )
-            for k in worst
-        ]
-        return wording.table(("row", "actual", "predicted", "confidence"), lines)
-    residual = run.targets - run.predictions
-    worst = np.argsort(-np.abs(residual), kind="stable")[:LISTED]
-    lines = [
-        (str(run.rows[k]), *(wording.significant(values[k]) for values in (run.targets, run.predictions, residual)))
-        for k in worst
-    ]
-    return wording.table(("row", "actual", "predicted", "residual"), lines)
+    if not run.classes:
+        return regression.mistakes_table(run)
+    if (run.predictions.argmax(axis=1) == run.targets).all():
+        return f"There is no mistake among the {len(run.targets):,} test rows."
+    return classification.mistakes_table(run)

@@ -31,7 +31,7 @@ class RegressionReport(TaskReport):
 
     def values(self) -> dict[str, Any]:
         """Return what the templates need beside the run."""
-        return {"floor": _floor(self.run), "map_caption": _map_caption, "mistakes_table": _mistakes_table}
+        return {"floor": _floor(self.run), "map_caption": _map_caption, "mistakes_table": mistakes_table}
 
 
 def _floor(run: Run) -> float | None:
@@ -48,7 +48,7 @@ def _map_caption(run: Run) -> str:
     return projection.caption(run.map, len(run.targets), classifies=False)
 
 
-def _mistakes_table(run: Run) -> str:
+def mistakes_table(run: Run) -> str:
     """Return the rows with the largest residuals."""
     residual = run.targets - run.predictions
     worst = np.argsort(-np.abs(residual), kind="stable")[:LISTED]

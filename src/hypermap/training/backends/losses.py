@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from hypermap.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, plain
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 """Returns the losses ``(members,)`` for outputs ``(members, batch, width)`` and targets ``(members, batch)``."""
@@ -14,17 +14,17 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 
 def together(losses: Sequence[Loss], device: torch.device) -> Losses:
     """Return one function for the losses of all members; a user's loss is called once per member."""
-    plain = [loss.stands_for if isinstance(loss, Auto) else loss for loss in losses]
-    if len(plain) > 1 and len({type(loss) for loss in plain}) == 1:
-        first = plain[0]
+    own = [plain(loss) for loss in losses]
+    if len(own) > 1 and len({type(loss) for loss in own}) == 1:
+        first = own[0]
         if type(first) is MeanSquaredError:
             return lambda outputs, targets: (outputs.squeeze(2) - targets).square().mean(1)
         if type(first) is BinaryCrossEntropy:
-            return _binary_cross_entropy([loss for loss in plain if isinstance(loss, BinaryCrossEntropy)])
+            return _binary_cross_entropy([loss for loss in own if isinstance(loss, BinaryCrossEntropy)])
         if type(first) is CrossEntropy:
-            return _cross_entropy([loss for loss in plain if isinstance(loss, CrossEntropy)], device)
+            return _cross_entropy([loss for loss in own if isinstance(loss, CrossEntropy)], device)
     return lambda outputs, targets: torch.stack(
-        [loss(output, target) for loss, output, target in zip(plain, outputs, targets, strict=True)]
+        [loss(output, target) for loss, output, target in zip(own, outputs, targets, strict=True)]
     )
 
 

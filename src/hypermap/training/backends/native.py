@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hypermap.core.errors import OutOfHostMemory
 from hypermap.models import MLP, Logistic
 from hypermap.models.layers import Dropout
-from hypermap.tasks.losses import Auto, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from hypermap.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, plain
 from hypermap.training.backends.backend import StepOutputs
 from hypermap.training.backends.native_build import kernel
 from hypermap.training.components import Components
@@ -82,7 +82,7 @@ def _why_not_model(model: nn.Module, precision: str) -> str | None:
 def _why_not_rest(parts: Components) -> str | None:
     if parts.augment.active:
         return "the native kernel does not augment"
-    if type(_plain(parts.loss)) not in LOSSES:
+    if type(plain(parts.loss)) not in LOSSES:
         return f"the native kernel has no loss {type(parts.loss).__name__}"
     return None
 
@@ -128,7 +128,7 @@ class Native:
         self._inputs = inputs.reshape(len(inputs), -1).contiguous()
         if self._inputs.dtype != torch.float32 or self._inputs.shape[1] != widths[0]:
             raise ValueError(f"the inputs are {self._inputs.dtype}, {self._inputs.shape[1]} wide; needed: {widths[0]}")
-        entropies = any(type(_plain(member.parts.loss)) is CrossEntropy for member in members)
+        entropies = any(type(plain(member.parts.loss)) is CrossEntropy for member in members)
         if entropies and len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < widths[-1]:
             raise ValueError(f"targets are numbers of classes, from 0 to {widths[-1] - 1}")
         self._classes = targets.to(torch.int64).contiguous() if entropies else None
@@ -190,7 +190,7 @@ class _Record:
 
     def __init__(self, member: TrainState, width: int) -> None:
         self.member = member
-        parts, loss = member.parts, _plain(member.parts.loss)
+        parts, loss = member.parts, plain(member.parts.loss)
         weights = loss.weights if isinstance(loss, CrossEntropy) else None
         if isinstance(loss, CrossEntropy) and loss.balanced and weights is None:
             raise RuntimeError("class_weights is 'balanced': fit the loss to the training targets first")
@@ -286,11 +286,6 @@ def _kept(model: nn.Module) -> list[int]:
         elif isinstance(module, Dropout):
             kept[-1] = module.kept
     return kept
-
-
-def _plain(loss: Loss) -> Loss:
-    """Return the loss that an `Auto` loss stands for."""
-    return loss.stands_for if isinstance(loss, Auto) else loss
 
 
 def _positive_weight(loss: Loss) -> float:
