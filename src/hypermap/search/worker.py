@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from hypermap.search.study import RESULT, STATE, StudyConfig, TrialLease, TrialQ
 from hypermap.search.trial import RunningTrial, running
 
 ENQUEUED = "fixed_params"  # Optuna's attribute of an enqueued trial
+# A scheduler's notice, some time before it ends a job: of a time limit, or of preemption.
+NOTICES = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+TOGETHER_S = 5.0  # within which a scheduler's SIGTERM belongs to its notice; a later one is a second request
 Values = Mapping[str, Any]
 # Runs a trial, given a value for each searched configuration key, and returns its objective(s).
 Task = Callable[[RunningTrial, Values], Any]
@@ -460,8 +464,15 @@ def _wait(claims: TrialQueue, stopping: Callable[[], bool]) -> bool:
 def _asked_to_stop(
     locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None, told: Callable[[], bool]
 ) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether to stop: the first Ctrl-C requests it, the second stops at once."""
+    """Yield a function that returns whether to stop: the first request is met after the running epochs.
+
+    A second Ctrl-C or SIGTERM stops at once. The handlers that the launcher had set for these signals are called at the
+    end, when no trial is running any more: they may requeue the job, and raise. That of the command itself is called at
+    once: it only notes the request.
+    """
     requested = threading.Event()
+    asked: dict[int, float] = {}  # when each signal arrived first
+    later: list[Callable[[], Any]] = []
 
     def stopping() -> bool:
         return (
@@ -472,19 +483,33 @@ def _asked_to_stop(
         )
 
     def ask(number: int, frame: Any) -> None:
-        if requested.is_set():
+        now = time.monotonic()
+        again = any(other not in NOTICES or now - at > TOGETHER_S for other, at in asked.items())
+        if again and number not in NOTICES:
             raise KeyboardInterrupt
+        first = not asked
+        asked.setdefault(number, now)
         requested.set()
         forget_all(locks)
-        if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's
+        outer = before[number]
+        if getattr(outer, "__module__", "").startswith("hypermap."):
             outer(number, frame)
+            return
+        if first and number != signal.SIGINT:
+            print(f"{signal.Signals(number).name}: this worker stops after the running epochs.", flush=True)
+        if callable(outer) and outer is not signal.default_int_handler:
+            later.append(partial(outer, number, frame))
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield stopping
         return
-    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, *NOTICES)
+    }
     try:
         yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for call in later:
+            call()
