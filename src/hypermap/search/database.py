@@ -79,6 +79,11 @@ class Database(BaseStorage):
         self._created = 0  # trials, by this process
 
     @property
+    def served(self) -> bool:
+        """Whether processes that share no locks may use it: it is on a server."""
+        return self.patience_s > 0
+
+    @property
     def engine(self) -> Any:
         """SQLAlchemy's engine; None behind a proxy."""
         return getattr(getattr(self.inner, "_backend", None), "engine", None)
@@ -152,7 +157,7 @@ class Database(BaseStorage):
                     return result
                 result = do()
             except Exception as error:
-                if not self.patience_s or (reason := lost(error)) is None:
+                if not self.served or (reason := lost(error)) is None:
                     raise
                 failed, waited = True, time.monotonic() - began
                 if waited > self.patience_s:
@@ -209,7 +214,7 @@ class Database(BaseStorage):
 
     def _can_wait(self) -> bool:
         """Return whether what is not written yet are reports, of which the database has just got some."""
-        recent = self.patience_s > 0 and time.monotonic() - self._flushed < LATE_S
+        recent = self.served and time.monotonic() - self._flushed < LATE_S
         return recent and all(kind == STEP for kind, _, _ in self._rows)
 
     # Optuna's interface: trials

@@ -167,6 +167,11 @@ class _NoLock(JournalFileOpenLock):
         pass
 
 
+def is_served(storage: BaseStorage) -> bool:
+    """Return whether processes that share no locks may use a storage: it is on a server."""
+    return isinstance(storage, Database) and storage.served
+
+
 @contextmanager
 def batching(storage: BaseStorage) -> Iterator[None]:
     """Write everything stored in this context at once."""
@@ -262,13 +267,13 @@ def _served(place: str) -> Database:
     """Return a database on a server; if two processes create its tables at the same time, one of them retries."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    for patience_s in (0.5, 2.0, None):
+    for pause_s in (0.5, 2.0, None):
         try:
             storage = RDBStorage(place)
         except SQLAlchemyError:
-            if patience_s is None:
+            if pause_s is None:
                 raise
-            time.sleep(patience_s)
+            time.sleep(pause_s)
         else:
             return Database(get_storage(storage), place, partial(server_mutex, storage.engine))
     raise AssertionError

@@ -151,12 +151,28 @@ def trial_seed(seed: int, *words: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
+def connect(
+    plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None, patience_s: float = 0.0
+) -> optuna.Study:
     """Return the study, which must exist.
 
+    Args:
+        plan: of the study.
+        pruner: for its trials.
+        patience_s: for how long to try if its server does not answer.
+
     Raises:
-        UserError: it no longer exists.
+        UserError: it no longer exists, or its storage cannot be opened.
     """
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            storage = open_storage(plan.storage)
+            break
+        except UserError:
+            if file_of(plan.storage) is not None or time.monotonic() > until:
+                raise
+            time.sleep(2.0)
     gone = UserError(
         f"The study {plan.name} is gone: {shown(plan.storage)} was deleted or moved while the search ran. Put it back, "
         "and the same command goes on; without it, the command begins anew."
@@ -165,7 +181,7 @@ def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) 
         raise gone
     try:
         with quiet():
-            return optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage), pruner=pruner)
+            return optuna.load_study(study_name=plan.name, storage=storage, pruner=pruner)
     except KeyError:
         raise gone from None
 
