@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.core.errors import MachineFault
+from hypermap.core.errors import MachineFault, UserError
 from hypermap.core.hashing import fingerprint
 from hypermap.core.passwords import shown
 
@@ -31,6 +32,8 @@ DIALECTS = ("postgresql", "mysql", "mariadb", "sqlite")  # whose upserts are kno
 TOKEN = "token"  # system attribute of a trial: of the call that created it
 # Of the attributes of a trial, of which kind one is.
 USER, SYSTEM, STEP, PARAM = "user", "system", "step", "param"
+
+SERVICE = "hypermap.Mutex"  # beside Optuna's in a gRPC proxy (`hypermap.search.serve`)
 
 T = TypeVar("T")
 Row = tuple[str, int, Any]  # kind, trial, and name or step
@@ -516,6 +519,35 @@ def server_mutex(engine: Any, name: str) -> AbstractContextManager[None]:
     if engine.name in ("mysql", "mariadb"):
         return _mysql(engine, f"hypermap-{fingerprint(name)[:32]}")
     return nullcontext()
+
+
+@contextmanager
+def proxy_mutex(channel: Any, name: str) -> Iterator[None]:
+    """Hold a mutex of a gRPC proxy.
+
+    Raises:
+        UserError: the proxy has none: Optuna's own was started.
+    """
+    import grpc
+
+    acquire, release = (
+        channel.unary_unary(f"/{SERVICE}/{method}", lambda words: json.dumps(words).encode(), json.loads)
+        for method in ("Acquire", "Release")
+    )
+    words = [name, uuid.uuid4().hex]
+    try:
+        while not acquire(words):
+            time.sleep(random.uniform(0.01, 0.05))
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+            raise UserError(
+                "This gRPC proxy has no mutex for several workers. Start it with: python src/study.py serve storage=URL"
+            ) from None
+        raise
+    try:
+        yield
+    finally:
+        release(words)
 
 
 @contextmanager

@@ -239,13 +239,17 @@ def _check_compatible(plan: StudyConfig, study: optuna.Study) -> None:
                 ) from None
 
 
-def find(name: str) -> tuple[optuna.Study, str]:
-    """Return a study of this project, by its name, and its storage.
+def find(name: str, storage: str | None = None) -> tuple[optuna.Study, str]:
+    """Return a study by its name, and its storage: as this project knows it, unless it is given.
 
     Raises:
         UserError: there is none of that name, or the record of its place is unreadable.
     """
     path = STUDIES / name / WHERE
+    if storage is not None:
+        if (file := file_of(storage)) is not None and not file.exists():
+            raise UserError(f"storage={shown(storage)}: there is no such file.")
+        return _loaded(name, storage), storage
     try:
         storage = str(json.loads(path.read_text(encoding="utf-8"))["storage"])
     except FileNotFoundError:
@@ -261,11 +265,19 @@ def find(name: str) -> tuple[optuna.Study, str]:
         raise UserError(
             f"{path} says that the study {name} is in {file}, which is gone. Put it back, or delete {path}."
         )
-    try:
-        with quiet():
-            return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
-    except KeyError:
-        raise UserError(f"{shown(storage)} holds no study {name!r}: another file was put in its place.") from None
+    return _loaded(name, storage), storage
+
+
+def _loaded(name: str, storage: str) -> optuna.Study:
+    with quiet():
+        opened = open_storage(storage)
+        try:
+            return optuna.load_study(study_name=name, storage=opened)
+        except KeyError:
+            names = [study.study_name for study in opened.get_all_studies()]
+    raise UserError(
+        f"{shown(storage)} holds no study {name!r}{near(name, names)}. It has: {', '.join(sorted(names)) or 'none'}."
+    )
 
 
 def mask_passwords(study: optuna.Study) -> None:
