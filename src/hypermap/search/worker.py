@@ -31,6 +31,8 @@ from hypermap.core.errors import (
 from hypermap.core.files import write_text
 from hypermap.core.passwords import masked
 from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, forget_last_words, last_words, within
+from hypermap.search.database import PATIENCE_S
+from hypermap.search.lease import beating, stop_file_stamp
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
@@ -89,15 +91,21 @@ def work(
         MachineFault: the disk or the memory is full: the trial is left unchanged, and the other workers must stop.
     """
     pruner = make_pruner(plan)
-    study = connect(plan, pruner)
+    study = connect(plan, pruner, PATIENCE_S)
     claims = TrialQueue(plan, study, Samplers(plan), make_scheduler(plan, pruner))
-    with _asked_to_stop(claims.locks, stop_file, deserted) as stopping, last_words(claims.locks) as file:
+    with (
+        _beating(claims) as told,
+        _asked_to_stop(claims.locks, stop_file, deserted, told) as stopping,
+        last_words(claims.locks) as file,
+    ):
         while not stopping():
             stack = None
             try:
                 begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, size, stopping)
-                if not begun:
+                if begun is None or (not begun and not _wait(claims, stopping)):
                     return
+                if not begun:
+                    continue
                 stack = _Stack(plan, begun, before_tell, claims.locks, watched=deserted is not None)
                 with within(stack.limit_s, file):
                     if together is None or len(begun) == 1:
@@ -137,8 +145,12 @@ def _begin(
     extend: Extend,
     size: Callable[[Values], Size] | None,
     stopping: Callable[[], bool],
-) -> list[_Begun]:
-    """Claim up to `most` trials and draw their values, each visible to the next draw; none if the work is done."""
+) -> list[_Begun] | None:
+    """Claim up to `most` trials and draw their values, each visible to the next draw.
+
+    Returns:
+        none if there is nothing to do; None if the sweep ends, whatever is left.
+    """
     storage = claims.study._storage
     # The next trial may be one that another worker is about to release, which waits to write.
     waits = not isinstance(claims.scheduler, ToTheEnd)
@@ -146,7 +158,7 @@ def _begin(
     begun = []
     with claims.deciding() as trials:
         if why_stop(plan, trials, time.time()) is not None:
-            return []
+            return None
         refused = False
         with quick:
             for claim in claims.several(trials, most):
@@ -286,7 +298,7 @@ class _Stack:
             raise
         del self.open[trial.number]
         forget(self.locks, trial.number)
-        claim.lock.release()
+        claim.release()
 
     def _may_be_too_large(self, number: int, reason: str) -> None:
         """Count an attempt that ran out of host memory: after several, the trial itself is too large."""
@@ -326,7 +338,7 @@ class _Stack:
         for number, one in self.open.items():
             if number not in self.kept:
                 forget(self.locks, number)
-            one.claim.lock.release()
+            one.claim.release()
 
 
 def _attempt(begun: _Begun, locks: Path) -> Attempt:
@@ -430,8 +442,28 @@ def _values(returned: Any, plan: StudyConfig) -> list[float]:
 
 
 @contextmanager
+def _beating(claims: TrialQueue) -> Iterator[Callable[[], bool]]:
+    """Hold this worker's lease, if others cannot see its locks; yield whether the study was asked to stop."""
+    if claims.served:
+        with beating(claims.study, claims.worker, claims.plan.command, claims.plan.lease) as told:
+            yield told
+    else:
+        before = stop_file_stamp(claims.locks)
+        yield lambda: stop_file_stamp(claims.locks) != before
+
+
+def _wait(claims: TrialQueue, stopping: Callable[[], bool]) -> bool:
+    """Wait until it is clear whether the workers of all trials that run elsewhere live; return whether to go on."""
+    if not claims.unclear():
+        return False
+    while not stopping() and claims.unclear():
+        time.sleep(min(1.0, claims.plan.lease / 20))
+    return True
+
+
+@contextmanager
 def _asked_to_stop(
-    locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None
+    locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None, told: Callable[[], bool]
 ) -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether to stop: the first request is met after the running epochs.
 
@@ -446,6 +478,7 @@ def _asked_to_stop(
     def stopping() -> bool:
         return (
             requested.is_set()
+            or told()
             or (stop_file is not None and stop_file.exists())
             or (deserted is not None and deserted())
         )
