@@ -2,9 +2,12 @@
 
 import functools
 import os
+import platform
+import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,7 +37,7 @@ from hypermap.search.application import SweepTarget
 from hypermap.search.attempts import forget_all
 from hypermap.search.lease import request_stop, stop_requests
 from hypermap.search.place import check_place, remember
-from hypermap.search.progress import heading, summary, watching
+from hypermap.search.progress import heading, near_to, summary, watching
 from hypermap.search.schedule import Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
 from hypermap.search.storage import file_of, is_served, lock_folder
@@ -70,6 +73,8 @@ from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, main_folder, set
 from hypermap.sweeps.workplace import versions
 
 STOP_POLL_S = 0.3
+LOG = "log.txt"  # in a study's folder: the output of a search in the background
+DETACH, NOT_DETACHED = r"[+~]*hydra\.sweeper\.detach\b", "hydra.sweeper.detach=false"
 # A worker writes no files of its own, and keeps the working directory of the command.
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null", "hydra.job.chdir": "false"}
 
@@ -97,6 +102,8 @@ class Sweep:
             UserError: the settings contradict each other, or as for `search`.
         """
         compared = self.settings.pop("compare") or {}
+        if self.settings["detach"] and compared:
+            raise UserError("hydra.sweeper.detach starts one search; leave it out with hydra.sweeper.compare.")
         seeds = self.settings.pop("seeds")
         if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
             raise UserError(f"hydra.sweeper.seeds is {seeds!r}; it must be a whole number of at least 1.")
@@ -156,6 +163,9 @@ class Sweep:
         composer.search_path = self.snapshot(plan, study, renew=kept == record)
         self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
         print(heading(plan, study), flush=True)
+        if self.settings["detach"]:
+            self.detach(plan)
+            return plan
         sizes = partial(self.application.size, baseline=start.configuration) if study_spec.sizes_differ else None
         self.launch(plan, composer, fixed, jobs, sizes)
         self.application.collect(study, plan.folder)
@@ -167,6 +177,22 @@ class Sweep:
             raise
         self.report(study, plan.storage)
         return plan
+
+    def detach(self, plan: StudyConfig) -> None:
+        """Give this command once more, in the background: without a terminal, and with its output in a file."""
+        log = plan.folder / LOG
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *(word for word in sys.orig_argv[1:] if not re.match(DETACH, word)), NOT_DETACHED],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        lines = [f"It searches in the background: process {process.pid} on {platform.node()}, output in {near_to(log)}"]
+        if self.application.listed:
+            lines += [f"  python src/study.py {verb} {plan.name}" for verb in ("watch", "stop", "resume")]
+        print("\n".join(lines), flush=True)
 
     def record(
         self, plan: StudyConfig, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
