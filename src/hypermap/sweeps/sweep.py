@@ -408,8 +408,12 @@ class Sweep:
             self.config.hydra.job.config_name, [*self.hydra_overrides, *extra, *task], RunMode.MULTIRUN
         )
         OmegaConf.copy_cache(from_config=self.config, to_config=config)
-        if str(config.hydra.launcher.get("_target_")).startswith(RAY):  # Hydra makes this folder on whatever machine
-            config.hydra.sweep.dir = "."
+        if str(config.hydra.launcher.get("_target_")).startswith(RAY):
+            # Hydra makes this folder on a machine that may not have the project in the same place.
+            config.hydra.overrides.hydra = [
+                "hydra.sweep.dir=." if str(word).startswith("hydra.sweep.dir=") else word
+                for word in config.hydra.overrides.hydra
+            ]
         return config
 
     def custom(self) -> Any:
