@@ -42,7 +42,10 @@ SIZES = {
     "model", "trainer", "trainer.epochs", "trainer.reports_per_epoch", "trainer.repeats", "validation", "validation.k",
     "validation.repeats",
 }  # fmt: skip
-IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "trainer.backend", "data.root")
+IRRELEVANT = (
+    "experiment", "seed", "evaluation", "trainer.threads", "trainer.processes", "trainer.device", "trainer.backend",
+    "data.root",
+)  # fmt: skip
 
 
 class TrainingTarget(SweepTarget):
