@@ -64,9 +64,10 @@ def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
             project without `trust`.
     """
     from hypermap.core.instantiate import TRUST
+    from hypermap.core.paths import CONF
     from hypermap.search.place import folder_of
     from hypermap.search.study import RECORD, SNAPSHOT, find
-    from hypermap.sweeps.recorded_sweep import check_begun, check_conf
+    from hypermap.sweeps.recorded_sweep import check_begun, check_conf, renew_hydra
 
     study, _ = find(name)
     record: dict[str, Any] | None = study.user_attrs.get(RECORD)
@@ -81,6 +82,7 @@ def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
     conf = folder_of(name) / SNAPSHOT
     if not conf.is_dir():
         raise UserError(f"{conf}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
+    renew_hydra(conf, CONF)
     if not trust:
         check_conf(conf, TRUST)
         check_begun(study, [*record["command"], *record.get("hydra", []), *record.get("fixed", [])], record)

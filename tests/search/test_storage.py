@@ -334,16 +334,17 @@ def test_all_who_see_a_study_see_its_locks(tmp_path, monkeypatch):
 
 def test_a_server_whose_tables_another_process_is_making_is_tried_again(monkeypatch):
     tries, pauses = [], []
+    storage = optuna.storages.RDBStorage("sqlite://")
 
     def refuse_twice(place):
         tries.append(place)
         if len(tries) < 3:
             raise SQLAlchemyError("relation already exists")
-        return "storage"
+        return storage
 
     monkeypatch.setattr(module, "RDBStorage", refuse_twice)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
-    assert open_storage("postgresql://host/db") == "storage"
+    assert open_storage("postgresql://host/db").engine is storage.engine
     assert pauses == [0.5, 2.0]
     tries.clear()
     monkeypatch.setattr(module, "RDBStorage", lambda place: refuse_twice(place) if len(tries) < 2 else 1 / 0)

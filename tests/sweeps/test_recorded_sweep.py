@@ -7,7 +7,7 @@ import pytest
 
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
-from hypermap.sweeps.recorded_sweep import check_begun, check_conf
+from hypermap.sweeps.recorded_sweep import check_begun, check_conf, renew_hydra
 
 
 @pytest.fixture
@@ -25,7 +25,22 @@ def test_a_copy_of_ones_own_menu_goes_on_also_with_values_edited_since(menu):
         "# @package _global_\ndefaults: [{override /model: mlp}, {override /hydra/sweeper/sampler: tpe}]\n"
         "hydra: {sweeper: {sampler: {_target_: optuna.samplers.TPESampler}, params: {x: 'tag(log,interval(1,2))'}}}\n"
     )
+    renew_hydra(menu, CONF)
     check_conf(menu, "")
+
+
+def test_a_study_goes_on_with_the_present_settings_of_a_launcher(menu):
+    """They say how workers are launched, and are no part of the study."""
+    own = menu / "hydra/launcher/ray.yaml"
+    own.write_text(own.read_text() + "# edited\n")
+    (menu / "hydra/launcher/gone.yaml").touch()
+    with pytest.raises(UserError, match="hydra/launcher"):
+        check_conf(menu, "")
+    renew_hydra(menu, CONF)
+    check_conf(menu, "")
+    assert not (menu / "hydra/launcher/gone.yaml").exists()
+    renew_hydra(menu, menu / "absent")
+    assert not (menu / "hydra").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ Configuration = dict[str, Any]
 
 
 def groups(options: Path | None = None) -> dict[str, list[str]]:
-    """Return every config group of conf/, or of another folder, with its options."""
+    """Return every config group of conf/, or of another folder, with its options; without those of Hydra itself."""
     return {
         folder.name: sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
         for folder in sorted((options or CONF).iterdir())
-        if folder.is_dir() and not folder.name.startswith((".", "_"))
+        if folder.is_dir() and folder.name != "hydra" and not folder.name.startswith((".", "_"))
     }
 
 

@@ -229,10 +229,12 @@ def _home(found: Any) -> str:
 
 @cache
 def named_in_conf() -> frozenset[str]:
-    """Return every ``_target_`` in the user's conf/."""
+    """Return every ``_target_`` in the user's conf/, except of Hydra's own parts."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     named: set[str] = set()
     for file in CONF.rglob("*.yaml"):
+        if file.is_relative_to(CONF / "hydra"):
+            continue
         try:
             content = yaml.load(file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError):  # reported when it is composed

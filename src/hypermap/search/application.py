@@ -96,6 +96,13 @@ class SweepTarget:
         `conf` is the configuration's folder as of the start of the study.
         """
 
+    def code(self) -> str:
+        """Return a fingerprint of the code that determines a trial's result, as it is on this machine."""
+        return ""
+
+    def move(self, moved: Callable[[Path], Path]) -> None:
+        """Take the paths that `resume` was given to another copy of the project, in a worker on another machine."""
+
     def report(self, study: optuna.Study, storage: str) -> str:
         """Write a report on the study, if any, and return what is printed after a sweep's results."""
         return ""

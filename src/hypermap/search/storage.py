@@ -6,20 +6,21 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from hypermap.core.errors import REMEDIES, MachineFault, UserError, explained
 from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
 from hypermap.core.paths import STUDIES
+from hypermap.search.database import Database, server_mutex
 
 BEGINS = b'{"op_code"'  # the start of every line of a journal; any other file belongs to someone else
 WAIT_S = 0.2  # after which a waiter for a journal's lock checks whether it is still needed
@@ -168,12 +169,14 @@ class _NoLock(JournalFileOpenLock):
 
 @contextmanager
 def batching(storage: BaseStorage) -> Iterator[None]:
-    """Write everything stored in this context at once, if the storage is a journal; otherwise one by one."""
-    backend = storage._backend if isinstance(storage, JournalStorage) else None
-    if not isinstance(backend, Journal):
-        yield
-        return
-    with backend.batching():
+    """Write everything stored in this context at once."""
+    if isinstance(storage, Database):
+        with storage.batching():
+            yield
+    elif isinstance(storage, JournalStorage) and isinstance(storage._backend, Journal):
+        with storage._backend.batching():
+            yield
+    else:
         yield
 
 
@@ -234,12 +237,12 @@ def open_storage(place: str) -> BaseStorage:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):  # two processes that create the tables at the same time conflict
             storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
-        from sqlalchemy import event
+        from sqlalchemy import event  # not needed for a search without a database
 
         check = partial(_check_same, file, _identity(file))
         for moment in ("do_connect", "checkout"):  # or SQLite would create another file, or write to the removed one
             event.listen(storage.engine, moment, lambda *about: check())
-        return storage
+        return Database(get_storage(storage), place, lambda name: nullcontext(), patience_s=0)
     except UserError:
         raise
     except Exception as error:  # the various errors of the drivers
@@ -255,16 +258,20 @@ def open_storage(place: str) -> BaseStorage:
         ) from error
 
 
-def _served(place: str) -> BaseStorage:
+def _served(place: str) -> Database:
     """Return a database on a server; if two processes create its tables at the same time, one of them retries."""
-    from sqlalchemy.exc import SQLAlchemyError  # not needed for a search without a database
+    from sqlalchemy.exc import SQLAlchemyError
 
-    for patience_s in (0.5, 2.0):
+    for patience_s in (0.5, 2.0, None):
         try:
-            return RDBStorage(place)
+            storage = RDBStorage(place)
         except SQLAlchemyError:
+            if patience_s is None:
+                raise
             time.sleep(patience_s)
-    return RDBStorage(place)
+        else:
+            return Database(get_storage(storage), place, partial(server_mutex, storage.engine))
+    raise AssertionError
 
 
 def absolute(place: str) -> str:

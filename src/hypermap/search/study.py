@@ -5,14 +5,12 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,11 @@ from hypermap.core.moved import with_paths_of_now
 from hypermap.core.passwords import masked, shown
 from hypermap.core.paths import STUDIES
 from hypermap.search import curves
-from hypermap.search.attempts import Attempt, forget, forget_last_words
+from hypermap.search.attempts import MOST_WITH_ALL, Attempt, forget, forget_last_words
 from hypermap.search.curves import CurveReader
+from hypermap.search.database import Database
 from hypermap.search.earlier import EarlierStudy
+from hypermap.search.lease import TERM_S, Leases, place
 from hypermap.search.schedule import (
     PROPOSED,
     REPEATS,
@@ -54,7 +54,7 @@ STATE = "state"  # in a trial's folder: the state that its training resumes from
 LOCK_S = 30.0  # how long a paused trial's last worker may take to release its state
 HURRY = 0.8  # share of the timeout after which only the leaders are finished
 SAME_ERRORS = 3  # this many in a row stop the sweep
-NEWBORN = timedelta(seconds=60)  # by then a trial of another machine has recorded its worker
+MOVES = "moves"  # user attribute of a trial: after which step its machine was lost, and how often
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class StudyConfig:
         pauses: whether a trial can be paused and resumed with the same result.
         baseline: values of the configuration that the sweep started from, by name, as far as they lie in the space.
         prior: earlier studies, as far as they lie in the space.
+        lease: seconds without a sign of life after which a worker on another machine counts as gone.
+        command: names the command that started the workers.
     """
 
     name: str
@@ -109,6 +111,8 @@ class StudyConfig:
     pauses: bool = False
     baseline: dict[str, Any] | None = None
     prior: tuple[EarlierStudy, ...] = ()
+    lease: float = TERM_S
+    command: str = ""
 
     def curves(self) -> CurveReader:
         """Return the reader of trials' reports."""
@@ -300,7 +304,7 @@ def _written(value: Any) -> str:
 
 @dataclass
 class TrialLease:
-    """A trial that only this process may run, until `lock` is released; with its sampler."""
+    """A trial that only this process may run, until `release`; with its sampler."""
 
     trial: optuna.Trial
     lock: FileLock
@@ -308,13 +312,20 @@ class TrialLease:
     died: Attempt | None = None  # an earlier attempt whose process died
     apart: bool = False  # whether it must be trained by itself because of that
 
+    def release(self) -> None:
+        """Let other processes run it."""
+        if isinstance(storage := self.trial.study._storage, Database):
+            storage.disown(self.trial._trial_id)
+        self.lock.release()
+
 
 @dataclass
 class TrialQueue:
     """Hands out the trials of a study: each to one process, and no more than the budget allows.
 
     A trial's lock is held for as long as its process lives, so a trial that is running, not paused, and whose lock is
-    free was left behind; it is resumed where it stopped, with the same number and values.
+    free was left behind; it is resumed where it stopped, with the same number and values. Of a trial on another
+    machine, or in another clone, the lease of its worker tells (`hypermap.search.lease`).
     """
 
     plan: StudyConfig
@@ -322,15 +333,30 @@ class TrialQueue:
     sampler: Callable[[int], optuna.samplers.BaseSampler]  # by a trial's number
     scheduler: Scheduler = field(default_factory=ToTheEnd)
     locks: Path = field(init=False)
-    host: str = field(default_factory=platform.node)
+    place: str = ""
+    leases: Leases = field(init=False)
 
     def __post_init__(self) -> None:
         self.locks = lock_folder(self.plan.storage, self.plan.name)
+        self.leases = Leases(self.study, self.plan.lease)
+        if self.served and isinstance(self.study._storage, Database):
+            self.place = self.place or place(self.locks)
+            self.study._storage.worker = {WORKER: self.worker}
+
+    @property
+    def served(self) -> bool:
+        """Whether workers that share no locks may share the study."""
+        return file_of(self.plan.storage) is None
+
+    @property
+    def worker(self) -> str:
+        """The name of this process, as the trials that it runs have it."""
+        return f"{self.place}:{os.getpid()}"
 
     @contextmanager
     def deciding(self) -> Iterator[list[FrozenTrial]]:
         """Yield the study's trials, while no other process with this storage can claim one."""
-        with FileLock(self.locks / "study"):
+        with FileLock(self.locks / "study"), mutex(self.study):
             yield self.study.get_trials(deepcopy=False)
 
     def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[TrialLease]:
@@ -355,13 +381,15 @@ class TrialQueue:
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[TrialLease]:
         """Claim and yield all such trials, first those to be trained by themselves because a process died with them."""
         left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
+        self.leases.look(worker for t in left if (worker := self._elsewhere(t)))
         for trial in sorted(left, key=lambda trial: not self._apart(trial, Attempt.read(self.locks, trial.number))):
-            if not self._may_be_ours(trial) or (lock := self._lock(trial.number)) is None:
+            elsewhere = self._elsewhere(trial)
+            if (elsewhere and not self.leases.gone(elsewhere)) or (lock := self._lock(trial.number)) is None:
                 continue
             now = self.study._storage.get_trial(trial._trial_id)
-            died = Attempt.read(self.locks, trial.number)
+            died = None if elsewhere else Attempt.read(self.locks, trial.number)
             ended = now.state != TrialState.RUNNING or Allowed.of(now).paused  # in the meantime
-            if ended or (died is not None and self._given_up(now, died)):
+            if ended or (died is not None and self._given_up(now, died)) or (elsewhere and self._lost_too_often(now)):
                 lock.release()
                 continue
             self.study.sampler = self.sampler(trial.number)
@@ -381,19 +409,33 @@ class TrialQueue:
             error = f"{died.ended}, in each of {deaths} attempts"
         else:
             error = f"its process ended {died.how(self.locks)}, in each of {deaths} attempts"
-        outcome = "out_of_memory" if died.memory else "failed"
+        self._fail(trial, error, died.traceback(self.locks), memory=died.memory)
+        forget(self.locks, trial.number)
+        forget_last_words(self.locks, died.pid)
+        return True
+
+    def _lost_too_often(self, trial: FrozenTrial) -> bool:
+        """Count that a trial's machine was lost; record it as failed after several times without progress."""
+        step, count = trial.user_attrs.get(MOVES, (-1, 0))
+        last = trial.last_step or 0
+        count = 1 if last > step else count + 1
+        if count >= MOST_WITH_ALL:
+            self._fail(trial, f"its machine was lost {count} times, without progress in between")
+            return True
+        self.study._storage.set_trial_user_attr(trial._trial_id, MOVES, (last, count))
+        return False
+
+    def _fail(self, trial: FrozenTrial, error: str, traceback: str = "", *, memory: bool = False) -> None:
+        outcome = "out_of_memory" if memory else "failed"
         result = {**mapping_of(trial, RESULT), "outcome": outcome, "seed": self.plan.seed_of(trial.number)}
-        write_text(self.plan.folder_of(trial.number) / "error.txt", masked(f"{error}\n{died.traceback(self.locks)}"))
+        write_text(self.plan.folder_of(trial.number) / "error.txt", masked(f"{error}\n{traceback}"))
         with batching(self.study._storage):
             self.study._storage.set_trial_user_attr(trial._trial_id, RESULT, {**result, "error": error})
-            if died.memory:
+            if memory:
                 self.study.tell(trial.number, self.plan.worst)
             else:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         shutil.rmtree(self.plan.folder_of(trial.number) / STATE, ignore_errors=True)
-        forget(self.locks, trial.number)
-        forget_last_words(self.locks, died.pid)
-        return True
 
     def next(self, trials: Sequence[FrozenTrial]) -> TrialLease | None:
         """Claim and return the trial that the scheduler decides on; None if there is nothing to do."""
@@ -434,7 +476,7 @@ class TrialQueue:
     def deserted(self) -> list[int]:
         """Return the numbers of running trials that are neither paused nor held by a live process."""
         running = [t for t in self.study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
-        mine = [trial.number for trial in running if not Allowed.of(trial).paused and self._may_be_ours(trial)]
+        mine = [trial.number for trial in running if not Allowed.of(trial).paused and not self._elsewhere(trial)]
         locks = {number: lock for number in mine if (lock := self._lock(number)) is not None}
         for lock in locks.values():
             lock.release()
@@ -446,7 +488,16 @@ class TrialQueue:
         with batching(self.study._storage):
             claim.trial.set_user_attr(RESULT, {**result, "seed": self.plan.seed_of(claim.trial.number)})
             self.study.tell(claim.trial, state=TrialState.FAIL)
-        claim.lock.release()
+        claim.release()
+
+    def unclear(self) -> bool:
+        """Return whether a trial runs elsewhere of which it is not known yet if its worker lives."""
+        if not self.served:
+            return False
+        running = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
+        workers = {worker for t in running if not Allowed.of(t).paused and (worker := self._elsewhere(t))}
+        self.leases.look(workers)
+        return any(map(self.leases.unclear, workers))
 
     def settle(self) -> None:
         """Record paused trials as pruned, since they will not be resumed, except those that another worker may."""
@@ -500,8 +551,6 @@ class TrialQueue:
             self.study.sampler = self.sampler(trial.number)
         lock = self._lock(trial.number)
         assert lock is not None, "a new trial's lock is held by another"
-        if file_of(self.plan.storage) is None:  # otherwise its lock shows whether its process lives
-            trial.set_user_attr(WORKER, f"{self.host}:{os.getpid()}")
         if self.plan.n_trials is not None and trial.number >= self.plan.n_trials:  # the other one was faster
             self.study.tell(trial, state=TrialState.FAIL)
             lock.release()
@@ -512,6 +561,9 @@ class TrialQueue:
 
     def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
         """Return a trial as its process left it; drawn values are drawn again, so that the rest is reproduced."""
+        if isinstance(storage := self.study._storage, Database):
+            storage.own(self.study._study_id, left._trial_id)
+            storage.sign(left._trial_id)
         trial = optuna.Trial(self.study, left._trial_id)
         view = optuna.pruners._filter_study(self.study, left)
         for name, distribution in left.distributions.items():
@@ -519,14 +571,13 @@ class TrialQueue:
                 self.study.sampler.sample_independent(view, left, name, distribution)
         return trial
 
-    def _may_be_ours(self, trial: FrozenTrial) -> bool:
-        """Return whether its lock, if held, would be visible from here."""
-        if file_of(self.plan.storage) is not None:
-            return True
-        worker = trial.user_attrs.get(WORKER)
-        if worker is None:
-            return trial.datetime_start is None or datetime.now() - trial.datetime_start > NEWBORN
-        return str(worker).rpartition(":")[0] == self.host
+    def _elsewhere(self, trial: FrozenTrial) -> str:
+        """Return the worker of a trial whose lock, if held, could not be seen from here; empty if it could."""
+        if not self.served:
+            return ""
+        worker = str(trial.user_attrs.get(WORKER, "nobody:0"))  # an enqueued one, in the moment after it was taken
+        worker = worker.rpartition(":")[0]  # without the number of the trial
+        return "" if worker.rpartition(":")[0] == self.place else worker
 
     def _lock(self, number: int, timeout_s: float = 0) -> FileLock | None:
         lock = FileLock(self.locks / f"trial-{number}", timeout=timeout_s)
@@ -542,6 +593,16 @@ def _at_work(paused: FrozenTrial) -> FrozenTrial:
     seen = copy.copy(paused)
     seen.user_attrs = {**paused.user_attrs, SCHEDULE: Allowed(paused.last_step or 0).record()}
     return seen
+
+
+@contextmanager
+def mutex(study: optuna.Study) -> Iterator[None]:
+    """Exclude the processes of other machines that enter this block for the same study."""
+    if isinstance(study._storage, Database):
+        with study._storage.mutex(study.study_name):
+            yield
+    else:
+        yield
 
 
 def finished(trials: Sequence[FrozenTrial], n_trials: int | None = None) -> list[FrozenTrial]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hypermap.core.errors import UserError
 from hypermap.search.attempts import note_death
+from hypermap.search.worker import NOTICES
 
 TOLD = 32_000  # bytes of an error that fit into a pipe without a reader
 
@@ -93,16 +94,14 @@ def _read(pipe: int) -> BaseException | None:
 
 @contextmanager
 def _stopping_others(stop_file: Path) -> Iterator[None]:
-    """Leave Ctrl-C to the child, which gets it as well, and turn a termination request into the stop file."""
+    """Leave Ctrl-C to the child, which gets it as well, and turn a request to end or its notice into the stop file."""
 
     def ask(number: int, frame: Any) -> None:
         with suppress(OSError):
             stop_file.touch()
 
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, ask),
-    }
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, *NOTICES)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from hypermap.core.errors import (
 from hypermap.core.files import write_text
 from hypermap.core.passwords import masked
 from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, forget_last_words, last_words, within
+from hypermap.search.lease import beating, stop_file_stamp
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
@@ -37,6 +39,9 @@ from hypermap.search.study import RESULT, STATE, StudyConfig, TrialLease, TrialQ
 from hypermap.search.trial import RunningTrial, running
 
 ENQUEUED = "fixed_params"  # Optuna's attribute of an enqueued trial
+# A scheduler's notice, some time before it ends a job: of a time limit, or of preemption.
+NOTICES = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+TOGETHER_S = 5.0  # within which a scheduler's SIGTERM belongs to its notice; a later one is a second request
 Values = Mapping[str, Any]
 # Runs a trial, given a value for each searched configuration key, and returns its objective(s).
 Task = Callable[[RunningTrial, Values], Any]
@@ -87,13 +92,19 @@ def work(
     pruner = make_pruner(plan)
     study = connect(plan, pruner)
     claims = TrialQueue(plan, study, Samplers(plan), make_scheduler(plan, pruner))
-    with _asked_to_stop(claims.locks, stop_file, deserted) as stopping, last_words(claims.locks) as file:
+    with (
+        _beating(claims) as told,
+        _asked_to_stop(claims.locks, stop_file, deserted, told) as stopping,
+        last_words(claims.locks) as file,
+    ):
         while not stopping():
             stack = None
             try:
                 begun = _begin(plan, claims, 1 if together is None else plan.stack, extend, size, stopping)
-                if not begun:
+                if begun is None or (not begun and not _wait(claims, stopping)):
                     return
+                if not begun:
+                    continue
                 stack = _Stack(plan, begun, before_tell, claims.locks, watched=deserted is not None)
                 with within(stack.limit_s, file):
                     if together is None or len(begun) == 1:
@@ -133,8 +144,12 @@ def _begin(
     extend: Extend,
     size: Callable[[Values], Size] | None,
     stopping: Callable[[], bool],
-) -> list[_Begun]:
-    """Claim up to `most` trials and draw their values, each visible to the next draw; none if the work is done."""
+) -> list[_Begun] | None:
+    """Claim up to `most` trials and draw their values, each visible to the next draw.
+
+    Returns:
+        none if there is nothing to do; None if the sweep ends, whatever is left.
+    """
     storage = claims.study._storage
     # The next trial may be one that another worker is about to release, which waits to write.
     waits = not isinstance(claims.scheduler, ToTheEnd)
@@ -142,7 +157,7 @@ def _begin(
     begun = []
     with claims.deciding() as trials:
         if why_stop(plan, trials, time.time()) is not None:
-            return []
+            return None
         refused = False
         with quick:
             for claim in claims.several(trials, most):
@@ -282,7 +297,7 @@ class _Stack:
             raise
         del self.open[trial.number]
         forget(self.locks, trial.number)
-        claim.lock.release()
+        claim.release()
 
     def _may_be_too_large(self, number: int, reason: str) -> None:
         """Count an attempt that ran out of host memory: after several, the trial itself is too large."""
@@ -322,7 +337,7 @@ class _Stack:
         for number, one in self.open.items():
             if number not in self.kept:
                 forget(self.locks, number)
-            one.claim.lock.release()
+            one.claim.release()
 
 
 def _attempt(begun: _Begun, locks: Path) -> Attempt:
@@ -426,33 +441,75 @@ def _values(returned: Any, plan: StudyConfig) -> list[float]:
 
 
 @contextmanager
+def _beating(claims: TrialQueue) -> Iterator[Callable[[], bool]]:
+    """Hold this worker's lease, if others cannot see its locks; yield whether the study was asked to stop."""
+    if claims.served:
+        with beating(claims.study, claims.worker, claims.plan.command, claims.plan.lease) as told:
+            yield told
+    else:
+        before = stop_file_stamp(claims.locks)
+        yield lambda: stop_file_stamp(claims.locks) != before
+
+
+def _wait(claims: TrialQueue, stopping: Callable[[], bool]) -> bool:
+    """Wait until it is clear whether the workers of all trials that run elsewhere live; return whether to go on."""
+    if not claims.unclear():
+        return False
+    while not stopping() and claims.unclear():
+        time.sleep(min(1.0, claims.plan.lease / 20))
+    return True
+
+
+@contextmanager
 def _asked_to_stop(
-    locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None
+    locks: Path, stop_file: Path | None, deserted: Callable[[], bool] | None, told: Callable[[], bool]
 ) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether to stop: the first Ctrl-C requests it, the second stops at once."""
+    """Yield a function that returns whether to stop: the first request is met after the running epochs.
+
+    A second Ctrl-C or SIGTERM stops at once. The handlers that the launcher had set for these signals are called at the
+    end, when no trial is running any more: they may requeue the job, and raise. That of the command itself is called at
+    once: it only notes the request.
+    """
     requested = threading.Event()
+    asked: dict[int, float] = {}  # when each signal arrived first
+    later: list[Callable[[], Any]] = []
 
     def stopping() -> bool:
         return (
             requested.is_set()
+            or told()
             or (stop_file is not None and stop_file.exists())
             or (deserted is not None and deserted())
         )
 
     def ask(number: int, frame: Any) -> None:
-        if requested.is_set():
+        now = time.monotonic()
+        again = any(other not in NOTICES or now - at > TOGETHER_S for other, at in asked.items())
+        if again and number not in NOTICES:
             raise KeyboardInterrupt
+        first = not asked
+        asked.setdefault(number, now)
         requested.set()
         forget_all(locks)
-        if callable(outer := before[number]) and outer is not signal.default_int_handler:  # the launcher's
+        outer = before[number]
+        if getattr(outer, "__module__", "").startswith("hypermap."):
             outer(number, frame)
+            return
+        if first and number != signal.SIGINT:
+            print(f"{signal.Signals(number).name}: this worker stops after the running epochs.", flush=True)
+        if callable(outer) and outer is not signal.default_int_handler:
+            later.append(partial(outer, number, frame))
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield stopping
         return
-    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, *NOTICES)
+    }
     try:
         yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for call in later:
+            call()

@@ -1,6 +1,7 @@
 """Checks a study's record of its start (conf/, params.yaml, command) as untrusted data before a sweep resumes."""
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hypermap.core.errors import UserError
+from hypermap.core.hashing import checksum_of
 from hypermap.core.instantiate import TRUST, check_part, check_plain, check_record
 from hypermap.core.paths import CONF
 
@@ -25,6 +27,19 @@ OF_HYDRA = ("sweeper", "sweep", "run", "job", "help", "mode", "output_subdir")
 """The settings of Hydra that a record may have: others start programs, or call what they name."""
 HARMLESS = re.compile(r"\$\{(?:[\w.]+|(?:hydra|now):[^${}]*)\}")
 """An interpolation of a key, of ``hydra:`` or of ``now:``; others read the environment, or evaluate text."""
+
+
+def renew_hydra(folder: Path, options: Path) -> None:
+    """Replace the groups of Hydra itself in a copy of conf/ by the present ones.
+
+    They say how workers are launched, which is no part of a study and may start any program.
+    """
+    own, copied = options / "hydra", folder / "hydra"
+    if options == folder or (own.is_dir() and copied.is_dir() and checksum_of([own]) == checksum_of([copied])):
+        return
+    shutil.rmtree(copied, ignore_errors=True)
+    if own.is_dir():
+        shutil.copytree(own, copied)
 
 
 def check_conf(folder: Path, remedy: str) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +19,6 @@ from typing import Any
 import optuna
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -58,16 +55,17 @@ from hypermap.search.study import (
     used_up,
     why_stop,
 )
+from hypermap.search.worker import NOTICES
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
+from hypermap.sweeps.launchers import RAY, connected, is_supervised, launch
 from hypermap.sweeps.plan import Planner, as_list, lasting
-from hypermap.sweeps.recorded_sweep import check_conf
+from hypermap.sweeps.recorded_sweep import check_conf, renew_hydra
 from hypermap.sweeps.space import ConfigGroups, read_space
 from hypermap.sweeps.start import Start, earlier
-from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, set_variable, snapshot_path
+from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, main_folder, set_variable, snapshot_path
+from hypermap.sweeps.workplace import versions
 
-PACKAGES = ("torch", "numpy", "optuna", "hydra-core", "dvc")
-JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
 # A worker writes no files of its own, and keeps the working directory of the command.
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null", "hydra.job.chdir": "false"}
 
@@ -298,6 +296,7 @@ class Sweep:
         if renew and folder.exists():
             shutil.rmtree(folder)
         if folder.exists():
+            renew_hydra(folder, main_folder(self.context.config_loader.get_search_path()) or folder)
             check_conf(folder, f"To go on from your own conf/: rm -r {shlex.quote(str(folder))}")
         plan.folder.mkdir(parents=True, exist_ok=True)
         return snapshot_path(self.context.config_loader.get_search_path(), folder)
@@ -323,17 +322,15 @@ class Sweep:
             output_subdir=self.config.hydra.output_subdir,
             chdir=bool(self.config.hydra.job.chdir),
             stop_file=stop_file,
+            code=self.application.code(),
             safe_path=os.environ.get(SAFE_PATH),
         )
         config = self.workers_config(plan, jobs)
-        worker.supervised = config.hydra.launcher._target_ == JOBLIB and config.hydra.launcher.get("backend") in LOKY
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=worker, config=config
-        )
+        worker.supervised = is_supervised(config)
         returns: Sequence[Any] = ()
-        with _forwarding(stop_file) as signals, watching(plan), _safe_path():
+        with _safe_path(), connected(config), _forwarding(stop_file) as signals, watching(plan):
             try:
-                returns = launcher.launch([list(fixed)] * jobs, initial_job_idx=0)
+                returns = launch(self.context, worker, config, [list(fixed)] * jobs, stop_file)
             except Exception as error:
                 if "BrokenExecutor" not in {kind.__name__ for kind in type(error).__mro__}:  # joblib's and Python's own
                     raise
@@ -351,18 +348,24 @@ class Sweep:
             job.return_value  # raises an unexpected error of a worker  # noqa: B018
 
     def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:
-        """Return the workers' launch configuration: several run through joblib unless a launcher was selected."""
+        """Return the workers' launch configuration: several run through joblib unless a launcher was selected.
+
+        `basic` is what Hydra has without a selection; if it is to run several one after the other, the command says so.
+        """
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
         quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
         extra.append(f"hydra.sweep.dir='{quoted}'")
         processes = max(jobs, 2 if plan.trial_timeout is not None else 1)  # joblib runs a single worker in this process
-        if processes > 1 and not any(o.startswith("hydra/launcher=") for o in self.hydra_overrides):
+        named = any(override.startswith("hydra/launcher=") for override in self.hydra_overrides)
+        if processes > 1 and not named and self.config.hydra.runtime.choices["hydra/launcher"] == "basic":
             extra += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"]
         task = list(OmegaConf.to_container(self.config.hydra.overrides.task))  # type: ignore[arg-type]
         config = self.context.config_loader.load_configuration(
             self.config.hydra.job.config_name, [*self.hydra_overrides, *extra, *task], RunMode.MULTIRUN
         )
         OmegaConf.copy_cache(from_config=self.config, to_config=config)
+        if str(config.hydra.launcher.get("_target_")).startswith(RAY):  # Hydra makes this folder on whatever machine
+            config.hydra.sweep.dir = "."
         return config
 
     def custom(self) -> Any:
@@ -410,11 +413,13 @@ class Sweep:
 
 @contextmanager
 def _forwarding(stop_file: Path) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into the file that workers look for; yield the signal numbers."""
+    """Turn the first Ctrl-C, SIGTERM or notice of it into the file that workers look for; yield the signal numbers."""
     signals: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
         if stop_file.exists():
+            if number in NOTICES:
+                return
             raise KeyboardInterrupt
         forget_all(stop_file.parent)
         signals.append(number)
@@ -423,7 +428,7 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
             "\nStopping after the running epochs; Ctrl-C again stops now. Run the same command to resume.", flush=True
         )
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, *NOTICES)}
     try:
         yield signals
     finally:
@@ -461,11 +466,6 @@ def _plain(value: Any) -> Any:
 
 def _sweeps(argument: str) -> bool:
     return bool(OverridesParser.create().parse_override(argument).is_sweep_override())
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that determine a trial's metrics."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 
 def _key_value(override: str) -> tuple[str, str]:

@@ -190,6 +190,14 @@ class TrainingTarget(SweepTarget):
             own = dvc_experiments.snapshot(Path.cwd())
             self.snapshot = None if isinstance(own, str) else own
 
+    def code(self) -> str:
+        """Return a fingerprint of the package's code and of the user's modules that conf/ names."""
+        return _code({})
+
+    def move(self, moved: Callable[[Path], Path]) -> None:
+        """Take the copy of conf/ to another copy of the project."""
+        self.conf = moved(self.conf)
+
     def report(self, study: optuna.Study, storage: str) -> str:
         """Write the study's report, and return its summary; a failure does not affect the search."""
         with uncollected():

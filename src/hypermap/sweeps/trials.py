@@ -4,13 +4,15 @@ import contextlib
 import copy
 import os
 import pickle
+import platform
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import cloudpickle
 import optuna
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -36,6 +38,7 @@ from hypermap.search.study import StudyConfig
 from hypermap.search.supervised import supervised
 from hypermap.search.trial import RunningTrial
 from hypermap.search.worker import OnFinish, work
+from hypermap.sweeps.workplace import Workplace, unpack
 
 
 @dataclass
@@ -124,6 +127,15 @@ def _no_key(config: DictConfig, key: str) -> str:
     )
 
 
+def main_folder(search_path: ConfigSearchPath) -> Path | None:
+    """Return the folder of the application's own configuration, if it is one."""
+    for entry in search_path.get_path():
+        source = Path(entry.path.removeprefix("file://")) if entry.path else None
+        if entry.provider == "main" and source is not None and "://" not in str(source) and source.is_dir():
+            return source
+    return None
+
+
 def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPath:
     """Return the search path with its main folder replaced by a copy, `folder`.
 
@@ -154,6 +166,16 @@ def _not_read(folder: str, names: Sequence[str]) -> list[str]:
     ]
 
 
+def moved_path(search_path: ConfigSearchPath, moved: Callable[[Path], Path]) -> ConfigSearchPath:
+    """Return a search path with each folder where `moved` says."""
+    path = ConfigSearchPathImpl()
+    path.config_search_path = [copy.deepcopy(entry) for entry in search_path.get_path()]
+    for entry in path.get_path():
+        if entry.path.startswith("file://"):
+            entry.path = f"file://{moved(Path(entry.path.removeprefix('file://')))}"
+    return path
+
+
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
@@ -180,12 +202,50 @@ class Worker:
     stop_file: Path
     sizes: Callable[[Mapping[str, Any]], Size] | None = None
     supervised: bool = False
+    code: str = ""  # the application's, where the command was given
     safe_path: str | None = None  # the variable's value before the workers were started with it
+    place: Workplace = field(default_factory=Workplace)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpack, (Worker, self.place, cloudpickle.dumps(self.__dict__))
 
     def __call__(self, config: DictConfig) -> None:
-        """Run trials until the budget is used up; in a child process that may die, if launched only for that."""
+        """Run trials until the budget is used up; in a child process that may die, if launched only for that.
+
+        Raises:
+            UserError: this machine does not have what the command's has.
+        """
+        root = self.place.root_here()
+        os.chdir(root)
         outlive_readers()
         set_variable(SAFE_PATH, self.safe_path)
+        self.at(root).run()
+
+    def at(self, root: Path) -> Self:
+        """Return this worker with paths as they are on this machine, where the project's root is `root`.
+
+        Raises:
+            UserError: the study is in a file that this machine does not see, or this machine has other code.
+        """
+        plan = replace(
+            self.plan, folder=self.place.moved(self.plan.folder), storage=self.place.moved_storage(self.plan.storage)
+        )
+        hydra: Any = HydraConfig.get()
+        with read_write(hydra), open_dict(hydra):
+            hydra.runtime.cwd, hydra.sweep.dir = str(root), str(plan.folder)
+        if root == self.place.root:
+            return self
+        self.application.move(self.place.moved)
+        if self.application.code() != self.code:
+            raise UserError(
+                f"The code in {root} on {platform.node()} is not that of {self.place.host}, so that its trials would "
+                "not be comparable. Bring both to the same commit, with git status clean."
+            )
+        composer = replace(self.composer, search_path=moved_path(self.composer.search_path, self.place.moved))
+        return replace(self, plan=plan, composer=composer, stop_file=self.place.moved(self.stop_file))
+
+    def run(self) -> None:
+        """Run trials until the budget is used up."""
         if self.supervised and hasattr(os, "fork") and threading.current_thread() is threading.main_thread():
             supervised(self._work, lock_folder(self.plan.storage, self.plan.name), self.stop_file)
         else:
