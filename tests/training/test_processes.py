@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 from safetensors.torch import load_file
 
 from hypermap.core.errors import ProcessLost, UserError
-from hypermap.core.paths import ROOT
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.training import processes
@@ -184,16 +182,3 @@ def test_layers_that_draw_for_themselves_are_refused(prepared):
         UserError, match=r"^0\.drop is a Dropout with dropout, .* take hypermap\.models\.layers\.Dropout"
     ):
         train(prepared, "digits", 2, model=own)
-
-
-def test_torchrun(prepared, tmp_path):
-    """Its processes are those of one training, and what only one does is done once."""
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-    words = ["--standalone", "--nproc-per-node=2", str(ROOT / "src/train.py"), "data=digits", "model.hidden=[16]"]
-    words += ["trainer.epochs=2", "trainer.processes=2", "hydra.run.dir=out"]
-
-    program = Path(sys.executable).with_name("torchrun")
-    done = subprocess.run([program, *words], env=variables, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall("Validation accuracy", done.stdout)) == 1
-    assert len((tmp_path / "out/history.csv").read_text().splitlines()) == 3
