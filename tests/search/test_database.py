@@ -240,8 +240,8 @@ def test_a_proxy_holds_the_same_study(place):
         assert content(study) == content(quiet)
         other = open_storage(f"grpc://127.0.0.1:{port}")
         with storage.mutex("s"):
-            assert is_busy(other, "t") is None
-            waiting = is_busy(other, "s")
+            assert waiter(other, "t") is None
+            waiting = waiter(other, "s")
             assert waiting is not None
         waiting.join(5)
         assert not waiting.is_alive()
@@ -249,8 +249,8 @@ def test_a_proxy_holds_the_same_study(place):
         server.stop(None)
 
 
-def is_busy(storage, name):
-    """Return whether a mutex cannot be entered within a moment; it is entered later."""
+def waiter(storage, name):
+    """Return the thread that waits for a mutex; None if it was entered within a moment."""
     entered = threading.Event()
 
     def enter():
@@ -308,8 +308,8 @@ def test_postgresql_holds_the_same_study_survives_lost_sessions_and_has_a_mutex(
         assert content(study) == content(quiet)
         other = open_storage(url)
         with storage.mutex("s"):
-            assert is_busy(other, "t") is None
-            waiting = is_busy(other, "s")
+            assert waiter(other, "t") is None
+            waiting = waiter(other, "s")
             assert waiting is not None
         waiting.join(5)
         assert not waiting.is_alive()
