@@ -5,14 +5,13 @@ trust=true if a study names code outside this project and you trust whoever made
 """
 
 import sys
-from pathlib import Path
-from typing import Any
 
 from hypermap.config.compose import sweep_again
 from hypermap.core.cli import run
 from hypermap.core.dvc_experiments import check_study_name
 from hypermap.core.errors import UserError, near
 from hypermap.sweeps.cli import by_hand, target
+from hypermap.sweeps.recorded_sweep import begun
 
 COUNTS = {"best": 3, "seeds": 5, "jobs": 1}
 
@@ -54,39 +53,6 @@ def read_count(word: str) -> tuple[str, int]:
     if not count.isdecimal() or int(count) < 1:
         raise UserError(f"{word}: {key} is a whole number of at least 1.")
     return key, int(count)
-
-
-def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
-    """Return the record of a study, and the folder of the configuration that it started from.
-
-    Raises:
-        UserError: there is no such study, another program made it, the folder is gone; or they name code outside this
-            project without `trust`.
-    """
-    from hypermap.core.instantiate import TRUST
-    from hypermap.core.paths import CONF
-    from hypermap.search.place import folder_of
-    from hypermap.search.study import RECORD, SNAPSHOT, find
-    from hypermap.sweeps.recorded_sweep import check_begun, check_conf, renew_hydra
-
-    study, _ = find(name)
-    record: dict[str, Any] | None = study.user_attrs.get(RECORD)
-    if record is None:
-        raise UserError(f"{name} was made by another program, and does not tell what its trials were trained with.")
-    if "base" not in record:
-        program = record.get("program", "PROGRAM")
-        raise UserError(
-            f"{name} was not searched by src/train.py. Give its command once more with hydra.sweeper.confirm=true "
-            f"(python {program} -m …)."
-        )
-    conf = folder_of(name) / SNAPSHOT
-    if not conf.is_dir():
-        raise UserError(f"{conf}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
-    renew_hydra(conf, CONF)
-    if not trust:
-        check_conf(conf, TRUST)
-        check_begun(study, [*record["command"], *record.get("hydra", []), *record.get("fixed", [])], record)
-    return record, conf
 
 
 if __name__ == "__main__":

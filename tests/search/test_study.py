@@ -1,6 +1,7 @@
 """Studies: taken up or refused; their trials claimed once each and no more than the budget; how they ended."""
 
 import multiprocessing
+import os
 import shutil
 import threading
 import time
@@ -15,6 +16,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hypermap.core.errors import UserError
 from hypermap.search import study as module
+from hypermap.search.attempts import MOST_WITH_ALL
+from hypermap.search.lease import place
 from hypermap.search.space import Parameter, Space
 from hypermap.search.strategy import make_sampler
 from hypermap.search.study import (
@@ -147,46 +150,85 @@ def test_the_budget_may_be_used_up(begun):
 
 
 @pytest.fixture
-def served(begun, monkeypatch) -> StudyConfig:
+def served(begun, monkeypatch, tmp_path) -> StudyConfig:
     monkeypatch.setattr(module, "file_of", lambda place: None)
-    return begun
+    of = replace(begun, storage=f"sqlite:///{tmp_path}/served.db", lease=0.4)
+    open_study(of, record(of), force=False)
+    return of
 
 
 def running(of: StudyConfig, worker: str | None) -> FrozenTrial:
     study = connect(of)
     trial = study.ask()
     if worker is not None:
-        trial.set_user_attr(WORKER, worker)
+        trial.set_user_attr(WORKER, f"{worker}:0")
     return study.trials[trial.number]
 
 
-def test_another_machines_trial_is_left_to_it(served):
-    running(served, "elsewhere:12")
+def left(queue: TrialQueue) -> int | None:
+    with queue.deciding() as trials:
+        claim = queue.left_behind(trials)
+    return None if claim is None else claim.trial.number
+
+
+def test_a_worker_here_is_told_by_its_lock(served):
     mine = claims(served)
+    running(served, f"{mine.place}:12")
+    assert left(mine) == 0
     with mine.deciding() as trials:
-        assert mine.left_behind(trials) is None
         claim = mine.next(trials)
-    assert claim.trial.user_attrs[WORKER].startswith(f"{mine.host}:")
-    running(served, f"{mine.host}:12")
-    with mine.deciding() as trials:
-        assert mine.left_behind(trials).trial.number == 2
+    assert claim.trial.user_attrs[WORKER] == f"{mine.place}:{os.getpid()}:1"
+    assert claim.lock.is_locked
+    assert left(claims(served)) == 0  # whose lock went with the claim
 
 
-def test_a_host_whose_name_has_a_colon_knows_its_own(served):
-    running(served, "fe80::1:12")
+@pytest.mark.parametrize("worker", ["elsewhere/1:12", "fe80::1/2:12", None])
+def test_a_worker_elsewhere_is_gone_when_its_counter_stands_still_for_a_term(served, worker):
+    running(served, worker)
     mine = claims(served)
-    mine.host = "fe80::1"
-    with mine.deciding() as trials:
-        assert mine.left_behind(trials).trial.number == 0
+    assert left(mine) is None
+    assert mine.unclear()
+    time.sleep(served.lease)
+    assert left(mine) == 0
+    assert connect(served).trials[0].user_attrs[WORKER].startswith(mine.place)
 
 
-def test_a_trial_without_a_worker_is_given_time_to_tell_it(served, monkeypatch):
+def test_a_worker_elsewhere_lives_while_its_counter_moves(served):
+    running(served, "elsewhere/1:12")
+    study = connect(served)
+    study._storage.set_study_system_attr(study._study_id, "beat:elsewhere/1:12", 7)
+    mine = claims(served)
+    assert left(mine) is None
+    study._storage.set_study_system_attr(study._study_id, "beat:elsewhere/1:12", 3)  # a new process of the same name
+    assert not mine.unclear()
+    time.sleep(served.lease)
+    study._storage.set_study_system_attr(study._study_id, "beat:elsewhere/1:12", 4)
+    assert left(mine) is None
+    study._storage.set_study_system_attr(study._study_id, "beat:elsewhere/1:12", "")  # it says that it is going
+    assert left(mine) == 0
+
+
+def test_a_trial_that_loses_every_machine_fails(served):
     running(served, None)
+    for lost in range(1, MOST_WITH_ALL):
+        mine = claims(served)
+        left(mine)
+        time.sleep(served.lease)
+        assert left(mine) == 0, lost
+        connect(served)._storage.set_trial_user_attr(1, WORKER, f"elsewhere/{lost}:1:0")
     mine = claims(served)
-    with mine.deciding() as trials:
-        assert mine.left_behind(trials) is None
-        monkeypatch.setattr(module, "NEWBORN", timedelta(0))
-        assert mine.left_behind(trials).trial.number == 0
+    left(mine)
+    time.sleep(served.lease)
+    assert left(mine) is None
+    (trial,) = connect(served).trials
+    assert trial.user_attrs[RESULT]["error"] == "its machine was lost 10 times, without progress in between"
+
+
+def test_two_clones_on_one_machine_are_two_places(tmp_path, monkeypatch):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir(), other.mkdir()
+    assert place(one) == place(one) != place(other)
+    assert place(one).rpartition("/")[0] == place(other).rpartition("/")[0]
 
 
 def test_two_machines_that_ask_at_once_exceed_no_budget_and_draw_different_points(served):

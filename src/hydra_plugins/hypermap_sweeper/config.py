@@ -93,6 +93,8 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     trial_timeout: float | None = None  # total seconds of training after which a trial is ended, even if it hangs
     target: float | None = None  # objective value at which the search ends
     seed: int | None = None  # of the search; null: the configuration's seed
+    lease: float = 60.0  # seconds without a sign of life after which a worker elsewhere counts as gone (a database)
+    detach: bool = False  # run the search in the background, and return at once (python src/study.py watch STUDY)
     resume: str = "auto"  # force: continue a study that was started with different settings
     compare: Any = None  # name: {setting: value, …}; one study for each, and a comparison
     seeds: int = 1  # in a comparison: how many times each strategy is run, each with another seed

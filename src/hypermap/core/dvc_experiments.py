@@ -151,6 +151,16 @@ def publish(root: Path, of: Snapshot, name: str, order_text: str, metrics_text: 
         return str(commit)
 
 
+def names(root: Path) -> set[str]:
+    """Return the names of all experiments.
+
+    Raises:
+        UserError: the repository cannot be read.
+    """
+    with _explaining("refs/exps"):
+        return {name.rpartition("/")[2] for name in _repository(root).references if name.startswith("refs/exps/")}
+
+
 def order_of(root: Path, name: str) -> str:
     """Return the params.yaml of the experiment `name`.
 

@@ -1,11 +1,13 @@
 """Atomic file writes: every write goes to a temporary file beside the target, which is renamed into place."""
 
+import base64
 import csv
 import io
 import json
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -154,6 +156,26 @@ def read_slice(path: Path) -> dict[str, Any]:
     check_record(configuration, str(path), remedy=NAME_IT)
     configuration.pop("code_sha256", None)  # only for DVC to compare
     return configuration
+
+
+def packed(texts: Mapping[str, str]) -> str:
+    """Return named texts as one short text of ASCII."""
+    return base64.b85encode(zlib.compress(json.dumps(texts).encode(), 9)).decode("ascii")
+
+
+def unpacked(text: str) -> dict[str, str]:
+    """Return the texts that `packed` was given.
+
+    Raises:
+        ValueError: it was not given any.
+    """
+    try:
+        texts = json.loads(zlib.decompress(base64.b85decode(text)))
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(texts, dict):
+        raise ValueError("these are no named texts")
+    return {str(name): str(value) for name, value in texts.items()}
 
 
 def files_below(folder: Path) -> list[Path]:

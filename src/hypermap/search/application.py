@@ -103,6 +103,9 @@ class SweepTarget:
     def move(self, moved: Callable[[Path], Path]) -> None:
         """Take the paths that `resume` was given to another copy of the project, in a worker on another machine."""
 
+    def collect(self, study: optuna.Study, folder: Path) -> None:
+        """Write what the trials of other machines carry into the study's folder here."""
+
     def report(self, study: optuna.Study, storage: str) -> str:
         """Write a report on the study, if any, and return what is printed after a sweep's results."""
         return ""

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from hypermap.core.errors import MachineFault
+from hypermap.core.errors import MachineFault, UserError
 from hypermap.core.hashing import fingerprint
 from hypermap.core.passwords import shown
 
@@ -31,6 +32,8 @@ DIALECTS = ("postgresql", "mysql", "mariadb", "sqlite")  # whose upserts are kno
 TOKEN = "token"  # system attribute of a trial: of the call that created it
 # Of the attributes of a trial, of which kind one is.
 USER, SYSTEM, STEP, PARAM = "user", "system", "step", "param"
+
+SERVICE = "hypermap.Mutex"  # beside Optuna's in a gRPC proxy (`hypermap.search.serve`)
 
 T = TypeVar("T")
 Row = tuple[str, int, Any]  # kind, trial, and name or step
@@ -77,6 +80,11 @@ class Database(BaseStorage):
         self._read: dict[int, tuple[float, list[FrozenTrial]]] = {}  # by study: when, and what
         self._writer = Writer(self.engine) if self.engine is not None and self.engine.name in DIALECTS else None
         self._created = 0  # trials, by this process
+
+    @property
+    def served(self) -> bool:
+        """Whether processes that share no locks may use it: it is on a server."""
+        return self.patience_s > 0
 
     @property
     def engine(self) -> Any:
@@ -152,7 +160,7 @@ class Database(BaseStorage):
                     return result
                 result = do()
             except Exception as error:
-                if not self.patience_s or (reason := lost(error)) is None:
+                if not self.served or (reason := lost(error)) is None:
                     raise
                 failed, waited = True, time.monotonic() - began
                 if waited > self.patience_s:
@@ -209,7 +217,7 @@ class Database(BaseStorage):
 
     def _can_wait(self) -> bool:
         """Return whether what is not written yet are reports, of which the database has just got some."""
-        recent = self.patience_s > 0 and time.monotonic() - self._flushed < LATE_S
+        recent = self.served and time.monotonic() - self._flushed < LATE_S
         return recent and all(kind == STEP for kind, _, _ in self._rows)
 
     # Optuna's interface: trials
@@ -511,6 +519,35 @@ def server_mutex(engine: Any, name: str) -> AbstractContextManager[None]:
     if engine.name in ("mysql", "mariadb"):
         return _mysql(engine, f"hypermap-{fingerprint(name)[:32]}")
     return nullcontext()
+
+
+@contextmanager
+def proxy_mutex(channel: Any, name: str) -> Iterator[None]:
+    """Hold a mutex of a gRPC proxy.
+
+    Raises:
+        UserError: the proxy has none: Optuna's own was started.
+    """
+    import grpc
+
+    acquire, release = (
+        channel.unary_unary(f"/{SERVICE}/{method}", lambda words: json.dumps(words).encode(), json.loads)
+        for method in ("Acquire", "Release")
+    )
+    words = [name, uuid.uuid4().hex]
+    try:
+        while not acquire(words):
+            time.sleep(random.uniform(0.01, 0.05))
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+            raise UserError(
+                "This gRPC proxy has no mutex for several workers. Start it with: python src/study.py serve storage=URL"
+            ) from None
+        raise
+    try:
+        yield
+    finally:
+        release(words)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def heading(plan: StudyConfig, study: optuna.Study) -> str:
     for parameter in plan.space.parameters:
         where = " and ".join(f"{one.group} is {' or '.join(one.choices)}" for one in parameter.conditions)
         lines.append(f"  {parameter.name:{width}}  {parameter.expression}{where and f'  where {where}'}")
-    lines.append(f"  trials  {_near(plan.folder)}/   study  {shown(_near(plan.storage))}")
+    lines.append(f"  trials  {near_to(plan.folder)}/   study  {shown(near_to(plan.storage))}")
     trials = study.get_trials(deepcopy=False)
     if trials:
         done, begun = len(finished(trials)), sum(trial.state == TrialState.RUNNING for trial in trials)
@@ -77,7 +77,7 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
         goes_on = "" if reached(plan, ended) else " Run the same command to resume."
         lines[0] += f" Stopped: {stopped}.{goes_on}"
     if len(plan.directions) > 1:
-        lines.append(f"Results: {_near(plan.folder)}/optimization_results.yaml")
+        lines.append(f"Results: {near_to(plan.folder)}/optimization_results.yaml")
         return "\n".join(lines)
     top = best(ended, maximizes=plan.maximizes)
     if top is None:
@@ -98,7 +98,7 @@ def summary(plan: StudyConfig, trials: Sequence[FrozenTrial], stopped: str | Non
         lines.append("Only the seed differed: report the mean of the scores and its spread, not the best.")
     elif (plan.folder / str(top.number) / "params.yaml").exists():
         lines.append(f"Use it: make promote STUDY={plan.name}, then dvc repro")
-    lines.append(f"Results: {_near(plan.folder)}/")
+    lines.append(f"Results: {near_to(plan.folder)}/")
     return "\n".join(lines)
 
 
@@ -278,7 +278,7 @@ def _described(option: Mapping[str, Any], plan: StudyConfig) -> str:
     return f"{name}({settings})" if settings else name
 
 
-def _near(path: Any) -> str:
+def near_to(path: Any) -> str:
     """Return a path relative to the current folder, if it is below it."""
     try:
         return str(Path(path).relative_to(Path.cwd()))

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -20,9 +22,11 @@ from hypermap.core.errors import REMEDIES, MachineFault, UserError, explained
 from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
 from hypermap.core.paths import STUDIES
-from hypermap.search.database import Database, server_mutex
+from hypermap.search.database import Database, proxy_mutex, server_mutex
 
 BEGINS = b'{"op_code"'  # the start of every line of a journal; any other file belongs to someone else
+GRPC = "grpc://"
+ANSWER_S = 10.0  # by which a proxy has to answer
 WAIT_S = 0.2  # after which a waiter for a journal's lock checks whether it is still needed
 BUSY_S = 60  # how long a writer waits for another's transaction
 
@@ -167,6 +171,11 @@ class _NoLock(JournalFileOpenLock):
         pass
 
 
+def is_served(storage: BaseStorage) -> bool:
+    """Return whether processes that share no locks may use a storage: it is on a server."""
+    return isinstance(storage, Database) and storage.served
+
+
 @contextmanager
 def batching(storage: BaseStorage) -> Iterator[None]:
     """Write everything stored in this context at once."""
@@ -232,6 +241,8 @@ def open_storage(place: str) -> BaseStorage:
     try:
         if "://" not in place:
             return JournalStorage(Journal(Path(place)))
+        if place.startswith(GRPC):
+            return _proxied(place)
         if (file := file_of(place)) is None:
             return _served(place)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -253,8 +264,8 @@ def open_storage(place: str) -> BaseStorage:
             reason = reason.replace(secret, MASK)
         raise UserError(
             f"storage={shown(place)} cannot be opened ({reason[:300]}). It is null (a journal file "
-            "beside the trials), a path, sqlite:///PATH, or a database such as postgresql://USER:PASSWORD@HOST/NAME, "
-            "whose driver must be installed."
+            "beside the trials), a path, sqlite:///PATH, a database such as postgresql://USER:PASSWORD@HOST/NAME, "
+            "whose driver must be installed (make EXTRAS=postgresql), or a proxy, grpc://HOST:PORT."
         ) from error
 
 
@@ -262,16 +273,48 @@ def _served(place: str) -> Database:
     """Return a database on a server; if two processes create its tables at the same time, one of them retries."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    for patience_s in (0.5, 2.0, None):
+    for pause_s in (0.5, 2.0, None):
         try:
             storage = RDBStorage(place)
         except SQLAlchemyError:
-            if patience_s is None:
+            if pause_s is None:
                 raise
-            time.sleep(patience_s)
+            time.sleep(pause_s)
         else:
             return Database(get_storage(storage), place, partial(server_mutex, storage.engine))
     raise AssertionError
+
+
+def _proxied(place: str) -> Database:
+    """Return the database behind a gRPC proxy.
+
+    Raises:
+        UserError: the address is not understood, or gRPC is not installed.
+        ConnectionError: nothing answers there.
+    """
+    host, _, port = place.removeprefix(GRPC).rstrip("/").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(
+            f"storage={place}: the address of a gRPC proxy is grpc://HOST:PORT, as in grpc://localhost:13000"
+        )
+    check_grpc()
+    from optuna.storages import GrpcStorageProxy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(ANSWER_S)
+    return Database(proxy, place, partial(proxy_mutex, proxy._channel))
+
+
+def check_grpc() -> None:
+    """Check that gRPC is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if find_spec("grpc") is None or find_spec("google.protobuf") is None:
+        raise UserError("grpc://… needs gRPC, which is not installed. Install it: make EXTRAS=grpc")
 
 
 def absolute(place: str) -> str:

@@ -151,12 +151,28 @@ def trial_seed(seed: int, *words: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
+def connect(
+    plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None, patience_s: float = 0.0
+) -> optuna.Study:
     """Return the study, which must exist.
 
+    Args:
+        plan: of the study.
+        pruner: for its trials.
+        patience_s: for how long to try if its server does not answer.
+
     Raises:
-        UserError: it no longer exists.
+        UserError: it no longer exists, or its storage cannot be opened.
     """
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            storage = open_storage(plan.storage)
+            break
+        except UserError:
+            if file_of(plan.storage) is not None or time.monotonic() > until:
+                raise
+            time.sleep(2.0)
     gone = UserError(
         f"The study {plan.name} is gone: {shown(plan.storage)} was deleted or moved while the search ran. Put it back, "
         "and the same command goes on; without it, the command begins anew."
@@ -165,7 +181,7 @@ def connect(plan: StudyConfig, pruner: optuna.pruners.BasePruner | None = None) 
         raise gone
     try:
         with quiet():
-            return optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage), pruner=pruner)
+            return optuna.load_study(study_name=plan.name, storage=storage, pruner=pruner)
     except KeyError:
         raise gone from None
 
@@ -223,13 +239,17 @@ def _check_compatible(plan: StudyConfig, study: optuna.Study) -> None:
                 ) from None
 
 
-def find(name: str) -> tuple[optuna.Study, str]:
-    """Return a study of this project, by its name, and its storage.
+def find(name: str, storage: str | None = None) -> tuple[optuna.Study, str]:
+    """Return a study by its name, and its storage: as this project knows it, unless it is given.
 
     Raises:
         UserError: there is none of that name, or the record of its place is unreadable.
     """
     path = STUDIES / name / WHERE
+    if storage is not None:
+        if (file := file_of(storage)) is not None and not file.exists():
+            raise UserError(f"storage={shown(storage)}: there is no such file.")
+        return _loaded(name, storage), storage
     try:
         storage = str(json.loads(path.read_text(encoding="utf-8"))["storage"])
     except FileNotFoundError:
@@ -245,11 +265,19 @@ def find(name: str) -> tuple[optuna.Study, str]:
         raise UserError(
             f"{path} says that the study {name} is in {file}, which is gone. Put it back, or delete {path}."
         )
-    try:
-        with quiet():
-            return optuna.load_study(study_name=name, storage=open_storage(storage)), storage
-    except KeyError:
-        raise UserError(f"{shown(storage)} holds no study {name!r}: another file was put in its place.") from None
+    return _loaded(name, storage), storage
+
+
+def _loaded(name: str, storage: str) -> optuna.Study:
+    with quiet():
+        opened = open_storage(storage)
+        try:
+            return optuna.load_study(study_name=name, storage=opened)
+        except KeyError:
+            names = [study.study_name for study in opened.get_all_studies()]
+    raise UserError(
+        f"{shown(storage)} holds no study {name!r}{near(name, names)}. It has: {', '.join(sorted(names)) or 'none'}."
+    )
 
 
 def mask_passwords(study: optuna.Study) -> None:

@@ -31,6 +31,7 @@ from hypermap.core.errors import (
 from hypermap.core.files import write_text
 from hypermap.core.passwords import masked
 from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, forget_last_words, last_words, within
+from hypermap.search.database import PATIENCE_S
 from hypermap.search.lease import beating, stop_file_stamp
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
@@ -90,7 +91,7 @@ def work(
         MachineFault: the disk or the memory is full: the trial is left unchanged, and the other workers must stop.
     """
     pruner = make_pruner(plan)
-    study = connect(plan, pruner)
+    study = connect(plan, pruner, PATIENCE_S)
     claims = TrialQueue(plan, study, Samplers(plan), make_scheduler(plan, pruner))
     with (
         _beating(claims) as told,

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,8 @@ EXTRAS = {RAY: "ray", SUBMITIT: "slurm"}  # of pyproject.toml, which install the
 LAUNCHERS = "basic, joblib, ray, submitit_local, submitit_slurm"
 POLL_S = 0.5  # how often a job's result is looked for
 ASK_S = 5.0  # how often Slurm is asked about a job
-LATE_S = 15.0  # how long the result of a job that has ended may take to appear in a shared folder
+LATE_S = 15.0  # how long the result of a job that has ended elsewhere may take to appear in a shared folder
+REACH_S = 5.0  # how long a Ray cluster may take to answer; Ray itself tries for three minutes
 LEAVE_S = 60.0  # how long the other workers on Ray may take to stop after one has failed
 # The states in which a job is no more to be waited for.
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
@@ -111,7 +113,10 @@ def _connect(settings: Any) -> None:
         return
     before = signal.getsignal(signal.SIGTERM)
     address = settings.get("address") or os.environ.get("RAY_ADDRESS")
+    host, _, port = str(address).rpartition("://")[2].rpartition(":")
     try:
+        if port.isdigit():
+            socket.create_connection((host, int(port)), REACH_S).close()
         ray.init(**settings)
     except (TypeError, ValueError, OSError, RuntimeError) as error:  # ConnectionError is an OSError
         place = f"No Ray cluster at hydra.launcher.ray.init.address={address}" if address else "Ray does not start"
@@ -189,8 +194,8 @@ def _on_submitit(launcher: Any, target: str, jobs: Sequence[Sequence[str]], stop
         raise
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         raise UserError(
-            f"Slurm refuses the workers: {_refusal(error)}. Change hydra.launcher.partition, .account, .timeout_min or "
-            "another setting of conf/hydra/launcher/submitit_slurm.yaml (sinfo shows the partitions)."
+            f"Slurm refuses the workers: {_refusal(error)}. Change that setting, as in hydra.launcher.partition=NAME; "
+            "all are in conf/hydra/launcher/submitit_slurm.yaml, and sinfo shows the partitions and their limits."
         ) from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"hydra.launcher: {_first_line(error)}") from error
@@ -215,7 +220,7 @@ class _Job:
             if ended is None and now - asked >= self.queue.ask_s:
                 asked = now
                 ended = now if self.queue.has_ended(self.job) else None
-            if ended is not None and now - ended > LATE_S * (not self.stop_file.exists()):
+            if ended is not None and (now - ended > self.queue.late_s or self.stop_file.exists()):
                 return [self._lost()]
             time.sleep(POLL_S)
             with suppress(OSError):  # a shared folder shows new files sooner
@@ -245,7 +250,7 @@ class _Job:
 class _Processes:
     """The jobs of submitit on this machine."""
 
-    ask_s = POLL_S
+    ask_s, late_s = POLL_S, POLL_S
 
     def __init__(self, jobs: Sequence[_Job]) -> None:
         self.jobs = jobs
@@ -269,7 +274,7 @@ class _Processes:
 class _SlurmQueue:
     """The jobs in Slurm's queue, which is asked itself: its accounting, which submitit asks, may not be there."""
 
-    ask_s = ASK_S
+    ask_s, late_s = ASK_S, LATE_S
 
     def __init__(self, jobs: Sequence[_Job]) -> None:
         self.jobs = jobs
@@ -321,4 +326,6 @@ def _refusal(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)

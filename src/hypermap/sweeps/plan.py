@@ -4,6 +4,7 @@ import copy
 import math
 import re
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypermap.core.errors import UserError
 from hypermap.core.hashing import fingerprint
 from hypermap.search.application import StudySpec, SweepTarget
 from hypermap.search.counter_samplers import cells
+from hypermap.search.lease import TERM_S
 from hypermap.search.space import Space
 from hypermap.search.storage import absolute
 from hypermap.search.strategy import AUTO, AUTO_PRUNER, learns
@@ -27,16 +29,17 @@ NUMBERED = {"optuna.samplers.GridSampler": GRID, "optuna.samplers.RandomSampler"
 NO_PRUNER = "optuna.pruners.NopPruner"
 USUAL_TRIALS = 20
 SHORTEST_S = 0.1  # minimum of trial_timeout
+SHORTEST_LEASE_S = 1.0
 LEAST_BUDGET = 0.01  # minimum budget in trainings: at least a step
 BEGUN = 4  # minimum number of trials that start per full training of the budget
 ROUNDS = 8  # minimum rounds with an automatic stack, so that a learning sampler sees results of earlier trials
 # Settings that do not change the identity of an included sweep.
 OF_A_RUN = (
     r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|trial_timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
-    r"|workers_per_gpu|scientific|confirm|report)\b"
+    r"|workers_per_gpu|scientific|confirm|report|lease|detach)\b"
 )
 # Settings of a single command, which the commands in the study's report do not repeat.
-ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report))\b"
+ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report|detach))\b"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Planner:
             minimizes_reports=study_spec.minimizes_reports,
             reports_fits=study_spec.reports_fits,
             sizes_differ=study_spec.sizes_differ,
+            lease=self.number("lease", SHORTEST_LEASE_S) or TERM_S,
+            command=uuid.uuid4().hex,
         )
         timeout = self.number("timeout", 0.0)
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)

@@ -18,6 +18,8 @@ from hypermap.core.errors import UserError
 from hypermap.core.hashing import checksum_of
 from hypermap.core.instantiate import TRUST, check_part, check_plain, check_record
 from hypermap.core.paths import CONF
+from hypermap.search.place import folder_of
+from hypermap.search.study import RECORD, SNAPSHOT, find
 
 STRATEGIES = re.compile(
     r"optuna\.(samplers|pruners)\.[A-Z]\w*|hypermap\.search\.(auto|auto_pruner|gradient|numbered)\.[A-Z]\w*"
@@ -27,6 +29,33 @@ OF_HYDRA = ("sweeper", "sweep", "run", "job", "help", "mode", "output_subdir")
 """The settings of Hydra that a record may have: others start programs, or call what they name."""
 HARMLESS = re.compile(r"\$\{(?:[\w.]+|(?:hydra|now):[^${}]*)\}")
 """An interpolation of a key, of ``hydra:`` or of ``now:``; others read the environment, or evaluate text."""
+
+
+def begun(name: str, *, trust: bool = False) -> tuple[dict[str, Any], Path]:
+    """Return the record of a study, and the folder of the configuration that it started from.
+
+    Raises:
+        UserError: there is no such study, another program made it, the folder is gone; or they name code outside this
+            project without `trust`.
+    """
+    study, _ = find(name)
+    record: dict[str, Any] | None = study.user_attrs.get(RECORD)
+    if record is None:
+        raise UserError(f"{name} was made by another program, and does not tell what its trials were trained with.")
+    if "base" not in record:
+        program = record.get("program", "PROGRAM")
+        raise UserError(
+            f"{name} was not searched by src/train.py. Give its command once more with hydra.sweeper.confirm=true "
+            f"(python {program} -m …)."
+        )
+    conf = folder_of(name) / SNAPSHOT
+    if not conf.is_dir():
+        raise UserError(f"{conf}, the configuration that {name} began from, is gone: nothing can be trained as it was.")
+    renew_hydra(conf, CONF)
+    if not trust:
+        check_conf(conf, TRUST)
+        check_begun(study, [*record["command"], *record.get("hydra", []), *record.get("fixed", [])], record)
+    return record, conf
 
 
 def renew_hydra(folder: Path, options: Path) -> None:

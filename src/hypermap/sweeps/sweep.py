@@ -2,13 +2,17 @@
 
 import functools
 import os
+import platform
+import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -25,18 +29,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hypermap.config.compose import resolve
-from hypermap.core.errors import UserError, near
+from hypermap.core.errors import MachineFault, UserError, near
 from hypermap.core.files import write_text
 from hypermap.core.gpus import check_workers
 from hypermap.core.instantiate import locate
 from hypermap.core.passwords import shown
 from hypermap.search.application import SweepTarget
 from hypermap.search.attempts import forget_all
+from hypermap.search.lease import request_stop, stop_requests
 from hypermap.search.place import check_place, remember
-from hypermap.search.progress import heading, summary, watching
+from hypermap.search.progress import heading, near_to, summary, watching
 from hypermap.search.schedule import Size, ToTheEnd
 from hypermap.search.space import Parameter, Space
-from hypermap.search.storage import lock_folder
+from hypermap.search.storage import file_of, is_served, lock_folder
 from hypermap.search.strategy import Samplers, make_pruner, make_sampler
 from hypermap.search.study import (
     BUDGET,
@@ -56,6 +61,7 @@ from hypermap.search.study import (
     used_up,
     why_stop,
 )
+from hypermap.search.transport import fetch_conf, has_conf, send_conf
 from hypermap.search.worker import NOTICES
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
@@ -67,6 +73,9 @@ from hypermap.sweeps.start import Start, earlier
 from hypermap.sweeps.trials import SAFE_PATH, Composer, Worker, main_folder, set_variable, snapshot_path
 from hypermap.sweeps.workplace import versions
 
+STOP_POLL_S = 0.3
+LOG = "log.txt"  # in a study's folder: the output of a search in the background
+DETACH, NOT_DETACHED = r"[+~]*hydra\.sweeper\.detach\b", "hydra.sweeper.detach=false"
 # A worker writes no files of its own, and keeps the working directory of the command.
 WORKERS = {"hydra.sweep.subdir": ".", "hydra.output_subdir": "null", "hydra.job.chdir": "false"}
 
@@ -94,6 +103,8 @@ class Sweep:
             UserError: the settings contradict each other, or as for `search`.
         """
         compared = self.settings.pop("compare") or {}
+        if self.settings["detach"] and compared:
+            raise UserError("hydra.sweeper.detach starts one search; leave it out with hydra.sweeper.compare.")
         seeds = self.settings.pop("seeds")
         if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
             raise UserError(f"hydra.sweeper.seeds is {seeds!r}; it must be a whole number of at least 1.")
@@ -150,11 +161,15 @@ class Sweep:
             for name, amount in ((BUDGET, plan.n_trials), (TRAININGS, plan.budget)):
                 if study.user_attrs.get(name) != amount:
                     study.set_user_attr(name, amount)
-        composer.search_path = self.snapshot(plan, renew=kept == record)
+        composer.search_path = self.snapshot(plan, study, renew=kept == record)
         self.application.resume(plan.name, kept, plan.folder / SNAPSHOT)
         print(heading(plan, study), flush=True)
+        if self.settings["detach"]:
+            self.detach(plan)
+            return plan
         sizes = partial(self.application.size, baseline=start.configuration) if study_spec.sizes_differ else None
         self.launch(plan, composer, fixed, jobs, baseline, sizes)
+        self.application.collect(study, plan.folder)
         try:
             if self.finish(plan) and to_confirm is not None:
                 confirm(self, to_confirm, Source(study, plan.storage, plan.folder, composer, fixed))
@@ -163,6 +178,22 @@ class Sweep:
             raise
         self.report(study, plan.storage)
         return plan
+
+    def detach(self, plan: StudyConfig) -> None:
+        """Give this command once more, in the background: without a terminal, and with its output in a file."""
+        log = plan.folder / LOG
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *(word for word in sys.orig_argv[1:] if not re.match(DETACH, word)), NOT_DETACHED],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        lines = [f"It searches in the background: process {process.pid} on {platform.node()}, output in {near_to(log)}"]
+        if self.application.listed:
+            lines += [f"  python src/study.py {verb} {plan.name}" for verb in ("watch", "stop", "resume")]
+        print("\n".join(lines), flush=True)
 
     def record(
         self, plan: StudyConfig, identity: Mapping[str, Any], arguments: Sequence[str], fixed: Sequence[str]
@@ -291,16 +322,21 @@ class Sweep:
 
     # Running it
 
-    def snapshot(self, plan: StudyConfig, *, renew: bool) -> Any:
+    def snapshot(self, plan: StudyConfig, study: optuna.Study, *, renew: bool) -> Any:
         """Return the search path with the copy of the configuration's folder from the start of the study."""
-        folder = plan.folder / SNAPSHOT
+        folder, served = plan.folder / SNAPSHOT, is_served(study._storage)
         if renew and folder.exists():
             shutil.rmtree(folder)
+        if served and not renew:
+            fetch_conf(study, folder)
         if folder.exists():
             renew_hydra(folder, main_folder(self.context.config_loader.get_search_path()) or folder)
             check_conf(folder, f"To go on from your own conf/: rm -r {shlex.quote(str(folder))}")
         plan.folder.mkdir(parents=True, exist_ok=True)
-        return snapshot_path(self.context.config_loader.get_search_path(), folder)
+        path = snapshot_path(self.context.config_loader.get_search_path(), folder)
+        if served and (renew or not has_conf(study)):
+            send_conf(study, folder)
+        return path
 
     def launch(
         self,
@@ -338,7 +374,15 @@ class Sweep:
             worker.workers_per_gpu = Planner(self.settings, self.config).workers_per_gpu()
             check_workers(jobs, worker.gpus, worker.workers_per_gpu)
         returns: Sequence[Any] = ()
-        with _safe_path(), connected(config), _forwarding(stop_file) as signals, watching(plan):
+        study = connect(plan)
+        before = stop_requests(study, plan.storage)
+        with (
+            _safe_path(),
+            connected(config),
+            _forwarding(stop_file) as signals,
+            _telling(plan, stop_file),
+            watching(plan),
+        ):
             try:
                 returns = launch(self.context, worker, config, [list(fixed)] * jobs, stop_file)
             except Exception as error:
@@ -349,7 +393,7 @@ class Sweep:
                         "A worker was killed, perhaps because memory ran out (fewer: hydra.sweeper.n_jobs=1), and the "
                         "others with it. Run the same command to resume."
                     ) from error
-            self.stopped = stop_file.exists()
+            self.stopped = stop_file.exists() or stop_requests(study, plan.storage) != before
         if self.stopped:
             self.status = 128 + signals[0] if signals else 1  # as in a shell, for a process that a signal ended
         if any(job.status == JobStatus.FAILED for job in returns):
@@ -374,8 +418,12 @@ class Sweep:
             self.config.hydra.job.config_name, [*self.hydra_overrides, *extra, *task], RunMode.MULTIRUN
         )
         OmegaConf.copy_cache(from_config=self.config, to_config=config)
-        if str(config.hydra.launcher.get("_target_")).startswith(RAY):  # Hydra makes this folder on whatever machine
-            config.hydra.sweep.dir = "."
+        if str(config.hydra.launcher.get("_target_")).startswith(RAY):
+            # Hydra makes this folder on a machine that may not have the project in the same place.
+            config.hydra.overrides.hydra = [
+                "hydra.sweep.dir=." if str(word).startswith("hydra.sweep.dir=") else word
+                for word in config.hydra.overrides.hydra
+            ]
         return config
 
     def custom(self) -> Any:
@@ -445,6 +493,30 @@ def _forwarding(stop_file: Path) -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         stop_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _telling(plan: StudyConfig, stop_file: Path) -> Iterator[None]:
+    """Pass a request to stop on to the workers that do not see the file: through the study, if that is on a server."""
+    if file_of(plan.storage) is not None:
+        yield
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(STOP_POLL_S):
+            if stop_file.exists():
+                with suppress(UserError, MachineFault):  # which the workers meet as well
+                    request_stop(connect(plan), plan.storage, plan.command)
+                return
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from hypermap.datasets.prepare import Pinned, file_checksum
 from hypermap.reports.study.verdict import read_thresholds
 from hypermap.search.application import Job, OnFinish, StudySpec, SweepTarget, without
 from hypermap.search.schedule import Size
-from hypermap.search.storage import lock_folder
-from hypermap.search.study import RECORD, STATE
+from hypermap.search.storage import is_served, lock_folder
+from hypermap.search.study import RECORD, STATE, completed
+from hypermap.search.transport import files_of_trial, send_files
 from hypermap.search.trial import RunningTrial, report_all
 
 if TYPE_CHECKING:  # torch takes seconds
@@ -226,16 +227,36 @@ class TrainingTarget(SweepTarget):
         if trial.configuration is None:
             return
         params = params_text(trial.configuration, self.base, self.conf)
+        metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
         write_text(trial.folder / PARAMS, params)
-        if self.snapshot is not None:
-            metrics = (trial.folder / METRICS).read_text(encoding="utf-8")
-            name = dvc_experiments.experiment_name(self.study, trial.number)
-            try:
-                dvc_experiments.publish(Path.cwd(), self.snapshot, name, params, metrics)
-            except UserError as error:  # the trial still counts, and its params.yaml is in its folder
-                if disk_fault(error) is not None:
-                    raise
-                print(f"Trial {trial.number} is no DVC experiment: {error}", flush=True)
+        if is_served(trial.trial.study._storage):
+            send_files(trial.trial, {PARAMS.name: params, METRICS: metrics})
+        self._publish(trial.number, params, metrics)
+
+    def _publish(self, number: int, params: str, metrics: str) -> None:
+        if self.snapshot is None:
+            return
+        name = dvc_experiments.experiment_name(self.study, number)
+        try:
+            dvc_experiments.publish(Path.cwd(), self.snapshot, name, params, metrics)
+        except UserError as error:  # the trial still counts, and its params.yaml is in its folder
+            if disk_fault(error) is not None:
+                raise
+            print(f"Trial {number} is no DVC experiment: {error}", flush=True)
+
+    def collect(self, study: optuna.Study, folder: Path) -> None:
+        """Write the files of trials that ran on other machines, and publish these as DVC experiments."""
+        if not is_served(study._storage):
+            return
+        published = dvc_experiments.names(Path.cwd()) if self.snapshot is not None else set()
+        for trial in completed(study.get_trials(deepcopy=False)):
+            own = folder / str(trial.number)
+            texts = {name: text for name, text in files_of_trial(trial).items() if name in (PARAMS.name, METRICS)}
+            for name, text in texts.items():
+                if not (own / name).exists():
+                    write_text(own / name, text)
+            if len(texts) == 2 and dvc_experiments.experiment_name(self.study, trial.number) not in published:
+                self._publish(trial.number, texts[PARAMS.name], texts[METRICS])
 
 
 def _code(configuration: Mapping[str, Any]) -> str:

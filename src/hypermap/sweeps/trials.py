@@ -33,10 +33,12 @@ from hypermap.core.gpus import own_gpus
 from hypermap.core.instantiate import LABELS
 from hypermap.core.passwords import masked
 from hypermap.search.application import Job, SweepTarget
+from hypermap.search.database import PATIENCE_S
 from hypermap.search.schedule import Size
-from hypermap.search.storage import lock_folder
-from hypermap.search.study import StudyConfig
+from hypermap.search.storage import file_of, lock_folder
+from hypermap.search.study import SNAPSHOT, StudyConfig, connect
 from hypermap.search.supervised import supervised
+from hypermap.search.transport import fetch_conf
 from hypermap.search.trial import RunningTrial
 from hypermap.search.worker import OnFinish, work
 from hypermap.sweeps.workplace import Workplace, unpack
@@ -244,6 +246,8 @@ class Worker:
                 f"The code in {root} on {platform.node()} is not that of {self.place.host}, so that its trials would "
                 "not be comparable. Bring both to the same commit, with git status clean."
             )
+        if not (plan.folder / SNAPSHOT).exists() and file_of(plan.storage) is None:
+            fetch_conf(connect(plan, patience_s=PATIENCE_S), plan.folder / SNAPSHOT)
         composer = replace(self.composer, search_path=moved_path(self.composer.search_path, self.place.moved))
         return replace(self, plan=plan, composer=composer, stop_file=self.place.moved(self.stop_file))
 

@@ -80,7 +80,8 @@ class Workplace:
         if (file := file_of(storage)) is None:
             return storage
         there = self.moved(file)
-        if not there.exists() and platform.node() != self.host:
+        elsewhere = platform.node() != self.host or self.root_here() != self.root
+        if elsewhere and not there.exists():
             raise UserError(
                 f"{platform.node()} does not see {there}, which has the study on {self.host}. Share the folder between "
                 "the machines, or keep the study on a server: hydra.sweeper.storage=postgresql://USER:PASSWORD@HOST/NAME"
