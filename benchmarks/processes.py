@@ -23,6 +23,7 @@ PROBLEMS = {
     "MNIST, CNN 32-64-64, batches of 64": ("experiment=mnist_cnn", "scheduler=constant"),
     "MNIST, CNN 32-64-64, batches of 512": ("experiment=mnist_cnn", "scheduler=constant", "trainer.batch_size=512"),
 }  # fmt: skip
+ROWS = 4096  # of a data set: an epoch of the largest network takes a second or two
 ALONE, BOTH, SHARED = "one process, one thread", "one process, all threads", "two processes, one thread each"
 SETTINGS = {ALONE: (1, 1), BOTH: (1, None), SHARED: (2, 2)}  # processes, and the threads of all together
 
@@ -68,6 +69,7 @@ def trainer(work: Work, processes: int, threads: int | None) -> Ready:
 def raced(title: str, overrides: tuple[str, ...], quick: bool) -> list[str]:
     """The race on one problem, as a row of Markdown."""
     work, _ = prepare((*overrides, "trainer.device=cpu"), quick)
+    work = work if quick else replace(work, rows=ROWS)
     entries = [Entry(name, partial(trainer, processes=p, threads=t)) for name, (p, t) in SETTINGS.items()]
     with contenders(entries, work) as entrants:
         race(entrants, 1 if quick else ROUNDS, 0.0 if quick else SECONDS)
