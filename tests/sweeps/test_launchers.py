@@ -128,6 +128,13 @@ def app(tmp_path):
     return App(tmp_path / "app")
 
 
+def squeue(variables, form):
+    """The jobs in Slurm's queue."""
+    words = ["squeue", "--noheader", f"--format={form}", "--states=PENDING,RUNNING"]
+    shown = subprocess.run(words, env=os.environ | variables, capture_output=True, text=True, check=True)
+    return shown.stdout.splitlines()
+
+
 def results(trials):
     return [(trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values) for trial in trials]
 
@@ -211,6 +218,26 @@ class TestSlurm:
         app.run(*SLURM, **variables)
         assert results(app.trials()) == expected
 
+    def test_a_preempted_job_is_requeued(self, app, variables):
+        (app.folder / "slow").touch()
+        process = app.start("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=30", **variables)
+        app.has_stepped(process, 2)
+        (job,) = squeue(variables, "%i")
+        subprocess.run(["scancel", "--signal=USR2", job], env=os.environ | variables, check=True)
+        end = time.monotonic() + 30
+        while squeue(variables, "%i %T %R") != [
+            f"{job} PENDING (BeginTime)"
+        ]:  # Slurm lets a requeued job wait for two minutes
+            assert time.monotonic() < end, squeue(variables, "%T %R")
+            time.sleep(0.1)
+        before = len(app.steps())
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, out
+        assert squeue(variables, "%i") == []
+        assert [(trial.state.name, trial.last_step) for trial in app.trials()][-1] == ("RUNNING", app.steps()[-1][1])
+        assert len(app.steps()) == before
+
     def test_a_refusal_is_one_message(self, app, variables):
         out = app.run(*SLURM, "hydra.launcher.partition=gpus", code=1, **variables)
         assert "Slurm refuses the workers: invalid partition specified: gpus" in out
@@ -228,6 +255,11 @@ class TestSlurm:
         assert "PD" not in waiting.stdout
 
 
+def pid_of(node):
+    """The process of a node of Ray."""
+    return node.all_processes["raylet"][0].process.pid
+
+
 @needs_ray
 class TestRay:
     def test_tasks_on_nodes_that_were_started_elsewhere_do_what_one_worker_does(self, app, expected, tmp_path):
@@ -235,6 +267,20 @@ class TestRay:
             app.run(*RAY, f"hydra.launcher.ray.init.address={cluster.address}")
         assert results(app.trials()) == expected
         assert not any((tmp_path / "elsewhere").iterdir())
+
+    def test_a_worker_whose_node_dies_is_started_again(self, app, expected, tmp_path):
+        (app.folder / "slow").touch()
+        with ray_cluster(tmp_path / "elsewhere") as cluster:
+            words = [f"hydra.launcher.ray.init.address={cluster.address}", "+hydra.launcher.ray.remote.max_retries=-1"]
+            process = app.start("hydra/launcher=ray", *words)
+            app.has_stepped(process, 2)
+            used = psutil.Process(app.steps()[0][2]).parent().pid
+            (node,) = [node for node in cluster.worker_nodes if pid_of(node) == used]
+            cluster.remove_node(node, allow_graceful=False)
+            out, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, out
+        assert results(app.trials()) == expected
+        assert len({pid for _, _, pid in app.steps()}) == 2
 
     def test_a_request_to_end_stops_the_workers(self, app, expected):
         local = [f"+hydra.launcher.ray.init.{key}={value}" for key, value in SMALL.items()]
