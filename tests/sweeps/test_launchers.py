@@ -1,6 +1,7 @@
 """The same sweep on every launcher: this machine, Ray, Slurm; stopped, preempted, refused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,13 @@ import optuna
 import psutil
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from hypermap.core.errors import UserError
 from hypermap.search.storage import open_storage
+from hypermap.sweeps import launchers
+from hypermap.sweeps.launchers import RAY as RAY_LAUNCHER
+from hypermap.sweeps.launchers import SLURM as SLURM_LAUNCHER
 from support import postgres, slurm
 from support.ray_cluster import SMALL, VARIABLES, ray_cluster
 
@@ -145,6 +151,42 @@ def expected(tmp_path_factory):
     usual = App(tmp_path_factory.mktemp("usual") / "app")
     usual.run()
     return results(usual.trials())
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher", "told"),
+    [
+        (
+            "ray",
+            {"_target_": f"{RAY_LAUNCHER}.ray_launcher.RayLauncher"},
+            "is not installed. Install it: make EXTRAS=ray",
+        ),
+        ("submitit_slurm", {"_target_": SLURM_LAUNCHER}, "needs Slurm's sbatch, which is not on this machine's PATH"),
+        ("mine", {"partition": "gpu"}, "has no _target_, so it is no launcher. There are: basic, joblib, ray"),
+    ],
+)
+def test_a_launcher_that_cannot_be_used_is_one_message(monkeypatch, name, launcher, told):
+    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda module: None if "ray" in module else module)
+    monkeypatch.setenv("PATH", "")
+    hydra = {"launcher": launcher, "runtime": {"choices": {"hydra/launcher": name}}}
+    with (
+        pytest.raises(UserError, match=re.escape(f"hydra/launcher={name} {told}")),
+        launchers.connected(OmegaConf.create({"hydra": hydra})),
+    ):
+        pass
+
+
+@needs_submitit
+def test_the_others_do_what_a_lost_job_leaves(app, expected):
+    (app.folder / "slow").touch()
+    process = app.start(*LOCAL)
+    app.has_stepped(process, 2)
+    os.kill(app.steps()[0][2], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert "ended without a result" in out
+    assert [trial.params for trial in app.trials()] == [params for _, _, params, *_ in expected]
+    assert {trial.state.name for trial in app.trials()} == {"COMPLETE"}
 
 
 @pytest.fixture(scope="module")
