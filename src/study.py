@@ -78,17 +78,18 @@ def look(verb: str, name: str, given: dict[str, str]) -> None:
     if verb == "status":
         print(overview(study, storage))
         return
-    every, lines = read_every(given.get("every", "2")), 0
+    every, lines, before = read_every(given.get("every", "2")), 0, ""
     leases = Leases(study, TERM_S) if is_served(study._storage) else None
     while True:
         trials = study.get_trials(deepcopy=False)
         if leases is not None:
             leases.look(workers(trials))
         text = overview(study, storage, leases)
-        if sys.stdout.isatty() and lines:
-            print(f"\033[{lines}A\033[J", end="")
-        print(text, flush=True)
-        lines = text.count("\n") + 1
+        if text != before:
+            if sys.stdout.isatty() and lines:
+                print(f"\033[{lines}A\033[J", end="")
+            print(text, flush=True)
+            lines, before = text.count("\n") + 1, text
         most = study.user_attrs.get(BUDGET)
         if most is not None and len(finished(trials, most)) >= most and all(t.state.is_finished() for t in trials):
             return

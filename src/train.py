@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hypermap.core.cli import run, stop_after_epoch
 from hypermap.core.cli_args import check_none
+from hypermap.core.launch import launched
 from hypermap.core.paths import MODELS, PREPARED, VALIDATION
 from hypermap.core.preload import preload_torch, uncollected
 
@@ -38,6 +39,11 @@ def stage(config: Path) -> None:
 def main() -> None:
     """Read the stage's configuration, or compose one as a Hydra application."""
     preload_torch()
+    if launched() is not None:
+        from hypermap.training.rank import take_part
+
+        if take_part(sys.argv[1:]):
+            return
     if sys.argv[1:2] == ["--config"] and len(sys.argv) > 2:
         check_none(sys.argv[3:], " beside --config FILE")
         stage(Path(sys.argv[2]))

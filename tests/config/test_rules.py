@@ -85,6 +85,7 @@ GOOD = {
     "trainer.device": ["auto", "cuda:1"],
     "trainer.threads": [None, 1],
     "trainer.repeats": [1, 3],
+    "trainer.processes": [1, 8],
     "validation.k": [2, 10],
     "validation.max_train_rows": [None, 1000],
     "model.blocks": [[2, 2], 3],
@@ -157,6 +158,7 @@ BAD = {
     "trainer.device": ["", None, 0],
     "trainer.threads": [0, 1.5],
     "trainer.repeats": [0, None],
+    "trainer.processes": [0, None, 1.5],
     "trainer.reports_per_epoch": [0, 0.5],
     "validation.k": [1, 5.0, None],
     "validation.stratified": [1, None],
@@ -260,6 +262,29 @@ def test_contradictions(key, value, told):
 )
 def test_no_contradiction(key, value):
     rules.validate(changed(key, value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"trainer": {"batch_size": 2}}, "batch_size is 2: .* at most trainer.processes=2"),
+        ({"trainer": {"compile": True}}, "trainer.compile is true: torch.compile is for one process"),
+        ({"trainer": {"backend": "native"}}, "trainer.backend is native, .* trainer.backend=auto"),
+        ({"trainer": {"device": "cuda:1"}}, "trainer.device is cuda:1, one device: take trainer.device=cuda"),
+        ({"trainer": {"device": "mps"}}, "trainer.device is mps, the one GPU of a Mac"),
+        (
+            {"model": {"name": "random_forest", "_target_": "hypermap.models.sklearn_models.RandomForest"}},
+            "model is random_forest, which scikit-learn fits in one process: set trainer.processes=1",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_have(changes, told):
+    trainer = {"epochs": 5, "batch_size": 64, "backend": "auto", "device": "cuda", "compile": False, "processes": 3}
+    rules.validate({"trainer": trainer, "model": {"_target_": "hypermap.models.MLP"}})
+    configuration = {**changes, "trainer": {**trainer, **changes.get("trainer", {})}}
+    with pytest.raises(UserError, match=f"^trainer.processes is 3 and .*{told}"):
+        rules.validate(configuration)
+    rules.validate({**configuration, "trainer": {**configuration["trainer"], "processes": 1}})
 
 
 def test_without_one_of_two_settings_there_is_no_contradiction():

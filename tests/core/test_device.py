@@ -217,3 +217,17 @@ def test_latency_is_the_median_of_passes_in_evaluation_mode():
     model = Slow()
     assert 2 <= device.latency_ms(model, torch.zeros(1, 3), "fp32") < 10
     assert set(model.calls) == {(False, (1, 3))}
+
+
+def test_no_more_processes_than_gpus(monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    device.check_processes(cuda, 2)
+    device.check_processes(CPU, 9)
+    with pytest.raises(UserError, match=r"there are 2 .*=4,6\): set trainer\.processes=2, or trainer\.device=cpu\."):
+        device.check_processes(cuda, 3)
+
+
+def test_share_of_threads():
+    assert [device.share_of_threads(threads, 2) for threads in (1, 2, 5)] == [1, 1, 2]

@@ -19,6 +19,7 @@ ROWS = {
     "large_study": {"30": 3},
     "overhead": {"hypermap, journal file (the default)": 2, "official sweeper, in memory": 2},
     "predictions": {"linear": 2},
+    "processes": {"digits, MLP 64-128-10, batches of 64": 11},
     "pruning": {"0": 3, "median": 1},
     "record": {},
     "searches": {"random": 6, "auto": 6, "digits": 5},

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -54,7 +55,7 @@ def postgres() -> Iterator[str]:
                 time.sleep(0.05)
             yield f"postgresql+psycopg2://{USER}@127.0.0.1:{port}/postgres"
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # without waiting for its clients
             process.wait()
 
 

@@ -98,3 +98,17 @@ def test_what_has_no_part_is_asked_of_the_studys_own_menu(tmp_path):
     shutil.copytree(CONF, training.conf)
     shutil.copy(CONF / "model/dummy.yaml", training.conf / "model/mlp.yaml")
     assert "optimizer" in training.ignored_groups("model", "mlp")
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus"),
+    [
+        ([], 1),
+        (["trainer.device=cuda", "trainer.processes=2"], 2),
+        (["trainer.device=cuda:1"], 0),
+        (["trainer.device=cpu"], 0),
+        (["model=random_forest"], 0),
+    ],
+)
+def test_how_many_gpus_a_worker_has(words, gpus):
+    assert TrainingTarget(cli.prepare, "").gpus(compose(words)) == gpus

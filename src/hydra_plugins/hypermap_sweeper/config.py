@@ -84,6 +84,7 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     budget: float | None = None  # full trainings, however they are spent: paused trials count with their actual cost
     prior: Any = None  # one or several earlier studies, by name or a report's trials.csv, whose best trials come first
     n_jobs: int = 1  # workers
+    workers_per_gpu: int = 1  # that may share a GPU of this machine; else each has its own
     stack: Any = 1  # trials that a worker runs at once, if the application can; auto: as many as pay off
     max_failure_rate: float = 1.0  # share of the finished trials; three identical errors in a row always stop a sweep
     pruner: Any = MISSING

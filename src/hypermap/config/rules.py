@@ -249,6 +249,7 @@ RULES: dict[str, Rule] = {
     "trainer.precision": one_of("fp32", "bf16"),
     "trainer.compile": BOOLEAN,
     "trainer.threads": optional(integer(1)),
+    "trainer.processes": integer(1),
     "trainer.repeats": integer(1),
     "trainer.reports_per_epoch": integer(1),
     "trainer.calibration": optional(one_of("temperature")),
@@ -340,6 +341,40 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
         )
     if _number(flat, "optimizer.weight_decay") > 0 and _number(flat, "regularizer.l2") > 0:
         found.append("optimizer.weight_decay and regularizer.l2 both shrink the weights: set one of them to 0.")
+    return found + _of_processes(flat)
+
+
+def _of_processes(flat: Mapping[str, Any]) -> list[str]:
+    """Return complaints about settings that a training on several processes cannot have."""
+    processes, batch = _number(flat, "trainer.processes", 1), _number(flat, "trainer.batch_size", math.inf)
+    if processes < 2:
+        return []
+    found = []
+    given = f"trainer.processes is {processes}"
+    device, backend = str(flat.get("trainer.device", "auto")), flat.get("trainer.backend", "auto")
+    if str(flat.get("model._target_")).startswith("hypermap.models.sklearn_models."):
+        found.append(
+            f"{given} and model is {flat.get('model.name')}, which scikit-learn fits in one process: set "
+            "trainer.processes=1; trainer.threads is the number of its threads."
+        )
+    if batch < processes:
+        found.append(
+            f"{given} and trainer.batch_size is {batch}: each process computes at least one row of a batch, so take "
+            f"at most trainer.processes={batch}."
+        )
+    if flat.get("trainer.compile"):
+        found.append(f"{given} and trainer.compile is true: torch.compile is for one process; set one of them back.")
+    if backend not in ("auto", "eager"):
+        found.append(
+            f"{given} and trainer.backend is {backend}, which trains on one process, and several networks as one stack "
+            "there: take trainer.backend=auto, or trainer.processes=1."
+        )
+    if device == "mps" or ":" in device:
+        named = "the one GPU of a Mac" if device == "mps" else "one device"
+        found.append(
+            f"{given} and trainer.device is {device}, {named}: take trainer.device=cuda, of which each process gets "
+            "one (CUDA_VISIBLE_DEVICES says which there are), or cpu."
+        )
     return found
 
 

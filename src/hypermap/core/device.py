@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib import import_module, metadata
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hypermap.core.errors import OutOfHostMemory, OutOfMemory, UserError
+from hypermap.core.launch import launched
 from hypermap.core.memory import could_be_had
 
 LATENCY_CALLS = 50
@@ -43,6 +44,22 @@ def choose_device(name: str) -> torch.device:
             f"trainer.device is {name!r}, which is not to be had here ({reason}). Try auto or cpu."
         ) from None
     return device
+
+
+def check_processes(device: torch.device, processes: int) -> None:
+    """Refuse more processes than there are GPUs, of which each has one.
+
+    Raises:
+        UserError: says how many there are.
+    """
+    if device.type != "cuda" or processes == 1 or launched() is not None:  # torchrun's may be of several machines
+        return
+    if processes > (there := torch.cuda.device_count()):
+        raise UserError(
+            f"trainer.processes is {processes}, of which each has a GPU, and there {'is' if there == 1 else 'are'} "
+            f"{there} for this training (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}): "
+            f"set trainer.processes={there}, or trainer.device=cpu."
+        )
 
 
 def make_repeatable() -> None:
@@ -74,6 +91,7 @@ class _Uncompiled(ModuleType):
     """Stand-in for ``torch._dynamo`` while nothing is compiled: its marks do nothing; all else is the real module's."""
 
     NAME = "torch._dynamo"
+    trace_rules = SimpleNamespace(clear_lru_cache=lambda: None)  # which a process group asks for; there is none
 
     def disable(
         self, function: Callable[..., Any] | None = None, recursive: bool = True, **given: Any
@@ -106,6 +124,11 @@ def choose_threads(model: nn.Module, batch_size: int) -> int:
     convolves = any(parameter.ndim > 2 for parameter in parameters)
     multiplications = batch_size * sum(parameter.numel() for parameter in parameters)
     return 1 if multiplications < SMALL_STEP and not convolves else CORES
+
+
+def share_of_threads(threads: int, processes: int) -> int:
+    """Return the CPU threads of each process of a training that has so many together."""
+    return max(1, threads // processes)
 
 
 @contextmanager

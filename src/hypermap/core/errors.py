@@ -21,6 +21,10 @@ class OutOfMemory(UserError):  # noqa: N818
     """The network and its batches do not fit into memory."""
 
 
+class ProcessLost(UserError):  # noqa: N818
+    """Another process of a training on several has died."""
+
+
 class Pruned(Exception):  # noqa: N818
     """Other trials did better at this point, so this training is stopped; raised by the callback that it reports to."""
 

@@ -13,6 +13,7 @@ import torch
 
 from hypermap.core import device as machine
 from hypermap.core.errors import UserError
+from hypermap.core.launch import check_processes
 from hypermap.data.fold_data import FoldData
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
@@ -73,6 +74,7 @@ def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, ma
     Raises:
         UserError: a value does not fit the data, the machine or a signature.
     """
+    check_processes(settings.processes)
     if sklearn_fit.is_family(configuration["model"]):
         return SklearnEstimator(configuration, settings, manifest)
     return TorchEstimator(configuration, settings, manifest)
@@ -105,6 +107,7 @@ class TorchEstimator:
         self.configuration = configuration
         self.settings = settings
         self.device = machine.choose_device(settings.device)
+        machine.check_processes(self.device, settings.processes)
         self.inputs = resolve_input_spec(configuration["model"], manifest)
         with machine.explaining_out_of_memory(settings.batch_size):
             self.parts = make_components(configuration, manifest, self.inputs, torch.device("cpu"))

@@ -336,7 +336,9 @@ class Experiment:
 
     @property
     def begun_by(self) -> str | None:
-        """Return the native backend, if an interrupted run of these settings used it."""
+        """Return the native backend, if an interrupted run of these settings used it, and this one can."""
+        if self.validator.settings.processes > 1:
+            return None
         state = self.request.states / _identity(self.validator, "native")
         return "native" if any(state.rglob(checkpoint.PROGRESS)) and why_no_compiler() is None else None
 
@@ -489,7 +491,7 @@ def _made_by(configuration: Mapping[str, Any], backend: str) -> dict[str, Any]:
 def _identity(validator: CrossValidator, backend: str) -> str:
     """Return a name that two runs share if and only if they must give the same results.
 
-    Torch's backends share one: their results differ only by the rounding of sums.
+    Torch's backends share one, as do all numbers of processes: their results differ only by the rounding of sums.
     """
     configuration = validator.configuration
     foreign = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
@@ -499,6 +501,7 @@ def _identity(validator: CrossValidator, backend: str) -> str:
     settings["trainer"] = {
         **settings["trainer"],
         "reports_per_epoch": None,  # does not affect results
+        "processes": None,
         "backend": "native" if backend == "native" else "torch",
     }
     data = [validator.manifest.fingerprint, validator.manifest.raw_sha256]

@@ -16,7 +16,7 @@ from hypermap.experiments.estimators import EncodedFold, Estimator, SklearnEstim
 from hypermap.experiments.memory import free_memory, most_members
 from hypermap.training import artifacts
 from hypermap.training.backends import choice
-from hypermap.training.loop import OnEpochEnd, Trainer
+from hypermap.training.loop import MakeBackend, OnEpochEnd, Reports, Trainer
 from hypermap.training.state import TrainState
 
 
@@ -134,19 +134,41 @@ def _train(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> I
     by_itself = estimator.backend == "eager"
     threads = estimator.threads if by_itself else settings.threads or device.CORES
     # The kernel has its own threads; torch's would be in their way.
-    torch.set_num_threads(1 if estimator.backend == "native" else threads)
+    own = 1 if estimator.backend == "native" else device.share_of_threads(threads, settings.processes)
+    torch.set_num_threads(own)
     with device.explaining_out_of_memory(settings.batch_size):
         folds, members, refused = _begin(jobs, own=not by_itself)
         if refused:
             yield refused
         if not members:
             return
-        make_backend = partial(choice.make, estimator.backend, threads=threads)
+        make_backend: MakeBackend = partial(choice.make, estimator.backend, threads=threads)
+        if settings.processes > 1:
+            make_backend, on_epoch_end = _on_several(jobs[0], folds[jobs[0]], on_epoch_end)
         sets = {job: folds[job].sets for job in members}
         for ended in Trainer(members, sets, make_backend).run(on_epoch_end, quiet):
             with durable_together():
                 finished = {job: _finished(job, folds[job], end) for job, end in ended.items()}
             yield finished
+
+
+def _on_several(job: Job, fold: EncodedFold, on_epoch_end: OnEpochEnd[Job]) -> tuple[MakeBackend, OnEpochEnd[Job]]:
+    """Return the backend of a job that several processes train, and what to call after an epoch."""
+    from hypermap.training.processes import OnSeveral, Training, processes
+
+    network = job.network
+    others = processes(network.settings.processes, network.device)
+    training = Training(network.configuration, fold.rows.transform.manifest, job.fit.seed, network.threads)
+
+    def report(reports: Reports[Job]) -> Mapping[Job, Exception]:
+        ends = on_epoch_end(reports)
+        if others.asked_to_stop:
+            raise Interrupted(
+                "Stopped after an epoch: a process of it was sent SIGTERM. Run the same command to resume."
+            )
+        return ends
+
+    return partial(OnSeveral, training=training, processes=others), report
 
 
 def _begin(jobs: Sequence[Job], *, own: bool) -> tuple[dict[Job, EncodedFold], dict[Job, TrainState], Finished]:
@@ -204,6 +226,8 @@ def choose_backends(validators: Mapping[T, tuple[CrossValidator, int, str | None
     for name, (validator, _, _) in validators.items():
         if not isinstance(validator.estimator, TorchEstimator):
             reasons[name] = "a model of scikit-learn is fitted by itself"
+        elif validator.settings.processes > 1:
+            reasons[name] = f"each of its steps is taken by trainer.processes={validator.settings.processes}"
         elif validator.settings.backend == "auto":
             kinds.setdefault(validator.estimator.batch_key(), []).append(name)
     for alike in kinds.values():
@@ -220,7 +244,7 @@ def choose_backends(validators: Mapping[T, tuple[CrossValidator, int, str | None
 
 def stack_size(validator: CrossValidator) -> int:
     """Return the best number of trainings like this to run at once here; 1 if a stack does not pay off."""
-    if not isinstance(validator.estimator, TorchEstimator):
+    if not isinstance(validator.estimator, TorchEstimator) or validator.settings.processes > 1:
         return 1
     named = validator.settings.backend
     try:

@@ -1,6 +1,7 @@
 """Shared parts of the networks: activations, initializations and a dropout that is cheap on a CPU."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar, get_args
 
@@ -85,6 +86,56 @@ def positive(name: str, *values: int) -> None:
         raise UserError(f"{name} has {min(values)}; allowed: whole numbers of at least 1")
 
 
+@dataclass(frozen=True)
+class RowShare:
+    """The rows of a batch that one of several processes computes: those from `first` to before `last`.
+
+    Attributes:
+        first: the place of its first row in the batch.
+        last: the place after its last row.
+        rows: of the whole batch.
+        multiple: shares begin at multiples of it: a network may treat so many rows together.
+    """
+
+    first: int
+    last: int
+    rows: int
+    multiple: int = 1
+
+    @classmethod
+    def of(cls, rows: int, rank: int, processes: int, multiple: int = 1) -> "RowShare":
+        """Return the share of the process `rank`; the whole batch for each of them if it is too small to be shared."""
+        units = -(-rows // multiple)
+        if units < processes:
+            return cls(0, rows, rows, multiple)
+        first, last = (min(rows, units * place // processes * multiple) for place in (rank, rank + 1))
+        return cls(first, last, rows, multiple)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole batch."""
+        return len(self) == self.rows
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def within(self, entries: int) -> tuple[int, int]:
+        """Return where a tensor of so many entries for these rows begins in that of the whole batch, and its length.
+
+        Raises:
+            UserError: the entries are not of these rows.
+        """
+        if self.multiple > 1 and entries == -(-len(self) // self.multiple):
+            return self.first // self.multiple, -(-self.rows // self.multiple)
+        if entries % len(self):
+            raise UserError(
+                f"a dropout layer is given {entries} entries for the {len(self)} rows that this process has of a "
+                "batch: the first axis of its inputs is not the rows, so take trainer.processes=1."
+            )
+        times = entries // len(self)
+        return self.first * times, self.rows * times
+
+
 class Dropout(nn.Module):
     """`torch.nn.Dropout` from a quarter of the random draws: about four times cheaper on a CPU.
 
@@ -94,6 +145,7 @@ class Dropout(nn.Module):
     Attributes:
         generator: for the draws, on the inputs' device; None, as in torch, for the device's global one.
         masks: if set, masks drawn in advance to multiply by, one for each call.
+        share: if set, the inputs are of these rows of a batch, and get the masks that they have in the whole batch.
 
     Raises:
         UserError: `rate`, the share of elements set to zero, is outside [0, 1).
@@ -107,6 +159,7 @@ class Dropout(nn.Module):
         self.kept = max(round((1 - rate) * 65536), 1)  # of 65536 elements
         self.generator: torch.Generator | None = None
         self.masks: Iterator[Tensor] | None = None
+        self.share: RowShare | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the inputs, some of them set to 0 in training, in the same shape and dtype."""
@@ -118,6 +171,10 @@ class Dropout(nn.Module):
             return inputs
         if torch.compiler.is_compiling():  # the compiler fuses its own draws
             return F.dropout(inputs, self.rate)
+        if self.share is not None:
+            first, entries = self.share.within(len(inputs))
+            whole = inputs.new_empty((entries, *inputs.shape[1:]))
+            return inputs * self.draw(whole)[first : first + len(inputs)]
         return inputs * self.draw(torch.empty_like(inputs, requires_grad=False))
 
     def draw(self, mask: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class TabularMLP(nn.Module):
         )
         self.output = SharedLinear(widths[-1], outputs, members, "glorot_uniform", signs=not hidden)
         self.activation, self.dropout, self.members = make_activation(activation), Dropout(dropout), members
+        self.row_multiple = members  # where a batch may be split: each row's member depends on its place
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (batch, columns) float to (batch, outputs) logits or values."""

@@ -110,6 +110,10 @@ class SweepTarget:
         """Write a report on the study, if any, and return what is printed after a sweep's results."""
         return ""
 
+    def gpus(self, configuration: Mapping[str, Any]) -> int:
+        """Return how many of the machine's GPUs each worker has for itself; 0 if it has no use for them."""
+        return 0
+
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
         """Return how many trials of this configuration, or of similar ones, it can run at once."""
         return 1

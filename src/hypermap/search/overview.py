@@ -35,7 +35,8 @@ def overview(study: optuna.Study, storage: str, leases: Leases | None = None) ->
     parts += [f"{states[name]} {name}" for name in ("running", "paused") if states[name]]
     of = f" of {most}" if most is not None else ""
     of += f" in at most {attrs[TRAININGS]:g} trainings" if attrs.get(TRAININGS) is not None else ""
-    lines = [f"Study {study.study_name}: {aims}   {shown(storage)}", f"  {len(ended)}{of} trials: {', '.join(parts)}"]
+    lines = [f"Study {study.study_name}: {aims}   {shown(storage)}"]
+    lines.append(f"  {len(ended)}{of} trials: {', '.join(parts) or 'none begun'}")
     if len(study.directions) == 1:
         top = best(ended, maximizes=study.direction.name == "MAXIMIZE")
         if top is not None:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from hypermap.core.errors import UserError
 
 JOBLIB, LOKY = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", (None, "loky")
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 RAY, SUBMITIT = "hydra_plugins.hydra_ray_launcher", "hydra_plugins.hydra_submitit_launcher"
 SLURM = f"{SUBMITIT}.submitit_launcher.SlurmLauncher"
 EXTRAS = {RAY: "ray", SUBMITIT: "slurm"}  # of pyproject.toml, which install the launchers
@@ -40,6 +41,11 @@ ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 
 class LostWorker(UserError):  # noqa: N818
     """A worker ended without a result, or before its work was done; the others may have done it."""
+
+
+def is_local(config: DictConfig) -> bool:
+    """Return whether the workers are processes of this machine, of which no launcher says what GPU each has."""
+    return config.hydra.launcher._target_ in (BASIC, JOBLIB)
 
 
 def is_supervised(config: DictConfig) -> bool:

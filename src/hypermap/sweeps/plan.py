@@ -36,7 +36,7 @@ ROUNDS = 8  # minimum rounds with an automatic stack, so that a learning sampler
 # Settings that do not change the identity of an included sweep.
 OF_A_RUN = (
     r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|trial_timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
-    r"|scientific|confirm|report|lease|detach)\b"
+    r"|workers_per_gpu|scientific|confirm|report|lease|detach)\b"
 )
 # Settings of a single command, which the commands in the study's report do not repeat.
 ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report|detach))\b"
@@ -194,6 +194,13 @@ class Planner:
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise UserError(f"hydra.sweeper.n_jobs is {jobs!r}; it must be a whole number of at least 1.")
         return jobs
+
+    def workers_per_gpu(self) -> int:
+        """Return how many workers may share a GPU."""
+        workers = self.settings.get("workers_per_gpu", 1)
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise UserError(f"hydra.sweeper.workers_per_gpu is {workers!r}; it must be a whole number of at least 1.")
+        return workers
 
     def stack(self, plan: StudyConfig, application: SweepTarget, configuration: Mapping[str, Any]) -> int:
         """Return the maximum number of trials that a worker runs at once; `configuration` is a typical one."""

@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hypermap.config.compose import resolve
 from hypermap.core.errors import MachineFault, UserError, near
 from hypermap.core.files import write_text
+from hypermap.core.gpus import check_workers
 from hypermap.core.instantiate import locate
 from hypermap.core.passwords import shown
 from hypermap.search.application import SweepTarget
@@ -64,7 +65,7 @@ from hypermap.search.transport import fetch_conf, has_conf, send_conf
 from hypermap.search.worker import NOTICES
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
-from hypermap.sweeps.launchers import RAY, LostWorker, connected, is_supervised, launch
+from hypermap.sweeps.launchers import RAY, LostWorker, connected, is_local, is_supervised, launch
 from hypermap.sweeps.plan import Planner, as_list, lasting
 from hypermap.sweeps.recorded_sweep import check_conf, renew_hydra
 from hypermap.sweeps.space import ConfigGroups, read_space
@@ -167,7 +168,7 @@ class Sweep:
             self.detach(plan)
             return plan
         sizes = partial(self.application.size, baseline=start.configuration) if study_spec.sizes_differ else None
-        self.launch(plan, composer, fixed, jobs, sizes)
+        self.launch(plan, composer, fixed, jobs, baseline, sizes)
         self.application.collect(study, plan.folder)
         try:
             if self.finish(plan) and to_confirm is not None:
@@ -343,9 +344,14 @@ class Sweep:
         composer: Composer,
         fixed: Sequence[str],
         jobs: int,
+        configuration: Mapping[str, Any],
         sizes: Callable[[Mapping[str, Any]], Size] | None = None,
     ) -> None:
-        """Launch one worker per job with Hydra's launcher, and wait for them."""
+        """Launch one worker per job with Hydra's launcher, and wait for them; `configuration` is a typical one.
+
+        Raises:
+            UserError: there are more workers than GPUs for them; or the error that ended the search.
+        """
         stop_file = lock_folder(plan.storage, plan.name) / f"stop-{time.time_ns()}"
         worker = Worker(
             plan=plan,
@@ -363,6 +369,10 @@ class Sweep:
         )
         config = self.workers_config(plan, jobs)
         worker.supervised = is_supervised(config)
+        if is_local(config):
+            worker.gpus = self.application.gpus(configuration)
+            worker.workers_per_gpu = Planner(self.settings, self.config).workers_per_gpu()
+            check_workers(jobs, worker.gpus, worker.workers_per_gpu)
         returns: Sequence[Any] = ()
         study = connect(plan)
         before = stop_requests(study, plan.storage)

@@ -43,7 +43,10 @@ SIZES = {
     "model", "trainer", "trainer.epochs", "trainer.reports_per_epoch", "trainer.repeats", "validation", "validation.k",
     "validation.repeats",
 }  # fmt: skip
-IRRELEVANT = ("experiment", "seed", "evaluation", "trainer.threads", "trainer.device", "trainer.backend", "data.root")
+IRRELEVANT = (
+    "experiment", "seed", "evaluation", "trainer.threads", "trainer.processes", "trainer.device", "trainer.backend",
+    "data.root",
+)  # fmt: skip
 
 
 class TrainingTarget(SweepTarget):
@@ -124,6 +127,12 @@ class TrainingTarget(SweepTarget):
             return Size()
         own, usual = (int(one["trainer"]["epochs"]) for one in (configuration, baseline))
         return Size(own * int(configuration["trainer"]["reports_per_epoch"]), own / usual)
+
+    def gpus(self, configuration: Mapping[str, Any]) -> int:
+        """Return one for each process of a network's training, unless the configuration names the device itself."""
+        trainer, model = configuration["trainer"], str(configuration["model"].get("_target_"))
+        of_sklearn = model.startswith("hypermap.models.sklearn_models.")
+        return 0 if of_sklearn or trainer["device"] not in ("auto", "cuda") else int(trainer.get("processes", 1))
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
         """Return by a brief measurement how many trainings like this to run at once; 1 if stacks are slower."""

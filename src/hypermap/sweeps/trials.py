@@ -29,6 +29,7 @@ from hypermap.config.compose import resolve
 from hypermap.core.cli import outlive_readers
 from hypermap.core.errors import UserError, near
 from hypermap.core.files import write_text
+from hypermap.core.gpus import own_gpus
 from hypermap.core.instantiate import LABELS
 from hypermap.core.passwords import masked
 from hypermap.search.application import Job, SweepTarget
@@ -204,6 +205,8 @@ class Worker:
     stop_file: Path
     sizes: Callable[[Mapping[str, Any]], Size] | None = None
     supervised: bool = False
+    gpus: int = 0  # of each worker, where the launcher does not assign them
+    workers_per_gpu: int = 1
     code: str = ""  # the application's, where the command was given
     safe_path: str | None = None  # the variable's value before the workers were started with it
     place: Workplace = field(default_factory=Workplace)
@@ -249,7 +252,11 @@ class Worker:
         return replace(self, plan=plan, composer=composer, stop_file=self.place.moved(self.stop_file))
 
     def run(self) -> None:
-        """Run trials until the budget is used up."""
+        """Run trials until the budget is used up, on GPUs that no other worker has."""
+        with own_gpus(HydraConfig.get().job.num, self.gpus, self.workers_per_gpu):
+            self._supervised()
+
+    def _supervised(self) -> None:
         if self.supervised and hasattr(os, "fork") and threading.current_thread() is threading.main_thread():
             supervised(self._work, lock_folder(self.plan.storage, self.plan.name), self.stop_file)
         else:

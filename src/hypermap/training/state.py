@@ -35,7 +35,8 @@ class TrainerConfig:
             as equal to the best, the loss decides which is kept (`kept_epochs`).
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
-        threads: CPU threads; None: depends on the network (`device.choose_threads`).
+        threads: CPU threads, of all processes together; None: depends on the network (`device.choose_threads`).
+        processes: number of processes that compute each batch together (`hypermap.training.processes`).
         repeats: number of trainings that metrics are averaged over, each with its own seed.
         reports_per_epoch: how often the monitored metric is reported; does not affect the training.
         calibration: ``temperature`` for what the task tunes on the validation rows (`Task.tune`).
@@ -50,6 +51,7 @@ class TrainerConfig:
     precision: str = "fp32"
     compile: bool = False
     threads: int | None = None
+    processes: int = 1
     repeats: int = 1
     reports_per_epoch: int = 1
     calibration: str | None = "temperature"
