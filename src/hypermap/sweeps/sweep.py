@@ -66,7 +66,7 @@ from hypermap.search.transport import fetch_conf, has_conf, send_conf
 from hypermap.search.worker import NOTICES
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
-from hypermap.sweeps.launchers import RAY, connected, is_local, is_supervised, launch
+from hypermap.sweeps.launchers import RAY, LostWorker, connected, is_local, is_supervised, launch
 from hypermap.sweeps.plan import Planner, as_list, lasting
 from hypermap.sweeps.recorded_sweep import check_conf, renew_hydra
 from hypermap.sweeps.space import ConfigGroups, read_space
@@ -402,6 +402,9 @@ class Sweep:
         if any(job.status == JobStatus.FAILED for job in returns):
             connect(plan)  # raises if the study is gone
         for job in returns:
+            if isinstance(job._return_value, LostWorker) and used_up(plan, connect(plan).get_trials(deepcopy=False)):
+                print(job._return_value, flush=True)
+                continue
             job.return_value  # raises an unexpected error of a worker  # noqa: B018
 
     def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:
