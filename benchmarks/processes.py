@@ -1,6 +1,6 @@
 """One training on two processes: how much faster than on one, by the network and the batch.
 
-python benchmarks/processes.py            about three minutes
+python benchmarks/processes.py            a few minutes on idle cores
 python benchmarks/processes.py --quick    does it run at all: the figures mean nothing
 
 Samples a second of training alone, raced as `race.py` tells: one process with one thread and with all, and two
