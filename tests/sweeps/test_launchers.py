@@ -1,6 +1,7 @@
 """The same sweep on every launcher: this machine, Ray, Slurm; stopped, preempted, refused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,13 @@ import optuna
 import psutil
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from hypermap.core.errors import UserError
 from hypermap.search.storage import open_storage
+from hypermap.sweeps import launchers
+from hypermap.sweeps.launchers import RAY as RAY_LAUNCHER
+from hypermap.sweeps.launchers import SLURM as SLURM_LAUNCHER
 from support import postgres, slurm
 from support.ray_cluster import SMALL, VARIABLES, ray_cluster
 
@@ -128,6 +134,13 @@ def app(tmp_path):
     return App(tmp_path / "app")
 
 
+def squeue(variables, form):
+    """The jobs in Slurm's queue."""
+    words = ["squeue", "--noheader", f"--format={form}", "--states=PENDING,RUNNING"]
+    shown = subprocess.run(words, env=os.environ | variables, capture_output=True, text=True, check=True)
+    return shown.stdout.splitlines()
+
+
 def results(trials):
     return [(trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values) for trial in trials]
 
@@ -138,6 +151,42 @@ def expected(tmp_path_factory):
     usual = App(tmp_path_factory.mktemp("usual") / "app")
     usual.run()
     return results(usual.trials())
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher", "told"),
+    [
+        (
+            "ray",
+            {"_target_": f"{RAY_LAUNCHER}.ray_launcher.RayLauncher"},
+            "is not installed. Install it: make EXTRAS=ray",
+        ),
+        ("submitit_slurm", {"_target_": SLURM_LAUNCHER}, "needs Slurm's sbatch, which is not on this machine's PATH"),
+        ("mine", {"partition": "gpu"}, "has no _target_, so it is no launcher. There are: basic, joblib, ray"),
+    ],
+)
+def test_a_launcher_that_cannot_be_used_is_one_message(monkeypatch, name, launcher, told):
+    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda module: None if "ray" in module else module)
+    monkeypatch.setenv("PATH", "")
+    hydra = {"launcher": launcher, "runtime": {"choices": {"hydra/launcher": name}}}
+    with (
+        pytest.raises(UserError, match=re.escape(f"hydra/launcher={name} {told}")),
+        launchers.connected(OmegaConf.create({"hydra": hydra})),
+    ):
+        pass
+
+
+@needs_submitit
+def test_the_others_do_what_a_lost_job_leaves(app, expected):
+    (app.folder / "slow").touch()
+    process = app.start(*LOCAL)
+    app.has_stepped(process, 2)
+    os.kill(app.steps()[0][2], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert "ended without a result" in out
+    assert [trial.params for trial in app.trials()] == [params for _, _, params, *_ in expected]
+    assert {trial.state.name for trial in app.trials()} == {"COMPLETE"}
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +260,26 @@ class TestSlurm:
         app.run(*SLURM, **variables)
         assert results(app.trials()) == expected
 
+    def test_a_preempted_job_is_requeued(self, app, variables):
+        (app.folder / "slow").touch()
+        process = app.start("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=30", **variables)
+        app.has_stepped(process, 2)
+        (job,) = squeue(variables, "%i")
+        subprocess.run(["scancel", "--signal=USR2", job], env=os.environ | variables, check=True)
+        end = time.monotonic() + 30
+        while squeue(variables, "%i %T %R") != [
+            f"{job} PENDING (BeginTime)"
+        ]:  # Slurm lets a requeued job wait for two minutes
+            assert time.monotonic() < end, squeue(variables, "%T %R")
+            time.sleep(0.1)
+        before = len(app.steps())
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, out
+        assert squeue(variables, "%i") == []
+        assert [(trial.state.name, trial.last_step) for trial in app.trials()][-1] == ("RUNNING", app.steps()[-1][1])
+        assert len(app.steps()) == before
+
     def test_a_refusal_is_one_message(self, app, variables):
         out = app.run(*SLURM, "hydra.launcher.partition=gpus", code=1, **variables)
         assert "Slurm refuses the workers: invalid partition specified: gpus" in out
@@ -228,6 +297,11 @@ class TestSlurm:
         assert "PD" not in waiting.stdout
 
 
+def pid_of(node):
+    """The process of a node of Ray."""
+    return node.all_processes["raylet"][0].process.pid
+
+
 @needs_ray
 class TestRay:
     def test_tasks_on_nodes_that_were_started_elsewhere_do_what_one_worker_does(self, app, expected, tmp_path):
@@ -235,6 +309,20 @@ class TestRay:
             app.run(*RAY, f"hydra.launcher.ray.init.address={cluster.address}")
         assert results(app.trials()) == expected
         assert not any((tmp_path / "elsewhere").iterdir())
+
+    def test_a_worker_whose_node_dies_is_started_again(self, app, expected, tmp_path):
+        (app.folder / "slow").touch()
+        with ray_cluster(tmp_path / "elsewhere") as cluster:
+            words = [f"hydra.launcher.ray.init.address={cluster.address}", "+hydra.launcher.ray.remote.max_retries=-1"]
+            process = app.start("hydra/launcher=ray", *words)
+            app.has_stepped(process, 2)
+            used = psutil.Process(app.steps()[0][2]).parent().pid
+            (node,) = [node for node in cluster.worker_nodes if pid_of(node) == used]
+            cluster.remove_node(node, allow_graceful=False)
+            out, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, out
+        assert results(app.trials()) == expected
+        assert len({pid for _, _, pid in app.steps()}) == 2
 
     def test_a_request_to_end_stops_the_workers(self, app, expected):
         local = [f"+hydra.launcher.ray.init.{key}={value}" for key, value in SMALL.items()]

@@ -39,6 +39,10 @@ LEAVE_S = 60.0  # how long the other workers on Ray may take to stop after one h
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
 
+class LostWorker(UserError):  # noqa: N818
+    """A worker ended without a result, or before its work was done; the others may have done it."""
+
+
 def is_local(config: DictConfig) -> bool:
     """Return whether the workers are processes of this machine, of which no launcher says what GPU each has."""
     return config.hydra.launcher._target_ in (BASIC, JOBLIB)
@@ -221,22 +225,19 @@ class _Job:
                 asked = now
                 ended = now if self.queue.has_ended(self.job) else None
             if ended is not None and (now - ended > self.queue.late_s or self.stop_file.exists()):
-                return [self._lost()]
+                if self.stop_file.exists():
+                    return [JobReturn(status=JobStatus.COMPLETED)]
+                return [_lost(self._message("ended without a result"))]
             time.sleep(POLL_S)
             with suppress(OSError):  # a shared folder shows new files sooner
                 os.utime(result.parent)
         outcome, value = self.job._get_outcome_and_result()
         if outcome == "error":
-            return [_failed(self._message(f"failed: {str(value).strip().splitlines()[-1]}"))]
+            return [_lost(self._message(f"failed: {str(value).strip().splitlines()[-1]}"))]
         assert isinstance(value, JobReturn)
         if type(value._return_value).__name__ == "UncompletedJobError":
-            return [_failed(self._message(_not_requeued(value._return_value)))]
+            return [_lost(self._message(_not_requeued(value._return_value)))]
         return [value]
-
-    def _lost(self) -> JobReturn:
-        if self.stop_file.exists():
-            return JobReturn(status=JobStatus.COMPLETED)
-        return _failed(self._message("ended without a result"))
 
     def _message(self, what: str) -> str:
         """Return a message with the last lines of the job's log, and its path."""
@@ -302,8 +303,8 @@ def _slurm(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-def _failed(message: str) -> JobReturn:
-    return JobReturn(overrides=[], status=JobStatus.FAILED, _return_value=UserError(message))
+def _lost(message: str) -> JobReturn:
+    return JobReturn(overrides=[], status=JobStatus.FAILED, _return_value=LostWorker(message))
 
 
 def _not_requeued(error: Any) -> str:

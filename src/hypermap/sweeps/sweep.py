@@ -35,6 +35,7 @@ from hypermap.core.gpus import check_workers
 from hypermap.core.instantiate import locate
 from hypermap.core.passwords import shown
 from hypermap.search.application import SweepTarget
+from hypermap.search.artifacts import Artifacts
 from hypermap.search.attempts import forget_all
 from hypermap.search.lease import request_stop, stop_requests
 from hypermap.search.place import check_place, remember
@@ -65,7 +66,7 @@ from hypermap.search.transport import fetch_conf, has_conf, send_conf
 from hypermap.search.worker import NOTICES
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
-from hypermap.sweeps.launchers import RAY, connected, is_local, is_supervised, launch
+from hypermap.sweeps.launchers import RAY, LostWorker, connected, is_local, is_supervised, launch
 from hypermap.sweeps.plan import Planner, as_list, lasting
 from hypermap.sweeps.recorded_sweep import check_conf, renew_hydra
 from hypermap.sweeps.space import ConfigGroups, read_space
@@ -143,6 +144,8 @@ class Sweep:
             baseline=start.params or None,
             prior=tuple(earlier(source, space, plan.name) for source in as_list(self.settings["prior"]) or []),
         )
+        if plan.artifacts is not None:
+            Artifacts(plan.artifacts, plan.name).check()
         make_sampler(plan, 0), make_pruner(plan)  # their errors are reported before anything is created
 
         resume = self.settings["resume"]
@@ -399,6 +402,9 @@ class Sweep:
         if any(job.status == JobStatus.FAILED for job in returns):
             connect(plan)  # raises if the study is gone
         for job in returns:
+            if isinstance(job._return_value, LostWorker) and used_up(plan, connect(plan).get_trials(deepcopy=False)):
+                print(job._return_value, flush=True)
+                continue
             job.return_value  # raises an unexpected error of a worker  # noqa: B018
 
     def workers_config(self, plan: StudyConfig, jobs: int) -> DictConfig:

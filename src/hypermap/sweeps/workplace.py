@@ -41,7 +41,11 @@ class Workplace:
     def differences(self) -> str | None:
         """Return a message about this machine's versions that differ from the command's; None if there are none."""
         here = versions()
-        other = [f"{name} {here[name]} instead of {was}" for name, was in self.versions.items() if here[name] != was]
+        other = [
+            f"{name} {here[name]} instead of {was}"
+            for name, was in self.versions.items()
+            if _without_build(name, here[name]) != _without_build(name, was)
+        ]
         if not other:
             return None
         return (
@@ -93,6 +97,11 @@ class Workplace:
         for folder in map(self.moved, self.modules):
             if str(folder) not in sys.path:
                 sys.path.append(str(folder))
+
+
+def _without_build(name: str, version: str) -> str:
+    """Return what of a version decides results: not torch's build for CUDA or the CPU, nor Python's third number."""
+    return version.rpartition(".")[0] if name == "python" else version.partition("+")[0]
 
 
 def _folders_of_modules() -> Iterator[Path]:
