@@ -1,5 +1,6 @@
 """Where a sweep's command runs, and what each of its workers must find on its own machine."""
 
+import os
 import pickle
 import platform
 import sys
@@ -131,11 +132,13 @@ class Refusal:
 def unpack(make: Callable[..., Any], place: Workplace, state: bytes) -> Any:
     """Return what `make` makes of a pickled state, in a process that may run elsewhere than the command.
 
-    Modules are found before the state is read, which may refer to them.
+    That process changes into the project's root, and finds its modules, before the state is read, which may refer to
+    them, and before Hydra makes folders.
     """
     if (message := place.differences()) is not None:
         return Refusal(message)
     try:
+        os.chdir(place.root_here())
         place.find_modules()
         return make(**pickle.loads(state))  # noqa: S301  our own command's
     except UserError as error:
