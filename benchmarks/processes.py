@@ -1,6 +1,6 @@
 """One training on two processes: how much faster than on one, by the network and the batch.
 
-python benchmarks/processes.py            about three minutes
+python benchmarks/processes.py            a few minutes on idle cores
 python benchmarks/processes.py --quick    does it run at all: the figures mean nothing
 
 Samples a second of training alone, raced as `race.py` tells: one process with one thread and with all, and two
@@ -23,7 +23,7 @@ PROBLEMS = {
     "MNIST, CNN 32-64-64, batches of 64": ("experiment=mnist_cnn", "scheduler=constant"),
     "MNIST, CNN 32-64-64, batches of 512": ("experiment=mnist_cnn", "scheduler=constant", "trainer.batch_size=512"),
 }  # fmt: skip
-ROWS = 4096  # of a data set: an epoch of the largest network takes a second or two
+ROWS = 2048  # of a data set: an epoch of the largest network takes about a second
 ALONE, BOTH, SHARED = "one process, one thread", "one process, all threads", "two processes, one thread each"
 SETTINGS = {ALONE: (1, 1), BOTH: (1, None), SHARED: (2, 2)}  # processes, and the threads of all together
 

@@ -23,7 +23,7 @@ def why_not() -> str | None:
     """Return why there can be no PostgreSQL here; None if there can."""
     if _program("initdb") is None:
         return "needs PostgreSQL's initdb (apt install postgresql)"
-    return None if find_spec("psycopg2") else "needs psycopg2 (make EXTRAS=postgresql)"
+    return None if find_spec("psycopg") else "needs psycopg (make EXTRAS=postgresql)"
 
 
 def _program(name: str) -> str | None:
@@ -38,7 +38,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.scratch, self.data = scratch, Path(scratch) / "data"
-        self.url = f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
         self.user: dict[str, Any] = {}
         if os.geteuid() == 0:
             shutil.chown(scratch, USER)
@@ -70,11 +70,11 @@ class Server:
 
     def answers(self) -> bool:
         """Return whether it takes connections."""
-        import psycopg2
+        import psycopg
 
         try:
             self.connect().close()
-        except psycopg2.OperationalError:
+        except psycopg.OperationalError:
             return False
         return True
 
@@ -88,9 +88,9 @@ class Server:
 
     def connect(self) -> Any:
         """Return a connection of one's own."""
-        import psycopg2
+        import psycopg
 
-        return psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, dbname="postgres")
+        return psycopg.connect(host="127.0.0.1", port=self.port, user=USER, dbname="postgres")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ from hypermap.search.transport import fetch_conf, has_conf, send_conf
 from hypermap.search.worker import NOTICES
 from hypermap.sweeps.compare import search_each
 from hypermap.sweeps.confirm import Source, check_seed, confirm, wanted
-from hypermap.sweeps.launchers import RAY, LostWorker, connected, is_local, is_supervised, launch
+from hypermap.sweeps.launchers import LostWorker, connected, is_local, is_supervised, launch
 from hypermap.sweeps.plan import Planner, as_list, lasting
 from hypermap.sweeps.recorded_sweep import check_conf, renew_hydra
 from hypermap.sweeps.space import ConfigGroups, read_space
@@ -414,7 +414,9 @@ class Sweep:
         `basic` is what Hydra has without a selection; if it is to run several one after the other, the command says so.
         """
         extra = [f"{key}={value}" for key, value in WORKERS.items()]
-        quoted = str(plan.folder).replace("\\", "\\\\").replace("'", "\\'")
+        # Relative, since Hydra makes this folder on a machine that may have the project in another place.
+        folder = plan.folder.relative_to(here) if plan.folder.is_relative_to(here := Path.cwd()) else plan.folder
+        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
         extra.append(f"hydra.sweep.dir='{quoted}'")
         processes = max(jobs, 2 if plan.trial_timeout is not None else 1)  # joblib runs a single worker in this process
         named = any(override.startswith("hydra/launcher=") for override in self.hydra_overrides)
@@ -425,12 +427,6 @@ class Sweep:
             self.config.hydra.job.config_name, [*self.hydra_overrides, *extra, *task], RunMode.MULTIRUN
         )
         OmegaConf.copy_cache(from_config=self.config, to_config=config)
-        if str(config.hydra.launcher.get("_target_")).startswith(RAY):
-            # Hydra makes this folder on a machine that may not have the project in the same place.
-            config.hydra.overrides.hydra = [
-                "hydra.sweep.dir=." if str(word).startswith("hydra.sweep.dir=") else word
-                for word in config.hydra.overrides.hydra
-            ]
         return config
 
     def custom(self) -> Any:

@@ -220,11 +220,9 @@ class Worker:
         Raises:
             UserError: this machine does not have what the command's has.
         """
-        root = self.place.root_here()
-        os.chdir(root)
         outlive_readers()
         set_variable(SAFE_PATH, self.safe_path)
-        self.at(root).run()
+        self.at(self.place.root_here()).run()
 
     def at(self, root: Path) -> Self:
         """Return this worker with paths as they are on this machine, where the project's root is `root`.

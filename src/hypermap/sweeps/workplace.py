@@ -1,5 +1,6 @@
 """Where a sweep's command runs, and what each of its workers must find on its own machine."""
 
+import os
 import pickle
 import platform
 import sys
@@ -27,14 +28,14 @@ class Workplace:
 
     Attributes:
         root: the current folder of the command.
-        program: that it runs.
+        program: that it runs; None if that is no file, as in a notebook.
         modules: the folders beyond Python's own in which modules are found.
         versions: of the libraries that determine a trial's metrics.
     """
 
     host: str = field(default_factory=platform.node)
     root: Path = field(default_factory=Path.cwd)
-    program: Path = field(default_factory=lambda: Path(sys.argv[0]).absolute())
+    program: Path | None = field(default_factory=lambda: _program())
     modules: tuple[Path, ...] = field(default_factory=lambda: tuple(_folders_of_modules()))
     versions: dict[str, str] = field(default_factory=versions)
 
@@ -59,16 +60,17 @@ class Workplace:
         Raises:
             UserError: neither has the program.
         """
-        if not self.program.is_relative_to(self.root):
+        if self.program is None or not self.program.is_relative_to(self.root):
             if self.root.is_dir():
                 return self.root
         elif self.program.exists():
             return self.root
         elif (ROOT / self.program.relative_to(self.root)).exists():
             return ROOT
+        what = self.program.name if self.program else "the command"
         raise UserError(
-            f"{platform.node()} has neither {self.root}, where {self.host} runs {self.program.name}, nor a clone of it "
-            f"in {ROOT}. Share the folder with it, or clone the project there and run make in the clone."
+            f"{platform.node()} has neither {self.root}, where {self.host} runs {what}, nor a clone of it in {ROOT}. "
+            "Share the folder with it, or clone the project there and run make in the clone."
         )
 
     def moved(self, path: Path) -> Path:
@@ -97,6 +99,11 @@ class Workplace:
         for folder in map(self.moved, self.modules):
             if str(folder) not in sys.path:
                 sys.path.append(str(folder))
+
+
+def _program() -> Path | None:
+    program = Path(sys.argv[0]).absolute()
+    return program if program.is_file() else None
 
 
 def _without_build(name: str, version: str) -> str:
@@ -131,11 +138,13 @@ class Refusal:
 def unpack(make: Callable[..., Any], place: Workplace, state: bytes) -> Any:
     """Return what `make` makes of a pickled state, in a process that may run elsewhere than the command.
 
-    Modules are found before the state is read, which may refer to them.
+    That process changes into the project's root, and finds its modules, before the state is read, which may refer to
+    them, and before Hydra makes folders.
     """
     if (message := place.differences()) is not None:
         return Refusal(message)
     try:
+        os.chdir(place.root_here())
         place.find_modules()
         return make(**pickle.loads(state))  # noqa: S301  our own command's
     except UserError as error:
