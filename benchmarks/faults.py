@@ -516,6 +516,8 @@ def run(name: str, row: Row, kills: int, folder: Path, quiet: dict[int, Facts], 
     same = sum(found.get(number) == one for number, one in quiet.items())
     errors = [error for one in engine.folders for error in ERRORS.findall(one.out.read_text())]
     unexpected = [error for error in errors if not error.startswith("hypermap.")]  # which train.py tells in one line
+    for error in unexpected:
+        print(f"{name}: {error}", file=sys.stderr)
     by_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(made.items()))
     return [
         name, f"{made.total()}: {by_kind}", str(sweep.given), str(finished), str(twice), str(lost),

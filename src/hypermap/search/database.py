@@ -392,8 +392,9 @@ def lost(error: BaseException) -> str | None:
         return str(getattr(error, "details", lambda: code)())[:200] if code in ("UNAVAILABLE", "CANCELLED") else None
     if isinstance(error, StorageInternalError) and error.__cause__ is not None:
         return lost(error.__cause__)
-    # Optuna reads trials once more in the session of a read that failed, which SQLAlchemy refuses.
-    if isinstance(error, OperationalError | InterfaceError | PendingRollbackError | PoolTimeout) or (
+    if isinstance(error, PendingRollbackError):  # Optuna read trials once more in a session whose read had failed
+        return "the session was lost"
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     ):
         return " ".join(str(getattr(error, "orig", error)).split())[:200]

@@ -274,7 +274,8 @@ def _served(place: str) -> Database:
     """Return a database on a server; if two processes create its tables at the same time, one of them retries."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)  # a lost connection is told in one line
+    for name in ("optuna.storages._rdb.storage", "psycopg"):  # a lost connection is told in one line
+        logging.getLogger(name).setLevel(logging.ERROR)
     for pause_s in (0.5, 2.0, None):
         try:
             storage = RDBStorage(place)
