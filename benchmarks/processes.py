@@ -1,6 +1,6 @@
 """One training on two processes: how much faster than on one, by the network and the batch.
 
-python benchmarks/processes.py            about three minutes
+python benchmarks/processes.py            a few minutes on idle cores
 python benchmarks/processes.py --quick    does it run at all: the figures mean nothing
 
 Samples a second of training alone, raced as `race.py` tells: one process with one thread and with all, and two
@@ -23,6 +23,7 @@ PROBLEMS = {
     "MNIST, CNN 32-64-64, batches of 64": ("experiment=mnist_cnn", "scheduler=constant"),
     "MNIST, CNN 32-64-64, batches of 512": ("experiment=mnist_cnn", "scheduler=constant", "trainer.batch_size=512"),
 }  # fmt: skip
+ROWS = 2048  # of a data set: an epoch of the largest network takes about a second
 ALONE, BOTH, SHARED = "one process, one thread", "one process, all threads", "two processes, one thread each"
 SETTINGS = {ALONE: (1, 1), BOTH: (1, None), SHARED: (2, 2)}  # processes, and the threads of all together
 
@@ -68,6 +69,7 @@ def trainer(work: Work, processes: int, threads: int | None) -> Ready:
 def raced(title: str, overrides: tuple[str, ...], quick: bool) -> list[str]:
     """The race on one problem, as a row of Markdown."""
     work, _ = prepare((*overrides, "trainer.device=cpu"), quick)
+    work = work if quick else replace(work, rows=ROWS)
     entries = [Entry(name, partial(trainer, processes=p, threads=t)) for name, (p, t) in SETTINGS.items()]
     with contenders(entries, work) as entrants:
         race(entrants, 1 if quick else ROUNDS, 0.0 if quick else SECONDS)

@@ -27,6 +27,7 @@ def stage(config: Path) -> None:
             summary,
             train,
             train_alone,
+            train_without_texts,
         )  # imports torch, which takes seconds
 
     with stop_after_epoch() as pause:
@@ -34,6 +35,8 @@ def stage(config: Path) -> None:
         print(summary(train(request)))
         for number, result in enumerate(train_alone(request), 1):
             print(f"Target {number} alone: {summary(result)}")
+        if (without := train_without_texts(request)) is not None:
+            print(f"Without the texts: {summary(without)}")
 
 
 def main() -> None:

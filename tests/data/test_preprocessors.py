@@ -1,12 +1,18 @@
 """The contract of every preprocessor."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
+import torch
 
 from hypermap.core.errors import UserError
 from hypermap.data.manifest import Manifest
 from hypermap.data.preparation import Settings
-from hypermap.data.preprocessor import locate_preprocessor
+from hypermap.data.preprocessor import Transform, locate_preprocessor
+from hypermap.data.table_preprocessor import without_texts
+from hypermap.data.table_rows import SEPARATOR, matrix_of, packed
 from support.contracts import PreprocessorContract
 
 
@@ -56,6 +62,59 @@ class TestTables(PreprocessorContract):
         others = np.column_stack([draw.normal(size=(12, 2)), np.arange(12) % 6])
         others[0, :2] = np.nan
         return train, others
+
+
+TEXTS = ("a red house", "blue houses", "", "a garden 🌷", "בית אדום", "red, red, red")
+
+
+class TestTablesWithTexts(PreprocessorContract):
+    """Numbers, a category, and two texts, of which others have n-grams that the training rows lack."""
+
+    arguments: ClassVar = {"text_components": 3}
+
+    def manifest(self):
+        table = {"columns": [], "texts": [{"name": "advert"}, {"name": "remark"}], "dropped": {}}
+        roles = ["number", "category"]
+        return about(table=table, roles=roles, preparation=vars(Settings()), shape=[9], arguments=dict(self.arguments))
+
+    def rows(self):
+        draw = np.random.default_rng(0)
+        train = np.column_stack([draw.normal(size=60), draw.integers(0, 4, 60)])
+        train[::7, 0] = np.nan
+        others = np.column_stack([draw.normal(size=12), np.arange(12) % 6])
+        words = [f"{TEXTS[k % 6]}{SEPARATOR}remark {k * k % 7}".encode() for k in range(60)]
+        new = [f"{TEXTS[k % 6]} unseen{k}{SEPARATOR}".encode() for k in range(12)]
+        return packed(train, words), packed(others, new, 200)
+
+    def test_the_module_gives_the_same(self):
+        with pytest.raises(UserError, match=r"learned from texts \('advert', 'remark'\).*cannot be exported"):
+            self.fitted().preprocessor.module()
+
+    def test_the_rows_of_texts_beside_are_those_of_the_table_alone(self):
+        transform, (train, others) = self.fitted(), self.rows()
+        made = transform.preprocessor(torch.from_numpy(others)).numpy()
+        table = without_texts(self.manifest())
+        alone = Transform.fitted(train, np.zeros(len(train), np.int64), table)
+        np.testing.assert_array_equal(
+            np.delete(made, np.s_[1:7], axis=1), alone.preprocessor(torch.from_numpy(others)).numpy()
+        )
+        matrix = matrix_of(train, 2)
+        plain = Transform.fitted(matrix, np.zeros(len(train), np.int64), table)
+        assert plain.contents() == alone.contents()
+
+    def test_a_row_in_words_is_its_texts(self):
+        assert self.fitted().preprocessor.words(self.rows()[0])[1] == "blue houses / remark 1"
+
+
+class TestTextsAlone(TestTablesWithTexts):
+    def manifest(self):
+        return replace(super().manifest(), roles=[], shape=[6])
+
+    def rows(self):
+        return tuple(packed(np.empty((len(rows), 0)), [bytes(row) for row in rows[:, 16:]]) for rows in super().rows())
+
+    def test_the_rows_of_texts_beside_are_those_of_the_table_alone(self):
+        """There are none."""
 
 
 class TestAPreprocessorOfOnesOwn(PreprocessorContract):

@@ -343,8 +343,8 @@ def table(tmp_path):
 def edit_once_read(monkeypatch, path):
     """Have a person save the file when its rows have been read, and its checksum has not been taken again."""
 
-    def read_rows(*given):
-        rows = read(*given)
+    def read_rows(*given, **settings):
+        rows = read(*given, **settings)
         path.write_text(people(shift=5))
         return rows
 

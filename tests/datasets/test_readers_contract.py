@@ -32,6 +32,14 @@ class TestTables(ReaderContract):
         return {"path": str(folder / "colours.csv"), "target": "target", "test": 0.2}
 
 
+class TestTablesWithTexts(ReaderContract):
+    target = "hypermap.datasets.tables.dataset.table"
+
+    def settings(self, folder):
+        path = write_table(folder / "adverts.csv", 60, header=("advert", "target"))
+        return {"path": str(path), "target": "target", "text": "advert", "test": 0.2}
+
+
 class TestAFolderOfImages(ReaderContract):
     target = "hypermap.datasets.image_folder.images"
 

@@ -29,6 +29,7 @@ ROWS = {
     "strategies": {"random": 4, "auto": 4},
     "tables": {"made up, classes": 5, "made up, number": 5},
     "text": {"made up": 5},
+    "text_columns": {"made up, r2": 4},
     "throughput": {"hypermap": 4, "textbook": 5},
 }
 PARTS = {"outside", "outside_search", "plain_optuna", "race", "searching", "trainers"}  # of others

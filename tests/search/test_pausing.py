@@ -23,7 +23,6 @@ from hypermap.search.storage import Journal
 from hypermap.search.strategy import Samplers, make_pruner, make_scheduler
 from hypermap.search.study import (
     RESULT,
-    STATE,
     StudyConfig,
     TrialQueue,
     best,
@@ -33,7 +32,7 @@ from hypermap.search.study import (
     outcome,
     used_up,
 )
-from hypermap.search.trial import RunningTrial, report_all
+from hypermap.search.trial import STATE, RunningTrial, report_all
 from hypermap.search.worker import work
 from support.studies import planned
 

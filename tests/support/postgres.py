@@ -20,7 +20,7 @@ def why_not() -> str | None:
     """Return why there can be no PostgreSQL here; None if there can."""
     if _program("initdb") is None:
         return "needs PostgreSQL's initdb (apt install postgresql)"
-    return None if find_spec("psycopg2") else "needs psycopg2 (make EXTRAS=postgresql)"
+    return None if find_spec("psycopg") else "needs psycopg (make EXTRAS=postgresql)"
 
 
 def _program(name: str) -> str | None:
@@ -53,17 +53,17 @@ def postgres() -> Iterator[str]:
                 assert process.poll() is None, (Path(scratch) / "log").read_text()
                 assert time.monotonic() < end, "no answer"
                 time.sleep(0.05)
-            yield f"postgresql+psycopg2://{USER}@127.0.0.1:{port}/postgres"
+            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # without waiting for its clients
             process.wait()
 
 
 def _answers(port: int) -> bool:
-    import psycopg2
+    import psycopg
 
     try:
-        psycopg2.connect(host="127.0.0.1", port=port, user=USER, dbname="postgres").close()
-    except psycopg2.OperationalError:
+        psycopg.connect(host="127.0.0.1", port=port, user=USER, dbname="postgres").close()
+    except psycopg.OperationalError:
         return False
     return True

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from hypermap.core.errors import ProcessLost, UserError
+from hypermap.core.errors import Paused, ProcessLost, UserError
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.training import processes
@@ -135,8 +135,25 @@ def test_a_killed_process_ends_the_training_which_another_number_of_processes_re
         train(prepared, "digits", 2, "killed", report=kill)
     assert time.monotonic() - began < 30
     resumed, _, _ = train(prepared, "digits", 1, "resumed", report=kill)
-    assert steps == [1, 2, 2, 3]  # the last epoch on the disk is reported again
+    assert steps == [1, 2, 1, 2, 3]  # the epochs on the disk are reported again
     assert largest_difference(whole, resumed) < 1e-6
+
+
+def test_a_paused_training_goes_on_as_if_it_had_not_been(prepared):
+    steps, changes = [], {"model": RESNET, "trainer": {"reports_per_epoch": 2}}
+
+    def pause(step, value):
+        steps.append(step)
+        if steps == [1, 2, 3, 4]:
+            raise Paused("others go on first")
+
+    with pytest.raises(Paused):
+        train(prepared, "digits", 2, "paused", report=pause, **changes)
+    resumed, history, _ = train(prepared, "digits", 2, "paused", report=pause, **changes)
+    whole, same, _ = train(prepared, "digits", 2, "whole", states="elsewhere", **changes)
+    assert steps == [1, 2, 3, 4, 4, 5, 6]
+    assert history == same
+    assert largest_difference(resumed, whole) == 0
 
 
 KILLS_ITSELF = """

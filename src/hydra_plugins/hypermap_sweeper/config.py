@@ -94,6 +94,7 @@ class HypermapSweeperConf(official.OptunaSweeperConf):
     target: float | None = None  # objective value at which the search ends
     seed: int | None = None  # of the search; null: the configuration's seed
     lease: float = 60.0  # seconds without a sign of life after which a worker elsewhere counts as gone (a database)
+    artifacts: str | None = None  # a folder or URL (s3://…) for the states of trials, if the machines share no folder
     detach: bool = False  # run the search in the background, and return at once (python src/study.py watch STUDY)
     resume: str = "auto"  # force: continue a study that was started with different settings
     compare: Any = None  # name: {setting: value, …}; one study for each, and a comparison

@@ -95,6 +95,8 @@ def keep(root: Path, of: Snapshot, study: str) -> None:
     check_study_name(study)
     with _explaining(f"refs/hypermap/{study}"):
         repository = _repository(root)
+        if not all(sha in repository for sha in (of.tree, of.commit)):
+            raise UserError(f"This clone does not have what {study} began from, in commit {of.commit[:7]}.")
         commit = _commit(repository, of, of.tree, f"What study {study} began from")
         _refer(repository, f"refs/hypermap/{study}", commit)
 

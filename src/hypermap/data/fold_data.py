@@ -1,7 +1,7 @@
 """The rows of a fold for training and validation, each fold with its own preprocessing."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hypermap.data.cross_validation import DevelopmentSet, Fold
+from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.sampling import oversample
@@ -31,12 +32,16 @@ class Folds:
     Args:
         prepared: the folder of the prepared data.
         keep: whether to cache a fold's rows, so that a stack holds them once.
+        fit: what is fitted to the training rows of the prepared splits, instead of the transform beside them.
     """
 
-    def __init__(self, prepared: Path, keep: bool = False) -> None:
+    def __init__(self, prepared: Path, keep: bool = False, fit: Manifest | None = None) -> None:
         self.kept: dict[bytes, FoldData] | None = {} if keep else None
         self.transform = read_transform(prepared)
         self.train, self.validation = (load_raw(prepared, name) for name in ("train", "validation"))
+        if fit is not None:
+            self.train, self.validation = (replace(split, features=None) for split in (self.train, self.validation))
+            self.transform = replace(self.transform, manifest=fit).refit(self.train)
         self.order = torch.argsort(torch.cat([self.train.rows, self.validation.rows]))
 
     @cached_property

@@ -63,7 +63,7 @@ class Preparation:
     """A fitted ColumnTransformer of scikit-learn, and the layout of the rows that it returns.
 
     Attributes:
-        transformer: from matrix to numbers, indicators and raw codes, in this order.
+        transformer: from matrix to numbers, components of texts, indicators and raw codes, in this order.
         layout: of the rows that `transform` returns.
     """
 
@@ -75,15 +75,20 @@ class Preparation:
 
     @classmethod
     def fit(cls, matrix: Matrix, roles: Sequence[str], settings: Settings) -> "Preparation":
-        """Fit to training rows ``(rows, columns)``, NaN where missing; each of `roles` is ``number`` or ``category``.
+        """Fit to training rows ``(rows, columns)``, NaN where missing.
+
+        Args:
+            roles: of each column: ``number``, ``category``, or ``text`` for a component of a text, which is kept as
+                it is.
 
         Raises:
             UserError: `pca` asks for more components than there are.
         """
-        numbers = [k for k, role in enumerate(roles) if role == "number"]
-        categories = [k for k, role in enumerate(roles) if role == "category"]
+        numbers, texts, categories = (
+            [k for k, role in enumerate(roles) if role == wanted] for wanted in ("number", "text", "category")
+        )
         _check_pca(settings.pca, len(numbers), len(matrix))
-        return cls(_transformer(numbers, categories, settings, len(matrix)).fit(matrix))
+        return cls(_transformer(numbers, texts, categories, settings, len(matrix)).fit(matrix))
 
     def transform(self, matrix: Matrix) -> NDArray[np.float32]:
         """Return rows as a model sees them: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
@@ -101,7 +106,7 @@ class Preparation:
         if self._encoder is not None:
             known = zip(self._encoder.categories_, self._rare, strict=True)
             sizes = tuple(len(categories) - rare + (rare > 0) for categories, rare in known)
-        return ColumnLayout(outputs.get("numbers", 0), outputs.get("missing", 0), sizes)
+        return ColumnLayout(outputs.get("numbers", 0) + outputs.get("texts", 0), outputs.get("missing", 0), sizes)
 
 
 def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
@@ -109,7 +114,7 @@ def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(matrix).all(axis=1))
 
 
-def _transformer(numbers: list[int], categories: list[int], settings: Settings, rows: int) -> Any:
+def _transformer(numbers: list[int], texts: list[int], categories: list[int], settings: Settings, rows: int) -> Any:
     """Return the unfitted ColumnTransformer; unneeded steps are left out."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import MissingIndicator
@@ -118,6 +123,8 @@ def _transformer(numbers: list[int], categories: list[int], settings: Settings, 
     steps: list[tuple[str, Any, list[int]]] = []
     if numbers:
         steps.append(("numbers", Pipeline(_number_steps(settings, rows)), numbers))
+    if texts:
+        steps.append(("texts", "passthrough", texts))
     if numbers and settings.missing_indicator and settings.missing != "drop":
         steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), numbers))
     if categories:

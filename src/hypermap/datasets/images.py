@@ -57,7 +57,8 @@ class Raw:
     """A data set as published.
 
     Images are channels first, ``(rows, channels, height, width)`` uint8; plain tables ``(rows, features)`` float32. For
-    a table with a schema the inputs are its matrix, float64 with NaN for missing values. Targets are int64 class
+    a table with a schema the inputs are its matrix, float64 with NaN for missing values, or with its texts behind it as
+    bytes (`hypermap.data.table_rows`). Targets are int64 class
     indices ``(rows,)``, or numbers for regression (with empty `classes`): float32, or float64 for a table with a
     schema, whose values may need all their digits. Construction checks all that.
     """
@@ -91,7 +92,7 @@ class Raw:
                 )
 
     def _check(self, prefix: str, inputs: Array, targets: Array) -> None:
-        allowed = (np.float64,) if self.table else (np.uint8, np.float32)
+        allowed = ((np.uint8,) if self.table.texts else (np.float64,)) if self.table else (np.uint8, np.float32)
         if self.preprocessor is not None:
             if inputs.dtype.kind not in "biuf" or not inputs.size:
                 raise UserError(f"{prefix}inputs are {inputs.dtype} {inputs.shape}; they must be numbers, and some.")

@@ -27,6 +27,7 @@ from hypermap.data.preparation import Settings, complete_rows
 from hypermap.data.prepared import file_name
 from hypermap.data.preprocessor import Transform
 from hypermap.data.table_preprocessor import TablePreprocessor
+from hypermap.data.table_rows import matrix_of
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
 from hypermap.datasets.split import RawSplit, split
@@ -248,12 +249,16 @@ class _Wanted:
         """Return a table without the rows that ``missing=drop`` drops."""
         if self.preparation.missing != "drop" or raw.table is None:
             return raw
-        kept = complete_rows(raw.inputs)
-        tested = None if raw.test_inputs is None else complete_rows(raw.test_inputs)
+        columns = len(raw.table.roles)
+        matrix = matrix_of(raw.inputs, columns)
+        kept = complete_rows(matrix)
+        tested = None if raw.test_inputs is None else complete_rows(matrix_of(raw.test_inputs, columns))
         dropped = int((~kept).sum()) + (0 if tested is None else int((~tested).sum()))
         if not kept.any():
             raise UserError("data.missing is drop, and every row has missing values: choose another, such as median.")
-        lacking = np.isnan(raw.inputs).mean(axis=0)
+        if not dropped:
+            return raw
+        lacking = np.isnan(matrix).mean(axis=0)
         note = (
             f"{dropped:,} rows have missing values and are left out (data.missing=drop); they cannot be predicted. "
             f"Most often missing: {raw.table.matrix_names[lacking.argmax()]!r}, in {lacking.max():.0%} of the rows."
@@ -269,7 +274,7 @@ class _Wanted:
             numbers=_rows(raw.numbers, kept),
             test_numbers=_rows(raw.test_numbers, tested),
             validation_rows=_rows(raw.validation_rows, kept),
-            notes=(*raw.notes, *([note] if dropped else [])),
+            notes=(*raw.notes, note),
         )
 
     def plain(self, raw: Raw) -> Raw:
@@ -348,7 +353,7 @@ def _serialised(raw: Raw, name: str, part: RawSplit, transform: Transform) -> by
 
     arrays = part._asdict()
     if isinstance(transform.preprocessor, TablePreprocessor):  # it takes a while, and is the same for each training
-        arrays["features"] = transform.preprocessor.preparation.transform(part.inputs)
+        arrays["features"] = transform.preprocessor.features(part.inputs)
     if name != "test" or raw.test_inputs is None:
         arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
     numbers = raw.test_numbers if name == "test" and raw.test_inputs is not None else raw.numbers

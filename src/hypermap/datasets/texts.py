@@ -14,9 +14,8 @@ from hypermap.core import memory
 from hypermap.core.errors import UserError, near
 from hypermap.core.files import files_below
 from hypermap.core.hashing import checksum_of
-from hypermap.core.typing import Array
 from hypermap.data.manifest import Manifest
-from hypermap.data.preprocessors.text import TextPreprocessor, TextSettings
+from hypermap.data.preprocessors.text import TextPreprocessor, TextSettings, encoded, stacked
 from hypermap.datasets.images import Raw, RawRows
 from hypermap.datasets.tables.csv_format import Format
 from hypermap.datasets.tables.readers import PARQUET, START, checked, open_table
@@ -104,7 +103,7 @@ def texts(
     targets = {key: np.array([index[label] for label in part.labels], np.int64) for key, part in parts.items()}
     learned = [key for key in parts if key != "test_path"]
     _check_memory(parts["path"].origin, [row for rows in made.values() for row in rows], max_bytes)
-    inputs = _stacked([made[key] for key in parts])
+    inputs = stacked([row for key in parts for row in made[key]])
     rows = len(made["path"]) + (len(made["validation_path"]) if "validation_path" in made else 0)
     return Raw.of(
         inputs[:rows],
@@ -145,7 +144,7 @@ def read_rows(paths: Sequence[Path], manifest: Manifest) -> Iterator[RawRows]:
             columns: dict[str, Sequence[Any]] = {"row": range(first + 1, first + 1 + len(found.texts[part]))}
             if found.files:
                 columns = {"file": [str(file) for file in found.files[part]]}
-            yield RawRows(_stacked([_encoded(found.texts[part], limit, found.origin, [])]), columns)
+            yield RawRows(stacked(_encoded(found.texts[part], limit, found.origin, [])), columns)
 
 
 @dataclass
@@ -330,16 +329,11 @@ def _classes(parts: Mapping[str, _Part]) -> tuple[str, ...]:
 
 def _encoded(contents: Sequence[str], limit: int, origin: str, notes: list[str]) -> list[bytes]:
     """Return texts in UTF-8 of `limit` bytes at most, cut between characters; add a note on how many were cut."""
-    made, cut = [], 0
-    for text in contents:
-        # Zeros stand for no byte at all, and halves of surrogates (JSON may hold them) have no UTF-8.
-        whole = text[:limit].replace("\0", " ").encode("utf-8", "replace")
-        cut += len(text) > limit or len(whole) > limit
-        made.append(whole[:limit].decode("utf-8", "ignore").encode() if len(whole) > limit else whole)
-    if cut:
+    made = [encoded(text, limit) for text in contents]
+    if cut := sum(shortened for _, shortened in made):
         which = "text is" if cut == 1 else "texts are"
         notes.append(f"{origin}: {cut:,} {which} longer than data.max_bytes={limit:,}, and cut there.")
-    return made
+    return [content for content, _ in made]
 
 
 def _check_memory(origin: str, rows: Sequence[bytes], limit: int) -> None:
@@ -351,14 +345,6 @@ def _check_memory(origin: str, rows: Sequence[bytes], limit: int) -> None:
             f"{origin}: {len(rows):,} texts of up to {longest:,} bytes take about {needed / 1e9:.1f} GB to prepare, "
             f"and {free / 1e9:.1f} GB of memory are free. Take a smaller data.max_bytes ({limit:,}), or fewer texts."
         )
-
-
-def _stacked(parts: Sequence[Sequence[bytes]]) -> Array:
-    """Return rows of bytes, uint8 ``(rows, longest)``, with zeros behind each."""
-    rows = [row for part in parts for row in part]
-    longest = max(1, *map(len, rows)) if rows else 1
-    content = bytearray().join(row.ljust(longest, b"\0") for row in rows)  # which may be written to, unlike bytes
-    return np.frombuffer(content, np.uint8).reshape(len(rows), longest)
 
 
 def _of_json(place: Path, inner: str | None, content: str, *, lines: bool) -> tuple[list[str], list[list[str]]]:

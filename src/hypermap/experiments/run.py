@@ -18,13 +18,16 @@ from hypermap.core.errors import (
     OutOfMemory,
     Paused,
     Pruned,
+    UserError,
 )
 from hypermap.core.files import durable_together
 from hypermap.core.hashing import fingerprint, fingerprint_of_code, own_files
 from hypermap.core.instantiate import locate
 from hypermap.core.paths import PACKAGE, RUNS
+from hypermap.data.cross_validation import Holdout
 from hypermap.data.fold_data import Folds
 from hypermap.data.manifest import Manifest
+from hypermap.data.table_preprocessor import text_names, without_texts
 from hypermap.experiments.cross_validator import CrossValidator, FoldSpec, forget, read_finished, write_finished
 from hypermap.experiments.estimators import TrainResult
 from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
@@ -103,7 +106,7 @@ class TrainingRequest:
     states: Path = RUNS
 
 
-def train(request: TrainingRequest) -> Result:
+def train(request: TrainingRequest, fit: Manifest | None = None) -> Result:
     """Train, resuming an interrupted run of the same settings, and write the results.
 
     Writes ``model.safetensors`` (weights by name; for a scikit-learn model ``model.skops``), ``model.json`` (its
@@ -111,6 +114,10 @@ def train(request: TrainingRequest) -> Result:
     the validation metrics as flat JSON to its `validation`. The seconds of each epoch, which differ from run to run,
     stay in ``runs/``. With several fits, their metrics are in ``scores.csv`` beside the model; the model is that of the
     prepared splits and the configuration's own seed.
+
+    Args:
+        request: the request.
+        fit: what to preprocess the rows by, instead of the prepared data's own (`Folds`).
 
     Raises:
         Diverged: a loss that is not finite.
@@ -124,7 +131,7 @@ def train(request: TrainingRequest) -> Result:
     device.spare_compiler()
     named = request.configuration["trainer"].get("backend", "auto")
     # The rows of a stack are stored once.
-    run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager")))
+    run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager"), fit=fit))
     if named == "auto" and run.begun_by is not None:
         run.validator.estimator.backend = run.begun_by
     ends: list[Result | Exception] = []
@@ -169,6 +176,35 @@ def train_alone(request: TrainingRequest) -> list[Result]:
         validation = output / "validation.json"
         results.append(train(replace(request, configuration=configuration, output=output, validation=validation)))
     return results
+
+
+def train_without_texts(request: TrainingRequest) -> Result | None:
+    """Train the same model without the texts of a table, if ``data.text_gain`` asks for that; return its result.
+
+    Settings, seed and rows are the request's own, trained once, on the prepared splits. Its folder is
+    `artifacts.WITHOUT_TEXTS` of the request's output, which is removed first.
+
+    Raises:
+        UserError: there are no other columns to learn from.
+        Diverged, OutOfMemory, Interrupted: as `train`.
+    """
+    folder, manifest = request.output / artifacts.WITHOUT_TEXTS, Manifest.read(request.prepared)
+    if folder.exists():
+        shutil.rmtree(folder)
+    if manifest.table is None or not manifest.arguments.get("text_gain") or not text_names(manifest):
+        return None
+    if not manifest.roles:
+        raise UserError(
+            "data.text_gain is true, and the table has no columns beside its texts, so that nothing can be learned "
+            "without them: set data.text_gain=false."
+        )
+    once = {
+        "validation": {"name": "holdout", "_target_": path_of(Holdout)},
+        "trainer": {**request.configuration["trainer"], "repeats": 1},
+    }
+    configuration = {**request.configuration, **once}
+    own = replace(request, configuration=configuration, output=folder, validation=folder / "validation.json")
+    return train(own, without_texts(manifest))
 
 
 def train_together(

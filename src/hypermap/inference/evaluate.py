@@ -1,7 +1,7 @@
 """Evaluation: the only code that opens the test set."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from hypermap.core.files import write_json
 from hypermap.data.layout import ColumnLayout
 from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
+from hypermap.data.table_preprocessor import without_texts
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
 from hypermap.tasks import metrics
@@ -127,6 +128,7 @@ def evaluate(
         train={} if history else _learned(trained.predict, load(prepared, "train"), transform),
         beside=beside,
         alone=_alone(models, transform, splits, of_model, configuration, trust=trust),
+        without_texts=_without_texts(models, prepared, transform, of_model, configuration, trust=trust),
         weights=_weights(trained),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
@@ -180,6 +182,28 @@ def _alone(
         each = [list(task.split(trained.predict(rows.inputs)))[k][2] for k, trained in enumerate(networks)]
         joined[name] = Scored(rows, transform, task.joined(each), configuration["evaluation"])
     return _beside("alone", of_model, joined)
+
+
+def _without_texts(
+    models: Path,
+    prepared: Path,
+    transform: Transform,
+    of_model: Mapping[str, Scored],
+    configuration: Mapping[str, Any],
+    *,
+    trust: bool,
+) -> BaselineTable | None:
+    """Return the same model without texts (`hypermap.experiments.run.train_without_texts`), on the same rows."""
+    folder = models / artifacts.WITHOUT_TEXTS
+    if not folder.exists():
+        return None
+    trained = artifacts.read_trained(folder, trust=trust)
+    _check_data(trained.transform, replace(transform, manifest=without_texts(transform.manifest)), folder, prepared)
+    found = {}
+    for name in of_model:
+        rows = trained.transform(replace(load_raw(prepared, name), features=None))
+        found[name] = Scored(rows, trained.transform, trained.predict(rows.inputs), configuration["evaluation"])
+    return _beside("without the texts", of_model, found)
 
 
 def _weights(trained: artifacts.TrainedModel) -> dict[str, float]:

@@ -143,6 +143,7 @@ class Predictor:
 
     def __init__(self, trained: "TrainedModel", *, trust: bool = False) -> None:
         from hypermap.data.table_preprocessor import TablePreprocessor
+        from hypermap.data.text_columns import TextColumnSettings
         from hypermap.datasets.tables.schema import Schema
 
         self.predict = trained.predict
@@ -152,8 +153,9 @@ class Predictor:
         if not isinstance(preprocessor, TablePreprocessor):
             self.read_rows = _read_rows(manifest.reader, trust=trust)
             return
-        self.prepare = preprocessor.preparation.transform
+        self.prepare = preprocessor.features
         self.schema = Schema.of(manifest.table)
+        self.text_limit = TextColumnSettings.of(manifest.arguments).text_max_bytes
         self.complete_only = manifest.preparation["missing"] == "drop"
 
     def predict_files(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
@@ -213,6 +215,7 @@ class Predictor:
         Raises:
             UserError: cells are not of their column's type.
         """
+        from hypermap.data.table_rows import packed
         from hypermap.datasets.tables.columns import UNSEEN
 
         names = self.schema.matrix_names
@@ -225,7 +228,9 @@ class Predictor:
             rows += len(matrix)
             complete = complete_rows(matrix) if self.complete_only else np.ones(len(matrix), np.bool_)
             unseen = {name: int((matrix[:, k] == UNSEEN).sum()) for k, name in categories}
-            features = self.prepare(matrix[complete]) if complete.any() else np.zeros((0, 1), np.float32)
+            texts, _ = self.schema.rows_of_text(frame, self.text_limit)
+            inputs = packed(matrix, texts) if texts else matrix
+            features = self.prepare(inputs[complete]) if complete.any() else np.zeros((0, 1), np.float32)
             yield Batch(features, complete, {name: count for name, count in unseen.items() if count})
 
     def answers(self, batch: Batch) -> "DataFrame":

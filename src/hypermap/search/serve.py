@@ -61,7 +61,7 @@ def serve(storage: str, host: str, port: str) -> None:
         UserError: it is a journal, the port is not free, or gRPC is not installed.
     """
     if not storage:
-        raise UserError("give the database: python src/study.py serve storage=postgresql://USER:PASSWORD@HOST/NAME")
+        raise UserError("give the database: python src/study.py serve storage=postgresql://USER@HOST/NAME")
     if not port.isdecimal() or int(port) > 65535:
         raise UserError(f"port={port}: it is a whole number up to 65535.")
     if "://" not in storage or storage.startswith("grpc://"):

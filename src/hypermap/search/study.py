@@ -45,12 +45,12 @@ from hypermap.search.schedule import (
 )
 from hypermap.search.space import Space
 from hypermap.search.storage import batching, file_of, lock_folder, open_storage
+from hypermap.search.trial import STATE
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
 SNAPSHOT = ".conf"  # in a study's folder: a copy of the configuration's folder from the start of the study
 RECORD, PURPOSE, BUDGET, TRAININGS = "hypermap", "purpose", "n_trials", "budget"  # user attributes of a study
 RESULT, WORKER = "result", "worker"  # user attributes of a trial
-STATE = "state"  # in a trial's folder: the state that its training resumes from
 LOCK_S = 30.0  # how long a paused trial's last worker may take to release its state
 HURRY = 0.8  # share of the timeout after which only the leaders are finished
 SAME_ERRORS = 3  # this many in a row stop the sweep
@@ -85,6 +85,7 @@ class StudyConfig:
         prior: earlier studies, as far as they lie in the space.
         lease: seconds without a sign of life after which a worker on another machine counts as gone.
         command: names the command that started the workers.
+        artifacts: a folder or a URL for the states of trials, see `hypermap.search.artifacts`.
     """
 
     name: str
@@ -113,6 +114,7 @@ class StudyConfig:
     prior: tuple[EarlierStudy, ...] = ()
     lease: float = TERM_S
     command: str = ""
+    artifacts: str | None = None
 
     def curves(self) -> CurveReader:
         """Return the reader of trials' reports."""

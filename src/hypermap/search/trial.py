@@ -13,6 +13,10 @@ from hypermap.core.errors import Interrupted, Paused, Pruned
 if TYPE_CHECKING:  # a single run checks whether it is a trial, and should not wait for Optuna
     import optuna
 
+    from hypermap.search.artifacts import Artifacts
+
+STATE = "state"  # in a trial's folder: the state that its training resumes from
+
 
 @dataclass(eq=False)  # compared by identity
 class RunningTrial:
@@ -28,6 +32,7 @@ class RunningTrial:
         until: the step up to which it may train before the next decision; None: to the end.
         go_on: decides, given the numbers of trials at their limit, how far those that continue may train.
         pauses: whether its state can be kept and resumed.
+        artifacts: where its state is sent to, if other machines may go on with it.
         scheduled: whether `go_on` decides when it stops, and no pruner at other steps.
         values: of the searched parameters, by configuration key.
         configuration: that it was trained with; set by the task.
@@ -45,6 +50,7 @@ class RunningTrial:
     go_on: Callable[[Collection[int]], dict[int, int | None]] = lambda numbers: dict.fromkeys(numbers)
     pauses: bool = False
     scheduled: bool = False
+    artifacts: "Artifacts | None" = None
     values: dict[str, Any] = field(default_factory=dict)
     configuration: dict[str, Any] | None = None
     record: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +85,11 @@ class RunningTrial:
     def came_so_far(self, step: int) -> bool:
         """Return whether `step` needs a decision: it is the last reported one and the limit, but not the end."""
         return self.until is not None and self.until <= step < self.horizon and max(self.steps) == step
+
+    @property
+    def state(self) -> Path:
+        """The folder that its training resumes from."""
+        return self.folder / STATE
 
     def pause(self) -> None:
         """Stop here if a user asked to.
@@ -125,6 +136,9 @@ def report_all(reports: Mapping[RunningTrial, tuple[int, float]]) -> dict[Runnin
             for trial, (step, _) in reports.items():
                 if trial.should_prune(step):
                     stopped[trial] = Pruned(f"pruned at step {step}")
+    for trial in reports:
+        if trial.artifacts is not None:
+            trial.artifacts.push(trial.number, trial.state)
     come = [trial for trial, (step, _) in reports.items() if alone and trial not in stopped and trial.came_so_far(step)]
     if come:  # outside the batch: the decision may wait for other processes, which wait to write
         going = first.go_on([trial.number for trial in come])

@@ -30,13 +30,14 @@ from hypermap.core.errors import (
 )
 from hypermap.core.files import write_text
 from hypermap.core.passwords import masked
+from hypermap.search.artifacts import Artifacts
 from hypermap.search.attempts import MOST, Attempt, begin, forget, forget_all, forget_last_words, last_words, within
 from hypermap.search.database import PATIENCE_S
 from hypermap.search.lease import beating, stop_file_stamp
 from hypermap.search.schedule import SIZE, Allowed, Size, ToTheEnd
 from hypermap.search.storage import batching
 from hypermap.search.strategy import Samplers, learns, make_pruner, make_scheduler
-from hypermap.search.study import RESULT, STATE, StudyConfig, TrialLease, TrialQueue, connect, why_stop
+from hypermap.search.study import RESULT, StudyConfig, TrialLease, TrialQueue, connect, why_stop
 from hypermap.search.trial import RunningTrial, running
 
 ENQUEUED = "fixed_params"  # Optuna's attribute of an enqueued trial
@@ -196,6 +197,7 @@ def _running_trial(
         until=Allowed.of(frozen).until,
         go_on=claims.go_on,
         pauses=plan.pauses,
+        artifacts=None if plan.artifacts is None else Artifacts(plan.artifacts, plan.name),
         scheduled=not isinstance(claims.scheduler, ToTheEnd),
     )
 
@@ -218,6 +220,8 @@ class _Stack:
         self.attempts = {one.trial.number: _attempt(one, locks) for one in begun}
         begin(locks, self.attempts, watched=watched)
         for one in begun:
+            if one.trial.artifacts is not None and one.trial.steps:
+                one.trial.artifacts.pull(one.trial.number, one.trial.state)
             if one.claim.died is not None:
                 _tell_again(one, self.attempts[one.trial.number], locks)
         for one in begun:
@@ -270,7 +274,7 @@ class _Stack:
             self.finish(one.trial, error)
         for trial in begun:  # other parts of its training may have left something in the meantime
             if trial.number in self.gone:
-                shutil.rmtree(trial.folder / STATE, ignore_errors=True)
+                shutil.rmtree(trial.state, ignore_errors=True)
 
     def finish(self, trial: RunningTrial, result: Any) -> None:
         """Record the end of a trial, by its objective(s) or an error, and release it.
@@ -322,9 +326,14 @@ class _Stack:
             claim.trial.set_user_attr(RESULT, result)
             if ending.state is not None:
                 study.tell(claim.trial, ending.values, state=ending.state)
-        if ending.state is not None:
-            self.gone.add(trial.number)
-            shutil.rmtree(trial.folder / STATE, ignore_errors=True)
+        if ending.state is None:
+            if trial.artifacts is not None:
+                trial.artifacts.push(trial.number, trial.state, at_once=True)
+            return
+        self.gone.add(trial.number)
+        if trial.artifacts is not None:
+            trial.artifacts.end(trial.number, trial.folder)
+        shutil.rmtree(trial.state, ignore_errors=True)
 
     def _seconds(self) -> float:
         """Return a trial's share of the time, which is divided at each moment among the unfinished ones."""
@@ -336,6 +345,8 @@ class _Stack:
     def release(self) -> None:
         """Release the unfinished trials; another worker can resume them."""
         for number, one in self.open.items():
+            if one.trial.artifacts is not None:
+                one.trial.artifacts.push(number, one.trial.state, at_once=True)
             if number not in self.kept:
                 forget(self.locks, number)
             one.claim.release()

@@ -36,7 +36,7 @@ ROUNDS = 8  # minimum rounds with an automatic stack, so that a learning sampler
 # Settings that do not change the identity of an included sweep.
 OF_A_RUN = (
     r"[+~]*hydra\.sweeper\.(n_trials|budget|n_jobs|stack|timeout|trial_timeout|target|resume|storage|max_failure_rate|dvc|seeds|goal"
-    r"|workers_per_gpu|scientific|confirm|report|lease|detach)\b"
+    r"|workers_per_gpu|scientific|confirm|report|lease|detach|artifacts)\b"
 )
 # Settings of a single command, which the commands in the study's report do not repeat.
 ONCE = r"[+~]*hydra\.(mode|sweeper\.(resume|confirm|report|detach))\b"
@@ -56,7 +56,7 @@ class Planner:
         seed = self.settings["seed"]
         own = sampler.pop("seed", None)  # as in the official sweeper; each trial's seed is derived from it
         seed = own if seed is None else seed
-        directions = self.directions(study_spec)
+        directions, artifacts = self.directions(study_spec), self.settings["artifacts"]
         name = (
             self.settings["study_name"] or self.name(space, study_spec, directions, [sampler, pruner, seed])
         ) + self.suffix
@@ -83,6 +83,11 @@ class Planner:
             sizes_differ=study_spec.sizes_differ,
             lease=self.number("lease", SHORTEST_LEASE_S) or TERM_S,
             command=uuid.uuid4().hex,
+            artifacts=None
+            if artifacts is None
+            else artifacts
+            if "://" in artifacts
+            else str(Path(artifacts).absolute()),
         )
         timeout = self.number("timeout", 0.0)
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)

@@ -35,6 +35,7 @@ from hypermap.core.gpus import check_workers
 from hypermap.core.instantiate import locate
 from hypermap.core.passwords import shown
 from hypermap.search.application import SweepTarget
+from hypermap.search.artifacts import Artifacts
 from hypermap.search.attempts import forget_all
 from hypermap.search.lease import request_stop, stop_requests
 from hypermap.search.place import check_place, remember
@@ -143,6 +144,8 @@ class Sweep:
             baseline=start.params or None,
             prior=tuple(earlier(source, space, plan.name) for source in as_list(self.settings["prior"]) or []),
         )
+        if plan.artifacts is not None:
+            Artifacts(plan.artifacts, plan.name).check()
         make_sampler(plan, 0), make_pruner(plan)  # their errors are reported before anything is created
 
         resume = self.settings["resume"]

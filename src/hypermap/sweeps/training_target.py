@@ -25,7 +25,7 @@ from hypermap.reports.study.verdict import read_thresholds
 from hypermap.search.application import Job, OnFinish, StudySpec, SweepTarget, without
 from hypermap.search.schedule import Size
 from hypermap.search.storage import is_served, lock_folder
-from hypermap.search.study import RECORD, STATE, completed
+from hypermap.search.study import RECORD, completed
 from hypermap.search.transport import files_of_trial, send_files
 from hypermap.search.trial import RunningTrial, report_all
 
@@ -301,7 +301,7 @@ def _request(configuration: Configuration, prepared: Path, trial: RunningTrial) 
         pause=trial.pause,
         refit=False,
         measure_latency="latency_ms" in trial.objectives,
-        states=trial.folder / STATE,
+        states=trial.state,
     )
 
 

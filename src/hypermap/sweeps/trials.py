@@ -236,7 +236,7 @@ class Worker:
         hydra: Any = HydraConfig.get()
         with read_write(hydra), open_dict(hydra):
             hydra.runtime.cwd, hydra.sweep.dir = str(root), str(plan.folder)
-        if root == self.place.root:
+        if root == self.place.root and platform.node() == self.place.host:
             return self
         self.application.move(self.place.moved)
         if self.application.code() != self.code:

@@ -30,6 +30,7 @@ MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
 FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file, SCORES)
 ALONE = "alone"  # the folder of networks for one of several targets each
+WITHOUT_TEXTS = "without_texts"  # the folder of the same model, trained without the texts of a table
 REMEDY = "Train again: dvc repro --force train"
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",

@@ -31,7 +31,7 @@ class Connection:
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
         self.store, self.rank, self.size = store, rank, size
-        self.count = 0
+        self.count = self.forgotten = 0
 
     def join(self, *, gpus: bool) -> None:
         """Form the process group, as all others do at this time; `gpus`: by NCCL too, for tensors on GPUs."""
@@ -47,8 +47,12 @@ class Connection:
         """Announce what all do next; for rank 0."""
         self.count += 1
         self.store.set(f"announced/{self.count}", json.dumps({"what": what, **values}))
-        if self.count > 2:  # all have read it, since they have taken part in it
-            self.store.delete_key(f"announced/{self.count - 2}")
+
+    def forget(self) -> None:
+        """Remove the announcements so far; for rank 0, once all others have read them (`any_of` waits for that)."""
+        for number in range(self.forgotten + 1, self.count + 1):
+            self.store.delete_key(f"announced/{number}")
+        self.forgotten = self.count
 
     def hear(self) -> dict[str, Any]:
         """Return the next announcement, however long that takes."""

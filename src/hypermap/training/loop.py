@@ -93,9 +93,9 @@ class Trainer(Generic[K]):
 
         Args:
             on_epoch_end: called with the monitored metric after each epoch, once its state is on disk, or more often
-                (`TrainerConfig.reports_per_epoch`, which the steps then count). The last epoch of an interrupted run is
-                reported again: its state may be on disk without having been reported. An exception from it ends the
-                run.
+                (`TrainerConfig.reports_per_epoch`, which the steps then count). The epochs of an interrupted run are
+                reported again: the state of the last may be on disk without having been reported, and reports may have
+                been lost on their way. An exception from it ends the run.
             quiet: show no progress bar. There is never one if the output is not a terminal.
         """
         broken: Finished[K] = {}
@@ -106,9 +106,12 @@ class Trainer(Generic[K]):
             except UserError as error:
                 broken[key] = error
         yield self.drop(broken)
-        if again := {key: self.last(member) for key, member in self.members.items() if member.epochs}:
+        most = max((member.epochs for member in self.members.values()), default=0)
+        if most:
             self.stack(self.members)
-            yield self.drop(on_epoch_end(again))
+        for count in range(1, most + 1):
+            again = {key: self.told(member, count) for key, member in self.members.items() if member.epochs >= count}
+            yield self.drop(on_epoch_end(again) if again else {})
         epochs = [(member.settings.epochs, member.epochs) for member in self.members.values()]
         with tqdm(
             total=max((most for most, _ in epochs), default=0),
@@ -256,7 +259,11 @@ class Trainer(Generic[K]):
 
     def last(self, member: TrainState) -> tuple[int, float]:
         """Return the report of a member's last epoch."""
-        return member.epochs * self.portions, member.monitored(member.history[-1])
+        return self.told(member, member.epochs)
+
+    def told(self, member: TrainState, epochs: int) -> tuple[int, float]:
+        """Return the report of a member after a number of epochs."""
+        return epochs * self.portions, member.monitored(member.history[epochs - 1])
 
 
 def by_length(order: Tensor, lengths: Tensor, batch: int, generator: torch.Generator) -> Tensor:

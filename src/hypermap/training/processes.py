@@ -36,7 +36,7 @@ from hypermap.training.backends.data_parallel import DataParallel
 from hypermap.training.connection import Connection, is_of_connection
 from hypermap.training.state import TrainState
 
-DYING_S = 5.0  # until a process whose connection has closed is gone
+DYING_S = 15.0  # until a process whose connection has closed is gone
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 AGAIN = "Run the same command to resume from the last epoch."
 
@@ -94,6 +94,7 @@ class OnSeveral:
             processes.give({"rows": rows[0], "rates": rates[0], **draws})
             outputs = self.own.train_steps(rows[0], batch, rates[0])
             processes.asked_to_stop |= processes.any_of(False)
+            processes.forget()
         return outputs
 
     def eval_outputs(self, inputs: Tensor, members: Sequence[int] = (0,)) -> Tensor:

@@ -125,7 +125,7 @@ LETTERS = {
 def test_what_can_be_done_for_a_column_that_nothing_is_learned_from(read: Callable[..., Raw]) -> None:
     (note,) = read(columns(**LETTERS)).notes
     assert pasted(note.replace("Free text", "\nFree text"), "kinds") == [["id", "number"]]
-    assert "turn 'letter' into columns of numbers" in note
+    assert pasted(note.replace(" (docs/tables.md", "\n(docs"), "text") == ["letter"]
     assert "category" not in note
     assert pasted(note.replace(" keeps them", "\nkeeps them"), "group") == "user"
     (note,) = read(columns(none=LETTERS["none"])).notes
@@ -138,4 +138,4 @@ def test_a_category_of_which_each_row_has_its_own_is_told(read: Callable[..., Ra
     assert note.startswith(
         "Column 'letter' is taken for a category, as data.kinds says; it has 60 different values in 60"
     )
-    assert "Free text has to become columns of numbers first" in note
+    assert "Free text is named in 'data.text=[letter]', not in data.kinds." in note

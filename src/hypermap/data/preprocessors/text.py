@@ -200,6 +200,22 @@ def decoded(inputs: Array) -> Iterator[str]:
         yield row.tobytes().rstrip(b"\0").decode("utf-8", "replace")
 
 
+def encoded(text: str, limit: int) -> tuple[bytes, bool]:
+    """Return a text in UTF-8 of `limit` bytes at most, cut between characters, and whether it was cut."""
+    # Zeros stand for no byte at all, and halves of surrogates (JSON may hold them) have no UTF-8.
+    whole = text[:limit].replace("\0", " ").encode("utf-8", "replace")
+    if len(whole) > limit:
+        return whole[:limit].decode("utf-8", "ignore").encode(), True
+    return whole, len(text) > limit
+
+
+def stacked(texts: Sequence[bytes], longest: int = 0) -> Array:
+    """Return rows of bytes, uint8 ``(rows, width)``, with zeros behind each; `longest` is the least width."""
+    longest = max(1, longest, *map(len, texts))
+    content = bytearray().join(text.ljust(longest, b"\0") for text in texts)  # which may be written to, unlike bytes
+    return np.frombuffer(content, np.uint8).reshape(len(texts), longest)
+
+
 def ngrams(text: str, settings: TextSettings) -> Iterator[str]:
     """Yield the n-grams of a text: of two words or more, joined by a blank, and of characters, behind a ``#``."""
     words = WORDS.findall(text)

@@ -1,5 +1,8 @@
 """A table's rows as arrays, filled batch by batch, so that memory holds only them and one batch."""
 
+import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +32,7 @@ class TableArrays:
         times: ``(rows,)`` float64, NaN for rows without a time, or None.
         numbers: ``(rows,)`` int64, row numbers in the file, from 1.
         notes: for the user.
+        texts: the joined texts of each row (`hypermap.data.table_rows`); empty if the table has none.
     """
 
     matrix: Matrix
@@ -38,12 +42,24 @@ class TableArrays:
     times: NDArray[np.float64] | None
     numbers: NDArray[np.int64]
     notes: tuple[str, ...]
+    texts: tuple[bytes, ...] = ()
+
+    @property
+    def identities(self) -> Matrix:
+        """The matrix, with a number for the texts of each row behind it: rows are equal if their numbers are."""
+        if not self.texts:
+            return self.matrix
+        digests = [int.from_bytes(hashlib.sha256(text).digest()[:6]) for text in self.texts]  # float64 holds 48 bits
+        return np.column_stack([self.matrix, np.array(digests, np.float64)])
 
 
-def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apart: bool = False) -> TableArrays:
+def read_rows(
+    table: Table, schema: Schema, order: Column | None = None, *, text_limit: int = 0, apart: bool = False
+) -> TableArrays:
     """Return all rows of a table, without those that have no target, which a note reports.
 
     Args:
+        text_limit: bytes of a text; longer ones are cut, which a note reports.
         order: the column that orders the splits.
         apart: these rows are a separate test file: they are not split by groups and times, which may be missing.
 
@@ -60,6 +76,8 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
     times = np.empty(table.size if order else 0)
     groups: list[pl.Series] = []
     numbers = np.empty(table.size, np.int64)
+    texts: list[bytes] = []
+    cut: Counter[str] = Counter()
     row = kept = 0
     for batch in table.batches():
         each = [_target(batch, target, table.name, row) for target in schema.targets]
@@ -69,6 +87,9 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
         part = slice(kept, kept + int(there.sum()))
         matrix[part], targets[part] = schema.encode(batch, row)[these], found[these]
         numbers[part] = row + 1 + np.flatnonzero(there)
+        own, shortened = schema.rows_of_text(batch, text_limit)
+        texts += itertools.compress(own, there)
+        cut.update(shortened)
         if order is not None:
             times[part] = _numbers(batch.select(order.encoded(batch.schema[order.name])).to_series())[these]
         if group is not None:
@@ -80,10 +101,19 @@ def read_rows(table: Table, schema: Schema, order: Column | None = None, *, apar
         raise UserError(f"{table.name}: no row has a value of {_named(schema.target_columns)}.")
     lack = "lack a target" if several else "have no target"
     notes = [] if kept == row else [f"{table.name}: {row - kept:,} of {row:,} rows {lack} and were left out."]
+    notes += [
+        f"{table.name}: {count:,} of {row:,} texts of {name!r} are longer than data.text_max_bytes={text_limit:,} "
+        "bytes, and cut there."
+        for name, count in cut.items()
+        if count
+    ]
+    _check_text_memory(table, texts, len(schema.matrix_names), text_limit)
     members = pl.concat(groups) if groups else None
     codes = None if members is None or apart else members.rank("dense").cast(pl.Int64).to_numpy() - 1
     in_order = times[:kept] if order else None
-    return TableArrays(matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes))
+    return TableArrays(
+        matrix[:kept], targets[:kept], codes, members, in_order, numbers[:kept], tuple(notes), tuple(texts)
+    )
 
 
 def read_columns(
@@ -159,4 +189,16 @@ def _check_memory(table: Table, columns: int) -> None:
             f"{free / 1e9:.1f} GB of memory are free. Leave out columns with data.drop=[...], name a file with about "
             f"{int(table.size * free / needed):,} of the rows, or take a machine with more memory. (data.rows is "
             "applied after reading, so it does not help here.)"
+        )
+
+
+def _check_text_memory(table: Table, texts: Sequence[bytes], columns: int, limit: int) -> None:
+    """Refuse texts that would not fit: each takes as many bytes as the longest, in a few copies."""
+    longest = max(map(len, texts), default=0)
+    needed, free = COPIES * len(texts) * (8 * columns + longest), memory.free()
+    if longest and free is not None and needed > free:
+        raise UserError(
+            f"{table.name}: {len(texts):,} rows with texts of up to {longest:,} bytes take about {needed / 1e9:.1f} GB "
+            f"to prepare, and {free / 1e9:.1f} GB of memory are free. Take a smaller data.text_max_bytes ({limit:,}), "
+            "or fewer rows."
         )

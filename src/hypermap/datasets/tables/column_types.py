@@ -31,11 +31,16 @@ class Given:
 
     kinds: Mapping[str, str] = field(default_factory=dict)
     drop: Sequence[str] = ()
+    text: Sequence[str] = ()
     prefix: str = "data."
 
     def and_kind(self, name: str, kind: str) -> str:
         """Return the command-line argument that also sets the type of this column."""
         return override(f"{self.prefix}kinds", [*({**self.kinds, name: kind}).items()])
+
+    def and_text(self, *names: str) -> str:
+        """Return the command-line argument that also learns from these columns of text."""
+        return override(f"{self.prefix}text", [*dict.fromkeys((*self.text, *names))])
 
     def and_drop(self, *names: str) -> str:
         """Return the command-line argument that also leaves out these columns."""
@@ -84,6 +89,15 @@ def understand(statistics: Statistics, chosen: str | None, prefix: str, given: G
     return _date(statistics, prefix, None if chosen == "date" else chosen, given)
 
 
+def understand_text(statistics: Statistics) -> Column | str:
+    """Return a column of free text, whatever its cells look like, or the reason why it is left out."""
+    if not statistics.present:
+        return "it has no values"
+    if len(statistics.values) == 1 and not statistics.missing:
+        return _constant(statistics)
+    return Column(statistics.name, "text", missing=statistics.missing)
+
+
 def how_to_keep(left_out: Sequence[Statistics], given: Given) -> list[str]:
     """Return advice on columns that are left out, one sentence for each reason."""
     said = []
@@ -93,9 +107,9 @@ def how_to_keep(left_out: Sequence[Statistics], given: Given) -> list[str]:
     if numbers:
         said.append(f"If {numbers[0].name!r} is a measure, say so: {given.and_kind(numbers[0].name, 'number')}.")
     if texts:
+        names = [column.name for column in texts]
         said.append(
-            f"Free text is not read: turn {texts[0].name!r} into columns of numbers first (counts of words, or a "
-            "language model's embedding), as docs/tables.md shows."
+            f"Free text is learned from when it is named: {given.and_text(*names)} (docs/tables.md, Free text)."
         )
     if repeated := [column for column in words if column not in texts and 0.5 < column.distinct_share < 1]:
         said.append(
@@ -111,7 +125,8 @@ def scattered(categories: Sequence[Statistics]) -> list[str]:
         f"Column {column.name!r} is taken for a category, as data.kinds says; it has {len(column.values):,} different "
         f"values in {column.present:,} rows, so that little or nothing can be learned from it: values of fewer than "
         "data.rare rows share one code."
-        + (" Free text has to become columns of numbers first, as docs/tables.md shows." * _is_text(column))
+        + f" Free text is named in {override('data.text', [column.name])}, not in data.kinds."
+        * _is_text(column)
         for column in categories
         if _is_own(column)
     ]
@@ -154,7 +169,7 @@ def missing_advice(statistics: Statistics, prefix: str, odd: Sequence[str] | Non
 
 def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
     if len(statistics.values) == 1 and not statistics.missing:
-        return f"it has the same value in every row, {statistics.words()[0]!r}"
+        return _constant(statistics)
     if statistics.typed == "date":
         return _date(statistics, prefix, None, given)
     if statistics.all_numbers and not statistics.codes and has_compact_dates(statistics):
@@ -187,6 +202,10 @@ def _found(statistics: Statistics, prefix: str, given: Given) -> Column | str:
             f"plain numbers into the file, or say what the column is: {given.and_kind(statistics.name, 'category')}."
         )
     return _reason_to_leave_out(statistics) or _category(statistics, prefix, given)
+
+
+def _constant(statistics: Statistics) -> str:
+    return f"it has the same value in every row, {_some(statistics.words())}"
 
 
 def has_compact_dates(statistics: Statistics) -> bool:

@@ -10,7 +10,7 @@ import polars as pl
 from hypermap.datasets.tables import dates, numbers
 from hypermap.tasks.names import NUMBER, TableTask
 
-Kind = Literal["number", "boolean", "category", "date"]
+Kind = Literal["number", "boolean", "category", "date", "text"]
 
 UNSEEN = -1.0  # the code of an unknown word
 TRUE = ("true", "t", "yes", "y", "1", "on", "ja", "j", "oui", "si", "wahr", "vrai")

@@ -10,11 +10,22 @@ from typing import Any
 import numpy as np
 
 from hypermap.core.errors import UserError, near
+from hypermap.core.typing import Array
+from hypermap.data.table_rows import packed
+from hypermap.data.text_columns import TextColumnSettings
 from hypermap.datasets import download
 from hypermap.datasets.images import Raw
 from hypermap.datasets.tables import dates
 from hypermap.datasets.tables.arrays import TableArrays, read_columns, read_rows
-from hypermap.datasets.tables.column_types import Given, check_kinds, how_to_keep, scattered, spelled_alike, understand
+from hypermap.datasets.tables.column_types import (
+    Given,
+    check_kinds,
+    how_to_keep,
+    scattered,
+    spelled_alike,
+    understand,
+    understand_text,
+)
 from hypermap.datasets.tables.columns import Column, Target
 from hypermap.datasets.tables.csv_format import Expected, Format
 from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, shared_groups, shared_rows, target_leaks
@@ -65,6 +76,11 @@ def table(
     time: str | int | None = None,
     root: str | None = None,
     dataset: str | None = None,
+    text: str | int | Sequence[str | int] | None = None,
+    text_components: int = 30,
+    text_ngrams: str = "characters",
+    text_max_bytes: int = 4096,
+    text_gain: bool = False,
 ) -> Raw:
     """Return a user's table: CSV with any separator, TSV or Parquet.
 
@@ -86,6 +102,12 @@ def table(
         root: the base folder of relative paths; for a `dataset` the folder with its files, where None is
             ``HYPERMAP_DATA``, else a download.
         dataset: an included data set; `path` then names its files.
+        text: columns of free text to learn from, by name or position.
+        text_components: like the next two a field of `TextColumnSettings`, by which texts are preprocessed.
+        text_ngrams: see there.
+        text_max_bytes: see there.
+        text_gain: whether training also trains a model without the texts, for the report (see
+            `hypermap.experiments.run.train_without_texts`); the rows do not depend on it.
 
     Raises:
         UserError: the files or the settings are invalid.
@@ -94,13 +116,15 @@ def table(
     of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
     check_kinds(of_kind, PREFIX)
     drop = [drop] if isinstance(drop, str) else drop
+    texts = [] if text is None else [text] if isinstance(text, str | int) else text
+    limit = TextColumnSettings(text_components, text_ngrams, text_max_bytes).text_max_bytes  # type: ignore[arg-type]
     requested = Requested.of(target, label_separator, PREFIX)
-    hints = [name for name in (*requested.columns, group, time, *drop, *of_kind) if isinstance(name, str)]
+    hints = [name for name in (*requested.columns, group, time, *drop, *of_kind, *texts) if isinstance(name, str)]
     train = open_table(_located(_paths(path), dataset, root), given, Expected(tuple(hints)))
     if not train.size:
         raise UserError(f"{train.name} has a header and no rows. Export it again.")
     names = requested.names(train.columns, PREFIX, headed=train.headed)
-    roles = _Roles.of(train, names, group, time, drop, of_kind)
+    roles = _Roles.of(train, names, group, time, drop, of_kind, texts)
     statistics = gather(train)
     spelled = dict(classes or {})  # type: ignore[arg-type]  # of a mapping or of pairs
     targets, notes = _targets(train, statistics, roles, requested, task, label_separator, spelled)
@@ -109,7 +133,7 @@ def table(
     if test_path is None and (absent := spelled_in_vain(statistics[names[0]], spelled)):
         notes = [*notes, f"{PREFIX}classes names {', '.join(absent)}, which the target {names[0]!r} never is."]
     order = None if roles.time is None else _order(statistics[roles.time], roles.kinds.get(roles.time))
-    rows = read_rows(train, schema, order)
+    rows = read_rows(train, schema, order, text_limit=limit)
     notes = [*train.notes, *notes, *rows.notes, *sentinels(schema, rows, statistics, PREFIX)]
     notes += _serial(train, schema, statistics, rows)
     if test_path is None:
@@ -117,7 +141,7 @@ def table(
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
     test = open_table(test_paths, given, schema.expected)
     notes += [*test.notes, *schema.check(test)]
-    test_rows = read_rows(test, schema, order, apart=True)
+    test_rows = read_rows(test, schema, order, text_limit=limit, apart=True)
     notes += unknown_labels(test, schema.target, schema.targets)
     return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given, labels=requested.labels)
 
@@ -153,6 +177,7 @@ class _Roles:
     time: str | None
     drop: tuple[str, ...]
     kinds: Mapping[str, str]
+    text: tuple[str, ...]
 
     @classmethod
     def of(
@@ -163,13 +188,14 @@ class _Roles:
         time: str | int | None,
         drop: Sequence[str | int],
         kinds: Mapping[str | int, str],
+        text: Sequence[str | int],
     ) -> "_Roles":
         """Return the settings, with columns given by name or position resolved.
 
         Raises:
             UserError: there are no such columns, or their settings are impossible.
         """
-        given = {"drop": drop, "kinds": kinds, "group": [group], "time": [time]}
+        given = {"drop": drop, "kinds": kinds, "group": [group], "time": [time], "text": text}
         problems = [
             f"{PREFIX}{key} names {name!r}{near(name, table.columns) if isinstance(name, str) else ''}"
             for key, names in given.items()
@@ -194,6 +220,7 @@ class _Roles:
             None if time is None else found[time],
             tuple(dict.fromkeys(found[name] for name in drop)),
             {found[name]: kind for name, kind in kinds.items()},
+            tuple(dict.fromkeys(found[name] for name in text)),
         )
         roles._check(table)
         return roles
@@ -201,18 +228,25 @@ class _Roles:
     @property
     def given(self) -> Given:
         """Return the settings for advice."""
-        return Given(self.kinds, self.drop, PREFIX)
+        return Given(self.kinds, self.drop, self.text, PREFIX)
 
     def _check(self, table: Table) -> None:
         """Refuse columns whose settings are impossible."""
         given = [("target", name) for name in self.targets]
-        for key, name in (*given, ("group", self.group), ("time", self.time)):
+        for key, name in (*given, ("group", self.group), ("time", self.time), *(("text", name) for name in self.text)):
             if name in table.unsupported:
                 raise UserError(f"{PREFIX}{key} is {name!r}, which holds {table.unsupported[name]}: it cannot be used.")
-        for key, names in (("drop", self.drop), ("kinds", self.kinds), ("group", [self.group]), ("time", [self.time])):
+        others = {"drop": self.drop, "kinds": self.kinds, "group": [self.group], "time": [self.time], "text": self.text}
+        for key, names in others.items():
             if both := [target for target in self.targets if target in names]:
                 remedy = f"use {PREFIX}task to say what it is" if key == "kinds" else "name another"
                 raise UserError(f"{PREFIX}{key} names {both[0]!r}, which is the target: {remedy}.")
+        for name in self.text:
+            if name in (*self.drop, self.group, self.time) or self.kinds.get(name, "text") != "text":
+                keys = [key for key, names in others.items() if name in names and key != "text"]
+                raise UserError(
+                    f"{PREFIX}text names {name!r}, and so does {PREFIX}{keys[0]}: leave it out of one of them."
+                )
 
 
 def _targets(
@@ -261,22 +295,26 @@ def _understood(
 ) -> tuple[Schema, list[str]]:
     """Return the schema, and notes on how it was detected."""
     notes: list[str] = []
-    dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds)}
+    dropped = {name: UNNAMED for name in table.unnamed if name not in (roles.time, *roles.kinds, *roles.text)}
     dropped |= {name: f"it holds {held}" for name, held in table.unsupported.items()}
     dropped |= dict.fromkeys(roles.drop, f"{PREFIX}drop names it")
     if roles.group is not None:
         dropped[roles.group] = "it is the group"
-    columns = []
+    columns: list[Column] = []
+    texts: list[Column] = []
     for name in table.columns:
         if name not in roles.targets and name not in dropped:
-            column = understand(statistics[name], roles.kinds.get(name), PREFIX, roles.given)
+            if name in roles.text:
+                column = understand_text(statistics[name])
+            else:
+                column = understand(statistics[name], roles.kinds.get(name), PREFIX, roles.given)
             if isinstance(column, Column):
-                columns.append(column)
+                (texts if column.kind == "text" else columns).append(column)
             else:
                 dropped[name] = column
     found = {name: reason for name, reason in dropped.items() if name not in (*roles.drop, roles.group)}
     advice = how_to_keep([statistics[name] for name in found if name not in table.unsupported], roles.given)
-    if not columns:
+    if not columns and not texts:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
         raise UserError(
             " ".join([f"{table.name} has no columns to learn from{': ' if reasons else ''}{reasons}.", *advice])
@@ -292,7 +330,15 @@ def _understood(
     ]
     notes += [note for column in columns for note in _spelled_oddly(column, statistics[column.name], roles.given)]
     return Schema(
-        tuple(columns), targets, table.columns, table.headed, roles.group, roles.time, dropped, table.spelling
+        tuple(columns),
+        targets,
+        table.columns,
+        table.headed,
+        roles.group,
+        roles.time,
+        dropped,
+        table.spelling,
+        tuple(texts),
     ), notes
 
 
@@ -365,19 +411,20 @@ def _raw(
     warnings = []
     for alone, values in zip(schema.of_each_target, train.targets.reshape(len(train.targets), -1).T, strict=True):
         warnings += target_leaks(alone, train.matrix, values, given=given)
-    warnings += duplicate_rows(schema, train.matrix, train.targets)
+    warnings += duplicate_rows(schema, train.identities, train.targets)
     if test is not None:
-        warnings += shared_rows(train.matrix, test.matrix)
+        warnings += shared_rows(train.identities, test.identities)
         if schema.group is not None and train.members is not None:
             warnings += shared_groups(schema.group, train.members, test.members, len(test.targets))
         if schema.time is not None and train.times is not None:
             warnings += earlier_rows(schema.time, train.times, test.times, len(test.targets))
+    inputs = _inputs([train] if test is None else [train, test])
     return Raw.of(
-        train.matrix,
+        inputs[0],
         train.targets.astype(dtype),
         () if several else schema.target.classes,
         None,
-        None if test is None else test.matrix,
+        None if test is None else inputs[1],
         None if test is None else test.targets.astype(dtype),
         task=several_targets(labels=labels) if several else None,
         target_columns=tuple(TargetColumn(target.name, target.classes) for target in schema.targets * several),
@@ -388,6 +435,12 @@ def _raw(
         test_numbers=None if test is None else test.numbers,
         notes=tuple(dict.fromkeys([*notes, *warnings])),
     )
+
+
+def _inputs(parts: Sequence[TableArrays]) -> list[Array]:
+    """Return the rows of each part (`hypermap.data.table_rows`), all as wide as the longest texts."""
+    longest = max((len(text) for part in parts for text in part.texts), default=0)
+    return [packed(part.matrix, part.texts, longest) if part.texts else part.matrix for part in parts]
 
 
 def _located(path: Paths, dataset: str | None, root: str | None) -> list[Path]:

@@ -15,7 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError, near
-from hypermap.datasets.tables.columns import Column, Target
+from hypermap.data.preprocessors.text import encoded
+from hypermap.data.table_rows import SEPARATOR
+from hypermap.datasets.tables.columns import Column, Target, as_words
 from hypermap.datasets.tables.csv_format import USUAL, CsvFormat, Expected
 from hypermap.datasets.tables.readers import Table
 
@@ -30,13 +32,14 @@ class Schema:
     """The columns of a table: the inputs, the target, and the fate of the others.
 
     Attributes:
-        columns: the inputs, in the file's order.
+        columns: the inputs that are in the matrix, in the file's order.
         targets: what is predicted, mostly one column.
         file_columns: all columns of the file.
         headed: whether the file has a header.
         group, time: columns that determine the splits.
         dropped: the columns that are left out, and why.
         spelling: the format of the file, as far as another file may not show it.
+        texts: the inputs that are free text, which is beside the matrix.
     """
 
     columns: tuple[Column, ...]
@@ -47,32 +50,39 @@ class Schema:
     time: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
     spelling: CsvFormat = USUAL
+    texts: tuple[Column, ...] = ()
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "Schema":
         """Return what `as_entry` made."""
-        columns = tuple(
-            Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in entry["columns"]
+        columns, texts = (
+            tuple(Column(**{**c, "categories": tuple(c["categories"]), "parts": tuple(c["parts"])}) for c in part)
+            for part in (entry["columns"], entry.get("texts", []))
         )
         entries = entry.get("targets") or [entry["target"]]
         targets = tuple(Target(**{**one, "classes": tuple(one["classes"])}) for one in entries)
         others = {key: value for key, value in entry.items() if key != "target"}
         spelling = CsvFormat.of(entry["spelling"]) if "spelling" in entry else USUAL  # older tables have none
         files = tuple(entry["file_columns"])
-        return cls(**{**others, "columns": columns, "targets": targets, "file_columns": files, "spelling": spelling})
+        read = {"columns": columns, "texts": texts, "targets": targets, "file_columns": files, "spelling": spelling}
+        return cls(**{**others, **read})
 
     def as_entry(self) -> dict[str, Any]:
-        """Return the schema as a JSON entry; one target is its `target`, several are its `targets`."""
+        """Return the schema as a JSON entry; one target is its `target`, several are its `targets`.
+
+        Most tables have no `texts`.
+        """
         entry = asdict(self)
-        columns = [
-            {**column, "categories": list(column["categories"]), "parts": list(column["parts"])}
-            for column in entry.pop("columns")
-        ]
+        columns, texts = (
+            [{**column, "categories": list(column["categories"]), "parts": list(column["parts"])} for column in part]
+            for part in (entry.pop("columns"), entry.pop("texts"))
+        )
         targets = [target.as_entry() for target in self.targets]
         named = {"targets": targets} if len(targets) > 1 else {"target": targets[0]}
         del entry["targets"]
         files, spelling = list(self.file_columns), self.spelling.as_entry()
-        return {"columns": columns, **named, **entry, "file_columns": files, "spelling": spelling}
+        own = {"texts": texts} if texts else {}
+        return {"columns": columns, **named, **entry, "file_columns": files, "spelling": spelling, **own}
 
     @property
     def target(self) -> Target:
@@ -92,7 +102,7 @@ class Schema:
     @property
     def names(self) -> list[str]:
         """The input columns of the file."""
-        return [column.name for column in self.columns]
+        return [column.name for column in (*self.columns, *self.texts)]
 
     @cached_property
     def matrix_names(self) -> list[str]:
@@ -124,8 +134,24 @@ class Schema:
         encoded = _encoded(frame, self.columns)
         if problems := list(_problems(frame, encoded, self.columns, first_row)):
             raise UserError(INDENT.join(problems))
+        if not self.columns:  # texts alone: a frame without columns has no rows
+            return np.empty((frame.height, 0))
         matrix: Matrix = encoded.fill_null(np.nan).to_numpy()
         return matrix
+
+    def rows_of_text(self, frame: pl.DataFrame, limit: int) -> tuple[list[bytes], dict[str, int]]:
+        """Return the joined texts of each row of a batch (`hypermap.data.table_rows`), and how many of each column
+        were longer than `limit` bytes and are cut; a missing text is an empty one, as in training.
+        """
+        if not self.texts:
+            return [], {}
+        cut, columns = {}, []
+        for column in self.texts:
+            words = frame.select(as_words(pl.col(column.name), frame.schema[column.name])).to_series().fill_null("")
+            made = [encoded(text.replace(SEPARATOR, " "), limit) for text in words.to_list()]
+            columns.append([content for content, _ in made])
+            cut[column.name] = sum(shortened for _, shortened in made)
+        return [SEPARATOR.encode().join(texts) for texts in zip(*columns, strict=True)], cut
 
     def check(self, table: Table) -> list[str]:
         """Check a table by its columns and its first rows for `encode`; return notes for the user.

@@ -95,6 +95,42 @@ def verdict(compared: Sequence[str], others: Sequence[BaselineTable], level: str
     return " ".join(said)
 
 
+def text_gain(
+    names: Sequence[str],
+    compared: Sequence[str],
+    test: Mapping[str, float],
+    without: BaselineTable | None,
+    level: str,
+) -> list[str]:
+    """Return what the columns of text gained by the metrics that are `compared`, or how to find out."""
+    texts = wording.listed([wording.code(name) for name in names])
+    if without is None:
+        return [
+            f"The model learns from the text of {texts}. What that gains is not known: `data.text_gain=true` also "
+            "trains the model without it, once more, with the same settings, seed and rows, and holds it against this "
+            "one here."
+        ]
+    known = [name for name in compared if name in without.differences]
+    lines = [
+        (f"`{name}`", _metric(name, test), _metric(name, without.test), *_difference_cells(name, without))
+        for name in known
+    ]
+    header = ("metric", f"with {texts}", "without", "difference", f"{level} interval")
+    says = {
+        1: f"{texts} gained something",
+        -1: f"{texts} cost something",
+        0: f"These rows do not tell whether {texts} gained anything",
+    }
+    if not known:
+        return [f"{compared[0]} does not exist for these test rows: what {texts} gained cannot be said."]
+    return [
+        wording.table(header, lines),
+        f"**{says[without.says(known[0])]}**: {_difference(without, known[0], level)}. Without is the same model, "
+        "trained with the same settings, seed and rows; an interval is a paired bootstrap of the test rows, and says "
+        "nothing of another seed.",
+    ]
+
+
 def _stands(best: BaselineTable, name: str, level: str) -> str:
     which = "which does not look at the inputs" if best.name == IDLE else "the best of them on validation rows"
     barely = " The interval all but holds 0, so that other test rows may say otherwise." if best.narrowly(name) else ""

@@ -38,7 +38,7 @@ def _file_names(paths: Any) -> str:
 def _columns(manifest: Manifest) -> str:
     """Return a line for each of the file's first columns, in its order."""
     table = manifest.table
-    used = {column["name"]: column for column in table["columns"]}
+    used = {column["name"]: column for column in [*table["columns"], *table.get("texts", [])]}
     codes = dict(zip(_categories(table), manifest.layout["cardinalities"], strict=True))
     lines = [_column(name, used, codes, table) for name in table["file_columns"][:COLUMNS]]
     return wording.table(("column", "kind", "missing", "holds", "became"), lines)
@@ -70,7 +70,7 @@ def _holds(column: Entry) -> str:
         return f"{_number(column['lowest'])} to {_number(column['highest'])}"
     if column["kind"] == "date":
         return wording.words(column["form"] or "")
-    return _words(column["categories"])
+    return "free text" if column["kind"] == "text" else _words(column["categories"])
 
 
 def _number(value: float) -> str:
@@ -88,6 +88,8 @@ def _words(categories: list[str]) -> str:
 def _became(column: Entry, codes: Mapping[str, int]) -> str:
     if column["kind"] == "date":
         return f"numbers: {', '.join(column['parts'])}"
+    if column["kind"] == "text":
+        return "components"
     return f"{codes[column['name']]} codes" if column["name"] in codes else "a number"
 
 

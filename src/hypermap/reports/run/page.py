@@ -6,6 +6,7 @@ from typing import Any
 
 from hypermap.core.files import write_bytes, write_text
 from hypermap.core.instantiate import locate
+from hypermap.data.table_preprocessor import text_names
 from hypermap.reports.run import baseline_table, data, plots, wording
 from hypermap.reports.run.diagnosis import Finding, diagnose
 from hypermap.reports.run.render import render
@@ -63,6 +64,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         metrics_table=_metrics_table,
         validation_way=_validation_way,
         beside=_beside,
+        text_gain=_text_gain(report),
         choices_table=_choices_table,
         data=data.section,
         **report.values(),
@@ -124,6 +126,14 @@ def _beside(report: TaskReport) -> list[str]:
     return baseline_table.section(name, compared, run.test, run.test_intervals, run.beside, run.level, experiment)
 
 
+def _text_gain(report: TaskReport) -> list[str]:
+    """Return what the texts of a table gained; nothing if the model learns from none."""
+    run = report.run
+    names = text_names(run.manifest) if run.table else []
+    compared = report.compared or (report.task.monitor,)
+    return baseline_table.text_gain(names, compared, run.test, run.without_texts, run.level) if names else []
+
+
 def _choices_table(run: Run) -> str:
     """Return each group's choice and values, as one types them."""
     groups = [group for group in (GROUPS if run.history else WITHOUT_EPOCHS) if group in run.config]
@@ -135,7 +145,8 @@ def _values(run: Run, group: str) -> str:
     """Return a choice's values; of the many that a table's has, those that are set."""
     values = {key: value for key, value in run.config[group].items() if key not in NOT_SHOWN}
     if group == "data" and run.table:
-        values = {key: value for key, value in values.items() if value not in (None, [], {})}
+        unused = () if text_names(run.manifest) else ("text_components", "text_ngrams", "text_max_bytes", "text_gain")
+        values = {key: value for key, value in values.items() if value not in (None, [], {}) and key not in unused}
     return ", ".join(f"{wording.code(key)} {wording.words(wording.value(value))}" for key, value in values.items())
 
 

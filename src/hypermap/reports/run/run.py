@@ -56,6 +56,8 @@ class Run:
     """Other models on the same rows."""
     alone: BaselineTable | None = None
     """Of several targets: a network for each, on the same rows."""
+    without_texts: BaselineTable | None = None
+    """Of a table with texts: the same model without them, on the same rows."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of several targets: those of their losses."""
     map: Projection | None = None
