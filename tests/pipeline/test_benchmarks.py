@@ -7,12 +7,14 @@ import subprocess
 import pytest
 
 from hypermap.core.paths import ROOT
+from support import postgres
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 
 # Of each benchmark, rows of its tables by their first cells, and how many numbers follow in each at least.
 ROWS = {
     "asks": {"auto": 2, "TPE (Optuna)": 2, "Gaussian process (Optuna)": 2},
+    "faults": {"joblib, journal": 9},
     "intervals": {"normal, 50 trials, noise 1 × spread": 9, "all equal, 20 trials": 9, "runner-up": 2, "baseline": 2},
     "judging": {"the best epoch": 1, "the last third": 1, "the second half (as it is)": 1},
     "keeping": {"the best accuracy": 3, "margin 0.25 (as it is)": 3, "the lowest loss of all": 3, "digits, mlp": 3},
@@ -57,6 +59,10 @@ def test_smoke_run(name, tmp_path, forks):
     assert "nan" not in done.stdout
     if name == "record":  # three configurations, two epochs each
         assert len(re.findall(r"validation 0\.\d+, 0\.\d+$", done.stdout, re.MULTILINE)) == 3
+    if name == "faults":
+        sweeps = ["joblib, journal", *(["joblib, PostgreSQL"] if postgres.why_not() is None else [])]
+        for sweep in sweeps:  # finished, twice, lost, as in a quiet run, tracebacks
+            assert found[sweep][0][2:7] == ["6", "0", "0", "6 of 6", "0"], done.stdout
 
 
 def table_rows(text: str) -> dict[str, list[list[str]]]:

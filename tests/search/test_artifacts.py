@@ -111,6 +111,31 @@ def test_a_place_that_cannot_be_is_told(url):
         Artifacts(url, "study").check()
 
 
+def test_a_state_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    class Dies(BaseException):
+        pass
+
+    def dies(tar, path, **settings):
+        extract(tar, path, **settings)
+        (path / "two").unlink()
+        raise Dies
+
+    sent, state = tmp_path / "sent", tmp_path / "0" / "state"
+    sent.mkdir()
+    for name in ("one", "two"):
+        (sent / name).write_text(name)
+    there = Artifacts(str(tmp_path / "store"), "study")
+    there.push(0, sent, at_once=True)
+    extract = module.tarfile.TarFile.extractall
+    monkeypatch.setattr(module.tarfile.TarFile, "extractall", dies)
+    with pytest.raises(Dies):
+        there.pull(0, state)
+    assert not state.exists()
+    monkeypatch.setattr(module.tarfile.TarFile, "extractall", extract)
+    there.pull(0, state)
+    assert sorted(path.name for path in state.iterdir()) == ["one", "two"]
+
+
 def test_a_state_that_names_files_elsewhere_is_not_unpacked(tmp_path, capsys):
     import io
     import tarfile

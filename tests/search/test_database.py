@@ -18,7 +18,7 @@ from hypermap.search import database as module
 from hypermap.search.database import Database
 from hypermap.search.serve import Mutexes, make_server
 from hypermap.search.storage import batching, is_served, open_storage
-from support.postgres import postgres, why_not
+from support.postgres import postgres, server, why_not
 
 
 class Flaky:
@@ -117,6 +117,48 @@ def test_it_is_told_once_that_the_server_is_away_and_when_it_is_back(place, monk
         " does not answer (server closed the connection unexpectedly); trying again for 1 minutes.",
         " answers again.",
     ]
+
+
+def test_it_is_known_when_the_server_answered_again(place):
+    storage = served(place)
+    study = made(storage)
+    assert storage.answered_again == 0
+    storage.inner.share, storage.inner.random = 0.5, random.Random(0)
+    while not storage.inner.lost:
+        study.set_user_attr("a", 1)
+    assert time.monotonic() - storage.answered_again < 1
+
+
+def test_the_trial_of_an_earlier_process_of_the_same_name_is_not_ones_own(place):
+    """As in a container, where a process that is started again has the same number."""
+    earlier, storage = served(place), served(place)
+    for one in (earlier, storage):
+        one.worker = {"worker": "host/1:7"}
+    made(earlier).ask()
+    study = made(storage)
+    create, lost = storage.inner.inner.create_new_trial, []
+
+    def loses(*given):
+        storage.inner.inner.create_new_trial = create
+        lost.append(given)
+        storage.inner.lose()
+
+    storage.inner.inner.create_new_trial = loses
+    assert study.ask().number == 1
+    assert lost
+
+
+def test_another_worker_that_signs_a_trial_has_taken_it(place):
+    mine, other = served(place), served(place)
+    mine.worker, other.worker = {"worker": "a/1:7"}, {"worker": "b/1:7"}
+    trial = made(mine).ask()
+    assert not mine.taken(trial._trial_id)
+    other.own(trial.study._study_id, trial._trial_id)
+    other.sign(trial._trial_id)
+    assert mine.taken(trial._trial_id)
+    assert not other.taken(trial._trial_id)
+    other.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [1.0])
+    assert mine.taken(trial._trial_id)
 
 
 def test_after_all_patience_the_machine_is_at_fault(place):
@@ -313,3 +355,24 @@ def test_postgresql_holds_the_same_study_survives_lost_sessions_and_has_a_mutex(
             assert waiting is not None
         waiting.join(5)
         assert not waiting.is_alive()
+
+
+@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+def test_sessions_that_end_within_a_mutex_change_nothing(caplog):
+    with server() as running:
+        study = made(open_storage(running.url))
+        for _ in range(3):
+            with study._storage.mutex("s"):
+                study.get_trials()
+                running.end_sessions()
+                study._storage._read.clear()
+                study.get_trials()
+                trial = study.ask()
+            trial.report(1.0, 1)
+            running.end_sessions()
+            study.tell(trial, 1.0)
+        with pytest.raises(KeyError, match="of the block"), study._storage.mutex("s"):  # noqa: PT012
+            running.end_sessions()
+            raise KeyError("of the block")
+        assert [t.intermediate_values for t in made(running.url).trials] == [{1: 1.0}] * 3
+    assert all(record.levelname == "INFO" for record in caplog.records)

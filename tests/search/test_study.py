@@ -177,7 +177,7 @@ def test_a_worker_here_is_told_by_its_lock(served):
     assert left(mine) == 0
     with mine.deciding() as trials:
         claim = mine.next(trials)
-    assert claim.trial.user_attrs[WORKER] == f"{mine.place}:{os.getpid()}:1"
+    assert claim.trial.user_attrs[WORKER].startswith(f"{mine.place}:{os.getpid()}:")
     assert claim.lock.is_locked
     assert left(claims(served)) == 0  # whose lock went with the claim
 
@@ -206,6 +206,28 @@ def test_a_worker_elsewhere_lives_while_its_counter_moves(served):
     assert left(mine) is None
     study._storage.set_study_system_attr(study._study_id, "beat:elsewhere/1:12", "")  # it says that it is going
     assert left(mine) == 0
+
+
+def test_a_term_goes_on_only_while_the_database_answers(served):
+    """Where it is away, no worker can raise its counter."""
+    running(served, "elsewhere/1:12")
+    mine = claims(served)
+    assert left(mine) is None
+    time.sleep(served.lease)
+    mine.study._storage.answered_again = time.monotonic()
+    assert left(mine) is None
+    time.sleep(served.lease)
+    assert left(mine) == 0
+
+
+def test_a_worker_that_is_found_to_be_gone_a_moment_later_is_not_left(served):
+    running(served, "elsewhere/1:12")
+    mine = claims(served)
+    assert left(mine) is None
+    assert not mine.deserted_elsewhere()
+    time.sleep(served.lease)
+    assert not mine.unclear()
+    assert mine.deserted_elsewhere()
 
 
 def test_a_trial_that_loses_every_machine_fails(served):

@@ -17,10 +17,13 @@ from optuna.trial import TrialState
 
 from hypermap.core.errors import Diverged, Interrupted, MachineFault, OutOfMemory, Pruned, UserError
 from hypermap.core.paths import ROOT
+from hypermap.search import study as study_module
+from hypermap.search import worker as worker_module
 from hypermap.search.attempts import MOST, MOST_WITH_ALL, STACK_DEATHS, note_death
+from hypermap.search.database import Database
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import lock_folder
-from hypermap.search.study import RESULT, StudyConfig, connect, open_study, outcome
+from hypermap.search.study import RESULT, WORKER, StudyConfig, connect, open_study, outcome
 from hypermap.search.trial import current
 from hypermap.search.worker import work
 from support.studies import planned
@@ -632,3 +635,32 @@ def test_three_equal_errors_and_a_target_end_the_work(plan):
     assert len(trials(plan)) == 3
     work(replace(plan, target=0.5, began=trials(plan)[-1].datetime_complete.timestamp() + 1e-3), lambda *_: 0.4)
     assert [outcome(trial) for trial in trials(plan)] == ["failed"] * 3 + ["complete"]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_trial_that_went_on_elsewhere_is_left_to_the_other(plan, tmp_path, monkeypatch, capsys, told):
+    """A worker that was not heard of for a term, as on a laptop that was closed, has lost its trial."""
+    monkeypatch.setattr(study_module, "file_of", lambda place: None)
+    monkeypatch.setattr(Database, "served", True)
+    plan = replace(plan, storage=f"sqlite:///{tmp_path}/served.db", lease=30.0)
+    open_study(plan, {"identity": {}}, force=False)
+
+    def task(trial, values):
+        other = connect(plan)._storage
+        other.worker = {WORKER: "elsewhere/1:12"}
+        other.own(trial.trial.study._study_id, trial.trial._trial_id)
+        other.sign(trial.trial._trial_id)
+        if told:
+            other.set_trial_state_values(trial.trial._trial_id, TrialState.COMPLETE, [7.0])
+        raise ValueError("of the one that was too late")
+
+    monkeypatch.setattr(worker_module, "_wait", lambda claims, stopping: False)
+    work(plan, task)
+    (trial,) = trials(plan)
+    assert trial.state == (TrialState.COMPLETE if told else TrialState.RUNNING)
+    assert trial.values == ([7.0] if told else None)
+    assert RESULT not in trial.user_attrs
+    assert (
+        "Trial 0 went on elsewhere: this worker was not heard of for hydra.sweeper.lease=30 s"
+        in capsys.readouterr().out
+    )

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 USER = "postgres"  # the server does not run as root
 PATIENCE_S = 30.0
+# How a server is stopped: without waiting for its clients, and without writing what it has in memory.
+FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
 
 
 def why_not() -> str | None:
@@ -28,42 +31,81 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, folders)]))
 
 
+class Server:
+    """A server that can be stopped and started again."""
+
+    def __init__(self, scratch: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.scratch, self.data = scratch, Path(scratch) / "data"
+        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+        self.user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            shutil.chown(scratch, USER)
+            self.user = {"user": USER, "group": USER, "extra_groups": []}
+        initdb = _program("initdb")
+        assert initdb is not None
+        words = [initdb, "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", f"--pgdata={self.data}"]
+        subprocess.run(words, check=True, capture_output=True, cwd=scratch, **self.user)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        server = _program("postgres")
+        assert server is not None
+        settings = ["fsync=off", f"unix_socket_directories={self.scratch}", "listen_addresses=127.0.0.1"]
+        words = [server, "-D", str(self.data), "-p", str(self.port), *(f"-c{setting}" for setting in settings)]
+        with (Path(self.scratch) / "log").open("a") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.scratch, **self.user)
+        end = time.monotonic() + PATIENCE_S
+        while not self.answers():
+            assert self.process.poll() is None, (Path(self.scratch) / "log").read_text()
+            assert time.monotonic() < end, "no answer"
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = FAST) -> None:
+        """Stop it: `FAST` or `IMMEDIATE`."""
+        self.process.send_signal(how)
+        self.process.wait()
+
+    def answers(self) -> bool:
+        """Return whether it takes connections."""
+        import psycopg
+
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def end_sessions(self) -> None:
+        """End the sessions of all clients."""
+        others = "backend_type = 'client backend' AND pid != pg_backend_pid()"
+        connection = self.connect()
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        connection.close()
+
+    def connect(self) -> Any:
+        """Return a connection of one's own."""
+        import psycopg
+
+        return psycopg.connect(host="127.0.0.1", port=self.port, user=USER, dbname="postgres")
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start a server; yield it."""
+    with tempfile.TemporaryDirectory(prefix="postgres-") as scratch:  # pytest's own folders are closed to other users
+        made = Server(scratch)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Start a server; yield the URL of an empty database."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="postgres-") as scratch:  # pytest's own folders are closed to other users
-        data, user = Path(scratch) / "data", {}
-        if os.geteuid() == 0:
-            shutil.chown(scratch, USER)
-            user = {"user": USER, "group": USER, "extra_groups": []}
-        initdb, server = _program("initdb"), _program("postgres")
-        assert initdb is not None
-        assert server is not None
-        words = [initdb, "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", f"--pgdata={data}"]
-        subprocess.run(words, check=True, capture_output=True, cwd=scratch, **user)
-        settings = ["fsync=off", f"unix_socket_directories={scratch}", "listen_addresses=127.0.0.1"]
-        words = [server, "-D", str(data), "-p", str(port), *(f"-c{setting}" for setting in settings)]
-        with (Path(scratch) / "log").open("w") as log:
-            process = subprocess.Popen(words, stdout=log, stderr=log, cwd=scratch, **user)
-        try:
-            end = time.monotonic() + PATIENCE_S
-            while not _answers(port):
-                assert process.poll() is None, (Path(scratch) / "log").read_text()
-                assert time.monotonic() < end, "no answer"
-                time.sleep(0.05)
-            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
-        finally:
-            process.send_signal(signal.SIGINT)  # without waiting for its clients
-            process.wait()
-
-
-def _answers(port: int) -> bool:
-    import psycopg
-
-    try:
-        psycopg.connect(host="127.0.0.1", port=port, user=USER, dbname="postgres").close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    with server() as made:
+        yield made.url

@@ -1,6 +1,7 @@
 """The states of trials where all machines of a sweep find them, if these share no folder."""
 
 import io
+import shutil
 import tarfile
 import time
 from collections.abc import Collection
@@ -69,12 +70,15 @@ class Artifacts:
         """Get the state of a trial, if there is none here."""
         if state.exists():
             return
+        partial = state.with_name(f".{state.name}")
         try:
             files, root = self._opened()
             path = f"{root}/{number}/{STATE_FILE}"
             if files.exists(path):
                 with tarfile.open(fileobj=io.BytesIO(files.cat_file(path))) as tar:
-                    tar.extractall(state, filter="data")
+                    shutil.rmtree(partial, ignore_errors=True)
+                    tar.extractall(partial, filter="data")
+                partial.rename(state)  # all or nothing, if the process dies
         except Exception as error:
             print(f"Trial {number} starts over, for its state at {shown(self.url)}: {_told(error)}", flush=True)
 

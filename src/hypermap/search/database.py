@@ -79,7 +79,7 @@ class Database(BaseStorage):
         self._depth = 0  # of batching blocks
         self._read: dict[int, tuple[float, list[FrozenTrial]]] = {}  # by study: when, and what
         self._writer = Writer(self.engine) if self.engine is not None and self.engine.name in DIALECTS else None
-        self._created = 0  # trials, by this process
+        self.answered_again = 0.0  # when (time.monotonic), after it had not
 
     @property
     def served(self) -> bool:
@@ -125,6 +125,12 @@ class Database(BaseStorage):
         for key, value in self.worker.items():
             self.set_trial_user_attr(trial_id, key, f"{value}:0")
 
+    def taken(self, trial_id: int) -> bool:
+        """Return whether another worker has gone on with an own trial, since this one was not heard of for a while."""
+        trial = self.call(lambda: self.inner.get_trial(trial_id))
+        signed = {key: str(trial.user_attrs.get(key)).rpartition(":")[0] for key in self.worker}
+        return trial.state.is_finished() or signed != self.worker
+
     def disown(self, trial_id: int) -> None:
         """Note that another process may write to a trial from now on."""
         with self._lock:
@@ -156,9 +162,9 @@ class Database(BaseStorage):
         began, told, pause, failed = time.monotonic(), False, 0.05, False
         while True:
             try:
-                if failed and (result := settled()) is not None:
-                    return result
-                result = do()
+                result = settled() if failed else None
+                if result is None:
+                    result = do()
             except Exception as error:
                 if not self.served or (reason := lost(error)) is None:
                     raise
@@ -177,6 +183,8 @@ class Database(BaseStorage):
             else:
                 if told:
                     print(f"{shown(self.place)} answers again.", file=sys.stderr, flush=True)
+                if failed:
+                    self.answered_again = time.monotonic()
                 return result
 
     def _write(self, rows: dict[Row, tuple[Any, ...]]) -> None:
@@ -226,12 +234,12 @@ class Database(BaseStorage):
         """Create a trial; a running one is this process's own."""
         mine = template_trial is None
         template = _new() if template_trial is None else copy.copy(template_trial)
-        self._created += 1
-        if mine and self.worker:  # the name of the worker and a number: what it is known by after a lost connection
-            template.user_attrs = {name: f"{value}:{self._created}" for name, value in self.worker.items()}
+        token = uuid.uuid4().hex
+        if mine and self.worker:  # a token beside the worker's name, which an earlier process may have had, too
+            template.user_attrs = {name: f"{value}:{token[:12]}" for name, value in self.worker.items()}
             marks, kind = dict(template.user_attrs), "user_attrs"
         else:
-            marks, kind = {TOKEN: uuid.uuid4().hex}, "system_attrs"
+            marks, kind = {TOKEN: token}, "system_attrs"
             template.system_attrs = {**template.system_attrs, **marks}
 
         def settled() -> int | None:
@@ -376,7 +384,7 @@ class Database(BaseStorage):
 
 def lost(error: BaseException) -> str | None:
     """Return why the connection to a server is gone, if that is what an error says; else None."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
     from sqlalchemy.exc import TimeoutError as PoolTimeout
 
     if type(error).__module__.startswith("grpc"):
@@ -384,7 +392,8 @@ def lost(error: BaseException) -> str | None:
         return str(getattr(error, "details", lambda: code)())[:200] if code in ("UNAVAILABLE", "CANCELLED") else None
     if isinstance(error, StorageInternalError) and error.__cause__ is not None:
         return lost(error.__cause__)
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout) or (
+    # Optuna reads trials once more in the session of a read that failed, which SQLAlchemy refuses.
+    if isinstance(error, OperationalError | InterfaceError | PendingRollbackError | PoolTimeout) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     ):
         return " ".join(str(getattr(error, "orig", error)).split())[:200]
@@ -394,9 +403,11 @@ def lost(error: BaseException) -> str | None:
 @contextmanager
 def _released(mutex: AbstractContextManager[None]) -> Iterator[None]:
     """Enter a mutex; where the connection was lost in it, the server has released it."""
-    with ExitStack() as held:
-        held.enter_context(mutex)
+    held = ExitStack()
+    held.enter_context(mutex)
+    try:
         yield
+    finally:
         try:
             held.close()
         except Exception as error:

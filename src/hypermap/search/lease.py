@@ -3,7 +3,7 @@
 On one machine a lock tells, which the kernel releases with the process. Workers on other machines, and in other clones,
 share no locks, only the database: each has a lease there, a counter that it raises several times per term. Whoever has
 watched a counter stand still for a whole term knows that its worker is gone. Only the watcher's own clock counts, so
-clocks that differ do no harm.
+clocks that differ do no harm, and only while the database answers: where it is away, no counter moves.
 """
 
 import os
@@ -67,14 +67,16 @@ class Leases:
         """Read the counters of these workers."""
         if not (workers := set(workers)):
             return
-        beats, now = self.study._storage.get_study_system_attrs(self.study._study_id), time.monotonic()
+        storage = self.study._storage
+        beats, now = storage.get_study_system_attrs(self.study._study_id), time.monotonic()
+        answered_again = storage.answered_again if isinstance(storage, Database) else 0.0
         for worker in workers:
             beat = beats.get(f"{BEAT}{worker}")
-            before, _, moved = self.seen.get(worker, (beat, now, False))
+            before, since, moved = self.seen.get(worker, (beat, now, False))
             if worker not in self.seen or beat != before:
                 self.seen[worker] = beat, now, beat != before
             else:
-                self.seen[worker] = beat, self.seen[worker][1], moved
+                self.seen[worker] = beat, max(since, answered_again), moved
 
     def gone(self, worker: str) -> bool:
         """Return whether a worker has said that it is going, or its counter has stood still for a term."""

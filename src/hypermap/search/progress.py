@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hypermap.core.passwords import shown
+from hypermap.search.database import PATIENCE_S
 from hypermap.search.schedule import Allowed, Size, mapping_of
 from hypermap.search.strategy import AUTO, AUTO_PRUNER
 from hypermap.search.study import (
@@ -225,7 +226,7 @@ def _watch_what_is_there(plan: StudyConfig, stop: threading.Event) -> None:
 
 
 def _watch(plan: StudyConfig, stop: threading.Event) -> None:
-    study = connect(plan)
+    study = connect(plan, patience_s=PATIENCE_S)
     printed = {trial.number for trial in finished(study.get_trials(deepcopy=False))}
     began_with, live = _share(plan, study.get_trials(deepcopy=False)), sys.stderr.isatty() and sys.stdout.isatty()
     last = False

@@ -1,6 +1,7 @@
 """The storage of a study: Optuna's journal file by default, or any database that Optuna supports."""
 
 import json
+import logging
 import os
 import threading
 import time
@@ -273,6 +274,7 @@ def _served(place: str) -> Database:
     """Return a database on a server; if two processes create its tables at the same time, one of them retries."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)  # a lost connection is told in one line
     for pause_s in (0.5, 2.0, None):
         try:
             storage = RDBStorage(place)

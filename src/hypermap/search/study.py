@@ -166,21 +166,21 @@ def connect(
     Raises:
         UserError: it no longer exists, or its storage cannot be opened.
     """
-    until = time.monotonic() + patience_s
-    while True:
-        try:
-            storage = open_storage(plan.storage)
-            break
-        except UserError:
-            if file_of(plan.storage) is not None or time.monotonic() > until:
-                raise
-            time.sleep(2.0)
     gone = UserError(
         f"The study {plan.name} is gone: {shown(plan.storage)} was deleted or moved while the search ran. Put it back, "
         "and the same command goes on; without it, the command begins anew."
     )
     if (file := file_of(plan.storage)) is not None and not file.exists():  # opening it would create another
         raise gone
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            storage = open_storage(plan.storage)
+            break
+        except UserError:
+            if file is not None or time.monotonic() > until:
+                raise
+            time.sleep(2.0)
     try:
         with quiet():
             return optuna.load_study(study_name=plan.name, storage=storage, pruner=pruner)
@@ -342,6 +342,10 @@ class TrialLease:
     died: Attempt | None = None  # an earlier attempt whose process died
     apart: bool = False  # whether it must be trained by itself because of that
 
+    def taken(self) -> bool:
+        """Return whether a worker on another machine has gone on with it, since this one was not heard of in time."""
+        return _taken(self.trial.study, self.trial._trial_id)
+
     def release(self) -> None:
         """Let other processes run it."""
         if isinstance(storage := self.trial.study._storage, Database):
@@ -490,6 +494,7 @@ class TrialQueue:
         """
         going: dict[int, int | None] = {}
         with self.deciding() as trials, batching(self.study._storage):
+            numbers = [number for number in numbers if not _taken(self.study, trials[number]._trial_id)]
             for number in numbers:  # none counts as running until the decision
                 self._allow(trials[number], replace(Allowed.of(trials[number]), paused=True))
             while len(going) < len(numbers):
@@ -522,12 +527,20 @@ class TrialQueue:
 
     def unclear(self) -> bool:
         """Return whether a trial runs elsewhere of which it is not known yet if its worker lives."""
+        return any(map(self.leases.unclear, self._others()))
+
+    def deserted_elsewhere(self) -> bool:
+        """Return whether a trial runs elsewhere whose worker is gone."""
+        return any(map(self.leases.gone, self._others()))
+
+    def _others(self) -> set[str]:
+        """Return the workers of trials that run elsewhere, after a look at their leases."""
         if not self.served:
-            return False
+            return set()
         running = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
         workers = {worker for t in running if not Allowed.of(t).paused and (worker := self._elsewhere(t))}
         self.leases.look(workers)
-        return any(map(self.leases.unclear, workers))
+        return workers
 
     def settle(self) -> None:
         """Record paused trials as pruned, since they will not be resumed, except those that another worker may."""
@@ -616,6 +629,11 @@ class TrialQueue:
         except Timeout:
             return None
         return lock
+
+
+def _taken(study: optuna.Study, trial_id: int) -> bool:
+    storage = study._storage
+    return isinstance(storage, Database) and storage.served and storage.taken(trial_id)
 
 
 def _at_work(paused: FrozenTrial) -> FrozenTrial:

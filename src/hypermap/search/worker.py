@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from hypermap.core.errors import (
@@ -287,6 +288,9 @@ class _Stack:
         if trial.number not in self.open:
             raise ValueError(f"the end of trial {trial.number} was told before, or it is none of these")
         claim = self.open[trial.number].claim
+        if not isinstance(result, Interrupted) and claim.taken():
+            self._leave(trial.number)
+            return
         try:
             ending = _ending(self.plan, result, trial)
         except MachineFault as fault:
@@ -297,11 +301,26 @@ class _Stack:
             if ending.outcome == "complete":
                 self.before_tell(trial)
             self._tell(claim, ending, trial)
+        except UpdateFinishedTrialError:  # this very moment
+            self._leave(trial.number)
+            return
         except Exception as error:  # an error that is not the trial's
             self.untold = error
             raise
-        del self.open[trial.number]
-        forget(self.locks, trial.number)
+        self._close(trial.number)
+
+    def _leave(self, number: int) -> None:
+        """Leave a trial to another machine, which has taken it up and will record it, or has done so."""
+        print(
+            f"Trial {number} went on elsewhere: this worker was not heard of for hydra.sweeper.lease="
+            f"{self.plan.lease:g} s",
+            flush=True,
+        )
+        self._close(number)
+
+    def _close(self, number: int) -> None:
+        claim = self.open.pop(number).claim
+        forget(self.locks, number)
         claim.release()
 
     def _may_be_too_large(self, number: int, reason: str) -> None:
@@ -465,8 +484,9 @@ def _beating(claims: TrialQueue) -> Iterator[Callable[[], bool]]:
 
 def _wait(claims: TrialQueue, stopping: Callable[[], bool]) -> bool:
     """Wait until it is clear whether the workers of all trials that run elsewhere live; return whether to go on."""
-    if not claims.unclear():
+    if not claims.unclear() and not claims.deserted_elsewhere():
         return False
+    time.sleep(min(1.0, claims.plan.lease / 20))
     while not stopping() and claims.unclear():
         time.sleep(min(1.0, claims.plan.lease / 20))
     return True

@@ -37,6 +37,7 @@ from hypermap.core.passwords import shown
 from hypermap.search.application import SweepTarget
 from hypermap.search.artifacts import Artifacts
 from hypermap.search.attempts import forget_all
+from hypermap.search.database import PATIENCE_S
 from hypermap.search.lease import request_stop, stop_requests
 from hypermap.search.place import check_place, remember
 from hypermap.search.progress import heading, near_to, summary, watching
@@ -377,7 +378,7 @@ class Sweep:
             worker.workers_per_gpu = Planner(self.settings, self.config).workers_per_gpu()
             check_workers(jobs, worker.gpus, worker.workers_per_gpu)
         returns: Sequence[Any] = ()
-        study = connect(plan)
+        study = connect(plan, patience_s=PATIENCE_S)
         before = stop_requests(study, plan.storage)
         with (
             _safe_path(),
@@ -400,9 +401,9 @@ class Sweep:
         if self.stopped:
             self.status = 128 + signals[0] if signals else 1  # as in a shell, for a process that a signal ended
         if any(job.status == JobStatus.FAILED for job in returns):
-            connect(plan)  # raises if the study is gone
+            connect(plan, patience_s=PATIENCE_S)  # raises if the study is gone
         for job in returns:
-            if isinstance(job._return_value, LostWorker) and used_up(plan, connect(plan).get_trials(deepcopy=False)):
+            if isinstance(job._return_value, LostWorker) and used_up(plan, study.get_trials(deepcopy=False)):
                 print(job._return_value, flush=True)
                 continue
             job.return_value  # raises an unexpected error of a worker  # noqa: B018
@@ -439,7 +440,7 @@ class Sweep:
         Raises:
             UserError: the error that ended it.
         """
-        study = connect(plan)
+        study = connect(plan, patience_s=PATIENCE_S)
         if not self.stopped:
             TrialQueue(plan, study, Samplers(plan), ToTheEnd()).settle()
         trials = study.get_trials(deepcopy=False)
@@ -509,7 +510,7 @@ def _telling(plan: StudyConfig, stop_file: Path) -> Iterator[None]:
         while not ended.wait(STOP_POLL_S):
             if stop_file.exists():
                 with suppress(UserError, MachineFault):  # which the workers meet as well
-                    request_stop(connect(plan), plan.storage, plan.command)
+                    request_stop(connect(plan, patience_s=PATIENCE_S), plan.storage, plan.command)
                 return
 
     thread = threading.Thread(target=tell, daemon=True)
