@@ -202,6 +202,14 @@ def test_jobs_of_submitit_do_what_one_worker_does(app, expected):
     assert results(app.trials()) == expected
 
 
+@needs_postgres
+@needs_submitit
+def test_jobs_that_share_a_database_do_what_one_worker_does(app, expected):
+    with postgres.postgres() as url:
+        app.run(*LOCAL, f"hydra.sweeper.storage='{url}'")
+        assert results(app.trials(url)) == expected
+
+
 @needs_submitit
 def test_a_launcher_that_a_config_file_names_is_used(app, expected):
     app.configure(
