@@ -490,6 +490,14 @@ def trained_at_once(folder: Folder) -> int:
     return sum(len(pids) > len(set(pids)) for pids in processes.values())
 
 
+def unexpected_errors(text: str) -> Iterator[str]:
+    """Yield the errors of a command's tracebacks, without those that `src/train.py` tells in one line."""
+    for found in ERRORS.finditer(text):
+        after = text[found.end() :].partition("Traceback (most recent")[0]
+        if not found[1].startswith("hypermap.") and "the direct cause of the following" not in after:
+            yield found[1]
+
+
 def run(name: str, row: Row, kills: int, folder: Path, quiet: dict[int, Facts], make: Make, seed: int) -> list[str]:
     """Return the cells of a row, after running it."""
     began = time.monotonic()
@@ -514,8 +522,7 @@ def run(name: str, row: Row, kills: int, folder: Path, quiet: dict[int, Facts], 
     if row.engine is not machines:
         twice += trained_at_once(engine.folders[0])
     same = sum(found.get(number) == one for number, one in quiet.items())
-    errors = [error for one in engine.folders for error in ERRORS.findall(one.out.read_text())]
-    unexpected = [error for error in errors if not error.startswith("hypermap.")]  # which train.py tells in one line
+    unexpected = [error for one in engine.folders for error in unexpected_errors(one.out.read_text())]
     for error in unexpected:
         print(f"{name}: {error}", file=sys.stderr)
     by_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(made.items()))
