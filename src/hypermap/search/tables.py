@@ -1,8 +1,8 @@
 """Optuna's tables, read and written in few statements: its ORM takes most of a worker's processor time."""
 
+import copy
 import json
-from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -12,22 +12,33 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-CHUNK = 1000  # trials that a statement reads the rows of
+CHUNK = 1000  # trials of which a statement reads the rows
 FAST = ("postgresql", "sqlite")  # dialects that return what an INSERT has inserted
 distribution_of = lru_cache(maxsize=1000)(json_to_distribution)  # a study has few
+# Of what a trial's rows in other tables are.
+PARAM, VALUE, USER, SYSTEM, REPORT = range(5)
 
 
 class Tables(RDBStorage):
     """Optuna's storage in a database, with the same tables and rows.
 
-    Three calls that every worker makes for every trial are written in SQLAlchemy Core, in few round trips: reading the
-    trials that have changed, creating a trial, and finishing one. Everything else is Optuna's.
+    What every worker calls for every trial is written in SQLAlchemy Core, in few round trips: reading the trials that
+    have changed, creating a trial, and finishing one. Everything else is Optuna's.
     """
 
     @cached_property
     def _reading(self) -> Any:
         """The engine without transactions, for reads: a trial's state first, so that what is finished is whole."""
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial."""
+        from optuna.storages._rdb import models
+        from sqlalchemy import select
+
+        trials = models.TrialModel.__table__
+        found = self._read(select(trials).where(trials.c.trial_id == trial_id))
+        return found[0] if found else super().get_trial(trial_id)  # which raises an error
 
     def _get_trials(
         self,
@@ -47,15 +58,56 @@ class Tables(RDBStorage):
         asked = trials.c.trial_id > trial_id_greater_than
         if among := [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]:
             asked = or_(asked, trials.c.trial_id.in_(among))
-        query = select(trials).where(trials.c.study_id == study_id, asked).order_by(trials.c.trial_id)
-        with self._reading.connect() as connection:
-            found = connection.execute(query).all()
-            if not found and trial_id_greater_than < 0:
-                return usual()  # which raises an error if there is no such study
-            return [trial for some in batched(found, CHUNK) for trial in _complete(connection, some)]
+        found = self._read(select(trials).where(trials.c.study_id == study_id, asked).order_by(trials.c.trial_id))
+        return found or (usual() if trial_id_greater_than < 0 else [])  # it raises an error if there is no such study
+
+    def _read(self, query: Any) -> list[FrozenTrial]:
+        """Return the trials that a query finds in the table of trials."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with self._reading.connect() as connection:
+                rows, read = connection.execute(query).all(), []
+                for start in range(0, len(rows), CHUNK):
+                    some: dict[int, tuple[Any, list[list[Any]]]] = {
+                        row.trial_id: (row, [[], [], [], [], []]) for row in rows[start : start + CHUNK]
+                    }
+                    for part in connection.execute(self._parts, {"ids": list(some)}):
+                        some[part.trial_id][1][part.kind].append(part)
+                    read += [_trial(row, *parts) for row, parts in some.values()]
+        except SQLAlchemyError as error:
+            raise StorageInternalError("Trials could not be read.") from error
+        return read
+
+    @cached_property
+    def _parts(self) -> Any:
+        """The statement that reads all rows of some trials in the other tables."""
+        from optuna.storages._rdb import models
+        from sqlalchemy import Text, bindparam, cast, literal_column, null, select, union_all
+
+        def part(kind: int, model: Any, place: str, name: str | None, text: str, number: str | None) -> Any:
+            columns = model.__table__.c
+            return select(
+                literal_column(str(kind)).label("kind"),
+                columns.trial_id,
+                columns[place].label("place"),
+                (null() if name is None else columns[name]).label("name"),
+                cast(columns[text], Text).label("text"),
+                (null() if number is None else columns[number]).label("number"),
+            ).where(columns.trial_id.in_(bindparam("ids", expanding=True)))
+
+        user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
+        reports = models.TrialIntermediateValueModel
+        return union_all(
+            part(PARAM, models.TrialParamModel, "param_id", "param_name", "distribution_json", "param_value"),
+            part(VALUE, models.TrialValueModel, "objective", None, "value_type", "value"),
+            part(USER, user, "trial_user_attribute_id", "key", "value_json", None),
+            part(SYSTEM, system, "trial_system_attribute_id", "key", "value_json", None),
+            part(REPORT, reports, "step", None, "intermediate_value_type", "intermediate_value"),
+        )
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        """Create a trial, and return it; the study's row is locked meanwhile, as Optuna does."""
+        """Create a trial, and return it; the study's row is locked meanwhile, as by Optuna."""
         new = template_trial
         if new is None or self.engine.name not in FAST or new.values or new.params or new.intermediate_values:
             return super()._create_new_trial(study_id, template_trial)
@@ -77,16 +129,12 @@ class Tables(RDBStorage):
                     (models.TrialUserAttributeModel, new.user_attrs),
                     (models.TrialSystemAttributeModel, new.system_attrs),
                 ):
-                    if attrs:
-                        values = [
-                            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-                            for key, value in attrs.items()
-                        ]
-                        connection.execute(insert(model.__table__), values)
+                    rows = [{"trial_id": trial_id, "key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]
+                    if rows:
+                        connection.execute(insert(model.__table__), rows)
         except SQLAlchemyError as error:
             raise StorageInternalError("A trial could not be created.") from error
-        made = FrozenTrial.__new__(FrozenTrial)
-        made.__dict__.update(new.__dict__)
+        made = copy.copy(new)
         made.number, made._trial_id = number, trial_id
         return made
 
@@ -118,26 +166,6 @@ class Tables(RDBStorage):
         return ended.rowcount == 1 or usual()
 
 
-def _complete(connection: Any, trials: Sequence[Any]) -> list[FrozenTrial]:
-    """Return trials from their rows in the table of trials."""
-    from optuna.storages._rdb import models
-    from sqlalchemy import select
-
-    ids, parts = [row.trial_id for row in trials], []
-    for model in (
-        models.TrialParamModel,
-        models.TrialValueModel,
-        models.TrialUserAttributeModel,
-        models.TrialSystemAttributeModel,
-        models.TrialIntermediateValueModel,
-    ):
-        table, by_trial = model.__table__, defaultdict(list)
-        for row in connection.execute(select(table).where(table.c.trial_id.in_(ids))):
-            by_trial[row.trial_id].append(row)
-        parts.append(by_trial)
-    return [_trial(row, *(by_trial[row.trial_id] for by_trial in parts)) for row in trials]
-
-
 def _trial(
     row: Any,
     params: Sequence[Any],
@@ -147,36 +175,27 @@ def _trial(
     reports: Sequence[Any],
 ) -> FrozenTrial:
     """Return a trial from its rows."""
-    from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
-
-    values = sorted(values, key=lambda one: one.objective)
-    params = sorted(params, key=lambda one: one.param_id)
-    distributions = {one.param_name: distribution_of(one.distribution_json) for one in params}
+    params = sorted(params, key=lambda one: one.place)
+    distributions = {one.name: distribution_of(one.text) for one in params}
     return FrozenTrial(
         number=row.number,
         state=row.state,
         value=None,
-        values=[TrialValueModel.stored_repr_to_value(one.value, one.value_type) for one in values] or None,
+        values=[_number(one) for one in sorted(values, key=lambda one: one.place)] or None,
         datetime_start=_local(row.datetime_start),
         datetime_complete=_local(row.datetime_complete),
-        params={one.param_name: distributions[one.param_name].to_external_repr(one.param_value) for one in params},
+        params={one.name: distributions[one.name].to_external_repr(one.number) for one in params},
         distributions=distributions,
-        user_attrs={one.key: json.loads(one.value_json) for one in user_attrs},
-        system_attrs={one.key: json.loads(one.value_json) for one in system_attrs},
-        intermediate_values={
-            one.step: TrialIntermediateValueModel.stored_repr_to_intermediate_value(
-                one.intermediate_value, one.intermediate_value_type
-            )
-            for one in reports
-        },
+        user_attrs={one.name: json.loads(one.text) for one in user_attrs},
+        system_attrs={one.name: json.loads(one.text) for one in system_attrs},
+        intermediate_values={one.place: _number(one) for one in reports},
         trial_id=row.trial_id,
     )
 
 
-def batched(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Yield the rows in their order, up to `size` at a time."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _number(row: Any) -> float:
+    """Return a value that may be infinite or NaN, which stands in a column of its own."""
+    return float({"INF_POS": "inf", "INF_NEG": "-inf", "NAN": "nan"}.get(row.text, row.number))
 
 
 def _utc(local: datetime | None) -> datetime | None:
