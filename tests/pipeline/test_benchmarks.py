@@ -29,6 +29,7 @@ ROWS = {
     "several_targets": {"micro_f1": 4, "quality_r2": 4, "colour_accuracy": 4},
     "stack": {"stack of 4, batched": 5, "single run": 5, "stack=4": 5},
     "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2},
+    "storages": {"journal": 6, "SQLite": 6},
     "strategies": {"random": 4, "auto": 4},
     "tables": {"made up, classes": 5, "made up, number": 5},
     "text": {"made up": 5},

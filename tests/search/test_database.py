@@ -18,6 +18,7 @@ from hypermap.search import database as module
 from hypermap.search.database import Database
 from hypermap.search.serve import Mutexes, make_server
 from hypermap.search.storage import batching, is_served, open_storage
+from hypermap.search.tables import Tables
 from support.postgres import postgres, server, why_not
 
 
@@ -57,7 +58,7 @@ def place(tmp_path):
 
 
 def served(place, share=0.0):
-    return Database(Flaky(get_storage(RDBStorage(place)), share), place, lambda name: nullcontext(), patience_s=60)
+    return Database(Flaky(get_storage(Tables(place)), share), place, lambda name: nullcontext(), patience_s=60)
 
 
 def search(study, trials=12):

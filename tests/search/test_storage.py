@@ -342,12 +342,12 @@ def test_a_server_whose_tables_another_process_is_making_is_tried_again(monkeypa
             raise SQLAlchemyError("relation already exists")
         return storage
 
-    monkeypatch.setattr(module, "RDBStorage", refuse_twice)
+    monkeypatch.setattr(module, "Tables", refuse_twice)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
     assert open_storage("postgresql://host/db").engine is storage.engine
     assert pauses == [0.5, 2.0]
     tries.clear()
-    monkeypatch.setattr(module, "RDBStorage", lambda place: refuse_twice(place) if len(tries) < 2 else 1 / 0)
+    monkeypatch.setattr(module, "Tables", lambda place: refuse_twice(place) if len(tries) < 2 else 1 / 0)
     with pytest.raises(UserError, match=r"host/db cannot be opened .*division by zero.*driver must be installed"):
         open_storage("postgresql://host/db")
 

@@ -32,9 +32,10 @@ def _program(name: str) -> str | None:
 
 
 class Server:
-    """A server that can be stopped and started again."""
+    """A server that can be stopped and started again; a `durable` one syncs to disk."""
 
-    def __init__(self, scratch: str) -> None:
+    def __init__(self, scratch: str, *, durable: bool = False) -> None:
+        self.fsync = "on" if durable else "off"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.scratch, self.data = scratch, Path(scratch) / "data"
@@ -53,7 +54,7 @@ class Server:
         """Start it, and wait until it answers."""
         server = _program("postgres")
         assert server is not None
-        settings = ["fsync=off", f"unix_socket_directories={self.scratch}", "listen_addresses=127.0.0.1"]
+        settings = [f"fsync={self.fsync}", f"unix_socket_directories={self.scratch}", "listen_addresses=127.0.0.1"]
         words = [server, "-D", str(self.data), "-p", str(self.port), *(f"-c{setting}" for setting in settings)]
         with (Path(self.scratch) / "log").open("a") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.scratch, **self.user)
@@ -94,10 +95,10 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
+def server(*, durable: bool = False) -> Iterator[Server]:
     """Start a server; yield it."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as scratch:  # pytest's own folders are closed to other users
-        made = Server(scratch)
+        made = Server(scratch, durable=durable)
         try:
             yield made
         finally:
@@ -105,7 +106,7 @@ def server() -> Iterator[Server]:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
+def postgres(*, durable: bool = False) -> Iterator[str]:
     """Start a server; yield the URL of an empty database."""
-    with server() as made:
+    with server(durable=durable) as made:
         yield made.url

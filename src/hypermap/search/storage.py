@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from hypermap.core.errors import REMEDIES, MachineFault, UserError, explained
@@ -24,6 +24,7 @@ from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
 from hypermap.core.paths import STUDIES
 from hypermap.search.database import Database, proxy_mutex, server_mutex
+from hypermap.search.tables import Tables
 
 BEGINS = b'{"op_code"'  # the start of every line of a journal; any other file belongs to someone else
 GRPC = "grpc://"
@@ -248,7 +249,7 @@ def open_storage(place: str) -> BaseStorage:
             return _served(place)
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):  # two processes that create the tables at the same time conflict
-            storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+            storage = Tables(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
         from sqlalchemy import event  # not needed for a search without a database
 
         check = partial(_check_same, file, _identity(file))
@@ -278,7 +279,7 @@ def _served(place: str) -> Database:
         logging.getLogger(name).setLevel(logging.ERROR)
     for pause_s in (0.5, 2.0, None):
         try:
-            storage = RDBStorage(place)
+            storage = Tables(place)
         except SQLAlchemyError:
             if pause_s is None:
                 raise
