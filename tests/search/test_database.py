@@ -281,7 +281,11 @@ def test_a_proxy_holds_the_same_study(place):
         quiet = made(optuna.storages.InMemoryStorage())
         search(quiet)
         assert content(study) == content(quiet)
+        study.ask().report(float("nan"), 1)
+        storage.flush()
         other = open_storage(f"grpc://127.0.0.1:{port}")
+        assert content(made(other))[:-1] == content(quiet)
+        assert repr(other.get_all_trials(study._study_id)[-1].intermediate_values) == "{1: nan}"
         with storage.mutex("s"):
             assert waiter(other, "t") is None
             waiting = waiter(other, "s")

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import datetime
 from typing import Any, TypeVar
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
@@ -37,6 +37,7 @@ SERVICE = "hypermap.Mutex"  # beside Optuna's in a gRPC proxy (`hypermap.search.
 
 T = TypeVar("T")
 Row = tuple[str, int, Any]  # kind, trial, and name or step
+Rows = dict[Row, tuple[Any, ...]]  # with the values
 
 
 class Database(BaseStorage):
@@ -53,6 +54,7 @@ class Database(BaseStorage):
         inner: the storage, with a cache.
         place: its URL, for messages.
         mutex: returns a context in which no other process is in one of the same name.
+        write: writes the rows of a batch, where they do not go straight into Optuna's tables.
         patience_s: for which a call is repeated; 0: its error is raised at once.
 
     Raises:
@@ -65,20 +67,24 @@ class Database(BaseStorage):
         place: str,
         mutex: Callable[[str], AbstractContextManager[None]],
         patience_s: float = PATIENCE_S,
+        write: Callable[[Rows], None] | None = None,
     ) -> None:
         self.inner = inner
         self.place = place
         self.patience_s = patience_s
+        self.age_s = AGE_S
         self.worker: dict[str, Any] = {}  # user attributes of a trial that is created here
         self._mutex = mutex
         self._lock = threading.RLock()
         self._own: dict[int, tuple[int, FrozenTrial]] = {}  # with the study's id
         self._ended: FrozenTrial | None = None  # the last own trial that was finished, which Optuna reads once more
-        self._rows: dict[Row, tuple[Any, ...]] = {}  # not in the database yet
+        self._rows: Rows = {}  # not in the database yet
         self._flushed = 0.0  # when
         self._depth = 0  # of batching blocks
         self._read: dict[int, tuple[float, list[FrozenTrial]]] = {}  # by study: when, and what
-        self._writer = Writer(self.engine) if self.engine is not None and self.engine.name in DIALECTS else None
+        if write is None and self.engine is not None and self.engine.name in DIALECTS:
+            write = Writer(self.engine).write
+        self._write = write or self._write_singly
         self.answered_again = 0.0  # when (time.monotonic), after it had not
 
     @property
@@ -187,10 +193,13 @@ class Database(BaseStorage):
                     self.answered_again = time.monotonic()
                 return result
 
-    def _write(self, rows: dict[Row, tuple[Any, ...]]) -> None:
-        if self._writer is not None:
-            self._writer.write(rows)
-            return
+    def write(self, rows: Rows) -> None:
+        """Write rows, for another process."""
+        with self._lock:
+            self.call(lambda: self._write(rows))
+            self._read.clear()
+
+    def _write_singly(self, rows: Rows) -> None:
         for (kind, trial_id, key), values in rows.items():
             if kind == USER:
                 self.inner.set_trial_user_attr(trial_id, key, *values)
@@ -320,8 +329,8 @@ class Database(BaseStorage):
     ) -> list[FrozenTrial]:
         """Return the trials of a study; those of other processes may be up to `AGE_S` old."""
         with self._lock:
-            when, trials = self._read.get(study_id, (-AGE_S, []))
-            if not trials or (time.monotonic() - when > AGE_S and not self._depth):
+            when, trials = self._read.get(study_id, (0.0, []))
+            if not trials or (time.monotonic() - when >= self.age_s and not self._depth):
                 trials = self.call(lambda: self.inner.get_all_trials(study_id, deepcopy=False))
                 self._read[study_id] = time.monotonic(), trials
             own = {trial.number: trial for of, trial in self._own.values() if of == study_id}
@@ -466,7 +475,7 @@ class Writer:
         self.keys = {kind: key for kind, (_, key) in tables.items()}
         self.statements = {kind: _upsert(engine.name, table, key) for kind, (table, key) in tables.items()}
 
-    def write(self, rows: dict[Row, tuple[Any, ...]]) -> None:
+    def write(self, rows: Rows) -> None:
         """Insert or replace rows."""
         by_kind: dict[str, list[dict[str, Any]]] = {}
         for (kind, trial_id, key), values in rows.items():
@@ -560,6 +569,23 @@ def proxy_mutex(channel: Any, name: str) -> Iterator[None]:
         yield
     finally:
         release(words)
+
+
+def proxy_write(channel: Any, rows: Rows) -> None:
+    """Write rows through a gRPC proxy, in one call."""
+    sent = [
+        [*row, values[0] if row[0] != PARAM else [values[0], distribution_to_json(values[1])]]
+        for row, values in rows.items()
+    ]
+    channel.unary_unary(f"/{SERVICE}/Write", lambda words: json.dumps(words).encode(), json.loads)([sent])
+
+
+def received(sent: list[list[Any]]) -> Rows:
+    """Return the rows that `proxy_write` sent."""
+    return {
+        (kind, trial_id, key): (value,) if kind != PARAM else (value[0], json_to_distribution(value[1]))
+        for kind, trial_id, key, value in sent
+    }
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from hypermap.core.errors import UserError
 from hypermap.core.passwords import shown
-from hypermap.search.database import HELD_S, SERVICE
+from hypermap.search.database import HELD_S, SERVICE, Database, received
 from hypermap.search.storage import check_grpc, open_storage
 
 THREADS = 64
@@ -86,11 +87,20 @@ def make_server(storage: BaseStorage, host: str, port: int) -> Any:
     mutexes = Mutexes()
     server = grpc.server(ThreadPoolExecutor(max_workers=THREADS), options=[("grpc.so_reuseport", 0)])
     api_pb2_grpc.add_StorageServiceServicer_to_server(OptunaStorageProxyService(storage), server)
+    calls: list[tuple[str, Callable[..., Any]]] = [("Acquire", mutexes.acquire), ("Release", mutexes.release)]
+    if isinstance(storage, Database):
+        storage.age_s = 0.0  # a holder of the mutex reads what has just been written
+
+        def write(sent: list[list[Any]]) -> bool:
+            storage.write(received(sent))
+            return True  # gRPC takes None for a failure
+
+        calls.append(("Write", write))
     methods = {
         name: grpc.unary_unary_rpc_method_handler(
             lambda words, context, do=do: do(*words), json.loads, lambda done: json.dumps(done).encode()
         )
-        for name, do in (("Acquire", mutexes.acquire), ("Release", mutexes.release))
+        for name, do in calls
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     try:

@@ -23,13 +23,14 @@ from hypermap.core.errors import REMEDIES, MachineFault, UserError, explained
 from hypermap.core.files import naming
 from hypermap.core.passwords import MASK, revealed, secrets, shown
 from hypermap.core.paths import STUDIES
-from hypermap.search.database import Database, proxy_mutex, server_mutex
+from hypermap.search.database import Database, proxy_mutex, proxy_write, server_mutex
 from hypermap.search.tables import Tables
 
 BEGINS = b'{"op_code"'  # the start of every line of a journal; any other file belongs to someone else
 GRPC = "grpc://"
 ANSWER_S = 10.0  # by which a proxy has to answer
 WAIT_S = 0.2  # after which a waiter for a journal's lock checks whether it is still needed
+POLL_S = 0.005  # between two tries to get a lock: a trial may be as short as its storage allows
 BUSY_S = 60  # how long a writer waits for another's transaction
 
 warnings.filterwarnings("ignore", "Choices for a categorical distribution")  # of foreign studies, once per trial
@@ -58,7 +59,7 @@ class Journal(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.kernel_lock = FileLock(f"{path}.lock")
+        self.kernel_lock = FileLock(f"{path}.lock", poll_interval=POLL_S)
         self.batch: _Batch | None = None
         self.mutex = threading.Lock()  # for threads that share this object
         if path.exists() and not _is_journal(path):
@@ -308,7 +309,8 @@ def _proxied(place: str) -> Database:
         warnings.simplefilter("ignore", ExperimentalWarning)
         proxy = GrpcStorageProxy(host=host, port=int(port))
     proxy.wait_server_ready(ANSWER_S)
-    return Database(proxy, place, partial(proxy_mutex, proxy._channel))
+    channel = proxy._channel
+    return Database(proxy, place, partial(proxy_mutex, channel), write=partial(proxy_write, channel))
 
 
 def check_grpc() -> None:

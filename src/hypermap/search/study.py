@@ -44,7 +44,7 @@ from hypermap.search.schedule import (
     mapping_of,
 )
 from hypermap.search.space import Space
-from hypermap.search.storage import batching, file_of, lock_folder, open_storage
+from hypermap.search.storage import POLL_S, batching, file_of, lock_folder, open_storage
 from hypermap.search.trial import STATE
 
 WHERE = "study.json"  # in a study's folder: the storage it is in
@@ -390,7 +390,7 @@ class TrialQueue:
     @contextmanager
     def deciding(self) -> Iterator[list[FrozenTrial]]:
         """Yield the study's trials, while no other process with this storage can claim one."""
-        with FileLock(self.locks / "study"), mutex(self.study):
+        with FileLock(self.locks / "study", poll_interval=POLL_S), mutex(self.study):
             yield self.study.get_trials(deepcopy=False)
 
     def several(self, trials: Sequence[FrozenTrial], most: int) -> Iterator[TrialLease]:
