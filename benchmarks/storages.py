@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import optuna  # noqa: E402
-import psutil  # type: ignore[import-untyped]  # noqa: E402
+import psutil  # noqa: E402
 from optuna.distributions import FloatDistribution  # noqa: E402
 
 from hypermap.search.space import Parameter, Space  # noqa: E402
