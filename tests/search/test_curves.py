@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
+from hypermap.search import curves
 from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader, Table, judged, rungs, second_half
 
 RUNNING, PRUNED, COMPLETE = TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE
@@ -293,6 +294,17 @@ def test_kendalls_tau_is_scipys(n):
     found = Agreement.of(3, scores, finals)
     assert found.tau == pytest.approx(stats.kendalltau(scores, finals).statistic)
     assert (found.step, found.n) == (3, n)
+
+
+def test_kendalls_tau_of_many_trials_is_that_of_all_pairs(monkeypatch):
+    rng = np.random.default_rng(0)
+    finals = rng.integers(0, 9, 60).astype(float)  # with ties
+    scores = finals + rng.integers(0, 9, 60)
+    paired = Agreement.of(3, scores, finals), Agreement.of(3, np.zeros(60), finals)
+    monkeypatch.setattr(curves, "PAIRED", 0)
+    many = Agreement.of(3, scores, finals), Agreement.of(3, np.zeros(60), finals)
+    assert [one.tau for one in many] == pytest.approx([one.tau for one in paired], abs=1e-12)
+    assert paired[1].tau == 0
 
 
 def test_only_trials_that_have_both_count():

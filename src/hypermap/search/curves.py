@@ -18,6 +18,7 @@ PRIOR_WEIGHT = 2.0  # weight of the prior of a regression from rung to rung, in 
 PRIOR_GAIN, PRIOR_VARIANCE = 0.5, 0.05  # over a whole training; of one rung; in units of `Table.scaled`
 STEEPEST = 1.5  # slope of a regression from rung to rung
 FLOOR = -1.0  # lower limit of a scaled score: how bad a bad trial is does not matter
+PAIRED = 500  # trials up to which all pairs are compared: their number grows with the square
 PRIOR_TAU, PRIOR_TRIALS = 0.7, 4.0  # assumed for an early score before any trial is complete
 
 
@@ -212,9 +213,7 @@ class Agreement:
         n = len(x)
         if n < 2:
             return cls(step, n, math.nan, -1.0, 1.0)
-        rises, ends = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])
-        untied = math.sqrt(float((rises**2).sum()) * float((ends**2).sum()))
-        tau = min(1.0, max(-1.0, float((rises * ends).sum()) / untied)) if untied else 0.0
+        tau = min(1.0, max(-1.0, _tau(x, y)))
         if n < 5:
             return cls(step, n, tau, -1.0, 1.0)
         half = 1.96 * math.sqrt(0.437 / (n - 4))
@@ -227,6 +226,18 @@ class Agreement:
         """The value that a search uses: with few trials, mostly the prior."""
         own = self.n * self.tau if self.n >= 2 else 0.0
         return (own + PRIOR_TRIALS * PRIOR_TAU) / ((self.n if self.n >= 2 else 0) + PRIOR_TRIALS)
+
+
+def _tau(x: Floats, y: Floats) -> float:
+    """Return Kendall's tau-b; 0 if all are tied."""
+    if len(x) > PAIRED:
+        from scipy.stats import kendalltau  # takes a while to import
+
+        tau = float(kendalltau(x, y, method="asymptotic").statistic)
+        return 0.0 if math.isnan(tau) else tau
+    rises, ends = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])
+    untied = math.sqrt(float((rises**2).sum()) * float((ends**2).sum()))
+    return float((rises * ends).sum()) / untied if untied else 0.0
 
 
 @dataclass
