@@ -28,7 +28,11 @@ from hypermap.datasets.tables.dataset import table
 from hypermap.models.sklearn_fit import is_family
 
 FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = [tuple(file.relative_to(CONF).with_suffix("").parts) for file in FILES if file.parent != CONF]
+CHOICES = [
+    tuple(file.relative_to(CONF).with_suffix("").parts)
+    for file in FILES
+    if file.parent != CONF and not file.is_relative_to(CONF / "hydra")
+]
 RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
 TABLE = ["data.path=my.csv", "data.target=target"]

@@ -765,7 +765,7 @@ def test_an_interrupted_stack_goes_on(prepared, backend, epoch):
     assert len(list(Path("runs").glob("*/progress.json"))) == 4
     first = []
     again, _ = train_all(prepared, every, tell=lambda told: first.append(min(told.values())[0]) or {})
-    assert first[0] == epoch
+    assert first[: epoch + 1] == [*range(1, epoch + 2)]
     for number in range(4):
         if backend == "native":
             assert content(f"together/{number}") == content(f"whole/{number}")
@@ -805,7 +805,7 @@ def test_one_that_is_paused_leaves_its_stack_and_goes_on_in_another(prepared, ba
     assert len(json.loads(state.read_text())["history"]) == 2
     told = []
     again, _ = train_all(prepared, every[1:3], tell=lambda all_: told.extend(all_.values()) or {}, folder="again")
-    assert [step for step, _ in told] == [2, 3, 1, 2, 3] or sorted(step for step, _ in told) == [1, 2, 2, 3, 3]
+    assert sorted(step for step, _ in told) == [1, 1, 2, 2, 3, 3]
     assert_alike(again[0], "again/0", results[1], "whole/1")
     if backend == "native":
         assert content("again/0") == content("whole/1")
@@ -861,7 +861,7 @@ def test_what_a_stack_of_torch_began_a_training_by_itself_goes_on_with(prepared)
         train_all(prepared, by("batched", *FOUR), tell=interrupting(2))
     steps = []
     result = train(prepared, FOUR[0], "together/0", report=lambda step, value: steps.append(step))
-    assert steps == [2, 3]
+    assert steps == [1, 2, 3]
     assert_alike(result, "together/0", train(prepared, FOUR[0]), "alone")
 
 

@@ -24,7 +24,7 @@ LABELS = ("name", "_target_")  # keys about the option itself; all others are ke
 NOT_OWN = (
     "hypermap", "hydra_plugins",
     "baselines", "compose", "confirm", "dashboard", "evaluate", "export", "order", "predict", "preprocess", "promote",
-    "report", "review", "train",
+    "report", "review", "study", "train",
 )  # fmt: skip
 """This project's own packages and scripts in src/, which are not user modules."""
 PARTS = tuple(
