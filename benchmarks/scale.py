@@ -169,7 +169,7 @@ def simulate(costs: Costs, workers: int, trials: int, trial_s: float, cores: int
     return [rate, rate / (workers / trial_s), *used]
 
 
-def measure(kind: str, others: int = 200, each: int = 40) -> Costs:
+def measure(kind: str, others: int = 200, each: int = 100) -> Costs:
     """Measure the costs of a storage."""
     import optuna
 
@@ -185,16 +185,23 @@ def measure(kind: str, others: int = 200, each: int = 40) -> Costs:
             optuna.load_study(study_name="storages", storage=open_storage(place), sampler=sampler) for _ in range(2)
         )
 
-        def cost(do: Callable[[], Any], times: int, *, writes: bool = False) -> Cost:
-            client, server = time.process_time(), processor(servers)
-            began = time.perf_counter()
+        def costs(steps: list[Callable[[], Any]], times: int, *, writes: bool = False) -> list[Cost]:
+            """Return what each of some steps costs, which are done one after the other again and again."""
+            taken = [[0.0, 0.0, 0.0] for _ in steps]
             for _ in range(times):
-                do()
-            client, server = time.process_time() - client, processor(servers) - server
-            if not servers:  # a journal: one waits for the disk, too, and writers for each other
-                wall = 1000 * (time.perf_counter() - began) / times
-                return Cost(0.0, wall) if writes else Cost(wall, 0.0)
-            return Cost(1000 * client / times, 1000 * server / times)
+                for step, of in zip(steps, taken, strict=True):
+                    served, wall, client = processor(servers), time.perf_counter(), time.process_time()
+                    step()
+                    client, wall = time.process_time() - client, time.perf_counter() - wall
+                    for k, seconds in enumerate((client, processor(servers) - served, wall)):
+                        of[k] += 1000 * seconds / times
+            if servers:
+                return [Cost(client, server) for client, server, _ in taken]
+            # A journal: one waits for the disk, too, and writers for each other.
+            return [Cost(0.0, wall) if writes else Cost(wall, 0.0) for *_, wall in taken]
+
+        def cost(do: Callable[[], Any], times: int, *, writes: bool = False) -> Cost:
+            return costs([do], times, writes=writes)[0]
 
         def more(after: Cost, before: Cost, of: int) -> Cost:
             return Cost(max(0.0, after.client - before.client) / of, max(0.0, after.server - before.server) / of)
@@ -219,18 +226,11 @@ def measure(kind: str, others: int = 200, each: int = 40) -> Costs:
             mine._storage.set_study_system_attr(mine._study_id, "beat:mine", 1)
             mine._storage.get_study_system_attrs(mine._study_id)
 
-        for _ in range(3):  # what happens only once
-            trial = ask(mine)
-            report(trial, 1)
-            mine.tell(trial, 1.0)
-            claim()
-            beat()
         own: list[Any] = []
-        create = cost(lambda: own.append(ask(mine)), each, writes=True)
-        steps = count(1)
-        reporting = cost(lambda: report(own[0], next(steps)), each, writes=True)
-        ending = iter(own)
-        finish = cost(lambda: mine.tell(next(ending), 1.0), each, writes=True)
+        life = [lambda: own.append(ask(mine)), lambda: report(own[-1], 1), lambda: mine.tell(own.pop(), 1.0)]
+        for do in (*life, claim, beat):  # what happens only once
+            do()
+        create, reporting, finish = costs(life, each, writes=True)
         alone = cost(claim, each)
         beats = cost(beat, each, writes=True)
         running = [ask(other) for _ in range(others)]
@@ -240,7 +240,7 @@ def measure(kind: str, others: int = 200, each: int = 40) -> Costs:
                     trial.report(1.0, step)
         if isinstance(other._storage, Database):
             other._storage.flush()
-        many = cost(claim, 5 if servers else 1)
+        many = cost(claim, 10 if servers else 1)
         for worker in range(others):
             mine._storage.set_study_system_attr(mine._study_id, f"beat:worker-{worker}", 1)
         counters = cost(beat, each, writes=True)

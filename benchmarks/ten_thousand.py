@@ -248,12 +248,12 @@ def commands(trials: int, kinds: list[str], *, sweep: bool) -> None:
             os.chdir(ROOT)
     if sweep:
         with tempfile.TemporaryDirectory() as made:
+            subprocess.run(["git", "clone", "-q", str(ROOT), "clone"], cwd=made, check=True)
             words = ["data=digits", "optimizer.lr=interval(0.001,0.1)", "trainer.epochs=1", "hydra.sweeper.n_trials=1"]
-            settings = [f"hydra.sweep.dir={made}/detached", "hydra.sweeper.detach=true", "hydra.sweeper.dvc=false"]
-            settings += ["hydra.sweeper.study_name=detached_benchmark", "hydra.sweeper.report=false"]
-            command = [sys.executable, str(ROOT / "src/train.py"), "-m", *words, *settings]
+            settings = ["hydra.sweeper.detach=true", "hydra.sweeper.study_name=detached", "hydra.sweeper.report=false"]
+            command = [sys.executable, "src/train.py", "-m", *words, *settings]
             start, times = time.perf_counter(), os.times()
-            subprocess.run(command, cwd=made, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, cwd=Path(made) / "clone", check=True, stdout=subprocess.DEVNULL)
             wall, after = time.perf_counter() - start, os.times()
             processor = after.children_user + after.children_system - times.children_user - times.children_system
             print(f"| detach=true | {wall:.2f} | {processor:.2f} |", flush=True)

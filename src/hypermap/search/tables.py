@@ -72,7 +72,7 @@ class Tables(RDBStorage):
                     some: dict[int, tuple[Any, list[list[Any]]]] = {
                         row.trial_id: (row, [[], [], [], [], []]) for row in rows[start : start + CHUNK]
                     }
-                    for part in connection.execute(self._parts, {"ids": list(some)}):
+                    for part in connection.execute(self._parts, {"ids": list(some)}).all():
                         some[part.trial_id][1][part.kind].append(part)
                     read += [_trial(row, *parts) for row, parts in some.values()]
         except SQLAlchemyError as error:
@@ -226,7 +226,8 @@ def _trial(
 
 def _number(row: Any) -> float:
     """Return a value that may be infinite or NaN, which stands in a column of its own."""
-    return float({"INF_POS": "inf", "INF_NEG": "-inf", "NAN": "nan"}.get(row.text, row.number))
+    number = row.number
+    return float(number if number is not None else {"INF_POS": "inf", "INF_NEG": "-inf", "NAN": "nan"}[row.text])
 
 
 def _utc(local: datetime | None) -> datetime | None:
