@@ -8,7 +8,7 @@ one, in a worker that has read them before: the median of five, from the study's
 **references.** As many experiments, published one after the other: the time of the last hundred, and what reads their
 references, before and after `git pack-refs`.
 **commands.** `python src/study.py watch`: one refresh of a study of 1,000 trials, two of which run, in each storage;
-and a sweep with `hydra.sweeper.detach=true`, until the command returns.
+and a sweep with `hydra.sweeper.detach=true`, until the command returns, beside `import torch`.
 """
 
 import argparse
@@ -249,15 +249,21 @@ def commands(trials: int, kinds: list[str], *, sweep: bool) -> None:
     if sweep:
         with tempfile.TemporaryDirectory() as made:
             subprocess.run(["git", "clone", "-q", str(ROOT), "clone"], cwd=made, check=True)
-            words = ["data=digits", "optimizer.lr=interval(0.001,0.1)", "trainer.epochs=1", "hydra.sweeper.n_trials=1"]
-            settings = ["hydra.sweeper.detach=true", "hydra.sweeper.study_name=detached", "hydra.sweeper.report=false"]
-            command = [sys.executable, "src/train.py", "-m", *words, *settings]
-            start, times = time.perf_counter(), os.times()
-            subprocess.run(command, cwd=Path(made) / "clone", check=True, stdout=subprocess.DEVNULL)
-            wall, after = time.perf_counter() - start, os.times()
-            processor = after.children_user + after.children_system - times.children_user - times.children_system
-            print(f"| detach=true | {wall:.2f} | {processor:.2f} |", flush=True)
-            time.sleep(20 if processor else 0)  # for the worker's end, before its folder is removed
+            words = ["optimizer.lr=interval(0.001,0.1)", "trainer.epochs=1", "hydra.sweeper.n_trials=1"]
+            words += ["hydra.sweeper.detach=true", "hydra.sweeper.report=false"]
+            clone = Path(made) / "clone"
+            for name, command in (
+                ("", ["src/train.py", "-m", *words, "hydra.sweeper.study_name=first"]),  # it prepares the data
+                ("detach=true", ["src/train.py", "-m", *words, "hydra.sweeper.study_name=second"]),
+                ("import torch", ["-c", "import torch"]),
+            ):
+                start, times = time.perf_counter(), os.times()
+                subprocess.run([sys.executable, *command], cwd=clone, check=True, stdout=subprocess.DEVNULL)
+                wall, after = time.perf_counter() - start, os.times()
+                processor = after.children_user + after.children_system - times.children_user - times.children_system
+                if name:
+                    print(f"| {name} | {wall:.2f} | {processor:.2f} |", flush=True)
+                time.sleep(30 if "src/train.py" in command else 0)  # for the sweep itself to end
 
 
 def main() -> None:

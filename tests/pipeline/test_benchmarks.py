@@ -25,7 +25,7 @@ ROWS = {
     "processes": {"digits, MLP 64-128-10, batches of 64": 11},
     "pruning": {"0": 3, "median": 1},
     "record": {},
-    "scale": {"journal, 10": 6, "PostgreSQL, 10": 6, "proxy, 10": 6},
+    "scale": {"journal, 10": 7, "PostgreSQL, 10": 7, "proxy, 10": 7},
     "searches": {"random": 6, "auto": 6, "digits": 5},
     "several_targets": {"micro_f1": 4, "quality_r2": 4, "colour_accuracy": 4},
     "stack": {"stack of 4, batched": 5, "single run": 5, "stack=4": 5},
