@@ -101,3 +101,16 @@ def test_a_finished_trial_stays_as_it_is(place):
     with pytest.raises(KeyError):
         Tables(place).create_new_trial(study._study_id + 1)
     assert study.trials[0].state == TrialState.COMPLETE
+
+
+def test_a_studys_attributes_are_those_of_optunas_own_storage(place):
+    study, own = Tables(place), RDBStorage(place)
+    study_id = opened(own)._study_id
+    assert study.get_study_system_attrs(study_id) == {}
+    for value in (1, {"a": [2]}):
+        study.set_study_system_attr(study_id, "counter", value)
+        assert study.get_study_system_attrs(study_id) == own.get_study_system_attrs(study_id) == {"counter": value}
+    with pytest.raises(KeyError):
+        study.get_study_system_attrs(study_id + 1)
+    with pytest.raises(KeyError):
+        study.set_study_system_attr(study_id + 1, "counter", 1)

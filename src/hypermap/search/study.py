@@ -390,6 +390,8 @@ class TrialQueue:
     @contextmanager
     def deciding(self) -> Iterator[list[FrozenTrial]]:
         """Yield the study's trials, while no other process with this storage can claim one."""
+        if not isinstance(self.study._storage, Database):  # what is parsed now, others need not wait for
+            self.study.get_trials(deepcopy=False)
         with FileLock(self.locks / "study", poll_interval=POLL_S), mutex(self.study):
             yield self.study.get_trials(deepcopy=False)
 

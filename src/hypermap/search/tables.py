@@ -22,13 +22,13 @@ PARAM, VALUE, USER, SYSTEM, REPORT = range(5)
 class Tables(RDBStorage):
     """Optuna's storage in a database, with the same tables and rows.
 
-    What every worker calls for every trial is written in SQLAlchemy Core, in few round trips: reading the trials that
-    have changed, creating a trial, and finishing one. Everything else is Optuna's.
+    What every worker calls again and again is written in SQLAlchemy Core, in few round trips: reading the trials that
+    have changed, creating a trial, finishing one, and the counters of leases. Everything else is Optuna's.
     """
 
     @cached_property
-    def _reading(self) -> Any:
-        """The engine without transactions, for reads: a trial's state first, so that what is finished is whole."""
+    def _alone(self) -> Any:
+        """The engine without transactions. A trial's state is read first, so that what is finished is whole."""
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -66,13 +66,13 @@ class Tables(RDBStorage):
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            with self._reading.connect() as connection:
+            with self._alone.connect() as connection:
                 rows, read = connection.execute(query).all(), []
                 for start in range(0, len(rows), CHUNK):
                     some: dict[int, tuple[Any, list[list[Any]]]] = {
                         row.trial_id: (row, [[], [], [], [], []]) for row in rows[start : start + CHUNK]
                     }
-                    for part in connection.execute(self._parts, {"ids": list(some)}):
+                    for part in connection.execute(self._parts, {"ids": list(some)}).all():
                         some[part.trial_id][1][part.kind].append(part)
                     read += [_trial(row, *parts) for row, parts in some.values()]
         except SQLAlchemyError as error:
@@ -165,6 +165,37 @@ class Tables(RDBStorage):
             raise StorageInternalError("A trial could not be finished.") from error
         return ended.rowcount == 1 or usual()
 
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the attributes of a study, among which is a counter for each worker."""
+        from optuna.storages._rdb import models
+        from sqlalchemy import select
+        from sqlalchemy.exc import SQLAlchemyError
+
+        attrs = models.StudySystemAttributeModel.__table__.c
+        try:
+            with self._alone.connect() as connection:
+                query = select(attrs.key, attrs.value_json).where(attrs.study_id == study_id)
+                found = {key: json.loads(value) for key, value in connection.execute(query)}
+        except SQLAlchemyError as error:
+            raise StorageInternalError("A study's attributes could not be read.") from error
+        return found or super().get_study_system_attrs(study_id)  # it raises an error if there is no such study
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set an attribute of a study: in one round trip, if it has the attribute already."""
+        from optuna.storages._rdb import models
+        from sqlalchemy import update
+        from sqlalchemy.exc import SQLAlchemyError
+
+        table = models.StudySystemAttributeModel.__table__
+        change = update(table).where(table.c.study_id == study_id, table.c.key == key)
+        try:
+            with self._alone.connect() as connection:
+                changed = connection.execute(change.values(value_json=json.dumps(value))).rowcount
+        except SQLAlchemyError as error:
+            raise StorageInternalError("A study's attribute could not be written.") from error
+        if not changed:
+            super().set_study_system_attr(study_id, key, value)
+
 
 def _trial(
     row: Any,
@@ -195,7 +226,8 @@ def _trial(
 
 def _number(row: Any) -> float:
     """Return a value that may be infinite or NaN, which stands in a column of its own."""
-    return float({"INF_POS": "inf", "INF_NEG": "-inf", "NAN": "nan"}.get(row.text, row.number))
+    number = row.number
+    return float(number if number is not None else {"INF_POS": "inf", "INF_NEG": "-inf", "NAN": "nan"}[row.text])
 
 
 def _utc(local: datetime | None) -> datetime | None:
