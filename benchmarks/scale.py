@@ -302,6 +302,7 @@ def main() -> None:
                         f"{minutes:g}",
                         f"{decide_ms:g}",
                         f"{found[0]:.2f}",
+                        f"{ALL / found[0] / 3600:.0f}",
                         *(f"{100 * s:.0f}" for s in found[1:]),
                     ]
                     print(f"| {kind}, {workers} | {' | '.join(cells)} |", flush=True)

@@ -25,6 +25,7 @@ from hypermap.search.storage import file_of, lock_folder
 
 BEATS = 4  # of a lease within its term
 TERM_S = 60.0
+MANY = 100  # workers, for each of which a request to stop is looked for a beat later: each look reads all counters
 BEAT, STOP = "beat:", "stop"  # system attributes of a study: of a worker, by its name; and of a request to stop
 PLACE = "place"  # in the folder of the locks: which one this is
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -104,14 +105,18 @@ def beating(study: optuna.Study, worker: str, command: str, term_s: float) -> It
     storage.set_study_system_attr(study_id, key, 0)
 
     def beat() -> None:
-        count = 0
+        count, pause = 0, 1
         while not ended.wait(term_s / BEATS):
             count += 1
             with suppress(MachineFault):  # which the worker meets as well
                 if isinstance(storage, Database):
                     storage.flush()
                 storage.set_study_system_attr(study_id, key, count)
+                if count % pause:
+                    continue
                 attrs = storage.get_study_system_attrs(study_id)
+                living = sum(name.startswith(BEAT) and value != "" for name, value in attrs.items())
+                pause = 1 + living // MANY
                 if attrs.get(STOP) != before or attrs.get(f"{STOP}:{command}"):
                     stopping.set()
         storage.remove_session()
