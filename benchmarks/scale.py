@@ -282,15 +282,8 @@ def main() -> None:
     for kind, of in costs.items():
         each = (getattr(of, name) for name in names)
         print(f"| {kind} | {' | '.join(f'{one.client:.3g} + {one.server:.3g}' for one in each)} |", flush=True)
-    columns = (
-        "minutes",
-        "ms to decide",
-        "trials/s",
-        f"h for {ALL:,}",
-        "of what is possible, %",
-        "server in use, %",
-        "mutex in use, %",
-    )
+    rates = ("trials/s", f"h for {ALL:,}", "of what is possible, %")
+    columns = ("minutes", "ms to decide", *rates, "server in use, %", "mutex in use, %")
     print(f"\n| storage, workers | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
     for minutes in given.minutes[: 1 if given.quick else None]:
         for decide_ms in given.decide[: 1 if given.quick else None]:
@@ -298,13 +291,9 @@ def main() -> None:
                 cores = given.cores if kind == "PostgreSQL" else 1
                 for workers, trials in every.items():
                     found = simulate(of, workers, trials, 60 * minutes, cores, decide_ms)
-                    cells = [
-                        f"{minutes:g}",
-                        f"{decide_ms:g}",
-                        f"{found[0]:.2f}",
-                        f"{ALL / found[0] / 3600:.0f}",
-                        *(f"{100 * s:.0f}" for s in found[1:]),
-                    ]
+                    rate, *shares = found
+                    cells = [f"{minutes:g}", f"{decide_ms:g}", f"{rate:.2f}", f"{ALL / rate / 3600:.0f}"]
+                    cells += [f"{100 * share:.0f}" for share in shares]
                     print(f"| {kind}, {workers} | {' | '.join(cells)} |", flush=True)
 
 
