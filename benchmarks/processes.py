@@ -8,12 +8,11 @@ processes with one thread each.
 """
 
 import argparse
-import time
 from dataclasses import replace
 from functools import partial
 
 from race import ROUNDS, SECONDS, Contender, Entry, Ready, Work, contenders, machine_lines, prepare, race
-from trainers import device_name, estimator, hypermap_rows, synchronize, unvalidated
+from trainers import device_name, epochs_of, estimator, hypermap_rows, unvalidated
 
 PROBLEMS = {
     "digits, MLP 64-128-10, batches of 64": (),
@@ -37,7 +36,6 @@ def trainer(work: Work, processes: int, threads: int | None) -> Ready:
     from hypermap.training.loop import MakeBackend
     from hypermap.training.processes import OnSeveral, Training
     from hypermap.training.processes import processes as others
-    from hypermap.training.state import Progress
 
     machine.make_repeatable()
     settings = {**work.configuration["trainer"], "processes": processes, "threads": threads or machine.CORES}
@@ -54,16 +52,9 @@ def trainer(work: Work, processes: int, threads: int | None) -> Ready:
     torch.set_num_threads(machine.share_of_threads(own.threads, processes))
     trainer = unvalidated()({0: member}, {0: fold.sets}, make_backend)
 
-    def train(epochs: int) -> float:
-        member.settings = replace(member.settings, epochs=epochs)
-        member.progress = Progress(schedule=member.parts.schedule.start())
-        started = time.perf_counter()
-        for _ in range(epochs):
-            trainer.epoch(lambda told: {})
-        synchronize()
-        return time.perf_counter() - started
-
-    return Ready(train, len(rows.train.targets), device_name(own.device.type), threads=own.threads)
+    return Ready(
+        epochs_of(trainer, [member]), len(rows.train.targets), device_name(own.device.type), threads=own.threads
+    )
 
 
 def raced(title: str, overrides: tuple[str, ...], quick: bool) -> list[str]:

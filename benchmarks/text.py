@@ -45,7 +45,7 @@ REPEATS = 1000
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies of one model's trainings on the test rows, and their mean in each resample of the rows."""
+    """Scores of one model's trainings on the test rows, and their mean in each resample of the rows."""
 
     values: list[float]
     resampled: np.ndarray
@@ -65,8 +65,8 @@ class Scores:
         return f"{np.mean(self.values) - np.mean(other.values):+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def trained(words: Sequence[str], prepared: Path, folder: Path, seeds: int) -> Scores:
-    """The scores of a configuration, trained with each seed."""
+def trained(words: Sequence[str], metric: str, prepared: Path, folder: Path, seeds: int) -> Scores:
+    """The scores of a configuration by a metric, trained with each seed."""
     transform, rows = read_transform(prepared), load(prepared, "test")
     targets = artifacts.targets(rows, transform)
     values, resampled, validation, seconds = [], [], [], []
@@ -78,10 +78,10 @@ def trained(words: Sequence[str], prepared: Path, folder: Path, seeds: int) -> S
         run.train(request)
         seconds.append(time.perf_counter() - started)
         predictions = artifacts.read_trained(folder).predict(rows.inputs)
-        values.append(transform.task.measure(targets, predictions)["accuracy"])
+        values.append(transform.task.measure(targets, predictions)[metric])
         drawn = metrics.resamples(transform.task.resampled(targets, predictions), len(targets), repeats=REPEATS)
-        resampled.append(drawn["accuracy"])
-        validation.append(artifacts.read_metrics(folder / "validation.json", "validation")["accuracy"])
+        resampled.append(drawn[metric])
+        validation.append(artifacts.read_metrics(folder / "validation.json", "validation")[metric])
     return Scores(values, np.mean(resampled, axis=0), float(np.mean(validation)), float(np.mean(seconds)))
 
 
@@ -92,12 +92,12 @@ def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Pat
     prepare_settings(prepared, compose(words)["data"])
     found = {}
     for name in models:
-        found[name] = trained([*words, f"model={name}"], prepared, folder / name, seeds)
+        found[name] = trained([*words, f"model={name}"], "accuracy", prepared, folder / name, seeds)
         print(f"  {name}: validation {found[name].validation:.4f}, {found[name].seconds:.1f} s", flush=True)
     tried = {}
     for strength in STRENGTHS:
         option = [f"model={BASELINE}", f"model.C={strength}"]
-        tried[strength] = trained([*words, *option], prepared, folder / BASELINE, 1)
+        tried[strength] = trained([*words, *option], "accuracy", prepared, folder / BASELINE, 1)
         print(f"  C={strength:g}: validation {tried[strength].validation:.4f}", flush=True)
     best = max(tried, key=lambda strength: tried[strength].validation)
     kept = tried[best]
@@ -118,6 +118,14 @@ def page(results: Mapping[str, Mapping[str, Scores]]) -> str:
             cells = (f"{scores.validation:.3f}", scores.told, each, difference, f"{scores.seconds:.0f} s")
             lines.append(f"| {name} | {model}{scores.note} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def about(seeds: int) -> str:
+    """What was measured on."""
+    return (
+        f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
+        f"{sklearn.__version__}, numpy {np.__version__}, {os.cpu_count()} cores\n"
+    )
 
 
 def made_up(folder: Path) -> list[str]:
@@ -156,11 +164,7 @@ def main() -> None:
             )
             print(name, flush=True)
             results[name] = measure(words, arguments.models, seeds, Path(made))
-    about = (
-        f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
-        f"{sklearn.__version__}, numpy {np.__version__}, {os.cpu_count()} cores\n"
-    )
-    print(text := f"{about}\n{page(results)}")
+    print(text := f"{about(seeds)}\n{page(results)}")
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
 

@@ -18,30 +18,19 @@ beside a column that says little.
 import argparse
 import io
 import os
-import platform
-import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 import polars as pl
-import sklearn
-import torch
 
 from hypermap.config.compose import compose
 from hypermap.core import device
-from hypermap.data.prepared import load
-from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.prepare import prepare_settings
-from hypermap.experiments import run
-from hypermap.tasks import metrics
-from hypermap.training import artifacts
+from text import Scores, about, trained  # also finds the package
 
 MODELS = ("tabular_mlp", "gradient_boosting")
 WAYS = {"none": [], "characters": ["data.text_ngrams=characters"], "words": ["data.text_ngrams=words"]}
@@ -50,23 +39,7 @@ SETS = {
     "ag_news": ("class", ["title", "description"], "accuracy"),
 }
 MADE_UP = ("price", ["advert"], "r2")
-REPEATS = 1000
 LEAST_RATINGS = 5
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one model's trainings on the test rows, and their mean in each resample of the rows."""
-
-    values: list[float]
-    resampled: np.ndarray
-    validation: float
-    seconds: float  # of a training
-
-    def less(self, other: "Scores") -> str:
-        """The difference, on the same rows."""
-        low, high = np.percentile(self.resampled - other.resampled, [2.5, 97.5])
-        return f"{np.mean(self.values) - np.mean(other.values):+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def films(root: Path) -> pl.DataFrame:
@@ -114,26 +87,6 @@ def made_up() -> pl.DataFrame:
     return pl.DataFrame({"area": area, "advert": texts, "price": 1000 * area + 60_000 * fine})
 
 
-def trained(words: Sequence[str], metric: str, prepared: Path, folder: Path, seeds: int) -> Scores:
-    """The scores of a configuration, trained with each seed."""
-    transform, rows = read_transform(prepared), load(prepared, "test")
-    targets = artifacts.targets(rows, transform)
-    values, resampled, validation, seconds = [], [], [], []
-    for seed in range(seeds):
-        request = run.TrainingRequest(
-            compose([*words, f"seed={seed}"]), prepared, folder, folder / "validation.json", states=folder / "states"
-        )
-        started = time.perf_counter()
-        run.train(request)
-        seconds.append(time.perf_counter() - started)
-        predictions = artifacts.read_trained(folder).predict(rows.inputs)
-        values.append(transform.task.measure(targets, predictions)[metric])
-        drawn = metrics.resamples(transform.task.resampled(targets, predictions), len(targets), repeats=REPEATS)
-        resampled.append(drawn[metric])
-        validation.append(artifacts.read_metrics(folder / "validation.json", "validation")[metric])
-    return Scores(values, np.mean(resampled, axis=0), float(np.mean(validation)), float(np.mean(seconds)))
-
-
 def measure(
     frame: pl.DataFrame, of: tuple[str, list[str], str], models: Sequence[str], seeds: int, folder: Path, quick: bool
 ) -> dict[tuple[str, str], Scores]:
@@ -165,11 +118,9 @@ def page(
     ]
     for name, found in results.items():
         for (model, way), scores in found.items():
-            low, high = np.percentile(scores.resampled, [2.5, 97.5])
             each = ", ".join(f"{value:.4f}" for value in scores.values)
             gained = "" if way == "none" else scores.less(found[model, "none"])
-            told = f"{np.mean(scores.values):.3f} ({low:.3f} to {high:.3f})"
-            cells = (f"{scores.validation:.3f}", told, each, gained, f"{scores.seconds:.0f} s")
+            cells = (f"{scores.validation:.3f}", scores.told, each, gained, f"{scores.seconds:.0f} s")
             lines.append(f"| {name}, {texts[name][2]} | {model} | {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -188,18 +139,13 @@ def main() -> None:
     if root is None and not quick:
         parser.error("set HYPERMAP_DATA to a folder that has movielens_latest_small and ag_news")
     known = {"made up": MADE_UP} if quick else {name: SETS[name] for name in arguments.sets}
-    results = {}
+    results, seeds = {}, 1 if quick else arguments.seeds
     for name, of in known.items():
         print(name, flush=True)
         frame = made_up() if quick else {"films": films, "ag_news": ag_news}[name](Path(str(root)))
         with tempfile.TemporaryDirectory() as folder:
-            seeds = 1 if quick else arguments.seeds
             results[name] = measure(frame, of, arguments.models, seeds, Path(folder), quick)
-    about = (
-        f"{1 if quick else arguments.seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"scikit-learn {sklearn.__version__}, numpy {np.__version__}, {os.cpu_count()} cores\n"
-    )
-    print(text := f"{about}\n{page(results, known)}")
+    print(text := f"{about(seeds)}\n{page(results, known)}")
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
 

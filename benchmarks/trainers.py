@@ -6,7 +6,7 @@ The peers know the rows as a user of theirs would have them: tensors in memory b
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from race import Entry, Ready, Work
 
 if TYPE_CHECKING:
     from hypermap.data.manifest import Manifest
+    from hypermap.training.state import TrainState
 
 
 def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
@@ -26,7 +27,6 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
 
     from hypermap.core import device as machine
     from hypermap.training.backends import choice
-    from hypermap.training.state import Progress
 
     machine.make_repeatable()
     rows = hypermap_rows(work)
@@ -44,8 +44,19 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
     sets = dict.fromkeys(range(len(begun)), fold.sets)
     trainer = unvalidated()(dict(enumerate(begun)), sets, partial(choice.make, chosen, threads=threads))
 
+    takes = "one at a time" if chosen == "eager" else chosen
+    detail = f"takes {takes}" if backend == "auto" else ""
+    return Ready(
+        epochs_of(trainer, begun), len(rows.train.targets), device_name(first.device.type), len(begun), threads, detail
+    )
+
+
+def epochs_of(trainer: Any, members: "Sequence[TrainState]") -> Callable[[int], float]:
+    """What trains members anew for some epochs, and returns the seconds that takes."""
+    from hypermap.training.state import Progress
+
     def train(epochs: int) -> float:
-        for member in begun:
+        for member in members:
             member.settings = replace(member.settings, epochs=epochs)
             member.progress = Progress(schedule=member.parts.schedule.start())
         started = time.perf_counter()
@@ -54,9 +65,7 @@ def hypermap(work: Work, members: int = 1, backend: str = "eager") -> Ready:
         synchronize()
         return time.perf_counter() - started
 
-    takes = "one at a time" if chosen == "eager" else chosen
-    detail = f"takes {takes}" if backend == "auto" else ""
-    return Ready(train, len(rows.train.targets), device_name(first.device.type), len(begun), threads, detail)
+    return train
 
 
 def unvalidated() -> type:

@@ -286,12 +286,7 @@ def test_a_proxy_holds_the_same_study(place):
         other = open_storage(f"grpc://127.0.0.1:{port}")
         assert content(made(other))[:-1] == content(quiet)
         assert repr(other.get_all_trials(study._study_id)[-1].intermediate_values) == "{1: nan}"
-        with storage.mutex("s"):
-            assert waiter(other, "t") is None
-            waiting = waiter(other, "s")
-            assert waiting is not None
-        waiting.join(5)
-        assert not waiting.is_alive()
+        assert_excludes(storage, other)
     finally:
         server.stop(None)
 
@@ -308,6 +303,16 @@ def waiter(storage, name):
     thread.start()
     thread.join(0.3)
     return thread if not entered.is_set() else None
+
+
+def assert_excludes(storage, other):
+    """Check that a mutex of one storage is waited for in another, and one of another name is not."""
+    with storage.mutex("s"):
+        assert waiter(other, "t") is None
+        waiting = waiter(other, "s")
+        assert waiting is not None
+    waiting.join(5)
+    assert not waiting.is_alive()
 
 
 def test_optunas_own_proxy_is_refused_for_its_lack_of_a_mutex(place):
@@ -354,12 +359,7 @@ def test_postgresql_holds_the_same_study_survives_lost_sessions_and_has_a_mutex(
         search(study, 3), search(quiet, 3)
         assert content(study) == content(quiet)
         other = open_storage(url)
-        with storage.mutex("s"):
-            assert waiter(other, "t") is None
-            waiting = waiter(other, "s")
-            assert waiting is not None
-        waiting.join(5)
-        assert not waiting.is_alive()
+        assert_excludes(storage, other)
 
 
 @pytest.mark.skipif(why_not() is not None, reason=why_not() or "")

@@ -1,5 +1,8 @@
 """Searches as a worker is given them."""
 
+import subprocess
+import time
+from collections.abc import Callable, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,3 +35,12 @@ def planned(folder: Path, **changes: Any) -> StudyConfig:
         seed=1,
     )
     return replace(usual, **changes)
+
+
+def wait_for_steps(steps: Callable[[], Sized], process: subprocess.Popen[str], count: int) -> None:
+    """Wait until a sweep has taken so many steps in all."""
+    end = time.monotonic() + 60
+    while len(steps()) < count:
+        assert process.poll() is None, f"it ended before step {count}: {process.communicate()[0]}"
+        assert time.monotonic() < end, f"no step {count} in a minute"
+        time.sleep(0.01)

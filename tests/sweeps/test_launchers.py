@@ -22,6 +22,7 @@ from hypermap.sweeps.launchers import RAY as RAY_LAUNCHER
 from hypermap.sweeps.launchers import SLURM as SLURM_LAUNCHER
 from support import postgres, slurm
 from support.ray_cluster import SMALL, VARIABLES, ray_cluster
+from support.studies import wait_for_steps
 
 # A Hydra application that needs a module beside it, reports each step, and goes on from the step in its folder.
 TASK = """
@@ -118,11 +119,7 @@ class App:
 
     def has_stepped(self, process: subprocess.Popen[str], count: int) -> None:
         """Wait until so many steps were taken in all."""
-        end = time.monotonic() + 60
-        while len(self.steps()) < count:
-            assert process.poll() is None, f"it ended before step {count}: {process.communicate()[0]}"
-            assert time.monotonic() < end, f"no step {count} in a minute"
-            time.sleep(0.02)
+        wait_for_steps(self.steps, process, count)
 
     def trials(self, storage: str | None = None) -> list[optuna.trial.FrozenTrial]:
         opened = open_storage(storage or str(self.folder / "sweep/journal.log"))

@@ -17,6 +17,7 @@ import yaml
 from hypermap.core.paths import SOURCES
 from hypermap.search.storage import Journal, open_storage
 from hypermap.search.study import outcome
+from support.studies import wait_for_steps
 
 # A Hydra application that reports as a training does; each trial notes when it ran, and each step it took. One that can
 # pause goes on from the step that it finds in its folder.
@@ -131,11 +132,7 @@ class App:
 
     def has_stepped(self, process: subprocess.Popen[str], count: int) -> None:
         """Wait until so many steps were taken in all."""
-        end = time.monotonic() + 60
-        while len(self.steps()) < count:
-            assert process.poll() is None, f"it ended before step {count}: {process.communicate()[0]}"
-            assert time.monotonic() < end, f"no step {count} in a minute"
-            time.sleep(0.01)
+        wait_for_steps(self.steps, process, count)
 
     def trials(self, storage: str = "sweep/journal.log") -> list[optuna.trial.FrozenTrial]:
         place = storage if "://" not in storage else f"sqlite:///{self.folder}/{storage.removeprefix('sqlite:///')}"

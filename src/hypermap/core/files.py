@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -176,6 +177,25 @@ def unpacked(text: str) -> dict[str, str]:
     if not isinstance(texts, dict):
         raise ValueError("these are no named texts")
     return {str(name): str(value) for name, value in texts.items()}
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which becomes `folder` at the end: all or nothing, also if the process dies.
+
+    If another process was faster, its own is kept.
+    """
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -1,15 +1,14 @@
 """The states of trials where all machines of a sweep find them, if these share no folder."""
 
 import io
-import shutil
 import tarfile
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hypermap.core.errors import UserError
+from hypermap.core.files import files_below, whole_folder
 from hypermap.core.passwords import masked, shown
 
 EVERY_S = 60.0  # how often the state of a running trial is sent
@@ -70,15 +69,12 @@ class Artifacts:
         """Get the state of a trial, if there is none here."""
         if state.exists():
             return
-        partial = state.with_name(f".{state.name}")
         try:
             files, root = self._opened()
             path = f"{root}/{number}/{STATE_FILE}"
             if files.exists(path):
-                with tarfile.open(fileobj=io.BytesIO(files.cat_file(path))) as tar:
-                    shutil.rmtree(partial, ignore_errors=True)
+                with tarfile.open(fileobj=io.BytesIO(files.cat_file(path))) as tar, whole_folder(state) as partial:
                     tar.extractall(partial, filter="data")
-                partial.rename(state)  # all or nothing, if the process dies
         except Exception as error:
             print(f"Trial {number} starts over, for its state at {shown(self.url)}: {_told(error)}", flush=True)
 
@@ -105,7 +101,7 @@ class Artifacts:
 
 def _packed(folder: Path) -> bytes | None:
     """Return a folder's files as a tar; None if it has none."""
-    paths = _files(folder)
+    paths = [path for path in files_below(folder) if path.name != "lock"]
     if not paths:
         return None
     content = io.BytesIO()
@@ -113,11 +109,6 @@ def _packed(folder: Path) -> bytes | None:
         for path in paths:
             tar.add(path, path.relative_to(folder))
     return content.getvalue()
-
-
-def _files(folder: Path) -> Collection[Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in sorted(paths) if path.name != "lock" and not path.name.startswith(".")]
 
 
 def _told(error: Exception) -> str:

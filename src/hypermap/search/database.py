@@ -217,16 +217,14 @@ class Database(BaseStorage):
             if trial_id not in self._own:
                 self._read.clear()
                 return False
-            study_id, trial = self._own[trial_id]
-            trial = _copied(trial)
+            _, trial = self._own[trial_id]
             if kind == PARAM:
                 internal, distribution = values
                 trial.distributions[key] = distribution
-                trial.params = {**trial.params, key: distribution.to_external_repr(internal)}
+                trial.params[key] = distribution.to_external_repr(internal)
             else:
                 kept: Any = {USER: trial.user_attrs, SYSTEM: trial.system_attrs, STEP: trial.intermediate_values}
                 kept[kind][key] = values[0] if kind == STEP else json.loads(json.dumps(values[0]))  # as if it were read
-            self._own[trial_id] = study_id, trial
             self._rows[row] = values
             if self._depth == 0 and not self._can_wait():
                 self.flush()
@@ -264,7 +262,7 @@ class Database(BaseStorage):
             else:  # the cache knows its number: it need not be read
                 template.number, template._trial_id = known[1], trial_id
                 with self._lock:
-                    self._own[trial_id] = study_id, template
+                    self._own[trial_id] = study_id, _copied(template)
         return trial_id
 
     def set_trial_param(
@@ -333,9 +331,9 @@ class Database(BaseStorage):
             if not trials or (time.monotonic() - when >= self.age_s and not self._depth):
                 trials = self.call(lambda: self.inner.get_all_trials(study_id, deepcopy=False))
                 self._read[study_id] = time.monotonic(), trials
-            own = {trial.number: trial for of, trial in self._own.values() if of == study_id}
+            own = {trial.number: _copied(trial) for of, trial in self._own.values() if of == study_id}
         if own:
-            trials = [_copied(own[trial.number]) if trial.number in own else trial for trial in trials]
+            trials = [own.get(trial.number, trial) for trial in trials]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else list(trials)
@@ -538,7 +536,7 @@ def server_mutex(engine: Any, name: str) -> AbstractContextManager[None]:
     if engine.name == "postgresql":
         return _postgresql(engine, int(fingerprint(name)[:15], 16))
     if engine.name in ("mysql", "mariadb"):
-        return _mysql(engine, f"hypermap-{fingerprint(name)[:32]}")
+        return _mysql(engine, f"hypermap-{fingerprint(name)}")
     return nullcontext()
 
 

@@ -9,8 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hypermap.core.passwords import shown
 from hypermap.search.lease import Leases
 from hypermap.search.progress import OUTCOMES, format_value, short
-from hypermap.search.schedule import Allowed
-from hypermap.search.study import BUDGET, RECORD, TRAININGS, WORKER, best, finished, outcome
+from hypermap.search.study import BUDGET, RECORD, TRAININGS, best, finished, outcome, worker_of
 
 MOST = 12  # lines about running trials
 
@@ -41,7 +40,7 @@ def overview(study: optuna.Study, storage: str, leases: Leases | None = None) ->
         top = best(ended, maximizes=study.direction.name == "MAXIMIZE")
         if top is not None:
             lines.append(f"  best: trial {top.number}, {names[0]} {format_value(top.values[0])}: {_params(top)}")
-    at_work = [trial for trial in running if not Allowed.of(trial).paused]
+    at_work = [trial for trial in running if outcome(trial) == "running"]
     lines += [f"  {_line(trial, record.get('horizon'), leases)}" for trial in at_work[:MOST]]
     if len(at_work) > MOST:
         lines.append(f"  and {len(at_work) - MOST} more")
@@ -50,19 +49,14 @@ def overview(study: optuna.Study, storage: str, leases: Leases | None = None) ->
 
 def workers(trials: Sequence[FrozenTrial]) -> set[str]:
     """Return the names of the workers whose trials run and are not paused, as far as they have one."""
-    running = [trial for trial in trials if trial.state == TrialState.RUNNING and not Allowed.of(trial).paused]
-    return {name for trial in running if (name := _worker(trial))}
-
-
-def _worker(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get(WORKER, "")).rpartition(":")[0]  # without the number of the trial
+    return {name for trial in trials if outcome(trial) == "running" and (name := worker_of(trial))}
 
 
 def _line(trial: FrozenTrial, horizon: int | None, leases: Leases | None) -> str:
     step = trial.last_step or 0
     far = f"{step}/{horizon}" if horizon else str(step)
     value = f" {format_value(trial.intermediate_values[step])}" if step in trial.intermediate_values else ""
-    worker = _worker(trial)
+    worker = worker_of(trial)
     where = f"  on {worker.rpartition('/')[0] or worker}" if worker else ""
     if worker and leases is not None:
         where += " (gone)" if leases.gone(worker) else " (no sign of life yet)" if leases.unclear(worker) else ""

@@ -416,7 +416,7 @@ class TrialQueue:
 
     def _all_left_behind(self, trials: Sequence[FrozenTrial]) -> Iterator[TrialLease]:
         """Claim and yield all such trials, first those to be trained by themselves because a process died with them."""
-        left = [t for t in trials if t.state == TrialState.RUNNING and not Allowed.of(t).paused]
+        left = [trial for trial in trials if outcome(trial) == "running"]
         self.leases.look(worker for t in left if (worker := self._elsewhere(t)))
         for trial in sorted(left, key=lambda trial: not self._apart(trial, Attempt.read(self.locks, trial.number))):
             elsewhere = self._elsewhere(trial)
@@ -512,8 +512,8 @@ class TrialQueue:
 
     def deserted(self) -> list[int]:
         """Return the numbers of running trials that are neither paused nor held by a live process."""
-        running = [t for t in self.study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
-        mine = [trial.number for trial in running if not Allowed.of(trial).paused and not self._elsewhere(trial)]
+        running = [trial for trial in self.study.get_trials(deepcopy=False) if outcome(trial) == "running"]
+        mine = [trial.number for trial in running if not self._elsewhere(trial)]
         locks = {number: lock for number in mine if (lock := self._lock(number)) is not None}
         for lock in locks.values():
             lock.release()
@@ -539,8 +539,8 @@ class TrialQueue:
         """Return the workers of trials that run elsewhere, after a look at their leases."""
         if not self.served:
             return set()
-        running = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
-        workers = {worker for t in running if not Allowed.of(t).paused and (worker := self._elsewhere(t))}
+        running = [trial for trial in self.study.get_trials(deepcopy=False) if outcome(trial) == "running"]
+        workers = {worker for trial in running if (worker := self._elsewhere(trial))}
         self.leases.look(workers)
         return workers
 
@@ -620,8 +620,7 @@ class TrialQueue:
         """Return the worker of a trial whose lock, if held, could not be seen from here; empty if it could."""
         if not self.served:
             return ""
-        worker = str(trial.user_attrs.get(WORKER, "nobody:0"))  # an enqueued one, in the moment after it was taken
-        worker = worker.rpartition(":")[0]  # without the number of the trial
+        worker = worker_of(trial) or "nobody"  # an enqueued one, in the moment after it was taken
         return "" if worker.rpartition(":")[0] == self.place else worker
 
     def _lock(self, number: int, timeout_s: float = 0) -> FileLock | None:
@@ -670,6 +669,11 @@ def outcome(trial: FrozenTrial) -> str:
         return "paused" if Allowed.of(trial).paused else "running"
     recorded = mapping_of(trial, RESULT).get("outcome")
     return str(recorded) if recorded else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+
+
+def worker_of(trial: FrozenTrial) -> str:
+    """Return the name of the worker that runs a trial, or ran it last; empty where only locks tell."""
+    return str(trial.user_attrs.get(WORKER, "")).rpartition(":")[0]  # without the token of the trial
 
 
 def epochs(trial: FrozenTrial) -> int:

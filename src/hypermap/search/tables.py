@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -63,20 +64,15 @@ class Tables(RDBStorage):
 
     def _read(self, query: Any) -> list[FrozenTrial]:
         """Return the trials that a query finds in the table of trials."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            with self._alone.connect() as connection:
-                rows, read = connection.execute(query).all(), []
-                for start in range(0, len(rows), CHUNK):
-                    some: dict[int, tuple[Any, list[list[Any]]]] = {
-                        row.trial_id: (row, [[], [], [], [], []]) for row in rows[start : start + CHUNK]
-                    }
-                    for part in connection.execute(self._parts, {"ids": list(some)}).all():
-                        some[part.trial_id][1][part.kind].append(part)
-                    read += [_trial(row, *parts) for row, parts in some.values()]
-        except SQLAlchemyError as error:
-            raise StorageInternalError("Trials could not be read.") from error
+        with _failing("Trials could not be read."), self._alone.connect() as connection:
+            rows, read = connection.execute(query).all(), []
+            for start in range(0, len(rows), CHUNK):
+                some: dict[int, tuple[Any, list[list[Any]]]] = {
+                    row.trial_id: (row, [[], [], [], [], []]) for row in rows[start : start + CHUNK]
+                }
+                for part in connection.execute(self._parts, {"ids": list(some)}).all():
+                    some[part.trial_id][1][part.kind].append(part)
+                read += [_trial(row, *parts) for row, parts in some.values()]
         return read
 
     @cached_property
@@ -113,27 +109,23 @@ class Tables(RDBStorage):
             return super()._create_new_trial(study_id, template_trial)
         from optuna.storages._rdb import models
         from sqlalchemy import func, insert, select
-        from sqlalchemy.exc import SQLAlchemyError
 
         study, trials = models.StudyModel.__table__, models.TrialModel.__table__
         count = select(func.count()).select_from(trials).where(trials.c.study_id == study_id).scalar_subquery()
         row = {"study_id": study_id, "number": count, "state": new.state, "datetime_start": _utc(new.datetime_start)}
-        try:
-            with self.engine.begin() as connection:
-                lock = select(study.c.study_id).where(study.c.study_id == study_id).with_for_update()
-                if connection.execute(lock).first() is None:
-                    raise KeyError(models.NOT_FOUND_MSG)
-                insertion = insert(trials).values(row).returning(trials.c.trial_id, trials.c.number)
-                trial_id, number = connection.execute(insertion).one()
-                for model, attrs in (
-                    (models.TrialUserAttributeModel, new.user_attrs),
-                    (models.TrialSystemAttributeModel, new.system_attrs),
-                ):
-                    rows = [{"trial_id": trial_id, "key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]
-                    if rows:
-                        connection.execute(insert(model.__table__), rows)
-        except SQLAlchemyError as error:
-            raise StorageInternalError("A trial could not be created.") from error
+        with _failing("A trial could not be created."), self.engine.begin() as connection:
+            lock = select(study.c.study_id).where(study.c.study_id == study_id).with_for_update()
+            if connection.execute(lock).first() is None:
+                raise KeyError(models.NOT_FOUND_MSG)
+            insertion = insert(trials).values(row).returning(trials.c.trial_id, trials.c.number)
+            trial_id, number = connection.execute(insertion).one()
+            for model, attrs in (
+                (models.TrialUserAttributeModel, new.user_attrs),
+                (models.TrialSystemAttributeModel, new.system_attrs),
+            ):
+                rows = [{"trial_id": trial_id, "key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]
+                if rows:
+                    connection.execute(insert(model.__table__), rows)
         made = copy.copy(new)
         made.number, made._trial_id = number, trial_id
         return made
@@ -145,13 +137,13 @@ class Tables(RDBStorage):
             return usual()
         from optuna.storages._rdb import models
         from sqlalchemy import insert, update
-        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+        from sqlalchemy.exc import IntegrityError
 
         trials, own = models.TrialModel.__table__, models.TrialValueModel
         unfinished = trials.c.state.in_([TrialState.RUNNING, TrialState.WAITING])
         ending = update(trials).where(trials.c.trial_id == trial_id, unfinished)
         try:
-            with self.engine.begin() as connection:
+            with _failing("A trial could not be finished."), self.engine.begin() as connection:
                 ended = connection.execute(ending.values(state=state, datetime_complete=_utc(datetime.now())))
                 if ended.rowcount == 1 and values:
                     rows = [
@@ -159,42 +151,45 @@ class Tables(RDBStorage):
                         for objective, (stored, kind) in enumerate(map(own.value_to_stored_repr, values))
                     ]
                     connection.execute(insert(own.__table__), rows)
-        except IntegrityError:  # it has values already
-            return usual()
-        except SQLAlchemyError as error:
-            raise StorageInternalError("A trial could not be finished.") from error
+        except StorageInternalError as error:
+            if isinstance(error.__cause__, IntegrityError):  # it has values already
+                return usual()
+            raise
         return ended.rowcount == 1 or usual()
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the attributes of a study, among which is a counter for each worker."""
         from optuna.storages._rdb import models
         from sqlalchemy import select
-        from sqlalchemy.exc import SQLAlchemyError
 
         attrs = models.StudySystemAttributeModel.__table__.c
-        try:
-            with self._alone.connect() as connection:
-                query = select(attrs.key, attrs.value_json).where(attrs.study_id == study_id)
-                found = {key: json.loads(value) for key, value in connection.execute(query)}
-        except SQLAlchemyError as error:
-            raise StorageInternalError("A study's attributes could not be read.") from error
+        with _failing("A study's attributes could not be read."), self._alone.connect() as connection:
+            query = select(attrs.key, attrs.value_json).where(attrs.study_id == study_id)
+            found = {key: json.loads(value) for key, value in connection.execute(query)}
         return found or super().get_study_system_attrs(study_id)  # it raises an error if there is no such study
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of a study: in one round trip, if it has the attribute already."""
         from optuna.storages._rdb import models
         from sqlalchemy import update
-        from sqlalchemy.exc import SQLAlchemyError
 
         table = models.StudySystemAttributeModel.__table__
         change = update(table).where(table.c.study_id == study_id, table.c.key == key)
-        try:
-            with self._alone.connect() as connection:
-                changed = connection.execute(change.values(value_json=json.dumps(value))).rowcount
-        except SQLAlchemyError as error:
-            raise StorageInternalError("A study's attribute could not be written.") from error
+        with _failing("A study's attribute could not be written."), self._alone.connect() as connection:
+            changed = connection.execute(change.values(value_json=json.dumps(value))).rowcount
         if not changed:
             super().set_study_system_attr(study_id, key, value)
+
+
+@contextmanager
+def _failing(message: str) -> Iterator[None]:
+    """Raise Optuna's error for those of SQLAlchemy, as Optuna does."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StorageInternalError(message) from error
 
 
 def _trial(

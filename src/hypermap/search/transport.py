@@ -1,16 +1,13 @@
 """What a study on a server carries for machines that share no folder with the one that began it."""
 
-import os
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from hypermap.core.errors import UserError
-from hypermap.core.files import packed, unpacked, write_text
+from hypermap.core.files import packed, unpacked, whole_folder, write_text
 
 CONF = "conf"  # system attribute of a study: the YAML files of its snapshot of conf/
 FILES = "files"  # system attribute of a complete trial: its small files
@@ -36,15 +33,12 @@ def fetch_conf(study: optuna.Study, folder: Path) -> None:
     kept = study._storage.get_study_system_attrs(study._study_id).get(CONF)
     if kept is None or folder.exists():
         return
-    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-    for name, text in _texts(kept, f"the study {study.study_name}").items():
-        parts = PurePosixPath(name).parts
-        if not name.endswith(".yaml") or ".." in parts or PurePosixPath(name).is_absolute():
-            raise UserError(f"The study {study.study_name} carries a file {name!r}, which is none of conf/.")
-        write_text(partial / name, text)
-    with suppress(OSError):  # another process was faster
-        partial.rename(folder)
-    shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(folder) as partial:
+        for name, text in _texts(kept, f"the study {study.study_name}").items():
+            parts = PurePosixPath(name).parts
+            if not name.endswith(".yaml") or ".." in parts or PurePosixPath(name).is_absolute():
+                raise UserError(f"The study {study.study_name} carries a file {name!r}, which is none of conf/.")
+            write_text(partial / name, text)
 
 
 def send_files(trial: optuna.Trial, texts: Mapping[str, str]) -> None:

@@ -180,7 +180,7 @@ def confirm(sweep: "Sweep", confirmation: Wanted, source: Source) -> None:
     if done < trainings:
         planner, alike = Planner(sweep.settings, sweep.config), resolve(*source.composer(source.values(numbers[0])))
         plan = replace(plan, stack=planner.stack(plan, sweep.application, alike))
-        one.launch(plan, source.composer, source.fixed, planner.jobs(), alike)
+        one.launch(plan, study, source.composer, source.fixed, planner.jobs(), alike)
         sweep.stopped, sweep.status = one.stopped, one.status
     trials = study.get_trials(deepcopy=False)
     if (error := failure(plan, trials)) is not None:

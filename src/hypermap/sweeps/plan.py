@@ -83,11 +83,7 @@ class Planner:
             sizes_differ=study_spec.sizes_differ,
             lease=self.number("lease", SHORTEST_LEASE_S) or TERM_S,
             command=uuid.uuid4().hex,
-            artifacts=None
-            if artifacts is None
-            else artifacts
-            if "://" in artifacts
-            else str(Path(artifacts).absolute()),
+            artifacts=None if artifacts is None else absolute(artifacts),
         )
         timeout = self.number("timeout", 0.0)
         return plan if timeout is None else replace(plan, deadline=plan.began + timeout)

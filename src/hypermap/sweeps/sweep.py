@@ -172,7 +172,7 @@ class Sweep:
             self.detach(plan)
             return plan
         sizes = partial(self.application.size, baseline=start.configuration) if study_spec.sizes_differ else None
-        self.launch(plan, composer, fixed, jobs, baseline, sizes)
+        self.launch(plan, study, composer, fixed, jobs, baseline, sizes)
         self.application.collect(study, plan.folder)
         try:
             if self.finish(plan) and to_confirm is not None:
@@ -345,6 +345,7 @@ class Sweep:
     def launch(
         self,
         plan: StudyConfig,
+        study: optuna.Study,
         composer: Composer,
         fixed: Sequence[str],
         jobs: int,
@@ -378,7 +379,6 @@ class Sweep:
             worker.workers_per_gpu = Planner(self.settings, self.config).workers_per_gpu()
             check_workers(jobs, worker.gpus, worker.workers_per_gpu)
         returns: Sequence[Any] = ()
-        study = connect(plan, patience_s=PATIENCE_S)
         before = stop_requests(study, plan.storage)
         with (
             _safe_path(),

@@ -130,9 +130,12 @@ class TrainingTarget(SweepTarget):
 
     def gpus(self, configuration: Mapping[str, Any]) -> int:
         """Return one for each process of a network's training, unless the configuration names the device itself."""
-        trainer, model = configuration["trainer"], str(configuration["model"].get("_target_"))
-        of_sklearn = model.startswith("hypermap.models.sklearn_models.")
-        return 0 if of_sklearn or trainer["device"] not in ("auto", "cuda") else int(trainer.get("processes", 1))
+        from hypermap.models.sklearn_fit import is_family
+
+        trainer = configuration["trainer"]
+        if trainer["device"] not in ("auto", "cuda") or is_family(configuration["model"]):
+            return 0
+        return int(trainer.get("processes", 1))
 
     def stack_size(self, configuration: Mapping[str, Any]) -> int:
         """Return by a brief measurement how many trainings like this to run at once; 1 if stacks are slower."""

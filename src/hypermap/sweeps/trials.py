@@ -28,7 +28,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from hypermap.config.compose import resolve
 from hypermap.core.cli import outlive_readers
 from hypermap.core.errors import UserError, near
-from hypermap.core.files import write_text
+from hypermap.core.files import whole_folder, write_text
 from hypermap.core.gpus import own_gpus
 from hypermap.core.instantiate import LABELS
 from hypermap.core.passwords import masked
@@ -132,11 +132,7 @@ def _no_key(config: DictConfig, key: str) -> str:
 
 def main_folder(search_path: ConfigSearchPath) -> Path | None:
     """Return the folder of the application's own configuration, if it is one."""
-    for entry in search_path.get_path():
-        source = Path(entry.path.removeprefix("file://")) if entry.path else None
-        if entry.provider == "main" and source is not None and "://" not in str(source) and source.is_dir():
-            return source
-    return None
+    return next((folder for entry in search_path.get_path() if (folder := _main(entry)) is not None), None)
 
 
 def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPath:
@@ -144,21 +140,30 @@ def snapshot_path(search_path: ConfigSearchPath, folder: Path) -> ConfigSearchPa
 
     The copy has only what Hydra reads: the main folder may be the application's, with all trials below it.
     """
-    path = ConfigSearchPathImpl()
-    path.config_search_path = [copy.deepcopy(entry) for entry in search_path.get_path()]
+    path = _copied(search_path)
     for entry in path.get_path():
-        source = Path(entry.path.removeprefix("file://")) if entry.path else None
-        if entry.provider == "main" and source is not None and "://" not in str(source) and source.is_dir():
-            if not folder.exists():
-                partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-                shutil.copytree(source, partial, ignore=_not_read, dirs_exist_ok=True)
+        if (source := _main(entry)) is None:
+            continue
+        if not folder.exists():
+            with whole_folder(folder) as partial:
+                shutil.copytree(source, partial, ignore=_not_read)
                 for file in partial.rglob("*.yaml"):
                     if masked(text := file.read_text(encoding="utf-8")) != text:
                         write_text(file, masked(text))
-                with contextlib.suppress(OSError):  # another process was faster
-                    partial.rename(folder)
-                shutil.rmtree(partial, ignore_errors=True)
-            entry.path = f"file://{folder}"
+        entry.path = f"file://{folder}"
+    return path
+
+
+def _main(entry: Any) -> Path | None:
+    """Return the folder of an entry of a search path, if it is the application's own."""
+    source = Path(entry.path.removeprefix("file://")) if entry.path else None
+    own = entry.provider == "main" and source is not None and "://" not in str(source) and source.is_dir()
+    return source if own else None
+
+
+def _copied(search_path: ConfigSearchPath) -> ConfigSearchPathImpl:
+    path = ConfigSearchPathImpl()
+    path.config_search_path = [copy.deepcopy(entry) for entry in search_path.get_path()]
     return path
 
 
@@ -171,8 +176,7 @@ def _not_read(folder: str, names: Sequence[str]) -> list[str]:
 
 def moved_path(search_path: ConfigSearchPath, moved: Callable[[Path], Path]) -> ConfigSearchPath:
     """Return a search path with each folder where `moved` says."""
-    path = ConfigSearchPathImpl()
-    path.config_search_path = [copy.deepcopy(entry) for entry in search_path.get_path()]
+    path = _copied(search_path)
     for entry in path.get_path():
         if entry.path.startswith("file://"):
             entry.path = f"file://{moved(Path(entry.path.removeprefix('file://')))}"
