@@ -17,9 +17,10 @@ from optuna.trial import TrialState
 
 from hypermap.core.errors import Diverged, Interrupted, MachineFault, OutOfMemory, Pruned, UserError
 from hypermap.core.paths import ROOT
+from hypermap.search import attempts
 from hypermap.search import study as study_module
 from hypermap.search import worker as worker_module
-from hypermap.search.attempts import MOST, MOST_WITH_ALL, STACK_DEATHS, note_death
+from hypermap.search.attempts import MOST, MOST_WITH_ALL, STACK_DEATHS, Attempt, note_death
 from hypermap.search.database import Database
 from hypermap.search.space import Condition, Parameter, Space
 from hypermap.search.storage import lock_folder
@@ -489,8 +490,9 @@ def test_whoever_is_killed_after_it_was_asked_to_stop_counts_for_no_attempt(plan
     assert outcome(trials(plan)[0]) == "complete"
 
 
-def test_that_everything_was_killed_is_held_against_no_trial_at_first(plan):
+def test_that_everything_was_killed_is_held_against_no_trial_at_first(plan, monkeypatch):
     """As by a scheduler that takes the machine away, or by whoever kills the whole sweep."""
+    monkeypatch.setattr(attempts, "NOTED_S", 0.0)  # this process, which lives, stands for the one that watched
     plan, task = replace(plan, n_trials=2), ends_its_process(ENDS["SIGKILL"])
     for _ in range(MOST_WITH_ALL):
         assert dies(plan, task, with_all=True) == -signal.SIGKILL
@@ -500,12 +502,27 @@ def test_that_everything_was_killed_is_held_against_no_trial_at_first(plan):
     assert f"{MOST_WITH_ALL} attempts" in trials(plan)[1].user_attrs[RESULT]["error"]
 
 
-def test_where_everything_was_killed_the_trials_own_deaths_count_as_before(plan):
+def test_where_everything_was_killed_the_trials_own_deaths_count_as_before(plan, monkeypatch):
+    monkeypatch.setattr(attempts, "NOTED_S", 0.0)
     plan, task = replace(plan, n_trials=2), ends_its_process(ENDS["SIGKILL"])
     for with_all in [True, False, True, False, False]:
         assert dies(plan, task, with_all=with_all) == -signal.SIGKILL
     assert dies(plan, task) == 0
     assert outcome(trials(plan)[1]) == "failed"
+
+
+def test_how_a_process_ended_is_waited_for_as_long_as_somebody_lives_to_note_it(tmp_path):
+    """The lock of its trial is free at once: without waiting, the death is held against whoever watched it."""
+    child = multiprocessing.get_context("fork").Process(target=os._exit, args=(7,))
+    child.start()
+    child.join()
+    Attempt(child.pid, watched=os.getpid()).write(tmp_path, 3)
+    noting = threading.Timer(0.2, note_death, (tmp_path, child.pid, 7))
+    noting.start()
+    assert Attempt.of_the_dead(tmp_path, 3).how(tmp_path) == "with exit code 7"
+    noting.join()
+    Attempt(child.pid, watched=child.pid).write(tmp_path, 3)
+    assert Attempt.of_the_dead(tmp_path, 3).died_with_all(tmp_path)
 
 
 def test_of_a_stack_that_ends_its_process_the_guilty_is_found(plan):

@@ -8,6 +8,7 @@ import faulthandler
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from typing import IO, Self
 STACK_DEATHS = 2  # deaths of a stack, after which its members are trained by themselves: one death may have any cause
 MOST = 3  # attempts, none of which got further than the one before, after which the trial has failed
 MOST_WITH_ALL = 10  # the same if the watching process died too: more likely caused by a person or the machine
+NOTED_S = 2.0  # within which a process that watches another has noted how that ended
 # What Python writes about a fatal signal, for deaths that no other process observed.
 FATAL = {
     "Segmentation fault": signal.SIGSEGV,
@@ -39,7 +41,7 @@ class Attempt:
         stack_deaths: the same for those that ended with the death of a stack.
         deaths_with_all: the same for those where the watching process died too.
         alone: whether the process trained no other trial at the same time.
-        watched: whether another process watches how it ends.
+        watched: the id of the process that watches how it ends; 0 if none does.
         ended: how the process ended, if observed.
         memory: whether it ended because the machine ran out of memory.
     """
@@ -50,7 +52,7 @@ class Attempt:
     stack_deaths: int = 0
     deaths_with_all: int = 0
     alone: bool = True
-    watched: bool = False
+    watched: int = 0
     ended: str = ""
     memory: bool = False
 
@@ -63,6 +65,16 @@ class Attempt:
             return None
         except (OSError, ValueError, TypeError):  # truncated by a power loss
             return cls(0)
+
+    @classmethod
+    def of_the_dead(cls, locks: Path, number: int) -> Self | None:
+        """Return the same, after the process that watched it has noted how it ended: the lock was free before that."""
+        until = time.monotonic() + NOTED_S
+        while (attempt := cls.read(locks, number)) is not None and attempt.watched and not attempt.ended:
+            if time.monotonic() > until or not _lives(attempt.watched):
+                break
+            time.sleep(0.01)
+        return attempt
 
     def write(self, locks: Path, number: int) -> None:
         """Write the note; it does not matter if a failing machine loses it."""
@@ -81,7 +93,7 @@ class Attempt:
 
     def died_with_all(self, locks: Path) -> bool:
         """Return whether the process was watched, but the watching process died too."""
-        return self.watched and not self.ended and not self.traceback(locks)
+        return bool(self.watched) and not self.ended and not self.traceback(locks)
 
     def apart(self, step: int, locks: Path) -> bool:
         """Return whether the trial must be trained by itself from now on, to find out which one is at fault."""
@@ -120,9 +132,10 @@ class Attempt:
 
 
 def begin(locks: Path, attempts: Mapping[int, Attempt], *, watched: bool) -> None:
-    """Note that this process trains these trials, by number, and whether it is watched."""
+    """Note that this process trains these trials, by number, and whether its parent watches it."""
+    watcher = os.getppid() if watched else 0
     for number, attempt in attempts.items():
-        now = replace(attempt, pid=os.getpid(), alone=len(attempts) == 1, watched=watched, ended="", memory=False)
+        now = replace(attempt, pid=os.getpid(), alone=len(attempts) == 1, watched=watcher, ended="", memory=False)
         now.write(locks, number)
 
 
@@ -203,6 +216,16 @@ def forget_last_words(locks: Path, pid: int) -> None:
     """Remove the file of `last_words` of a process."""
     with suppress(OSError):
         _last_words(locks, pid).unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _note(locks: Path, number: int) -> Path:

@@ -423,7 +423,7 @@ class TrialQueue:
             if (elsewhere and not self.leases.gone(elsewhere)) or (lock := self._lock(trial.number)) is None:
                 continue
             now = self.study._storage.get_trial(trial._trial_id)
-            died = None if elsewhere else Attempt.read(self.locks, trial.number)
+            died = None if elsewhere else Attempt.of_the_dead(self.locks, trial.number)
             ended = now.state != TrialState.RUNNING or Allowed.of(now).paused  # in the meantime
             if ended or (died is not None and self._given_up(now, died)) or (elsewhere and self._lost_too_often(now)):
                 lock.release()
