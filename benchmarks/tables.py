@@ -31,7 +31,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from hypermap.config.compose import compose
 from hypermap.config.groups import Configuration
-from hypermap.data.prepared import load
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.experiments import run
@@ -83,7 +83,7 @@ def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: i
     for seed in range(seeds):
         with_seed = {**configuration, "seed": seed}
         run.train(run.TrainingRequest(with_seed, prepared, folder, folder / "validation.json", states=folder))
-        predictions.append(artifacts.read_trained(folder).predict(load(prepared, "test").inputs))
+        predictions.append(artifacts.read_trained(folder).predict(load_raw(prepared, "test").inputs))
     return predictions
 
 

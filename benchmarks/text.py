@@ -28,7 +28,7 @@ import torch
 
 from hypermap.config.compose import compose
 from hypermap.core import device
-from hypermap.data.prepared import load
+from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.experiments import run
@@ -67,8 +67,8 @@ class Scores:
 
 def trained(words: Sequence[str], metric: str, prepared: Path, folder: Path, seeds: int) -> Scores:
     """The scores of a configuration by a metric, trained with each seed."""
-    transform, rows = read_transform(prepared), load(prepared, "test")
-    targets = artifacts.targets(rows, transform)
+    transform, raw = read_transform(prepared), load_raw(prepared, "test")
+    targets = artifacts.targets(transform(raw), transform)
     values, resampled, validation, seconds = [], [], [], []
     for seed in range(seeds):
         request = run.TrainingRequest(
@@ -77,7 +77,7 @@ def trained(words: Sequence[str], metric: str, prepared: Path, folder: Path, see
         started = time.perf_counter()
         run.train(request)
         seconds.append(time.perf_counter() - started)
-        predictions = artifacts.read_trained(folder).predict(rows.inputs)
+        predictions = artifacts.read_trained(folder).predict(raw.inputs)
         values.append(transform.task.measure(targets, predictions)[metric])
         drawn = metrics.resamples(transform.task.resampled(targets, predictions), len(targets), repeats=REPEATS)
         resampled.append(drawn[metric])

@@ -130,10 +130,11 @@ def test_lengths_count_what_is_no_padding():
 def test_probes_are_words_and_word_ngrams_as_texts_of_their_own():
     transform = fitted(word_ngrams=2)
     probes = transform.preprocessor.probes()
-    assert len(probes.features) == 1 + len(probes.names)
-    assert not probes.features[0].any()
+    asked = transform.preprocessor(probes.inputs)
+    assert len(asked) == 1 + len(probes.names)
+    assert not asked[0].any()
     assert {"play", "the"} <= {*probes.names}
-    np.testing.assert_array_equal(probes.features[1:], ids(transform, probes.names))
+    np.testing.assert_array_equal(asked[1:], ids(transform, probes.names))
 
 
 def test_points_lie_where_scikit_learn_puts_them():

@@ -79,7 +79,7 @@ def untrained(configuration: dict[str, Any], tuned: dict[str, Any] | None = None
     parts = make_components(configuration, transform.manifest, inputs, torch.device("cpu"))
     predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", tuned or {})
     record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, tuned or {})
-    artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict), [])
+    artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict))
 
 
 def program(folder: str = "exported") -> torch.nn.Module:
@@ -128,7 +128,7 @@ def test_images_and_plain_tables_go_in_as_published(place, reader, configuration
     assert count == len(load(Path("data/prepared"), "validation").rows)
     assert difference <= 1e-5
     raw = load_raw(Path("data/prepared"), "test").inputs
-    expected = artifacts.read_trained(Path("models")).predict(load(Path("data/prepared"), "test").inputs)
+    expected = artifacts.read_trained(Path("models")).predict(raw)
     np.testing.assert_allclose(program("elsewhere")(raw).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -183,7 +183,7 @@ def test_a_model_of_scikit_learn_is_its_own_file(place):
     splits = [load(Path("data/prepared"), name) for name in ("train", "validation")]
     record = artifacts.RunRecord(0, False, "r2", None, {}, {"model": choice})
     model = artifacts.TrainedModel(record, sklearn_fit.fit(choice, *splits, transform, 0, 1))
-    artifacts.write_trained(Path("models"), model, [])
+    artifacts.write_trained(Path("models"), model)
     with pytest.raises(UserError, match=r"models holds linear, a model of scikit-learn: its file is .*model\.skops"):
         export(Path("models"), Path("exported"))
 

@@ -16,7 +16,7 @@ import torch
 
 from hypermap.core.errors import UserError
 from hypermap.core.paths import ROOT
-from hypermap.data.prepared import load
+from hypermap.data.prepared import load, load_raw
 from hypermap.data.preprocessor import read_transform
 from hypermap.datasets.images import digits
 from hypermap.datasets.prepare import prepare
@@ -86,7 +86,7 @@ def fit(folder: Path, choice: dict[str, Any], given: dict[str, Any]) -> Path:
         predict = sklearn_fit.fit(choice, *splits, transform, 0, 1)
     configuration = choice if "model" in choice else {"model": choice}
     record = artifacts.RunRecord(0, False, "accuracy", None, {}, configuration)
-    artifacts.write_trained(folder / "models", artifacts.TrainedModel(record, predict), [])
+    artifacts.write_trained(folder / "models", artifacts.TrainedModel(record, predict))
     return folder
 
 
@@ -110,7 +110,7 @@ def written(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def expected(folder: Path, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """The rows' places in the file, and what the model says of them as they were prepared."""
-    stored = load(folder / "prepared", split)
+    stored = load_raw(folder / "prepared", split)
     return stored.rows.numpy() - 1, artifacts.read_trained(folder / "models").predict(stored.inputs)
 
 
@@ -321,7 +321,7 @@ def test_a_model_of_images_is_refused(tmp_path):
     splits = [load(tmp_path / "prepared", name) for name in ("train", "validation")]
     model = sklearn_fit.fit(choice, *splits, transform, 0, 1)
     record = artifacts.RunRecord(0, False, "accuracy", None, {}, {"model": choice})
-    artifacts.write_trained(tmp_path / "models", artifacts.TrainedModel(record, model), [])
+    artifacts.write_trained(tmp_path / "models", artifacts.TrainedModel(record, model))
     (tmp_path / "new.csv").write_text("a\n1\n")
     with pytest.raises(UserError, match=r"trained on digits, .*no table.*export"):
         predict(tmp_path, tmp_path / "new.csv")

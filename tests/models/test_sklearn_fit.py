@@ -413,7 +413,7 @@ def test_a_training_leaves_the_model_and_its_figures(prepared, rows, data, monit
     files = {path.name for path in Path("models").iterdir()}
     assert files == {"model.skops", "model.json", "history.csv", "manifest.json"}
     trained = artifacts.read_trained(Path("models"))
-    assert (trained.predict(validation.inputs) == reference(validation.inputs)).all()
+    assert (trained.predictor(validation.inputs) == reference(validation.inputs)).all()
     assert (trained.network, trained.loss, trained.record.parameters) == (None, None, None)
     assert trained.transform.manifest == transform.manifest
     assert artifacts.read_history(Path("models")) == []

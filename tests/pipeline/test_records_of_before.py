@@ -41,7 +41,8 @@ def project_of_before(clone):
 @pytest.mark.parametrize("name", ["network", "sklearn", "table"])
 def test_a_model_of_before_predicts(before, name):
     trained = read_trained(before / "models" / name)
-    rows = torch.zeros(3, *trained.transform.manifest.shape)
+    manifest = trained.transform.manifest
+    rows = torch.zeros(3, *(manifest.shape if manifest.roles is None else [len(manifest.roles)]), dtype=torch.float64)
     probabilities = trained.predict(rows)
     assert probabilities.shape == (3, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)

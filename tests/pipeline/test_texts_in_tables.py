@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import r2_score
 
-from hypermap.data.prepared import load
+from hypermap.data.prepared import load_raw
 from hypermap.training.artifacts import read_trained
 from support.own_texts import sentences
 
@@ -84,7 +84,7 @@ def test_predictions_of_a_file_are_those_of_the_same_rows_in_training(project):
     reordered = rows(100, 1).reverse().select("remark", "advert", "area")  # without a target
     reordered.write_parquet(project.path / "new.parquet")
     np.testing.assert_allclose(predicted(project, "input=new.parquet")[::-1], made, rtol=1e-6)
-    test = load(project.path / "data/prepared", "test")
+    test = load_raw(project.path / "data/prepared", "test")
     known = predicted(project, "input=train.csv")[test.rows.numpy() - 1]
     np.testing.assert_allclose(known, read_trained(project.path / "models").predict(test.inputs), rtol=1e-6)
 

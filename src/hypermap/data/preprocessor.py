@@ -5,7 +5,7 @@ Everything is fitted on training rows.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -48,12 +48,12 @@ class Probes:
     Attributes:
         noun: what each of them is, in the singular.
         names: of each.
-        features: as a model sees them ``(1 + names, *shape)``; the first is an empty row, without any of them.
+        inputs: raw rows ``(1 + names, ...)``; the first is an empty row, without any of them.
     """
 
     noun: str
     names: Sequence[str]
-    features: "Tensor"
+    inputs: "Tensor"
 
 
 class Preprocessor(ABC):
@@ -141,7 +141,7 @@ class Transform:
 
     manifest: Manifest
     stored: bytes | None = None
-    origin: str = ""  # the file's name in errors
+    origin: str = field(default="", compare=False)  # the file's name in errors
 
     @cached_property
     def task(self) -> Task:

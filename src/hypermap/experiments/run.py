@@ -478,7 +478,6 @@ class Experiment:
     def _write(self, fits: Sequence[TrainResult]) -> dict[str, float]:
         """Write the results, and remove those of an earlier run; return the metrics."""
         validator, output = self.validator, self.request.output
-        stale = set(artifacts.FILES)
         if self.kept:
             predict = self.kept.predict
             assert predict is not None
@@ -491,17 +490,17 @@ class Experiment:
                 _made_by(validator.configuration, self.backend),
                 dict(predict.tuned) if isinstance(predict, artifacts.Network) else {},
             )
-            stale -= artifacts.write_trained(output, artifacts.TrainedModel(record, predict), self.kept.history)
+            artifacts.write_trained(output, artifacts.TrainedModel(record, predict, self.kept.history))
+        else:
+            artifacts.remove_model(output)
         if self.single:
             metrics, spread = fits[0].metrics, {}
+            (output / artifacts.SCORES).unlink(missing_ok=True)
         else:
             metrics, spread = _means(fits), _spread(validator.monitor, fits)
             labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
             artifacts.write_scores(output, [label | fit.metrics for label, fit in zip(labels, fits, strict=True)])
-            stale -= {artifacts.SCORES}
         artifacts.write_metrics(self.request.validation, "validation", metrics | spread)
-        for name in stale:
-            (output / name).unlink(missing_ok=True)
         return metrics
 
 

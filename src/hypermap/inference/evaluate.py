@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.data.layout import ColumnLayout
-from hypermap.data.prepared import load, load_raw
+from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
+from hypermap.data.raw_inputs import RawInputs
 from hypermap.data.table_preprocessor import without_texts
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
@@ -25,7 +25,7 @@ from hypermap.training.artifacts import ALONE
 
 LEARNED_ROWS = 2000  # maximum number of training rows for scoring a model without epochs, for the diagnosis
 
-Predictor = Callable[[Tensor], np.ndarray]
+Predict = Callable[[RawInputs], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,24 @@ def evaluate(
     _check_data(trained.transform, transform, models, prepared)
     history = artifacts.read_history(models)
     validated = artifacts.read_metrics(reports / "validation.json", "validation")
-    splits = {name: load(prepared, name) for name in ("validation", "test")}
+    stored = {name: load_raw(prepared, name) for name in ("validation", "test")}
+    splits = {name: transform(raw) for name, raw in stored.items()}
+    inputs = {name: RawInputs.of(raw, transform) for name, raw in stored.items()}
 
-    def scored(predict: Predictor) -> dict[str, Scored]:
+    def scored(predict: Predict) -> dict[str, Scored]:
         return {
-            name: Scored(rows, transform, predict(rows.inputs), configuration["evaluation"])
+            name: Scored(rows, transform, predict(inputs[name]), configuration["evaluation"])
             for name, rows in splits.items()
         }
 
     of_model = scored(trained.predict)
     beside = [
-        _beside(option["name"], of_model, scored(model))
+        _beside(option["name"], of_model, scored(model.predict))
         for option, model in others.read(baselines, transform, trust=trust)
         if option != configuration["model"]
     ]
-    manifest, test, stored = transform.manifest, of_model["test"], load_raw(prepared, "test")
-    untuned = scored(trained.untuned)["test"] if trained.record.tuned else None
+    manifest, test = transform.manifest, of_model["test"]
+    untuned = scored(trained.predictor.untuned.predict)["test"] if trained.record.tuned else None
     probes = transform.preprocessor.probes()
     run = Run(
         task=manifest.task,
@@ -120,21 +122,21 @@ def evaluate(
         test_intervals=test.intervals,
         targets=test.targets,
         predictions=test.predictions,
-        inputs=stored.inputs.numpy(),
-        rows=stored.rows.numpy(),
+        inputs=stored["test"].inputs.numpy(),
+        rows=stored["test"].rows.numpy(),
         manifest=manifest,
         environment=trained.record.environment,
         parameters=trained.record.parameters,
-        train={} if history else _learned(trained.predict, load(prepared, "train"), transform),
+        train={} if history else _learned(trained.predict, load_raw(prepared, "train"), transform),
         beside=beside,
-        alone=_alone(models, transform, splits, of_model, configuration, trust=trust),
-        without_texts=_without_texts(models, prepared, transform, of_model, configuration, trust=trust),
+        alone=_alone(models, transform, inputs, of_model, configuration, trust=trust),
+        without_texts=_without_texts(models, prepared, transform, inputs, of_model, configuration, trust=trust),
         weights=_weights(trained),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
-        words=transform.preprocessor.words(stored.inputs.numpy()) or (),
+        words=transform.preprocessor.words(stored["test"].inputs.numpy()) or (),
         probes=probes,
-        probed=None if probes is None else trained.predict(probes.features),
+        probed=None if probes is None else trained.predict(probes.inputs),
         tuned=trained.record.tuned,
         untuned=untuned.metrics if untuned else {},
         untuned_intervals=untuned.intervals if untuned else {},
@@ -162,7 +164,7 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
 def _alone(
     models: Path,
     transform: Transform,
-    splits: Mapping[str, TensorSplit],
+    inputs: Mapping[str, RawInputs],
     of_model: Mapping[str, Scored],
     configuration: Mapping[str, Any],
     *,
@@ -178,9 +180,9 @@ def _alone(
     task = transform.task
     assert isinstance(task, Multitask)
     joined = {}
-    for name, rows in splits.items():
-        each = [list(task.split(trained.predict(rows.inputs)))[k][2] for k, trained in enumerate(networks)]
-        joined[name] = Scored(rows, transform, task.joined(each), configuration["evaluation"])
+    for name, own in of_model.items():
+        each = [list(task.split(trained.predict(inputs[name])))[k][2] for k, trained in enumerate(networks)]
+        joined[name] = Scored(own.rows, transform, task.joined(each), configuration["evaluation"])
     return _beside("alone", of_model, joined)
 
 
@@ -188,6 +190,7 @@ def _without_texts(
     models: Path,
     prepared: Path,
     transform: Transform,
+    inputs: Mapping[str, RawInputs],
     of_model: Mapping[str, Scored],
     configuration: Mapping[str, Any],
     *,
@@ -199,10 +202,10 @@ def _without_texts(
         return None
     trained = artifacts.read_trained(folder, trust=trust)
     _check_data(trained.transform, replace(transform, manifest=without_texts(transform.manifest)), folder, prepared)
-    found = {}
-    for name in of_model:
-        rows = trained.transform(replace(load_raw(prepared, name), features=None))
-        found[name] = Scored(rows, trained.transform, trained.predict(rows.inputs), configuration["evaluation"])
+    found = {
+        name: Scored(own.rows, transform, trained.predict(inputs[name]), configuration["evaluation"])
+        for name, own in of_model.items()
+    }
     return _beside("without the texts", of_model, found)
 
 
@@ -214,11 +217,11 @@ def _weights(trained: artifacts.TrainedModel) -> dict[str, float]:
     return loss.weights_in(trained.network) if isinstance(loss, JointLoss) else {}
 
 
-def _learned(predict: Predictor, train: TensorSplit, transform: Transform) -> dict[str, float]:
-    """Return the metrics on an even subset of the training rows."""
+def _learned(predict: Predict, train: TensorSplit, transform: Transform) -> dict[str, float]:
+    """Return the metrics on an even subset of the raw training rows."""
     chosen = np.unique(np.linspace(0, len(train.rows) - 1, LEARNED_ROWS).round().astype(np.int64))
-    rows = TensorSplit(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
-    return artifacts.score(rows, predict(rows.inputs), transform)
+    raw = TensorSplit(train.inputs[chosen], train.targets[chosen], train.rows[chosen])
+    return artifacts.score(transform(raw), predict(RawInputs(raw.inputs)), transform)
 
 
 def _encoding(trained: artifacts.TrainedModel) -> str:

@@ -22,6 +22,7 @@ from hypermap.core.paths import CACHE, EXPORTED, MODELS, PREPARED
 from hypermap.data.manifest import Manifest
 from hypermap.data.prepared import load_raw
 from hypermap.data.preprocessor import TensorSplit, Transform
+from hypermap.data.raw_inputs import RawInputs
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
 from hypermap.reports.run.wording import cell, words
@@ -130,15 +131,15 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
             or the program's outputs differ.
     """
     trained = read_trained(model, trust=trust)
-    if not isinstance(trained.predict, Network):
+    if not isinstance(trained.predictor, Network):
         raise UserError(
             f"{model} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "
             f"{model / 'model.skops'}, which skops.io.load reads. What is exported is a network."
         )
-    predict = replace(trained.predict, precision="fp32")  # the program's precision, even if training used bf16
+    predict = replace(trained.predictor, precision="fp32")  # the program's precision, even if training used bf16
     raw = _validation(predict.transform)
     content = _program(Exported(predict).eval().requires_grad_(False), raw.inputs)
-    given, wanted = _run(content, raw.inputs), predict(predict.transform.features(raw))
+    given, wanted = _run(content, raw.inputs), predict.predict(RawInputs(raw.inputs))
     difference = float(np.abs(given - wanted).max() / np.abs(wanted).max())
     if not difference <= TOLERANCE:
         raise UserError(

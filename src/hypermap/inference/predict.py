@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # mistakes in the command are reported before torch and polar
     from polars import DataFrame
 
     from hypermap.data.manifest import Manifest
+    from hypermap.data.raw_inputs import RawInputs
     from hypermap.datasets.images import RawRows
     from hypermap.datasets.tables.readers import Table
     from hypermap.training.artifacts import TrainedModel
@@ -93,12 +94,12 @@ class Batch:
     """Rows of a table on their way to a model.
 
     Attributes:
-        features: float32 ``(complete rows, width)``.
+        inputs: the complete rows, which the model's transforms have preprocessed; None if there are none.
         complete: bool ``(rows,)``: which rows the model can predict; the others have missing values.
         unseen: by column, the number of rows with a category that was not in the training data.
     """
 
-    features: Array
+    inputs: "RawInputs | None"
     complete: Array
     unseen: Mapping[str, int]
 
@@ -153,10 +154,10 @@ class Predictor:
         if not isinstance(preprocessor, TablePreprocessor):
             self.read_rows = _read_rows(manifest.reader, trust=trust)
             return
-        self.prepare = preprocessor.features
+        self.transforms = trained.predictor.transforms
         self.schema = Schema.of(manifest.table)
         self.text_limit = TextColumnSettings.of(manifest.arguments).text_max_bytes
-        self.complete_only = manifest.preparation["missing"] == "drop"
+        self.complete_only = any(own.manifest.preparation["missing"] == "drop" for own in self.transforms)
 
     def predict_files(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
         """Predict for the rows of these files, and write `output` atomically.
@@ -174,7 +175,7 @@ class Predictor:
         table = open_table(inputs, Format(**{**usual, **file_format}, prefix=""), self.schema.expected)
         count = Count(notes=[*table.notes, *self.schema.check(table), *self.renamed(output)])
         with writing(output) as write, tqdm(total=table.size, unit=" rows", unit_scale=True, disable=None) as bar:
-            write(self.answers(Batch(np.zeros((0, 1), np.float32), np.zeros(0, np.bool_), {})))  # at least a header
+            write(self.answers(Batch(None, np.zeros(0, np.bool_), {})))  # at least a header
             for batch in ahead(self.batches(table)):
                 write(self.answers(batch))
                 count.add(batch)
@@ -191,7 +192,7 @@ class Predictor:
         count = Count(notes=self.renamed(output))
         with writing(output) as write, tqdm(unit=" rows", unit_scale=True, disable=None) as bar:
             for rows in ahead(self.read_rows(inputs, self.manifest)):
-                predicted = self.task.table(self.predict(self.preprocessor(torch.from_numpy(rows.inputs))))
+                predicted = self.task.table(self.predict(torch.from_numpy(rows.inputs)))
                 write(DataFrame({**rows.columns, **predicted.to_dict()}))
                 count.rows += len(rows.inputs)
                 bar.update(len(rows.inputs))
@@ -215,6 +216,9 @@ class Predictor:
         Raises:
             UserError: cells are not of their column's type.
         """
+        import torch
+
+        from hypermap.data.raw_inputs import RawInputs
         from hypermap.data.table_rows import packed
         from hypermap.datasets.tables.columns import UNSEEN
 
@@ -230,16 +234,18 @@ class Predictor:
             unseen = {name: int((matrix[:, k] == UNSEEN).sum()) for k, name in categories}
             texts, _ = self.schema.rows_of_text(frame, self.text_limit)
             inputs = packed(matrix, texts) if texts else matrix
-            features = self.prepare(inputs[complete]) if complete.any() else np.zeros((0, 1), np.float32)
-            yield Batch(features, complete, {name: count for name, count in unseen.items() if count})
+            asked = None
+            if complete.any():
+                asked = RawInputs(torch.from_numpy(inputs[complete]))
+                for transform in self.transforms:  # here, ahead of the model
+                    asked.features(transform)
+            yield Batch(asked, complete, {name: count for name, count in unseen.items() if count})
 
     def answers(self, batch: Batch) -> "DataFrame":
         """Return a row of the task's table for each; null where the row is incomplete."""
-        import torch
-
         found = np.full((len(batch.complete), *self.task.shape), np.nan)
-        if len(batch.features):
-            found[batch.complete] = self.predict(torch.from_numpy(batch.features))
+        if batch.inputs is not None:
+            found[batch.complete] = self.predict(batch.inputs)
         return self.task.table(found)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -23,6 +23,7 @@ from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.core.typing import Array
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit, Transform
+from hypermap.data.raw_inputs import RawInputs
 from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.models.sklearn_models import Dummy, RandomForest, SklearnModel, TrainingData
 from hypermap.tasks.base import make_task
@@ -66,6 +67,20 @@ class Model:
         """The only estimator."""
         (alone,) = self.estimators
         return alone
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The transform alone."""
+        return (self.transform,)
+
+    @property
+    def untuned(self) -> Self:
+        """The model itself: what it has tuned belongs to its fit."""
+        return self
+
+    def predict(self, rows: RawInputs) -> Array:
+        """Return the task's predictions for raw rows."""
+        return self(rows.features(self.transform))
 
     def __call__(self, features: Tensor) -> Array:
         """Return the task's predictions, such as probabilities ``(rows, classes)``, float64."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hypermap.core.errors import UserError
@@ -136,6 +137,11 @@ class Task(ABC):
         """Return the predictions that those of the columns' tasks amount to, with what `tune` has returned."""
         (alone,) = parts
         return alone
+
+    def average(self, predictions: Sequence[Array], weights: Sequence[float]) -> Array:
+        """Return the weighted mean of several models' predictions for the same rows; the weights' sum is 1."""
+        mean: Array = np.sum([weight * own for weight, own in zip(weights, predictions, strict=True)], axis=0)
+        return mean
 
     @property
     def directions(self) -> Mapping[str, bool]:

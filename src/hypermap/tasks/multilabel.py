@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 EVEN = 0.5
 """The threshold of a label's probability where none is tuned."""
 
+MAJORITY = 0.5 - 1e-9
+"""The share of the votes that decides for a label, less the rounding of a sum of weights."""
+
 
 class Multilabel(Task):
     """Yes or no for each label.
@@ -79,6 +82,11 @@ class Multilabel(Task):
     def joined(self, parts: Sequence[Array], **tuned: Any) -> Array:
         """Return the predictions that each label's probabilities ``(rows, 2)`` amount to."""
         return self.predictions(np.stack([part[:, 1] for part in parts], 1), **tuned)
+
+    def average(self, predictions: Sequence[Array], weights: Sequence[float]) -> Array:
+        """Return the mean probabilities, and the labels for which at least half of the weights decide."""
+        shares, votes = np.split(super().average(predictions, weights), 2, axis=1)
+        return np.hstack([shares, votes >= MAJORITY])
 
     def table(self, predictions: Array) -> "DataFrame":
         """Return the predicted labels, ``a; b``, and each label's probability."""

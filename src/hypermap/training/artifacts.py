@@ -2,10 +2,12 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import math
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,18 +19,22 @@ from hypermap.core.files import durable_together, write_csv, write_json
 from hypermap.core.hashing import file_sha256, own_files
 from hypermap.core.instantiate import check_part, check_record, instantiate, named_in_conf
 from hypermap.core.moved import with_keys_of_now
+from hypermap.core.typing import Array
 from hypermap.data.manifest import MANIFEST, Manifest
 from hypermap.data.preprocessor import Preprocessor, TensorSplit, Transform, read_transform
+from hypermap.data.raw_inputs import RawInputs
 from hypermap.data.table_preprocessor import PREPARATION
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.models.predictor import Predictor
 from hypermap.tasks.losses import Loss
 from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
 from hypermap.training.components import make_components
 
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
-FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file, SCORES)
+FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file)
+MEMBERS = "members"  # the folder of an ensemble's models, from 0
 ALONE = "alone"  # the folder of networks for one of several targets each
 WITHOUT_TEXTS = "without_texts"  # the folder of the same model, trained without the texts of a table
 REMEDY = "Train again: dvc repro --force train"
@@ -50,6 +56,7 @@ class RunRecord:
     configuration: dict[str, Any]
     tuned: dict[str, Any] = field(default_factory=dict)  # what `Task.tune` has returned, such as a temperature
     sha256: dict[str, str] = field(default_factory=dict)  # of the other files that predictions depend on
+    weights: list[float] = field(default_factory=list)  # of an ensemble's members; empty for a single model
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,21 @@ class Network:
     precision: str
     tuned: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, features: Tensor) -> np.ndarray:
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The transform alone."""
+        return (self.transform,)
+
+    @property
+    def untuned(self) -> Self:
+        """The network without what was tuned on validation rows."""
+        return replace(self, tuned={})
+
+    def predict(self, rows: RawInputs) -> Array:
+        """Return the task's predictions for raw rows."""
+        return self(rows.features(self.transform))
+
+    def __call__(self, features: Tensor) -> Array:
         """Return the task's predictions, such as probabilities ``(rows, classes)``, float64."""
         return self.transform.task.predictions(self.outputs(features), **self.tuned)
 
@@ -77,58 +98,124 @@ class Network:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that was trained: ``predict(features)`` asks it, its features being those
-    of `hypermap.data.prepared.load`.
+    """A model that was trained.
 
-    Predictions are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64.
+    Attributes:
+        record: what its folder says of it.
+        predictor: what is asked for predictions.
+        history: one row per epoch, to be written; `read_history` reads it.
     """
 
     record: RunRecord
-    predict: Network | sklearn_fit.Model
+    predictor: Predictor
+    history: Sequence[Mapping[str, Any]] = ()
+
+    def predict(self, rows: Tensor | RawInputs) -> Array:
+        """Return predictions for raw rows, such as those of `hypermap.data.prepared.load_raw`.
+
+        They are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64.
+        """
+        return self.predictor.predict(rows if isinstance(rows, RawInputs) else RawInputs(rows))
 
     @property
     def transform(self) -> Transform:
-        """The transform from raw rows to features, and back from standardized values."""
-        return self.predict.transform
+        """The transform from raw rows to features, and back from standardized values; of an ensemble its first's."""
+        return self.predictor.transform
 
     @property
     def inputs(self) -> InputSpec:
-        """How the model receives features."""
-        return self.predict.inputs
-
-    @property
-    def untuned(self) -> Network | sklearn_fit.Model:
-        """The predictor without what was tuned on validation rows."""
-        return replace(self.predict, tuned={}) if isinstance(self.predict, Network) else self.predict
+        """How the model receives features; of an ensemble its first does."""
+        return self.predictor.inputs
 
     @property
     def network(self) -> nn.Module | None:
-        """The network; None for a scikit-learn model."""
-        return self.predict.module if isinstance(self.predict, Network) else None
+        """The network; None for a model that is not a single one."""
+        return self.predictor.module if isinstance(self.predictor, Network) else None
 
     @property
     def loss(self) -> Loss | None:
-        """The loss that the network was trained with; None for a scikit-learn model."""
-        return self.predict.loss if isinstance(self.predict, Network) else None
+        """The loss that the network was trained with; None for a model that is not a single one."""
+        return self.predictor.loss if isinstance(self.predictor, Network) else None
 
 
-@durable_together()
-def write_trained(folder: Path, trained: TrainedModel, history: Sequence[dict[str, Any]]) -> set[str]:
-    """Write a model into `folder` with everything needed for prediction, and return the file names.
+@dataclass(frozen=True)
+class Ensemble:
+    """The weighted mean of several models' predictions, each with its own preprocessing, network and tuning.
 
-    Equal trainings write equal bytes, so timings are not included.
+    Attributes:
+        members: single models of the same task, targets and raw rows.
+        weights: of each, from 0, with the sum 1.
     """
-    if isinstance(trained.predict, Network):
-        model = MODEL
-        checkpoint.write_tensors(folder / MODEL, trained.predict.module.state_dict())
-    else:
-        model = ESTIMATOR
-        sklearn_fit.save(folder / ESTIMATOR, trained.predict)
-    trained.transform.write(folder)
-    sha256 = {name: file_sha256(folder / name) for name in sorted({model, *trained.transform.contents()})}
-    write_json(folder / RECORD, asdict(trained.record) | {"sha256": sha256})
-    write_csv(folder / HISTORY, COLUMNS, [{key: row[key] for key in COLUMNS} for row in history])
-    return {model, RECORD, HISTORY, *trained.transform.contents()}
+
+    members: Sequence[TrainedModel]
+    weights: Sequence[float]
+
+    @property
+    def transform(self) -> Transform:
+        """The transform of the first member."""
+        return self.members[0].transform
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The transforms of all members."""
+        return tuple(member.transform for member in self.members)
+
+    @property
+    def inputs(self) -> InputSpec:
+        """The input spec of the first member."""
+        return self.members[0].inputs
+
+    @property
+    def untuned(self) -> Self:
+        """The ensemble without what its members have tuned on validation rows."""
+        members = [replace(member, predictor=member.predictor.untuned) for member in self.members]
+        return replace(self, members=members)
+
+    def predict(self, rows: RawInputs) -> Array:
+        """Return the weighted mean of the task's predictions (`Task.average`) for raw rows."""
+        return self.transform.task.average([member.predict(rows) for member in self.members], self.weights)
+
+
+def write_trained(folder: Path, trained: TrainedModel) -> None:
+    """Write a model into `folder` with everything needed for prediction, and remove what an earlier one has left.
+
+    Of an ensemble, each member has a whole model's folder below it. Equal trainings write equal bytes, so timings are
+    not included. The record is written last, with checksums of the other files: one that was not finished is noticed.
+    """
+    with durable_together():
+        predictor = trained.predictor
+        match predictor:
+            case Ensemble():
+                names = {f"{MEMBERS}/{k}/{RECORD}" for k in range(len(predictor.members))}
+                for k, member in enumerate(predictor.members):
+                    write_trained(folder / MEMBERS / str(k), member)
+            case Network():
+                names = {MODEL, *trained.transform.contents()}
+                checkpoint.write_tensors(folder / MODEL, predictor.module.state_dict())
+            case sklearn_fit.Model():
+                names = {ESTIMATOR, *trained.transform.contents()}
+                sklearn_fit.save(folder / ESTIMATOR, predictor)
+            case _:
+                raise TypeError(f"{type(predictor).__name__} has no file format")
+        if not isinstance(predictor, Ensemble):
+            trained.transform.write(folder)
+        write_csv(folder / HISTORY, COLUMNS, [{key: row[key] for key in COLUMNS} for row in trained.history])
+        sha256 = {name: file_sha256(folder / name) for name in sorted(names)}
+        weights = list(map(float, predictor.weights)) if isinstance(predictor, Ensemble) else []
+        write_json(folder / RECORD, asdict(trained.record) | {"sha256": sha256, "weights": weights})
+    remove_model(folder, but={*names, RECORD, HISTORY})
+
+
+def remove_model(folder: Path, but: Collection[str] = ()) -> None:
+    """Remove the files of a model from a folder, except those of these names in it; scores stay as well."""
+    for name in {*FILES} - {*but}:
+        (folder / name).unlink(missing_ok=True)
+    kept = {Path(name).parts[1] for name in but if Path(name).parts[0] == MEMBERS}
+    for member in (folder / MEMBERS).glob("*"):
+        if member.name not in kept:
+            shutil.rmtree(member)
+    if not kept and (folder / MEMBERS).exists():
+        (folder / MEMBERS).rmdir()
 
 
 def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
@@ -138,9 +225,28 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         UserError: a file is missing or damaged, the weights do not fit the network, or the record names code that is
             not a part (`hypermap.core.instantiate.check_record`) without `trust`.
     """
+    record = _read_record(folder, trust=trust)
+    return _read_ensemble(folder, record, trust=trust) if record.weights else _read_single(folder, record, trust=trust)
+
+
+def _read_record(folder: Path, *, trust: bool) -> RunRecord:
     try:
         record = RunRecord(**with_keys_of_now(json.loads((folder / RECORD).read_text(encoding="utf-8"))))
-        check_record(record.configuration, str(folder / RECORD), trust=trust)
+    except FileNotFoundError:
+        raise UserError(f"{folder / RECORD} cannot be read (no model was trained there). {REMEDY}") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
+    check_record(record.configuration, str(folder / RECORD), trust=trust)
+    return record
+
+
+def _read_single(folder: Path, record: RunRecord, *, trust: bool) -> TrainedModel:
+    """Return a network, or a model of scikit-learn, with its transform.
+
+    Raises:
+        UserError: as for `read_trained`.
+    """
+    try:
         if not (folder / MANIFEST).exists():
             raise UserError(f"{folder / MANIFEST} is not here: an earlier version trained this model. {REMEDY}")
         _check_files(folder, record.sha256)
@@ -161,6 +267,30 @@ def read_trained(folder: Path, *, trust: bool = False) -> TrainedModel:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
     network = Network(parts.model, parts.loss, transform, inputs, precision, record.tuned)
     return TrainedModel(record, network)
+
+
+def _read_ensemble(folder: Path, record: RunRecord, *, trust: bool) -> TrainedModel:
+    """Return an ensemble with its members.
+
+    Raises:
+        UserError: its weights are none, or a member cannot be read, is an ensemble itself, or was trained on other data
+            than the first.
+    """
+    weights = record.weights
+    shares = isinstance(weights, list) and all(isinstance(weight, float) and 0 <= weight <= 1 for weight in weights)
+    if not shares or not math.isclose(math.fsum(weights), 1, abs_tol=1e-6):
+        raise UserError(f"{folder / RECORD} cannot be read: weights are {weights}, no shares of 1. {REMEDY}")
+    _check_files(folder, record.sha256)
+    members = []
+    for k in range(len(weights)):
+        own = _read_record(member := folder / MEMBERS / str(k), trust=trust)
+        if own.weights:
+            raise UserError(f"{member / RECORD} cannot be read: it is an ensemble's, in another ensemble. {REMEDY}")
+        members.append(_read_single(member, own, trust=trust))
+    manifests = [member.transform.manifest for member in members]
+    if any(other.task != manifests[0].task or other.raw_sha256 != manifests[0].raw_sha256 for other in manifests):
+        raise UserError(f"{folder / RECORD} cannot be read: its members were trained on different data. {REMEDY}")
+    return TrainedModel(record, Ensemble(members, weights))
 
 
 def check_code(paths: Sequence[str], origin: str, *, trust: bool) -> None:

@@ -191,7 +191,7 @@ class TextPreprocessor(Preprocessor):
         contents = [b"", *(name.encode() for name in names)]
         longest = max(1, *map(len, contents))
         rows = b"".join(content.ljust(longest, b"\0") for content in contents)
-        return Probes("n-gram", names, self(torch.frombuffer(bytearray(rows), dtype=torch.uint8).view(-1, longest)))
+        return Probes("n-gram", names, torch.frombuffer(bytearray(rows), dtype=torch.uint8).view(-1, longest))
 
 
 def decoded(inputs: Array) -> Iterator[str]:

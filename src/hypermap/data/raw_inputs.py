@@ -1,0 +1,36 @@
+"""Raw rows to predict: each model preprocesses them by its own transform, and equal transforms share the result."""
+
+from typing import TYPE_CHECKING
+
+from hypermap.data.preprocessor import TensorSplit, Transform
+
+if TYPE_CHECKING:  # preprocessing does not need torch, and a script's --help should not wait for it
+    from torch import Tensor
+
+
+class RawInputs:
+    """Raw rows, and what transforms make of them, each computed once.
+
+    Args:
+        rows: ``(rows, *raw shape)``, as a prepared folder or the rows of a file to predict have them.
+    """
+
+    def __init__(self, rows: "Tensor") -> None:
+        self.rows = rows
+        self._known: list[tuple[Transform, Tensor]] = []
+
+    @classmethod
+    def of(cls, prepared: TensorSplit, transform: Transform) -> "RawInputs":
+        """Return the raw rows of a split whose `features`, if it has any, are those of `transform`."""
+        found = cls(prepared.inputs)
+        if prepared.features is not None:
+            found._known.append((transform, prepared.features))
+        return found
+
+    def features(self, transform: Transform) -> "Tensor":
+        """Return the rows as a model behind `transform` sees them, ``(rows, *manifest.shape)``."""
+        for known, features in self._known:
+            if known == transform:
+                return features
+        self._known.append((transform, transform.preprocessor(self.rows)))
+        return self._known[-1][1]
