@@ -6,6 +6,7 @@ import yaml
 
 from hypermap.config.compose import compose, slices
 from hypermap.config.groups import read_params
+from hypermap.config.portfolio import AUTOML, chosen, expanded
 from hypermap.core.cli import run
 from hypermap.core.cli_args import check_none
 from hypermap.core.files import write_text
@@ -17,7 +18,10 @@ from hypermap.datasets.prepare import file_checksum
 def main() -> None:
     """Write a slice for each stage, with the checksums of the user's modules and data files it depends on."""
     check_none(sys.argv[1:])
-    parts = slices(compose(params=read_params()))
+    whole = compose(params=read_params())
+    parts = slices(whole)
+    if chosen(whole):
+        parts["train"][AUTOML] = expanded(whole)
     if checksum := file_checksum(parts["preprocess"]["data"]):
         parts["preprocess"]["files_sha256"] = checksum
     reader = parts["preprocess"]["data"]  # which may name a task and a preprocessor, and so has a part in each stage

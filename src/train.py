@@ -18,9 +18,16 @@ from hypermap.core.preload import preload_torch, uncollected
 
 def stage(config: Path) -> None:
     """Train on data/prepared with the configuration from the compose stage; write results where DVC expects them."""
+    from hypermap.config.portfolio import chosen
     from hypermap.core.files import read_slice
 
     configuration = read_slice(config)
+    if chosen(configuration):
+        from hypermap.automl.cli import stage as automl
+        from hypermap.experiments.run import summary
+
+        print(summary(automl(configuration, PREPARED, MODELS, VALIDATION)))
+        return
     with uncollected():
         from hypermap.experiments.run import (
             TrainingRequest,
@@ -52,8 +59,9 @@ def main() -> None:
         stage(Path(sys.argv[2]))
     else:
         with uncollected():
+            from hypermap.automl.cli import by_hand
             from hypermap.config.compose import application
-            from hypermap.sweeps.cli import by_hand, target
+            from hypermap.sweeps.cli import target
 
         application(by_hand, target)
 

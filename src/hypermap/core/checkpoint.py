@@ -7,6 +7,7 @@ state.
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,7 +110,10 @@ def own_folder(root: Path, name: str) -> Iterator[Path]:
         except Timeout:
             continue
         for partial in folder.rglob(".*"):  # an unfinished write of a killed process
-            partial.unlink()
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
         try:
             yield folder
         finally:

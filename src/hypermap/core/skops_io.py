@@ -8,6 +8,8 @@ import zipfile
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from hypermap.core.errors import UserError
 from hypermap.core.moved import with_paths_of_now
 
@@ -21,10 +23,11 @@ TRUSTED = ("numpy.dtype",)
 def dumps(fitted: Any) -> bytes:
     """Return the bytes of a fitted object; equal objects have equal bytes.
 
-    skops uses memory addresses as ids and records the time: both are replaced.
+    skops uses memory addresses as ids and records the time: both are replaced, as are the bytes between the fields of
+    arrays of records, such as a forest's nodes, which are whatever was in memory before.
     """
     with zipfile.ZipFile(io.BytesIO(_skops().dumps(fitted))) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
+        contents = {name: _without_gaps(name, archive.read(name)) for name in archive.namelist()}
     numbers: dict[int, int] = {}
     schema = _renumbered(json.loads(contents.pop(SCHEMA)), numbers)
     renamed = {_renamed(name, numbers): content for name, content in contents.items()}
@@ -54,6 +57,21 @@ def loads(content: bytes, origin: str, remedy: str, trusted: tuple[str, ...] = (
         ) from None
     except Exception as error:  # a damaged archive may raise anything
         raise UserError(f"{origin} cannot be read ({error!r}). {remedy}") from None
+
+
+def _without_gaps(name: str, content: bytes) -> bytes:
+    """Return the content of a file with zeros between the fields of its records, if it holds an array of such."""
+    if not name.endswith(".npy"):
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    fields = array.dtype.fields or {}
+    if sum(field[0].itemsize for field in fields.values()) in (0, array.dtype.itemsize):
+        return content
+    clean = np.zeros_like(array)
+    for field in fields:
+        clean[field] = array[field]
+    zeroed: bytes = clean.view(np.uint8).tobytes()
+    return content[: len(content) - len(zeroed)] + zeroed
 
 
 def _skops() -> ModuleType:

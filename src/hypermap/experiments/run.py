@@ -532,7 +532,8 @@ def _identity(validator: CrossValidator, backend: str) -> str:
     foreign = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
     others = {file for file in foreign if file and PACKAGE not in file.parents} | {*own_files(configuration).values()}
     code = fingerprint_of_code(ROOMS, frozenset(others))
-    settings = {key: value for key, value in configuration.items() if key not in ("data", "experiment", "evaluation")}
+    apart = ("data", "experiment", "evaluation", "automl")
+    settings = {key: value for key, value in configuration.items() if key not in apart}
     settings["trainer"] = {
         **settings["trainer"],
         "reports_per_epoch": None,  # does not affect results

@@ -11,6 +11,7 @@ from filelock import FileLock
 from hypermap.config.compose import group_defaults
 from hypermap.config.groups import Configuration
 from hypermap.config.params_file import params_text
+from hypermap.config.portfolio import chosen
 from hypermap.config.rules import validate
 from hypermap.core import dvc_experiments
 from hypermap.core.errors import UserError, disk_fault, near
@@ -45,7 +46,7 @@ SIZES = {
 }  # fmt: skip
 IRRELEVANT = (
     "experiment", "seed", "evaluation", "trainer.threads", "trainer.processes", "trainer.device", "trainer.backend",
-    "data.root",
+    "data.root", "automl",
 )  # fmt: skip
 
 
@@ -72,6 +73,8 @@ class TrainingTarget(SweepTarget):
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Check a configuration by the rules of a single run."""
+        if chosen(configuration):
+            raise UserError("automl searches by itself: leave out -m, or set automl=none.")
         validate(configuration)
 
     def ignored_groups(self, group: str, option: str) -> Collection[str]:

@@ -1,0 +1,98 @@
+"""Expands the candidates of an AutoML, written as on the command line, into configurations."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hypermap.config.compose import defaults_of
+from hypermap.config.groups import TUNED, Configuration, check_keys, check_option, groups
+from hypermap.config.overrides import is_sweep, parse_overrides
+from hypermap.config.rules import validate
+from hypermap.core.errors import UserError
+from hypermap.core.paths import CONF
+
+AUTOML = "automl"
+TRAINED = tuple(group for group in TUNED if group not in ("data", "validation", AUTOML))
+"""The groups that a candidate may choose; beside these it may set what of ``data`` is preprocessing."""
+
+
+def chosen(configuration: Mapping[str, Any]) -> bool:
+    """Return whether a configuration asks for an AutoML, rather than for one training."""
+    return bool(configuration.get(AUTOML, {}).get("name", "none") != "none")
+
+
+def expanded(configuration: Configuration) -> Configuration:
+    """Return the AutoML's group with everything that its training depends on, in place of what names it.
+
+    Of its ``portfolio``, ``candidates`` have each candidate's groups, where they differ from the configuration's, and
+    its settings of ``data``; of its ``space``, the file of that name in conf/space/, the parameters of the models that
+    are searched.
+
+    Raises:
+        UserError: an entry names an option or a key that conf/ does not have, or its values are out of range.
+    """
+    settings = {key: value for key, value in configuration[AUTOML].items() if key != "portfolio"}
+    entries = [_candidate(configuration, text) for text in configuration[AUTOML]["portfolio"]]
+    return {**settings, "candidates": entries, "space": _space(settings, configuration)}
+
+
+def _candidate(configuration: Configuration, text: str) -> Configuration:
+    where = f"automl.portfolio: {text}"
+    parsed, known = parse_overrides(shlex.split(text)), groups()
+    own: Configuration = {group: configuration[group] for group in (*TRAINED, "data")}
+    for override in parsed:
+        if override.key_or_group in TRAINED:
+            option = str(override.value())
+            check_option(override.key_or_group, option, known, where)
+            own[override.key_or_group] = defaults_of({override.key_or_group: option})[override.key_or_group]
+    for override in parsed:
+        group, _, key = override.key_or_group.partition(".")
+        if not key and group in TRAINED:
+            continue
+        if group not in own or not key or is_sweep(override.value()):
+            allowed = f"{', '.join(TRAINED)}, their keys, and data's keys of preprocessing"
+            raise UserError(f"{where}: {override.input_line}: a candidate may set {allowed}, each to one value.")
+        check_keys(group, own, [key.split(".")[0]])
+        own[group] = with_values({group: own[group]}, {override.key_or_group: override.value()})[group]
+    try:
+        validate({**configuration, **own})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    data = {key: value for key, value in own.pop("data").items() if value != configuration["data"].get(key)}
+    return {"says": text, **{key: value for key, value in own.items() if value != configuration[key]}, "data": data}
+
+
+def _space(settings: Mapping[str, Any], configuration: Configuration) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the searched models' parameters, and those of the optimizer in use: ``{group: {option: {key: range}}}``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    name = settings["space"]
+    if not settings["search"]:
+        return {}
+    if name not in (names := groups()["space"]):
+        raise UserError(f"automl.space is {name!r}; conf/space/ has: {', '.join(names)}.")
+    whole: Any = OmegaConf.to_container(OmegaConf.load(CONF / "space" / f"{name}.yaml"))
+    wanted: dict[str, Sequence[str]] = {"model": settings["search"], "optimizer": [configuration["optimizer"]["name"]]}
+    return {group: {one: whole.get(group, {}).get(one) or {} for one in names} for group, names in wanted.items()}
+
+
+def with_values(configuration: Mapping[str, Any], values: Mapping[str, Any]) -> Configuration:
+    """Return a configuration with values set at dotted keys, such as ``optimizer.betas.0``.
+
+    Raises:
+        UserError: it does not have a key.
+    """
+    config = OmegaConf.create(dict(configuration))
+    OmegaConf.set_struct(config, True)
+    for key, value in values.items():
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from None
+    changed: Any = OmegaConf.to_container(config)
+    return {str(key): value for key, value in changed.items()}
