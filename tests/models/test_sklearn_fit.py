@@ -176,6 +176,29 @@ def test_boosting_stops_by_the_validation_rows(rows):
     assert losses[-1] == pytest.approx((error**2).mean() / 2, rel=1e-6)  # scikit-learn's half of it
 
 
+def test_as_many_trees_as_early_stopping_chose_are_fitted_to_all_rows(rows):
+    train, validation, transform = rows("diabetes")
+    chosen = choice("gradient_boosting", max_iter=500, n_iter_no_change=5)
+    (trees,) = sklearn_fit.iterations(chosen, fit(chosen, (train, validation, transform)))
+    inputs, targets = (np.concatenate(parts) for parts in zip(arrays(train), arrays(validation), strict=True))
+    whole = replace(train, inputs=torch.from_numpy(inputs), targets=torch.from_numpy(targets))
+    model = sklearn_fit.fit(chosen, whole, None, transform, seed=0, threads=1, iterations=[trees])
+    expected = HistGradientBoostingRegressor(max_iter=trees, early_stopping=False, random_state=0).fit(inputs, targets)
+    assert model.standardised(validation.inputs)[0] == pytest.approx(expected.predict(arrays(validation)[0]), abs=1e-12)
+    assert sklearn_fit.iterations(choice("linear"), fit(choice("linear"), (train, validation, transform))) == [None]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_can_be_fitted_without_validation_rows(rows, name):
+    train, validation, transform = rows("digits")
+    model = sklearn_fit.fit(choice(name), train, None, transform, seed=0, threads=1)
+    predicted = model(validation.inputs)
+    assert predicted.sum(1) == pytest.approx(np.ones(len(predicted)))
+    if name != "dummy":
+        likelihood = predicted[np.arange(len(predicted)), validation.targets.numpy()]
+        assert -np.log(likelihood.clip(1e-15)).mean() < np.log(10) / 2
+
+
 def test_a_class_without_training_rows_has_no_share(rows):
     train, validation, transform = rows("digits")
     kept = train.targets != 3
