@@ -24,7 +24,7 @@ from hypermap.core.typing import Array
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.models.sklearn_models import Dummy, RandomForest, SklearnModel, TrainingData
+from hypermap.models.sklearn_models import Dummy, Forest, SklearnModel, TrainingData
 from hypermap.tasks.base import make_task
 
 ESTIMATOR = "model.skops"
@@ -164,7 +164,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
 
 def choose_threads(option: Mapping[str, Any], manifest: Manifest) -> int:
     """Return the number of CPU threads for a fit: all for a forest (independent trees) or for many rows, else one."""
-    forest = locate(option["_target_"]) is RandomForest
+    forest = issubclass(_class(option), Forest)
     return device.CORES if forest or manifest.rows["train"] * prod(manifest.shape) >= LARGE else 1
 
 

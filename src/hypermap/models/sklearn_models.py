@@ -5,6 +5,7 @@ networks. `hypermap.models.sklearn_fit` fits, saves and loads them.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -67,8 +68,8 @@ class SklearnModel(ABC):
         return None
 
 
-class RandomForest(SklearnModel):
-    """Trees on resampled rows, averaged (Breiman 2001, https://doi.org/10.1023/A:1010933404324).
+class Forest(SklearnModel):
+    """Many trees, averaged; see `RandomForest` and `ExtraTrees`.
 
     `max_features` is the share of the columns considered at each split; None for the usual: the square root of their
     number for classification, all of them for regression.
@@ -86,19 +87,42 @@ class RandomForest(SklearnModel):
         self.max_features = max_features
         self.class_weight = class_weight
 
+    @abstractmethod
+    def of(self, problem: TrainingData) -> Callable[..., Any]:
+        """Return scikit-learn's classifier or regressor."""
+
     def fit(self, problem: TrainingData) -> Any:
-        """Return a RandomForestClassifier or -Regressor."""
+        """Return a fitted forest."""
+        values: dict[str, Any] = {**self.values, "random_state": problem.seed, "n_jobs": problem.threads}
+        if problem.classifies:
+            values["class_weight"] = self.class_weight
+        usual = "sqrt" if problem.classifies else 1.0
+        features = usual if self.max_features is None else self.max_features
+        return self.of(problem)(**values, max_features=features).fit(*problem.train)
+
+
+class RandomForest(Forest):
+    """Trees on resampled rows (Breiman 2001, https://doi.org/10.1023/A:1010933404324)."""
+
+    def of(self, problem: TrainingData) -> Callable[..., Any]:
+        """Return RandomForestClassifier or -Regressor."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-        values = {**self.values, "random_state": problem.seed, "n_jobs": problem.threads}
-        if problem.classifies:
-            features = "sqrt" if self.max_features is None else self.max_features
-            return RandomForestClassifier(**values, max_features=features, class_weight=self.class_weight).fit(
-                *problem.train
-            )
-        return RandomForestRegressor(
-            **values, max_features=1.0 if self.max_features is None else self.max_features
-        ).fit(*problem.train)
+        forest: Callable[..., Any] = RandomForestClassifier if problem.classifies else RandomForestRegressor
+        return forest
+
+
+class ExtraTrees(Forest):
+    """Trees on all rows, which take the best of random thresholds (Geurts et al. 2006,
+    https://doi.org/10.1007/s10994-006-6226-1).
+    """
+
+    def of(self, problem: TrainingData) -> Callable[..., Any]:
+        """Return ExtraTreesClassifier or -Regressor."""
+        from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+        forest: Callable[..., Any] = ExtraTreesClassifier if problem.classifies else ExtraTreesRegressor
+        return forest
 
 
 class GradientBoosting(SklearnModel):
@@ -156,7 +180,7 @@ class GradientBoosting(SklearnModel):
             estimator = HistGradientBoostingClassifier(**values, class_weight=self.class_weight)
         else:
             estimator = HistGradientBoostingRegressor(**values)
-        inputs, targets = _of_known_classes(problem) if stops else (None, None)
+        inputs, targets = of_known_classes(problem) if stops else (None, None)
         return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
 
     def iterations(self, estimator: Any) -> int:
@@ -300,7 +324,7 @@ class Calibrated:
         return probabilities
 
 
-def _of_known_classes(problem: TrainingData) -> tuple[Array, Array]:
+def of_known_classes(problem: TrainingData) -> tuple[Array, Array]:
     """Return the validation rows, in classification those of classes that training rows have."""
     assert problem.validation is not None
     inputs, targets = problem.validation
