@@ -150,6 +150,7 @@ RULES: dict[str, Rule] = {
     "data.kinds": optional(either(mapping_to(KIND), list_of(COLUMN_AND_KIND))),
     "data.group": optional(COLUMN),
     "data.time": optional(COLUMN),
+    "data.duplicates": one_of("keep", "group", "drop"),
     "data.columns": optional(list_of(TEXT, least=1)),
     "data.separator": optional(TEXT),  # or a name, such as tab
     "data.header": optional(BOOLEAN),
