@@ -1,13 +1,14 @@
-"""The default network for tables beside scikit-learn's models, on seven tasks: test figures with their intervals.
+"""The default network for tables beside the other models, on seven tasks: test figures with their intervals.
 
-HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--output FILE]
+HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--models network lightgbm …]
+                                                 [--output FILE] [key=value …]
 python benchmarks/tables.py --quick    does it run at all: two made-up tables, one seed, two epochs
 
 Every model learns from the same prepared training rows, as `python src/train.py experiment=table data=NAME` has them;
 the network's epoch and the boosting's number of trees are picked on the validation rows. scikit-learn's own network,
 `MLPClassifier` or `MLPRegressor` with its defaults, gets the categories one-hot. A figure is the mean over the seeds
 of its training; its interval resamples the test rows, and so does that of a difference, with the same rows for both.
-Nothing here was tuned on test rows.
+Words such as ``data.duplicates=drop`` change the configuration of all of them. Nothing here was tuned on test rows.
 """
 
 import argparse
@@ -50,8 +51,10 @@ SETS = {
     "california_housing": ["data=california_housing"],
 }
 QUICK = {"made up, classes": "kind", "made up, number": "price"}  # the target of each
-MODELS = ("random_forest", "gradient_boosting", "dummy")
-NETWORK, TEXTBOOK = "network", "scikit-learn's MLP"
+NETWORK, TEXTBOOK = "network", "MLPClassifier"
+MODELS = (NETWORK, "random_forest", "extra_trees", "gradient_boosting", "lightgbm", TEXTBOOK, "dummy")
+PAIRS = ((NETWORK, TEXTBOOK), (NETWORK, "gradient_boosting"), (NETWORK, "lightgbm"), ("lightgbm", "gradient_boosting"))
+"""Models that are compared on the same rows."""
 REPEATS = 1000
 
 Predictions = np.ndarray
@@ -114,7 +117,7 @@ def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: Task) 
     }
 
 
-def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
+def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Path) -> Measured:
     """The task, the scores of every model by name, and the seconds that preparing and each model's training took."""
     network = compose(["experiment=table", *words])
     started = time.perf_counter()
@@ -127,15 +130,17 @@ def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
         NETWORK: partial(trained, network, prepared, folder / NETWORK, seeds),
         TEXTBOOK: partial(textbook, prepared, seeds),
     }
-    for name in MODELS:
-        configuration = compose(["experiment=table", *words, f"model={name}"])
-        often = 1 if name == "dummy" else seeds
-        ways[name] = partial(trained, configuration, prepared, folder / name, often)
     found = {}
-    for name, way in ways.items():
+    for name in models:
+        often = 1 if name == "dummy" else seeds
         started = time.perf_counter()
-        found[name] = scores(targets, way(), transform.task)
-        seconds[name] = (time.perf_counter() - started) / (1 if name == "dummy" else seeds)
+        if name in ways:
+            predictions = ways[name]()
+        else:
+            configuration = compose(["experiment=table", *words, f"model={name}"])
+            predictions = trained(configuration, prepared, folder / name, often)
+        found[name] = scores(targets, predictions, transform.task)
+        seconds[name] = (time.perf_counter() - started) / often
     return manifest.task, found, seconds
 
 
@@ -151,35 +156,29 @@ def told(name: str, score: Scores, *, signed: bool = False) -> str:
     return f"{value} ({low} to {high})"
 
 
-def no_worse(name: str, difference: Scores) -> str:
-    """What the interval of a difference from the network's figure says."""
+def verdict(name: str, difference: Scores) -> str:
+    """What the interval of a difference says of the first model."""
     low, high = difference.interval
     better, worse = (low > 0, high < 0) if metrics.higher_is_better(name) else (high < 0, low > 0)
-    return "better" if better else "worse" if worse else "cannot be told apart"
+    return "better" if better else "worse" if worse else "indistinguishable"
 
 
-def page(results: Mapping[str, Measured]) -> str:
+def page(results: Mapping[str, Measured], models: Sequence[str]) -> str:
     """The tables, in Markdown."""
-    lines = [
-        "| set | metric | network | random forest | gradient boosting | scikit-learn's MLP | dummy |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    beside = [
-        "",
-        "| set | metric | network less scikit-learn's MLP | so the network is | network less boosting | so it is |",
-        "|---|---|---|---|---|---|",
-    ]
-    times = ["", "| set | preparing | " + " | ".join((NETWORK, TEXTBOOK, *MODELS)) + " |", "|---|" + "--:|" * 6]
+    pairs = [pair for pair in PAIRS if {*pair} <= {*models}]
+    lines = [f"| set | metric | {' | '.join(models)} |", "|---|---|" + "---|" * len(models)]
+    titles = [f"{one} minus {other} | so it is" for one, other in pairs]
+    beside = ["", f"| set | metric | {' | '.join(titles)} |", "|---|---|" + "---|---|" * len(pairs)]
+    times = ["", f"| set | preparing | {' | '.join(models)} |", "|---|" + "--:|" * (len(models) + 1)]
     for set_name, (task, found, seconds) in results.items():
-        for metric in ("accuracy", "roc_auc") if task == "classification" else ("rmse", "r2"):
-            models = (NETWORK, "random_forest", "gradient_boosting", TEXTBOOK, "dummy")
+        for metric in ("accuracy", "roc_auc", "log_loss") if task == "classification" else ("rmse", "r2"):
             cells = [told(metric, found[name][metric]) for name in models]
             lines.append(f"| {set_name} | {metric} | {' | '.join(cells)} |")
-            others = [found[NETWORK][metric].minus(found[name][metric]) for name in (TEXTBOOK, "gradient_boosting")]
-            cells = [f"{told(metric, other, signed=True)} | {no_worse(metric, other)}" for other in others]
+            differences = [found[one][metric].minus(found[other][metric]) for one, other in pairs]
+            cells = [f"{told(metric, own, signed=True)} | {verdict(metric, own)}" for own in differences]
             beside.append(f"| {set_name} | {metric} | {' | '.join(cells)} |")
         times.append(f"| {set_name} | " + " | ".join(f"{value:.1f} s" for value in seconds.values()) + " |")
-    return "\n".join([*lines, *beside, *times]) + "\n"
+    return "\n".join([*lines, *(beside if pairs else []), *times]) + "\n"
 
 
 def made_up(folder: Path) -> dict[str, list[str]]:
@@ -199,22 +198,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="MODEL")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--quick", action="store_true", help="a smoke run: made-up tables, one seed, two epochs")
-    arguments = parser.parse_args()
+    arguments, changes = parser.parse_known_args()
+    if wrong := [word for word in changes if "=" not in word]:
+        parser.error(f"unknown: {' '.join(wrong)}")
+    models = [name for name in MODELS if name in arguments.models]
     seeds = 1 if arguments.quick else arguments.seeds
     results = {}
     for name in QUICK if arguments.quick else arguments.sets:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             words = made_up(folder)[name] if arguments.quick else SETS[name]
-            results[name] = measure(words, seeds, folder)
+            results[name] = measure([*words, *changes], models, seeds, folder)
         print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in results[name][2].items())}", flush=True)
     about = (
         f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}\n"
     )
-    print(text := f"{about}\n{page(results)}")
+    print(text := f"{about}\n{page(results, models)}")
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
 

@@ -14,6 +14,8 @@ import yaml
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
@@ -43,7 +45,10 @@ from hypermap.training import artifacts
 from support.refusals import refusal
 
 MENU = CONF / "model"
-FAMILIES = ("random_forest", "gradient_boosting", "support_vector", "linear", "nearest_neighbors", "dummy")
+FAMILIES = (
+    "random_forest", "extra_trees", "gradient_boosting", "lightgbm", "support_vector", "linear", "nearest_neighbors",
+    "dummy",
+)  # fmt: skip
 DATASETS = {
     "digits": {"_target_": "hypermap.datasets.images.digits", "test": 0.2, "rows": 300},
     "breast_cancer": {"_target_": "hypermap.datasets.images.breast_cancer", "test": 0.2, "scaling": "standard"},
@@ -54,7 +59,9 @@ REMEDY = "Do it again."
 
 def choice(name, **values):
     """An option as conf/ has it, with few trees and other values."""
-    few = {"random_forest": {"n_estimators": 20}, "gradient_boosting": {"max_iter": 30}}.get(name, {})
+    few = {"gradient_boosting": {"max_iter": 30}, "lightgbm": {"n_estimators": 30}}.get(name, {})
+    if name in ("random_forest", "extra_trees"):
+        few = {"n_estimators": 20}
     return {"name": name, **yaml.safe_load((MENU / f"{name}.yaml").read_text()), **few, **values}
 
 
@@ -93,6 +100,7 @@ def arrays(split):
 BOOSTING = {"early_stopping": True, "max_iter": 30, "n_iter_no_change": 20, "random_state": 0}
 CLASSIFIERS = {
     "random_forest": RandomForestClassifier(20, min_samples_leaf=2, random_state=0),
+    "extra_trees": ExtraTreesClassifier(20, min_samples_leaf=2, random_state=0),
     "gradient_boosting": HistGradientBoostingClassifier(**BOOSTING),
     "linear": LogisticRegression(max_iter=1000),
     "nearest_neighbors": KNeighborsClassifier(15),
@@ -100,6 +108,7 @@ CLASSIFIERS = {
 }
 REGRESSORS = {
     "random_forest": RandomForestRegressor(20, min_samples_leaf=2, random_state=0),
+    "extra_trees": ExtraTreesRegressor(20, min_samples_leaf=2, random_state=0),
     "gradient_boosting": HistGradientBoostingRegressor(**BOOSTING),
     "support_vector": SVR(),
     "linear": Ridge(alpha=0.5),
@@ -174,6 +183,29 @@ def test_boosting_stops_by_the_validation_rows(rows):
     assert losses[-6:].argmin() == 0  # nothing gained in the last five
     error = estimator.predict(arrays(validation)[0]) - arrays(validation)[1]
     assert losses[-1] == pytest.approx((error**2).mean() / 2, rel=1e-6)  # scikit-learn's half of it
+
+
+def test_as_many_trees_as_early_stopping_chose_are_fitted_to_all_rows(rows):
+    train, validation, transform = rows("diabetes")
+    chosen = choice("gradient_boosting", max_iter=500, n_iter_no_change=5)
+    (trees,) = sklearn_fit.iterations(chosen, fit(chosen, (train, validation, transform)))
+    inputs, targets = (np.concatenate(parts) for parts in zip(arrays(train), arrays(validation), strict=True))
+    whole = replace(train, inputs=torch.from_numpy(inputs), targets=torch.from_numpy(targets))
+    model = sklearn_fit.fit(chosen, whole, None, transform, seed=0, threads=1, iterations=[trees])
+    expected = HistGradientBoostingRegressor(max_iter=trees, early_stopping=False, random_state=0).fit(inputs, targets)
+    assert model.standardised(validation.inputs)[0] == pytest.approx(expected.predict(arrays(validation)[0]), abs=1e-12)
+    assert sklearn_fit.iterations(choice("linear"), fit(choice("linear"), (train, validation, transform))) == [None]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_can_be_fitted_without_validation_rows(rows, name):
+    train, validation, transform = rows("digits")
+    model = sklearn_fit.fit(choice(name), train, None, transform, seed=0, threads=1)
+    predicted = model(validation.inputs)
+    assert predicted.sum(1) == pytest.approx(np.ones(len(predicted)))
+    if name != "dummy":
+        likelihood = predicted[np.arange(len(predicted)), validation.targets.numpy()]
+        assert -np.log(likelihood.clip(1e-15)).mean() < np.log(10) / 2
 
 
 def test_a_class_without_training_rows_has_no_share(rows):
@@ -254,7 +286,9 @@ def test_others_have_categories_spread_out():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_categories_as_numbers(name):
     rows, _ = table("ordinal", task="regression")
-    assert fit(choice(name), rows).estimator.n_features_in_ == 3
+    model = fit(choice(name), rows)
+    assert model.inputs.shape == (3,)
+    assert np.isfinite(model(rows[1].inputs)).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

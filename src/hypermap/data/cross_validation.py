@@ -116,7 +116,10 @@ class GroupKFold:
         from sklearn import model_selection
 
         if development.groups is None:
-            raise UserError("validation is group_kfold, and the rows have no groups: set data.group=COLUMN.")
+            raise UserError(
+                "validation is group_kfold, and the rows have no groups: set data.group=COLUMN, or of a table "
+                "data.duplicates=group."
+            )
         by_class = self.stratified and bool(development.classes)
         self._check(development, development.groups, by_class)
         splitter = model_selection.StratifiedGroupKFold if by_class else model_selection.GroupKFold
@@ -239,8 +242,8 @@ def _refuse_order(development: DevelopmentSet) -> None:
     """Refuse to shuffle rows with groups or times."""
     if development.groups is not None:
         raise UserError(
-            "validation is kfold, which would train on rows of the same groups (data.group) that it validates on: "
-            "take validation=group_kfold or holdout."
+            "validation is kfold, which would train on rows of the same groups (data.group, data.duplicates) that it "
+            "validates on: take validation=group_kfold or holdout."
         )
     if development.times is not None:
         raise UserError(

@@ -5,6 +5,7 @@ numbers of the matrix, then the row's texts in UTF-8, joined by `SEPARATOR`; uin
 with zeros behind shorter texts.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,3 +38,15 @@ def texts_of(rows: Array, columns: int, count: int) -> list[list[str]]:
     """Return the texts of a table's rows: `count` lists, each with the texts of one column."""
     split = (text.split(SEPARATOR) for text in decoded(rows[:, NUMBER.itemsize * columns :]))
     return [list(column) for column in zip(*split, strict=True)] if len(rows) else [[] for _ in range(count)]
+
+
+def identities(rows: Array, columns: int) -> NDArray[np.float64]:
+    """Return the matrix of a table's rows, with a number for the texts of each behind it, so that equal rows have equal
+    numbers.
+    """
+    matrix = matrix_of(rows, columns)
+    if rows.dtype == np.float64:
+        return matrix
+    # float64 holds 48 bits
+    digests = [hashlib.sha256(text.tobytes()).digest()[:6] for text in rows[:, NUMBER.itemsize * columns :]]
+    return np.column_stack([matrix, np.array([int.from_bytes(digest) for digest in digests], np.float64)])

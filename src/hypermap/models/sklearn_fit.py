@@ -25,7 +25,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.data.raw_inputs import RawInputs
 from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.models.sklearn_models import Dummy, RandomForest, SklearnModel, TrainingData
+from hypermap.models.sklearn_models import Dummy, Forest, SklearnModel, TrainingData
 from hypermap.tasks.base import make_task
 
 ESTIMATOR = "model.skops"
@@ -179,39 +179,63 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
 
 def choose_threads(option: Mapping[str, Any], manifest: Manifest) -> int:
     """Return the number of CPU threads for a fit: all for a forest (independent trees) or for many rows, else one."""
-    forest = locate(option["_target_"]) is RandomForest
+    forest = issubclass(_class(option), Forest)
     return device.CORES if forest or manifest.rows["train"] * prod(manifest.shape) >= LARGE else 1
 
 
 def fit(
     option: Mapping[str, Any],
     train: TensorSplit,
-    validation: TensorSplit,
+    validation: TensorSplit | None,
     transform: Transform,
     seed: int,
     threads: int,
+    iterations: Sequence[int | None] = (),
 ) -> Model:
     """Fit the family of `option` to rows preprocessed by `transform` (`hypermap.data.prepared.load`), on the CPU.
+
+    Args:
+        option: of the group `model`.
+        train: rows to fit to.
+        validation: rows to stop early and to calibrate by; None if all rows are trained on.
+        transform: of the rows.
+        seed: for all random draws.
+        threads: CPU threads.
+        iterations: of each estimator (`iterations` of an earlier fit), which then does not stop early; empty: unknown.
 
     Raises:
         UserError: the family refuses the values or the rows.
     """
     family, inputs = make(option, transform.manifest)
-    task, rows = transform.task, (flat(inputs, train.inputs), flat(inputs, validation.inputs))
-    targets = [split.targets.cpu().numpy().reshape(len(split.targets), -1) for split in (train, validation)]
+    task, splits = transform.task, [train] if validation is None else [train, validation]
+    rows = [flat(inputs, split.inputs) for split in splits]
+    targets = [split.targets.cpu().numpy().reshape(len(split.targets), -1) for split in splits]
     estimators = []
     with _explaining(option), _pools().limit(limits=threads):
         for k, part in enumerate(task.columns()):
             classifies = bool(part.info.classes)
             own = [values[:, k].astype(np.int64) if classifies else values[:, k] for values in targets]
-            problem = TrainingData(classifies, (rows[0], own[0]), (rows[1], own[1]), seed, threads)
+            learned, *held = zip(rows, own, strict=True)
+            known = iterations[k] if iterations else None
+            problem = TrainingData(classifies, learned, held[0] if held else None, seed, threads, known)
             alone = len(targets[0].T) > 1 and classifies and len(np.unique(own[0])) < 2
             estimators.append(Dummy().fit(problem) if alone else family.fit(problem))
     model = _quietly(estimators, transform, inputs, threads)
-    if len(estimators) == 1:
+    if len(estimators) == 1 or validation is None:
         return model
     tuned = task.tune(model(validation.inputs), task.decode(validation.targets.double().cpu().numpy()))
     return replace(model, tuned=tuned)
+
+
+def iterations(option: Mapping[str, Any], model: Model) -> list[int | None]:
+    """Return the number of iterations of each estimator, for a fit to all rows; None where a family has none."""
+    from sklearn.dummy import DummyClassifier
+
+    family, _ = make(option, model.transform.manifest)
+    return [
+        None if isinstance(estimator, DummyClassifier) else family.iterations(estimator)
+        for estimator in model.estimators
+    ]
 
 
 def save(path: Path, model: Model) -> None:

@@ -5,6 +5,7 @@ networks. `hypermap.models.sklearn_fit` fits, saves and loads them.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,16 +26,20 @@ class TrainingData:
         classifies: whether the targets are classes.
         train: features (rows, width) float32, and class indices int64 or standardized values float32 (rows,). Trees and
             neighbors do not need standardized values; they are so because networks are trained on the same rows.
-        validation: likewise; networks select their epoch on it, and a family may use it for early stopping.
+        validation: likewise; networks select their epoch on it, and a family may use it for early stopping. None if
+            all rows are trained on.
         seed: for all random draws.
         threads: CPU threads.
+        iterations: the number of iterations to train for, if that is known (`SklearnModel.iterations` of an earlier
+            fit), rather than stopping early.
     """
 
     classifies: bool
     train: tuple[Array, Array]
-    validation: tuple[Array, Array]
+    validation: tuple[Array, Array] | None
     seed: int
     threads: int
+    iterations: int | None = None
 
 
 class SklearnModel(ABC):
@@ -55,9 +60,16 @@ class SklearnModel(ABC):
     def fit(self, problem: TrainingData) -> Any:
         """Return a fitted estimator, with `predict_proba` and `classes_` (classification) or `predict` (regression)."""
 
+    def iterations(self, estimator: Any) -> int | None:
+        """Return the number of iterations that early stopping chose for a fitted estimator; None for other families.
 
-class RandomForest(SklearnModel):
-    """Trees on resampled rows, averaged (Breiman 2001, https://doi.org/10.1023/A:1010933404324).
+        A fit to all rows needs it, since it has no validation rows to stop by (`TrainingData.iterations`).
+        """
+        return None
+
+
+class Forest(SklearnModel):
+    """Many trees, averaged; see `RandomForest` and `ExtraTrees`.
 
     `max_features` is the share of the columns considered at each split; None for the usual: the square root of their
     number for classification, all of them for regression.
@@ -75,19 +87,42 @@ class RandomForest(SklearnModel):
         self.max_features = max_features
         self.class_weight = class_weight
 
+    @abstractmethod
+    def of(self, problem: TrainingData) -> Callable[..., Any]:
+        """Return scikit-learn's classifier or regressor."""
+
     def fit(self, problem: TrainingData) -> Any:
-        """Return a RandomForestClassifier or -Regressor."""
+        """Return a fitted forest."""
+        values: dict[str, Any] = {**self.values, "random_state": problem.seed, "n_jobs": problem.threads}
+        if problem.classifies:
+            values["class_weight"] = self.class_weight
+        usual = "sqrt" if problem.classifies else 1.0
+        features = usual if self.max_features is None else self.max_features
+        return self.of(problem)(**values, max_features=features).fit(*problem.train)
+
+
+class RandomForest(Forest):
+    """Trees on resampled rows (Breiman 2001, https://doi.org/10.1023/A:1010933404324)."""
+
+    def of(self, problem: TrainingData) -> Callable[..., Any]:
+        """Return RandomForestClassifier or -Regressor."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-        values = {**self.values, "random_state": problem.seed, "n_jobs": problem.threads}
-        if problem.classifies:
-            features = "sqrt" if self.max_features is None else self.max_features
-            return RandomForestClassifier(**values, max_features=features, class_weight=self.class_weight).fit(
-                *problem.train
-            )
-        return RandomForestRegressor(
-            **values, max_features=1.0 if self.max_features is None else self.max_features
-        ).fit(*problem.train)
+        forest: Callable[..., Any] = RandomForestClassifier if problem.classifies else RandomForestRegressor
+        return forest
+
+
+class ExtraTrees(Forest):
+    """Trees on all rows, which take the best of random thresholds (Geurts et al. 2006,
+    https://doi.org/10.1007/s10994-006-6226-1).
+    """
+
+    def of(self, problem: TrainingData) -> Callable[..., Any]:
+        """Return ExtraTreesClassifier or -Regressor."""
+        from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+        forest: Callable[..., Any] = ExtraTreesClassifier if problem.classifies else ExtraTreesRegressor
+        return forest
 
 
 class GradientBoosting(SklearnModel):
@@ -133,21 +168,24 @@ class GradientBoosting(SklearnModel):
         categories = [
             self.layout.plain + k for k, size in enumerate(self.layout.cardinalities) if size < self.BINS
         ]  # codes are 0 to size
+        stops = problem.validation is not None and problem.iterations is None
         values = {
             **self.values,
+            "max_iter": problem.iterations or self.values["max_iter"],
             "categorical_features": categories or None,
-            "early_stopping": True,
+            "early_stopping": stops,
             "random_state": problem.seed,
         }
         if problem.classifies:
             estimator = HistGradientBoostingClassifier(**values, class_weight=self.class_weight)
         else:
             estimator = HistGradientBoostingRegressor(**values)
-        inputs, targets = problem.validation
-        if problem.classifies:  # the estimator cannot handle a class without training rows
-            known = np.isin(targets, problem.train[1])
-            inputs, targets = inputs[known], targets[known]
+        inputs, targets = of_known_classes(problem) if stops else (None, None)
         return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
+
+    def iterations(self, estimator: Any) -> int:
+        """Return the number of trees, or with several classes of trees for each class."""
+        return int(estimator.n_iter_)
 
 
 class SupportVector(SklearnModel):
@@ -176,8 +214,20 @@ class SupportVector(SklearnModel):
 
         if not problem.classifies:
             return SVR(**self.values, epsilon=self.epsilon).fit(*problem.train)
-        estimator = SVC(**self.values, class_weight=self.class_weight).fit(*problem.train)
-        return Calibrated.on(estimator, *problem.validation)
+        estimator = SVC(**self.values, class_weight=self.class_weight)
+        if problem.validation is not None:
+            return Calibrated.on(estimator.fit(*problem.train), *problem.validation)
+        temperature = self._temperature(*problem.train, problem.seed)
+        return Calibrated(estimator.fit(*problem.train), temperature)
+
+    def _temperature(self, inputs: Array, targets: Array, seed: int) -> float:
+        """Return the temperature of a machine fitted to four of five rows, chosen on the fifth."""
+        from sklearn.model_selection import train_test_split
+        from sklearn.svm import SVC
+
+        fitted, held, *of_each = train_test_split(inputs, targets, test_size=0.2, random_state=seed)
+        estimator = SVC(**self.values, class_weight=self.class_weight).fit(fitted, of_each[0])
+        return Calibrated.on(estimator, held, of_each[1]).temperature
 
 
 class Linear(SklearnModel):
@@ -272,6 +322,16 @@ class Calibrated:
 
         probabilities: Array = softmax(_decisions(self.estimator, inputs) / self.temperature, axis=1)
         return probabilities
+
+
+def of_known_classes(problem: TrainingData) -> tuple[Array, Array]:
+    """Return the validation rows, in classification those of classes that training rows have."""
+    assert problem.validation is not None
+    inputs, targets = problem.validation
+    if not problem.classifies:
+        return inputs, targets
+    known = np.isin(targets, problem.train[1])
+    return inputs[known], targets[known]
 
 
 def _decisions(estimator: Any, inputs: Array) -> Array:

@@ -1,14 +1,12 @@
 """What flatters a score is told, and what is only a good column is not."""
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from hypermap.datasets.tables.columns import Column, Target
-from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, shared_groups, shared_rows, target_leaks
+from hypermap.datasets.tables.leakage import earlier_rows, shared_groups, target_leaks
 from hypermap.datasets.tables.schema import Schema
 
 TASKS = {"classes": Target("y", "binary", ("a", "b")), "numbers": Target("y", "regression")}
@@ -121,43 +119,6 @@ def test_a_target_that_is_a_sum_of_columns() -> None:
 def test_few_rows_say_nothing() -> None:
     y = np.arange(20) % 2.0
     assert target_leaks(schema(TASKS["classes"], x="number"), y[:, np.newaxis], y) == []
-
-
-def test_copies_are_counted_as_by_numpy() -> None:
-    generator = np.random.default_rng(0)
-    matrix = generator.normal(size=(300, 3))
-    matrix[generator.random((300, 3)) < 0.1] = np.nan
-    y = generator.integers(0, 2, 300).astype(float)
-    drawn = generator.integers(0, 300, 300)
-    unique = len(np.unique(np.nan_to_num(np.column_stack([matrix, y])[drawn], nan=9), axis=0))
-    columns = schema(TASKS["classes"], a="number", b="number", c="number")
-    (sentence,) = duplicate_rows(columns, matrix[drawn], y[drawn])
-    assert sentence.startswith(f"{300 - unique} of 300 rows have the same values as others in every column that is")
-    assert "and the same target." in sentence
-    assert "data.group" in sentence
-    (grouped,) = duplicate_rows(replace(columns, group="d"), matrix[drawn], y[drawn])
-    assert "data.group" not in grouped
-    assert duplicate_rows(columns, matrix, y) == []
-
-
-def test_rows_that_are_equal_by_coincidence_are_no_copies() -> None:
-    generator = np.random.default_rng(0)
-    words = generator.integers(0, 4, (300, 3)).astype(float)
-    y = generator.integers(0, 2, 300).astype(float)
-    columns = schema(TASKS["classes"], a="category", b="category", c="category")
-    assert duplicate_rows(columns, words, y) == []
-    assert shared_rows(words, words) == []
-    mixed = np.column_stack([words[:, :2], generator.integers(0, 200, 300)])  # 200 ages
-    assert 300 - len(np.unique(np.column_stack([mixed, y]), axis=0)) > 0
-    assert duplicate_rows(columns, mixed, y) == []
-
-
-def test_test_rows_among_those_learnt_from() -> None:
-    matrix = np.random.default_rng(0).normal(size=(100, 2))
-    matrix[0, 1] = np.nan
-    (sentence,) = shared_rows(matrix, np.array([matrix[0], matrix[1] + 1, matrix[0]]))
-    assert sentence.startswith("2 of 3 test rows")
-    assert shared_rows(matrix, matrix + 10) == []
 
 
 def test_test_rows_of_groups_that_are_learnt_from() -> None:

@@ -1,6 +1,5 @@
 """A table's rows as arrays, filled batch by batch, so that memory holds only them and one batch."""
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,14 +42,6 @@ class TableArrays:
     numbers: NDArray[np.int64]
     notes: tuple[str, ...]
     texts: tuple[bytes, ...] = ()
-
-    @property
-    def identities(self) -> Matrix:
-        """The matrix, with a number for the texts of each row behind it: rows are equal if their numbers are."""
-        if not self.texts:
-            return self.matrix
-        digests = [int.from_bytes(hashlib.sha256(text).digest()[:6]) for text in self.texts]  # float64 holds 48 bits
-        return np.column_stack([self.matrix, np.array(digests, np.float64)])
 
 
 def read_rows(

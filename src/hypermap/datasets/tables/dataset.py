@@ -5,13 +5,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from hypermap.core.errors import UserError, near
 from hypermap.core.typing import Array
-from hypermap.data.table_rows import packed
+from hypermap.data.table_rows import identities, packed
 from hypermap.data.text_columns import TextColumnSettings
 from hypermap.datasets import download
 from hypermap.datasets.images import Raw
@@ -28,7 +28,14 @@ from hypermap.datasets.tables.column_types import (
 )
 from hypermap.datasets.tables.columns import Column, Target
 from hypermap.datasets.tables.csv_format import Expected, Format
-from hypermap.datasets.tables.leakage import duplicate_rows, earlier_rows, shared_groups, shared_rows, target_leaks
+from hypermap.datasets.tables.duplicates import (
+    Duplicates,
+    duplicate_rows,
+    first_of_equal,
+    groups_of_equal,
+    shared_rows,
+)
+from hypermap.datasets.tables.leakage import earlier_rows, shared_groups, target_leaks
 from hypermap.datasets.tables.readers import Table, checked, open_table
 from hypermap.datasets.tables.schema import Schema
 from hypermap.datasets.tables.sentinels import sentinels
@@ -74,6 +81,7 @@ def table(
     missing_values: Sequence[str] | None = None,
     group: str | int | None = None,
     time: str | int | None = None,
+    duplicates: Duplicates = "keep",
     root: str | None = None,
     dataset: str | None = None,
     text: str | int | Sequence[str | int] | None = None,
@@ -99,6 +107,8 @@ def table(
         separator, header, quote, encoding, decimal, comment, missing_values: see `Format`.
         group: a column; rows with equal values stay together in every split. It is not an input.
         time: a column, date or number, that orders the splits.
+        duplicates: ``drop`` leaves out rows of `path` that repeat another's inputs and target; ``group`` keeps rows
+            with the same inputs together in every split.
         root: the base folder of relative paths; for a `dataset` the folder with its files, where None is
             ``HYPERMAP_DATA``, else a download.
         dataset: an included data set; `path` then names its files.
@@ -115,6 +125,13 @@ def table(
     given = Format(separator, header, quote, encoding, decimal, comment, missing_values, columns, PREFIX)
     of_kind = dict(kinds or {})  # type: ignore[arg-type]  # of a mapping or of pairs
     check_kinds(of_kind, PREFIX)
+    if duplicates not in (allowed := get_args(Duplicates)):
+        raise UserError(f"{PREFIX}duplicates is {duplicates!r}; it is {', '.join(allowed)}{near(duplicates, allowed)}.")
+    if duplicates == "group" and time is not None:
+        raise UserError(
+            f"{PREFIX}duplicates is group, and {PREFIX}time orders the splits, which cannot keep equal rows together: "
+            f"take {PREFIX}duplicates=drop or keep."
+        )
     drop = [drop] if isinstance(drop, str) else drop
     texts = [] if text is None else [text] if isinstance(text, str | int) else text
     limit = TextColumnSettings(text_components, text_ngrams, text_max_bytes).text_max_bytes  # type: ignore[arg-type]
@@ -137,13 +154,13 @@ def table(
     notes = [*train.notes, *notes, *rows.notes, *sentinels(schema, rows, statistics, PREFIX)]
     notes += _serial(train, schema, statistics, rows)
     if test_path is None:
-        return _raw(schema, rows, None, notes, roles.given, labels=requested.labels)
+        return _raw(schema, rows, None, notes, roles.given, duplicates, labels=requested.labels)
     test_paths = [checked(path, f"{PREFIX}test_path") for path in _located(test_path, dataset, root)]
     test = open_table(test_paths, given, schema.expected)
     notes += [*test.notes, *schema.check(test)]
     test_rows = read_rows(test, schema, order, text_limit=limit, apart=True)
     notes += unknown_labels(test, schema.target, schema.targets)
-    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given, labels=requested.labels)
+    return _raw(schema, rows, test_rows, [*notes, *test_rows.notes], roles.given, duplicates, labels=requested.labels)
 
 
 def fingerprint(arguments: Mapping[str, Any]) -> str:
@@ -404,24 +421,41 @@ def _serial(table: Table, schema: Schema, statistics: Mapping[str, Statistics], 
 
 
 def _raw(
-    schema: Schema, train: TableArrays, test: TableArrays | None, notes: Sequence[str], given: Given, *, labels: bool
+    schema: Schema,
+    train: TableArrays,
+    test: TableArrays | None,
+    notes: Sequence[str],
+    given: Given,
+    duplicates: Duplicates,
+    *,
+    labels: bool,
 ) -> Raw:
     several = len(schema.targets) > 1
     dtype = np.int64 if schema.target.classes and (labels or not several) else np.float64
+    inputs = _inputs([train] if test is None else [train, test])
+    seen = [identities(rows, len(schema.matrix_names)) for rows in inputs]
     warnings = []
     for alone, values in zip(schema.of_each_target, train.targets.reshape(len(train.targets), -1).T, strict=True):
         warnings += target_leaks(alone, train.matrix, values, given=given)
-    warnings += duplicate_rows(schema, train.identities, train.targets)
+    kept: slice | Array = slice(None)
+    if duplicates == "keep":
+        warnings += duplicate_rows(seen[0], train.targets)
+    elif duplicates == "drop" and (copies := int((~(first := first_of_equal(seen[0], train.targets))).sum())):
+        kept = first
+        warnings.append(
+            f"{copies:,} of {len(first):,} rows repeat another in every column that is learned from and in the target, "
+            f"and are left out ({PREFIX}duplicates=drop)."
+        )
     if test is not None:
-        warnings += shared_rows(train.identities, test.identities)
+        warnings += shared_rows(seen[0], seen[1])
         if schema.group is not None and train.members is not None:
             warnings += shared_groups(schema.group, train.members, test.members, len(test.targets))
         if schema.time is not None and train.times is not None:
             warnings += earlier_rows(schema.time, train.times, test.times, len(test.targets))
-    inputs = _inputs([train] if test is None else [train, test])
+    groups = groups_of_equal(seen[0], train.groups) if duplicates == "group" else train.groups
     return Raw.of(
-        inputs[0],
-        train.targets.astype(dtype),
+        inputs[0][kept],
+        train.targets[kept].astype(dtype),
         () if several else schema.target.classes,
         None,
         None if test is None else inputs[1],
@@ -429,9 +463,9 @@ def _raw(
         task=several_targets(labels=labels) if several else None,
         target_columns=tuple(TargetColumn(target.name, target.classes) for target in schema.targets * several),
         table=schema,
-        groups=train.groups,
-        times=train.times,
-        numbers=train.numbers,
+        groups=None if groups is None else groups[kept],
+        times=None if train.times is None else train.times[kept],
+        numbers=train.numbers[kept],
         test_numbers=None if test is None else test.numbers,
         notes=tuple(dict.fromkeys([*notes, *warnings])),
     )

@@ -1,4 +1,4 @@
-"""Leakage checks, for test scores that are too good: columns that contain the target, duplicate rows."""
+"""Leakage checks, for test scores that are too good: columns that contain the target, groups and times."""
 
 from collections.abc import Mapping
 
@@ -14,17 +14,14 @@ from hypermap.datasets.tables.schema import Matrix, Schema
 
 ROWS = 10_000  # maximum that are checked
 LEAST_ROWS = 50
-BLOCK = 100_000  # rows at a time
 FOLDS = 3
 DEPTH = 6
 SCORE = 0.99  # balanced accuracy or R² of a single column
 PROMISING = 0.9  # on the first fold; below this the others are skipped
 MISSING = -2.0  # the code of a missing word
-FEW = 50  # distinct values: if no column has more, rows are equal by coincidence
 LEAST_OF_SIGN = 5  # minimum rows with it
 EXACT = 1e-9  # share of the target's variance: rounding errors of a sum
 SURPRISE = 13.8  # minus the logarithm of one in a million: not by chance
-TIMES = 100  # this many times the equal pairs of independent columns are not suspicious: columns are rarely independent
 
 
 def target_leaks(
@@ -78,35 +75,6 @@ def target_leaks(
     return sentences + answers(schema, matrix[rows], targets[rows], alone, given)
 
 
-def duplicate_rows(schema: Schema, matrix: Matrix, targets: NDArray[np.float64]) -> list[str]:
-    """Return a sentence if more rows than by coincidence are duplicates in everything that the model sees.
-
-    Args:
-        matrix: ``(rows, columns)``.
-        targets: ``(rows,)``; for several, ``(rows, targets)``.
-    """
-    if targets.ndim > 1:
-        targets = np.unique(targets, axis=0, return_inverse=True)[1].astype(np.float64)
-    rows = _hashes(matrix, targets)
-    copies = len(rows) - rows.n_unique()
-    if not copies or _coarse(matrix) or copies <= TIMES * _coincidences(matrix, targets):
-        return []
-    together = "" if schema.group else ", or keep copies together with data.group"
-    return [
-        f"{copies:,} of {len(rows):,} rows have the same values as others in every column that is learned from, and "
-        "the same target. One may be learned from and its copy tested on, which flatters the score; if they are no "
-        f"measurements of their own, remove them{together}."
-    ]
-
-
-def shared_rows(matrix: Matrix, test_matrix: Matrix) -> list[str]:
-    """Return a sentence if test rows are among the training rows, whatever their target, and not by coincidence."""
-    shared = int(_hashes(test_matrix).is_in(_hashes(matrix).unique().implode()).sum())
-    if not shared or _coarse(matrix):
-        return []
-    return [f"{shared:,} of {len(test_matrix):,} test rows have the same values as rows that are learned from."]
-
-
 def shared_groups(group: str, members: pl.Series, test_members: pl.Series | None, tested: int) -> list[str]:
     """Return a sentence if rows of a separate test file belong, or may belong, to groups of the training rows.
 
@@ -154,31 +122,6 @@ def earlier_rows(
         f"{early:,} of {tested:,} test rows are not later than all rows that are learned from ({said}), or "
         "have no time, so that the test score is not that of the future."
     ]
-
-
-def _coarse(matrix: Matrix) -> bool:
-    """Return whether no column has many distinct values, so that equal rows are to be expected."""
-    return all(len(np.unique(column[:ROWS])) <= FEW for column in matrix.T)
-
-
-def _coincidences(matrix: Matrix, targets: NDArray[np.float64]) -> float:
-    """Return the expected number of equal pairs of rows if their columns were independent."""
-    share, seen = 1.0, min(len(targets), ROWS)
-    for column in (*matrix.T, targets):
-        counts = np.unique_counts(np.nan_to_num(column[:seen], nan=np.inf)).counts
-        share *= float((counts * (counts - 1)).sum()) / (seen * (seen - 1))
-    return share * len(targets) * (len(targets) - 1) / 2
-
-
-def _hashes(matrix: Matrix, targets: NDArray[np.float64] | None = None) -> pl.Series:
-    """Return a hash for each row; equal rows (with NaN equal to NaN) have equal hashes."""
-    parts = []
-    for first in range(0, len(matrix), BLOCK):
-        rows = pl.from_numpy(matrix[first : first + BLOCK])
-        if targets is not None:
-            rows = rows.with_columns(target=pl.Series(targets[first : first + BLOCK]))
-        parts.append(rows.hash_rows(seed=0))
-    return pl.concat(parts)
 
 
 def _summed(schema: Schema, matrix: Matrix, targets: Floats) -> list[str]:
