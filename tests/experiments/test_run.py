@@ -679,7 +679,7 @@ def refusal(function, *args, **kwargs):
         ("digits", {"optimizer": {"momentum": 0.9}}, "torch.optim.Adam does not take 'momentum'"),
         ("digits", {"optimizer": {"betas": [2.0, 0.9]}}, "refuses its settings"),
         ("digits", {"trainer": {"epoch": 3}}, "does not take 'epoch' (did you mean 'epochs'?)"),
-        ("digits", {"trainer": {"monitor": "r2"}}, "for classification it can be accuracy or loss"),
+        ("digits", {"trainer": {"monitor": "r2"}}, "for classification it can be accuracy, loss or refinement"),
         ("digits", {"trainer": {"device": "gpu"}}, "trainer.device is 'gpu'"),
         ("digits", {"loss": {"_target_": "hypermap.tasks.losses.MeanSquaredError"}}, "use loss=cross_entropy"),
         ("digits", {"loss": {"_target_": "hypermap.tasks.losses.BinaryCrossEntropy"}}, "the data has 10"),

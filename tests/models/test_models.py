@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
 from hypermap.data.layout import ColumnLayout
-from hypermap.models import CNN, MLP, Logistic, ResNet, TabularMLP, TabularResNet
+from hypermap.models import CNN, MLP, Logistic, ResNet, TabM, TabularMLP, TabularResNet
 from hypermap.models.layers import Dropout, _sixteen_bits, activation, initialize
+from hypermap.models.tabm import PeriodicLinear
 from hypermap.models.tabular import CategoryEmbedding, PeriodicEmbedding
 
 
@@ -334,6 +335,37 @@ def test_periodic_embedding_is_that_of_the_paper():
         waves = torch.cos(2 * math.pi * (layer.frequency[column, 0] * x + layer.phase[column, 0]))
         expected = torch.cat([x[None], waves @ layer.weight[column] + layer.bias[column, 0]])
         torch.testing.assert_close(embedded[row, column], expected)
+
+
+def test_plr_lite_is_that_of_the_paper():
+    layer = seeded(PeriodicLinear, 3, 4, 5, 2.0)
+    assert layer.frequency.abs().max() <= 6.0
+    numbers = torch.randn(7, 3)
+    embedded = layer(numbers).view(7, 3, 4)
+    for row, column in ((0, 0), (6, 2), (3, 1)):
+        angles = 2 * math.pi * layer.frequency[column] * numbers[row, column]
+        waves = torch.cat([angles.cos(), angles.sin()])
+        expected = (layer.linear.weight @ waves + layer.linear.bias).relu()
+        torch.testing.assert_close(embedded[row, column], expected)
+
+
+@pytest.mark.parametrize("category_width", [None, 4])
+def test_each_member_of_tabm_is_an_mlp_on_its_own_scale_of_the_columns(category_width):
+    network = seeded(TabM, (5,), 3, LAYOUT, hidden=[8, 6], members=4, dropout=0.0, category_width=category_width)
+    rows = table_rows(9)
+    embedded = network.embedding(rows)
+    categories = 8 if category_width is None else 2 * category_width
+    assert embedded.shape == (9, 2 * 16 + 1 + categories)
+    outputs = network(rows)
+    assert outputs.shape == (9, 4, 3)
+    for member in range(4):
+        features = embedded * network.scale.factors[member]
+        for layer in network.hidden:
+            features = layer(features).relu()
+        expected = features @ network.output.weight[member] + network.output.bias[member]
+        torch.testing.assert_close(outputs[:, member], expected)
+    first = network.scale.factors[:, :16]
+    assert torch.equal(first, first[:, :1].expand_as(first))  # one factor for all of a column
 
 
 def test_each_column_has_categories_of_its_own():

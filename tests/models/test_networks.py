@@ -4,6 +4,7 @@ import torch
 
 from hypermap import models
 from hypermap.data.layout import ColumnLayout
+from hypermap.tasks.losses import CrossEntropy, wrapped
 from support.contracts import NetworkContract
 from support.own.my_pairs import Bag
 
@@ -46,6 +47,11 @@ class TestCNN(_OfImages):
 class TestResNet(_OfImages):
     def network(self):
         return models.ResNet(IMAGE, 3, width=4, blocks=[1, 1])
+
+
+class TestTabM(_OfColumns):
+    def network(self):
+        return wrapped(CrossEntropy(), models.TabM((COLUMNS.width,), 3, layout=COLUMNS, hidden=[8]))
 
 
 class TestTabularMLP(_OfColumns):

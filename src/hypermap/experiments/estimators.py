@@ -19,6 +19,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.tasks.base import LOSSES, REFINEMENT
 from hypermap.tasks.metrics import log_loss
 from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
@@ -182,7 +183,8 @@ class TorchEstimator:
         if self.settings.calibration is not None:
             network = replace(network, tuned=task.tune(predictions, artifacts.targets(validation, transform)))
             predictions = task.predictions(outputs, **network.tuned)
-        loss = {"loss": history[best - 1]["validation_loss"]}
+        kept = history[best - 1]
+        loss = {name: kept[f"validation_{name}"] for name in LOSSES if f"validation_{name}" in kept}
         return TrainResult(
             artifacts.score(validation, predictions, transform) | loss,
             best,
@@ -206,7 +208,7 @@ class SklearnEstimator:
     backend = "eager"
 
     def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
-        self.choice, self.seed = configuration["model"], configuration["seed"]
+        self.choice, self.seed, self.settings = configuration["model"], configuration["seed"], settings
         sklearn_fit.make(self.choice, manifest)
         self.threads = settings.threads or sklearn_fit.choose_threads(self.choice, manifest)
         self.environment = machine.environment(torch.device("cpu"), self.threads)
@@ -221,8 +223,12 @@ class SklearnEstimator:
         started = time.perf_counter()
         self.last = model = self._fit(rows, seed)
         seconds = time.perf_counter() - started
-        metrics = artifacts.score(rows.validation, model(rows.validation.inputs), rows.transform)
+        predictions = model(rows.validation.inputs)
+        metrics = artifacts.score(rows.validation, predictions, rows.transform)
         loss = {"loss": _loss(model, rows.validation, metrics)}
+        if self.settings.monitored(task := rows.transform.task) == REFINEMENT:
+            refined = task.refined_loss(predictions, artifacts.targets(rows.validation, rows.transform))
+            loss[REFINEMENT] = loss["loss"] if refined is None else refined
         return TrainResult(metrics | loss, 0, 0, seconds, predict=model)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:

@@ -205,7 +205,7 @@ def _finished(job: Job, fold: EncodedFold, end: TrainState | Exception) -> Train
 
 def _written(job: Job, result: TrainResult) -> TrainResult:
     """Return the result of a job, after writing its history with timings into its folder."""
-    write_csv(job.folder / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), result.history)
+    write_csv(job.folder / artifacts.HISTORY, (*artifacts.columns_of(result.history), "seconds"), result.history)
     return result
 
 
