@@ -1,6 +1,7 @@
 """The contract of every network."""
 
 import torch
+from torch import nn
 
 from hypermap import models
 from hypermap.data.layout import ColumnLayout
@@ -47,6 +48,13 @@ class TestCNN(_OfImages):
 class TestResNet(_OfImages):
     def network(self):
         return models.ResNet(IMAGE, 3, width=4, blocks=[1, 1])
+
+
+class TestRealMLP(_OfColumns):
+    def network(self):
+        network = models.RealMLP((COLUMNS.width,), 3, layout=COLUMNS, hidden=[8])
+        nn.init.normal_(network.output.weight)  # zeros at first: each output would be the same
+        return network
 
 
 class TestTabM(_OfColumns):

@@ -162,7 +162,7 @@ def test_contract(loss, classes, width, shape, dtype):
         torch.testing.assert_close(predictions.sum(1), torch.ones(5))
 
 
-class OfOnesOwn(MeanSquaredError):
+class Unpooled(MeanSquaredError):
     """A loss that says nothing of members."""
 
     pooled = None
@@ -176,7 +176,7 @@ class OfOnesOwn(MeanSquaredError):
         (MeanSquaredError, 1),
         (MultilabelCrossEntropy, 4),
         (lambda: JointLoss(MIXED), 6),  # of which two are learned variances
-        (OfOnesOwn, 1),
+        (Unpooled, 1),
     ],
 )
 def test_pooled_outputs_predict_the_mean_of_the_members_predictions(make, width):

@@ -106,7 +106,7 @@ TARGET = Rule(
 )
 MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
 
-ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
+ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "selu", "mish")
 INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
 
 RULES: dict[str, Rule] = {
@@ -121,7 +121,7 @@ RULES: dict[str, Rule] = {
     "data.validation": optional(SHARE),
     "data.test": optional(SHARE),
     "data.split_seed": SEED,
-    "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "quantile"),
+    "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "robust_clip", "quantile"),
     "data.rows": optional(integer(2)),
     "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.validation_path": optional(either(TEXT, list_of(TEXT, least=1))),

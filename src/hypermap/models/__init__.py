@@ -6,6 +6,7 @@ They take float32 (batch, *input_shape), or token ids, and return logits or valu
 
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
+from hypermap.models.realmlp import RealMLP
 from hypermap.models.resnet import ResNet
 from hypermap.models.tabm import TabM
 from hypermap.models.tabular import TabularMLP, TabularResNet
@@ -15,6 +16,7 @@ __all__ = [
     "CNN",
     "MLP",
     "Logistic",
+    "RealMLP",
     "ResNet",
     "TabM",
     "TabularMLP",

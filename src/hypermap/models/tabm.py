@@ -64,7 +64,10 @@ class TabM(nn.Module):
         layout = table_layout("tabm", input_shape, layout)
         positive("hidden", *hidden, 1)
         positive("members", members)
-        self.embedding = ColumnEmbedding(layout, category_width, number_width, frequencies, frequency_scale)
+        numbers: nn.Module = nn.Identity()
+        if number_width != 1 and layout.numbers:
+            numbers = PeriodicLinear(layout.numbers, number_width, frequencies, frequency_scale)
+        self.embedding = ColumnEmbedding(layout, category_width, number_width, numbers)
         self.scale = MemberScale(self.embedding.widths, members)
         widths = [sum(self.embedding.widths), *hidden]
         self.hidden = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(widths))
@@ -118,23 +121,19 @@ class MemberLinear(nn.Module):
 class ColumnEmbedding(nn.Module):
     """Concatenates a row's columns: embedded numbers, unchanged binary columns, and categories.
 
+    Args:
+        layout: of the columns.
+        category_width: embedding width of a category; None for one-hot columns.
+        number_width: of what `numbers` makes of each number.
+        numbers: maps ``(batch, numbers)`` to ``(batch, numbers * number_width)``.
+
     Attributes:
         widths: of each column.
     """
 
-    def __init__(
-        self,
-        layout: ColumnLayout,
-        category_width: int | None,
-        number_width: int,
-        frequencies: int,
-        frequency_scale: float,
-    ) -> None:
+    def __init__(self, layout: ColumnLayout, category_width: int | None, number_width: int, numbers: nn.Module) -> None:
         super().__init__()
-        self.layout = layout
-        self.numbers: nn.Module = nn.Identity()
-        if number_width != 1 and layout.numbers:
-            self.numbers = PeriodicLinear(layout.numbers, number_width, frequencies, frequency_scale)
+        self.layout, self.numbers = layout, numbers
         self.categories: nn.Module | None = None
         if category_width is not None:
             positive("category_width", category_width)
