@@ -496,6 +496,14 @@ def test_early_stopping(monkeypatch, patience, scores, epochs_run, kept):
     assert trained.stopped_early == (epochs_run < len(scores))
 
 
+def test_a_batch_is_a_128th_of_the_rows_unless_the_settings_say_otherwise():
+    def batch(rows, size=None):
+        return TrainerConfig(epochs=1, batch_size=size).of_rows(rows).batch
+
+    assert [batch(rows) for rows in (1, 500, 4000, 13_000, 26_000, 10**6)] == [16, 16, 32, 128, 256, 256]
+    assert batch(10**6, 48) == 48
+
+
 @pytest.mark.parametrize(("task", "monitor"), [("classification", "r2"), ("regression", "accuracy")])
 def test_a_monitor_of_the_other_task_is_refused(task, monitor):
     with pytest.raises(

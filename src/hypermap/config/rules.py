@@ -247,7 +247,7 @@ RULES: dict[str, Rule] = {
     "augment.rotate_degrees": number(0, 180),
     "augment.scale": number(0, 1, below=True),
     "trainer.epochs": integer(1),
-    "trainer.batch_size": integer(1),
+    "trainer.batch_size": optional(integer(1)),
     "trainer.monitor": optional(one_of("accuracy", "r2", "average_precision", "mean_score", "loss", "refinement")),
     "trainer.device": TEXT,
     "trainer.precision": one_of("fp32", "bf16"),

@@ -32,4 +32,5 @@ class RobustClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scik
     def transform(self, matrix: Matrix) -> Matrix:
         """Return the same shape."""
         scaled: Matrix = (matrix - self.center_) / self.scale_
-        return scaled / np.sqrt(1 + np.square(scaled / LIMIT))
+        clipped: Matrix = scaled / np.sqrt(1 + np.square(scaled / LIMIT))
+        return clipped

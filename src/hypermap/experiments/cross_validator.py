@@ -42,8 +42,9 @@ class CrossValidator:
 
     def __init__(self, configuration: Mapping[str, Any], prepared: Path, folds: Folds | None = None) -> None:
         self.configuration = configuration
-        self.settings: TrainerConfig = instantiate(configuration["trainer"])
         self.folds = folds or Folds(prepared)
+        settings: TrainerConfig = instantiate(configuration["trainer"])
+        self.settings = settings.of_rows(len(self.folds.train.targets))
         self.manifest = self.folds.transform.manifest
         self.monitor = self.settings.monitored(self.folds.transform.task)
         self.estimator = make_estimator(configuration, self.settings, self.manifest)

@@ -110,10 +110,10 @@ class TorchEstimator:
         self.device = machine.choose_device(settings.device)
         machine.check_processes(self.device, settings.processes)
         self.inputs = resolve_input_spec(configuration["model"], manifest)
-        with machine.explaining_out_of_memory(settings.batch_size):
+        with machine.explaining_out_of_memory(settings.batch):
             self.parts = make_components(configuration, manifest, self.inputs, torch.device("cpu"))
         self.parameters: int | None = sum(parameter.numel() for parameter in self.parts.model.parameters())
-        self.threads = settings.threads or machine.choose_threads(self.parts.model, settings.batch_size)
+        self.threads = settings.threads or machine.choose_threads(self.parts.model, settings.batch)
         choice.check_name(settings.backend)
         self.backend = "eager" if settings.backend == "auto" else settings.backend
         self.environment = machine.environment(self.device, self.threads)

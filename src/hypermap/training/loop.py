@@ -68,7 +68,7 @@ class Trainer(Generic[K]):
         first = next(iter(members.values()))
         self.task, self.portions = first.task, first.settings.reports_per_epoch
         (self.length,) = {len(sets[key].train.targets) for key in members}  # or their numbers of steps would differ
-        self.batch = min(first.settings.batch_size, self.length)
+        self.batch = min(first.settings.batch, self.length)
         # A last batch of a single row is left out: batch norm needs at least two rows.
         self.used = self.length - (self.length % self.batch == 1 < self.batch)
         self.steps = -(-self.used // self.batch)

@@ -1,7 +1,8 @@
 """The state of one configuration in training (a member), alone or in a stack."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class TrainerConfig:
         monitor: selects the best epoch: validation ``accuracy``, ``r2``, ``loss``, or ``refinement``, the loss after
             the best temperature (`Task.refined_loss`); among epochs whose accuracy counts as equal to the best, the
             loss decides which is kept (`kept_epochs`).
+        batch_size: rows of a step; None: about a 128th of the training rows, see `of_rows`.
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
         threads: CPU threads, of all processes together; None: depends on the network (`device.choose_threads`).
@@ -46,7 +48,7 @@ class TrainerConfig:
     """
 
     epochs: int
-    batch_size: int
+    batch_size: int | None
     monitor: str | None = None
     device: str = "auto"
     precision: str = "fp32"
@@ -57,6 +59,23 @@ class TrainerConfig:
     reports_per_epoch: int = 1
     calibration: str | None = "temperature"
     backend: str = "auto"
+
+    def of_rows(self, rows: int) -> "TrainerConfig":
+        """Return the settings for so many training rows, with the number of rows of a step.
+
+        By default that is the power of two next to a 128th of the rows, from 16 to 256: small data sets get enough
+        steps in an epoch, and large ones are trained fast.
+        """
+        if self.batch_size is not None:
+            return self
+        exponent = round(math.log2(max(rows, 1) / 128))
+        return replace(self, batch_size=2 ** min(max(exponent, 4), 8))
+
+    @property
+    def batch(self) -> int:
+        """The rows of a step, which `of_rows` sets if the settings do not."""
+        assert self.batch_size is not None
+        return self.batch_size
 
     def monitored(self, task: Task) -> str:
         """Return what selects the best epoch, for data of `task`.
