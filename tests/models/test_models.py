@@ -340,16 +340,17 @@ def test_periodic_embedding_is_that_of_the_paper():
         torch.testing.assert_close(embedded[row, column], expected)
 
 
-def test_plr_lite_is_that_of_the_paper():
-    layer = seeded(PeriodicLinear, 3, 4, 5, 2.0)
-    assert layer.frequency.abs().max() <= 6.0
+def test_plr_lite_is_that_of_the_paper_at_several_scales_beside_the_number():
+    layer = seeded(PeriodicLinear, 3, 4, 5, 20.0)
     numbers = torch.randn(7, 3)
     embedded = layer(numbers).view(7, 3, 4)
     for row, column in ((0, 0), (6, 2), (3, 1)):
         angles = 2 * math.pi * layer.frequency[column] * numbers[row, column]
         waves = torch.cat([angles.cos(), angles.sin()])
-        expected = (layer.linear.weight @ waves + layer.linear.bias).relu()
+        expected = torch.cat([numbers[row, column, None], (layer.linear.weight @ waves + layer.linear.bias).relu()])
         torch.testing.assert_close(embedded[row, column], expected)
+    many = seeded(PeriodicLinear, 20_000, 4, 3, 20.0).frequency
+    torch.testing.assert_close(many.std(0), 0.9866 * torch.tensor([0.2, 2.0, 20.0]), rtol=0.03, atol=0)  # cut at three
 
 
 def test_realmlp_is_that_of_the_paper():

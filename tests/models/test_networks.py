@@ -57,6 +57,13 @@ class TestRealMLP(_OfColumns):
         return network
 
 
+class TestModernNCA(_OfColumns):
+    def network(self):
+        network = models.ModernNCA((COLUMNS.width,), 3, layout=COLUMNS, width=8)
+        network.remember(self.rows(), torch.arange(6) % 3)
+        return network
+
+
 class TestTabM(_OfColumns):
     def network(self):
         return wrapped(CrossEntropy(), models.TabM((COLUMNS.width,), 3, layout=COLUMNS, hidden=[8]))

@@ -187,6 +187,8 @@ RULES: dict[str, Rule] = {
     "model.frequencies": integer(1),
     "model.frequency_scale": RATE,
     "model.expansion": RATE,
+    "model.inner": integer(1),
+    "model.sample": number(0, 1, above=True),
     "model.n_estimators": integer(1),
     "model.max_depth": optional(integer(1)),
     "model.min_samples_leaf": integer(1),

@@ -19,6 +19,7 @@ from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.models.modernnca import remember
 from hypermap.tasks.base import LOSSES, REFINEMENT
 from hypermap.tasks.metrics import log_loss
 from hypermap.training import artifacts
@@ -139,6 +140,7 @@ class TorchEstimator:
         manifest, sets = fold.rows.transform.manifest, fold.sets
         parts = make_components(self.configuration, manifest, fold.inputs, self.device)
         parts.loss.fit(sets.train.targets, manifest.width)
+        remember(parts.model, sets.train.inputs, sets.train.targets)
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, creating the weights draws nothing

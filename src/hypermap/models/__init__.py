@@ -6,6 +6,7 @@ They take float32 (batch, *input_shape), or token ids, and return logits or valu
 
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
+from hypermap.models.modernnca import ModernNCA
 from hypermap.models.realmlp import RealMLP
 from hypermap.models.resnet import ResNet
 from hypermap.models.tabm import TabM
@@ -16,6 +17,7 @@ __all__ = [
     "CNN",
     "MLP",
     "Logistic",
+    "ModernNCA",
     "RealMLP",
     "ResNet",
     "TabM",

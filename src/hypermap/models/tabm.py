@@ -18,6 +18,9 @@ from hypermap.models.layers import Activation, Dropout, positive
 from hypermap.models.layers import activation as make_activation
 from hypermap.models.tabular import CategoryEmbedding, table_layout
 
+SLOWEST = 0.01
+"""The deviation of the lowest initial frequencies, as a share of that of the highest."""
+
 
 class TabM(nn.Module):
     """TabM-mini: members that share their hidden layers; each scales the embedded columns and has its own output layer.
@@ -34,10 +37,10 @@ class TabM(nn.Module):
         activation: see `hypermap.models.layers.activation`.
         dropout: share of hidden units dropped in training.
         category_width: embedding width of a category; None for one-hot columns.
-        number_width: embedding width of a number; 1 leaves numbers unchanged.
+        number_width: embedding width of a number, itself included; 1 leaves numbers unchanged.
         frequencies: number of sines, and of cosines, that the embedding of a number is computed from.
-        frequency_scale: standard deviation of the initial frequencies, in periods per unit of a prepared number (the
-            papers' sigma). Higher ones learn rougher functions.
+        frequency_scale: standard deviation of the highest initial frequencies, in periods per unit of a prepared number
+            (the papers' sigma); the lowest are a hundredth. Higher ones learn rougher functions.
 
     Raises:
         UserError: the inputs are not a table, a size is below 1, or the dropout is outside [0, 1).
@@ -58,7 +61,7 @@ class TabM(nn.Module):
         category_width: int | None = None,
         number_width: int = 16,
         frequencies: int = 32,
-        frequency_scale: float = 1.0,
+        frequency_scale: float = 20.0,
     ) -> None:
         super().__init__()
         layout = table_layout("tabm", input_shape, layout)
@@ -153,21 +156,24 @@ class ColumnEmbedding(nn.Module):
 
 
 class PeriodicLinear(nn.Module):
-    """PLR(lite): sines and cosines of each number, a dense layer that all columns share, and ReLU.
+    """PLR(lite): sines and cosines of each number, a dense layer that all columns share, and ReLU; and the number.
 
-    The frequencies are parameters of each column, and start normal with standard deviation `scale`, cut at three.
+    The frequencies are parameters of each column, and start normal, cut at three standard deviations. The paper has one
+    deviation for all, which must be tuned: what suits a column with a long tail is far too rough for others. Here they
+    rise geometrically from `SLOWEST` of `scale` to `scale`, and the number itself stands beside, as in RealMLP's PBLD.
     """
 
     def __init__(self, columns: int, width: int, frequencies: int, scale: float) -> None:
         super().__init__()
         positive("number_width", width)
         positive("frequencies", frequencies)
-        frequency = torch.empty(columns, frequencies)
-        self.frequency = nn.Parameter(nn.init.trunc_normal_(frequency, 0.0, scale, -3 * scale, 3 * scale))
-        self.linear = nn.Linear(2 * frequencies, width)
+        normal = nn.init.trunc_normal_(torch.empty(columns, frequencies), 0.0, 1.0, -3.0, 3.0)
+        self.frequency = nn.Parameter(normal * scale * torch.logspace(math.log10(SLOWEST), 0, frequencies))
+        self.linear = nn.Linear(2 * frequencies, width - 1)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Map (batch, columns) to (batch, columns x width)."""
-        angles = 2 * math.pi * self.frequency * numbers.unsqueeze(2)
-        embedded: Tensor = torch.relu(self.linear(torch.cat([angles.cos(), angles.sin()], 2)))
-        return embedded.flatten(1)
+        single = numbers.unsqueeze(2)
+        angles = 2 * math.pi * self.frequency * single
+        waves = torch.relu(self.linear(torch.cat([angles.cos(), angles.sin()], 2)))
+        return torch.cat([single, waves], 2).flatten(1)
