@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from hypermap.core.errors import UserError
 from hypermap.data.layout import ColumnLayout
 from hypermap.models import ModernNCA
-from hypermap.models.modernnca import fingerprints, remember
+from hypermap.models.inputs import remember
+from hypermap.models.modernnca import fingerprints
 
 LAYOUT = ColumnLayout(2, 1, (3,))
 

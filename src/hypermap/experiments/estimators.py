@@ -18,8 +18,7 @@ from hypermap.data.fold_data import FoldData
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import InputSpec, resolve_input_spec
-from hypermap.models.modernnca import remember
+from hypermap.models.inputs import InputSpec, remember, resolve_input_spec
 from hypermap.tasks.base import LOSSES, REFINEMENT
 from hypermap.tasks.metrics import log_loss
 from hypermap.training import artifacts

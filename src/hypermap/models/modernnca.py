@@ -141,11 +141,3 @@ def fingerprints(rows: Tensor) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**62), 2**62, (rows.shape[1],), generator=draw) * 2 + 1  # odd: no bit is lost
     return (bits * factors.to(rows.device)).sum(1)
-
-
-def remember(model: nn.Module, rows: Tensor, targets: Tensor) -> None:
-    """Give the training rows to every part of a network that keeps them: that has a method `remember`."""
-    for part in model.modules():
-        keep = getattr(part, "remember", None)
-        if keep is not None:
-            keep(rows, targets)
