@@ -211,7 +211,7 @@ class Job:
             return 1
         fold, _ = self.data.encoded(self.network)
         width, free = max(1, len(self.data.manifest.classes)), free_memory(self.network.device)
-        most = most_members(self.network.parts.model, fold.sets.train.inputs, width, self.settings.batch_size, free)
+        most = most_members(self.network.parts.model, fold.sets.train.inputs, width, self.settings.batch, free)
         return min(MOST, most or MOST)
 
 

@@ -19,7 +19,7 @@ CHOICES = [
     {},
     *({"missing": missing, "fill": -1.0} for missing in ("mean", "most_frequent", "constant", "drop")),
     {"missing_indicator": False, "missing_categories": "most_frequent"},
-    *({"scaling": scaling} for scaling in ("quantile", "min_max", "robust", "none")),
+    *({"scaling": scaling} for scaling in ("quantile", "min_max", "robust", "robust_clip", "none")),
     *({"categories": categories} for categories in ("one_hot", "ordinal", "embedding")),
     {"rare": 1, "max_categories": 4},
     {"pca": 2},

@@ -87,6 +87,17 @@ def test_numbers_are_scaled_as_scikit_learn_does_by_the_training_rows_alone(matr
     np.testing.assert_allclose(fitted(matrix, scaling=scaling).transform(matrix)[:, :3], expected, atol=1e-5)
 
 
+def test_robust_clip_is_the_papers_formula_and_knows_columns_of_mostly_one_value(matrix):
+    filled = numbers(matrix, np.nanmedian(matrix[:TRAIN, 0]))
+    scaled = RobustScaler().fit(filled[:TRAIN]).transform(filled)
+    expected = scaled / np.sqrt(1 + (scaled / 3) ** 2)
+    np.testing.assert_allclose(fitted(matrix, scaling="robust_clip").transform(matrix)[:, :3], expected, atol=1e-5)
+    column = np.zeros((100, 1))
+    column[:10, 0] = np.arange(10) * 1000.0  # its quartiles are equal: half of its range is the unit
+    prepared = Preparation.fit(column, ["number"], Settings(scaling="robust_clip")).transform(column)
+    np.testing.assert_allclose(prepared, (column / 4500) / np.sqrt(1 + (column / 13500) ** 2), atol=1e-6)
+
+
 def test_quantile_scaling_makes_ranks_normal():
     column = np.random.default_rng(1).exponential(size=(30_000, 1)) ** 3
     prepared = Preparation.fit(column, ["number"], Settings(scaling="quantile")).transform(column)
@@ -143,7 +154,12 @@ def test_ordinal_codes_are_shares_of_their_column():
 def test_rows_that_are_not_training_rows_change_nothing(matrix):
     other = matrix.copy()
     other[TRAIN:] = other[TRAIN:] * 100 + 5
-    for settings in ({"scaling": "quantile", "rare": 5}, {"missing": "mean", "pca": 2}, {"scaling": "robust"}):
+    for settings in (
+        {"scaling": "quantile", "rare": 5},
+        {"missing": "mean", "pca": 2},
+        {"scaling": "robust"},
+        {"scaling": "robust_clip"},
+    ):
         first, second = fitted(matrix, **settings), fitted(other, **settings)
         np.testing.assert_array_equal(first.transform(matrix), second.transform(matrix))
 
@@ -151,7 +167,7 @@ def test_rows_that_are_not_training_rows_change_nothing(matrix):
 def test_columns_that_are_empty_or_constant_in_training_do_no_harm():
     rows = np.column_stack([np.full(50, np.nan), np.full(50, 3.0), np.arange(50.0)])
     later = np.column_stack([np.arange(50.0), np.arange(50.0), np.full(50, np.nan)])
-    for scaling in ("standard", "min_max", "robust", "quantile", "none"):
+    for scaling in ("standard", "min_max", "robust", "robust_clip", "quantile", "none"):
         preparation = Preparation.fit(rows, ["number"] * 3, Settings(scaling=scaling))
         assert np.isfinite(preparation.transform(later)).all()
 

@@ -100,6 +100,7 @@ def matrix(rows: int, seed: int, categories: int) -> np.ndarray:
         Settings(),
         Settings(scaling="quantile", missing="mean", missing_categories="most_frequent", rare=20),
         Settings(scaling="robust", missing="constant", fill=-3.0, max_categories=4, missing_indicator=False),
+        Settings(scaling="robust_clip", pca=2),
         Settings(scaling="min_max", pca=2, missing="most_frequent"),
         Settings(scaling="none", missing="drop"),
     ],

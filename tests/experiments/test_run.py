@@ -24,6 +24,7 @@ from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pru
 from hypermap.core.paths import SOURCES
 from hypermap.data.cross_validation import repeat_seed
 from hypermap.data.manifest import Manifest
+from hypermap.data.prepared import load
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.models import MLP
@@ -320,6 +321,25 @@ def interrupt(prepared, monkeypatch, after, **changes):
         patch.setattr(checkpoint, "save", then_stop)
         with pytest.raises(KeyboardInterrupt):
             train(prepared, **changes)
+
+
+@pytest.mark.parametrize("kind", ["TabM", "ModernNCA"])
+def test_networks_of_members_and_of_training_rows_resume_and_predict_what_they_were_validated_on(
+    prepared, monkeypatch, kind
+):
+    loss = {"name": "auto", "_target_": "hypermap.tasks.losses.Auto"}
+    model = {"name": kind.lower(), "_target_": f"hypermap.models.{kind}", "frequencies": 4, "number_width": 3}
+    changes = {"data": "breast_cancer", "loss": loss, "trainer": {"monitor": "refinement", "batch_size": None}}
+    monkeypatch.setitem(QUICK_MLP, "model", model)
+    result = train(prepared, folder="whole", states="elsewhere", **changes)
+    interrupt(prepared, monkeypatch, 2, **changes)
+    train(prepared, **changes)
+    assert content() == content("whole")
+    column = [row["validation_refinement"] for row in read_history("models/history.csv")]
+    assert result.metrics["refinement"] == min(column) == column[result.best_epoch - 1]
+    validation = load(prepared / "breast_cancer", "validation")
+    shares = artifacts.read_trained(Path("models")).predict(validation.inputs)
+    assert sk.log_loss(validation.targets, shares) == pytest.approx(result.metrics["log_loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -679,7 +699,7 @@ def refusal(function, *args, **kwargs):
         ("digits", {"optimizer": {"momentum": 0.9}}, "torch.optim.Adam does not take 'momentum'"),
         ("digits", {"optimizer": {"betas": [2.0, 0.9]}}, "refuses its settings"),
         ("digits", {"trainer": {"epoch": 3}}, "does not take 'epoch' (did you mean 'epochs'?)"),
-        ("digits", {"trainer": {"monitor": "r2"}}, "for classification it can be accuracy or loss"),
+        ("digits", {"trainer": {"monitor": "r2"}}, "for classification it can be accuracy, loss or refinement"),
         ("digits", {"trainer": {"device": "gpu"}}, "trainer.device is 'gpu'"),
         ("digits", {"loss": {"_target_": "hypermap.tasks.losses.MeanSquaredError"}}, "use loss=cross_entropy"),
         ("digits", {"loss": {"_target_": "hypermap.tasks.losses.BinaryCrossEntropy"}}, "the data has 10"),

@@ -56,6 +56,7 @@ def network(model: dict[str, Any], loss: str) -> dict[str, Any]:
 
 
 EMBEDDING = network({"_target_": "hypermap.models.TabularMLP", "hidden": [8]}, "CrossEntropy")
+MEMBERS = network({"_target_": "hypermap.models.TabM", "hidden": [8]}, "CrossEntropy")
 RESIDUAL = network({"_target_": "hypermap.models.TabularResNet", "width": 8}, "BinaryCrossEntropy")
 ONE_HOT = network(
     {"_target_": "hypermap.models.MLP", "hidden": [8], "dropout": 0.5, "batch_norm": True}, "MeanSquaredError"
@@ -90,6 +91,7 @@ def program(folder: str = "exported") -> torch.nn.Module:
     ("configuration", "settings", "tuned"),
     [
         (EMBEDDING, {"target": "label", "scaling": "quantile", "rare": 10}, {"temperature": 2.5}),
+        (MEMBERS, {"target": "label"}, {}),
         (
             EMBEDDING,
             {"target": "label", "scaling": "robust", "categories": "ordinal", "missing": "mean", "pca": 2},

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
 from hypermap.data.layout import ColumnLayout
-from hypermap.models import CNN, MLP, Logistic, ResNet, TabularMLP, TabularResNet
+from hypermap.models import CNN, MLP, Logistic, RealMLP, ResNet, TabM, TabularMLP, TabularResNet
 from hypermap.models.layers import Dropout, _sixteen_bits, activation, initialize
+from hypermap.models.realmlp import RatedParameter
+from hypermap.models.tabm import PeriodicLinear
 from hypermap.models.tabular import CategoryEmbedding, PeriodicEmbedding
 
 
@@ -140,6 +142,8 @@ def test_cnn_is_the_one_of_the_articles():
         ("gelu", lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2),
         ("silu", lambda x: x / (1 + (-x).exp())),
         ("leaky_relu", lambda x: torch.where(x > 0, x, 0.01 * x)),
+        ("selu", lambda x: 1.0507009873554805 * torch.where(x > 0, x, 1.6732632423543772 * x.expm1())),
+        ("mish", lambda x: x * x.exp().log1p().tanh()),
     ],
 )
 def test_activations_are_their_formulas(name, formula):
@@ -334,6 +338,68 @@ def test_periodic_embedding_is_that_of_the_paper():
         waves = torch.cos(2 * math.pi * (layer.frequency[column, 0] * x + layer.phase[column, 0]))
         expected = torch.cat([x[None], waves @ layer.weight[column] + layer.bias[column, 0]])
         torch.testing.assert_close(embedded[row, column], expected)
+
+
+def test_plr_lite_is_that_of_the_paper_at_several_scales_beside_the_number():
+    layer = seeded(PeriodicLinear, 3, 4, 5, 20.0)
+    numbers = torch.randn(7, 3)
+    embedded = layer(numbers).view(7, 3, 4)
+    for row, column in ((0, 0), (6, 2), (3, 1)):
+        angles = 2 * math.pi * layer.frequency[column] * numbers[row, column]
+        waves = torch.cat([angles.cos(), angles.sin()])
+        expected = torch.cat([numbers[row, column, None], (layer.linear.weight @ waves + layer.linear.bias).relu()])
+        torch.testing.assert_close(embedded[row, column], expected)
+    many = seeded(PeriodicLinear, 20_000, 4, 3, 20.0).frequency
+    torch.testing.assert_close(many.std(0), 0.9866 * torch.tensor([0.2, 2.0, 20.0]), rtol=0.03, atol=0)  # cut at three
+
+
+def test_realmlp_is_that_of_the_paper():
+    network = seeded(RealMLP, (5,), 3, LAYOUT, hidden=[8], dropout=0.0, activation="selu")
+    torch.nn.init.normal_(network.output.weight)
+    features = network.embedding(table_rows(9)) * 6 * network.scale.stored
+    inner = features @ network.hidden[0].weight / math.sqrt(features.shape[1]) + 0.1 * network.hidden[0].bias.stored
+    bend = 0.1 * network.activations[0].bend.stored
+    inner = (1 - bend) * inner + bend * F.selu(inner)
+    expected = inner @ network.output.weight / math.sqrt(8) + 0.1 * network.output.bias.stored
+    torch.testing.assert_close(network(table_rows(9)), expected, rtol=1e-4, atol=1e-4)
+    assert network.scale().unique().tolist() == [1.0]
+
+
+def test_a_rated_parameter_learns_at_its_own_rate_with_adam():
+    ours, theirs = RatedParameter(torch.tensor([0.5, 2.0]), 6.0), torch.nn.Parameter(torch.tensor([0.5, 2.0]))
+    own = torch.optim.AdamW(ours.parameters(), lr=0.01, eps=1e-12, weight_decay=0.0)
+    other = torch.optim.AdamW([theirs], lr=0.06, eps=1e-12, weight_decay=0.0)
+    for _ in range(5):
+        for optimizer, value in ((own, ours()), (other, theirs)):
+            optimizer.zero_grad()
+            (value.square() * torch.tensor([1.0, -3.0])).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours(), theirs)
+
+
+def test_the_rate_of_an_embedding_only_changes_how_it_is_stored():
+    numbers, plain, rated = torch.randn(7, 3), *(seeded(PeriodicEmbedding, 3, 4, 5, 0.1, rate) for rate in (1.0, 0.1))
+    rated.load_state_dict({name: 10 * tensor for name, tensor in plain.state_dict().items()})
+    torch.testing.assert_close(rated(numbers), plain(numbers))
+
+
+@pytest.mark.parametrize("category_width", [None, 4])
+def test_each_member_of_tabm_is_an_mlp_on_its_own_scale_of_the_columns(category_width):
+    network = seeded(TabM, (5,), 3, LAYOUT, hidden=[8, 6], members=4, dropout=0.0, category_width=category_width)
+    rows = table_rows(9)
+    embedded = network.embedding(rows)
+    categories = 8 if category_width is None else 2 * category_width
+    assert embedded.shape == (9, 2 * 16 + 1 + categories)
+    outputs = network(rows)
+    assert outputs.shape == (9, 4, 3)
+    for member in range(4):
+        features = embedded * network.scale.factors[member]
+        for layer in network.hidden:
+            features = layer(features).relu()
+        expected = features @ network.output.weight[member] + network.output.bias[member]
+        torch.testing.assert_close(outputs[:, member], expected)
+    first = network.scale.factors[:, :16]
+    assert torch.equal(first, first[:, :1].expand_as(first))  # one factor for all of a column
 
 
 def test_each_column_has_categories_of_its_own():

@@ -1,9 +1,11 @@
 """The contract of every network."""
 
 import torch
+from torch import nn
 
 from hypermap import models
 from hypermap.data.layout import ColumnLayout
+from hypermap.tasks.losses import CrossEntropy, wrapped
 from support.contracts import NetworkContract
 from support.own.my_pairs import Bag
 
@@ -46,6 +48,25 @@ class TestCNN(_OfImages):
 class TestResNet(_OfImages):
     def network(self):
         return models.ResNet(IMAGE, 3, width=4, blocks=[1, 1])
+
+
+class TestRealMLP(_OfColumns):
+    def network(self):
+        network = models.RealMLP((COLUMNS.width,), 3, layout=COLUMNS, hidden=[8])
+        nn.init.normal_(network.output.weight)  # zeros at first: each output would be the same
+        return network
+
+
+class TestModernNCA(_OfColumns):
+    def network(self):
+        network = models.ModernNCA((COLUMNS.width,), 3, layout=COLUMNS, width=8)
+        network.remember(self.rows(), torch.arange(6) % 3)
+        return network
+
+
+class TestTabM(_OfColumns):
+    def network(self):
+        return wrapped(CrossEntropy(), models.TabM((COLUMNS.width,), 3, layout=COLUMNS, hidden=[8]))
 
 
 class TestTabularMLP(_OfColumns):

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from hypermap.tasks.calibration import LOGITS_RATIO, fit_temperature, scale
+from hypermap.tasks.calibration import LOGITS_RATIO, fit_temperature, refined_label_loss, refined_loss, scale
 
 
 def drawn(classes, rows, temperature, seed=0, spread=2.0):
@@ -30,6 +30,22 @@ def test_the_temperature_is_scipys_minimum_of_scikit_learns_log_loss(classes, te
     expected = np.exp(minimize_scalar(loss, bounds=(-1, 3), method="bounded", options={"xatol": 1e-10}).x)
     assert found == pytest.approx(expected, rel=1e-6)
     assert found == pytest.approx(temperature, rel=0.15)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 4.0])
+def test_the_refined_loss_is_the_log_loss_under_scipys_best_temperature(temperature):
+    logits, targets = drawn(3, 300, temperature)
+
+    def loss(log_temperature):
+        return log_loss(targets, softmax(logits / np.exp(log_temperature), axis=1), labels=range(3))
+
+    expected = minimize_scalar(loss, bounds=(-1, 3), method="bounded", options={"xatol": 1e-10}).fun
+    shares = softmax(logits, axis=1)
+    assert refined_loss(shares, targets) == pytest.approx(expected, rel=1e-9)
+    assert refined_loss(scale(shares, 1.1), targets) == pytest.approx(expected, rel=1e-9)
+    labels = np.stack([targets == 1, targets == 2], 1).astype(np.int64)
+    pairs = np.stack([1 - shares[:, 1:], shares[:, 1:]], 2).reshape(-1, 2)
+    assert refined_label_loss(shares[:, 1:], labels) == pytest.approx(refined_loss(pairs, labels.ravel()))
 
 
 def test_scaling_is_the_softmax_of_the_logits_over_the_temperature_and_keeps_every_class():

@@ -17,6 +17,8 @@ from hypermap.tasks.losses import (
     MeanSquaredError,
     MultilabelCrossEntropy,
     WithLogVariances,
+    members_as_rows,
+    pooled,
 )
 
 ROWS, CLASSES = 50, 4
@@ -158,6 +160,42 @@ def test_contract(loss, classes, width, shape, dtype):
     assert predictions.dtype == torch.float32
     if loss.task == "classification":
         torch.testing.assert_close(predictions.sum(1), torch.ones(5))
+
+
+class Unpooled:
+    """A loss that says nothing of members."""
+
+    def predictions(self, outputs):
+        return outputs.squeeze(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "width"),
+    [
+        (CrossEntropy, 3),
+        (BinaryCrossEntropy, 1),
+        (MeanSquaredError, 1),
+        (MultilabelCrossEntropy, 4),
+        (lambda: JointLoss(MIXED), 6),  # of which two are learned variances
+        (Unpooled, 1),
+    ],
+)
+def test_pooled_outputs_predict_the_mean_of_the_members_predictions(make, width):
+    loss, outputs = make(), 3 * torch.randn(7, 5, width, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([loss.predictions(own) for own in outputs.unbind(1)]).mean(0)
+    torch.testing.assert_close(loss.predictions(pooled(loss, outputs)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_probabilities_that_members_are_sure_of_are_pooled_without_overflow():
+    assert pooled(BinaryCrossEntropy(), torch.tensor([[[-200.0], [-200.0]]])).item() == pytest.approx(-200.0)
+    assert pooled(CrossEntropy(), torch.tensor([[[0.0, 300.0]] * 2])).isfinite().all()
+
+
+def test_the_loss_of_members_as_rows_is_the_mean_of_theirs(logits, targets):
+    outputs = torch.stack([logits, 2 * logits, -logits], 1)
+    for loss in (CrossEntropy(), CrossEntropy(class_weights=[1.0, 2.0, 0.5, 0.0], label_smoothing=0.1)):
+        expected = torch.stack([loss(own, targets) for own in outputs.unbind(1)]).mean()
+        torch.testing.assert_close(loss(*members_as_rows(outputs, targets)), expected)
 
 
 @pytest.mark.parametrize(

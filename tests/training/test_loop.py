@@ -17,8 +17,8 @@ from hypermap.core import checkpoint
 from hypermap.core import device as machine
 from hypermap.core.errors import Diverged, Interrupted, UserError
 from hypermap.data.preprocessor import TensorSplit
-from hypermap.models import CNN, MLP, Logistic
-from hypermap.tasks.losses import CrossEntropy, MeanSquaredError
+from hypermap.models import CNN, MLP, Logistic, TabM
+from hypermap.tasks.losses import CrossEntropy, MeanSquaredError, wrapped
 from hypermap.tasks.regression import r2
 from hypermap.training.augment import Augment
 from hypermap.training.backends import backend, eager
@@ -171,6 +171,29 @@ def test_losses_and_weights_are_those_of_a_plain_loop(name):
     assert losses[-1] < 0.98 * losses[0]  # it has learned, so the comparison says something
     fused = target != "RMSprop"  # which torch has not fused
     assert bool(made.optimizer.param_groups[0].get("fused")) == fused
+
+
+def test_members_learn_by_the_mean_of_their_losses():
+    train, validation = digits()
+
+    def build():
+        torch.manual_seed(0)
+        return TabM((64,), 10, hidden=[12], members=3, dropout=0.0, number_width=1)
+
+    def mean_of_losses(outputs, targets):
+        return torch.stack([F.cross_entropy(own, targets) for own in outputs.unbind(1)]).mean()
+
+    ours, theirs = build(), build()
+    trained = trainer(wrapped(CrossEntropy(), ours), choice("momentum")).fit(train, validation)
+    target, settings = OPTIMIZERS["momentum"]
+    make = partial(getattr(torch.optim, target), foreach=False, **settings)
+    losses = plain_loop(theirs, make, train, criterion=mean_of_losses)
+    np.testing.assert_allclose(column(trained, "train_loss"), losses, rtol=1e-4)
+    assert_same_weights(ours.state_dict(), theirs.state_dict())
+    shares = ours.eval()(validation.inputs).softmax(2).mean(1)
+    assert column(trained, "validation_loss")[-1] == pytest.approx(F.nll_loss(shares.log(), validation.targets).item())
+    right = int((shares.argmax(1) == validation.targets).sum())
+    assert column(trained, "validation_score")[-1] == right / len(validation.targets)
 
 
 def test_convolutions_and_batch_norm_are_those_of_a_plain_loop():
@@ -473,9 +496,19 @@ def test_early_stopping(monkeypatch, patience, scores, epochs_run, kept):
     assert trained.stopped_early == (epochs_run < len(scores))
 
 
+def test_a_batch_is_a_128th_of_the_rows_unless_the_settings_say_otherwise():
+    def batch(rows, size=None):
+        return TrainerConfig(epochs=1, batch_size=size).of_rows(rows).batch
+
+    assert [batch(rows) for rows in (1, 500, 4000, 13_000, 26_000, 10**6)] == [16, 16, 32, 128, 256, 256]
+    assert batch(10**6, 48) == 48
+
+
 @pytest.mark.parametrize(("task", "monitor"), [("classification", "r2"), ("regression", "accuracy")])
 def test_a_monitor_of_the_other_task_is_refused(task, monitor):
-    with pytest.raises(UserError, match=rf"trainer.monitor is '{monitor}'; for {task} it can be \w+ or loss"):
+    with pytest.raises(
+        UserError, match=rf"trainer.monitor is '{monitor}'; for {task} it can be \w+, loss or refinement"
+    ):
         TrainerConfig(epochs=1, batch_size=1, monitor=monitor).monitored(task_of(task))
 
 
@@ -716,10 +749,10 @@ def heard_by(made, state=None, rows=130):
     return heard, trained
 
 
-@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+@pytest.mark.parametrize("monitor", ["accuracy", "loss", "refinement"])
 def test_the_monitored_figure_is_reported_each_epoch(monitor):
     heard, trained = heard_by(trainer(network(), monitor=monitor))
-    column = "validation_loss" if monitor == "loss" else "validation_score"
+    column = "validation_score" if monitor == "accuracy" else f"validation_{monitor}"
     assert heard == [(row["epoch"], row[column]) for row in trained.history]
 
 

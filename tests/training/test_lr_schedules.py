@@ -8,11 +8,21 @@ import torch
 from torch.optim import lr_scheduler
 
 from hypermap.core.errors import UserError
-from hypermap.training.lr_schedules import Constant, Cosine, Exponential, Linear, OneCycle, Plateau, Schedule, Step
+from hypermap.training.lr_schedules import (
+    Constant,
+    Cosine,
+    CosLog4,
+    Exponential,
+    Linear,
+    OneCycle,
+    Plateau,
+    Schedule,
+    Step,
+)
 
 BASE, EPOCHS, STEPS = 0.3, 6, 7  # steps of an epoch
 TOTAL = EPOCHS * STEPS
-ALL = [Constant, Step, Exponential, Linear, Cosine, OneCycle, Plateau]
+ALL = [Constant, Step, Exponential, Linear, Cosine, CosLog4, OneCycle, Plateau]
 
 # Each schedule beside torch's own, stepped at every step.
 PEERS = [
@@ -91,6 +101,15 @@ def test_warmup_climbs_evenly_and_hands_over_to_the_schedule(kind):
     assert rates[2 * STEPS :] == plain
     climb = [plain[0] * (step + 1) / (2 * STEPS) for step in range(2 * STEPS)]
     assert rates[: 2 * STEPS] == pytest.approx(climb)
+
+
+def test_coslog4_has_four_cycles_each_twice_as_long_as_the_one_before():
+    rates = CosLog4().learning_rates(1.0, 1, 1499)  # fifteen units of 100 steps
+    for number, (start, end) in enumerate([(0, 100), (100, 300), (300, 700), (700, 1500)]):
+        peak = start + (end - start) * (math.sqrt(2) - 1)  # half a cycle later in the logarithm
+        assert rates[round(peak) - 1] == pytest.approx(1.0, abs=1e-3), number
+        assert end == 1500 or rates[end - 1] == pytest.approx(0.0, abs=1e-9)
+    assert 0 < min(rates[:99]) < 0.01
 
 
 def test_warmup_by_hand():

@@ -53,6 +53,10 @@ TRAININGS = {
             "trainer": {"batch_size": 30},
         },
     ),
+    "members that all learn from each row": (
+        "breast_cancer",
+        {"model": {"name": "tabm", "_target_": "hypermap.models.TabM", "hidden": [16]}, "optimizer": SGD},
+    ),
     "residual blocks of a table's network": (
         "breast_cancer",
         {"model": {"name": "tabular_resnet", "_target_": f"{TABULAR}.TabularResNet", "width": 16}, "optimizer": SGD},

@@ -106,7 +106,7 @@ TARGET = Rule(
 )
 MAPPING = Rule(lambda value: isinstance(value, dict) and bool(value), "a mapping, such as {value: class}")
 
-ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
+ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "selu", "mish")
 INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
 
 RULES: dict[str, Rule] = {
@@ -121,7 +121,7 @@ RULES: dict[str, Rule] = {
     "data.validation": optional(SHARE),
     "data.test": optional(SHARE),
     "data.split_seed": SEED,
-    "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "quantile"),
+    "data.scaling": one_of("unit", "standard", "none", "min_max", "robust", "robust_clip", "quantile"),
     "data.rows": optional(integer(2)),
     "data.path": optional(either(TEXT, list_of(TEXT, least=1))),
     "data.validation_path": optional(either(TEXT, list_of(TEXT, least=1))),
@@ -183,11 +183,13 @@ RULES: dict[str, Rule] = {
     "model.dropout": number(0, 1, below=True),
     "model.batch_norm": BOOLEAN,
     "model.members": integer(1),
-    "model.category_width": integer(1),
+    "model.category_width": optional(integer(1)),
     "model.number_width": integer(1),
     "model.frequencies": integer(1),
     "model.frequency_scale": RATE,
     "model.expansion": RATE,
+    "model.inner": integer(1),
+    "model.sample": number(0, 1, above=True),
     "model.n_estimators": integer(1),
     "model.max_depth": optional(integer(1)),
     "model.min_samples_leaf": integer(1),
@@ -256,8 +258,8 @@ RULES: dict[str, Rule] = {
     "augment.rotate_degrees": number(0, 180),
     "augment.scale": number(0, 1, below=True),
     "trainer.epochs": integer(1),
-    "trainer.batch_size": integer(1),
-    "trainer.monitor": optional(one_of("accuracy", "r2", "average_precision", "mean_score", "loss")),
+    "trainer.batch_size": optional(integer(1)),
+    "trainer.monitor": optional(one_of("accuracy", "r2", "average_precision", "mean_score", "loss", "refinement")),
     "trainer.device": TEXT,
     "trainer.precision": one_of("fp32", "bf16"),
     "trainer.compile": BOOLEAN,

@@ -16,8 +16,8 @@ from hypermap.core.moved import with_paths_of_now
 SCHEMA = "schema.json"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
-TRUSTED = ("numpy.dtype",)
-"""Types in fitted transformers that are not on skops's own list; a dtype runs no code."""
+TRUSTED = ("numpy.dtype", "hypermap.data.robust_clip.RobustClip")
+"""Types in fitted transformers that are not on skops's own list; a dtype runs no code, nor does creating the other."""
 
 
 def dumps(fitted: Any) -> bytes:

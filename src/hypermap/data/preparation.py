@@ -16,7 +16,7 @@ from hypermap.data.layout import ColumnLayout
 Matrix = NDArray[np.float64]
 
 Missing = Literal["mean", "median", "most_frequent", "constant", "drop"]
-Scaling = Literal["standard", "min_max", "robust", "quantile", "none"]
+Scaling = Literal["standard", "min_max", "robust", "robust_clip", "quantile", "none"]
 Categories = Literal["auto", "one_hot", "ordinal", "embedding"]
 
 MISSING_CODE = -2.0  # of a missing category; the schema's own codes are -1 and up
@@ -33,7 +33,8 @@ class Settings:
         fill: the constant.
         missing_indicator: whether to add an indicator column for each column with missing numbers.
         missing_categories: missing categories become a category of their ``own``, or the ``most_frequent``.
-        scaling: of numbers; ``quantile`` maps each column to a normal distribution by its ranks.
+        scaling: of numbers; ``quantile`` maps each column to a normal distribution by its ranks, ``robust_clip`` see
+            `hypermap.data.robust_clip`.
         categories: ``one_hot`` columns, ``ordinal`` numbers, an ``embedding`` that the network learns, or ``auto``,
             which depends on the model.
         rare: categories with fewer training rows than this share one code.
@@ -137,6 +138,8 @@ def _number_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
     from sklearn.decomposition import PCA
     from sklearn.impute import SimpleImputer
 
+    from hypermap.data.robust_clip import RobustClip
+
     strategy = "median" if settings.missing == "drop" else settings.missing  # nothing is missing then
     # The number of quantiles of Gorishniy et al., https://arxiv.org/abs/2106.11959
     quantiles = max(min(rows // 30, QUANTILES), min(rows, 10))
@@ -144,6 +147,7 @@ def _number_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
         "standard": preprocessing.StandardScaler,
         "min_max": preprocessing.MinMaxScaler,
         "robust": preprocessing.RobustScaler,
+        "robust_clip": RobustClip,
         "quantile": lambda: preprocessing.QuantileTransformer(
             n_quantiles=quantiles, output_distribution="normal", subsample=None
         ),

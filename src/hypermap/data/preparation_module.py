@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hypermap.core.errors import UserError
 from hypermap.data.preparation import Preparation
+from hypermap.data.robust_clip import LIMIT, RobustClip
 
 EDGE = 1e-7  # scikit-learn's BOUNDS_THRESHOLD: values closer to an outermost quantile, or beyond, count as it
 
@@ -102,6 +103,14 @@ class Components(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Map (rows, columns) to (rows, components)."""
         return rows @ self.axes.T - self.mean @ self.axes.T
+
+
+class SmoothClip(nn.Module):
+    """``x / sqrt(1 + (x / 3)^2)``, the second half of `RobustClip`."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the same shape."""
+        return rows / torch.sqrt(1 + torch.square(rows / LIMIT))
 
 
 class Codes(nn.Module):
@@ -217,6 +226,8 @@ def as_module(estimator: Any) -> nn.Module:
                 shift=estimator.center_ if estimator.with_centering else None,
                 scale=estimator.scale_ if estimator.with_scaling else None,
             )
+        case RobustClip():
+            return nn.Sequential(Affine(shift=estimator.center_, scale=estimator.scale_), SmoothClip())
         case preprocessing.QuantileTransformer():
             normal = estimator.output_distribution == "normal"
             return Quantiles(estimator.quantiles_, estimator.references_, normal=normal)

@@ -13,6 +13,7 @@ from hypermap.core.instantiate import instantiate
 from hypermap.data.cross_validation import Fold, Splitter, repeat_seed
 from hypermap.data.fold_data import Folds
 from hypermap.experiments.estimators import TrainResult, make_estimator
+from hypermap.tasks.base import LOSSES
 from hypermap.training.state import TrainerConfig
 
 FINISHED = "finished.json"
@@ -41,8 +42,9 @@ class CrossValidator:
 
     def __init__(self, configuration: Mapping[str, Any], prepared: Path, folds: Folds | None = None) -> None:
         self.configuration = configuration
-        self.settings: TrainerConfig = instantiate(configuration["trainer"])
         self.folds = folds or Folds(prepared)
+        settings: TrainerConfig = instantiate(configuration["trainer"])
+        self.settings = settings.of_rows(len(self.folds.train.targets))
         self.manifest = self.folds.transform.manifest
         self.monitor = self.settings.monitored(self.folds.transform.task)
         self.estimator = make_estimator(configuration, self.settings, self.manifest)
@@ -56,7 +58,7 @@ class CrossValidator:
         validation: Splitter = instantiate(self.configuration["validation"])
         folds = validation.folds(self.folds.development)
         fewest, least = min(len(fold.validation) for fold in folds), self.folds.transform.task.least_rows
-        if self.monitor != "loss" and fewest < least:
+        if self.monitor not in LOSSES and fewest < least:
             rows = "one validation row" if fewest == 1 else f"{fewest} validation rows"
             raise UserError(
                 f"{self.monitor} does not exist for {rows}: validate on more, or take trainer.monitor=loss."

@@ -18,7 +18,8 @@ from hypermap.data.fold_data import FoldData
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import TensorSplit
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.models.inputs import InputSpec, remember, resolve_input_spec
+from hypermap.tasks.base import LOSSES, REFINEMENT
 from hypermap.tasks.metrics import log_loss
 from hypermap.training import artifacts
 from hypermap.training.backends import choice, native
@@ -109,10 +110,10 @@ class TorchEstimator:
         self.device = machine.choose_device(settings.device)
         machine.check_processes(self.device, settings.processes)
         self.inputs = resolve_input_spec(configuration["model"], manifest)
-        with machine.explaining_out_of_memory(settings.batch_size):
+        with machine.explaining_out_of_memory(settings.batch):
             self.parts = make_components(configuration, manifest, self.inputs, torch.device("cpu"))
         self.parameters: int | None = sum(parameter.numel() for parameter in self.parts.model.parameters())
-        self.threads = settings.threads or machine.choose_threads(self.parts.model, settings.batch_size)
+        self.threads = settings.threads or machine.choose_threads(self.parts.model, settings.batch)
         choice.check_name(settings.backend)
         self.backend = "eager" if settings.backend == "auto" else settings.backend
         self.environment = machine.environment(self.device, self.threads)
@@ -138,6 +139,7 @@ class TorchEstimator:
         manifest, sets = fold.rows.transform.manifest, fold.sets
         parts = make_components(self.configuration, manifest, fold.inputs, self.device)
         parts.loss.fit(sets.train.targets, manifest.width)
+        remember(parts.model, sets.train.inputs, sets.train.targets)
         random = torch.Generator(self.device).manual_seed(seed) if own else None
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, creating the weights draws nothing
@@ -182,7 +184,8 @@ class TorchEstimator:
         if self.settings.calibration is not None:
             network = replace(network, tuned=task.tune(predictions, artifacts.targets(validation, transform)))
             predictions = task.predictions(outputs, **network.tuned)
-        loss = {"loss": history[best - 1]["validation_loss"]}
+        kept = history[best - 1]
+        loss = {name: kept[f"validation_{name}"] for name in LOSSES if f"validation_{name}" in kept}
         return TrainResult(
             artifacts.score(validation, predictions, transform) | loss,
             best,
@@ -206,7 +209,7 @@ class SklearnEstimator:
     backend = "eager"
 
     def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
-        self.choice, self.seed = configuration["model"], configuration["seed"]
+        self.choice, self.seed, self.settings = configuration["model"], configuration["seed"], settings
         sklearn_fit.make(self.choice, manifest)
         self.threads = settings.threads or sklearn_fit.choose_threads(self.choice, manifest)
         self.environment = machine.environment(torch.device("cpu"), self.threads)
@@ -221,8 +224,12 @@ class SklearnEstimator:
         started = time.perf_counter()
         self.last = model = self._fit(rows, seed)
         seconds = time.perf_counter() - started
-        metrics = artifacts.score(rows.validation, model(rows.validation.inputs), rows.transform)
+        predictions = model(rows.validation.inputs)
+        metrics = artifacts.score(rows.validation, predictions, rows.transform)
         loss = {"loss": _loss(model, rows.validation, metrics)}
+        if self.settings.monitored(task := rows.transform.task) == REFINEMENT:
+            refined = task.refined_loss(predictions, artifacts.targets(rows.validation, rows.transform))
+            loss[REFINEMENT] = loss["loss"] if refined is None else refined
         return TrainResult(metrics | loss, 0, 0, seconds, predict=model)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:

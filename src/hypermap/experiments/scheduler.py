@@ -95,10 +95,10 @@ def _most(job: Job, count: int) -> int:
         return 1
     estimator, settings = job.network, job.network.settings
     rows = job.validator.folds.of(job.fit.fold).train
-    with device.explaining_out_of_memory(settings.batch_size):
+    with device.explaining_out_of_memory(settings.batch):
         inputs, free = estimator.inputs.example(len(rows.targets)), free_memory(estimator.device)
         width = estimator.parts.loss.outputs(job.validator.manifest.width)
-        return most_members(estimator.parts.model, inputs, width, settings.batch_size, free) or count
+        return most_members(estimator.parts.model, inputs, width, settings.batch, free) or count
 
 
 def _run_stack(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> Iterator[Finished]:
@@ -136,7 +136,7 @@ def _train(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> I
     # The kernel has its own threads; torch's would be in their way.
     own = 1 if estimator.backend == "native" else device.share_of_threads(threads, settings.processes)
     torch.set_num_threads(own)
-    with device.explaining_out_of_memory(settings.batch_size):
+    with device.explaining_out_of_memory(settings.batch):
         folds, members, refused = _begin(jobs, own=not by_itself)
         if refused:
             yield refused
@@ -183,7 +183,7 @@ def _begin(jobs: Sequence[Job], *, own: bool) -> tuple[dict[Job, EncodedFold], d
     encoded: dict[int, EncodedFold] = {}
     for job, rows in [(job, job.validator.folds.of(job.fit.fold)) for job in jobs]:
         try:
-            with device.explaining_out_of_memory(job.network.settings.batch_size):
+            with device.explaining_out_of_memory(job.network.settings.batch):
                 if id(rows) not in encoded:
                     encoded[id(rows)] = job.network.encode(rows)
                 folds[job] = encoded[id(rows)]
@@ -205,7 +205,7 @@ def _finished(job: Job, fold: EncodedFold, end: TrainState | Exception) -> Train
 
 def _written(job: Job, result: TrainResult) -> TrainResult:
     """Return the result of a job, after writing its history with timings into its folder."""
-    write_csv(job.folder / artifacts.HISTORY, (*artifacts.COLUMNS, "seconds"), result.history)
+    write_csv(job.folder / artifacts.HISTORY, (*artifacts.columns_of(result.history), "seconds"), result.history)
     return result
 
 
@@ -258,7 +258,7 @@ def _choose_by_any(validators: Sequence[CrossValidator], size: int) -> tuple[str
     """Call `_choose` for the first that can start: an error of another ends only that one."""
     for validator in validators:
         try:
-            with device.explaining_out_of_memory(validator.settings.batch_size):
+            with device.explaining_out_of_memory(validator.settings.batch):
                 return _choose(validator, size)
         except Exception:  # reported when that one trains
             continue

@@ -1,11 +1,15 @@
 """Networks, each built as ``Model(input_shape, outputs, **keywords)``.
 
-They take float32 (batch, *input_shape), or token ids, and return logits or values (batch, outputs).
+They take float32 (batch, *input_shape), or token ids, and return logits or values (batch, outputs). One whose attribute
+`of_members` is true returns those of several members, (batch, members, outputs).
 """
 
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
+from hypermap.models.modernnca import ModernNCA
+from hypermap.models.realmlp import RealMLP
 from hypermap.models.resnet import ResNet
+from hypermap.models.tabm import TabM
 from hypermap.models.tabular import TabularMLP, TabularResNet
 from hypermap.models.text import TextBag, TextCNN, TextRNN, TextTransformer
 
@@ -13,7 +17,10 @@ __all__ = [
     "CNN",
     "MLP",
     "Logistic",
+    "ModernNCA",
+    "RealMLP",
     "ResNet",
+    "TabM",
     "TabularMLP",
     "TabularResNet",
     "TextBag",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import locate
@@ -84,3 +84,11 @@ def _inputs(
     shape: tuple[int, ...], layout: ColumnLayout | None, takes_layout: bool, encode: Callable[[Tensor], Tensor]
 ) -> InputSpec:
     return InputSpec(shape, {"input_shape": shape} | ({"layout": layout} if takes_layout else {}), encode)
+
+
+def remember(model: nn.Module, rows: Tensor, targets: Tensor) -> None:
+    """Give the training rows to every part of a network that keeps them: that has a method `remember`."""
+    for part in model.modules():
+        keep = getattr(part, "remember", None)
+        if keep is not None:
+            keep(rows, targets)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hypermap.core.errors import UserError
 
-Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu", "selu", "mish"]
 Initialization = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -21,6 +21,8 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "leaky_relu": nn.LeakyReLU,
+    "selu": nn.SELU,
+    "mish": nn.Mish,
 }
 
 _INITIALIZATIONS: dict[Initialization, Callable[[Tensor], Tensor]] = {

@@ -218,24 +218,26 @@ class Embedding(nn.Module):
 class PeriodicEmbedding(nn.Module):
     """Each number x becomes x and a linear map of ``cos(2 pi (f x + phase))``, with learned parameters per column.
 
-    RealMLP's PBLD: frequencies f start normal with standard deviation `scale`, phases uniform over a period.
+    RealMLP's PBLD: frequencies f start normal with standard deviation `scale`, phases uniform over a period. The
+    parameters are stored divided by `rate`, so that Adam trains them at its learning rate times that.
     """
 
-    def __init__(self, columns: int, width: int, frequencies: int, scale: float) -> None:
+    def __init__(self, columns: int, width: int, frequencies: int, scale: float, rate: float = 1.0) -> None:
         super().__init__()
         positive("number_width", width)
         positive("frequencies", frequencies)
-        self.frequency = nn.Parameter(torch.randn(columns, 1, frequencies) * scale)
-        self.phase = nn.Parameter(torch.rand(columns, 1, frequencies))
-        bound = 1 / math.sqrt(frequencies)
+        self.rate = rate
+        self.frequency = nn.Parameter(torch.randn(columns, 1, frequencies) * scale / rate)
+        self.phase = nn.Parameter(torch.rand(columns, 1, frequencies) / rate)
+        bound = 1 / math.sqrt(frequencies) / rate
         self.weight = nn.Parameter(torch.empty(columns, frequencies, width - 1).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(columns, 1, width - 1).uniform_(-bound, bound))
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Map (batch, columns) to (batch, columns x width)."""
         by_column = numbers.T.unsqueeze(2)  # (columns, batch, 1): one matrix product for each column
-        waves = torch.cos(2 * math.pi * (by_column * self.frequency + self.phase))
-        embedded = torch.cat([by_column, torch.baddbmm(self.bias, waves, self.weight)], 2)
+        waves = torch.cos(2 * math.pi * self.rate * (by_column * self.frequency + self.phase))
+        embedded = torch.cat([by_column, torch.baddbmm(self.bias, waves, self.weight) * self.rate], 2)
         return embedded.transpose(0, 1).flatten(1)
 
 

@@ -93,12 +93,16 @@ class TrainingTarget(SweepTarget):
 
         The objective is the monitored metric, unless the sweep requests other metrics.
         """
-        from hypermap.tasks.base import directions, make_task
+        from hypermap.tasks.base import LOSSES, REFINEMENT, directions, make_task
 
         manifest = Manifest.read(self.prepare(dict(configuration)))
         task = make_task(manifest)
         usual = configuration["trainer"]["monitor"] or task.monitor
-        known = directions(task.directions)
+        known = {
+            name: high
+            for name, high in directions(task.directions).items()
+            if name in (usual, *task.directions) or name != REFINEMENT
+        }
         names = tuple(objectives or (usual,))
         if wrong := [name for name in names if name not in known]:
             raise UserError(
@@ -114,7 +118,7 @@ class TrainingTarget(SweepTarget):
             tuple("maximize" if known[name] else "minimize" for name in names),
             seed,
             _horizon(configuration, searched),
-            minimizes_reports=usual == "loss",
+            minimizes_reports=usual in LOSSES,
             reports_fits=_fits(configuration) > 1,
             sizes_differ=bool(SIZES & set(searched)),
             identity=identity,

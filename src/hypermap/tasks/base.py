@@ -207,9 +207,22 @@ class Task(ABC):
         """
         return {}
 
+    def refined_loss(self, predictions: Array, targets: Array) -> float | None:
+        """Return a loss of `predictions` after the best calibration; None of a task that calibrates nothing.
 
-COSTS = ("loss", "parameters", "latency_ms", "seconds")
-"""What every training may be judged by beside its metrics; lower is better."""
+        Args:
+            predictions: without anything tuned.
+            targets: in their own unit.
+        """
+        return None
+
+
+REFINEMENT = "refinement"
+LOSSES = ("loss", REFINEMENT)
+"""What may select an epoch instead of a score (`trainer.monitor`): the validation loss, or `Task.refined_loss`."""
+
+COSTS = (*LOSSES, "parameters", "latency_ms", "seconds")
+"""What a training may be judged by beside its metrics; lower is better. Of `REFINEMENT` it is if that is monitored."""
 
 
 def directions(metrics: Mapping[str, bool]) -> dict[str, bool]:

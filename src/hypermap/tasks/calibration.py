@@ -43,6 +43,24 @@ def fit_temperature(probabilities: Floats, targets: NDArray[np.int64]) -> float:
     return 1 / _ratio(logits, own)
 
 
+def refined_loss(probabilities: Floats, targets: NDArray[np.int64]) -> float:
+    """Return the log loss on `targets` (rows,) under the temperature that makes it least.
+
+    Berta, Holzmüller, Jordan and Bach 2025, "Rethinking Early Stopping: Refine, Then Calibrate"
+    (https://arxiv.org/abs/2501.19195): what is left of the loss once the confidence is right, which a network keeps
+    improving after it has become too confident.
+    """
+    logits = _logarithms(probabilities)
+    own = logits[np.arange(len(targets)), targets]
+    shares = _softmax(_ratio(logits, own) * logits)
+    return -float(_logarithms(shares[np.arange(len(targets)), targets]).mean())
+
+
+def refined_label_loss(probabilities: Floats, targets: NDArray[np.int64]) -> float:
+    """Return the same of labels (rows, labels), as of as many rows of two classes."""
+    return refined_loss(_pairs(probabilities), targets.ravel())
+
+
 def scale_labels(probabilities: Floats, temperature: float) -> Floats:
     """Return the probabilities of labels (rows, labels), each under a sigmoid, scaled by a temperature."""
     return (

@@ -104,3 +104,7 @@ class Classification(Task):
         """Return the temperature, unless it is 1 (`hypermap.tasks.calibration.fit_temperature`)."""
         temperature = calibration.fit_temperature(predictions, targets)
         return {} if temperature == 1 else {"temperature": temperature}
+
+    def refined_loss(self, predictions: Array, targets: Array) -> float:
+        """See `hypermap.tasks.calibration.refined_loss`."""
+        return calibration.refined_loss(predictions, targets)

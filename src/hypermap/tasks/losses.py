@@ -2,6 +2,8 @@
 
 A loss is used in this order: `check` that it fits the data, build a network with `outputs` outputs, `fit` the loss to
 the training targets (on their device), then call it on batches.
+
+A loss may have a method `pooled`, which says what the outputs of several networks together are (`pooled`).
 """
 
 import math
@@ -99,6 +101,10 @@ class CrossEntropy:
         """Return probabilities (rows, classes)."""
         return outputs.float().softmax(1)
 
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Return the logarithms of mean probabilities (rows, classes) for logits (rows, members, classes)."""
+        return outputs.float().log_softmax(2).logsumexp(1) - math.log(outputs.shape[1])
+
 
 class BinaryCrossEntropy:
     """Log loss of one logit for class 1 of two; targets are 0 or 1, of any dtype.
@@ -149,6 +155,10 @@ class BinaryCrossEntropy:
         logits = outputs.float()
         return torch.cat([-logits, logits], 1).sigmoid()
 
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Return the logit of the mean probability, (rows, 1), for logits (rows, members, 1)."""
+        return _pooled_logits(outputs)
+
 
 class MeanSquaredError:
     """The mean of squared differences (without the factor 1/2 of some texts); targets are float32 numbers."""
@@ -180,6 +190,10 @@ class MeanSquaredError:
     def predictions(self, outputs: Tensor) -> Tensor:
         """Return values (rows,)."""
         return outputs.float().squeeze(1)
+
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Return mean values (rows, 1) for values (rows, members, 1)."""
+        return outputs.float().mean(1)
 
 
 class MultilabelCrossEntropy:
@@ -226,6 +240,10 @@ class MultilabelCrossEntropy:
     def predictions(self, outputs: Tensor) -> Tensor:
         """Return each label's probability, (rows, labels)."""
         return outputs.float().sigmoid()
+
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Return the logits of mean probabilities (rows, labels) for logits (rows, members, labels)."""
+        return _pooled_logits(outputs)
 
 
 class JointLoss:
@@ -330,6 +348,11 @@ class JointLoss:
         made = [part.predictions(own) for part, own in zip(self.parts, each, strict=True)]
         return torch.cat([part if part.ndim == 2 else part.unsqueeze(1) for part in made], 1)
 
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Return each target's pooled outputs side by side (rows, width) for outputs (rows, members, width or more)."""
+        each = outputs[:, :, : sum(self.widths)].split(self.widths, 2)
+        return torch.cat([pooled(part, own) for part, own in zip(self.parts, each, strict=True)], 1)
+
 
 class WithLogVariances(nn.Module):
     """A network, and the logarithms of noise variances, which are parameters and the last outputs of every row."""
@@ -340,9 +363,27 @@ class WithLogVariances(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(targets))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the network's outputs and the logarithms, (batch, width + targets)."""
+        """Return the network's outputs and the logarithms, (batch, width + targets), or those of each member."""
         outputs: Tensor = self.network(inputs)
-        return torch.cat([outputs, self.log_variances.to(outputs.dtype).expand(outputs.shape[0], -1)], 1)
+        return torch.cat([outputs, self.log_variances.to(outputs.dtype).expand(*outputs.shape[:-1], -1)], -1)
+
+
+class MeanOfMembers(nn.Module):
+    """A network of several members as one: its predictions are the mean of theirs, and so is its loss in training.
+
+    Args:
+        network: gives each member's outputs, ``(batch, members, width)``.
+        loss: says what the outputs are of which the predictions are the mean.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return pooled outputs (batch, width) in evaluation; in training each member's, for `members_as_rows`."""
+        outputs: Tensor = self.network(inputs)
+        return outputs if self.training else pooled(self.loss, outputs)
 
 
 class Auto:
@@ -405,10 +446,41 @@ def plain(loss: Loss) -> Loss:
 
 
 def wrapped(loss: Loss, model: nn.Module) -> nn.Module:
-    """Return a network with the parameters that a loss learns, if it has a method `wrap` for that."""
+    """Return a network with the parameters that a loss learns, if it has a method `wrap` for that.
+
+    A network whose attribute `of_members` is true gives the outputs of several, and becomes their mean.
+    """
     wrap = getattr(loss, "wrap", None)
-    made: nn.Module = model if wrap is None else wrap(model)
+    one = MeanOfMembers(model, loss) if getattr(model, "of_members", False) else model
+    made: nn.Module = one if wrap is None else wrap(one)
     return made
+
+
+def pooled(loss: Loss, outputs: Tensor) -> Tensor:
+    """Return outputs (rows, width) whose predictions are the mean of the members', from theirs (rows, members, width).
+
+    A loss says by its method `pooled` what they are; of a loss without one they are the outputs' mean.
+    """
+    pool = getattr(plain(loss), "pooled", None)
+    mean: Tensor = outputs.float().mean(1) if pool is None else pool(outputs)
+    return mean
+
+
+def members_as_rows(outputs: Tensor, targets: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the outputs of each row's members as rows, and their targets: a mean over these is that of the members.
+
+    Args:
+        outputs: ``(..., batch, members, width)``, to ``(..., batch * members, width)``.
+        targets: ``(..., batch, ...)``.
+        axis: of the batch.
+    """
+    return outputs.flatten(axis, axis + 1), targets.repeat_interleave(outputs.shape[axis + 1], axis)
+
+
+def _pooled_logits(outputs: Tensor) -> Tensor:
+    """Return logits (rows, width) whose sigmoids are the means of those of logits (rows, members, width)."""
+    logits = outputs.float()
+    return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
 
 
 def _of(targets: Tensor, k: int, classes: int) -> Tensor:

@@ -135,3 +135,7 @@ class Multilabel(Task):
         temperature = calibration.fit_label_temperature(shares, targets)
         thresholds = label_metrics.tune(targets, calibration.scale_labels(shares, temperature)).tolist()
         return {"thresholds": thresholds, **({} if temperature == 1 else {"temperature": temperature})}
+
+    def refined_loss(self, predictions: Array, targets: Array) -> float:
+        """See `hypermap.tasks.calibration.refined_label_loss`."""
+        return calibration.refined_label_loss(np.split(predictions, 2, axis=1)[0], targets)

@@ -42,6 +42,7 @@ COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
     "clipped",
 )  # fmt: skip
+REFINED = "validation_refinement"  # a further column, if the epoch was selected by it
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,8 @@ def write_trained(folder: Path, trained: TrainedModel) -> None:
                 raise TypeError(f"{type(predictor).__name__} has no file format")
         if not isinstance(predictor, Ensemble):
             trained.transform.write(folder)
-        write_csv(folder / HISTORY, COLUMNS, [{key: row[key] for key in COLUMNS} for row in trained.history])
+        columns = columns_of(trained.history)
+        write_csv(folder / HISTORY, columns, [{key: row[key] for key in columns} for row in trained.history])
         sha256 = {name: file_sha256(folder / name) for name in sorted(names)}
         weights = list(map(float, predictor.weights)) if isinstance(predictor, Ensemble) else []
         write_json(folder / RECORD, asdict(trained.record) | {"sha256": sha256, "weights": weights})
@@ -319,6 +321,11 @@ def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
             )
 
 
+def columns_of(history: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """Return the columns of a history, apart from timings."""
+    return (*COLUMNS, REFINED) if history and REFINED in history[0] else COLUMNS
+
+
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """Return the history that `train` wrote into `folder`: one row per epoch, with exact numbers.
 
@@ -328,7 +335,8 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     try:
         with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [{key: int(row[key]) if key == "epoch" else float(row[key]) for key in COLUMNS} for row in rows]
+        columns = columns_of(rows)
+        return [{key: int(row[key]) if key == "epoch" else float(row[key]) for key in columns} for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{folder / 'history.csv'} cannot be read ({error!r}). {REMEDY}") from None
 

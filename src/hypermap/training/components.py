@@ -3,17 +3,17 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.data.manifest import Manifest
 from hypermap.models.inputs import InputSpec
-from hypermap.tasks.losses import Loss, wrapped
+from hypermap.tasks.losses import Loss, MeanOfMembers, members_as_rows, pooled, wrapped
 from hypermap.training.augment import Augment
 from hypermap.training.lr_schedules import Schedule
 from hypermap.training.regularizers import Regularizer
@@ -38,6 +38,19 @@ class Components:
     regularizer: Regularizer
     augment: Augment
     base_lr: float  # multiplied by the schedule
+
+    @cached_property
+    def of_members(self) -> bool:
+        """Whether the network gives, in training, the outputs of several members: ``(batch, members, width)``."""
+        return any(isinstance(module, MeanOfMembers) for module in self.model.modules())
+
+    def batch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch in training: the mean of the members' losses, where there are several."""
+        return self.loss(*(members_as_rows(outputs, targets) if self.of_members else (outputs, targets)))
+
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Return outputs in training as they would be in evaluation: of members those that their mean has."""
+        return pooled(self.loss, outputs) if self.of_members else outputs
 
 
 def make_components(

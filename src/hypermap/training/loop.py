@@ -68,7 +68,7 @@ class Trainer(Generic[K]):
         first = next(iter(members.values()))
         self.task, self.portions = first.task, first.settings.reports_per_epoch
         (self.length,) = {len(sets[key].train.targets) for key in members}  # or their numbers of steps would differ
-        self.batch = min(first.settings.batch_size, self.length)
+        self.batch = min(first.settings.batch, self.length)
         # A last batch of a single row is left out: batch norm needs at least two rows.
         self.used = self.length - (self.length % self.batch == 1 < self.batch)
         self.steps = -(-self.used // self.batch)
@@ -190,10 +190,11 @@ class Trainer(Generic[K]):
         losses, norms = steps.losses.double().cpu().numpy(), steps.norms.double().cpu().numpy()
         seen = self.targets[(orders + self.starts).to(self.targets.device)]
         members = list(self.members.values())
+        outputs = [member.parts.pooled(own) for member, own in zip(members, steps.outputs, strict=True)]
         learned = zip(
             members,
             ((losses * sizes).sum(1) / sizes.sum()).tolist(),
-            self.scores(members, steps.outputs, seen),
+            self.scores(members, torch.stack(outputs), seen),
             rates[:, -1].tolist(),
             norms.mean(1).tolist(),
             norms,
@@ -213,7 +214,7 @@ class Trainer(Generic[K]):
         ]
 
     def evaluate(self) -> list[Row]:
-        """Return loss and score of each member on its validation rows."""
+        """Return losses and score of each member on its validation rows."""
         members, splits = list(self.members.values()), [self.sets[key].validation for key in self.members]
         rows: list[Row] = [{} for _ in members]
         for split in {id(split): split for split in splits}.values():
@@ -222,8 +223,8 @@ class Trainer(Generic[K]):
             targets = split.targets.expand(len(own), *split.targets.shape)
             scores = self.scores([members[place] for place in own], outputs, targets)
             for place, output, score in zip(own, outputs, scores, strict=True):
-                loss = float(members[place].parts.loss(output, split.targets))  # one by one: the same bits as alone
-                rows[place] = {"validation_loss": loss, "validation_score": score}
+                losses = members[place].judged(output, split.targets)  # one by one: the same bits as alone
+                rows[place] = {**losses, "validation_score": score}
         return rows
 
     def report_mid_epoch(

@@ -150,6 +150,21 @@ class Cosine(Planned):
 
 
 @dataclass(frozen=True)
+class CosLog4(Planned):
+    """Four cycles from zero up to the base rate and down again, each twice as long as the one before.
+
+    ``(1 - cos(2 pi log2(1 + 15 t))) / 2`` at a share t of the training: RealMLP's schedule (Holzmüller, Grinsztajn and
+    Steinwart 2024, https://arxiv.org/abs/2407.04491, section 3). Early cycles explore, and late ones end in good
+    weights.
+    """
+
+    def share(self, step: int, steps: int, steps_per_epoch: int) -> float:
+        """Return four cosines over the logarithm of time."""
+        done = (step + 1) / (steps + 1)  # no step is at a rate of zero
+        return (1 - math.cos(2 * math.pi * math.log2(1 + 15 * done))) / 2
+
+
+@dataclass(frozen=True)
 class OneCycle(Planned):
     """Up to the base rate as the peak over `peak_share` of the steps, then down to almost zero.
 

@@ -71,13 +71,13 @@ class Rank:
         """Return the steps of the member that rank 0 has."""
         state, rows = self.connection.take(), self.connection.take()
         configuration, manifest = heard["configuration"], Manifest(**heard["manifest"])
-        settings: TrainerConfig = instantiate(configuration["trainer"])
+        settings: TrainerConfig = instantiate(configuration["trainer"]).of_rows(len(rows["targets"]))
         torch.set_num_threads(heard["threads"])
         device = machine.choose_device(settings.device)
         if device.type == "cuda":
             device = torch.device("cuda", self.local_rank)
             torch.cuda.set_device(device)
-        with machine.explaining_out_of_memory(settings.batch_size):
+        with machine.explaining_out_of_memory(settings.batch):
             inputs, targets = rows["inputs"].to(device), rows["targets"].to(device)
             torch.manual_seed(heard["seed"])
             spec = resolve_input_spec(configuration["model"], manifest)
@@ -94,7 +94,7 @@ class Rank:
         given, member = self.connection.take(), self.backend.member
         member.augment_rng.set_state(given["noise"])
         member.dropout_rng.set_state(given["dropout"])
-        with machine.explaining_out_of_memory(member.settings.batch_size):
+        with machine.explaining_out_of_memory(member.settings.batch):
             self.backend.train_steps(given["rows"], batch, given["rates"])
         self.connection.any_of(self.asked_to_stop)
 

@@ -1,7 +1,8 @@
 """The state of one configuration in training (a member), alone or in a stack."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypermap.core import checkpoint
 from hypermap.core.checkpoint import Checkpoint
 from hypermap.core.errors import Diverged, UserError
 from hypermap.models.layers import Dropout
-from hypermap.tasks.base import Task
+from hypermap.tasks.base import LOSSES, REFINEMENT, Task
 from hypermap.training.components import Components
 from hypermap.training.flat_parameters import FlatParameters
 from hypermap.training.regularizers import highest_epoch, kept_epochs
@@ -31,8 +32,10 @@ class TrainerConfig:
     """The settings of training: its length, batches, device and so on.
 
     Attributes:
-        monitor: selects the best epoch: validation ``accuracy``, ``r2`` or ``loss``; among epochs whose accuracy counts
-            as equal to the best, the loss decides which is kept (`kept_epochs`).
+        monitor: selects the best epoch: validation ``accuracy``, ``r2``, ``loss``, or ``refinement``, the loss after
+            the best temperature (`Task.refined_loss`); among epochs whose accuracy counts as equal to the best, the
+            loss decides which is kept (`kept_epochs`).
+        batch_size: rows of a step; None: about a 128th of the training rows, see `of_rows`.
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
         threads: CPU threads, of all processes together; None: depends on the network (`device.choose_threads`).
@@ -45,7 +48,7 @@ class TrainerConfig:
     """
 
     epochs: int
-    batch_size: int
+    batch_size: int | None
     monitor: str | None = None
     device: str = "auto"
     precision: str = "fp32"
@@ -57,6 +60,23 @@ class TrainerConfig:
     calibration: str | None = "temperature"
     backend: str = "auto"
 
+    def of_rows(self, rows: int) -> "TrainerConfig":
+        """Return the settings for so many training rows, with the number of rows of a step.
+
+        By default that is the power of two next to a 128th of the rows, from 16 to 256: small data sets get enough
+        steps in an epoch, and large ones are trained fast.
+        """
+        if self.batch_size is not None:
+            return self
+        exponent = round(math.log2(max(rows, 1) / 128))
+        return replace(self, batch_size=2 ** min(max(exponent, 4), 8))
+
+    @property
+    def batch(self) -> int:
+        """The rows of a step, which `of_rows` sets if the settings do not."""
+        assert self.batch_size is not None
+        return self.batch_size
+
     def monitored(self, task: Task) -> str:
         """Return what selects the best epoch, for data of `task`.
 
@@ -64,8 +84,9 @@ class TrainerConfig:
             UserError: the monitor is one of another task's.
         """
         usual = task.monitor
-        if self.monitor not in (None, "loss", usual):
-            raise UserError(f"trainer.monitor is {self.monitor!r}; for {task.info.task} it can be {usual} or loss.")
+        if self.monitor not in (None, *LOSSES, usual):
+            allowed = f"{usual}, {' or '.join(LOSSES)}"
+            raise UserError(f"trainer.monitor is {self.monitor!r}; for {task.info.task} it can be {allowed}.")
         return self.monitor or usual
 
 
@@ -141,9 +162,8 @@ class TrainState:
     @property
     def highest_epoch(self) -> int:
         """The epoch with the best monitored metric so far, from 1 (0 before the first); ties go to the lower loss."""
-        by_loss = self.settings.monitored(self.task) == "loss"
         scores = [
-            (-row["validation_loss"],) if by_loss else (row["validation_score"], -row["validation_loss"])
+            (-self.monitored(row),) if self.by_loss else (row["validation_score"], -row["validation_loss"])
             for row in self.history
         ]
         return highest_epoch(scores) if scores else 0
@@ -155,7 +175,7 @@ class TrainState:
 
     def _kept_epochs(self) -> list[int]:
         """Return the epoch to keep, and those that may be kept later: see `kept_epochs`."""
-        if self.settings.monitored(self.task) == "loss" or not self.task.is_share:  # there are no ties to speak of
+        if self.by_loss or not self.task.is_share:  # there are no ties to speak of
             return [self.highest_epoch]
         history = self.history
         accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))
@@ -178,8 +198,27 @@ class TrainState:
 
     def monitored(self, row: Row) -> float:
         """Return the metric of a row that selects the best epoch."""
-        by_loss = self.settings.monitored(self.task) == "loss"
-        return float(row["validation_loss" if by_loss else "validation_score"])
+        return float(row[f"validation_{self.monitor}" if self.by_loss else "validation_score"])
+
+    @property
+    def monitor(self) -> str:
+        """What selects the best epoch."""
+        return self.settings.monitored(self.task)
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether that is a loss, and lower is better."""
+        return self.monitor in LOSSES
+
+    def judged(self, outputs: Tensor, targets: Tensor) -> Row:
+        """Return the losses of outputs ``(rows, width)`` for encoded validation targets, as a row of the history."""
+        loss = self.parts.loss
+        row = {"validation_loss": float(loss(outputs, targets))}
+        if self.monitor == REFINEMENT:
+            predictions = self.task.predictions(loss.predictions(outputs).double().cpu().numpy())
+            refined = self.task.refined_loss(predictions, self.task.decode(targets.cpu().numpy()))
+            row[f"validation_{REFINEMENT}"] = row["validation_loss"] if refined is None else refined
+        return row
 
     # An epoch
 

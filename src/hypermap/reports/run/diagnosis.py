@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hypermap.tasks.base import Task
+from hypermap.tasks.base import LOSSES, Task
 
 GAP = 0.05
 """Training score above the validation score that is worth acting on: five points of accuracy, or of R²."""
@@ -98,7 +98,7 @@ def diagnose(
 ) -> list[Finding]:
     """Return what the curves of one run say; `healthy` alone where nothing else is found.
 
-    `history` has a row an epoch (the columns of plots/history.csv), `best_epoch` counts from 1, `monitor` is loss or
+    `history` has a row an epoch (the columns of plots/history.csv), `best_epoch` counts from 1, `monitor` is a loss or
     the score of the `task`. Of overfitting and more epochs one is advised: where the kept
     epoch's score still gets better, a gap to the training rows' is no reason to stop; where the loss rises, it is.
     """
@@ -166,7 +166,7 @@ def still_improving(curves: Curves) -> Finding | None:
     if curves.epochs == 1:
         return Finding("still_improving", f"One epoch shows no trend yet: {longer}.")
     late = curves.kept + 1 > (1 - LATE) * curves.epochs
-    gain = _loss_gain(curves) if curves.monitor == "loss" else _score_gain(curves)
+    gain = _loss_gain(curves) if curves.monitor in LOSSES else _score_gain(curves)
     if curves.stopped_early or not late or not gain:
         return None
     where = f"the best epoch is {curves.kept + 1} of {curves.epochs}"

@@ -13,6 +13,7 @@ from hypermap.reports.study.verdict import Verdict
 from hypermap.reports.study.view import StudyData
 from hypermap.search.auto_pruner import INFORMATIVE, AutoPruner
 from hypermap.search.curves import PRIOR_TAU, Agreement, CurveReader
+from hypermap.tasks.base import LOSSES
 
 LEAST = 5
 """Complete trials with which Kendall's tau has an interval, and is told."""
@@ -73,7 +74,7 @@ def _reports_sign(view: StudyData) -> float:
     """Return 1 where a higher report is better, else -1; it may be of another metric than the objective."""
     if view.reports_objective:
         return view.sign
-    return -1.0 if view.fixed.get("trainer.monitor") == "loss" else 1.0
+    return -1.0 if view.fixed.get("trainer.monitor") in LOSSES else 1.0
 
 
 def _unit(view: StudyData, each: int) -> str:

@@ -18,7 +18,7 @@ class StepOutputs:
 
     Attributes:
         outputs: ``(members, rows, width)`` float32, as during training: with dropout and augmentation, and with weights
-            that change from step to step.
+            that change from step to step; of networks of several members theirs, ``(members, rows, own, width)``.
         losses: ``(members, steps)`` float32.
         norms: ``(members, steps)`` float32: of the gradient, with penalties, before clipping.
     """

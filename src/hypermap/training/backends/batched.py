@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hypermap.core import device
+from hypermap.tasks.losses import members_as_rows
 from hypermap.training.backends.backend import EVALUATION_ROWS, StepOutputs
 from hypermap.training.backends.losses import together
 from hypermap.training.backends.steppers import stepper
@@ -51,6 +52,7 @@ class Batched:
             member.weights.move(vector, gradient)
         self.forward = make_forward(members, self.matrix)
         self.regularize = _Regularizers([m.parts.regularizer for m in members], members[0].weights.penalized)
+        self.of_members = members[0].parts.of_members
         self.losses = together([member.parts.loss for member in members], inputs.device)
         self.steppers = [stepper(member.optimizer) for member in members]
         self.precision = members[0].settings.precision
@@ -63,7 +65,7 @@ class Batched:
             targets = self.targets[some]
             with device.autocast(inputs.device, self.precision):
                 output = self.forward(self.augmented(inputs))
-                loss = self.losses(output, targets)
+                loss = self.losses(*(members_as_rows(output, targets, 1) if self.of_members else (output, targets)))
             slopes = torch.autograd.grad(loss.sum(), self.forward.weights, materialize_grads=True)
             torch.cat([slope.flatten(1) for slope in slopes], 1, out=self.gradient)
             norms.append(self.regularize(self.matrix, self.gradient))

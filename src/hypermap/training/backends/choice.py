@@ -157,7 +157,7 @@ def _timed(
 ) -> tuple[float, Tensor]:
     """Return the seconds per step for all members together, and the losses of the first steps ``(members, steps)``."""
     settings: TrainerConfig = members[0].settings
-    batch = min(settings.batch_size, len(targets))
+    batch = min(settings.batch, len(targets))
     steps = max(1, min(TIMED, len(targets) // batch))
     rows = torch.arange(batch * steps).expand(len(members), -1)
     rates = torch.full((len(members), steps), 1e-6, dtype=torch.float64)

@@ -53,7 +53,7 @@ class DataParallel:
                 weights.gradient.zero_()
                 with device.autocast(self.inputs.device, self.precision):
                     output = self._whole(self.model(self._inputs(some)))
-                    loss = parts.loss(output, self.targets.index_select(0, some))
+                    loss = parts.batch_loss(output, self.targets.index_select(0, some))
                 loss.backward()
                 self._add_up(weights.gradient)
                 norms.append(parts.regularizer.apply(weights))

@@ -42,7 +42,7 @@ class Eager:
             weights.gradient.zero_()
             with device.autocast(inputs.device, self.settings.precision):
                 output = self.forward(parts.augment(inputs, noise))
-                loss = parts.loss(output, targets)
+                loss = parts.batch_loss(output, targets)
             loss.backward()
             norms.append(parts.regularizer.apply(weights))
             self.step(rate)
