@@ -119,7 +119,7 @@ def test_its_validation_metrics_are_those_of_rows_that_no_model_in_it_was_fitted
         assert not set(fold.train) & set(fold.validation)
     assert result.metrics["log_loss"] == pytest.approx(log_loss(bench.targets, predicted[:, 1]))
     saved = json.loads((tmp_path / "out/validation.json").read_text())
-    assert saved["validation_accuracy"] == result.objective
+    assert saved["validation_accuracy"] == result.metrics["accuracy"]
 
 
 def test_a_killed_one_goes_on_to_the_same_bytes(made, tmp_path):
@@ -197,9 +197,10 @@ def test_rows_of_a_group_and_the_order_of_time_are_kept(made):
     assert len(splits_of(kfold, development, 3)) == 4
 
 
-def test_data_that_is_no_table_is_refused(tmp_path):
-    configuration = compose(["data=breast_cancer", "automl=good"])
-    prepare_settings(tmp_path / "data", compose(["data=digits"])["data"])
-    whole = {**slices(configuration)["train"], "automl": expanded(configuration)}
-    with pytest.raises(UserError, match="automl is for tables"):
-        train(TrainingRequest(whole, tmp_path / "data", tmp_path / "out", tmp_path / "v.json"), QUIET)
+def test_data_that_is_no_table_or_has_several_targets_is_refused(made, tmp_path):
+    with pytest.raises(UserError, match="automl is for tables, and data=digits is none"):
+        expanded(compose(["data=digits", "automl=good"]))
+    words = ["experiment=table", f"data.path={write_table(tmp_path / 'a.csv')}", "data.target=[sold,colour]"]
+    with pytest.raises(UserError, match="whose target is a class or a number"):
+        prepare_settings(tmp_path / "data", (whole := compose([*words, "data.kinds={sold: boolean}"]))["data"])
+        Bench(whole, tmp_path / "data", 3)

@@ -352,8 +352,9 @@ class _Search:
         weights = [weight / len(folds) for _, weight in used for _ in folds]
         task, targets = self.bench.task, self.bench.targets[self.bench.covered]
         metrics = task.measure(targets, honest)
-        monitor = request.configuration["trainer"]["monitor"] or task.monitor
         metrics["loss"] = float(self.bench.losses(self.bench.covered)(honest).mean())
+        named = request.configuration["trainer"]["monitor"] or task.monitor
+        monitor = named if named in metrics else "loss"  # what only a network has
         environment = device.environment(torch.device("cpu"), 1)
         record = artifacts.RunRecord(
             best_epoch=0,

@@ -32,8 +32,11 @@ def expanded(configuration: Configuration) -> Configuration:
     are searched.
 
     Raises:
-        UserError: an entry names an option or a key that conf/ does not have, or its values are out of range.
+        UserError: the data is no table; an entry names an option or a key that conf/ does not have, or its values are out of range.
     """
+    data = configuration["data"]
+    if "categories" not in data:
+        raise UserError(f"automl is for tables, and data={data['name']} is none. Train one model: automl=none.")
     settings = {key: value for key, value in configuration[AUTOML].items() if key != "portfolio"}
     entries = [_candidate(configuration, text) for text in configuration[AUTOML]["portfolio"]]
     return {**settings, "candidates": entries, "space": _space(settings, configuration)}
