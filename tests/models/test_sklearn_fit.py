@@ -390,10 +390,10 @@ def configuration(data, chosen, **changes):
     return {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value for key, value in made.items()}
 
 
-def train(prepared, data, chosen, latency=False, refit=True, **changes):
+def train(prepared, data, chosen, latency=False, keep=True, **changes):
     order = configuration(data, chosen, **changes)
     asked = run.TrainingRequest(
-        order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, refit=refit
+        order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, keep=keep
     )
     return run.train(asked)
 
@@ -438,7 +438,7 @@ def test_equal_trainings_write_equal_bytes_and_a_network_leaves_none_of_them(pre
 def test_folds_and_seeds(prepared):
     validation = {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
     changes = {"validation": validation, "trainer": {"repeats": 2}}
-    result = train(prepared, "breast_cancer", choice("random_forest"), latency=True, refit=False, **changes)
+    result = train(prepared, "breast_cancer", choice("random_forest"), latency=True, keep=False, **changes)
     assert len(set(result.scores)) > 1
     assert len(result.scores) == 6
     assert result.objective == pytest.approx(np.mean(result.scores))
@@ -450,11 +450,11 @@ def test_folds_and_seeds(prepared):
 
 
 @pytest.mark.usefixtures("a_place_of_its_own")
-@pytest.mark.parametrize("refit", [True, False])
-def test_each_seed_is_fitted_once(prepared, monkeypatch, refit):
+@pytest.mark.parametrize("keep", [True, False])
+def test_each_seed_is_fitted_once(prepared, monkeypatch, keep):
     seeds, fitted = [], sklearn_fit.fit
     monkeypatch.setattr(sklearn_fit, "fit", lambda *given: seeds.append(given[4]) or fitted(*given))
-    result = train(prepared, "breast_cancer", choice("random_forest"), refit=refit, trainer={"repeats": 3})
+    result = train(prepared, "breast_cancer", choice("random_forest"), keep=keep, trainer={"repeats": 3})
     assert len(seeds) == len(set(seeds)) == len(result.scores) == 3
     alone = train(prepared, "breast_cancer", choice("random_forest"))
     assert alone.objective == result.scores[0]
@@ -479,5 +479,5 @@ def test_a_search_over_families_and_a_network_is_promoted_to_the_same_bytes(clon
     assert folders
     project.ok("python", "src/promote.py", "families", folders[0].name)
     assert "(by scikit-learn: optimizer" in project.ok("dvc", "repro", "train").out
-    for made, tried in (("models/model.skops", "model.skops"), ("reports/validation.json", "validation.json")):
+    for made, tried in (("models/split/model.skops", "model.skops"), ("reports/validation.json", "validation.json")):
         assert (project.path / made).read_bytes() == (folders[0] / tried).read_bytes()

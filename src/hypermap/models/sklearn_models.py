@@ -5,7 +5,8 @@ networks. `hypermap.models.sklearn_fit` fits, saves and loads them.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,16 +26,19 @@ class TrainingData:
         classifies: whether the targets are classes.
         train: features (rows, width) float32, and class indices int64 or standardized values float32 (rows,). Trees and
             neighbors do not need standardized values; they are so because networks are trained on the same rows.
-        validation: likewise; networks select their epoch on it, and a family may use it for early stopping.
+        validation: likewise; networks select their epoch on it, and a family may use it for early stopping. None for a
+            fit to all rows, in which `decided` stands for what earlier fits have found on theirs.
         seed: for all random draws.
         threads: CPU threads.
+        decided: what `SklearnModel.decided` has returned, the mean over several fits.
     """
 
     classifies: bool
     train: tuple[Array, Array]
-    validation: tuple[Array, Array]
+    validation: tuple[Array, Array] | None
     seed: int
     threads: int
+    decided: Mapping[str, float] = field(default_factory=dict)
 
 
 class SklearnModel(ABC):
@@ -54,6 +58,10 @@ class SklearnModel(ABC):
     @abstractmethod
     def fit(self, problem: TrainingData) -> Any:
         """Return a fitted estimator, with `predict_proba` and `classes_` (classification) or `predict` (regression)."""
+
+    def decided(self, estimator: Any) -> dict[str, float]:
+        """Return the numbers that validation rows have decided of an estimator, such as how many trees it has."""
+        return {}
 
 
 class RandomForest(SklearnModel):
@@ -136,18 +144,26 @@ class GradientBoosting(SklearnModel):
         values = {
             **self.values,
             "categorical_features": categories or None,
-            "early_stopping": True,
+            "early_stopping": problem.validation is not None,
             "random_state": problem.seed,
         }
+        if "max_iter" in problem.decided:
+            values["max_iter"] = max(1, round(problem.decided["max_iter"]))
         if problem.classifies:
             estimator = HistGradientBoostingClassifier(**values, class_weight=self.class_weight)
         else:
             estimator = HistGradientBoostingRegressor(**values)
+        if problem.validation is None:
+            return estimator.fit(*problem.train)
         inputs, targets = problem.validation
         if problem.classifies:  # the estimator cannot handle a class without training rows
             known = np.isin(targets, problem.train[1])
             inputs, targets = inputs[known], targets[known]
         return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
+
+    def decided(self, estimator: Any) -> dict[str, float]:
+        """Return the number of trees (of each class, where there are more than two)."""
+        return {"max_iter": float(estimator.n_iter_)}
 
 
 class SupportVector(SklearnModel):
@@ -177,7 +193,13 @@ class SupportVector(SklearnModel):
         if not problem.classifies:
             return SVR(**self.values, epsilon=self.epsilon).fit(*problem.train)
         estimator = SVC(**self.values, class_weight=self.class_weight).fit(*problem.train)
+        if problem.validation is None:
+            return Calibrated(estimator, problem.decided["temperature"])
         return Calibrated.on(estimator, *problem.validation)
+
+    def decided(self, estimator: Any) -> dict[str, float]:
+        """Return the temperature of a classifier."""
+        return {"temperature": estimator.temperature} if isinstance(estimator, Calibrated) else {}
 
 
 class Linear(SklearnModel):
