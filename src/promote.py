@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from hypermap.config.compose import group_defaults
 from hypermap.config.groups import read_params
 from hypermap.config.params_file import rewrite
 from hypermap.core.cli import run
@@ -20,7 +21,10 @@ from hypermap.core.paths import PARAMS
 
 
 def main() -> None:
-    """Replace params.yaml by that of a study's best trial, or of the trial with the given number; keep the comments."""
+    """Replace params.yaml by that of a study's best trial, or of the trial with the given number; keep the comments.
+
+    Unless the search was told otherwise, the model is then trained again on all rows outside the test set.
+    """
     words = [word for word in sys.argv[1:] if word]
     given = [word for word in words if "=" not in word]
     trust = read_trust(read_words([word for word in words if "=" in word], ("trust",)))
@@ -33,6 +37,9 @@ def main() -> None:
     assert isinstance(params, dict)
     check_record(params, f"trial {number} of {given[0]}", trust=trust)
     check_plain(params, f"trial {number} of {given[0]}")
+    experiment = params.get("experiment")
+    if params.get("final") is None and (not experiment or group_defaults(f"experiment={experiment}")["final"] is None):
+        params["final"] = "refit"
     present = PARAMS.read_text(encoding="utf-8")
     write_text(PARAMS, rewrite(present, {str(key): value for key, value in params.items()}, alone=True))
     print(f"{PARAMS} now has trial {number} of {given[0]}. Next: dvc repro")

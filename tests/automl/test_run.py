@@ -200,7 +200,9 @@ def test_rows_of_a_group_and_the_order_of_time_are_kept(made):
 def test_data_that_is_no_table_or_has_several_targets_is_refused(made, tmp_path):
     with pytest.raises(UserError, match="automl is for tables, and data=digits is none"):
         expanded(compose(["data=digits", "automl=good"]))
-    words = ["experiment=table", f"data.path={write_table(tmp_path / 'a.csv')}", "data.target=[sold,colour]"]
+    path = write_table(tmp_path / "a.csv")
+    words = [f"data.path={path}", "data.target={price: regression, sold: binary}"]
+    whole = compose(["experiment=table", *words])
+    prepare_settings(tmp_path / "data", whole["data"])
     with pytest.raises(UserError, match="whose target is a class or a number"):
-        prepare_settings(tmp_path / "data", (whole := compose([*words, "data.kinds={sold: boolean}"]))["data"])
         Bench(whole, tmp_path / "data", 3)

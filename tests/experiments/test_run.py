@@ -79,7 +79,7 @@ def order(data="digits", **changes):
     return made
 
 
-def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=False, states="runs", **changes):
+def train(prepared, data="digits", folder=".", hears=None, keep=True, latency=False, states="runs", **changes):
     folder = Path(folder)
     asked = run.TrainingRequest(
         order(data, **changes),
@@ -87,7 +87,7 @@ def train(prepared, data="digits", folder=".", hears=None, refit=True, latency=F
         folder / "models",
         folder / "reports" / "validation.json",
         report=hears or (lambda step, value: None),
-        refit=refit,
+        keep=keep,
         measure_latency=latency,
         states=Path(states),
     )
@@ -436,7 +436,7 @@ def test_folds_are_trained_alone_and_the_figures_are_their_means(prepared):
 
 
 def test_the_model_kept_is_that_of_the_holdout(prepared):
-    one = train(prepared, folder="one", refit=False)
+    one = train(prepared, folder="one", keep=False)
     several = train(prepared, folder="several", validation=THREE_FOLDS)
     for name in ("model.safetensors", "history.csv"):
         assert Path("several/models", name).read_bytes() == Path("one/models", name).read_bytes()
@@ -447,7 +447,7 @@ def test_the_model_kept_is_that_of_the_holdout(prepared):
 def test_without_a_refit_no_model_is_trained_and_the_figures_are_the_same(prepared):
     train(prepared, folder="whole", validation=THREE_FOLDS)
     train(prepared, trainer={"epochs": 1})  # leaves a model where none belongs
-    result = train(prepared, validation=THREE_FOLDS, refit=False)
+    result = train(prepared, validation=THREE_FOLDS, keep=False)
     assert [path.name for path in Path("models").iterdir()] == ["scores.csv"]
     for name in ("reports/validation.json", "models/scores.csv"):
         assert Path(name).read_bytes() == Path("whole", name).read_bytes()

@@ -924,18 +924,18 @@ def test_who_ended_as_another_was_interrupted_is_told(prepared, backend):
 
 def test_a_training_whose_fits_were_all_done_as_it_was_interrupted_is_told(prepared, monkeypatch):
     every = by("vmap", {"validation": THREE_FOLDS}, {"seed": 2, "validation": THREE_FOLDS})
-    whole, _ = train_all(prepared, every, folder="whole", settings=({"refit": False},))
+    whole, _ = train_all(prepared, every, folder="whole", settings=({"keep": False},))
     write = run.Experiment._write
 
-    def interrupted(self, fits):
+    def interrupted(self, *results):
         raise Interrupted
 
     monkeypatch.setattr(run.Experiment, "_write", interrupted)
     with pytest.raises(Interrupted):
-        train_all(prepared, every, settings=({"refit": False},))
+        train_all(prepared, every, settings=({"keep": False},))
     monkeypatch.setattr(run.Experiment, "_write", write)
     monkeypatch.setattr(Trainer, "run", None)  # there is nothing left to train
-    again, _ = train_all(prepared, every, settings=({"refit": False},))
+    again, _ = train_all(prepared, every, settings=({"keep": False},))
     assert [result.scores for result in again] == [result.scores for result in whole]
     assert states() == []
 
@@ -944,7 +944,7 @@ def test_a_model_to_keep_that_was_interrupted_is_trained_on_the_same_threads(pre
     epoch, threads = Trainer.epoch, []
 
     def watched(self, on_epoch_end):
-        if all(job.folder.name == "refit" for job in self.members):
+        if all(job.folder.name == "split" for job in self.members):
             threads.append(torch.get_num_threads())
             if len(threads) == 1:
                 raise Interrupted

@@ -1,6 +1,7 @@
 """LightGBM as a family, held to LightGBM itself on the same rows, and its trees as data."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ LEVELS = 8
 LAYOUT = ColumnLayout(2, 0, (LEVELS,))
 
 
-def problem(kind, iterations=None):
+def problem(kind):
     """Two numbers and a category that decides, unlike its code's order."""
     random = np.random.default_rng(0)
     codes = random.integers(1, LEVELS + 1, 1500)
@@ -27,7 +28,7 @@ def problem(kind, iterations=None):
     }[kind]
     inputs = np.column_stack([numbers, codes]).astype(np.float32)
     parts = ((inputs[rows], targets[rows]) for rows in (slice(0, 1000), slice(1000, None)))
-    return TrainingData(kind != "regression", *parts, seed=3, threads=1, iterations=iterations)
+    return TrainingData(kind != "regression", *parts, seed=3, threads=1)
 
 
 def of_lightgbm(kind, given, **values):
@@ -73,9 +74,12 @@ def test_threads_change_no_bit():
     assert LightGBM(LAYOUT, n_estimators=30).fit(given).text == LightGBM(LAYOUT, n_estimators=30).fit(several).text
 
 
-def test_a_known_number_of_trees_is_fitted_whatever_the_validation_rows_say():
-    family = LightGBM(LAYOUT, n_estimators=400)
-    assert family.iterations(family.fit(problem("multiclass", iterations=17))) == 17
+def test_without_validation_rows_as_many_trees_are_fitted_as_they_have_decided():
+    family, given = LightGBM(LAYOUT, n_estimators=400), problem("multiclass")
+    decided = family.decided(family.fit(given))
+    again = family.fit(replace(given, validation=None, decided=decided))
+    assert again.text == family.fit(given).text
+    assert family.fit(replace(given, validation=None, decided={"n_estimators": 17.4})).iterations == 17
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])

@@ -188,19 +188,23 @@ def test_boosting_stops_by_the_validation_rows(rows):
 def test_as_many_trees_as_early_stopping_chose_are_fitted_to_all_rows(rows):
     train, validation, transform = rows("diabetes")
     chosen = choice("gradient_boosting", max_iter=500, n_iter_no_change=5)
-    (trees,) = sklearn_fit.iterations(chosen, fit(chosen, (train, validation, transform)))
+    stopped = fit(chosen, (train, validation, transform))
+    (decided,) = sklearn_fit.decided(chosen, stopped)
     inputs, targets = (np.concatenate(parts) for parts in zip(arrays(train), arrays(validation), strict=True))
     whole = replace(train, inputs=torch.from_numpy(inputs), targets=torch.from_numpy(targets))
-    model = sklearn_fit.fit(chosen, whole, None, transform, seed=0, threads=1, iterations=[trees])
+    model = sklearn_fit.refit(chosen, whole, stopped, [decided], transform, seed=0, threads=1)
+    trees = int(decided["max_iter"])
     expected = HistGradientBoostingRegressor(max_iter=trees, early_stopping=False, random_state=0).fit(inputs, targets)
     assert model.standardised(validation.inputs)[0] == pytest.approx(expected.predict(arrays(validation)[0]), abs=1e-12)
-    assert sklearn_fit.iterations(choice("linear"), fit(choice("linear"), (train, validation, transform))) == [None]
+    assert sklearn_fit.decided(choice("linear"), fit(choice("linear"), (train, validation, transform))) == [{}]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_can_be_fitted_without_validation_rows(rows, name):
     train, validation, transform = rows("digits")
-    model = sklearn_fit.fit(choice(name), train, None, transform, seed=0, threads=1)
+    like = fit(choice(name), (train, validation, transform))
+    decided = sklearn_fit.decided(choice(name), like)
+    model = sklearn_fit.refit(choice(name), train, like, decided, transform, seed=0, threads=1)
     predicted = model(validation.inputs)
     assert predicted.sum(1) == pytest.approx(np.ones(len(predicted)))
     if name != "dummy":
@@ -424,10 +428,10 @@ def configuration(data, chosen, **changes):
     return {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value for key, value in made.items()}
 
 
-def train(prepared, data, chosen, latency=False, refit=True, **changes):
+def train(prepared, data, chosen, latency=False, keep=True, **changes):
     order = configuration(data, chosen, **changes)
     asked = run.TrainingRequest(
-        order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, refit=refit
+        order, prepared / data, Path("models"), Path("validation.json"), measure_latency=latency, keep=keep
     )
     return run.train(asked)
 
@@ -472,7 +476,7 @@ def test_equal_trainings_write_equal_bytes_and_a_network_leaves_none_of_them(pre
 def test_folds_and_seeds(prepared):
     validation = {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
     changes = {"validation": validation, "trainer": {"repeats": 2}}
-    result = train(prepared, "breast_cancer", choice("random_forest"), latency=True, refit=False, **changes)
+    result = train(prepared, "breast_cancer", choice("random_forest"), latency=True, keep=False, **changes)
     assert len(set(result.scores)) > 1
     assert len(result.scores) == 6
     assert result.objective == pytest.approx(np.mean(result.scores))
@@ -484,11 +488,11 @@ def test_folds_and_seeds(prepared):
 
 
 @pytest.mark.usefixtures("a_place_of_its_own")
-@pytest.mark.parametrize("refit", [True, False])
-def test_each_seed_is_fitted_once(prepared, monkeypatch, refit):
+@pytest.mark.parametrize("keep", [True, False])
+def test_each_seed_is_fitted_once(prepared, monkeypatch, keep):
     seeds, fitted = [], sklearn_fit.fit
     monkeypatch.setattr(sklearn_fit, "fit", lambda *given: seeds.append(given[4]) or fitted(*given))
-    result = train(prepared, "breast_cancer", choice("random_forest"), refit=refit, trainer={"repeats": 3})
+    result = train(prepared, "breast_cancer", choice("random_forest"), keep=keep, trainer={"repeats": 3})
     assert len(seeds) == len(set(seeds)) == len(result.scores) == 3
     alone = train(prepared, "breast_cancer", choice("random_forest"))
     assert alone.objective == result.scores[0]
@@ -513,5 +517,5 @@ def test_a_search_over_families_and_a_network_is_promoted_to_the_same_bytes(clon
     assert folders
     project.ok("python", "src/promote.py", "families", folders[0].name)
     assert "(by scikit-learn: optimizer" in project.ok("dvc", "repro", "train").out
-    for made, tried in (("models/model.skops", "model.skops"), ("reports/validation.json", "validation.json")):
+    for made, tried in (("models/split/model.skops", "model.skops"), ("reports/validation.json", "validation.json")):
         assert (project.path / made).read_bytes() == (folders[0] / tried).read_bytes()

@@ -45,6 +45,7 @@ model:
 # the rest
 trainer: default
 seed: 7
+final: refit
 """
 
 
@@ -73,7 +74,7 @@ def test_the_best_trial_becomes_the_order_and_the_comments_stay(promote):
     order.write_text(PRESENT)
     assert promote("tune") == "params.yaml now has trial 1 of tune. Next: dvc repro\n"
     assert order.read_text() == PROMOTED
-    assert yaml.safe_load(PROMOTED) == yaml.safe_load(TRIAL)
+    assert yaml.safe_load(PROMOTED) == {**yaml.safe_load(TRIAL), "final": "refit"}
     promote("tune")
     assert order.read_text() == PROMOTED
 
@@ -104,7 +105,9 @@ def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
     assert isinstance(of, Snapshot), of
     publish(project.path, of, "tune-0007", before.replace("lr: 0.01", "lr: 0.25"), "{}")
     assert "trial 7 of tune" in project.ok(*PROMOTE, "tune", "7").out
-    assert (project.path / "params.yaml").read_text() == before.replace("lr: 0.01", "lr: 0.25") != before
+    assert (project.path / "params.yaml").read_text() == before.replace("lr: 0.01", "lr: 0.25").replace(
+        "final:", "final: refit"
+    )
     project.ok("git", "checkout", "--quiet", ".")
     for words, told in (
         (("tune", "8"), "No DVC experiment is called tune-0008"),

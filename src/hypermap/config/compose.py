@@ -56,8 +56,8 @@ from hypermap.core.paths import CONF, PARAMS
 # through the data or the model.
 SLICES: dict[str, tuple[str, ...]] = {
     "preprocess": ("data",),
-    "train": (*TUNED[1:], "seed"),
-    "evaluate": ("experiment", *TUNED, "seed", "evaluation"),
+    "train": (*TUNED[1:], "seed", "final"),
+    "evaluate": ("experiment", *TUNED, *VALUES),
 }
 
 
@@ -126,7 +126,7 @@ def resolve(
         str(key): {"name": choices[str(key)], **value} if key in choices and isinstance(value, dict) else value
         for key, value in plain.items()
     }
-    return {"experiment": choices.get("experiment"), **named}
+    return {"experiment": choices.get("experiment"), "final": None, **named}  # a conf/config.yaml may lack it
 
 
 @cache
@@ -200,7 +200,7 @@ def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]
         values |= {key: configuration[group][key] for top, *inner in given for key in inner if top == group}
         params[group] = {"name": name, **values} if values else name
     values = {top: {key: configuration[top][key] for key in inner} for top, *inner in given if top in VALUES and inner}
-    return {**params, "seed": configuration["seed"], **values}
+    return {**params, "seed": configuration["seed"], "final": configuration["final"], **values}
 
 
 @contextmanager
@@ -387,7 +387,7 @@ def _store(params: Mapping[str, Any], parsed: Sequence[Override], options: Path 
     """
     known = groups(options)
     rechosen = {override.key_or_group for override in parsed} & set(known)
-    kept = {key: value for key, value in params.items() if key not in rechosen}
+    kept = {key: value for key, value in params.items() if key not in rechosen and (key, value) != ("final", None)}
     experiment = kept.pop("experiment", None)
     chosen = {group: option_of(kept, group) for group in known if group in kept}
     if experiment:

@@ -11,7 +11,7 @@ from hypermap.core.errors import UserError, near
 from hypermap.core.instantiate import LABELS, NAME_IT, check_record
 from hypermap.core.paths import CONF, PARAMS, ROOT
 
-VALUES = ("seed", "evaluation")  # the keys of conf/config.yaml that are not groups
+VALUES = ("seed", "final", "evaluation")  # the keys of conf/config.yaml that are not groups
 TUNED = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation", "automl")
 SEARCHES = ("space", "sweep")  # groups that define a sweep, and are not part of a configuration
 MAPPINGS = (*TUNED, "evaluation")

@@ -32,7 +32,8 @@ def expanded(configuration: Configuration) -> Configuration:
     are searched.
 
     Raises:
-        UserError: the data is no table; an entry names an option or a key that conf/ does not have, or its values are out of range.
+        UserError: the data is no table; an entry names an option or a key that conf/ does not have, or its values are
+            out of range.
     """
     data = configuration["data"]
     if "categories" not in data:

@@ -111,6 +111,7 @@ INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
 
 RULES: dict[str, Rule] = {
     "seed": SEED,
+    "final": optional(one_of("holdout", "refit", "bag")),
     "evaluation.bootstrap_repeats": integer(100),
     "evaluation.confidence": SHARE,
     "data.root": optional(TEXT),
@@ -364,6 +365,12 @@ def _contradictions(configuration: Mapping[str, Any]) -> list[str]:
         )
     if _number(flat, "optimizer.weight_decay") > 0 and _number(flat, "regularizer.l2") > 0:
         found.append("optimizer.weight_decay and regularizer.l2 both shrink the weights: set one of them to 0.")
+    single = flat.get("validation._target_") == "hypermap.data.cross_validation.Holdout"
+    if flat.get("final") == "bag" and single and _number(flat, "trainer.repeats", 1) == 1:
+        found.append(
+            f"final is bag, a mean of several models, and validation is {flat.get('validation.name')}, which has one: "
+            "set validation=kfold (group_kfold, time_series) or trainer.repeats=5, or take final=refit."
+        )
     return found + _of_processes(flat)
 
 

@@ -19,7 +19,10 @@ from hypermap.data.stratification import labels_of
 
 @dataclass(frozen=True)
 class FoldData:
-    """The training and validation rows of one training, preprocessed by `transform`, on the CPU."""
+    """The training and validation rows of one training, preprocessed by `transform`, on the CPU.
+
+    There are no validation rows in a training on all rows.
+    """
 
     train: TensorSplit
     validation: TensorSplit
@@ -81,9 +84,10 @@ class Folds:
             train, validation = _at(self._raw, fold.train), _at(self._raw, fold.validation)
             transform = self.transform.refit(train)
         learned = transform(train)
+        held = transform(validation) if len(fold.validation) else _at(learned, fold.validation)
         if transform.manifest.oversample:
             learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest.split_seed))
-        return FoldData(learned, transform(validation), transform)
+        return FoldData(learned, held, transform)
 
     @cached_property
     def _raw(self) -> TensorSplit:

@@ -6,26 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hypermap.core import checkpoint
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.core.instantiate import instantiate
 from hypermap.data.cross_validation import Fold, Splitter, repeat_seed
 from hypermap.data.fold_data import Folds
-from hypermap.experiments.estimators import TrainResult, make_estimator
+from hypermap.experiments.estimators import Taken, TrainResult, make_estimator
 from hypermap.tasks.base import LOSSES
 from hypermap.training.state import TrainerConfig
 
 FINISHED = "finished.json"
-NOTED = ("metrics", "best_epoch", "epochs", "seconds")  # keys of that file
+NOTED = ("metrics", "best_epoch", "epochs", "seconds", "decided")  # keys of that file
 
 
 @dataclass(frozen=True)
 class FoldSpec:
-    """One training: its training and validation rows, and its seed."""
+    """One training: its training and validation rows, its seed and, without validation rows, what it takes over."""
 
     fold: Fold
     seed: int
+    taken: Taken | None = None
 
 
 class CrossValidator:
@@ -70,6 +73,11 @@ class CrossValidator:
     def holdout(self) -> FoldSpec:
         """Return the fit on the prepared splits."""
         return FoldSpec(self.folds.development.holdout, self.configuration["seed"])
+
+    def of_all_rows(self, taken: Taken) -> FoldSpec:
+        """Return the fit on all rows outside the test set."""
+        rows = np.arange(len(self.folds.development.targets))
+        return FoldSpec(Fold(rows, rows[:0]), self.configuration["seed"], taken)
 
     def latency_ms(self) -> float:
         """Return the median time of a prediction for one row, in milliseconds."""

@@ -26,7 +26,7 @@ from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import batch_key
 from hypermap.training.components import make_components
 from hypermap.training.loop import TrainVal
-from hypermap.training.state import TrainerConfig, TrainState
+from hypermap.training.state import Rerun, TrainerConfig, TrainState
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class TrainResult:
         stopped_early: whether early stopping ended it.
         predict: the trained model; None if only the result was kept.
         history: one row per epoch; empty in that case.
+        decided: what validation rows have decided of each of a model's estimators, if it is of scikit-learn.
     """
 
     metrics: dict[str, float]
@@ -50,10 +51,43 @@ class TrainResult:
     stopped_early: bool = False
     predict: artifacts.Network | sklearn_fit.Model | None = None
     history: Sequence[dict[str, Any]] = ()
+    decided: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def tuned(self) -> Mapping[str, Any]:
+        """What a network's task has tuned on validation rows."""
+        return self.predict.tuned if isinstance(self.predict, artifacts.Network) else {}
 
     def noted(self) -> Self:
         """Return the result without the model and the history."""
         return replace(self, predict=None, history=())
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a training on all rows takes over from those that had validation rows.
+
+    Attributes:
+        split: the training on the prepared splits, whose schedule and tuning it has.
+        epochs: of a network: how many.
+        decided: of the estimators of scikit-learn, each: see `hypermap.models.sklearn_models.SklearnModel.decided`.
+    """
+
+    split: TrainResult
+    epochs: int
+    decided: Sequence[Mapping[str, float]]
+
+    @classmethod
+    def of(cls, split: TrainResult, fits: Sequence[TrainResult]) -> Self:
+        """Return the means over fits, the epochs rounded."""
+        epochs = round(statistics.fmean(fit.best_epoch for fit in fits))
+        return cls(split, max(1, epochs), [_mean(same) for same in zip(*(fit.decided for fit in fits), strict=True)])
+
+
+def _mean(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number over those that have it."""
+    names = dict.fromkeys(name for own in numbers for name in own)
+    return {name: statistics.fmean(own[name] for own in numbers if name in own) for name in names}
 
 
 class Estimator(Protocol):
@@ -126,7 +160,9 @@ class TorchEstimator:
         sets = TrainVal(train, validation, None if lengths is None else lengths.cpu())
         return EncodedFold(sets, rows, inputs)
 
-    def begin(self, fold: EncodedFold, seed: int, state: Path | None = None, own: bool = False) -> TrainState:
+    def begin(
+        self, fold: EncodedFold, seed: int, state: Path | None = None, own: bool = False, taken: Taken | None = None
+    ) -> TrainState:
         """Return a new training state for these rows, created from its seed; its loss is fitted to their targets.
 
         Args:
@@ -134,6 +170,7 @@ class TorchEstimator:
             seed: for torch's global generator, which draws the weights, and the training's own generators.
             state: see `TrainState`.
             own: whether its dropout uses a copy of the global generator, because others use that one as well.
+            taken: of a training without validation rows.
         """
         torch.manual_seed(seed)
         manifest, sets = fold.rows.transform.manifest, fold.sets
@@ -144,8 +181,17 @@ class TorchEstimator:
         if random is not None and self.device.type == "cpu":
             random.set_state(torch.get_rng_state())  # on another device, creating the weights draws nothing
         rows_held = len(sets.validation.targets)
+        losses = [] if taken is None else [row["validation_loss"] for row in taken.split.history]
         return TrainState(
-            parts, self.settings, fold.rows.transform.task, seed, self.device, random, state, validation_rows=rows_held
+            parts,
+            self.settings,
+            fold.rows.transform.task,
+            seed,
+            self.device,
+            random,
+            state,
+            validation_rows=rows_held,
+            rerun=None if taken is None else Rerun(taken.epochs, losses),
         )
 
     def batch_key(self, rows: FoldData | None = None) -> str:
@@ -172,12 +218,16 @@ class TorchEstimator:
             return False
         return native.why_not(self.parts, optimizer, self.settings.precision) is None
 
-    def end(self, fold: EncodedFold, trained: TrainState) -> TrainResult:
-        """Return the result with the network at its best epoch."""
+    def end(self, fold: EncodedFold, trained: TrainState, taken: Taken | None = None) -> TrainResult:
+        """Return the result with the network at its best epoch; without validation rows, it has no metrics."""
         parts, history, transform = trained.parts, trained.history, fold.rows.transform
         best, stopped_early = trained.best_epoch, trained.stopped_early
         parts.model.load_state_dict(trained.best_weights)
         network = artifacts.Network(parts.model, parts.loss, transform, fold.inputs, self.settings.precision)
+        seconds = sum(row["seconds"] for row in history)
+        if taken is not None:
+            network = replace(network, tuned=taken.split.tuned)
+            return TrainResult({}, best, len(history), seconds, stopped_early, network, history)
         validation = fold.rows.validation
         outputs, task = network.outputs(validation.inputs.to(self.device)), transform.task
         predictions = task.predictions(outputs)
@@ -190,7 +240,7 @@ class TorchEstimator:
             artifacts.score(validation, predictions, transform) | loss,
             best,
             len(history),
-            sum(row["seconds"] for row in history),
+            seconds,
             stopped_early,
             network,
             history,
@@ -230,7 +280,19 @@ class SklearnEstimator:
         if self.settings.monitored(task := rows.transform.task) == REFINEMENT:
             refined = task.refined_loss(predictions, artifacts.targets(rows.validation, rows.transform))
             loss[REFINEMENT] = loss["loss"] if refined is None else refined
-        return TrainResult(metrics | loss, 0, 0, seconds, predict=model)
+        decided = sklearn_fit.decided(self.choice, model)
+        return TrainResult(metrics | loss, 0, 0, seconds, predict=model, decided=decided)
+
+    def refit(self, rows: FoldData, seed: int, taken: Taken) -> TrainResult:
+        """Fit the model to rows without any for validation; the result has no metrics.
+
+        Raises:
+            UserError: the family refuses the values or the rows, or cannot do without validation rows.
+        """
+        started, like = time.perf_counter(), taken.split.predict
+        assert isinstance(like, sklearn_fit.Model)
+        model = sklearn_fit.refit(self.choice, rows.train, like, taken.decided, rows.transform, seed, self.threads)
+        return TrainResult({}, 0, 0, time.perf_counter() - started, predict=model)
 
     def latency_ms(self, rows: Callable[[], FoldData]) -> float:
         """Return the median time of a prediction for one row, in milliseconds, with the last fitted model."""

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic
 
+import numpy as np
+
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import (
     Diverged,
@@ -29,7 +31,7 @@ from hypermap.data.fold_data import Folds
 from hypermap.data.manifest import Manifest
 from hypermap.data.table_preprocessor import text_names, without_texts
 from hypermap.experiments.cross_validator import CrossValidator, FoldSpec, forget, read_finished, write_finished
-from hypermap.experiments.estimators import TrainResult
+from hypermap.experiments.estimators import Taken, TrainResult
 from hypermap.experiments.scheduler import Job, choose_backends, run_jobs
 from hypermap.models.sklearn_fit import is_family
 from hypermap.tasks.base import path_of
@@ -40,6 +42,7 @@ from hypermap.training.components import GROUPS
 from hypermap.training.loop import K, OnEpochEnd, Reports
 from hypermap.training.state import Report, no_report
 
+NO_PART = ("data", "experiment", "evaluation", "final", "automl")  # in the results of a fit
 ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # their code determines a training's results
 
 
@@ -47,14 +50,15 @@ ROOMS = ("core", "data", "experiments", "models", "tasks", "training")  # their 
 class Result:
     """The validation result of a configuration; `objective` is the metric that a search may select by.
 
-    With several fits (`hypermap.experiments.cross_validator`), `objective` and `metrics` are means over them.
+    It is of the trainings that had validation rows, whichever model is kept. With several fits
+    (`hypermap.experiments.cross_validator`), `objective` and `metrics` are means over them.
     """
 
     objective: float
     monitor: str
     metrics: dict[str, float]  # by name: accuracy, loss, …
     scores: list[float]  # the objective of each fit
-    best_epoch: int  # of the saved model, or else of the first fit; 0 without epochs
+    best_epoch: int  # of the training on the prepared splits, or else of the first fit; 0 without epochs
     epochs: int  # likewise
     seconds: float  # of all trainings
     parameters: int | None  # number of weights; None for a model without weights
@@ -90,7 +94,8 @@ class TrainingRequest:
         report: called with the monitored metric: of each epoch, if there is one fit (`Trainer.run`), otherwise of each
             fit, with its number as the step. Reports from before an interruption may be repeated.
         pause: called after each epoch; raises `Interrupted` if a user has asked to stop.
-        refit: if no fit is on the prepared splits, train the model to save on them; otherwise none is saved.
+        keep: whether to train the model to keep, as the configuration's `final` says; otherwise only a fit on the
+            prepared splits leaves one.
         measure_latency: whether to time the prediction for one row.
         states: the parent folder for its state during training, under a name derived from its settings.
     """
@@ -101,7 +106,7 @@ class TrainingRequest:
     validation: Path
     report: Report = no_report
     pause: Callable[[], None] = lambda: None
-    refit: bool = True
+    keep: bool = True
     measure_latency: bool = False
     states: Path = RUNS
 
@@ -112,8 +117,10 @@ def train(request: TrainingRequest, fit: Manifest | None = None) -> Result:
     Writes ``model.safetensors`` (weights by name; for a scikit-learn model ``model.skops``), ``model.json`` (its
     record), the fitted transform of its inputs (`Transform.write`) and ``history.csv`` into the request's `output`, and
     the validation metrics as flat JSON to its `validation`. The seconds of each epoch, which differ from run to run,
-    stay in ``runs/``. With several fits, their metrics are in ``scores.csv`` beside the model; the model is that of the
-    prepared splits and the configuration's own seed.
+    stay in ``runs/``. With several fits, their metrics are in ``scores.csv`` beside the model.
+
+    The model is that of the prepared splits and the configuration's own seed, or what `final` says of it; then that of
+    the prepared splits is in the folder `artifacts.SPLIT` below it, and validation metrics are never of another.
 
     Args:
         request: the request.
@@ -131,7 +138,8 @@ def train(request: TrainingRequest, fit: Manifest | None = None) -> Result:
     device.spare_compiler()
     named = request.configuration["trainer"].get("backend", "auto")
     # The rows of a stack are stored once.
-    run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager"), fit=fit))
+    quiet = request.report is not no_report
+    run = Experiment(request, Folds(request.prepared, keep=named not in ("auto", "eager"), fit=fit), quiet)
     if named == "auto" and run.begun_by is not None:
         run.validator.estimator.backend = run.begun_by
     ends: list[Result | Exception] = []
@@ -144,7 +152,6 @@ def train(request: TrainingRequest, fit: Manifest | None = None) -> Result:
         request.pause()
         return {}
 
-    quiet = request.report is not no_report
     _carry_out({None: run}, on_epoch_end, lambda _, result: ends.append(result), quiet)
     (result,) = ends
     if isinstance(result, Exception):
@@ -172,7 +179,7 @@ def train_alone(request: TrainingRequest) -> list[Result]:
         weights = {other: float(other == name) for other in names}
         own = {**loss, "weighting": "fixed", "weights": weights, "alone": False}
         output = folder / str(number)
-        configuration = {**request.configuration, "loss": own}
+        configuration = {**request.configuration, "loss": own, "final": "holdout"}
         validation = output / "validation.json"
         results.append(train(replace(request, configuration=configuration, output=output, validation=validation)))
     return results
@@ -201,6 +208,7 @@ def train_without_texts(request: TrainingRequest) -> Result | None:
     once = {
         "validation": {"name": "holdout", "_target_": path_of(Holdout)},
         "trainer": {**request.configuration["trainer"], "repeats": 1},
+        "final": "holdout",
     }
     configuration = {**request.configuration, **once}
     own = replace(request, configuration=configuration, output=folder, validation=folder / "validation.json")
@@ -341,17 +349,20 @@ class Experiment:
     Args:
         request: the request.
         folds: the rows of `request.prepared`, if they have been read already.
+        quiet: show no progress bar of the models to keep.
 
     Raises:
         UserError: the settings do not fit the data or a signature.
     """
 
-    def __init__(self, request: TrainingRequest, folds: Folds | None = None) -> None:
-        self.request = request
+    def __init__(self, request: TrainingRequest, folds: Folds | None = None, quiet: bool = True) -> None:
+        self.request, self.quiet = request, quiet
         self.validator = CrossValidator(request.configuration, request.prepared, folds)
         self.plan: list[FoldSpec] = self.validator.plan()
+        self.final = (request.configuration.get("final") or "holdout") if request.keep else "holdout"
         self.fits: dict[int, TrainResult] = {}
-        self.kept: TrainResult | None = None
+        self.left: set[int] = set()
+        self.models: dict[int, TrainResult] = {}  # those with a part in what is kept
         self.reported = 0
 
     @property
@@ -394,11 +405,16 @@ class Experiment:
             found = {number: read_finished(folder) for number, folder in folders.items()}
             self.fits = {number: result for number, result in found.items() if result is not None}
             self._report()
-        # The state of a finished fit on the prepared splits is complete: its model is read from there.
-        left = [
-            number for number, fit in enumerate(self.plan) if number not in self.fits or fit == self.validator.holdout
-        ]
-        return [Job(self.validator, self.plan[number], folders[number], number) for number in left]
+        # The state of a finished fit whose model is needed is complete: the model is read from there.
+        self.left = {number for number in folders if number not in self.fits or self._has_part(number)}
+        return [Job(self.validator, self.plan[number], folders[number], number) for number in sorted(self.left)]
+
+    def _has_part(self, number: int) -> bool:
+        """Return whether the model of a fit is kept, or has a part in the one that is."""
+        return self.final == "bag" or self._is_split(number)
+
+    def _is_split(self, number: int) -> bool:
+        return self.plan[number] == self.validator.holdout
 
     def done(self, job: Job, result: TrainResult | Exception) -> Result | None:
         """Record the result of a fit, and return the run's result if it was the last one.
@@ -411,12 +427,13 @@ class Experiment:
             raise result
         self.keep(job, result)
         self.fits[job.number] = result.noted()
-        if job.fit == self.validator.holdout:
-            self.kept = result
+        self.left.discard(job.number)
+        if self._has_part(job.number):
+            self.models[job.number] = result
         else:
             checkpoint.clear(job.folder)
         self._report()
-        if len(self.fits) == len(self.plan):
+        if not self.left:
             return self.result()
         self.request.pause()
         return None
@@ -426,31 +443,44 @@ class Experiment:
         if not self.single and not isinstance(result, Exception):
             write_finished(job.folder, result)
 
-    def _refit(self) -> TrainResult:
-        """Train the model to save, on the prepared splits."""
+    def _train(self, fit: FoldSpec, name: str) -> TrainResult:
+        """Train a model beside those of the plan; its state is in the folder `name`."""
 
         def pause(reports: Reports[Job]) -> dict[Job, Exception]:
             self.request.pause()
             return {}
 
-        job = Job(self.validator, self.validator.holdout, self.state / "refit")
-        (result,) = (result for ended in run_jobs([job], pause) for result in ended.values())
+        job = Job(self.validator, fit, self.state / name)
+        (result,) = (result for ended in run_jobs([job], pause, self.quiet) for result in ended.values())
         if isinstance(result, Exception):
             raise result
         return result
 
+    def _split(self) -> TrainResult | None:
+        """Return the training on the prepared splits, training it if no fit has; None if nothing is to be kept."""
+        planned = next((self.models[number] for number in self.models if self._is_split(number)), None)
+        return planned or (self._train(self.validator.holdout, "split") if self.request.keep else None)
+
+    def _refit(self, split: TrainResult, fits: Sequence[TrainResult]) -> TrainResult:
+        """Train again on all rows, for as long as the fits have shown to be right."""
+        taken = Taken.of(split, fits)
+        fit = self.validator.of_all_rows(taken)
+        length = f" for {taken.epochs} epoch{'s' * (taken.epochs > 1)}" if split.epochs else ""
+        print(f"Training again on all {len(fit.fold.train):,} rows{length}", flush=True)
+        return self._train(fit, "refit")
+
     def result(self) -> Result:
-        """Train the model to save if no fit has; write everything, and return the result."""
+        """Train what is left of the models to keep; write everything, and return the result."""
         request, validator = self.request, self.validator
         fits = [self.fits[number] for number in range(len(self.plan))]
         with device.on_threads(validator.estimator.threads):  # not those of a stack
-            if self.kept is None and request.refit:
-                self.kept = self._refit()
+            split = self._split()
+            refit = self._refit(split, fits) if split and self.final == "refit" else None
             latency_ms = validator.latency_ms() if request.measure_latency else None
-        metrics = self._write(fits)
+        metrics = self._write(fits, split, refit)
         self.forget()
-        shown = self.kept or fits[0]
-        trained = [*fits, shown] if self.kept and validator.holdout not in self.plan else fits
+        shown = split or fits[0]
+        beside = [one for one in (refit, split if validator.holdout not in self.plan else None) if one]
         return Result(
             objective=metrics[validator.monitor],
             monitor=validator.monitor,
@@ -458,7 +488,7 @@ class Experiment:
             scores=[fit.metrics[validator.monitor] for fit in fits],
             best_epoch=shown.best_epoch,
             epochs=shown.epochs,
-            seconds=sum(fit.seconds for fit in trained),
+            seconds=sum(fit.seconds for fit in [*fits, *beside]),
             parameters=validator.estimator.parameters,
             threads=validator.estimator.threads,
             latency_ms=latency_ms,
@@ -475,33 +505,70 @@ class Experiment:
             self.request.report(self.reported, self.fits[self.reported - 1].metrics[self.validator.monitor])
 
     @durable_together()
-    def _write(self, fits: Sequence[TrainResult]) -> dict[str, float]:
+    def _write(
+        self, fits: Sequence[TrainResult], split: TrainResult | None, refit: TrainResult | None
+    ) -> dict[str, float]:
         """Write the results, and remove those of an earlier run; return the metrics."""
-        validator, output = self.validator, self.request.output
-        if self.kept:
-            predict = self.kept.predict
-            assert predict is not None
-            record = artifacts.RunRecord(
-                self.kept.best_epoch,
-                self.kept.stopped_early,
-                validator.monitor,
-                validator.estimator.parameters,
-                validator.estimator.environment,
-                _made_by(validator.configuration, self.backend),
-                dict(predict.tuned) if isinstance(predict, artifacts.Network) else {},
-            )
-            artifacts.write_trained(output, artifacts.TrainedModel(record, predict, self.kept.history))
+        output, development = self.request.output, self.validator.folds.development
+        of_split = self._trained(split, len(development.holdout.train)) if split else None
+        kept = of_split
+        if refit:
+            kept = self._trained(refit, len(development.targets), final="refit")
+        elif of_split and self.final == "bag":
+            kept = self._bag(of_split)
+        if of_split and kept is not of_split:
+            artifacts.write_trained(output / artifacts.SPLIT, of_split)
+        elif (output / artifacts.SPLIT).exists():
+            shutil.rmtree(output / artifacts.SPLIT)
+        if kept:
+            artifacts.write_trained(output, kept)
         else:
             artifacts.remove_model(output)
         if self.single:
             metrics, spread = fits[0].metrics, {}
             (output / artifacts.SCORES).unlink(missing_ok=True)
         else:
-            metrics, spread = _means(fits), _spread(validator.monitor, fits)
+            metrics, spread = _means(fits), _spread(self.validator.monitor, fits)
             labels = [{"fold": fit.fold.fold, "repeat": fit.fold.repeat, "seed": fit.seed} for fit in self.plan]
             artifacts.write_scores(output, [label | fit.metrics for label, fit in zip(labels, fits, strict=True)])
         artifacts.write_metrics(self.request.validation, "validation", metrics | spread)
         return metrics
+
+    def _trained(
+        self, result: TrainResult, rows: int, seed: int | None = None, final: str = "holdout"
+    ) -> artifacts.TrainedModel:
+        """Return the model of a training on so many rows, with its record."""
+        assert result.predict is not None
+        configuration = _made_by(self.validator.configuration, self.backend)
+        record = artifacts.RunRecord(
+            result.best_epoch,
+            result.stopped_early,
+            self.validator.monitor,
+            self.validator.estimator.parameters,
+            self.validator.estimator.environment,
+            configuration if seed is None else {**configuration, "seed": seed},
+            dict(result.tuned),
+            final=final,
+            trained_rows=rows,
+        )
+        return artifacts.TrainedModel(record, result.predict, result.history)
+
+    def _bag(self, split: artifacts.TrainedModel) -> artifacts.TrainedModel:
+        """Return the mean of the models of all fits; `split` has the record of the training on the prepared splits."""
+        members = [
+            self._trained(self.models[number], len(fit.fold.train), fit.seed) for number, fit in enumerate(self.plan)
+        ]
+        parameters = split.record.parameters
+        record = replace(
+            split.record,
+            best_epoch=0,
+            stopped_early=False,
+            parameters=None if parameters is None else parameters * len(members),
+            tuned={},
+            final="bag",
+            trained_rows=len(np.unique(np.concatenate([fit.fold.train for fit in self.plan]))),
+        )
+        return artifacts.TrainedModel(record, artifacts.Ensemble(members, [1 / len(members)] * len(members)))
 
 
 def _means(fits: Sequence[TrainResult]) -> dict[str, float]:
@@ -532,8 +599,7 @@ def _identity(validator: CrossValidator, backend: str) -> str:
     foreign = (_source(configuration[group]["_target_"]) for group in (*GROUPS, "validation"))
     others = {file for file in foreign if file and PACKAGE not in file.parents} | {*own_files(configuration).values()}
     code = fingerprint_of_code(ROOMS, frozenset(others))
-    apart = ("data", "experiment", "evaluation", "automl")
-    settings = {key: value for key, value in configuration.items() if key not in apart}
+    settings = {key: value for key, value in configuration.items() if key not in NO_PART}
     settings["trainer"] = {
         **settings["trainer"],
         "reports_per_epoch": None,  # does not affect results

@@ -128,7 +128,9 @@ def _train(jobs: Sequence[Job], on_epoch_end: OnEpochEnd[Job], quiet: bool) -> I
     if isinstance(estimator, SklearnEstimator):
         (job,) = jobs
         torch.set_num_threads(estimator.threads)
-        yield {job: _written(job, estimator.fit(job.validator.folds.of(job.fit.fold), job.fit.seed))}
+        rows, seed, taken = job.validator.folds.of(job.fit.fold), job.fit.seed, job.fit.taken
+        result = estimator.fit(rows, seed) if taken is None else estimator.refit(rows, seed, taken)
+        yield {job: _written(job, result)}
         return
     settings = jobs[0].network.settings
     by_itself = estimator.backend == "eager"
@@ -187,7 +189,7 @@ def _begin(jobs: Sequence[Job], *, own: bool) -> tuple[dict[Job, EncodedFold], d
                 if id(rows) not in encoded:
                     encoded[id(rows)] = job.network.encode(rows)
                 folds[job] = encoded[id(rows)]
-                members[job] = job.network.begin(folds[job], job.fit.seed, job.folder, own=own)
+                members[job] = job.network.begin(folds[job], job.fit.seed, job.folder, own, job.fit.taken)
         except OutOfMemory:
             raise
         except Exception as error:
@@ -200,7 +202,7 @@ def _finished(job: Job, fold: EncodedFold, end: TrainState | Exception) -> Train
     if isinstance(end, Exception):
         return end
     with device.on_threads(job.estimator.threads):
-        return _written(job, job.network.end(fold, end))
+        return _written(job, job.network.end(fold, end, job.fit.taken))
 
 
 def _written(job: Job, result: TrainResult) -> TrainResult:

@@ -16,7 +16,7 @@ from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.raw_inputs import RawInputs
 from hypermap.data.table_preprocessor import without_texts
 from hypermap.models import baselines as others
-from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
+from hypermap.reports.run import BaselineTable, Kept, Projection, Run, project, write_report
 from hypermap.tasks import metrics
 from hypermap.tasks.losses import JointLoss, plain
 from hypermap.tasks.multitask import Multitask
@@ -76,6 +76,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Score the trained model on the test rows; write test.json, intervals.json and the report into `reports`.
 
+    If another model is kept than that of the prepared splits (`final`), the test metrics are of the kept one.
+    Validation metrics and comparisons with models that learned from the same training rows are of the other.
+
     The report also shows ``reports/validation.json``, which training wrote; if it has means over several fits, they get
     a separate line. The `baselines` are scored on the same rows, and written to baselines.json. Returns the test
     metrics.
@@ -86,7 +89,10 @@ def evaluate(
     """
     transform, trained = read_transform(prepared), artifacts.read_trained(models, trust=trust)
     _check_data(trained.transform, transform, models, prepared)
-    history = artifacts.read_history(models)
+    split = models / artifacts.SPLIT if (models / artifacts.SPLIT).exists() else models
+    of_split = artifacts.read_trained(split, trust=trust) if split != models else trained
+    _check_data(of_split.transform, transform, split, prepared)
+    history = artifacts.read_history(split)
     validated = artifacts.read_metrics(reports / "validation.json", "validation")
     stored = {name: load_raw(prepared, name) for name in ("validation", "test")}
     splits = {name: transform(raw) for name, raw in stored.items()}
@@ -98,13 +104,14 @@ def evaluate(
             for name, rows in splits.items()
         }
 
-    of_model = scored(trained.predict)
+    kept = scored(trained.predict)
+    of_model = scored(of_split.predict) if of_split is not trained else kept
     beside = [
         _beside(option["name"], of_model, scored(model.predict))
         for option, model in others.read(baselines, transform, trust=trust)
         if option != configuration["model"]
     ]
-    manifest, test = transform.manifest, of_model["test"]
+    manifest, test = transform.manifest, kept["test"]
     untuned = scored(trained.predictor.untuned.predict)["test"] if trained.record.tuned else None
     probes = transform.preprocessor.probes()
     run = Run(
@@ -112,8 +119,8 @@ def evaluate(
         classes=tuple(manifest.classes),
         config=configuration,
         history=history,
-        best_epoch=trained.record.best_epoch,
-        stopped_early=trained.record.stopped_early,
+        best_epoch=of_split.record.best_epoch,
+        stopped_early=of_split.record.stopped_early,
         monitor=trained.record.monitor,
         validation=of_model["validation"].metrics if "fits" in validated else validated,
         fits=validated if "fits" in validated else {},
@@ -127,11 +134,11 @@ def evaluate(
         manifest=manifest,
         environment=trained.record.environment,
         parameters=trained.record.parameters,
-        train={} if history else _learned(trained.predict, load_raw(prepared, "train"), transform),
+        train={} if history else _learned(of_split.predict, load_raw(prepared, "train"), transform),
         beside=beside,
         alone=_alone(models, transform, inputs, of_model, configuration, trust=trust),
         without_texts=_without_texts(models, prepared, transform, inputs, of_model, configuration, trust=trust),
-        weights=_weights(trained),
+        weights=_weights(of_split),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
         words=transform.preprocessor.words(stored["test"].inputs.numpy()) or (),
@@ -140,9 +147,11 @@ def evaluate(
         tuned=trained.record.tuned,
         untuned=untuned.metrics if untuned else {},
         untuned_intervals=untuned.intervals if untuned else {},
+        kept=None if of_split is trained else _kept(trained, of_model["test"], kept["test"]),
     )
     write_report(reports, run)
-    write_json(reports / "intervals.json", {name: rows.intervals for name, rows in of_model.items()})
+    intervals = {"validation": of_model["validation"].intervals, "test": test.intervals}
+    write_json(reports / "intervals.json", intervals)
     write_json(reports / "baselines.json", {other.name: asdict(other) for other in beside})
     artifacts.write_metrics(reports / "test.json", "test", test.metrics)
     return test.metrics
@@ -152,6 +161,20 @@ def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path
     """Refuse a model that was trained on data other than the prepared data."""
     if any(getattr(learned.manifest, key) != getattr(now.manifest, key) for key in ("fingerprint", "raw_sha256")):
         raise UserError(f"The model in {models} was trained on other data than {prepared} holds. {artifacts.REMEDY}")
+
+
+def _kept(trained: artifacts.TrainedModel, of_split: Scored, own: Scored) -> Kept:
+    """Return what the report says of a model that is kept instead of that of the prepared splits."""
+    record = trained.record
+    return Kept(
+        final=record.final,
+        rows=record.trained_rows,
+        epochs=record.best_epoch,
+        members=max(1, len(record.weights)),
+        split_test=of_split.metrics,
+        split_intervals=of_split.intervals,
+        differences=own.less(of_split),
+    )
 
 
 def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Scored]) -> BaselineTable:

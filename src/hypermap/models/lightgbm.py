@@ -101,7 +101,7 @@ class LightGBM(SklearnModel):
         if classes is not None and len(classes) < 2:
             raise ValueError(f"the training rows are of {len(classes)} class")
         parameters = self._parameters(problem, classes)
-        stops = problem.validation is not None and problem.iterations is None
+        rounds = max(1, round(problem.decided.get("n_estimators", self.n_estimators)))
         try:
             train = lightgbm.Dataset(
                 inputs,
@@ -111,20 +111,18 @@ class LightGBM(SklearnModel):
                 params=parameters,
             )
             held, callbacks = [], []
-            if stops:
+            if problem.validation is not None:
                 others, theirs = of_known_classes(problem)
                 held = [train.create_valid(others, _codes(theirs, classes))]
                 callbacks = [lightgbm.early_stopping(self.early_stopping_rounds, verbose=False)]
-            booster = lightgbm.train(
-                parameters, train, problem.iterations or self.n_estimators, valid_sets=held, callbacks=callbacks
-            )
+            booster = lightgbm.train(parameters, train, rounds, valid_sets=held, callbacks=callbacks)
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(str(error)) from error
         return Trees(checked(booster.model_to_string(num_iteration=booster.best_iteration)), classes)
 
-    def iterations(self, estimator: "Trees") -> int:
-        """Return the number of trees, or with several classes of trees for each class."""
-        return estimator.iterations
+    def decided(self, estimator: "Trees") -> dict[str, float]:
+        """Return the number of trees (of each class, where there are more than two)."""
+        return {"n_estimators": float(estimator.iterations)}
 
     def _parameters(self, problem: TrainingData, classes: Array | None) -> dict[str, Any]:
         usual = self.REGRESSION if classes is None else self.CLASSIFICATION

@@ -186,56 +186,92 @@ def choose_threads(option: Mapping[str, Any], manifest: Manifest) -> int:
 def fit(
     option: Mapping[str, Any],
     train: TensorSplit,
-    validation: TensorSplit | None,
+    validation: TensorSplit,
     transform: Transform,
     seed: int,
     threads: int,
-    iterations: Sequence[int | None] = (),
 ) -> Model:
     """Fit the family of `option` to rows preprocessed by `transform` (`hypermap.data.prepared.load`), on the CPU.
-
-    Args:
-        option: of the group `model`.
-        train: rows to fit to.
-        validation: rows to stop early and to calibrate by; None if all rows are trained on.
-        transform: of the rows.
-        seed: for all random draws.
-        threads: CPU threads.
-        iterations: of each estimator (`iterations` of an earlier fit), which then does not stop early; empty: unknown.
 
     Raises:
         UserError: the family refuses the values or the rows.
     """
     family, inputs = make(option, transform.manifest)
-    task, splits = transform.task, [train] if validation is None else [train, validation]
-    rows = [flat(inputs, split.inputs) for split in splits]
-    targets = [split.targets.cpu().numpy().reshape(len(split.targets), -1) for split in splits]
+    (rows, held), task = (_columns(inputs, split) for split in (train, validation)), transform.task
     estimators = []
     with _explaining(option), _pools().limit(limits=threads):
         for k, part in enumerate(task.columns()):
             classifies = bool(part.info.classes)
-            own = [values[:, k].astype(np.int64) if classifies else values[:, k] for values in targets]
-            learned, *held = zip(rows, own, strict=True)
-            known = iterations[k] if iterations else None
-            problem = TrainingData(classifies, learned, held[0] if held else None, seed, threads, known)
-            alone = len(targets[0].T) > 1 and classifies and len(np.unique(own[0])) < 2
+            own, others = _column(rows, k, classifies), _column(held, k, classifies)
+            problem = TrainingData(classifies, own, others, seed, threads)
+            alone = len(rows[1].T) > 1 and classifies and len(np.unique(own[1])) < 2
             estimators.append(Dummy().fit(problem) if alone else family.fit(problem))
     model = _quietly(estimators, transform, inputs, threads)
-    if len(estimators) == 1 or validation is None:
+    if len(estimators) == 1:
         return model
     tuned = task.tune(model(validation.inputs), task.decode(validation.targets.double().cpu().numpy()))
     return replace(model, tuned=tuned)
 
 
-def iterations(option: Mapping[str, Any], model: Model) -> list[int | None]:
-    """Return the number of iterations of each estimator, for a fit to all rows; None where a family has none."""
-    from sklearn.dummy import DummyClassifier
-
+def decided(option: Mapping[str, Any], model: Model) -> list[dict[str, float]]:
+    """Return what validation rows have decided of each estimator (`SklearnModel.decided`)."""
     family, _ = make(option, model.transform.manifest)
-    return [
-        None if isinstance(estimator, DummyClassifier) else family.iterations(estimator)
-        for estimator in model.estimators
-    ]
+    return [{} if is_dummy(estimator) else family.decided(estimator) for estimator in model.estimators]
+
+
+def refit(
+    option: Mapping[str, Any],
+    train: TensorSplit,
+    like: Model,
+    decided: Sequence[Mapping[str, float]],
+    transform: Transform,
+    seed: int,
+    threads: int,
+) -> Model:
+    """Fit the family of `option` without validation rows.
+
+    Args:
+        option: of the group model.
+        train: all rows, preprocessed by `transform`.
+        like: a model that was fitted with validation rows, whose tuning is taken over.
+        decided: of each estimator.
+        transform: of these rows.
+        seed: for all random draws.
+        threads: CPU threads.
+
+    Raises:
+        UserError: the family refuses the values or the rows, or cannot do without validation rows.
+    """
+    family, inputs = make(option, transform.manifest)
+    rows, estimators = _columns(inputs, train), []
+    with _explaining(option), _pools().limit(limits=threads):
+        for k, (part, before) in enumerate(zip(transform.task.columns(), like.estimators, strict=True)):
+            classifies = bool(part.info.classes)
+            problem = TrainingData(classifies, _column(rows, k, classifies), None, seed, threads, decided[k])
+            same = Dummy() if is_dummy(before) else family
+            try:
+                estimators.append(same.fit(problem))
+            except TypeError as error:
+                raise UserError(
+                    f"model={option.get('name')} cannot be fitted without validation rows ({error}): set final=holdout."
+                ) from error
+    return replace(_quietly(estimators, transform, inputs, threads), tuned=like.tuned)
+
+
+def _columns(inputs: InputSpec, split: TensorSplit) -> tuple[Array, Array]:
+    """Return rows as an estimator takes them, and their targets ``(rows, columns)``."""
+    return flat(inputs, split.inputs), split.targets.cpu().numpy().reshape(len(split.targets), -1)
+
+
+def _column(rows: tuple[Array, Array], k: int, classifies: bool) -> tuple[Array, Array]:
+    """Return rows with one column of their targets, int64 if they are classes."""
+    inputs, targets = rows
+    return inputs, targets[:, k].astype(np.int64) if classifies else targets[:, k]
+
+
+def is_dummy(estimator: Any) -> bool:
+    """Return whether an estimator is that of `Dummy`, which also stands in where a target has one class."""
+    return type(estimator).__module__ == "sklearn.dummy"
 
 
 def save(path: Path, model: Model) -> None:

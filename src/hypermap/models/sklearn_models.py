@@ -5,8 +5,8 @@ networks. `hypermap.models.sklearn_fit` fits, saves and loads them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,12 +26,11 @@ class TrainingData:
         classifies: whether the targets are classes.
         train: features (rows, width) float32, and class indices int64 or standardized values float32 (rows,). Trees and
             neighbors do not need standardized values; they are so because networks are trained on the same rows.
-        validation: likewise; networks select their epoch on it, and a family may use it for early stopping. None if
-            all rows are trained on.
+        validation: likewise; networks select their epoch on it, and a family may use it for early stopping. None for a
+            fit to all rows, in which `decided` stands for what earlier fits have found on theirs.
         seed: for all random draws.
         threads: CPU threads.
-        iterations: the number of iterations to train for, if that is known (`SklearnModel.iterations` of an earlier
-            fit), rather than stopping early.
+        decided: what `SklearnModel.decided` has returned, the mean over several fits.
     """
 
     classifies: bool
@@ -39,7 +38,7 @@ class TrainingData:
     validation: tuple[Array, Array] | None
     seed: int
     threads: int
-    iterations: int | None = None
+    decided: Mapping[str, float] = field(default_factory=dict)
 
 
 class SklearnModel(ABC):
@@ -60,12 +59,9 @@ class SklearnModel(ABC):
     def fit(self, problem: TrainingData) -> Any:
         """Return a fitted estimator, with `predict_proba` and `classes_` (classification) or `predict` (regression)."""
 
-    def iterations(self, estimator: Any) -> int | None:
-        """Return the number of iterations that early stopping chose for a fitted estimator; None for other families.
-
-        A fit to all rows needs it, since it has no validation rows to stop by (`TrainingData.iterations`).
-        """
-        return None
+    def decided(self, estimator: Any) -> dict[str, float]:
+        """Return the numbers that validation rows have decided of an estimator, such as how many trees it has."""
+        return {}
 
 
 class Forest(SklearnModel):
@@ -168,24 +164,24 @@ class GradientBoosting(SklearnModel):
         categories = [
             self.layout.plain + k for k, size in enumerate(self.layout.cardinalities) if size < self.BINS
         ]  # codes are 0 to size
-        stops = problem.validation is not None and problem.iterations is None
         values = {
             **self.values,
-            "max_iter": problem.iterations or self.values["max_iter"],
             "categorical_features": categories or None,
-            "early_stopping": stops,
+            "early_stopping": problem.validation is not None,
             "random_state": problem.seed,
         }
+        if "max_iter" in problem.decided:
+            values["max_iter"] = max(1, round(problem.decided["max_iter"]))
         if problem.classifies:
             estimator = HistGradientBoostingClassifier(**values, class_weight=self.class_weight)
         else:
             estimator = HistGradientBoostingRegressor(**values)
-        inputs, targets = of_known_classes(problem) if stops else (None, None)
+        inputs, targets = (None, None) if problem.validation is None else of_known_classes(problem)
         return estimator.fit(*problem.train, X_val=inputs, y_val=targets)
 
-    def iterations(self, estimator: Any) -> int:
-        """Return the number of trees, or with several classes of trees for each class."""
-        return int(estimator.n_iter_)
+    def decided(self, estimator: Any) -> dict[str, float]:
+        """Return the number of trees (of each class, where there are more than two)."""
+        return {"max_iter": float(estimator.n_iter_)}
 
 
 class SupportVector(SklearnModel):
@@ -214,20 +210,14 @@ class SupportVector(SklearnModel):
 
         if not problem.classifies:
             return SVR(**self.values, epsilon=self.epsilon).fit(*problem.train)
-        estimator = SVC(**self.values, class_weight=self.class_weight)
-        if problem.validation is not None:
-            return Calibrated.on(estimator.fit(*problem.train), *problem.validation)
-        temperature = self._temperature(*problem.train, problem.seed)
-        return Calibrated(estimator.fit(*problem.train), temperature)
+        estimator = SVC(**self.values, class_weight=self.class_weight).fit(*problem.train)
+        if problem.validation is None:
+            return Calibrated(estimator, problem.decided["temperature"])
+        return Calibrated.on(estimator, *problem.validation)
 
-    def _temperature(self, inputs: Array, targets: Array, seed: int) -> float:
-        """Return the temperature of a machine fitted to four of five rows, chosen on the fifth."""
-        from sklearn.model_selection import train_test_split
-        from sklearn.svm import SVC
-
-        fitted, held, *of_each = train_test_split(inputs, targets, test_size=0.2, random_state=seed)
-        estimator = SVC(**self.values, class_weight=self.class_weight).fit(fitted, of_each[0])
-        return Calibrated.on(estimator, held, of_each[1]).temperature
+    def decided(self, estimator: Any) -> dict[str, float]:
+        """Return the temperature of a classifier."""
+        return {"temperature": estimator.temperature} if isinstance(estimator, Calibrated) else {}
 
 
 class Linear(SklearnModel):

@@ -45,8 +45,8 @@ SIZES = {
     "validation.repeats",
 }  # fmt: skip
 IRRELEVANT = (
-    "experiment", "seed", "evaluation", "trainer.threads", "trainer.processes", "trainer.device", "trainer.backend",
-    "data.root", "automl",
+    "experiment", "seed", "final", "evaluation", "trainer.threads", "trainer.processes", "trainer.device",
+    "trainer.backend", "data.root", "automl",
 )  # fmt: skip
 
 
@@ -95,6 +95,10 @@ class TrainingTarget(SweepTarget):
         """
         from hypermap.tasks.base import LOSSES, REFINEMENT, directions, make_task
 
+        if "final" in searched:
+            raise UserError(
+                "final is what is done with the best trial; no trial is trained by it, and so it cannot be searched."
+            )
         manifest = Manifest.read(self.prepare(dict(configuration)))
         task = make_task(manifest)
         usual = configuration["trainer"]["monitor"] or task.monitor
@@ -309,7 +313,7 @@ def _request(configuration: Configuration, prepared: Path, trial: RunningTrial) 
         trial.folder / METRICS,
         report=trial.report,
         pause=trial.pause,
-        refit=False,
+        keep=False,
         measure_latency="latency_ms" in trial.objectives,
         states=trial.state,
     )

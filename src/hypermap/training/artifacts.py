@@ -35,6 +35,7 @@ MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
 FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file)
 MEMBERS = "members"  # the folder of an ensemble's models, from 0
+SPLIT = "split"  # the folder of the model of the prepared splits, where another one is kept
 ALONE = "alone"  # the folder of networks for one of several targets each
 WITHOUT_TEXTS = "without_texts"  # the folder of the same model, trained without the texts of a table
 REMEDY = "Train again: dvc repro --force train"
@@ -58,6 +59,8 @@ class RunRecord:
     tuned: dict[str, Any] = field(default_factory=dict)  # what `Task.tune` has returned, such as a temperature
     sha256: dict[str, str] = field(default_factory=dict)  # of the other files that predictions depend on
     weights: list[float] = field(default_factory=list)  # of an ensemble's members; empty for a single model
+    final: str = "holdout"  # which model this is: of the split, or trained again on all rows (refit), or bag
+    trained_rows: int = 0  # number of distinct rows that it was trained on; 0 if unknown
 
 
 @dataclass(frozen=True)

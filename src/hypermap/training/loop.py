@@ -38,7 +38,7 @@ OnEpochEnd = Callable[[Reports[K]], Mapping[K, Exception]]
 
 @dataclass(frozen=True)
 class TrainVal:
-    """The training and validation rows of a member, on the device.
+    """The training and validation rows of a member, on the device; there may be no validation rows.
 
     `lengths` are those of training rows that are padded to one length, int64 ``(rows,)`` on the CPU: each batch is then
     of rows of similar length.
@@ -112,7 +112,7 @@ class Trainer(Generic[K]):
         for count in range(1, most + 1):
             again = {key: self.told(member, count) for key, member in self.members.items() if member.epochs >= count}
             yield self.drop(on_epoch_end(again) if again else {})
-        epochs = [(member.settings.epochs, member.epochs) for member in self.members.values()]
+        epochs = [(member.last_epoch, member.epochs) for member in self.members.values()]
         with tqdm(
             total=max((most for most, _ in epochs), default=0),
             initial=min((done for _, done in epochs), default=0),
@@ -214,10 +214,10 @@ class Trainer(Generic[K]):
         ]
 
     def evaluate(self) -> list[Row]:
-        """Return losses and score of each member on its validation rows."""
+        """Return losses and score of each member on its validation rows; None where there are no such rows."""
         members, splits = list(self.members.values()), [self.sets[key].validation for key in self.members]
-        rows: list[Row] = [{} for _ in members]
-        for split in {id(split): split for split in splits}.values():
+        rows: list[Row] = [{"validation_loss": None, "validation_score": None} for _ in members]
+        for split in {id(split): split for split in splits if len(split.targets)}.values():
             own = [place for place, other in enumerate(splits) if other is split]
             outputs = self.backend.eval_outputs(split.inputs, own)
             targets = split.targets.expand(len(own), *split.targets.shape)
@@ -286,13 +286,13 @@ def by_length(order: Tensor, lengths: Tensor, batch: int, generator: torch.Gener
     return torch.cat([mixed, order[whole:]])
 
 
-def _divergence(member: TrainState, losses: Tensor, validation_loss: float) -> Diverged | None:
+def _divergence(member: TrainState, losses: Tensor, validation_loss: float | None) -> Diverged | None:
     """Return the error if a loss of an epoch is not finite, with the epoch, the step, and what to try."""
     finite = torch.isfinite(losses)
     if not finite.all():
         step = int((~finite).nonzero()[0]) + 1
         return member.diverged(f"step {step} of {len(losses)}", losses[step - 1].item())
-    if not math.isfinite(validation_loss):
+    if validation_loss is not None and not math.isfinite(validation_loss):
         return member.diverged("on the validation rows", validation_loss)
     return None
 
@@ -304,5 +304,5 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 def _show(bar: Any, member: TrainState) -> None:
     row = member.history[-1] if member.epochs else {}
     shown = {"loss": row.get("train_loss", math.nan), "validation": row.get("validation_score", math.nan)}
-    bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
+    bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items() if value is not None}, refresh=False)
     bar.update()

@@ -1,7 +1,7 @@
 """The state of one configuration in training (a member), alone or in a stack."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,19 @@ class TrainerConfig:
         return self.monitor or usual
 
 
+@dataclass(frozen=True)
+class Rerun:
+    """What a training without validation rows takes over from one that had some.
+
+    Attributes:
+        epochs: how many to train for. The learning rates are still laid out over those of the configuration.
+        validation_losses: of each epoch, for schedules that watch them.
+    """
+
+    epochs: int
+    validation_losses: Sequence[float]
+
+
 @dataclass
 class Progress:
     """The progress of a run."""
@@ -111,7 +124,8 @@ class TrainState:
         random: the generator of its `Dropout` layers, on `device`; None for torch's global generator. The caller has
             seeded it, and drawn the network's weights from it or an equal one.
         state: the folder with the state of an interrupted run, and for the state of this one; None for none.
-        validation_rows: number of validation rows.
+        validation_rows: number of validation rows; with 0, no epoch is better than another, and the last is kept.
+        rerun: of a training without validation rows.
 
     Attributes:
         random: as given, or the global generator.
@@ -128,6 +142,7 @@ class TrainState:
         state: Path | None = None,
         *,
         validation_rows: int,
+        rerun: Rerun | None = None,
     ) -> None:
         self.parts = parts
         self.settings = settings
@@ -135,6 +150,7 @@ class TrainState:
         self.device = device
         self.folder = state
         self.validation_rows = validation_rows
+        self.rerun = rerun
         self.weights = FlatParameters(parts.model)
         self.optimizer = parts.make_optimizer([self.weights.vector])
         self.base_lr = parts.base_lr
@@ -155,13 +171,20 @@ class TrainState:
         return len(self.history)
 
     @property
+    def last_epoch(self) -> int:
+        """The number of epochs, unless early stopping ends the training before."""
+        return self.settings.epochs if self.rerun is None else self.rerun.epochs
+
+    @property
     def ended(self) -> bool:
         """Whether the epochs or the patience are used up; patience counts from the best epoch, whichever is kept."""
-        return self.epochs >= self.settings.epochs or self.parts.regularizer.stops(self.epochs, self.highest_epoch)
+        return self.epochs >= self.last_epoch or self.parts.regularizer.stops(self.epochs, self.highest_epoch)
 
     @property
     def highest_epoch(self) -> int:
         """The epoch with the best monitored metric so far, from 1 (0 before the first); ties go to the lower loss."""
+        if not self.validation_rows:
+            return self.epochs
         scores = [
             (-self.monitored(row),) if self.by_loss else (row["validation_score"], -row["validation_loss"])
             for row in self.history
@@ -175,7 +198,7 @@ class TrainState:
 
     def _kept_epochs(self) -> list[int]:
         """Return the epoch to keep, and those that may be kept later: see `kept_epochs`."""
-        if self.by_loss or not self.task.is_share:  # there are no ties to speak of
+        if self.by_loss or not self.task.is_share or not self.validation_rows:  # there are no ties to speak of
             return [self.highest_epoch]
         history = self.history
         accuracies, losses = ([row[name] for row in history] for name in ("validation_score", "validation_loss"))
@@ -194,11 +217,12 @@ class TrainState:
     @property
     def stopped_early(self) -> bool:
         """Whether early stopping ended it."""
-        return self.ended and self.epochs < self.settings.epochs
+        return self.ended and self.epochs < self.last_epoch
 
     def monitored(self, row: Row) -> float:
-        """Return the metric of a row that selects the best epoch."""
-        return float(row[f"validation_{self.monitor}" if self.by_loss else "validation_score"])
+        """Return the metric of a row that selects the best epoch; NaN without validation rows."""
+        value = row[f"validation_{self.monitor}" if self.by_loss else "validation_score"]
+        return math.nan if value is None else float(value)
 
     @property
     def monitor(self) -> str:
@@ -234,7 +258,9 @@ class TrainState:
         """Record an epoch: its row, the schedule's state, and its weights if they may be kept."""
         progress = self.progress
         progress.history.append(row)
-        progress.schedule = self.parts.schedule.observe(progress.schedule, row["validation_loss"])
+        losses = [row["validation_loss"]] if self.rerun is None else self.rerun.validation_losses[self.epochs - 1 :][:1]
+        for loss in losses:
+            progress.schedule = self.parts.schedule.observe(progress.schedule, loss)
         kept = self._kept_epochs()
         progress.states = {epoch: state for epoch, state in progress.states.items() if epoch in kept}
         if self.epochs in kept:

@@ -154,7 +154,12 @@ def _verb(says: int) -> str:
 
 
 def _difference(other: BaselineTable, name: str, level: str) -> str:
-    value, *bounds = other.differences[name]
+    return difference(name, other.differences[name], level)
+
+
+def difference(name: str, found: tuple[float, float, float], level: str) -> str:
+    """Return the difference of a metric, with its interval, in words."""
+    value, *bounds = found
     return f"{name} {_signed(name, value)} ({level} interval {' to '.join(_signed(name, bound) for bound in bounds)})"
 
 

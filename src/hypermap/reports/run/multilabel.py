@@ -43,6 +43,8 @@ class MultilabelReport(TaskReport):
             f"{run.manifest.rows['validation']:,} validation rows (`trainer.calibration`); the epoch was kept by the "
             "average precision, which no threshold changes."
             if tuned
+            else "A label is predicted where at least half of the models predict it, each by thresholds of its own."
+            if run.kept and run.kept.members > 1
             else "Each label is predicted from a probability of 0.5."
         )
         if "temperature" in run.tuned:

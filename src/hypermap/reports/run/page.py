@@ -65,6 +65,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         validation_way=_validation_way,
         beside=_beside,
         text_gain=_text_gain(report),
+        kept_gain=_kept_gain(report),
         choices_table=_choices_table,
         data=data.section,
         **report.values(),
@@ -123,7 +124,17 @@ def _beside(report: TaskReport) -> list[str]:
     """Return whether the model earns its place beside the others that were fitted."""
     run, name = report.run, report.run.config["model"]["name"]
     compared, experiment = report.compared or (report.task.monitor,), run.config.get("experiment")
-    return baseline_table.section(name, compared, run.test, run.test_intervals, run.beside, run.level, experiment)
+    return baseline_table.section(
+        name, compared, run.split_test, run.split_intervals, run.beside, run.level, experiment
+    )
+
+
+def _kept_gain(report: TaskReport) -> str:
+    """Return by how much the model that is kept differs from that of the split."""
+    run, compared = report.run, report.compared or (report.task.monitor,)
+    known = [name for name in compared if run.kept and name in run.kept.differences]
+    said = [baseline_table.difference(name, run.kept.differences[name], run.level) for name in known if run.kept]
+    return wording.listed(said) if said else ""
 
 
 def _text_gain(report: TaskReport) -> list[str]:
@@ -131,7 +142,7 @@ def _text_gain(report: TaskReport) -> list[str]:
     run = report.run
     names = text_names(run.manifest) if run.table else []
     compared = report.compared or (report.task.monitor,)
-    return baseline_table.text_gain(names, compared, run.test, run.without_texts, run.level) if names else []
+    return baseline_table.text_gain(names, compared, run.split_test, run.without_texts, run.level) if names else []
 
 
 def _choices_table(run: Run) -> str:

@@ -13,6 +13,25 @@ from hypermap.reports.run.projection import Projection
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The model that is kept, where it is another than that of the prepared splits (`hypermap.experiments.run`)."""
+
+    final: str
+    """refit: trained again on all rows outside the test set; bag: the mean of the models of all fits."""
+    rows: int
+    """Number of distinct rows that it was trained on."""
+    epochs: int
+    """That it was trained for; 0 where there are none."""
+    members: int
+    """Number of models that it is the mean of."""
+    split_test: Mapping[str, float]
+    """Test metrics of the model of the prepared splits."""
+    split_intervals: Mapping[str, tuple[float, float]]
+    differences: Mapping[str, tuple[float, float, float]]
+    """Its test metrics less those, and the ends of the paired interval."""
+
+
+@dataclass(frozen=True)
 class Run:
     """All that a report says of one run: what was asked for, how training went, and the test set's predictions."""
 
@@ -77,6 +96,19 @@ class Run:
     untuned: Mapping[str, float] = field(default_factory=dict)
     """The test metrics without that; empty where there is no such thing."""
     untuned_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    kept: Kept | None = None
+    """The model whose test metrics and predictions these are; None where it is that of the prepared splits. Validation,
+    history and comparisons with other models are of the latter."""
+
+    @property
+    def split_test(self) -> Mapping[str, float]:
+        """Return the test metrics of the model of the prepared splits."""
+        return self.kept.split_test if self.kept else self.test
+
+    @property
+    def split_intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Return their intervals."""
+        return self.kept.split_intervals if self.kept else self.test_intervals
 
     @property
     def images(self) -> bool:
