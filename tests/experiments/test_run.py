@@ -24,7 +24,7 @@ from hypermap.core.errors import Diverged, Interrupted, OutOfMemory, Paused, Pru
 from hypermap.core.paths import SOURCES
 from hypermap.data.cross_validation import repeat_seed
 from hypermap.data.manifest import Manifest
-from hypermap.data.prepared import load
+from hypermap.data.prepared import load_raw
 from hypermap.datasets import prepare
 from hypermap.experiments import run
 from hypermap.models import MLP
@@ -337,7 +337,7 @@ def test_networks_of_members_and_of_training_rows_resume_and_predict_what_they_w
     assert content() == content("whole")
     column = [row["validation_refinement"] for row in read_history("models/history.csv")]
     assert result.metrics["refinement"] == min(column) == column[result.best_epoch - 1]
-    validation = load(prepared / "breast_cancer", "validation")
+    validation = load_raw(prepared / "breast_cancer", "validation")
     shares = artifacts.read_trained(Path("models")).predict(validation.inputs)
     assert sk.log_loss(validation.targets, shares) == pytest.approx(result.metrics["log_loss"], rel=1e-4)
 

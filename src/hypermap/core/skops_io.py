@@ -67,11 +67,11 @@ def _without_gaps(name: str, content: bytes) -> bytes:
     fields = array.dtype.fields or {}
     if sum(field[0].itemsize for field in fields.values()) in (0, array.dtype.itemsize):
         return content
-    clean = np.zeros_like(array)
+    zeros = np.zeros(array.nbytes, np.uint8)  # np.zeros_like leaves the gaps as they are
+    clean = zeros.view(array.dtype).reshape(array.shape)
     for field in fields:
         clean[field] = array[field]
-    zeroed: bytes = clean.view(np.uint8).tobytes()
-    return content[: len(content) - len(zeroed)] + zeroed
+    return content[: len(content) - len(zeros)] + bytes(zeros)
 
 
 def _skops() -> ModuleType:
