@@ -110,12 +110,12 @@ def _alone(configuration: Configuration, output: Path) -> float:
 def _trained(
     configuration: Configuration, output: Path, validation: Path, clock: "Clock | None"
 ) -> "tuple[Result, int]":
+    whole = {**slices(configuration)["train"], AUTOML: expanded(configuration)}  # mistakes are told before data is read
     prepared = cli.prepare(configuration)
     with uncollected():
         from hypermap.automl.run import train
         from hypermap.experiments.run import TrainingRequest
 
-    whole = {**slices(configuration)["train"], AUTOML: expanded(configuration)}
     with stop_after_epoch() as pause:
         return train(TrainingRequest(whole, prepared, output, validation, pause=pause), clock)
 

@@ -1,5 +1,6 @@
 """Runs an AutoML: steps in a fixed order until there are enough or the time is up, then an ensemble of the best."""
 
+import importlib
 import math
 import multiprocessing
 import signal
@@ -88,11 +89,21 @@ def train(request: TrainingRequest, clock: Clock | None = None) -> tuple[Result,
     clock = clock or Clock()
     with device.on_threads(1):  # no threads before a fork
         search = _Search(request, clock)
+        preload()
         with search.opened() as state:
             done = search.run(state)
             result = search.finish(state, done)
             state.clear()
     return result, len(done)
+
+
+def preload() -> None:
+    """Import what trains and saves models, once instead of in the process of each step."""
+    from hypermap.core import skops_io
+
+    skops_io.dumps(0)
+    with suppress(ImportError, OSError):  # a step that needs it will say so
+        importlib.import_module("lightgbm")
 
 
 class _Search:
@@ -273,9 +284,10 @@ class _Search:
         elif (tried := self.order.tried(step.candidate, done)) is not None:
             others = [self.order.tried(k, done) for k in {other.candidate for other in done} if k != step.candidate]
             best = all(other is None or tried.loss < other.loss for other in others)
-            steps = f"{len(done)}" if self.settings.steps is None else f"{len(done)}/{self.settings.steps}"
+            count = f"{len(done)}/{self.settings.steps}"
+            place = f"{self.clock.spent:.0f} s" if self.settings.steps is None else count
             mark = "  (best so far)" if best else ""
-            print(f"[{steps}] {self._shown(tried.loss)}  {candidate.says}{mark}", flush=True)
+            print(f"[{place}] {self._shown(tried.loss)}  {candidate.says}{mark}", flush=True)
 
     def _shown(self, loss: float) -> str:
         return f"rmse {math.sqrt(loss):.5g}" if self.bench.manifest.task == "regression" else f"log loss {loss:.5f}"
@@ -347,8 +359,7 @@ class _Search:
         """Write the ensemble and its metrics; return the result."""
         request, folds = self.request, range(len(self.bench.splits))
         used = [(one, float(weight)) for one, weight in zip(library, chosen.weights, strict=True) if weight]
-        steps = [Step(one.number, k) for one, _ in used for k in folds]
-        members = [artifacts.read_trained(state.model(step), trust=True) for step in steps]
+        members = [state.model(Step(one.number, k)) for one, _ in used for k in folds]
         weights = [weight / len(folds) for _, weight in used for _ in folds]
         task, targets = self.bench.task, self.bench.targets[self.bench.covered]
         metrics = task.measure(targets, honest)
@@ -367,7 +378,7 @@ class _Search:
                 "automl": {**request.configuration["automl"], "steps": summary.steps},
             },
         )
-        artifacts.write_trained(request.output, artifacts.TrainedModel(record, artifacts.Ensemble(members, weights)))
+        artifacts.write_ensemble(request.output, record, members, weights)
         write_leaderboard(request.output, summary)
         artifacts.write_metrics(request.validation, "validation", metrics)
         if self.clock.says:

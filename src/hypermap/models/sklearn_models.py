@@ -94,7 +94,30 @@ class Forest(SklearnModel):
             values["class_weight"] = self.class_weight
         usual = "sqrt" if problem.classifies else 1.0
         features = usual if self.max_features is None else self.max_features
-        return self.of(problem)(**values, max_features=features).fit(*problem.train)
+        fitted = self.of(problem)(**values, max_features=features).fit(*problem.train)
+        for estimator in fitted.estimators_:
+            slim(estimator.tree_)
+        return fitted
+
+
+def slim(tree: Any) -> None:
+    """Zero what predictions do not depend on in a tree of scikit-learn, so that its file is a fourth as large.
+
+    Thresholds are rounded down to float32: a float32 feature is at most the one if and only if it is at most the other.
+    The leaves' values are rounded to float32, which predictions follow from then on.
+    """
+    state = tree.__getstate__()
+    nodes, values = state["nodes"].copy(), state["values"].astype(np.float32).astype(np.float64)
+    inner = nodes["left_child"] >= 0
+    for name in ("impurity", "n_node_samples", "weighted_n_node_samples"):
+        nodes[name] = 0
+    rounded = nodes["threshold"].astype(np.float32)
+    above = rounded > nodes["threshold"]
+    rounded[above] = np.nextafter(rounded[above], np.float32(-np.inf))
+    nodes["threshold"] = np.where(inner, rounded, 0)
+    nodes["feature"][~inner] = 0
+    values[inner] = 0
+    tree.__setstate__({**state, "nodes": nodes, "values": values})
 
 
 class RandomForest(Forest):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
-from hypermap.core.files import durable_together, write_csv, write_json
+from hypermap.core.files import durable_together, write_bytes, write_csv, write_json
 from hypermap.core.hashing import file_sha256, own_files
 from hypermap.core.instantiate import check_part, check_record, instantiate, named_in_conf
 from hypermap.core.moved import with_keys_of_now
@@ -190,9 +190,10 @@ def write_trained(folder: Path, trained: TrainedModel) -> None:
         predictor = trained.predictor
         match predictor:
             case Ensemble():
-                names = {f"{MEMBERS}/{k}/{RECORD}" for k in range(len(predictor.members))}
                 for k, member in enumerate(predictor.members):
                     write_trained(folder / MEMBERS / str(k), member)
+                _finish(folder, trained.record, _members(predictor.weights), predictor.weights, trained.history)
+                return
             case Network():
                 names = {MODEL, *trained.transform.contents()}
                 checkpoint.write_tensors(folder / MODEL, predictor.module.state_dict())
@@ -201,13 +202,36 @@ def write_trained(folder: Path, trained: TrainedModel) -> None:
                 sklearn_fit.save(folder / ESTIMATOR, predictor)
             case _:
                 raise TypeError(f"{type(predictor).__name__} has no file format")
-        if not isinstance(predictor, Ensemble):
-            trained.transform.write(folder)
-        columns = columns_of(trained.history)
-        write_csv(folder / HISTORY, columns, [{key: row[key] for key in columns} for row in trained.history])
-        sha256 = {name: file_sha256(folder / name) for name in sorted(names)}
-        weights = list(map(float, predictor.weights)) if isinstance(predictor, Ensemble) else []
-        write_json(folder / RECORD, asdict(trained.record) | {"sha256": sha256, "weights": weights})
+        trained.transform.write(folder)
+        _finish(folder, trained.record, names, (), trained.history)
+
+
+@durable_together()
+def write_ensemble(folder: Path, record: RunRecord, members: Sequence[Path], weights: Sequence[float]) -> None:
+    """Write an ensemble of models that `write_trained` has written into `members`, as it would write these."""
+    for k, member in enumerate(members):
+        for file in member.iterdir():
+            write_bytes(folder / MEMBERS / str(k) / file.name, file.read_bytes())
+    _finish(folder, record, _members(weights), weights, ())
+
+
+def _members(weights: Sequence[float]) -> set[str]:
+    """Return the files by which the members of an ensemble are known."""
+    return {f"{MEMBERS}/{k}/{RECORD}" for k in range(len(weights))}
+
+
+def _finish(
+    folder: Path,
+    record: RunRecord,
+    names: set[str],
+    weights: Sequence[float],
+    history: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write history and record of a model whose other files are written, and remove what an earlier one has left."""
+    columns = columns_of(history)
+    write_csv(folder / HISTORY, columns, [{key: row[key] for key in columns} for row in history])
+    sha256 = {name: file_sha256(folder / name) for name in sorted(names)}
+    write_json(folder / RECORD, asdict(record) | {"sha256": sha256, "weights": list(map(float, weights))})
     remove_model(folder, but={*names, RECORD, HISTORY})
 
 
