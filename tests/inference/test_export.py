@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypermap.datasets.prepare import prepare
 from hypermap.datasets.tables.dataset import table
 from hypermap.datasets.tables.readers import open_table
 from hypermap.datasets.tables.schema import Schema
+from hypermap.inference.archive import unpacked
 from hypermap.inference.export import ExportArgs, export
 from hypermap.inference.predict import Predictor
 from hypermap.models import sklearn_fit
@@ -176,7 +178,7 @@ def test_a_network_that_cannot_be_followed_is_told(place, monkeypatch):
         export(Path("models"), Path("exported"), trust=True)
 
 
-def test_a_model_of_scikit_learn_is_its_own_file(place):
+def test_a_model_that_is_no_network_is_an_archive_with_its_preparation(place):
     prepare(Path("data/prepared"), reader=diabetes, test=0.2)
     transform, choice = (
         read_transform(Path("data/prepared")),
@@ -186,8 +188,28 @@ def test_a_model_of_scikit_learn_is_its_own_file(place):
     record = artifacts.RunRecord(0, False, "r2", None, {}, {"model": choice})
     model = artifacts.TrainedModel(record, sklearn_fit.fit(choice, *splits, transform, 0, 1))
     artifacts.write_trained(Path("models"), model)
-    with pytest.raises(UserError, match=r"models holds linear, a model of scikit-learn: its file is .*model\.skops"):
-        export(Path("models"), Path("exported"))
+    wanted = model.predict(load_raw(Path("data/prepared"), "test").inputs)
+    for output in ("exported", "again"):
+        assert export(Path("models"), Path(output)) == (len(splits[1].rows), 0.0)
+    assert Path("exported/model.zip").read_bytes() == Path("again/model.zip").read_bytes()
+    with unpacked(Path("exported/model.zip")) as folder:
+        read = artifacts.read_trained(folder)
+    assert (read.predict(load_raw(Path("data/prepared"), "test").inputs) == wanted).all()
+    untrained(ONE_HOT)
+    export(Path("models"), Path("exported"))
+    assert not Path("exported/model.zip").exists(), "another model's export replaces it"
+
+
+@pytest.mark.parametrize("name", ["../model.json", "/tmp/model.json", "members/0/evil.py", "members/0/1/model.json"])
+def test_an_archive_with_other_files_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr("model.json", "{}")
+        archive.writestr(name, "{}")
+    with pytest.raises(UserError, match="is no model that make export has written"), unpacked(tmp_path / "model.zip"):
+        pass
+    (tmp_path / "model.zip").write_bytes(b"PK damaged")
+    with pytest.raises(UserError, match="cannot be read"), unpacked(tmp_path / "model.zip"):
+        pass
 
 
 def test_the_data_must_be_that_of_the_training(place):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -25,11 +26,14 @@ from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.data.raw_inputs import RawInputs
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
+from hypermap.inference.archive import packed, unpacked
 from hypermap.reports.run.wording import cell, words
 from hypermap.tasks.base import make_task
-from hypermap.training.artifacts import Network, read_trained
+from hypermap.training.artifacts import Network, TrainedModel, read_trained
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
+ARCHIVE = "model.zip"
+FILES = (PROGRAM, ABOUT, README, ARCHIVE)
 TOLERANCE = 1e-5  # share of the largest prediction: rounding in float32
 CHECKED_ROWS = 10_000
 
@@ -44,6 +48,13 @@ what makes answers of its outputs, in one. It needs torch, and no Hypermap:
 
 `rows` are {{dtype}} `({{shape}})`, any number of them, not scaled. The answers, float64, are {{given}}.
 `{ABOUT}` says the same for programs to read.
+"""
+ARCHIVE_TEXT = f"""# An exported model
+
+`{ARCHIVE}` holds a trained model and the preparation of its rows: every file that predictions depend on. Hypermap reads
+it as it reads the model's folder:
+
+    python src/predict.py model={ARCHIVE} input=FILE output=FILE
 """
 COLUMNS = f"""
 NaN stands for what is missing. A category is its place in its column's list of `categories` in `{ABOUT}`, from 0, or -1
@@ -88,6 +99,12 @@ class ExportArgs:
             UserError: as for `export`.
         """
         rows, difference = export(self.model, self.output, trust=self.trust)
+        if (path := self.output / ARCHIVE).exists():
+            return (
+                f"{path} ({path.stat().st_size / 1e6:.2f} MB) gives what {self.model} gives: the largest difference "
+                f"over {rows:,} validation rows is {difference:.1e} of the largest prediction.\n"
+                f"Use it: python src/predict.py model={path} input=FILE output=FILE"
+            )
         return (
             f"{self.output / PROGRAM} gives what {self.model} gives: the largest difference over {rows:,} validation "
             f"rows is {difference:.1e} of the largest prediction (allowed: {TOLERANCE:.0e}).\n"
@@ -132,10 +149,7 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
     """
     trained = read_trained(model, trust=trust)
     if not isinstance(trained.predictor, Network):
-        raise UserError(
-            f"{model} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "
-            f"{model / 'model.skops'}, which skops.io.load reads. What is exported is a network."
-        )
+        return _export_archive(model, output, trained, trust=trust)
     predict = replace(trained.predictor, precision="fp32")  # the program's precision, even if training used bf16
     raw = _validation(predict.transform)
     content = _program(Exported(predict).eval().requires_grad_(False), raw.inputs)
@@ -148,7 +162,23 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
         )
     about = _about(predict.transform.manifest, raw.inputs)
     contents = {PROGRAM: content, ABOUT: (json.dumps(about, indent=2) + "\n").encode(), README: _readme(about).encode()}
-    folders.write(output, contents)
+    folders.write(output, contents, FILES)
+    return len(raw.inputs), difference
+
+
+def _export_archive(model: Path, output: Path, trained: TrainedModel, *, trust: bool) -> tuple[int, float]:
+    """Write a model that torch.export cannot hold as an archive of its files, after a check."""
+    raw, content = _validation(trained.transform), packed(model)
+    with TemporaryDirectory() as made:
+        path = Path(made) / ARCHIVE
+        path.write_bytes(content)
+        with unpacked(path) as folder:
+            given = read_trained(folder, trust=trust).predict(raw.inputs)
+    wanted = trained.predict(raw.inputs)
+    difference = float(np.abs(given - wanted).max() / np.abs(wanted).max())
+    if not difference <= TOLERANCE:
+        raise UserError(f"the archive of {model} gives other predictions, by {difference:.1e}; nothing was written.")
+    folders.write(output, {ARCHIVE: content, README: ARCHIVE_TEXT.encode()}, FILES)
     return len(raw.inputs), difference
 
 

@@ -44,7 +44,7 @@ class PredictArgs:
 
     Attributes:
         inputs: files with the same columns, concatenated.
-        model: the folder of a trained model.
+        model: the folder of a trained model, or the archive of one.
         format: of the files, if given.
         trust: whether the model's record may name any code.
     """
@@ -79,10 +79,12 @@ class PredictArgs:
         """
         # Torch's threads spin while they wait, which would block the core of the thread that reads ahead.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from hypermap.inference.archive import unpacked
         from hypermap.training.artifacts import read_trained
 
         began = time.perf_counter()
-        predictor = Predictor(read_trained(self.model, trust=self.trust), trust=self.trust)
+        with unpacked(self.model) as folder:
+            predictor = Predictor(read_trained(folder, trust=self.trust), trust=self.trust)
         count = predictor.predict_files(self.inputs, self.output, self.format)
         for note in count.messages():
             print(f"Note: {note}", file=sys.stderr)
