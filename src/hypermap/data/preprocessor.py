@@ -31,6 +31,7 @@ class TensorSplit:
     features: "Tensor | None" = None  # raw rows of a table: preprocessed `inputs`
     groups: "Tensor | None" = None  # (rows,) int64, raw rows only
     times: "Tensor | None" = None  # (rows,) float64, raw rows only
+    twins: "Tensor | None" = None  # (rows,) bool, raw test rows of a table: whether another split has equal inputs
 
 
 @dataclass(frozen=True)

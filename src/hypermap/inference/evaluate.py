@@ -17,6 +17,7 @@ from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.table_preprocessor import without_texts
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Projection, Run, project, write_report
+from hypermap.reports.run.duplicates import FEW, Twins
 from hypermap.tasks import metrics
 from hypermap.tasks.losses import JointLoss, plain
 from hypermap.tasks.multitask import Multitask
@@ -58,6 +59,11 @@ class Scored:
         """The interval of each metric."""
         return metrics.percentiles(self.resamples, self.evaluation["confidence"])
 
+    def of(self, chosen: np.ndarray) -> "Scored":
+        """Return the same for some of the rows: bool ``(rows,)``."""
+        rows = TensorSplit(self.rows.inputs[chosen], self.rows.targets[chosen], self.rows.rows[chosen])
+        return replace(self, rows=rows, predictions=self.predictions[chosen])
+
     def less(self, other: "Scored") -> dict[str, tuple[float, float, float]]:
         """Return the difference of each metric from another model's on the same rows, with its paired interval."""
         apart = {name: values - other.resamples[name] for name, values in self.resamples.items()}
@@ -97,11 +103,12 @@ def evaluate(
         }
 
     of_model = scored(trained.predict)
-    beside = [
-        _beside(option["name"], of_model, scored(model))
+    of_others = {
+        option["name"]: scored(model)
         for option, model in others.read(baselines, transform, trust=trust)
         if option != configuration["model"]
-    ]
+    }
+    beside = [_beside(name, of_model, of_other) for name, of_other in of_others.items()]
     manifest, test, stored = transform.manifest, of_model["test"], load_raw(prepared, "test")
     untuned = scored(trained.untuned)["test"] if trained.record.tuned else None
     probes = transform.preprocessor.probes()
@@ -129,6 +136,7 @@ def evaluate(
         beside=beside,
         alone=_alone(models, transform, splits, of_model, configuration, trust=trust),
         without_texts=_without_texts(models, prepared, transform, of_model, configuration, trust=trust),
+        twins=_twins(stored, of_model, of_others),
         weights=_weights(trained),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
@@ -157,6 +165,25 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
     return BaselineTable(
         name, of_other["validation"].metrics, test.metrics, test.intervals, of_model["test"].less(of_other["test"])
     )
+
+
+def _twins(
+    stored: TensorSplit, of_model: Mapping[str, Scored], of_others: Mapping[str, Mapping[str, Scored]]
+) -> Twins | None:
+    """Return the scores on the test rows without a twin in another split; None if none has one."""
+    if stored.twins is None or not stored.twins.any():
+        return None
+    new = ~stored.twins.numpy()
+    count, rows = int((~new).sum()), len(new)
+    if rows - count < FEW:
+        return Twins(count, rows, {}, {}, ())
+
+    def without(scored: Mapping[str, Scored]) -> dict[str, Scored]:
+        return {**scored, "test": scored["test"].of(new)}
+
+    model = without(of_model)
+    beside = [_beside(name, model, without(of_other)) for name, of_other in of_others.items()]
+    return Twins(count, rows, model["test"].metrics, model["test"].intervals, beside)
 
 
 def _alone(

@@ -7,7 +7,7 @@ from typing import Any
 from hypermap.core.files import write_bytes, write_text
 from hypermap.core.instantiate import locate
 from hypermap.data.table_preprocessor import text_names
-from hypermap.reports.run import baseline_table, data, plots, wording
+from hypermap.reports.run import baseline_table, data, duplicates, plots, wording
 from hypermap.reports.run.diagnosis import Finding, diagnose
 from hypermap.reports.run.render import render
 from hypermap.reports.run.run import Run
@@ -58,13 +58,14 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         report=report,
         drawn=set(drawn),
         title=_title(run),
-        findings=_findings(run),
+        findings=[*_findings(run), *_duplicates(run, report)],
         accurate=_more_accurate(run),
         sections=report.sections(),
         metrics_table=_metrics_table,
         validation_way=_validation_way,
         beside=_beside,
         text_gain=_text_gain(report),
+        without_twins=_without_twins(run, report),
         choices_table=_choices_table,
         data=data.section,
         **report.values(),
@@ -92,6 +93,29 @@ def _findings(run: Run) -> list[Finding]:
         images = len(run.manifest.shape) > 1
         return diagnose(run.history, run.best_epoch, run.monitor, task, rows, run.stopped_early, images)
     return diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, task, rows)
+
+
+def _duplicates(run: Run, report: TaskReport) -> list[Finding]:
+    """Return what test rows with a twin outside the test set do to the score; nothing if there are none."""
+    if run.twins is None:
+        return []
+    separable = not run.manifest.test_published
+    return [duplicates.finding(run.twins, _compared(report)[0], run.test, run.level, separable=separable)]
+
+
+def _without_twins(run: Run, report: TaskReport) -> str | None:
+    """Return a table of all models with and without these rows, if there are enough others."""
+    if run.twins is None or not run.twins.test:
+        return None
+    name = run.config["model"]["name"]
+    return duplicates.section(
+        run.twins, name, _compared(report)[0], run.test, run.test_intervals, run.beside, run.level
+    )
+
+
+def _compared(report: TaskReport) -> tuple[str, ...]:
+    """Return the metrics by which models are compared, the most important first."""
+    return report.compared or (report.task.monitor,)
 
 
 def _metrics_table(run: Run) -> str:
@@ -122,7 +146,7 @@ def _validation_way(run: Run) -> str:
 def _beside(report: TaskReport) -> list[str]:
     """Return whether the model earns its place beside the others that were fitted."""
     run, name = report.run, report.run.config["model"]["name"]
-    compared, experiment = report.compared or (report.task.monitor,), run.config.get("experiment")
+    compared, experiment = _compared(report), run.config.get("experiment")
     return baseline_table.section(name, compared, run.test, run.test_intervals, run.beside, run.level, experiment)
 
 
@@ -130,8 +154,7 @@ def _text_gain(report: TaskReport) -> list[str]:
     """Return what the texts of a table gained; nothing if the model learns from none."""
     run = report.run
     names = text_names(run.manifest) if run.table else []
-    compared = report.compared or (report.task.monitor,)
-    return baseline_table.text_gain(names, compared, run.test, run.without_texts, run.level) if names else []
+    return baseline_table.text_gain(names, _compared(report), run.test, run.without_texts, run.level) if names else []
 
 
 def _choices_table(run: Run) -> str:
