@@ -14,8 +14,8 @@ from hypermap.core.moved import with_paths_of_now
 SCHEMA = "schema.json"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
-TRUSTED = ("numpy.dtype",)
-"""Types in fitted transformers that are not on skops's own list; a dtype runs no code."""
+TRUSTED = ("numpy.dtype", "sklearn.model_selection._split.KFold", "sklearn.model_selection._split.StratifiedKFold")
+"""Types in fitted transformers that are not on skops's own list; they run no code."""
 
 
 def dumps(fitted: Any) -> bytes:

@@ -369,7 +369,11 @@ def _serialised(raw: Raw, name: str, part: RawSplit, transform: Transform, more:
 
     arrays = {**part._asdict(), **more}
     if isinstance(transform.preprocessor, TablePreprocessor):  # it takes a while, and is the same for each training
-        arrays["features"] = transform.preprocessor.features(part.inputs)
+        arrays["features"] = (
+            transform.preprocessor.training_features(part.inputs, part.targets)
+            if name == "train"
+            else transform.preprocessor.features(part.inputs)
+        )
     if name != "test" or raw.test_inputs is None:
         arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
     numbers = raw.test_numbers if name == "test" and raw.test_inputs is not None else raw.numbers
