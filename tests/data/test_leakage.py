@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom
 from sklearn.ensemble import ExtraTreesClassifier
 
 from hypermap.core import skops_io
+from hypermap.data.cross_validation import KFold
 from hypermap.data.fold_data import Folds
 from hypermap.data.preparation import Preparation, Settings
 from hypermap.data.prepared import load, load_raw
-from hypermap.data.preprocessor import read_transform
+from hypermap.data.preprocessor import TensorSplit, read_transform
 from hypermap.data.table_preprocessor import PREPARATION
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.models.inputs import resolve_input_spec
@@ -20,7 +22,7 @@ CHOICES = [
     *({"missing": missing, "fill": -1.0} for missing in ("mean", "most_frequent", "constant", "drop")),
     {"missing_indicator": False, "missing_categories": "most_frequent"},
     *({"scaling": scaling} for scaling in ("quantile", "min_max", "robust", "robust_clip", "none")),
-    *({"categories": categories} for categories in ("one_hot", "ordinal", "embedding")),
+    *({"categories": categories} for categories in ("one_hot", "ordinal", "embedding", "target")),
     {"rare": 1, "max_categories": 4},
     {"pca": 2},
     {"pca": 0.9, "scaling": "standard"},
@@ -68,8 +70,9 @@ def test_targets_by_lot_score_at_chance_on_test(settings, choice, tmp_path):
 @pytest.mark.parametrize("choice", CHOICES[:-1], ids=str)
 def test_what_is_stored_is_fitted_on_the_training_rows_alone(settings, choice, tmp_path):
     manifest = prepare_settings(tmp_path / "data", {**settings, **choice})
-    rows = load_raw(tmp_path / "data", "train").inputs.numpy()
-    alone = Preparation.fit(rows, manifest.roles, Settings(**manifest.preparation))
+    raw = load_raw(tmp_path / "data", "train")
+    given = Settings(**manifest.preparation)
+    alone = Preparation.fit(raw.inputs.numpy(), manifest.roles, given, raw.targets.numpy(), manifest.split_seed)
     assert skops_io.dumps(alone.transformer) == (tmp_path / "data" / PREPARATION).read_bytes()
 
 
@@ -80,6 +83,28 @@ def test_stored_features_are_what_the_preparation_makes_of_each_split(settings, 
         raw = load_raw(tmp_path / "data", split)
         expected = transform.preprocessor.preparation.transform(raw.inputs.numpy())
         np.testing.assert_array_equal(load(tmp_path / "data", split).inputs, expected)
+
+
+def test_training_rows_of_the_holdout_and_of_folds_have_means_without_their_own_targets(settings, tmp_path):
+    prepare_settings(tmp_path / "data", {**settings, "categories": "target"})
+    folds = Folds(tmp_path / "data")
+    for fold in (folds.development.holdout, *KFold(3).folds(folds.development)):
+        rows = folds.of(fold)
+        preparation = rows.transform.preprocessor.preparation
+        train, validation = (_raw_at(folds, part) for part in (fold.train, fold.validation))
+        expected = preparation.training_rows(train.inputs.numpy(), train.targets.numpy())
+        np.testing.assert_array_equal(rows.train.inputs, expected)
+        assert (rows.train.inputs.numpy() != preparation.transform(train.inputs.numpy())).any()
+        np.testing.assert_array_equal(rows.validation.inputs, preparation.transform(validation.inputs.numpy()))
+
+
+def _raw_at(folds, positions):
+    """The raw rows at these positions of the development set."""
+    whole = [
+        torch.cat([getattr(part, key) for part in (folds.train, folds.validation)]) for key in ("inputs", "targets")
+    ]
+    inputs, targets = (values[folds.order][torch.from_numpy(positions)] for values in whole)
+    return TensorSplit(inputs, targets, torch.from_numpy(positions))
 
 
 def test_test_rows_change_nothing_that_is_fitted(settings, tmp_path):

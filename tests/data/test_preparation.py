@@ -9,7 +9,15 @@ import pytest
 import torch
 from scipy.stats import norm
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    OneHotEncoder,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+    TargetEncoder,
+)
 
 from hypermap.core import skops_io
 from hypermap.core.errors import UserError
@@ -220,3 +228,56 @@ def test_a_damaged_file_or_a_foreign_type_is_told(matrix):
 
 def test_settings_are_plain_values():
     assert Settings(**dataclasses.asdict(Settings(pca=0.5))) == Settings(pca=0.5)
+
+
+# Means of the target.
+
+MEANS = {
+    "continuous": (np.random.default_rng(1).normal(size=200), KFold(5, shuffle=True, random_state=7)),
+    "binary": (np.arange(200) % 7 % 2, StratifiedKFold(5, shuffle=True, random_state=7)),
+    "multiclass": (np.arange(200) % 7 % 3, StratifiedKFold(5, shuffle=True, random_state=7)),
+    "multiclass, rare": (np.where(np.arange(200) == 3, 3, np.arange(200) % 3), KFold(5, shuffle=True, random_state=7)),
+}
+
+
+@pytest.mark.parametrize("kind", MEANS)
+def test_categories_become_means_of_the_target_as_in_scikit_learn(matrix, kind):
+    targets, folds = MEANS[kind]
+    preparation = Preparation.fit(matrix[:TRAIN], ROLES, Settings(categories="target"), targets[:TRAIN], seed=7)
+    codes = np.nan_to_num(matrix[:, [1, 4]], nan=-2)
+    encoder, scaler = TargetEncoder(target_type=kind.split(",")[0], cv=folds), StandardScaler()
+    learned = scaler.fit_transform(encoder.fit_transform(codes[:TRAIN], targets[:TRAIN]))
+    width = learned.shape[1]
+    assert width == 2 * (len(encoder.classes_) if kind.startswith("multiclass") else 1)
+    assert preparation.layout == ColumnLayout(3 + width, 1)
+    training = preparation.training_rows(matrix[:TRAIN], targets[:TRAIN])
+    np.testing.assert_allclose(training[:, 3 : 3 + width], learned, rtol=1e-5, atol=1e-6)
+    others = scaler.transform(encoder.transform(codes[TRAIN:]))
+    np.testing.assert_allclose(preparation.transform(matrix[TRAIN:])[:, 3 : 3 + width], others, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(training[:, :3], preparation.transform(matrix[:TRAIN])[:, :3])
+
+
+def test_means_are_stored_and_those_of_unknown_categories_are_that_of_all_rows(matrix):
+    targets = MEANS["continuous"][0]
+    preparation = Preparation.fit(
+        matrix[:TRAIN], ROLES, Settings(categories="target", scaling="none"), targets[:TRAIN], seed=7
+    )
+    loaded = Preparation(skops_io.loads(skops_io.dumps(preparation.transformer), "it", "Again."))
+    np.testing.assert_array_equal(loaded.transform(matrix), preparation.transform(matrix))
+    unknown = matrix[:1].copy()
+    unknown[:, [1, 4]] = [99, -1]
+    np.testing.assert_allclose(loaded.transform(unknown)[0, 3:5], targets[:TRAIN].mean(), rtol=1e-5)
+
+
+def test_a_training_rows_own_target_has_no_part_in_its_mean():
+    codes, targets = np.arange(200.0) // 2, np.random.default_rng(0).normal(size=200)  # 100 categories that say nothing
+    preparation = Preparation.fit(codes[:, np.newaxis], ["category"], Settings(categories="target"), targets)
+    rows = codes[:, np.newaxis]
+    assert np.corrcoef(preparation.transform(rows)[:, 0], targets)[0, 1] > 0.5
+    assert abs(np.corrcoef(preparation.training_rows(rows, targets)[:, 0], targets)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("targets", [None, np.zeros((TRAIN, 2))])
+def test_means_are_of_one_target(matrix, targets):
+    with pytest.raises(UserError, match=r"data\.categories is target, which is for one target: take auto"):
+        Preparation.fit(matrix[:TRAIN], ROLES, Settings(categories="target"), targets)

@@ -122,6 +122,21 @@ def test_a_whole_preparation_with_unseen_and_missing_categories(settings):
     np.testing.assert_array_equal(got[:, preparation.layout.numbers :], expected[:, preparation.layout.numbers :])
 
 
+@pytest.mark.parametrize("classes", [None, 2, 3])
+@pytest.mark.parametrize("missing_categories", ["own", "most_frequent"])
+def test_means_of_the_target(classes, missing_categories):
+    train, rows = matrix(400, seed=0, categories=8), matrix(300, seed=1, categories=12)
+    rows[::5, 1] = -1
+    targets = np.nan_to_num(train[:, 1]) + np.random.default_rng(0).normal(size=400)
+    if classes:
+        targets = np.floor(targets).astype(np.int64) % classes
+    settings = Settings(categories="target", missing_categories=missing_categories)
+    preparation = Preparation.fit(train, ROLES, settings, targets)
+    got = Prepare(preparation)(torch.from_numpy(rows)).numpy()
+    assert got.shape[1] == 3 + 2 * (3 if classes == 3 else 1) + 2
+    np.testing.assert_allclose(got, preparation.transform(rows), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("roles", [["number"] * 2, ["category"] * 2])
 def test_a_table_of_one_kind(roles):
     train = np.random.default_rng(0).integers(0, 5, (50, 2)).astype(np.float64)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import safetensors.numpy
 import torch
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from hypermap.core.errors import UserError
 from hypermap.data.manifest import Manifest
-from hypermap.data.prepared import load
+from hypermap.data.prepared import load, load_raw
 from hypermap.datasets import prepare
 from hypermap.experiments.run import TrainingRequest, train
 from hypermap.inference import evaluate as evaluation
@@ -342,3 +343,36 @@ def test_the_map_is_of_what_a_model_is_given(runs, method):
     inputs = load(folder, "test").inputs.flatten(1).numpy()
     expected = PCA(2).fit_transform(inputs)
     np.testing.assert_allclose(np.abs(run.map.places), np.abs(expected), atol=1e-3)
+
+
+def test_rows_with_a_twin_are_left_out_of_a_score_beside(runs, tmp_path):
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(200, 2))[generator.integers(0, 200, 400)]
+    classes = np.where(inputs[:, 0] + generator.normal(size=400) > 0, "yes", "no")
+    pl.DataFrame({"a": inputs[:, 0], "b": inputs[:, 1], "y": classes}).write_csv(tmp_path / "my.csv")
+    data = {
+        "name": "table", "_target_": "hypermap.datasets.tables.dataset.table", "path": str(tmp_path / "my.csv"),
+        "target": "y", "test": 0.3,
+    }  # fmt: skip
+    model = {
+        "name": "nearest_neighbors",
+        "_target_": "hypermap.models.sklearn_models.NearestNeighbors",
+        "n_neighbors": 1,
+    }
+    folder = Path("prepared/table")
+    prepare.prepare_settings(folder, data)
+    asked = order("breast_cancer") | {"data": data, "model": model}
+    train(TrainingRequest(asked, folder, MODELS, REPORTS / "validation.json"))
+    baselines.fit({"models": OTHERS}, folder, BASELINES)
+    evaluation.evaluate(asked, folder, MODELS, BASELINES, REPORTS)
+    ((_, run),) = runs
+    test, new = load(folder, "test"), ~load_raw(folder, "test").twins.numpy()
+    assert run.twins.count == Manifest.read(folder).twins == (~new).sum()
+    right = run.predictions.argmax(1) == run.targets
+    assert run.twins.test["accuracy"] == pytest.approx(right[new].mean())
+    assert run.twins.rows == len(right) == len(test.rows)
+    linear = LogisticRegression(max_iter=1000).fit(
+        *(getattr(load(folder, "train"), key).numpy() for key in ("inputs", "targets"))
+    )
+    own = {other.name: other for other in run.twins.others}["linear"]
+    assert own.test["accuracy"] == pytest.approx(linear.score(test.inputs.numpy()[new], test.targets.numpy()[new]))

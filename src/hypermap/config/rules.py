@@ -164,7 +164,7 @@ RULES: dict[str, Rule] = {
     "data.fill": NUMBER,
     "data.missing_indicator": BOOLEAN,
     "data.missing_categories": one_of("own", "most_frequent"),
-    "data.categories": one_of("auto", "one_hot", "ordinal", "embedding"),
+    "data.categories": one_of("auto", "one_hot", "ordinal", "embedding", "target"),
     "data.rare": integer(1),
     "data.max_categories": optional(integer(2)),
     "data.pca": optional(either(integer(1), SHARE)),

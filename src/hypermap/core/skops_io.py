@@ -16,8 +16,11 @@ from hypermap.core.moved import with_paths_of_now
 SCHEMA = "schema.json"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
-TRUSTED = ("numpy.dtype", "hypermap.data.robust_clip.RobustClip")
-"""Types in fitted transformers that are not on skops's own list; a dtype runs no code, nor does creating the other."""
+TRUSTED = (
+    "numpy.dtype", "hypermap.data.robust_clip.RobustClip", "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
+)  # fmt: skip
+"""Types in fitted transformers that are not on skops's own list; they run no code, nor does creating them."""
 
 
 def dumps(fitted: Any) -> bytes:

@@ -83,7 +83,7 @@ class Folds:
         else:
             train, validation = _at(self._raw, fold.train), _at(self._raw, fold.validation)
             transform = self.transform.refit(train)
-        learned = transform(train)
+        learned = transform.training_rows(train)
         held = transform(validation) if len(fold.validation) else _at(learned, fold.validation)
         if transform.manifest.oversample:
             learned = _at(learned, oversample(learned.targets.numpy(), transform.manifest.split_seed))

@@ -17,10 +17,11 @@ Matrix = NDArray[np.float64]
 
 Missing = Literal["mean", "median", "most_frequent", "constant", "drop"]
 Scaling = Literal["standard", "min_max", "robust", "robust_clip", "quantile", "none"]
-Categories = Literal["auto", "one_hot", "ordinal", "embedding"]
+Categories = Literal["auto", "one_hot", "ordinal", "embedding", "target"]
 
 MISSING_CODE = -2.0  # of a missing category; the schema's own codes are -1 and up
 QUANTILES = 1000
+FOLDS = 5  # of the means of a target, as is usual in scikit-learn
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Settings:
         missing_categories: missing categories become a category of their ``own``, or the ``most_frequent``.
         scaling: of numbers; ``quantile`` maps each column to a normal distribution by its ranks, ``robust_clip`` see
             `hypermap.data.robust_clip`.
-        categories: ``one_hot`` columns, ``ordinal`` numbers, an ``embedding`` that the network learns, or ``auto``,
-            which depends on the model.
+        categories: ``one_hot`` columns, ``ordinal`` numbers, an ``embedding`` that the network learns, the ``target``'s
+            mean, or ``auto``, which depends on the model.
         rare: categories with fewer training rows than this share one code.
         max_categories: maximum number of codes of a column; the rarest categories share the last one.
         pca: number of principal components (or the share of the variance that they explain) that replace the numbers.
@@ -75,25 +76,56 @@ class Preparation:
         self.layout = self._layout()
 
     @classmethod
-    def fit(cls, matrix: Matrix, roles: Sequence[str], settings: Settings) -> "Preparation":
+    def fit(
+        cls,
+        matrix: Matrix,
+        roles: Sequence[str],
+        settings: Settings,
+        targets: NDArray[Any] | None = None,
+        seed: int = 0,
+    ) -> "Preparation":
         """Fit to training rows ``(rows, columns)``, NaN where missing.
 
         Args:
+            matrix: the rows.
             roles: of each column: ``number``, ``category``, or ``text`` for a component of a text, which is kept as
                 it is.
+            settings: how to preprocess them.
+            targets: ``(rows,)``, class indices (integers) or numbers, if categories become means of the target.
+            seed: of the folds of these means.
 
         Raises:
-            UserError: `pca` asks for more components than there are.
+            UserError: `pca` asks for more components than there are, or there are no such targets.
         """
         numbers, texts, categories = (
             [k for k, role in enumerate(roles) if role == wanted] for wanted in ("number", "text", "category")
         )
         _check_pca(settings.pca, len(numbers), len(matrix))
-        return cls(_transformer(numbers, texts, categories, settings, len(matrix)).fit(matrix))
+        encoder = None
+        if settings.categories == "target" and categories:
+            encoder = _target_encoder(targets, seed)
+        transformer = _transformer(numbers, texts, categories, settings, len(matrix), encoder)
+        return cls(transformer.fit(matrix, targets))
 
     def transform(self, matrix: Matrix) -> NDArray[np.float32]:
         """Return rows as a model sees them: ``(rows, columns)`` float64 to ``(rows, layout.width)`` float32."""
-        rows = np.asarray(self.transformer.transform(matrix), np.float32)
+        return self._coded(self.transformer.transform(matrix))
+
+    def training_rows(self, matrix: Matrix, targets: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the rows that this was fitted to as a model learns from them, like `transform`.
+
+        They differ from those of `transform` if categories became means of the target: a row's own target has no part
+        in its mean, or a model would trust the means too much (scikit-learn's cross fitting).
+        """
+        if "encoded" not in self.transformer.named_transformers_:
+            return self.transform(matrix)
+        from sklearn.base import clone
+
+        return self._coded(clone(self.transformer).fit_transform(matrix, targets))
+
+    def _coded(self, transformed: NDArray[Any]) -> NDArray[np.float32]:
+        """Return rows with the codes of the model instead of the encoder's."""
+        rows = np.asarray(transformed, np.float32)
         raw = rows[:, self.layout.plain :]
         unseen = np.array(
             [size if rare else 0 for size, rare in zip(self.layout.cardinalities, self._rare, strict=True)]
@@ -107,7 +139,8 @@ class Preparation:
         if self._encoder is not None:
             known = zip(self._encoder.categories_, self._rare, strict=True)
             sizes = tuple(len(categories) - rare + (rare > 0) for categories, rare in known)
-        return ColumnLayout(outputs.get("numbers", 0) + outputs.get("texts", 0), outputs.get("missing", 0), sizes)
+        numbers = sum(outputs.get(name, 0) for name in ("numbers", "texts", "encoded"))
+        return ColumnLayout(numbers, outputs.get("missing", 0), sizes)
 
 
 def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
@@ -115,8 +148,10 @@ def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(matrix).all(axis=1))
 
 
-def _transformer(numbers: list[int], texts: list[int], categories: list[int], settings: Settings, rows: int) -> Any:
-    """Return the unfitted ColumnTransformer; unneeded steps are left out."""
+def _transformer(
+    numbers: list[int], texts: list[int], categories: list[int], settings: Settings, rows: int, encoder: Any
+) -> Any:
+    """Return the unfitted ColumnTransformer; unneeded steps are left out. `encoder` is that of `_target_encoder`."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import MissingIndicator
     from sklearn.pipeline import Pipeline
@@ -126,21 +161,32 @@ def _transformer(numbers: list[int], texts: list[int], categories: list[int], se
         steps.append(("numbers", Pipeline(_number_steps(settings, rows)), numbers))
     if texts:
         steps.append(("texts", "passthrough", texts))
+    if encoder is not None:
+        steps.append(("encoded", Pipeline(_encoded_steps(settings, rows, encoder)), categories))
     if numbers and settings.missing_indicator and settings.missing != "drop":
         steps.append(("missing", MissingIndicator(features="missing-only", error_on_new=False), numbers))
-    if categories:
+    if categories and encoder is None:
         steps.append(("categories", Pipeline(_category_steps(settings)), categories))
     return ColumnTransformer(steps, sparse_threshold=0.0)
 
 
 def _number_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
-    from sklearn import preprocessing
     from sklearn.decomposition import PCA
     from sklearn.impute import SimpleImputer
 
+    strategy = "median" if settings.missing == "drop" else settings.missing  # nothing is missing then
+    steps = [("impute", SimpleImputer(strategy=strategy, fill_value=settings.fill, keep_empty_features=True))]
+    steps += _scaling_steps(settings, rows)
+    if settings.pca is not None:
+        steps.append(("pca", PCA(n_components=settings.pca, svd_solver="full")))
+    return steps
+
+
+def _scaling_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
+    from sklearn import preprocessing
+
     from hypermap.data.robust_clip import RobustClip
 
-    strategy = "median" if settings.missing == "drop" else settings.missing  # nothing is missing then
     # The number of quantiles of Gorishniy et al., https://arxiv.org/abs/2106.11959
     quantiles = max(min(rows // 30, QUANTILES), min(rows, 10))
     scalers = {
@@ -152,27 +198,50 @@ def _number_steps(settings: Settings, rows: int) -> list[tuple[str, Any]]:
             n_quantiles=quantiles, output_distribution="normal", subsample=None
         ),
     }
-    steps = [("impute", SimpleImputer(strategy=strategy, fill_value=settings.fill, keep_empty_features=True))]
-    if settings.scaling != "none":
-        steps.append(("scale", scalers[settings.scaling]()))
-    if settings.pca is not None:
-        steps.append(("pca", PCA(n_components=settings.pca, svd_solver="full")))
-    return steps
+    return [] if settings.scaling == "none" else [("scale", scalers[settings.scaling]())]
+
+
+def _category_imputer(settings: Settings) -> Any:
+    from sklearn.impute import SimpleImputer
+
+    strategy = "constant" if settings.missing_categories == "own" else "most_frequent"
+    return SimpleImputer(strategy=strategy, fill_value=MISSING_CODE, keep_empty_features=True)
+
+
+def _encoded_steps(settings: Settings, rows: int, encoder: Any) -> list[tuple[str, Any]]:
+    return [("impute", _category_imputer(settings)), ("means", encoder), *_scaling_steps(settings, rows)]
+
+
+def _target_encoder(targets: NDArray[Any] | None, seed: int) -> Any:
+    """Return an unfitted TargetEncoder for targets like these, which draws its folds by the seed."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+    from sklearn.preprocessing import TargetEncoder
+
+    if targets is None or targets.ndim > 1:
+        raise UserError("data.categories is target, which is for one target: take auto if there are several.")
+    if targets.dtype.kind == "f":
+        return TargetEncoder(target_type="continuous", cv=KFold(_folds(len(targets)), shuffle=True, random_state=seed))
+    counts = np.unique_counts(targets).counts
+    # Not stratified if a class has fewer rows than there are folds, which is impossible.
+    splitter = StratifiedKFold if counts.min() >= FOLDS else KFold
+    folds = splitter(_folds(len(targets)), shuffle=True, random_state=seed)
+    return TargetEncoder(target_type="multiclass" if len(counts) > 2 else "binary", cv=folds)
+
+
+def _folds(rows: int) -> int:
+    return max(2, min(FOLDS, rows))
 
 
 def _category_steps(settings: Settings) -> list[tuple[str, Any]]:
-    from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OrdinalEncoder
 
-    strategy = "constant" if settings.missing_categories == "own" else "most_frequent"
-    impute = SimpleImputer(strategy=strategy, fill_value=MISSING_CODE, keep_empty_features=True)
     codes = OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=-1,
         min_frequency=settings.rare,  # 1 groups none
         max_categories=settings.max_categories,
     )
-    return [("impute", impute), ("codes", codes)]
+    return [("impute", _category_imputer(settings)), ("codes", codes)]
 
 
 def _check_pca(components: float | None, numbers: int, rows: int) -> None:

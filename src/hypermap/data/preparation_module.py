@@ -131,6 +131,21 @@ class Codes(nn.Module):
         return self.table.gather(1, entry.T).T
 
 
+class Means(nn.Module):
+    """Maps category codes of the schema to the means of the target and their scale, by lookup tables like `Codes`."""
+
+    table: Tensor
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("table", _float64(table))  # (columns, entries, means)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map (rows, columns) to (rows, columns * means)."""
+        entry = torch.where(rows.isnan(), 0.0, rows + 2).long().clamp(0, self.table.shape[1] - 1)
+        return self.table[torch.arange(self.table.shape[0], device=rows.device), entry].flatten(1)
+
+
 class Missing(nn.Module):
     """Whether a number is missing (MissingIndicator)."""
 
@@ -171,6 +186,8 @@ class Prepare(nn.Module):
             columns = np.array(chosen)
             if name == "numbers":
                 parts.append(Part(columns, as_module(fitted[name])))
+            elif name == "encoded":
+                parts.append(Part(columns, Means(_means(fitted[name], len(columns)))))
             elif name == "missing" and len(fitted[name].features_):
                 parts.append(Part(columns[fitted[name].features_], Missing()))
             elif name == "categories":
@@ -244,11 +261,23 @@ def _tabulated(preparation: Preparation, columns: np.ndarray) -> np.ndarray:
 
     Codes above the largest fitted one are unseen, like -1: the last entry is for them.
     """
-    encoder = preparation.transformer.named_transformers_["categories"].named_steps["codes"]
-    most = int(max((known.max() for known in encoder.categories_), default=0))
-    matrix = np.zeros((most + 4, preparation.transformer.n_features_in_))
-    matrix[:, columns] = np.array([np.nan, -1, *range(most + 2)])[:, np.newaxis]
+    codes = _every_code(preparation.transformer.named_transformers_["categories"].named_steps["codes"])
+    matrix = np.zeros((len(codes), preparation.transformer.n_features_in_))
+    matrix[:, columns] = codes
     return preparation.transform(matrix)[:, preparation.layout.plain :].T
+
+
+def _means(encoded: Any, columns: int) -> np.ndarray:
+    """Return the lookup tables ``(columns, entries, means)`` of `Means` for a fitted pipeline, likewise."""
+    codes = _every_code(encoded.named_steps["means"])
+    found: np.ndarray = encoded.transform(np.repeat(codes, columns, axis=1))
+    return found.reshape(len(codes), columns, -1).transpose(1, 0, 2)
+
+
+def _every_code(encoder: Any) -> np.ndarray:
+    """Return NaN, -1, each code from 0 to the largest that the encoder knows, and one more ``(entries, 1)``."""
+    most = int(max((known.max() for known in encoder.categories_), default=0))
+    return np.array([np.nan, -1, *range(most + 2)])[:, np.newaxis]
 
 
 def _interpolated(values: Tensor, grid: Tensor, levels: Tensor) -> Tensor:

@@ -28,9 +28,10 @@ class TensorSplit:
     inputs: "Tensor"  # (rows, *shape), preprocessed or raw
     targets: "Tensor"  # (rows, ...), encoded by the task, or raw
     rows: "Tensor"  # (rows,) int64
-    features: "Tensor | None" = None  # raw rows of a table: preprocessed `inputs`
+    features: "Tensor | None" = None  # raw rows of a table: preprocessed `inputs`, of training rows for training
     groups: "Tensor | None" = None  # (rows,) int64, raw rows only
     times: "Tensor | None" = None  # (rows,) float64, raw rows only
+    twins: "Tensor | None" = None  # (rows,) bool, raw test rows of a table: whether another split has equal inputs
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,25 @@ class Preprocessor(ABC):
             UserError: the settings do not fit these rows.
         """
 
+    @classmethod
+    def fit_to(cls, inputs: Array, targets: Array, info: Manifest) -> Fitted:
+        """Fit to raw training rows and their raw targets; for a preprocessor that does not need targets, `fit`.
+
+        Raises:
+            UserError: the settings do not fit these rows.
+        """
+        return cls.fit(inputs, info)
+
     @abstractmethod
     def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return raw rows as model inputs, on the same device."""
+
+    def training_rows(self, inputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return the raw rows that this was fitted to as model inputs for training.
+
+        They are those of any other rows, unless targets had a part in the fit.
+        """
+        return self(inputs)
 
     def lengths(self, features: "Tensor") -> "Tensor | None":
         """Return how long each row of a model's inputs is, int64 ``(rows,)``, if rows are padded to one length.
@@ -168,7 +185,7 @@ class Transform:
         Raises:
             UserError: the settings do not fit these rows.
         """
-        of_inputs = locate_preprocessor(about).fit(inputs, about)
+        of_inputs = locate_preprocessor(about).fit_to(inputs, targets, about)
         of_targets = locate_task(about.task).fit(targets, about)
         fitted_on = {"split": "train", "rows": len(inputs)}
         return cls(replace(about, fitted_on=fitted_on, **of_targets, **of_inputs.entries), of_inputs.stored)
@@ -180,6 +197,13 @@ class Transform:
     def __call__(self, raw: TensorSplit) -> TensorSplit:
         """Return raw rows as a model sees them."""
         return TensorSplit(self.features(raw), self.task.encode(raw.targets), raw.rows)
+
+    def training_rows(self, raw: TensorSplit) -> TensorSplit:
+        """Return the raw rows that this was fitted to as a model learns from them (`Preprocessor.training_rows`)."""
+        features = raw.features
+        if features is None:
+            features = self.preprocessor.training_rows(raw.inputs, raw.targets)
+        return TensorSplit(features, self.task.encode(raw.targets), raw.rows)
 
     def features(self, raw: TensorSplit) -> "Tensor":
         """Return the inputs of raw rows as a model sees them, on their device."""

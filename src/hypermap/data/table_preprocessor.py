@@ -16,6 +16,7 @@ from hypermap.data.preparation import Preparation, Settings
 from hypermap.data.preprocessor import Fitted, Preprocessor
 from hypermap.data.table_rows import matrix_of, texts_of
 from hypermap.data.text_columns import TextColumnSettings, TextEncoder
+from hypermap.tasks.regression import LOGS
 
 if TYPE_CHECKING:  # preparing data needs no torch
     from torch import Tensor, nn
@@ -32,11 +33,11 @@ class TablePreprocessor(Preprocessor):
     file = PREPARATION
 
     @classmethod
-    def fit(cls, inputs: Array, info: Manifest) -> Fitted:
+    def fit(cls, inputs: Array, info: Manifest, targets: Array | None = None) -> Fitted:
         """Return the layout of a row, and the fitted transformer and encoders of texts.
 
         Raises:
-            UserError: the settings do not fit these rows.
+            UserError: the settings do not fit these rows, or need targets.
         """
         from hypermap.core import skops_io
 
@@ -44,11 +45,22 @@ class TablePreprocessor(Preprocessor):
         matrix, texts = _parts(inputs, info)
         encoders = [TextEncoder.fit(name, texts, settings) for name, texts in zip(names, texts, strict=True)]
         roles = [*(info.roles or []), *("text" for encoder in encoders for _ in range(encoder.width))]
-        preparation = Preparation.fit(_with_components(matrix, encoders, texts), roles, Settings(**info.preparation))
+        preparation = Preparation.fit(
+            _with_components(matrix, encoders, texts),
+            roles,
+            Settings(**info.preparation),
+            None if targets is None else _learned(targets, info),
+            info.split_seed,
+        )
         layout, stored = preparation.layout, preparation.transformer
         if encoders:
             stored = {"transformer": stored, "texts": [encoder.as_entry() for encoder in encoders]}
         return Fitted({"shape": [layout.width], "layout": layout.as_entry()}, skops_io.dumps(stored))
+
+    @classmethod
+    def fit_to(cls, inputs: Array, targets: Array, info: Manifest) -> Fitted:
+        """Return the same with targets, as ``data.categories=target`` needs them."""
+        return cls.fit(inputs, info, targets)
 
     @property
     def preparation(self) -> Preparation:
@@ -80,14 +92,28 @@ class TablePreprocessor(Preprocessor):
 
     def features(self, inputs: Array) -> NDArray[np.float32]:
         """Return rows ``(rows, layout.width)`` of the rows of a table (`hypermap.data.table_rows`)."""
+        return self.preparation.transform(self._matrix(inputs))
+
+    def training_features(self, inputs: Array, targets: Array) -> NDArray[np.float32]:
+        """Return the same of the rows that this was fitted to, as a model learns from them."""
+        return self.preparation.training_rows(self._matrix(inputs), _learned(targets, self.manifest))
+
+    def _matrix(self, inputs: Array) -> Floats:
         matrix, texts = _parts(inputs, self.manifest)
-        return self.preparation.transform(_with_components(matrix, self.encoders, texts))
+        return _with_components(matrix, self.encoders, texts)
 
     def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return the `features` of rows, float32."""
         import torch
 
         return torch.from_numpy(self.features(inputs.cpu().numpy())).to(inputs.device)
+
+    def training_rows(self, inputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return the `training_features` of rows, float32."""
+        import torch
+
+        features = self.training_features(inputs.cpu().numpy(), targets.cpu().numpy())
+        return torch.from_numpy(features).to(inputs.device)
 
     def words(self, inputs: Array) -> list[str] | None:
         """Return the texts of each row; None if the table has none."""
@@ -131,6 +157,11 @@ def _parts(inputs: Array, manifest: Manifest) -> tuple[Floats, list[list[str]]]:
     """Return the matrix of a table's rows, and the texts of each column."""
     columns, count = len(manifest.roles or []), len(text_names(manifest))
     return matrix_of(inputs, columns), texts_of(inputs, columns, count) if count else []
+
+
+def _learned(targets: Array, info: Manifest) -> Array:
+    """Return targets on the scale that a model learns them: class indices, or numbers or their logarithms."""
+    return LOGS[info.target_transform][0](targets.astype(np.float64)) if info.target_transform else targets
 
 
 def _with_components(matrix: Floats, encoders: Sequence[TextEncoder], texts: Sequence[Sequence[str]]) -> Floats:

@@ -18,7 +18,8 @@ def write(folder: Path, contents: Mapping[str, bytes], before: Collection[str] =
     """Make `folder` contain exactly these files, by building a temporary folder and renaming it into place.
 
     If another process wrote identical files there first, they are kept. A folder with some or all of these names is
-    replaced, or with names of `before`, which other versions of its content have; one with any other content is refused.
+    replaced, or with names of `before`, which other versions of its content have; one with any other content is
+    refused.
 
     Raises:
         UserError: the folder has other files.

@@ -3,7 +3,7 @@
 The folder holds ``train.safetensors``, ``validation.safetensors`` and ``test.safetensors``, each with raw `inputs`,
 `targets` and `rows` (int64: the index within the raw array), and ``manifest.json``. The folder's transform
 (`hypermap.data.preprocessor`) computes model inputs from `inputs`; for a table they are stored too, as `features`, and
-the transform's scikit-learn part is ``preparation.skops``.
+the transform's scikit-learn part is ``preparation.skops``. Its test rows have `twins` as well (`TensorSplit`).
 """
 
 import inspect
@@ -27,7 +27,7 @@ from hypermap.data.preparation import Settings, complete_rows
 from hypermap.data.prepared import file_name
 from hypermap.data.preprocessor import Transform
 from hypermap.data.table_preprocessor import TablePreprocessor
-from hypermap.data.table_rows import matrix_of
+from hypermap.data.table_rows import identities, matrix_of
 from hypermap.datasets import artifact as folders
 from hypermap.datasets.images import Raw
 from hypermap.datasets.split import RawSplit, split
@@ -106,9 +106,13 @@ def _prepare(folder: Path, wanted: "_Wanted") -> Manifest:
         row_limit=settings.rows,
     )
     _check_targets(raw, settings)
-    train = parts["train"]
-    transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted))
-    contents = {file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
+    train, twins = parts["train"], _twins(raw, parts)
+    about = replace(_describe(raw, parts, wanted), twins=None if twins is None else int(twins.sum()))
+    transform = Transform.fitted(train.inputs, train.targets, about)
+    more = {"test": {} if twins is None else {"twins": twins}}
+    contents = {
+        file_name(name): _serialised(raw, name, part, transform, more.get(name, {})) for name, part in parts.items()
+    }
     folders.write(folder, contents | transform.contents())
     return transform.manifest
 
@@ -348,12 +352,28 @@ def _check_targets(raw: Raw, settings: DataSettings) -> None:
         )
 
 
-def _serialised(raw: Raw, name: str, part: RawSplit, transform: Transform) -> bytes:
+def _twins(raw: Raw, parts: Mapping[str, RawSplit]) -> Array | None:
+    """Return which test rows of a table have the inputs of a row of another split ``(rows,)``; None for no table."""
+    if raw.table is None:
+        return None
+    from hypermap.datasets.tables.duplicates import twins
+
+    train, validation, test = (
+        identities(parts[name].inputs, len(raw.table.roles)) for name in ("train", "validation", "test")
+    )
+    return twins(test, np.concatenate([train, validation]))
+
+
+def _serialised(raw: Raw, name: str, part: RawSplit, transform: Transform, more: Mapping[str, Array]) -> bytes:
     from safetensors.numpy import save
 
-    arrays = part._asdict()
+    arrays = {**part._asdict(), **more}
     if isinstance(transform.preprocessor, TablePreprocessor):  # it takes a while, and is the same for each training
-        arrays["features"] = transform.preprocessor.features(part.inputs)
+        arrays["features"] = (
+            transform.preprocessor.training_features(part.inputs, part.targets)
+            if name == "train"
+            else transform.preprocessor.features(part.inputs)
+        )
     if name != "test" or raw.test_inputs is None:
         arrays |= {key: whole[part.rows] for key in ("groups", "times") if (whole := getattr(raw, key)) is not None}
     numbers = raw.test_numbers if name == "test" and raw.test_inputs is not None else raw.numbers

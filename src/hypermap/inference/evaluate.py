@@ -17,6 +17,7 @@ from hypermap.data.raw_inputs import RawInputs
 from hypermap.data.table_preprocessor import without_texts
 from hypermap.models import baselines as others
 from hypermap.reports.run import BaselineTable, Kept, Projection, Run, project, write_report
+from hypermap.reports.run.duplicates import FEW, Twins
 from hypermap.tasks import metrics
 from hypermap.tasks.losses import JointLoss, plain
 from hypermap.tasks.multitask import Multitask
@@ -57,6 +58,11 @@ class Scored:
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The interval of each metric."""
         return metrics.percentiles(self.resamples, self.evaluation["confidence"])
+
+    def of(self, chosen: np.ndarray) -> "Scored":
+        """Return the same for some of the rows: bool ``(rows,)``."""
+        rows = TensorSplit(self.rows.inputs[chosen], self.rows.targets[chosen], self.rows.rows[chosen])
+        return replace(self, rows=rows, predictions=self.predictions[chosen])
 
     def less(self, other: "Scored") -> dict[str, tuple[float, float, float]]:
         """Return the difference of each metric from another model's on the same rows, with its paired interval."""
@@ -106,11 +112,12 @@ def evaluate(
 
     kept = scored(trained.predict)
     of_model = scored(of_split.predict) if of_split is not trained else kept
-    beside = [
-        _beside(option["name"], of_model, scored(model.predict))
+    of_others = {
+        option["name"]: scored(model.predict)
         for option, model in others.read(baselines, transform, trust=trust)
         if option != configuration["model"]
-    ]
+    }
+    beside = [_beside(name, of_model, of_other) for name, of_other in of_others.items()]
     manifest, test = transform.manifest, kept["test"]
     untuned = scored(trained.predictor.untuned.predict)["test"] if trained.record.tuned else None
     probes = transform.preprocessor.probes()
@@ -138,6 +145,7 @@ def evaluate(
         beside=beside,
         alone=_alone(models, transform, inputs, of_model, configuration, trust=trust),
         without_texts=_without_texts(models, prepared, transform, inputs, of_model, configuration, trust=trust),
+        twins=_twins(stored["test"], kept, of_model, of_others),
         weights=_weights(of_split),
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
@@ -182,6 +190,31 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
     return BaselineTable(
         name, of_other["validation"].metrics, test.metrics, test.intervals, of_model["test"].less(of_other["test"])
     )
+
+
+def _twins(
+    stored: TensorSplit,
+    kept: Mapping[str, Scored],
+    of_model: Mapping[str, Scored],
+    of_others: Mapping[str, Mapping[str, Scored]],
+) -> Twins | None:
+    """Return the scores on the test rows without a twin in another split; None if none has one.
+
+    The scores are of the model that is kept, the comparisons with others of that of the split.
+    """
+    if stored.twins is None or not stored.twins.any():
+        return None
+    new = ~stored.twins.numpy()
+    count, rows = int((~new).sum()), len(new)
+    if rows - count < FEW:
+        return Twins(count, rows, {}, {}, ())
+
+    def without(scored: Mapping[str, Scored]) -> dict[str, Scored]:
+        return {**scored, "test": scored["test"].of(new)}
+
+    model, own = without(of_model), without(kept)["test"]
+    beside = [_beside(name, model, without(of_other)) for name, of_other in of_others.items()]
+    return Twins(count, rows, own.metrics, own.intervals, beside)
 
 
 def _alone(

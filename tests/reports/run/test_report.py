@@ -13,6 +13,7 @@ from hypermap.data.preprocessor import Probes
 from hypermap.reports.run import BaselineTable, Run, project, write_report
 from hypermap.reports.run.classification import right_examples, worst_mistakes
 from hypermap.reports.run.data import section
+from hypermap.reports.run.duplicates import Twins
 from hypermap.reports.run.page import page
 from hypermap.reports.run.pictures import LIMIT
 from hypermap.reports.run.plots import COLUMNS, ROC_POINTS, roc_curves
@@ -503,6 +504,28 @@ def test_other_models_stand_beside_the_run():
     assert "## Beside other models" in text
     assert "**This run beats `random_forest`**" in text
     assert text.index("## Beside other models") < text.index("## Learning curves")
+
+
+def test_rows_that_were_seen_before_are_counted_and_left_out_of_a_score_beside():
+    run = run_of(**CASES["binary"])
+    apart = dict.fromkeys(run.test, (0.1, 0.05, 0.15))
+    forest = BaselineTable("random_forest", run.validation, run.test, run.test_intervals, apart)
+    lower, bounds = {"accuracy": 0.25}, {"accuracy": (0.125, 0.375)}
+    twins = Twins(20, ROWS, lower, bounds, [replace(forest, test={"accuracy": 0.5}, intervals={})])
+    assert "seen before" not in page(replace(run, beside=[forest]), ())
+    text = page(replace(run, beside=[forest], twins=twins), ())
+    assert (
+        "**Duplicates.** 20 of 60 test rows (33%) have the same inputs as a row that was learned from or validated on: "
+        "the test accuracy is 0.2500 (95 % interval 0.1250 to 0.3750) on the 40 others, and "
+        f"{run.test['accuracy']:.4f} on all; `data.duplicates=group` keeps"
+    ) in text
+    section = text.split("## Rows that were seen before")[1].split("##")[0]
+    assert "| **mlp** (this run) |" in section
+    assert "0.2500 | 0.1250 – 0.3750 |" in section
+    assert "| random_forest |" in section
+    published = replace(run, twins=twins, manifest=replace(run.manifest, test_published=True))
+    assert "data.duplicates=group" not in page(published, ())
+    assert "the others are too few to be scored" in page(replace(run, twins=Twins(55, ROWS, {}, {}, ())), ())
 
 
 def test_without_a_map_its_picture_goes(folder, digits):

@@ -39,7 +39,12 @@ def _columns(manifest: Manifest) -> str:
     """Return a line for each of the file's first columns, in its order."""
     table = manifest.table
     used = {column["name"]: column for column in [*table["columns"], *table.get("texts", [])]}
-    codes = dict(zip(_categories(table), manifest.layout["cardinalities"], strict=True))
+    names, sizes = _categories(table), manifest.layout["cardinalities"]
+    codes = (
+        dict.fromkeys(names, None)
+        if manifest.preparation["categories"] == "target"
+        else dict(zip(names, sizes, strict=True))
+    )
     lines = [_column(name, used, codes, table) for name in table["file_columns"][:COLUMNS]]
     return wording.table(("column", "kind", "missing", "holds", "became"), lines)
 
@@ -49,7 +54,7 @@ def _categories(table: Entry) -> list[str]:
     return [column["name"] for column in table["columns"] if column["kind"] in ("category", "boolean")]
 
 
-def _column(name: str, used: Mapping[str, Entry], codes: Mapping[str, int], table: Entry) -> tuple[str, ...]:
+def _column(name: str, used: Mapping[str, Entry], codes: Mapping[str, int | None], table: Entry) -> tuple[str, ...]:
     """Name, kind, missing cells, content, and what became of it."""
     targets = [
         target for target in table.get("targets") or [table["target"]] if target.get("within", target["name"]) == name
@@ -85,12 +90,15 @@ def _words(categories: list[str]) -> str:
     return f"{shown}, … ({len(categories):,})" if len(categories) > WORDS else shown
 
 
-def _became(column: Entry, codes: Mapping[str, int]) -> str:
+def _became(column: Entry, codes: Mapping[str, int | None]) -> str:
     if column["kind"] == "date":
         return f"numbers: {', '.join(column['parts'])}"
     if column["kind"] == "text":
         return "components"
-    return f"{codes[column['name']]} codes" if column["name"] in codes else "a number"
+    if column["name"] not in codes:
+        return "a number"
+    size = codes[column["name"]]
+    return "the target's mean" if size is None else f"{size} codes"
 
 
 def _filled(preparation: Entry) -> str:

@@ -48,7 +48,9 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Finding:
-    """`kind`: underfitting, overfitting, still_improving, unstable or healthy; `sentence`: the numbers, what to try."""
+    """`kind`: underfitting, overfitting, still_improving, unstable, healthy or duplicates; `sentence`: the numbers, and
+    what to try.
+    """
 
     kind: str
     sentence: str

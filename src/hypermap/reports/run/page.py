@@ -7,7 +7,7 @@ from typing import Any
 from hypermap.core.files import write_bytes, write_text
 from hypermap.core.instantiate import locate
 from hypermap.data.table_preprocessor import text_names
-from hypermap.reports.run import baseline_table, data, plots, wording
+from hypermap.reports.run import baseline_table, data, duplicates, plots, wording
 from hypermap.reports.run.diagnosis import Finding, diagnose
 from hypermap.reports.run.render import render
 from hypermap.reports.run.run import Run
@@ -58,7 +58,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         report=report,
         drawn=set(drawn),
         title=_title(run),
-        findings=_findings(run),
+        findings=[*_findings(run), *_duplicates(run, report)],
         accurate=_more_accurate(run),
         sections=report.sections(),
         metrics_table=_metrics_table,
@@ -66,6 +66,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         beside=_beside,
         text_gain=_text_gain(report),
         kept_gain=_kept_gain(report),
+        without_twins=_without_twins(run, report),
         choices_table=_choices_table,
         data=data.section,
         **report.values(),
@@ -93,6 +94,29 @@ def _findings(run: Run) -> list[Finding]:
         images = len(run.manifest.shape) > 1
         return diagnose(run.history, run.best_epoch, run.monitor, task, rows, run.stopped_early, images)
     return diagnose_scores(run.config["model"]["_target_"], run.train, run.validation, task, rows)
+
+
+def _duplicates(run: Run, report: TaskReport) -> list[Finding]:
+    """Return what test rows with a twin outside the test set do to the score; nothing if there are none."""
+    if run.twins is None:
+        return []
+    separable = not run.manifest.test_published
+    return [duplicates.finding(run.twins, _compared(report)[0], run.test, run.level, separable=separable)]
+
+
+def _without_twins(run: Run, report: TaskReport) -> str | None:
+    """Return a table of all models with and without these rows, if there are enough others."""
+    if run.twins is None or not run.twins.test:
+        return None
+    name = run.config["model"]["name"]
+    return duplicates.section(
+        run.twins, name, _compared(report)[0], run.test, run.test_intervals, run.beside, run.level
+    )
+
+
+def _compared(report: TaskReport) -> tuple[str, ...]:
+    """Return the metrics by which models are compared, the most important first."""
+    return report.compared or (report.task.monitor,)
 
 
 def _metrics_table(run: Run) -> str:
@@ -123,7 +147,7 @@ def _validation_way(run: Run) -> str:
 def _beside(report: TaskReport) -> list[str]:
     """Return whether the model earns its place beside the others that were fitted."""
     run, name = report.run, report.run.config["model"]["name"]
-    compared, experiment = report.compared or (report.task.monitor,), run.config.get("experiment")
+    compared, experiment = _compared(report), run.config.get("experiment")
     return baseline_table.section(
         name, compared, run.split_test, run.split_intervals, run.beside, run.level, experiment
     )
@@ -131,7 +155,7 @@ def _beside(report: TaskReport) -> list[str]:
 
 def _kept_gain(report: TaskReport) -> str:
     """Return by how much the model that is kept differs from that of the split."""
-    run, compared = report.run, report.compared or (report.task.monitor,)
+    run, compared = report.run, _compared(report)
     known = [name for name in compared if run.kept and name in run.kept.differences]
     said = [baseline_table.difference(name, run.kept.differences[name], run.level) for name in known if run.kept]
     return wording.listed(said) if said else ""
@@ -141,7 +165,7 @@ def _text_gain(report: TaskReport) -> list[str]:
     """Return what the texts of a table gained; nothing if the model learns from none."""
     run = report.run
     names = text_names(run.manifest) if run.table else []
-    compared = report.compared or (report.task.monitor,)
+    compared = _compared(report)
     return baseline_table.text_gain(names, compared, run.split_test, run.without_texts, run.level) if names else []
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import Probes
 from hypermap.reports.run.baseline_table import BaselineTable
+from hypermap.reports.run.duplicates import Twins
 from hypermap.reports.run.projection import Projection
 
 
@@ -77,6 +78,8 @@ class Run:
     """Of several targets: a network for each, on the same rows."""
     without_texts: BaselineTable | None = None
     """Of a table with texts: the same model without them, on the same rows."""
+    twins: Twins | None = None
+    """Of a table: the test rows whose inputs equal those of a row outside the test set; None if there are none."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of several targets: those of their losses."""
     map: Projection | None = None
