@@ -112,7 +112,7 @@ class Trainer(Generic[K]):
         for count in range(1, most + 1):
             again = {key: self.told(member, count) for key, member in self.members.items() if member.epochs >= count}
             yield self.drop(on_epoch_end(again) if again else {})
-        epochs = [(member.settings.epochs, member.epochs) for member in self.members.values()]
+        epochs = [(member.settings.length, member.epochs) for member in self.members.values()]
         with tqdm(
             total=max((most for most, _ in epochs), default=0),
             initial=min((done for _, done in epochs), default=0),
