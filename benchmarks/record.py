@@ -230,7 +230,7 @@ def train_stack(jobs: Mapping[Job, int], threads: int, test: bool = True) -> Non
     network = first.network
     fold, tested = first.data.encoded(network)
     members = {job: job.member or job.network.begin(fold, job.seed, own=True) for job in jobs}
-    until = {job: epoch for job, epoch in jobs.items() if epoch < job.settings.epochs}
+    until = {job: epoch for job, epoch in jobs.items() if epoch < job.settings.length}
     backend, threads = ("native", threads) if first.on_kernel else (network.backend, network.threads)
     make_backend = partial(choice.make, backend, threads=threads)
     trainer = TrainerWithTest(members, fold.sets, tested if test else None, make_backend)

@@ -496,12 +496,13 @@ def test_early_stopping(monkeypatch, patience, scores, epochs_run, kept):
     assert trained.stopped_early == (epochs_run < len(scores))
 
 
-def test_a_batch_is_a_128th_of_the_rows_unless_the_settings_say_otherwise():
-    def batch(rows, size=None):
-        return TrainerConfig(epochs=1, batch_size=size).of_rows(rows).batch
-
-    assert [batch(rows) for rows in (1, 500, 4000, 13_000, 26_000, 10**6)] == [16, 16, 32, 128, 256, 256]
-    assert batch(10**6, 48) == 48
+def test_the_number_of_rows_decides_epochs_and_batches_unless_the_settings_do():
+    settings = TrainerConfig(epochs=None, batch_size=None)
+    made = [settings.of_rows(rows) for rows in (1, 500, 4157, 13_208, 26_048, 10**6)]
+    assert [own.batch for own in made] == [16, 16, 32, 128, 256, 256]
+    assert [own.length for own in made] == [40, 40, 40, 23, 16, 4]
+    given = TrainerConfig(epochs=3, batch_size=48)
+    assert given.of_rows(10**6) == given
 
 
 @pytest.mark.parametrize(("task", "monitor"), [("classification", "r2"), ("regression", "accuracy")])

@@ -35,6 +35,7 @@ from hypermap.experiments.scheduler import Job, run_jobs
 from hypermap.models.sklearn_fit import is_family
 from hypermap.tasks.base import path_of
 from hypermap.training import artifacts
+from hypermap.training.length import default_epochs
 
 LIBRARY = 40  # candidates of which the ensemble is selected: those of the least loss
 NETWORK_S = 1.2e-4  # expected seconds of a network's training, for each row and epoch, on one core
@@ -134,7 +135,8 @@ class _Search:
             configuration = {**self.single, **groups}
             trainer = configuration["trainer"]
             if not is_family(configuration["model"]):
-                expected = len(self.bench.splits) * rows * trainer["epochs"] * NETWORK_S
+                epochs = trainer["epochs"] or default_epochs(rows)
+                expected = len(self.bench.splits) * rows * epochs * NETWORK_S
                 if expected > SHARE * budget:
                     continue
             configuration["trainer"] = {**trainer, "threads": 1, "repeats": 1, "processes": 1}

@@ -258,7 +258,7 @@ RULES: dict[str, Rule] = {
     "augment.shift": integer(0),
     "augment.rotate_degrees": number(0, 180),
     "augment.scale": number(0, 1, below=True),
-    "trainer.epochs": integer(1),
+    "trainer.epochs": optional(integer(1)),
     "trainer.batch_size": optional(integer(1)),
     "trainer.monitor": optional(one_of("accuracy", "r2", "average_precision", "mean_score", "loss", "refinement")),
     "trainer.device": TEXT,

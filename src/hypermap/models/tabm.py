@@ -57,7 +57,7 @@ class TabM(nn.Module):
         hidden: Sequence[int] = (192, 192),
         members: int = 8,
         activation: Activation = "relu",
-        dropout: float = 0.1,
+        dropout: float = 0.15,
         category_width: int | None = None,
         number_width: int = 16,
         frequencies: int = 32,

@@ -29,6 +29,7 @@ from hypermap.search.storage import is_served, lock_folder
 from hypermap.search.study import RECORD, completed
 from hypermap.search.transport import files_of_trial, send_files
 from hypermap.search.trial import RunningTrial, report_all
+from hypermap.training.length import default_epochs
 
 if TYPE_CHECKING:  # torch takes seconds
     from hypermap.experiments.run import Result, TrainingRequest
@@ -121,7 +122,7 @@ class TrainingTarget(SweepTarget):
             names,
             tuple("maximize" if known[name] else "minimize" for name in names),
             seed,
-            _horizon(configuration, searched),
+            _horizon(configuration, searched, manifest.rows["train"]),
             minimizes_reports=usual in LOSSES,
             reports_fits=_fits(configuration) > 1,
             sizes_differ=bool(SIZES & set(searched)),
@@ -136,8 +137,14 @@ class TrainingTarget(SweepTarget):
             return Size(fits)
         if is_family(configuration["model"]):
             return Size()
-        own, usual = (int(one["trainer"]["epochs"]) for one in (configuration, baseline))
+        own, usual = (self._epochs(one) for one in (configuration, baseline))
         return Size(own * int(configuration["trainer"]["reports_per_epoch"]), own / usual)
+
+    def _epochs(self, configuration: Mapping[str, Any]) -> int:
+        """Return the epochs of a network's training, which may depend on the number of its training rows."""
+        if (given := configuration["trainer"]["epochs"]) is not None:
+            return int(given)
+        return default_epochs(Manifest.read(self.prepare(dict(configuration))).rows["train"])
 
     def gpus(self, configuration: Mapping[str, Any]) -> int:
         """Return one for each process of a network's training, unless the configuration names the device itself."""
@@ -342,14 +349,22 @@ def _objectives(configuration: Mapping[str, Any], result: "Result", trial: Runni
     return [float(values[name]) for name in trial.objectives]  # type: ignore[arg-type]
 
 
-def _horizon(configuration: Mapping[str, Any], searched: Sequence[str]) -> int | None:
-    """Return the number of reports of a full trial: one per fit if there are several, else as set in the trainer."""
+def _horizon(configuration: Mapping[str, Any], searched: Sequence[str], rows: int) -> int | None:
+    """Return the number of reports of a full trial: one per fit if there are several, else as set in the trainer.
+
+    Args:
+        rows: number of training rows, which decides the epochs if the trainer does not.
+    """
     trainer = configuration["trainer"]
     deciding = {"validation", "trainer", "validation.k", "validation.repeats", "trainer.repeats"}
     if (fits := _fits(configuration)) > 1:
         return None if deciding & set(searched) else fits
     deciding |= {"trainer.epochs", "trainer.reports_per_epoch"}
-    return None if deciding & set(searched) else int(trainer["epochs"] * trainer["reports_per_epoch"])
+    return (
+        None
+        if deciding & set(searched)
+        else int((trainer["epochs"] or default_epochs(rows)) * trainer["reports_per_epoch"])
+    )
 
 
 def _fits(configuration: Mapping[str, Any]) -> int:

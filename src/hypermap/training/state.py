@@ -16,6 +16,7 @@ from hypermap.models.layers import Dropout
 from hypermap.tasks.base import LOSSES, REFINEMENT, Task
 from hypermap.training.components import Components
 from hypermap.training.flat_parameters import FlatParameters
+from hypermap.training.length import default_batch, default_epochs
 from hypermap.training.regularizers import highest_epoch, kept_epochs
 
 Report = Callable[[int, float], None]
@@ -35,7 +36,8 @@ class TrainerConfig:
         monitor: selects the best epoch: validation ``accuracy``, ``r2``, ``loss``, or ``refinement``, the loss after
             the best temperature (`Task.refined_loss`); among epochs whose accuracy counts as equal to the best, the
             loss decides which is kept (`kept_epochs`).
-        batch_size: rows of a step; None: about a 128th of the training rows, see `of_rows`.
+        epochs: passes over the training rows; None: by their number (`hypermap.training.length`).
+        batch_size: rows of a step; None: likewise.
         device: ``auto``, or a torch device.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast.
         threads: CPU threads, of all processes together; None: depends on the network (`device.choose_threads`).
@@ -47,7 +49,7 @@ class TrainerConfig:
             training, and the fastest by measurement for several at once.
     """
 
-    epochs: int
+    epochs: int | None
     batch_size: int | None
     monitor: str | None = None
     device: str = "auto"
@@ -61,19 +63,20 @@ class TrainerConfig:
     backend: str = "auto"
 
     def of_rows(self, rows: int) -> "TrainerConfig":
-        """Return the settings for so many training rows, with the number of rows of a step.
+        """Return the settings for so many training rows, with the epochs and batches that suit them where unset."""
+        return replace(
+            self, epochs=self.epochs or default_epochs(rows), batch_size=self.batch_size or default_batch(rows)
+        )
 
-        By default that is the power of two next to a 128th of the rows, from 16 to 256: small data sets get enough
-        steps in an epoch, and large ones are trained fast.
-        """
-        if self.batch_size is not None:
-            return self
-        exponent = round(math.log2(max(rows, 1) / 128))
-        return replace(self, batch_size=2 ** min(max(exponent, 4), 8))
+    @property
+    def length(self) -> int:
+        """The number of epochs, which `of_rows` sets if the settings do not."""
+        assert self.epochs is not None
+        return self.epochs
 
     @property
     def batch(self) -> int:
-        """The rows of a step, which `of_rows` sets if the settings do not."""
+        """The rows of a step, likewise."""
         assert self.batch_size is not None
         return self.batch_size
 
@@ -173,7 +176,7 @@ class TrainState:
     @property
     def last_epoch(self) -> int:
         """The number of epochs, unless early stopping ends the training before."""
-        return self.settings.epochs if self.rerun is None else self.rerun.epochs
+        return self.settings.length if self.rerun is None else self.rerun.epochs
 
     @property
     def ended(self) -> bool:
@@ -248,9 +251,9 @@ class TrainState:
 
     def learning_rates(self, steps: int) -> list[float]:
         """Return the learning rate of each of the next epoch's steps."""
-        whole = self.settings.epochs * steps
+        whole = self.settings.length * steps
         if len(self.planned_lrs) != whole:
-            self.planned_lrs = self.parts.schedule.learning_rates(self.base_lr, self.settings.epochs, steps)
+            self.planned_lrs = self.parts.schedule.learning_rates(self.base_lr, self.settings.length, steps)
         multiplier = self.progress.schedule["multiplier"]
         return [rate * multiplier for rate in self.planned_lrs[self.epochs * steps : (self.epochs + 1) * steps]]
 
