@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hypermap.automl.selection import RowLosses
 from hypermap.core.errors import UserError
@@ -46,7 +47,8 @@ class Bench:
         development = self.rows({}).development
         self.splits = splits_of(configuration, development, folds)
         self.targets = development.targets
-        self.columns = len(self.manifest.shape) and self.manifest.shape[0]
+        own = self.rows({})
+        self.indices: Array = torch.cat([own.train.rows, own.validation.rows])[own.order].numpy()  # in the raw data
 
     @property
     def task(self) -> Task:

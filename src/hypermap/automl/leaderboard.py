@@ -3,14 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from hypermap.automl.selection import Selection
-from hypermap.core.files import write_csv, write_json
 from hypermap.core.typing import Floats
 
-LEADERBOARD, SUMMARY = "leaderboard.csv", "automl.json"
 STANDARD_ERRORS = 1.96  # of a normal distribution: 95 %
 
 
@@ -91,6 +88,10 @@ class Summary:
             entries, steps, tried, dropped, float(ensemble.mean()), gain, gain - error, gain + error, megabytes, cost
         )
 
+    def as_entry(self) -> dict[str, Any]:
+        """Return everything but the candidates, with the verdict, as JSON can hold it."""
+        return {key: value for key, value in asdict(self).items() if key != "entries"} | {"verdict": self.verdict}
+
     @property
     def verdict(self) -> str:
         """Whether the ensemble beats its best member, in one sentence."""
@@ -108,14 +109,6 @@ class Summary:
 def standard_error(values: Floats) -> float:
     """Return half the width of the mean's 95 % interval."""
     return STANDARD_ERRORS * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-
-
-def write_leaderboard(folder: Path, summary: Summary) -> None:
-    """Write ``leaderboard.csv`` and ``automl.json`` into a model's folder; equal results give equal bytes."""
-    columns = list(Entry.__dataclass_fields__)
-    write_csv(folder / LEADERBOARD, columns, [asdict(entry) for entry in summary.entries])
-    whole = {key: value for key, value in asdict(summary).items() if key != "entries"}
-    write_json(folder / SUMMARY, {**whole, "verdict": summary.verdict})
 
 
 def table_of(summary: Summary, most: int = 8) -> str:

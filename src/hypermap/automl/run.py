@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from hypermap.automl.bench import Bench
-from hypermap.automl.leaderboard import Entry, Summary, table_of, write_leaderboard
+from hypermap.automl.leaderboard import Entry, Summary, table_of
 from hypermap.automl.order import Candidate, Done, Order, Outcome, Step, Tried
 from hypermap.automl.proposals import Proposals
 from hypermap.automl.selection import ROUNDS, Selection, cross_fitted, select
@@ -381,7 +381,9 @@ class _Search:
             },
         )
         artifacts.write_ensemble(request.output, record, members, weights)
-        write_leaderboard(request.output, summary)
+        entries, columns = [asdict(entry) for entry in summary.entries], [own.name for own in fields(Entry)]
+        rows = self.bench.indices[self.bench.covered]
+        artifacts.write_search(request.output, columns, entries, summary.as_entry(), rows, honest)
         artifacts.write_metrics(request.validation, "validation", metrics)
         if self.clock.says:
             print(table_of(summary))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
@@ -16,7 +17,7 @@ from hypermap.data.preprocessor import TensorSplit, Transform, read_transform
 from hypermap.data.raw_inputs import RawInputs
 from hypermap.data.table_preprocessor import without_texts
 from hypermap.models import baselines as others
-from hypermap.reports.run import BaselineTable, Kept, Projection, Run, project, write_report
+from hypermap.reports.run import BaselineTable, Kept, Projection, Run, Search, project, write_report
 from hypermap.reports.run.duplicates import FEW, Twins
 from hypermap.tasks import metrics
 from hypermap.tasks.losses import JointLoss, plain
@@ -117,6 +118,9 @@ def evaluate(
         for option, model in others.read(baselines, transform, trust=trust)
         if option != configuration["model"]
     }
+    if (search := artifacts.read_search(models)) is not None:
+        of_model = {**of_model, "validation": _held_out(search, prepared, transform, configuration["evaluation"])}
+        configuration = {**configuration, "model": {"name": "automl"}}
     beside = [_beside(name, of_model, of_other) for name, of_other in of_others.items()]
     manifest, test = transform.manifest, kept["test"]
     untuned = scored(trained.predictor.untuned.predict)["test"] if trained.record.tuned else None
@@ -141,7 +145,8 @@ def evaluate(
         manifest=manifest,
         environment=trained.record.environment,
         parameters=trained.record.parameters,
-        train={} if history else _learned(of_split.predict, load_raw(prepared, "train"), transform),
+        search=None if search is None else Search(search.leaderboard, search.summary, len(search.rows)),
+        train={} if history or search else _learned(of_split.predict, load_raw(prepared, "train"), transform),
         beside=beside,
         alone=_alone(models, transform, inputs, of_model, configuration, trust=trust),
         without_texts=_without_texts(models, prepared, transform, inputs, of_model, configuration, trust=trust),
@@ -163,6 +168,16 @@ def evaluate(
     write_json(reports / "baselines.json", {other.name: asdict(other) for other in beside})
     artifacts.write_metrics(reports / "test.json", "test", test.metrics)
     return test.metrics
+
+
+def _held_out(search: artifacts.Search, prepared: Path, transform: Transform, evaluation: Mapping[str, Any]) -> Scored:
+    """Return the predictions of an AutoML for rows outside the test set, in the order of its own."""
+    splits = [load_raw(prepared, name) for name in ("train", "validation")]
+    rows, targets = (torch.cat([getattr(split, name) for split in splits]) for name in ("rows", "targets"))
+    order = torch.argsort(rows)
+    places = order[torch.searchsorted(rows[order], search.rows)]
+    held = TensorSplit(torch.zeros(len(places), 0), transform.task.encode(targets[places]), rows[places])
+    return Scored(held, transform, search.predictions, evaluation)
 
 
 def _check_data(learned: Transform, now: Transform, models: Path, prepared: Path) -> None:

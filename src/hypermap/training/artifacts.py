@@ -34,6 +34,8 @@ from hypermap.training.components import make_components
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
 FILES = (MODEL, ESTIMATOR, RECORD, HISTORY, MANIFEST, PREPARATION, Preprocessor.file)
+LEADERBOARD, SUMMARY, HELD_OUT = "leaderboard.csv", "automl.json", "held_out.safetensors"  # of an AutoML
+OF_AUTOML = (LEADERBOARD, SUMMARY, HELD_OUT)
 MEMBERS = "members"  # the folder of an ensemble's models, from 0
 SPLIT = "split"  # the folder of the model of the prepared splits, where another one is kept
 ALONE = "alone"  # the folder of networks for one of several targets each
@@ -237,7 +239,7 @@ def _finish(
 
 def remove_model(folder: Path, but: Collection[str] = ()) -> None:
     """Remove the files of a model from a folder, except those of these names in it; scores stay as well."""
-    for name in {*FILES} - {*but}:
+    for name in {*FILES, *OF_AUTOML} - {*but}:
         (folder / name).unlink(missing_ok=True)
     kept = {Path(name).parts[1] for name in but if Path(name).parts[0] == MEMBERS}
     for member in (folder / MEMBERS).glob("*"):
@@ -351,6 +353,53 @@ def _check_files(folder: Path, sha256: Mapping[str, str]) -> None:
 def columns_of(history: Sequence[Mapping[str, Any]]) -> Sequence[str]:
     """Return the columns of a history, apart from timings."""
     return (*COLUMNS, REFINED) if history and REFINED in history[0] else COLUMNS
+
+
+@dataclass(frozen=True)
+class Search:
+    """What an AutoML has left beside its ensemble.
+
+    Attributes:
+        leaderboard: a row for each of the best candidates, by their loss.
+        summary: what it found, in numbers and a sentence.
+        rows: int64 ``(rows,)``, the indices of the rows outside the test set that the ensemble was judged by.
+        predictions: for these, by members that were not trained on them, with weights selected without them.
+    """
+
+    leaderboard: Sequence[Mapping[str, str]]
+    summary: Mapping[str, Any]
+    rows: Tensor
+    predictions: Array
+
+
+@durable_together()
+def write_search(
+    folder: Path, columns: Sequence[str], leaderboard: Sequence[Mapping[str, Any]], summary: Mapping[str, Any],
+    rows: Array, predictions: Array,
+) -> None:  # fmt: skip
+    """Write what an AutoML has found into its model's folder; equal results give equal bytes."""
+    write_csv(folder / LEADERBOARD, columns, leaderboard)
+    write_json(folder / SUMMARY, summary)
+    tensors = {"rows": torch.from_numpy(rows), "predictions": torch.from_numpy(predictions)}
+    checkpoint.write_tensors(folder / HELD_OUT, tensors)
+
+
+def read_search(folder: Path) -> Search | None:
+    """Return what `write_search` wrote; None if the model is none of an AutoML.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not (folder / SUMMARY).exists():
+        return None
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        with (folder / LEADERBOARD).open(newline="", encoding="utf-8") as file:
+            leaderboard = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{folder / SUMMARY} cannot be read ({error!r}). {REMEDY}") from None
+    held = checkpoint.read_tensors(folder / HELD_OUT, REMEDY)
+    return Search(leaderboard, summary, held["rows"], held["predictions"].numpy())
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

@@ -16,8 +16,10 @@ from hypermap.reports.run.task_report import PICTURES, TaskReport
 from hypermap.tasks.base import locate_task
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "loss", "regularizer", "augment", "trainer", "validation")
-WITHOUT_EPOCHS = ("data", "model", "validation")
+WITHOUT_EPOCHS, OF_AUTOML = ("data", "model", "validation"), ("data", "automl", "validation")
 """The groups that have a part in a model which is not trained by epochs."""
+
+LEADERS = 10  # candidates of an AutoML that are shown whether or not they are in its ensemble
 
 TITLE_VALUES = ("hidden", "channels", "width", "blocks", "dropout", "lr", "momentum", "weight_decay")
 """Values that the title names, unless they are 0 or false."""
@@ -68,6 +70,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         kept_gain=_kept_gain(report),
         without_twins=_without_twins(run, report),
         choices_table=_choices_table,
+        leaderboard=_leaderboard,
         data=data.section,
         **report.values(),
     )
@@ -90,6 +93,8 @@ def _brief(values: Mapping[str, Any]) -> str:
 
 def _findings(run: Run) -> list[Finding]:
     rows, task = int(run.manifest.rows["validation"]), locate_task(run.task)
+    if run.search is not None:
+        return [Finding("ensemble", str(run.search.summary["verdict"]))]
     if run.history:
         images = len(run.manifest.shape) > 1
         return diagnose(run.history, run.best_epoch, run.monitor, task, rows, run.stopped_early, images)
@@ -169,9 +174,31 @@ def _text_gain(report: TaskReport) -> list[str]:
     return baseline_table.text_gain(names, compared, run.split_test, run.without_texts, run.level) if names else []
 
 
+def _leaderboard(run: Run) -> str:
+    """Return the candidates of an AutoML that are in its ensemble, and the best of the others."""
+    assert run.search is not None
+    entries = run.search.leaderboard
+    used = [entry for entry in entries if float(entry["weight"])]
+    shown = [entry for entry in entries if entry in used or entry in entries[:LEADERS]]
+    lines = [
+        (
+            wording.code(entry["settings"]),
+            f"{float(entry['loss']):.5g}",
+            f"{float(entry['low']):.5g} – {float(entry['high']):.5g}",
+            f"{float(entry['weight']):.3f}" if entry in used else "",
+            f"{float(entry['megabytes']):.2f}",
+        )
+        for entry in shown
+    ]
+    summary = run.search.summary
+    lines.append(("**the ensemble**", f"{summary['loss']:.5g}", "", "", f"{summary['megabytes']:.2f}"))
+    return wording.table(("candidate", "loss", "95 % interval", "weight", "MB"), lines)
+
+
 def _choices_table(run: Run) -> str:
     """Return each group's choice and values, as one types them."""
-    groups = [group for group in (GROUPS if run.history else WITHOUT_EPOCHS) if group in run.config]
+    having = OF_AUTOML if run.search else GROUPS if run.history else WITHOUT_EPOCHS
+    groups = [group for group in having if group in run.config]
     lines = [(group, run.config[group]["name"], _values(run, group)) for group in groups]
     return wording.table(("group", "choice", "values"), lines)
 

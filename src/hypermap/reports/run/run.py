@@ -33,6 +33,15 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What an AutoML found: its best candidates, a mapping of numbers with a `verdict`, and how many rows it used."""
+
+    leaderboard: Sequence[Mapping[str, str]]
+    summary: Mapping[str, Any]
+    rows: int
+
+
+@dataclass(frozen=True)
 class Run:
     """All that a report says of one run: what was asked for, how training went, and the test set's predictions."""
 
@@ -99,6 +108,8 @@ class Run:
     untuned: Mapping[str, float] = field(default_factory=dict)
     """The test metrics without that; empty where there is no such thing."""
     untuned_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    search: Search | None = None
+    """Of an AutoML: its candidates, and how the ensemble does on rows outside the test set. Validation is by these."""
     kept: Kept | None = None
     """The model whose test metrics and predictions these are; None where it is that of the prepared splits. Validation,
     history and comparisons with other models are of the latter."""
