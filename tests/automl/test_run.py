@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -16,8 +16,9 @@ from hypermap.automl.bench import Bench, splits_of
 from hypermap.automl.run import Clock, train
 from hypermap.automl.state import State
 from hypermap.config.compose import compose, slices
-from hypermap.config.portfolio import expanded
+from hypermap.config.portfolio import PREPROCESSING, expanded
 from hypermap.core.errors import Interrupted, UserError
+from hypermap.data.preparation import Settings
 from hypermap.data.prepared import load_raw
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.experiments.run import TrainingRequest
@@ -206,3 +207,7 @@ def test_data_that_is_no_table_or_has_several_targets_is_refused(made, tmp_path)
     prepare_settings(tmp_path / "data", whole["data"])
     with pytest.raises(UserError, match="whose target is a class or a number"):
         Bench(whole, tmp_path / "data", 3)
+
+
+def test_a_candidate_may_set_every_setting_of_preprocessing():
+    assert {*PREPROCESSING} == {own.name for own in fields(Settings)}

@@ -1,7 +1,7 @@
 """What every step of an AutoML works on: the rows, their folds, and the loss by which models are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +56,7 @@ class Bench:
         return self.rows({}).transform.task
 
     def rows(self, preparation: Mapping[str, Any]) -> Folds:
-        """Return the rows of each fold, preprocessed by settings that differ from the prepared data's.
-
-        Raises:
-            UserError: a key is none of a table's preprocessing.
-        """
-        known = [own.name for own in fields(Settings)]
-        if odd := [key for key in preparation if key not in known]:
-            raise UserError(
-                f"automl: data.{odd[0]} is no setting of preprocessing, which a candidate may change. These are: "
-                f"{', '.join(known)}."
-            )
+        """Return the rows of each fold, preprocessed by settings that differ from the prepared data's."""
         name = fingerprint(dict(preparation))
         if name not in self._folds:
             fit = None

@@ -35,10 +35,10 @@ from hypermap.experiments.scheduler import Job, run_jobs
 from hypermap.models.sklearn_fit import is_family
 from hypermap.tasks.base import path_of
 from hypermap.training import artifacts
-from hypermap.training.length import default_epochs
+from hypermap.training.length import default_batch, default_epochs
 
 LIBRARY = 40  # candidates of which the ensemble is selected: those of the least loss
-NETWORK_S = 1.2e-4  # expected seconds of a network's training, for each row and epoch, on one core
+ROW_S, STEP_S = 6e-5, 4e-3  # that a network is expected to train for a row of an epoch, and for a step, on one core
 SHARE = 0.5  # of the budget that one candidate may be expected to take
 WRITING_S = 0.3  # from the selection to the written model, without the time that its size takes
 WRITING_S_PER_MEGABYTE = 0.03
@@ -135,8 +135,8 @@ class _Search:
             configuration = {**self.single, **groups}
             trainer = configuration["trainer"]
             if not is_family(configuration["model"]):
-                epochs = trainer["epochs"] or default_epochs(rows)
-                expected = len(self.bench.splits) * rows * epochs * NETWORK_S
+                epochs, batch = trainer["epochs"] or default_epochs(rows), trainer["batch_size"] or default_batch(rows)
+                expected = len(self.bench.splits) * epochs * (rows * ROW_S + math.ceil(rows / batch) * STEP_S)
                 if expected > SHARE * budget:
                     continue
             configuration["trainer"] = {**trainer, "threads": 1, "repeats": 1, "processes": 1}

@@ -16,7 +16,12 @@ from hypermap.core.paths import CONF
 
 AUTOML = "automl"
 TRAINED = tuple(group for group in TUNED if group not in ("data", "validation", AUTOML))
-"""The groups that a candidate may choose; beside these it may set what of ``data`` is preprocessing."""
+"""The groups that a candidate may choose."""
+PREPROCESSING = (
+    "missing", "fill", "missing_indicator", "missing_categories", "scaling", "categories", "rare", "max_categories",
+    "pca",
+)  # fmt: skip
+"""The keys of ``data`` that a candidate may set (the fields of `hypermap.data.preparation.Settings`)."""
 
 
 def chosen(configuration: Mapping[str, Any]) -> bool:
@@ -56,9 +61,12 @@ def _candidate(configuration: Configuration, text: str) -> Configuration:
         group, _, key = override.key_or_group.partition(".")
         if not key and group in TRAINED:
             continue
-        if group not in own or not key or is_sweep(override.value()):
-            allowed = f"{', '.join(TRAINED)}, their keys, and data's keys of preprocessing"
-            raise UserError(f"{where}: {override.input_line}: a candidate may set {allowed}, each to one value.")
+        allowed = key in PREPROCESSING if group == "data" else group in own
+        if not allowed or not key or is_sweep(override.value()):
+            raise UserError(
+                f"{where}: {override.input_line}: a candidate may set, each to one value: {', '.join(TRAINED)}, their "
+                f"keys, and of data: {', '.join(PREPROCESSING)}."
+            )
         check_keys(group, own, [key.split(".")[0]])
         own[group] = with_values({group: own[group]}, {override.key_or_group: override.value()})[group]
     try:
