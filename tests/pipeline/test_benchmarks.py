@@ -15,6 +15,7 @@ NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 # Of each benchmark, rows of its tables by their first cells, and how many numbers follow in each at least.
 ROWS = {
     "asks": {"auto": 2, "TPE (Optuna)": 2, "Gaussian process (Optuna)": 2},
+    "automl": {"price": 3},
     "faults": {"joblib, journal": 9},
     "intervals": {"normal, 50 trials, noise 1 × spread": 9, "all equal, 20 trials": 9, "runner-up": 2, "baseline": 2},
     "judging": {"the best epoch": 1, "the last third": 1, "the second half (as it is)": 1},
@@ -38,7 +39,7 @@ ROWS = {
     "text_columns": {"made up, r2": 4},
     "throughput": {"hypermap": 4, "textbook": 5},
 }
-PARTS = {"outside", "outside_search", "plain_optuna", "race", "searching", "trainers"}  # of others
+PARTS = {"outside", "outside_automl", "outside_search", "plain_optuna", "race", "searching", "trainers"}  # of others
 
 
 def test_every_benchmark_has_a_smoke_run():
