@@ -274,7 +274,7 @@ def test_no_contradiction(key, value):
         ({"trainer": {"device": "mps"}}, "trainer.device is mps, the one GPU of a Mac"),
         (
             {"model": {"name": "random_forest", "_target_": "hypermap.models.sklearn_models.RandomForest"}},
-            "model is random_forest, which scikit-learn fits in one process: set trainer.processes=1",
+            "model is random_forest, which is fitted in one process: set trainer.processes=1",
         ),
     ],
 )

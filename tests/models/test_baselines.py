@@ -68,7 +68,7 @@ def test_images_have_none():
 
 
 def test_a_network_is_refused(breast_cancer):
-    with pytest.raises(UserError, match=r"evaluation.baselines names mlp, a network; baselines are models of scikit"):
+    with pytest.raises(UserError, match=r"evaluation.baselines names mlp, a network; baselines are models that"):
         fit({"name": "mlp", "_target_": "hypermap.models.MLP"})
 
 
@@ -87,7 +87,7 @@ def test_one_that_refuses_the_data_can_be_left_out(breast_cancer):
 
 def test_the_slice_has_the_menus_own_values_and_nothing_of_the_model_in_use():
     part = slices(compose())["baselines"]
-    assert [model["name"] for model in part["models"]] == ["dummy", "random_forest", "gradient_boosting"]
+    assert [model["name"] for model in part["models"]] == ["dummy", "random_forest", "lightgbm"]
     assert part["models"][1] == compose(["model=random_forest"])["model"]
     assert [*part] == ["models"]
     other = ["seed=5", "trainer.threads=2", "model=cnn", "optimizer.lr=0.5", "evaluation.confidence=0.5"]

@@ -384,7 +384,7 @@ def _of_processes(flat: Mapping[str, Any]) -> list[str]:
     device, backend = str(flat.get("trainer.device", "auto")), flat.get("trainer.backend", "auto")
     if str(flat.get("model._target_")).startswith("hypermap.models.sklearn_models."):
         found.append(
-            f"{given} and model is {flat.get('model.name')}, which scikit-learn fits in one process: set "
+            f"{given} and model is {flat.get('model.name')}, which is fitted in one process: set "
             "trainer.processes=1; trainer.threads is the number of its threads."
         )
     if batch < processes:

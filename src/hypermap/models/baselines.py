@@ -1,4 +1,4 @@
-"""Baselines: scikit-learn models to compare with the one in use, fitted once on the same training rows.
+"""Baselines: models of scikit-learn and LightGBM to compare with the one in use, fitted once on the same training rows.
 
 They show whether a network is worth it on a table, or on texts. There are none for images, which they are not good at.
 """
@@ -75,8 +75,8 @@ def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tup
 def _family(option: dict[str, Any]) -> dict[str, Any]:
     if not sklearn_fit.is_family(option):
         raise UserError(
-            f"evaluation.baselines names {option['name']}, a network; baselines are models of scikit-learn, such as "
-            "dummy, linear, random_forest or gradient_boosting."
+            f"evaluation.baselines names {option['name']}, a network; baselines are models that are fitted in one go, "
+            "such as dummy, linear, random_forest or lightgbm."
         )
     return option
 

@@ -154,7 +154,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     """
     if not predicts(manifest):
         raise UserError(
-            f"model={option.get('name')} is of scikit-learn, which predicts a class or a number; the task is "
+            f"model={option.get('name')} is no network: it predicts a class or a number; the task is "
             f"{manifest.task}: take a network."
         )
     if not suits(option, manifest):

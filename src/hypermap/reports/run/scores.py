@@ -8,21 +8,25 @@ from hypermap.tasks.base import Task
 
 SIMPLER = {
     "RandomForest": "`model.min_samples_leaf=10` or `model.max_depth=10`",
+    "ExtraTrees": "`model.min_samples_leaf=10` or `model.max_depth=10`",
     "GradientBoosting": "`model.learning_rate=0.03` or `model.max_leaf_nodes=15`",
+    "LightGBM": "`model.num_leaves=15` or `model.lambda_l2=1`",
     "SupportVector": "`model.C=0.1`",
     "Linear": "`model.C=0.1`",
     "NearestNeighbors": "`model.n_neighbors=50`",
 }
 RICHER = {
-    "RandomForest": "`model.min_samples_leaf=1`, or `model=gradient_boosting`",
+    "RandomForest": "`model.min_samples_leaf=1`, or `model=lightgbm`",
+    "ExtraTrees": "`model.min_samples_leaf=1`, or `model=lightgbm`",
     "GradientBoosting": "`model.max_leaf_nodes=63`",
+    "LightGBM": "`model.num_leaves=255`",
     "SupportVector": "`model.C=10`",
-    "Linear": "a model that can bend, such as `model=gradient_boosting`",
-    "NearestNeighbors": "`model.n_neighbors=5`, or `model=gradient_boosting`",
+    "Linear": "a model that can bend, such as `model=lightgbm`",
+    "NearestNeighbors": "`model.n_neighbors=5`, or `model=lightgbm`",
 }
 """What to try, by the last part of a model's `_target_`."""
 
-MEMORIES = ("RandomForest", "NearestNeighbors")
+MEMORIES = ("RandomForest", "ExtraTrees", "NearestNeighbors")
 """Families that keep their training rows, and so know them better than others whatever their settings."""
 
 
