@@ -1,12 +1,14 @@
 """The default network for tables beside scikit-learn's models, on seven tasks: test figures with their intervals.
 
 HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--output FILE]
+HYPERMAP_DATA=FOLDER python benchmarks/tables.py --final refit …    what the last fit is worth: final=refit, or bag
 python benchmarks/tables.py --quick    does it run at all: two made-up tables, one seed, two epochs
 
 Every model learns from the same prepared training rows, as `python src/train.py experiment=table data=NAME` has them;
 the network's epoch and the boosting's number of trees are picked on the validation rows. scikit-learn's own network,
 `MLPClassifier` or `MLPRegressor` with its defaults, gets the categories one-hot. A figure is the mean over the seeds
 of its training; its interval resamples the test rows, and so does that of a difference, with the same rows for both.
+The models are those of the split (final=holdout), but for the last fit.
 Nothing here was tuned on test rows.
 """
 
@@ -51,12 +53,13 @@ SETS = {
 }
 QUICK = {"made up, classes": "kind", "made up, number": "price"}  # the target of each
 MODELS = ("random_forest", "gradient_boosting", "dummy")
-NETWORK, TEXTBOOK = "network", "scikit-learn's MLP"
+NETWORK, TEXTBOOK, BOOSTING = "network", "scikit-learn's MLP", "gradient_boosting"
 REPEATS = 1000
 
 Predictions = np.ndarray
 Found = dict[str, "Scores"]
 Measured = tuple[str, dict[str, Found], dict[str, float]]
+FOLDS = {"refit": [], "bag": ["validation=kfold"]}  # what a last fit needs
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: Task) 
 
 def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     """The task, the scores of every model by name, and the seconds that preparing and each model's training took."""
+    words = [*words, "final=holdout"]
     network = compose(["experiment=table", *words])
     started = time.perf_counter()
     manifest = prepare_settings(folder / "prepared", network["data"])
@@ -139,6 +143,36 @@ def measure(words: Sequence[str], seeds: int, folder: Path) -> Measured:
     return manifest.task, found, seconds
 
 
+def measure_last_fit(words: Sequence[str], final: str, seeds: int, folder: Path) -> tuple[str, dict[str, Found]]:
+    """The task, and the scores of two models with the split's and with another last fit."""
+    words = ["experiment=table", *words, *FOLDS[final]]
+    manifest = prepare_settings(prepared := folder / "prepared", compose(words)["data"])
+    transform, found = read_transform(prepared), {}
+    targets = artifacts.targets(load(prepared, "test"), transform)
+    for model, own in ((NETWORK, []), (BOOSTING, [f"model={BOOSTING}"])):
+        for way in ("holdout", final):
+            own_words = [*words, *own, f"final={way}"]
+            predictions = trained(compose(own_words), prepared, folder / f"{model} {way}", seeds)
+            found[f"{model} {way}"] = scores(targets, predictions, transform.task)
+    return manifest.task, found
+
+
+def page_of_last_fit(results: Mapping[str, tuple[str, dict[str, Found]]], final: str) -> str:
+    """The table, in Markdown."""
+    lines = [
+        f"| set | model | metric | holdout | {final} | difference | so {final} is |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for set_name, (task, found) in results.items():
+        for model in (NETWORK, BOOSTING):
+            for metric in ("accuracy", "roc_auc", "log_loss") if task == "classification" else ("rmse", "r2"):
+                before, after = (found[f"{model} {way}"][metric] for way in ("holdout", final))
+                apart = after.minus(before)
+                cells = (told(metric, before), told(metric, after), told(metric, apart, signed=True))
+                lines.append(f"| {set_name} | {model} | {metric} | {' | '.join(cells)} | {no_worse(metric, apart)} |")
+    return "\n".join(lines) + "\n"
+
+
 def figure(name: str, value: float, *, signed: bool = False) -> str:
     """A number as the tables show it."""
     digits = ".3f" if name in ("accuracy", "roc_auc", "r2") or abs(value) < 100 else ",.0f"
@@ -152,7 +186,7 @@ def told(name: str, score: Scores, *, signed: bool = False) -> str:
 
 
 def no_worse(name: str, difference: Scores) -> str:
-    """What the interval of a difference from the network's figure says."""
+    """What the interval of a difference says."""
     low, high = difference.interval
     better, worse = (low > 0, high < 0) if metrics.higher_is_better(name) else (high < 0, low > 0)
     return "better" if better else "worse" if worse else "cannot be told apart"
@@ -200,21 +234,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--final", choices=[*FOLDS], help="what another last fit than the split's is worth")
     parser.add_argument("--quick", action="store_true", help="a smoke run: made-up tables, one seed, two epochs")
     arguments = parser.parse_args()
-    seeds = 1 if arguments.quick else arguments.seeds
-    results = {}
+    seeds, final = 1 if arguments.quick else arguments.seeds, arguments.final
+    results, last_fits = {}, {}
     for name in QUICK if arguments.quick else arguments.sets:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             words = made_up(folder)[name] if arguments.quick else SETS[name]
+            if final:
+                last_fits[name] = measure_last_fit(words, final, seeds, folder)
+                continue
             results[name] = measure(words, seeds, folder)
         print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in results[name][2].items())}", flush=True)
     about = (
         f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}\n"
     )
-    print(text := f"{about}\n{page(results)}")
+    print(text := f"{about}\n{page_of_last_fit(last_fits, final) if final else page(results)}")
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
 

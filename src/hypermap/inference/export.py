@@ -27,7 +27,7 @@ from hypermap.datasets import artifact as folders
 from hypermap.datasets.tables.schema import Schema
 from hypermap.reports.run.wording import cell, words
 from hypermap.tasks.base import make_task
-from hypermap.training.artifacts import Network, read_trained
+from hypermap.training.artifacts import Ensemble, Network, TrainedModel, read_trained
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
 TOLERANCE = 1e-5  # share of the largest prediction: rounding in float32
@@ -120,8 +120,51 @@ class Exported(nn.Module):
         return torch.where(rows.isnan().any(1, keepdim=predicted.ndim == 2), torch.nan, predicted)
 
 
+class ExportedEnsemble(nn.Module):
+    """From raw rows to the mean of several networks' predictions, each with its own preprocessing."""
+
+    def __init__(self, predict: Ensemble, members: Sequence[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(map(Exported, members))
+        self.average = predict.transform.task.average_module(predict.weights)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the same as `Exported` does."""
+        averaged: Tensor = self.average(torch.stack([member(rows) for member in self.members]))
+        return averaged
+
+
+def _module(trained: TrainedModel, folder: Path) -> tuple[nn.Module, Ensemble | Network]:
+    """Return the module to export, and the predictor that it is checked against.
+
+    Raises:
+        UserError: it is no network, or not all of an ensemble's members are.
+    """
+    of = trained.predictor
+    each = [member.predictor for member in of.members] if isinstance(of, Ensemble) else [of]
+    # The program's precision is fp32, even if training used bf16.
+    networks = [replace(one, precision="fp32") for one in each if isinstance(one, Network)]
+    if len(networks) == len(each) == 1 and not isinstance(of, Ensemble):
+        return Exported(networks[0]), networks[0]
+    if isinstance(of, Ensemble) and len(networks) == len(each):
+        pairs = zip(of.members, networks, strict=True)
+        plain = replace(of, members=[replace(member, predictor=network) for member, network in pairs])
+        return ExportedEnsemble(plain, networks), plain
+    if isinstance(of, Ensemble):
+        raise UserError(
+            f"{folder} holds an ensemble with models of scikit-learn among its {len(each)} members, and what is "
+            "exported are networks. Use it with python src/predict.py."
+        )
+    raise UserError(
+        f"{folder} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "
+        f"{folder / 'model.skops'}, which skops.io.load reads. What is exported is a network."
+    )
+
+
 def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, float]:
     """Write the network in the folder `model` with its preprocessing into the folder `output`, after a check.
+
+    Of an ensemble of networks, the program is all of them.
 
     Returns the number of validation rows on which the reloaded program and the network were compared, and the largest
     difference as a share of the largest prediction.
@@ -131,14 +174,9 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
             or the program's outputs differ.
     """
     trained = read_trained(model, trust=trust)
-    if not isinstance(trained.predictor, Network):
-        raise UserError(
-            f"{model} holds {trained.record.configuration['model'].get('name')}, a model of scikit-learn: its file is "
-            f"{model / 'model.skops'}, which skops.io.load reads. What is exported is a network."
-        )
-    predict = replace(trained.predictor, precision="fp32")  # the program's precision, even if training used bf16
+    module, predict = _module(trained, model)
     raw = _validation(predict.transform)
-    content = _program(Exported(predict).eval().requires_grad_(False), raw.inputs)
+    content = _program(module.eval().requires_grad_(False), raw.inputs)
     given, wanted = _run(content, raw.inputs), predict.predict(RawInputs(raw.inputs))
     difference = float(np.abs(given - wanted).max() / np.abs(wanted).max())
     if not difference <= TOLERANCE:

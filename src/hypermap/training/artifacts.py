@@ -43,6 +43,7 @@ COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_score", "validation_score", "learning_rate", "gradient_norm",
     "clipped",
 )  # fmt: skip
+OF_VALIDATION = ("validation_loss", "validation_score")
 
 
 @dataclass(frozen=True)
@@ -331,9 +332,16 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     try:
         with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [{key: int(row[key]) if key == "epoch" else float(row[key]) for key in COLUMNS} for row in rows]
+        return [{key: _number(key, row[key]) for key in COLUMNS} for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{folder / 'history.csv'} cannot be read ({error!r}). {REMEDY}") from None
+
+
+def _number(column: str, cell: str) -> float | None:
+    """Return a number of a history; None where there were no validation rows to compute it on."""
+    if not cell and column in OF_VALIDATION:
+        return None
+    return int(cell) if column == "epoch" else float(cell)
 
 
 def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:
