@@ -1,6 +1,6 @@
 """Evaluation: the only code that opens the test set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -98,21 +98,20 @@ def evaluate(
     splits = {name: transform(raw) for name, raw in stored.items()}
     inputs = {name: RawInputs.of(raw, transform) for name, raw in stored.items()}
 
-    def scored(predict: Predict) -> dict[str, Scored]:
+    def scored(predict: Predict, names: Sequence[str] = tuple(splits)) -> dict[str, Scored]:
         return {
-            name: Scored(rows, transform, predict(inputs[name]), configuration["evaluation"])
-            for name, rows in splits.items()
+            name: Scored(splits[name], transform, predict(inputs[name]), configuration["evaluation"]) for name in names
         }
 
-    kept = scored(trained.predict)
-    of_model = scored(of_split.predict) if of_split is not trained else kept
+    of_model = scored(of_split.predict)
+    test = of_model["test"] if of_split is trained else scored(trained.predict, ["test"])["test"]
     beside = [
         _beside(option["name"], of_model, scored(model.predict))
         for option, model in others.read(baselines, transform, trust=trust)
         if option != configuration["model"]
     ]
-    manifest, test = transform.manifest, kept["test"]
-    untuned = scored(trained.predictor.untuned.predict)["test"] if trained.record.tuned else None
+    manifest = transform.manifest
+    untuned = scored(trained.predictor.untuned.predict, ["test"])["test"] if trained.record.tuned else None
     probes = transform.preprocessor.probes()
     run = Run(
         task=manifest.task,
@@ -147,7 +146,7 @@ def evaluate(
         tuned=trained.record.tuned,
         untuned=untuned.metrics if untuned else {},
         untuned_intervals=untuned.intervals if untuned else {},
-        kept=None if of_split is trained else _kept(trained, of_model["test"], kept["test"]),
+        kept=None if of_split is trained else _kept(trained, of_model["test"], test),
     )
     write_report(reports, run)
     intervals = {"validation": of_model["validation"].intervals, "test": test.intervals}

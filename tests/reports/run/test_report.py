@@ -396,8 +396,14 @@ def test_several_fits_are_told_in_one_line(validation, seeds, fits, told):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "was trained again, on all 300 rows that are not test (`final=refit`), for 7 epochs."),
-        ({"epochs": 0}, "was trained again, on all 300 rows that are not test (`final=refit`). Test figures"),
+        (
+            {},
+            "preprocessing included, on all 300 rows that are not test (`final=refit`), for 7 epochs.",
+        ),
+        (
+            {"epochs": 0},
+            "again, preprocessing included, on all 300 rows that are not test (`final=refit`). Test figures",
+        ),
         (
             {"final": "bag", "members": 5, "epochs": 0},
             "is the mean of the 5 models of the folds and seeds (`final=bag`), which learned from 300 rows in all.",
