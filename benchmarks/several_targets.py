@@ -79,7 +79,7 @@ def of_labels(data: Path, name: str) -> list[str]:
     """The words of a data set of labels."""
     stem, target = data / name / name, ",".join(map(str, LABELS[name]))
     files = [f"data.path={stem}-train.arff", f"data.test_path={stem}-test.arff"]
-    return ["experiment=table", *files, "data.test=null", f"data.target=[{target}]"]
+    return ["experiment=table", "final=holdout", *files, "data.test=null", f"data.target=[{target}]"]
 
 
 def of_wine(data: Path, folder: Path) -> list[str]:
@@ -91,7 +91,7 @@ def of_wine(data: Path, folder: Path) -> list[str]:
     ]
     pl.concat(parts).write_csv(folder / "wine.csv")
     target = "data.target={quality: regression, colour: binary}"
-    return ["experiment=table", f"data.path={folder / 'wine.csv'}", target]
+    return ["experiment=table", "final=holdout", f"data.path={folder / 'wine.csv'}", target]
 
 
 def made_up(folder: Path) -> tuple[list[str], list[str]]:
@@ -104,8 +104,14 @@ def made_up(folder: Path) -> tuple[list[str], list[str]]:
     pl.DataFrame(table).write_csv(folder / "made_up.csv")
     words = [f"data.path={folder / 'made_up.csv'}", "trainer.epochs=2", "trainer.threads=1"]
     return (
-        ["experiment=table", *words, "data.target=[l0,l1]", "data.drop=[quality,colour]"],
-        ["experiment=table", *words, "data.target={quality: regression, colour: binary}", "data.drop=[l0,l1]"],
+        ["experiment=table", "final=holdout", *words, "data.target=[l0,l1]", "data.drop=[quality,colour]"],
+        [
+            "experiment=table",
+            "final=holdout",
+            *words,
+            "data.target={quality: regression, colour: binary}",
+            "data.drop=[l0,l1]",
+        ],
     )
 
 

@@ -2,13 +2,15 @@
 
 HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--models network lightgbm …]
                                                  [--output FILE] [key=value …]
+HYPERMAP_DATA=FOLDER python benchmarks/tables.py --final refit …    what the last fit is worth: final=refit, or bag
 python benchmarks/tables.py --quick    does it run at all: two made-up tables, one seed, two epochs
 
 Every model learns from the same prepared training rows, as `python src/train.py experiment=table data=NAME` has them;
 the network's epoch and the boosting's number of trees are picked on the validation rows. scikit-learn's own network,
 `MLPClassifier` or `MLPRegressor` with its defaults, gets the categories one-hot. A figure is the mean over the seeds
 of its training; its interval resamples the test rows, and so does that of a difference, with the same rows for both.
-Words such as ``data.duplicates=drop`` change the configuration of all of them. Nothing here was tuned on test rows.
+The models are those of the split (final=holdout), but for the last fit. Words such as ``data.duplicates=drop`` change
+the configuration of all of them. Nothing here was tuned on test rows.
 """
 
 import argparse
@@ -51,15 +53,16 @@ SETS = {
     "california_housing": ["data=california_housing"],
 }
 QUICK = {"made up, classes": "kind", "made up, number": "price"}  # the target of each
-NETWORK, TEXTBOOK = "network", "MLPClassifier"
-MODELS = (NETWORK, "random_forest", "extra_trees", "gradient_boosting", "lightgbm", TEXTBOOK, "dummy")
-PAIRS = ((NETWORK, TEXTBOOK), (NETWORK, "gradient_boosting"), (NETWORK, "lightgbm"), ("lightgbm", "gradient_boosting"))
+NETWORK, TEXTBOOK, BOOSTING = "network", "MLPClassifier", "gradient_boosting"
+MODELS = (NETWORK, "random_forest", "extra_trees", BOOSTING, "lightgbm", TEXTBOOK, "dummy")
+PAIRS = ((NETWORK, TEXTBOOK), (NETWORK, BOOSTING), (NETWORK, "lightgbm"), ("lightgbm", BOOSTING))
 """Models that are compared on the same rows."""
 REPEATS = 1000
 
 Predictions = np.ndarray
 Found = dict[str, "Scores"]
 Measured = tuple[str, dict[str, Found], dict[str, float]]
+FOLDS = {"refit": [], "bag": ["validation=kfold"]}  # what a last fit needs
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def scores(targets: np.ndarray, predictions: Sequence[Predictions], task: Task) 
 
 def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Path) -> Measured:
     """The task, the scores of every model by name, and the seconds that preparing and each model's training took."""
+    words = [*words, "final=holdout"]
     network = compose(["experiment=table", *words])
     started = time.perf_counter()
     manifest = prepare_settings(folder / "prepared", network["data"])
@@ -142,6 +146,36 @@ def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Pat
         found[name] = scores(targets, predictions, transform.task)
         seconds[name] = (time.perf_counter() - started) / often
     return manifest.task, found, seconds
+
+
+def measure_last_fit(words: Sequence[str], final: str, seeds: int, folder: Path) -> tuple[str, dict[str, Found]]:
+    """The task, and the scores of two models with the split's and with another last fit."""
+    words = ["experiment=table", *words, *FOLDS[final]]
+    manifest = prepare_settings(prepared := folder / "prepared", compose(words)["data"])
+    transform, found = read_transform(prepared), {}
+    targets = artifacts.targets(load(prepared, "test"), transform)
+    for model, own in ((NETWORK, []), (BOOSTING, [f"model={BOOSTING}"])):
+        for way in ("holdout", final):
+            own_words = [*words, *own, f"final={way}"]
+            predictions = trained(compose(own_words), prepared, folder / f"{model} {way}", seeds)
+            found[f"{model} {way}"] = scores(targets, predictions, transform.task)
+    return manifest.task, found
+
+
+def page_of_last_fit(results: Mapping[str, tuple[str, dict[str, Found]]], final: str) -> str:
+    """The table, in Markdown."""
+    lines = [
+        f"| set | model | metric | holdout | {final} | difference | so {final} is |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for set_name, (task, found) in results.items():
+        for model in (NETWORK, BOOSTING):
+            for metric in ("accuracy", "roc_auc", "log_loss") if task == "classification" else ("rmse", "r2"):
+                before, after = (found[f"{model} {way}"][metric] for way in ("holdout", final))
+                apart = after.minus(before)
+                cells = (told(metric, before), told(metric, after), told(metric, apart, signed=True))
+                lines.append(f"| {set_name} | {model} | {metric} | {' | '.join(cells)} | {verdict(metric, apart)} |")
+    return "\n".join(lines) + "\n"
 
 
 def figure(name: str, value: float, *, signed: bool = False) -> str:
@@ -200,23 +234,27 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODEL", help=f"{', '.join(MODELS)}, or another")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--final", choices=[*FOLDS], help="what another last fit than the split's is worth")
     parser.add_argument("--quick", action="store_true", help="a smoke run: made-up tables, one seed, two epochs")
     arguments, changes = parser.parse_known_args()
     if wrong := [word for word in changes if "=" not in word]:
         parser.error(f"unknown: {' '.join(wrong)}")
-    seeds = 1 if arguments.quick else arguments.seeds
-    results = {}
+    seeds, final = 1 if arguments.quick else arguments.seeds, arguments.final
+    results, last_fits = {}, {}
     for name in QUICK if arguments.quick else arguments.sets:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             words = made_up(folder)[name] if arguments.quick else SETS[name]
+            if final:
+                last_fits[name] = measure_last_fit([*words, *changes], final, seeds, folder)
+                continue
             results[name] = measure([*words, *changes], arguments.models, seeds, folder)
         print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in results[name][2].items())}", flush=True)
     about = (
         f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}\n"
     )
-    print(text := f"{about}\n{page(results, arguments.models)}")
+    print(text := f"{about}\n{page_of_last_fit(last_fits, final) if final else page(results, arguments.models)}")
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
 

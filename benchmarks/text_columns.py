@@ -93,7 +93,7 @@ def measure(
     """The scores of each model, with each way to count texts."""
     target, texts, metric = of
     frame.write_csv(folder / "table.csv")
-    words = ["experiment=table", f"data.path={folder / 'table.csv'}", f"data.target={target}"]
+    words = ["experiment=table", "final=holdout", f"data.path={folder / 'table.csv'}", f"data.target={target}"]
     words += ["trainer.epochs=2", "trainer.threads=1"] if quick else []
     found = {}
     for way, own in WAYS.items():

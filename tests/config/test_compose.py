@@ -107,6 +107,17 @@ def test_every_experiment_composes_and_binds_to_what_it_calls(experiment):
     assert compose(params=params_for(experiment, given)) == configuration
 
 
+def test_a_last_fit_that_is_not_said_is_the_experiments():
+    given = GIVEN["table"]
+    assert compose(given[:0])["final"] is None
+    assert compose(["experiment=table", *given])["final"] == "refit"
+    named = {"experiment": "table", "data": {"name": "table", "path": "a.csv", "target": "b"}, "final": None}
+    assert compose(params=named)["final"] == "refit"
+    assert compose(params=named | {"final": "holdout"})["final"] == "holdout"
+    assert compose(["final=bag", "validation=kfold"], named)["final"] == "bag"
+    assert params_for("table", given)["final"] == "refit"
+
+
 @pytest.mark.parametrize("sweep", [rest[0] for g, *rest in CHOICES if g == "sweep"])
 def test_every_sweep_composes_and_leaves_its_search_out(sweep):
     configuration = compose([f"+sweep={sweep}"])

@@ -57,6 +57,7 @@ GOOD = {
     "seed": [0, 7, 2**32 - 1],
     "evaluation.bootstrap_repeats": [100, 5000],
     "evaluation.confidence": [0.5, 0.99],
+    "final": [None, "holdout", "refit", "bag"],
     "data.root": [None, "/some/folder"],
     "data.batches": [[1], [1, 2, 3, 4, 5]],
     "data.rows": [None, 2],
@@ -94,6 +95,7 @@ GOOD = {
 }
 BAD = {
     "seed": [-1, 1.5, True, None, "0", 2**32],
+    "final": ["Refit", "", 1, True],
     "evaluation.bootstrap_repeats": [99, 1000.0, None],
     "evaluation.confidence": [0, 1, 95, math.nan],
     "data.root": ["", 3],
@@ -248,6 +250,21 @@ def test_contradictions(key, value, told):
     rules.validate(SOUND)
     with pytest.raises(UserError, match=told):
         rules.validate(changed(key, value))
+
+
+def test_a_bag_needs_several_models():
+    holdout, kfold = (
+        {"name": name, "_target_": f"hypermap.data.cross_validation.{part}"}
+        for name, part in (("holdout", "Holdout"), ("kfold", "KFold"))
+    )
+    bag = SOUND | {"final": "bag", "validation": holdout}
+    with pytest.raises(
+        UserError, match=r"validation is holdout, which has one: set validation=kfold .* or take final=refit"
+    ):
+        rules.validate(bag)
+    rules.validate(bag | {"validation": kfold})
+    rules.validate(bag | {"trainer": SOUND["trainer"] | {"repeats": 2}})
+    rules.validate(bag | {"final": "refit"})
 
 
 @pytest.mark.parametrize(

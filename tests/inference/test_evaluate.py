@@ -204,6 +204,28 @@ def test_of_several_fits_the_report_is_given_the_means_beside_the_kept_models_ow
     assert several.validation_intervals == one.validation_intervals
 
 
+@pytest.mark.parametrize("final", ["refit", "bag"])
+def test_test_metrics_are_of_the_kept_model_and_all_else_of_the_splits(runs, final):
+    folder, folds = trained("diabetes"), {"name": "kfold", "_target_": "hypermap.data.cross_validation.KFold", "k": 3}
+    evaluate("diabetes", folder)
+    before = {name: json.loads((REPORTS / f"{name}.json").read_text()) for name in ("intervals", "baselines", "test")}
+    trained("diabetes", final=final, **({"validation": folds} if final == "bag" else {}))
+    figures = evaluate("diabetes", folder)
+    (_, plain), (_, run) = runs
+    assert (run.history, run.beside) == (plain.history, plain.beside)
+    assert run.validation.items() <= plain.validation.items()  # with folds, it has no loss
+    intervals = json.loads((REPORTS / "intervals.json").read_text())
+    assert intervals["validation"] == before["intervals"]["validation"]
+    assert intervals["test"] != before["intervals"]["test"]
+    assert run.kept.split_test == plain.test
+    targets = load_raw(folder, "test").targets.numpy()
+    assert figures["r2"] == pytest.approx(sk.r2_score(targets, run.predictions))
+    assert run.kept.differences["r2"][0] == pytest.approx(figures["r2"] - plain.test["r2"])
+    rows = Manifest.read(folder).rows
+    assert (run.kept.final, run.kept.rows) == (final, rows["train"] + rows["validation"])
+    assert run.kept.members == (3 if final == "bag" else 1)
+
+
 def test_again_is_the_same_to_the_byte_and_the_model_is_left_alone(runs):
     folder = trained("digits")
     before = {path: path.read_bytes() for path in MODELS.iterdir()}

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,31 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def untrained(configuration: dict[str, Any], tuned: dict[str, Any] | None = None) -> None:
+def untrained(configuration: dict[str, Any], tuned: dict[str, Any] | None = None, seed: int = 0) -> None:
     """A network as it begins, with weights that are not near zero, where a trained one would be."""
     transform = read_transform(Path("data/prepared"))
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     inputs = resolve_input_spec(configuration["model"], transform.manifest)
     parts = make_components(configuration, transform.manifest, inputs, torch.device("cpu"))
     predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", tuned or {})
     record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, tuned or {})
     artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict))
+
+
+def ensemble(configuration: dict[str, Any], tuned: dict[str, Any]) -> None:
+    """Two such networks, the second with a preparation of its own."""
+    members = []
+    for seed in (1, 2):
+        untrained(configuration, tuned, seed)
+        if seed == 2:
+            raw, transform = load_raw(Path("data/prepared"), "validation"), read_transform(Path("models"))
+            trained = artifacts.read_trained(Path("models"))
+            fitted = replace(trained.predictor, transform=transform.refit(raw))
+            members.append(replace(trained, predictor=fitted))
+        else:
+            members.append(artifacts.read_trained(Path("models")))
+    mean = artifacts.Ensemble(members, [0.75, 0.25])
+    artifacts.write_trained(Path("models"), artifacts.TrainedModel(members[0].record, mean))
 
 
 def program(folder: str = "exported") -> torch.nn.Module:
@@ -134,6 +151,47 @@ def test_images_and_plain_tables_go_in_as_published(place, reader, configuration
     raw = load_raw(Path("data/prepared"), "test").inputs
     expected = artifacts.read_trained(Path("models")).predict(raw)
     np.testing.assert_allclose(program("elsewhere")(raw).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "target", "tuned", "settings"),
+    [
+        (ONE_HOT, "price", {}, {"target_transform": "log1p"}),
+        (RESIDUAL, "label", {"temperature": 0.6}, {"missing": "drop"}),
+        (
+            network({"_target_": "hypermap.models.MLP", "hidden": [8]}, "MultilabelCrossEntropy"),
+            ["large", "dear"],
+            {"thresholds": [0.45, 0.55]},
+            {},
+        ),
+    ],
+    ids=["a number", "a class", "labels"],
+)
+def test_of_an_ensemble_all_networks_are_in_the_program(place, configuration, target, tuned, settings):
+    frame = rows(0)
+    labels = {"large": (frame["area"] > 20).cast(int), "dear": (frame["label"] == "dear").cast(int)}
+    frame.with_columns(**labels).write_csv("train.csv")
+    drop = [name for name in ("label", "price", *labels) if name not in target]
+    prepare(Path("data/prepared"), reader=table, path="train.csv", target=target, drop=drop, test=0.2, **settings)
+    ensemble(configuration, tuned)
+    _, difference = export(Path("models"), Path("exported"))
+    assert difference <= 1e-5
+    raw = load_raw(Path("data/prepared"), "test").inputs
+    expected = artifacts.read_trained(Path("models")).predict(raw)
+    np.testing.assert_allclose(program()(raw).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_ensemble_with_a_model_of_scikit_learn_is_not_exported(place):
+    prepare(Path("data/prepared"), reader=diabetes, test=0.2)
+    untrained(ONE_HOT)
+    transform, choice = read_transform(Path("models")), {"_target_": "hypermap.models.sklearn_models.Linear"}
+    splits = [load(Path("data/prepared"), name) for name in ("train", "validation")]
+    record = artifacts.RunRecord(0, False, "r2", None, {}, {"model": choice})
+    linear = artifacts.TrainedModel(record, sklearn_fit.fit(choice, *splits, transform, 0, 1))
+    both = artifacts.Ensemble([artifacts.read_trained(Path("models")), linear], [0.5, 0.5])
+    artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, both))
+    with pytest.raises(UserError, match=r"scikit-learn among its 2 members, and what is exported are networks"):
+        export(Path("models"), Path("exported"))
 
 
 def test_the_program_runs_where_hypermap_is_not(place):

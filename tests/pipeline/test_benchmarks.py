@@ -26,6 +26,7 @@ ROWS = {
     "processes": {"digits, MLP 64-128-10, batches of 64": 11},
     "pruning": {"0": 3, "median": 1},
     "record": {},
+    "refit_schedule": {"breast_cancer": 4},
     "scale": {"journal, 10": 7, "PostgreSQL, 10": 7, "proxy, 10": 7},
     "searches": {"random": 6, "auto": 6, "digits": 5},
     "several_targets": {"micro_f1": 4, "quality_r2": 4, "colour_accuracy": 4},

@@ -300,6 +300,7 @@ def test_listed_rows_are_proposed_by_their_number():
 def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
     project = clone()
     sweep = ["optimizer=adam,sgd", "model.hidden=[6],[12]", "trainer.epochs=2", "hydra.sweeper.study_name=tune"]
+    sweep += ["final=refit"]  # of which no trial knows
     project.ok(
         "python",
         "src/train.py",
@@ -328,6 +329,8 @@ def test_a_study_is_confirmed_as_it_was_whatever_has_changed_since(clone):
         assert trial.params["seed"] == seed
         of, order = trial.params["trial"], project.yaml(f"studies/tune/confirmation/{trial.number}/params.yaml")
         assert order.pop("seed") == seed
+        assert order["final"] == "refit"
+        assert project.json(f"studies/tune/confirmation/{trial.number}/model.json")["final"] == "holdout"
         if of >= 0:
             own = project.yaml(f"studies/tune/{of}/params.yaml")
             assert order == {key: value for key, value in own.items() if key != "seed"}

@@ -98,6 +98,21 @@ def test_a_trial_that_was_not_trained_to_its_end_is_refused_with_those_that_were
     assert promote.project.tracked() == before
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("final:  # nothing\n", "refit"),
+        ("final: holdout\n", "holdout"),
+        ("final: bag\n", "bag"),
+        ("experiment: table\n", None),  # which has one of its own
+    ],
+)
+def test_a_last_fit_that_the_search_was_told_of_remains(promote, said, kept):
+    write_text(Path("studies/tune/1/params.yaml"), TRIAL + said)
+    promote("tune")
+    assert yaml.safe_load(Path("params.yaml").read_text()).get("final") == kept
+
+
 def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
     project = clone("fresh")
     before = (project.path / "params.yaml").read_text()

@@ -1,10 +1,12 @@
 """What Hypermap's own training tells a sweep, and what it asks of each trial: the same files as at the beginning."""
 
+import json
 import shutil
 from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 
 from hypermap.config.compose import compose
 from hypermap.core.errors import UserError
@@ -83,6 +85,23 @@ def test_a_trial_is_refused_where_the_file_is_another_than_when_the_study_began(
     FILE.write_text(lines())
     with running(trial_of(data, tmp_path)) as trial:
         cli.by_hand(configuration(), trial.folder)
+
+
+@pytest.mark.parametrize("final", [None, "refit"])
+def test_a_trial_is_trained_once_and_keeps_the_last_fit_for_whoever_takes_it(tmp_path, final):
+    chosen = configuration(*([f"final={final}"] if final else []))
+    target = TrainingTarget(cli.prepare, "")
+    with running(trial_of(identity(), tmp_path)) as trial:
+        cli.by_hand(chosen, trial.folder)
+    target.before_tell(trial)
+    assert not (trial.folder / "split").exists()
+    assert json.loads((trial.folder / "model.json").read_text())["final"] == "holdout"
+    assert yaml.safe_load((trial.folder / "params.yaml").read_text()).get("final") == final
+
+
+def test_a_last_fit_is_not_searched():
+    with pytest.raises(UserError, match="no trial is trained by it, and so it cannot be searched"):
+        TrainingTarget(cli.prepare, "").study_spec(configuration(), ["final"], None)
 
 
 def test_a_trial_whose_study_noted_no_files_is_trained(tmp_path):

@@ -1,6 +1,6 @@
 """Evaluation: the only code that opens the test set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -105,14 +105,13 @@ def evaluate(
     splits = {name: transform(raw) for name, raw in stored.items()}
     inputs = {name: RawInputs.of(raw, transform) for name, raw in stored.items()}
 
-    def scored(predict: Predict) -> dict[str, Scored]:
+    def scored(predict: Predict, names: Sequence[str] = tuple(splits)) -> dict[str, Scored]:
         return {
-            name: Scored(rows, transform, predict(inputs[name]), configuration["evaluation"])
-            for name, rows in splits.items()
+            name: Scored(splits[name], transform, predict(inputs[name]), configuration["evaluation"]) for name in names
         }
 
-    kept = scored(trained.predict)
-    of_model = scored(of_split.predict) if of_split is not trained else kept
+    of_model = scored(of_split.predict)
+    kept = of_model["test"] if of_split is trained else scored(trained.predict, ["test"])["test"]
     of_others = {
         option["name"]: scored(model.predict)
         for option, model in others.read(baselines, transform, trust=trust)
@@ -122,8 +121,8 @@ def evaluate(
         of_model = {**of_model, "validation": _held_out(search, prepared, transform, configuration["evaluation"])}
         configuration = {**configuration, "model": {"name": "automl"}}
     beside = [_beside(name, of_model, of_other) for name, of_other in of_others.items()]
-    manifest, test = transform.manifest, kept["test"]
-    untuned = scored(trained.predictor.untuned.predict)["test"] if trained.record.tuned else None
+    manifest, test = transform.manifest, kept
+    untuned = scored(trained.predictor.untuned.predict, ["test"])["test"] if trained.record.tuned else None
     probes = transform.preprocessor.probes()
     run = Run(
         task=manifest.task,
@@ -160,7 +159,7 @@ def evaluate(
         tuned=trained.record.tuned,
         untuned=untuned.metrics if untuned else {},
         untuned_intervals=untuned.intervals if untuned else {},
-        kept=None if of_split is trained else _kept(trained, of_model["test"], kept["test"]),
+        kept=None if of_split is trained else _kept(trained, of_model["test"], test),
     )
     write_report(reports, run)
     intervals = {"validation": of_model["validation"].intervals, "test": test.intervals}
@@ -209,7 +208,7 @@ def _beside(name: str, of_model: Mapping[str, Scored], of_other: Mapping[str, Sc
 
 def _twins(
     stored: TensorSplit,
-    kept: Mapping[str, Scored],
+    kept: Scored,
     of_model: Mapping[str, Scored],
     of_others: Mapping[str, Mapping[str, Scored]],
 ) -> Twins | None:
@@ -227,7 +226,7 @@ def _twins(
     def without(scored: Mapping[str, Scored]) -> dict[str, Scored]:
         return {**scored, "test": scored["test"].of(new)}
 
-    model, own = without(of_model), without(kept)["test"]
+    model, own = without(of_model), kept.of(new)
     beside = [_beside(name, model, without(of_other)) for name, of_other in of_others.items()]
     return Twins(count, rows, own.metrics, own.intervals, beside)
 

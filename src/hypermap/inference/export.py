@@ -29,7 +29,7 @@ from hypermap.datasets.tables.schema import Schema
 from hypermap.inference.archive import packed, unpacked
 from hypermap.reports.run.wording import cell, words
 from hypermap.tasks.base import make_task
-from hypermap.training.artifacts import Network, TrainedModel, read_trained
+from hypermap.training.artifacts import Ensemble, Network, TrainedModel, read_trained
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
 ARCHIVE = "model.zip"
@@ -137,8 +137,39 @@ class Exported(nn.Module):
         return torch.where(rows.isnan().any(1, keepdim=predicted.ndim == 2), torch.nan, predicted)
 
 
+class ExportedEnsemble(nn.Module):
+    """From raw rows to the mean of several networks' predictions, each with its own preprocessing."""
+
+    def __init__(self, predict: Ensemble, members: Sequence[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(map(Exported, members))
+        self.average = predict.transform.task.average_module(predict.weights)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the same as `Exported` does."""
+        averaged: Tensor = self.average(torch.stack([member(rows) for member in self.members]))
+        return averaged
+
+
+def _module(trained: TrainedModel) -> tuple[nn.Module, Ensemble | Network] | None:
+    """Return the module to export, and the predictor that it is checked against; None if not all of it is networks."""
+    of = trained.predictor
+    each = [member.predictor for member in of.members] if isinstance(of, Ensemble) else [of]
+    # The program's precision is fp32, even if training used bf16.
+    networks = [replace(one, precision="fp32") for one in each if isinstance(one, Network)]
+    if len(networks) == len(each) == 1 and not isinstance(of, Ensemble):
+        return Exported(networks[0]), networks[0]
+    if isinstance(of, Ensemble) and len(networks) == len(each):
+        pairs = zip(of.members, networks, strict=True)
+        plain = replace(of, members=[replace(member, predictor=network) for member, network in pairs])
+        return ExportedEnsemble(plain, networks), plain
+    return None
+
+
 def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, float]:
     """Write the network in the folder `model` with its preprocessing into the folder `output`, after a check.
+
+    Of an ensemble of networks, the program is all of them.
 
     Returns the number of validation rows on which the reloaded program and the network were compared, and the largest
     difference as a share of the largest prediction.
@@ -148,11 +179,12 @@ def export(model: Path, output: Path, *, trust: bool = False) -> tuple[int, floa
             or the program's outputs differ.
     """
     trained = read_trained(model, trust=trust)
-    if not isinstance(trained.predictor, Network):
+    exported = _module(trained)
+    if exported is None:
         return _export_archive(model, output, trained, trust=trust)
-    predict = replace(trained.predictor, precision="fp32")  # the program's precision, even if training used bf16
+    module, predict = exported
     raw = _validation(predict.transform)
-    content = _program(Exported(predict).eval().requires_grad_(False), raw.inputs)
+    content = _program(module.eval().requires_grad_(False), raw.inputs)
     given, wanted = _run(content, raw.inputs), predict.predict(RawInputs(raw.inputs))
     difference = float(np.abs(given - wanted).max() / np.abs(wanted).max())
     if not difference <= TOLERANCE:

@@ -60,6 +60,31 @@ class Beside(nn.Module):
         return torch.cat(answers, 1)
 
 
+class Averaged(nn.Module):
+    """The weighted mean of several models' answers, as `Task.average` has it; float64.
+
+    Args:
+        weights: of the models.
+        majority: the share of the weights that makes the second half of each row, which are decisions, 1 and not 0;
+            None if there are no decisions.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Sequence[float], majority: float | None = None) -> None:
+        super().__init__()
+        self.majority = majority
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """Map ``(models, rows, ...)`` to ``(rows, ...)``."""
+        mean = (answers * self.weights.view(-1, *[1] * (answers.ndim - 1))).sum(0)
+        if self.majority is None:
+            return mean
+        shares, votes = mean.chunk(2, dim=1)
+        return torch.cat([shares, torch.where(votes.isnan(), votes, (votes >= self.majority).double())], 1)
+
+
 class Shares(nn.Module):
     """Probabilities ``(rows, classes)``, float64, that sum to 1, under a temperature."""
 

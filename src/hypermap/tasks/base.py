@@ -198,6 +198,12 @@ class Task(ABC):
         """
         raise UserError(f"the task {self.info.task} has no module, so that no network of it can be exported.")
 
+    def average_module(self, weights: Sequence[float]) -> "nn.Module":
+        """Return `average` in torch, of answers ``(models, rows, ...)``."""
+        from hypermap.tasks.answers import Averaged
+
+        return Averaged(weights)
+
     def tune(self, predictions: Array, targets: Array) -> dict[str, Any]:
         """Return what of `predictions` is fitted on validation rows once a network is trained, by name, as JSON.
 

@@ -129,6 +129,12 @@ class Multilabel(Task):
 
         return Decided([EVEN] * len(self.labels) if thresholds is None else thresholds, temperature)
 
+    def average_module(self, weights: Sequence[float]) -> "nn.Module":
+        """Return `average` in torch."""
+        from hypermap.tasks.answers import Averaged
+
+        return Averaged(weights, MAJORITY)
+
     def tune(self, predictions: Array, targets: Array) -> dict[str, Any]:
         """Return each label's threshold (`hypermap.tasks.label_metrics.tune`), and a temperature unless it is 1."""
         shares: Floats = np.split(predictions, 2, axis=1)[0]

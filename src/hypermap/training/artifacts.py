@@ -46,6 +46,7 @@ COLUMNS = (
     "clipped",
 )  # fmt: skip
 REFINED = "validation_refinement"  # a further column, if the epoch was selected by it
+OF_VALIDATION = ("validation_loss", "validation_score", REFINED)
 
 
 @dataclass(frozen=True)
@@ -412,9 +413,16 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         columns = columns_of(rows)
-        return [{key: int(row[key]) if key == "epoch" else float(row[key]) for key in columns} for row in rows]
+        return [{key: _number(key, row[key]) for key in columns} for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{folder / 'history.csv'} cannot be read ({error!r}). {REMEDY}") from None
+
+
+def _number(column: str, cell: str) -> float | None:
+    """Return a number of a history; None where there were no validation rows to compute it on."""
+    if not cell and column in OF_VALIDATION:
+        return None
+    return int(cell) if column == "epoch" else float(cell)
 
 
 def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:

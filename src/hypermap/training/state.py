@@ -98,7 +98,7 @@ class Rerun:
     """What a training without validation rows takes over from one that had some.
 
     Attributes:
-        epochs: how many to train for. The learning rates are still laid out over those of the configuration.
+        epochs: how many to train for. The learning rates are laid out over as many, with the warm-up in proportion.
         validation_losses: of each epoch, for schedules that watch them.
     """
 
@@ -251,9 +251,12 @@ class TrainState:
 
     def learning_rates(self, steps: int) -> list[float]:
         """Return the learning rate of each of the next epoch's steps."""
-        whole = self.settings.length * steps
-        if len(self.planned_lrs) != whole:
-            self.planned_lrs = self.parts.schedule.learning_rates(self.base_lr, self.settings.length, steps)
+        if len(self.planned_lrs) != self.last_epoch * steps:
+            schedule = self.parts.schedule
+            if self.rerun is not None:
+                share = self.last_epoch / self.settings.length
+                schedule = replace(schedule, warmup_epochs=schedule.warmup_epochs * share)
+            self.planned_lrs = schedule.learning_rates(self.base_lr, self.last_epoch, steps)
         multiplier = self.progress.schedule["multiplier"]
         return [rate * multiplier for rate in self.planned_lrs[self.epochs * steps : (self.epochs + 1) * steps]]
 

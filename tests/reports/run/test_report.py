@@ -10,7 +10,7 @@ from PIL import Image
 
 from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessor import Probes
-from hypermap.reports.run import BaselineTable, Run, project, write_report
+from hypermap.reports.run import BaselineTable, Kept, Run, project, write_report
 from hypermap.reports.run.classification import right_examples, worst_mistakes
 from hypermap.reports.run.data import section
 from hypermap.reports.run.duplicates import Twins
@@ -392,6 +392,42 @@ def test_several_fits_are_told_in_one_line(validation, seeds, fits, told):
     (line,) = (line for line in after.splitlines() if line.startswith("Validation was"))
     assert f"Validation was {told}accuracy 0.8765 ± 0.0123, mean and standard deviation of {fits} trainings." in line
     assert "Validation was" not in before
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {},
+            "preprocessing included, on all 300 rows that are not test (`final=refit`), for 7 epochs.",
+        ),
+        (
+            {"epochs": 0},
+            "again, preprocessing included, on all 300 rows that are not test (`final=refit`). Test figures",
+        ),
+        (
+            {"final": "bag", "members": 5, "epochs": 0},
+            "is the mean of the 5 models of the folds and seeds (`final=bag`), which learned from 300 rows in all.",
+        ),
+    ],
+)
+def test_which_model_is_kept_is_told(changes, told):
+    run = run_of()
+    before = page(run, ())
+    other = {name: value - 0.25 for name, value in run.test.items()}
+    kept = Kept("refit", 300, 7, 1, other, run.test_intervals, {"accuracy": (0.0123, -0.01, 0.03)})
+    apart = dict.fromkeys(run.test, (0.1, 0.05, 0.15))
+    beside = [BaselineTable("random_forest", run.validation, run.test, run.test_intervals, apart)]
+    after = page(replace(run, kept=replace(kept, **changes), beside=beside), ())
+    (line,) = (line for line in after.splitlines() if line.startswith("The model that is kept"))
+    assert told in line
+    rows = run.manifest.rows["train"]
+    assert f"comparisons are of the model of the split, which learned from {rows:,} rows." in line
+    assert "the former differs from it by accuracy +0.0123 (95 % interval -0.0100 to +0.0300)." in line
+    own, *_ = (line for line in after.splitlines() if "** (this run)" in line)
+    assert f"{other['accuracy']:.4f}" in own
+    assert f"**Test accuracy {run.test['accuracy']:.4f}**" in after
+    assert "The model that is kept" not in before
 
 
 def test_worst_mistakes_are_the_most_confident_and_right_rows_one_of_each_class():
