@@ -101,13 +101,12 @@ class Forest(SklearnModel):
 
 
 def slim(tree: Any) -> None:
-    """Zero what predictions do not depend on in a tree of scikit-learn, so that its file is a fourth as large.
+    """Zero what predictions do not depend on in a tree of scikit-learn, so that its file is half as large.
 
     Thresholds are rounded down to float32: a float32 feature is at most the one if and only if it is at most the other.
-    The leaves' values are rounded to float32, which predictions follow from then on.
     """
     state = tree.__getstate__()
-    nodes, values = state["nodes"].copy(), state["values"].astype(np.float32).astype(np.float64)
+    nodes, values = state["nodes"].copy(), state["values"].copy()
     inner = nodes["left_child"] >= 0
     for name in ("impurity", "n_node_samples", "weighted_n_node_samples"):
         nodes[name] = 0
