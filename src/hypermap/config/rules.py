@@ -168,6 +168,7 @@ RULES: dict[str, Rule] = {
     "data.rare": integer(1),
     "data.max_categories": optional(integer(2)),
     "data.pca": optional(either(integer(1), SHARE)),
+    "data.arithmetic": integer(0),
     "data.target_transform": optional(one_of("log", "log1p")),
     "data.oversample": BOOLEAN,
     "evaluation.baselines": list_of(TEXT),

@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 # Entries that only tables with a schema have, only images and plain tables, or only a task of a person's own.
 OPTIONAL = (
     "table", "roles", "preparation", "layout", "shift", "scale", "input_mean", "input_std", "target",
-    "preprocessor", "dtype", "extras", "target_columns", "twins",
+    "preprocessor", "dtype", "extras", "target_columns", "twins", "arithmetic",
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ class Manifest:
         dtype: of a row as a model is given it, where it is not ``float32``.
         extras: what a network is given, beside the shape, if its constructor takes it by name.
         target_columns: `name` and `classes` of each column of targets, where they are several.
+        arithmetic: the picked features of two numbers (`hypermap.data.arithmetic`).
         twins: number of a table's test rows whose inputs equal those of a row outside the test set.
     """
 
@@ -99,6 +100,7 @@ class Manifest:
     dtype: str | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     target_columns: Sequence[Mapping[str, Any]] = ()
+    arithmetic: Sequence[Mapping[str, Any]] = ()
     twins: int | None = None
 
     @property

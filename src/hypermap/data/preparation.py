@@ -3,8 +3,8 @@
 Everything is fitted on the given training rows; the same object is used for prediction.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -41,6 +41,7 @@ class Settings:
         rare: categories with fewer training rows than this share one code.
         max_categories: maximum number of codes of a column; the rarest categories share the last one.
         pca: number of principal components (or the share of the variance that they explain) that replace the numbers.
+        arithmetic: maximum number of sums, differences, products and ratios of two numbers to add.
     """
 
     missing: Missing = "median"
@@ -52,6 +53,7 @@ class Settings:
     rare: int = 1
     max_categories: int | None = None
     pca: float | None = None
+    arithmetic: int = 0
 
     def __post_init__(self) -> None:
         for name, kind in (("missing", Missing), ("scaling", Scaling), ("categories", Categories)):
@@ -88,8 +90,8 @@ class Preparation:
 
         Args:
             matrix: the rows.
-            roles: of each column: ``number``, ``category``, or ``text`` for a component of a text, which is kept as
-                it is.
+            roles: of each column: ``number``, ``category``, ``text`` for a component of a text, which is kept as it
+                is, or ``arithmetic`` for a feature of two numbers.
             settings: how to preprocess them.
             targets: ``(rows,)``, class indices (integers) or numbers, if categories become means of the target.
             seed: of the folds of these means.
@@ -97,14 +99,15 @@ class Preparation:
         Raises:
             UserError: `pca` asks for more components than there are, or there are no such targets.
         """
-        numbers, texts, categories = (
-            [k for k, role in enumerate(roles) if role == wanted] for wanted in ("number", "text", "category")
-        )
-        _check_pca(settings.pca, len(numbers), len(matrix))
+        columns = {
+            wanted: [k for k, role in enumerate(roles) if role == wanted]
+            for wanted in ("number", "arithmetic", "text", "category")
+        }
+        _check_pca(settings.pca, len(columns["number"]), len(matrix))
         encoder = None
-        if settings.categories == "target" and categories:
+        if settings.categories == "target" and columns["category"]:
             encoder = _target_encoder(targets, seed)
-        transformer = _transformer(numbers, texts, categories, settings, len(matrix), encoder)
+        transformer = _transformer(columns, settings, len(matrix), encoder)
         return cls(transformer.fit(matrix, targets))
 
     def transform(self, matrix: Matrix) -> NDArray[np.float32]:
@@ -139,7 +142,7 @@ class Preparation:
         if self._encoder is not None:
             known = zip(self._encoder.categories_, self._rare, strict=True)
             sizes = tuple(len(categories) - rare + (rare > 0) for categories, rare in known)
-        numbers = sum(outputs.get(name, 0) for name in ("numbers", "texts", "encoded"))
+        numbers = sum(outputs.get(name, 0) for name in ("numbers", "arithmetic", "texts", "encoded"))
         return ColumnLayout(numbers, outputs.get("missing", 0), sizes)
 
 
@@ -148,18 +151,21 @@ def complete_rows(matrix: Matrix) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(matrix).all(axis=1))
 
 
-def _transformer(
-    numbers: list[int], texts: list[int], categories: list[int], settings: Settings, rows: int, encoder: Any
-) -> Any:
+def _transformer(columns: Mapping[str, list[int]], settings: Settings, rows: int, encoder: Any) -> Any:
     """Return the unfitted ColumnTransformer; unneeded steps are left out. `encoder` is that of `_target_encoder`."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import MissingIndicator
     from sklearn.pipeline import Pipeline
 
+    numbers, categories = columns["number"], columns["category"]
     steps: list[tuple[str, Any, list[int]]] = []
     if numbers:
         steps.append(("numbers", Pipeline(_number_steps(settings, rows)), numbers))
-    if texts:
+    if arithmetic := columns["arithmetic"]:
+        # By ranks, since a ratio may be as large as can be.
+        ranked = settings if settings.scaling == "none" else replace(settings, scaling="quantile")
+        steps.append(("arithmetic", Pipeline(_number_steps(replace(ranked, pca=None), rows)), arithmetic))
+    if texts := columns["text"]:
         steps.append(("texts", "passthrough", texts))
     if encoder is not None:
         steps.append(("encoded", Pipeline(_encoded_steps(settings, rows, encoder)), categories))

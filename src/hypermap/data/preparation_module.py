@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hypermap.core.errors import UserError
+from hypermap.data.arithmetic import Arithmetic
 from hypermap.data.preparation import Preparation
 from hypermap.data.robust_clip import LIMIT, RobustClip
 
@@ -173,18 +174,21 @@ class Part(nn.Module):
 class Prepare(nn.Module):
     """A whole `Preparation`: maps a matrix ``(rows, columns)`` float64 to features ``(rows, layout.width)`` float32.
 
+    Arithmetic features are behind the matrix's own columns, as `with_arithmetic` has them.
+
     Raises:
         UserError: a part of it is not supported here.
     """
 
-    def __init__(self, preparation: Preparation) -> None:
+    def __init__(self, preparation: Preparation, arithmetic: Sequence[Arithmetic] = ()) -> None:
         super().__init__()
+        self.arithmetic = tuple(arithmetic)
         transformer = preparation.transformer
         fitted = transformer.named_transformers_
         parts = []
         for name, _, chosen in transformer.transformers_:
             columns = np.array(chosen)
-            if name == "numbers":
+            if name in ("numbers", "arithmetic"):
                 parts.append(Part(columns, as_module(fitted[name])))
             elif name == "encoded":
                 parts.append(Part(columns, Means(_means(fitted[name], len(columns)))))
@@ -196,6 +200,9 @@ class Prepare(nn.Module):
 
     def forward(self, matrix: Tensor) -> Tensor:
         """Return the result of `Preparation.transform`."""
+        if self.arithmetic:
+            made = torch.stack([feature(matrix) for feature in self.arithmetic], 1)
+            matrix = torch.cat([matrix, torch.where(made.isfinite(), made, torch.nan)], 1)
         return torch.cat([part(matrix) for part in self.parts], 1)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hypermap.core.errors import UserError
 from hypermap.core.hashing import fingerprint
 from hypermap.core.typing import Array, Floats
+from hypermap.data.arithmetic import Arithmetic, pick, with_arithmetic
 from hypermap.data.manifest import Manifest
 from hypermap.data.preparation import Preparation, Settings
 from hypermap.data.preprocessor import Fitted, Preprocessor
@@ -44,18 +45,22 @@ class TablePreprocessor(Preprocessor):
         names, settings = text_names(info), TextColumnSettings.of(info.arguments)
         matrix, texts = _parts(inputs, info)
         encoders = [TextEncoder.fit(name, texts, settings) for name, texts in zip(names, texts, strict=True)]
+        learned = None if targets is None else _learned(targets, info)
+        arithmetic = [] if learned is None else _picked(matrix, learned, info)
         roles = [*(info.roles or []), *("text" for encoder in encoders for _ in range(encoder.width))]
         preparation = Preparation.fit(
-            _with_components(matrix, encoders, texts),
-            roles,
+            with_arithmetic(_with_components(matrix, encoders, texts), arithmetic),
+            [*roles, *("arithmetic" for _ in arithmetic)],
             Settings(**info.preparation),
-            None if targets is None else _learned(targets, info),
+            learned,
             info.split_seed,
         )
         layout, stored = preparation.layout, preparation.transformer
         if encoders:
             stored = {"transformer": stored, "texts": [encoder.as_entry() for encoder in encoders]}
-        return Fitted({"shape": [layout.width], "layout": layout.as_entry()}, skops_io.dumps(stored))
+        made = [feature.as_entry(_matrix_names(info)) for feature in arithmetic]
+        entries = {"shape": [layout.width], "layout": layout.as_entry(), "arithmetic": made}
+        return Fitted(entries, skops_io.dumps(stored))
 
     @classmethod
     def fit_to(cls, inputs: Array, targets: Array, info: Manifest) -> Fitted:
@@ -98,9 +103,14 @@ class TablePreprocessor(Preprocessor):
         """Return the same of the rows that this was fitted to, as a model learns from them."""
         return self.preparation.training_rows(self._matrix(inputs), _learned(targets, self.manifest))
 
+    @property
+    def arithmetic(self) -> list[Arithmetic]:
+        """The features of two numbers."""
+        return [Arithmetic.of(entry) for entry in self.manifest.arithmetic]
+
     def _matrix(self, inputs: Array) -> Floats:
         matrix, texts = _parts(inputs, self.manifest)
-        return _with_components(matrix, self.encoders, texts)
+        return with_arithmetic(_with_components(matrix, self.encoders, texts), self.arithmetic)
 
     def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return the `features` of rows, float32."""
@@ -134,7 +144,7 @@ class TablePreprocessor(Preprocessor):
             )
         from hypermap.data.preparation_module import Prepare
 
-        return Prepare(self.preparation)
+        return Prepare(self.preparation, self.arithmetic)
 
 
 def text_names(manifest: Manifest) -> list[str]:
@@ -157,6 +167,24 @@ def _parts(inputs: Array, manifest: Manifest) -> tuple[Floats, list[list[str]]]:
     """Return the matrix of a table's rows, and the texts of each column."""
     columns, count = len(manifest.roles or []), len(text_names(manifest))
     return matrix_of(inputs, columns), texts_of(inputs, columns, count) if count else []
+
+
+def _picked(matrix: Floats, learned: Array, info: Manifest) -> list[Arithmetic]:
+    """Return the arithmetic features of training rows, if ``data.arithmetic`` asks for some."""
+    count = Settings(**info.preparation).arithmetic
+    columns = [column["classes"] for column in info.target_columns] or [info.classes]
+    return (
+        pick(matrix, info.roles or [], learned, [bool(own) for own in columns], count, info.split_seed) if count else []
+    )
+
+
+def _matrix_names(info: Manifest) -> list[str]:
+    """Return the names of the columns of a table's matrix."""
+    return [
+        name
+        for column in info.table["columns"]
+        for name in ([f"{column['name']}.{part}" for part in column["parts"]] or [column["name"]])
+    ]
 
 
 def _learned(targets: Array, info: Manifest) -> Array:
