@@ -97,4 +97,5 @@ class Rule(BaseEstimator):  # type: ignore[misc]
             return values.reshape(len(values), -1)
         spread = np.sqrt((errors**2).mean(axis=1, keepdims=True)) if errors.shape[1] else np.zeros_like(own[:, :1])
         made = values[..., np.newaxis] + (spread * grown)[..., np.newaxis] * norm.ppf(levels)
-        return made.reshape(len(values), -1)
+        found: Floats = made.reshape(len(values), -1)
+        return found

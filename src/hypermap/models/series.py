@@ -76,13 +76,13 @@ class SeriesNetwork(nn.Module, ABC):
         """Map rows ``(batch, width)`` to values ``(batch, outputs)``."""
         sizes = [self.lookback * self.targets, self.lookback * self.past, (self.lookback + self.horizon) * self.known]
         own, past, known = rows.split(sizes, 1)
-        own = own.reshape(len(rows), self.lookback, self.targets)
-        past = past.reshape(len(rows), self.lookback, self.past)
-        known = known.reshape(len(rows), self.lookback + self.horizon, self.known)
+        own = own.unflatten(1, (self.lookback, self.targets))
+        past = past.unflatten(1, (self.lookback, self.past))
+        known = known.unflatten(1, (self.lookback + self.horizon, self.known))
         own, restore = self._normalized(own)
         values = restore(self.forecast(own, past, known))
         if self.ahead is not None:
-            values = values + self.ahead(known[:, self.lookback :]).reshape(values.shape)
+            values = values + self.ahead(known[:, self.lookback :]).unflatten(2, (self.targets, self.each))
         return values.flatten(1)
 
     def _normalized(self, own: Tensor) -> tuple[Tensor, Restore]:
@@ -111,7 +111,8 @@ class SeriesNetwork(nn.Module, ABC):
         seasons = math.ceil(self.horizon / self.period)
         padded = F.pad(values, (0, 0, 0, 0, 0, seasons * self.period - self.horizon))
         summed = padded.unflatten(1, (seasons, self.period)).cumsum(1) + season[:, None, :, :, None]
-        return summed.flatten(1, 2)[:, : self.horizon]
+        steps: Tensor = summed.flatten(1, 2)[:, : self.horizon]
+        return steps
 
 
 class SeriesLinear(SeriesNetwork):
@@ -160,7 +161,8 @@ class SeriesLinear(SeriesNetwork):
         return self._steps(self.rest(columns - trend) + self.trend(trend))
 
     def _steps(self, values: Tensor) -> Tensor:
-        return values.unflatten(2, (self.horizon, self.each)).transpose(1, 2)
+        made: Tensor = values.unflatten(2, (self.horizon, self.each)).transpose(1, 2)
+        return made
 
 
 class SparseLinear(SeriesNetwork):
@@ -201,12 +203,20 @@ class SparseLinear(SeriesNetwork):
 
     def forecast(self, own: Tensor, past: Tensor, known: Tensor) -> Tensor:
         """See `SeriesNetwork`."""
-        columns = own.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (batch * targets, 1, lookback)
-        smoothed = (columns + self.smooth(columns))[:, :, -self.seen * self.fold :]
-        folded = smoothed.reshape(len(columns), self.seen, self.fold).transpose(1, 2)
-        come = self.seasons(folded).unflatten(2, (self.come, self.each)).transpose(1, 2)
-        steps = come.flatten(1, 2)[:, : self.horizon]  # (batch * targets, horizon, values)
-        return steps.reshape(len(own), self.targets, self.horizon, self.each).transpose(1, 2)
+        made: Tensor = (own.transpose(1, 2) @ self.matrix().T).unflatten(2, (self.horizon, self.each)).transpose(1, 2)
+        return made
+
+    def matrix(self) -> Tensor:
+        """Return smoothing, folding and the layer as one linear map ``(horizon * values, lookback)``.
+
+        A convolution of that many rows takes a small part of the time of one of all windows, and so does the product.
+        """
+        seasons = self.seasons.weight.unflatten(0, (self.come, self.each))
+        steps = torch.eye(self.fold, dtype=seasons.dtype, device=seasons.device)
+        folded = torch.einsum("jqi,pr->jpqir", seasons, steps).flatten(3).flatten(0, 2)[: self.horizon * self.each]
+        padded = F.pad(folded, (self.lookback - self.seen * self.fold, 0)).unsqueeze(1)
+        smoothed = F.conv_transpose1d(padded, self.smooth.weight, padding=self.fold // 2)
+        return (padded + smoothed).squeeze(1)
 
 
 class SeriesTCN(SeriesNetwork):
@@ -391,5 +401,6 @@ class SeriesTransformer(SeriesNetwork):
         there = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         for layer in self.layers:
             values = layer(values, there)
-        made = self.output(self.drop(self.norm(values)).flatten(1))
-        return made.reshape(-1, self.targets, self.horizon, self.each).transpose(1, 2)  # type: ignore[no-any-return]
+        come = self.output(self.drop(self.norm(values)).flatten(1))
+        made: Tensor = come.reshape(-1, self.targets, self.horizon, self.each).transpose(1, 2)
+        return made

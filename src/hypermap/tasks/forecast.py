@@ -176,8 +176,8 @@ class Forecast(Task):
         R² and the scaled errors are of standardised values, so that columns weigh alike; the others are in the targets'
         units. The mean absolute scaled error is over that of the seasonal naive forecast on the training steps of the
         series (Hyndman and Koehler 2006, https://doi.org/10.1016/j.ijforecast.2006.03.001), sMAPE and MAPE are shares
-        of 2 and 1, the latter only where no target is 0. Coverage is the share of targets between the lowest and the
-        highest quantile.
+        of 2 and 1, the latter only where all targets are above 0. Coverage is the share of targets between the lowest
+        and the highest quantile.
 
         Raises:
             ValueError: a prediction that is not finite.
@@ -188,7 +188,8 @@ class Forecast(Task):
         missed, error = scaled - self.scaled(found), np.abs(true - found)
         naive = {int(number): np.array(errors) for number, errors in self.info.target["naive"].items()}
         mean = np.mean(list(naive.values()), axis=0)  # of a series that training rows lack
-        usual = np.stack([naive.get(int(number), mean) for number in targets[:, 0]])[:, np.newaxis, :]
+        each_naive = [naive.get(number, mean) for number in map(int, targets[:, 0].tolist())]
+        usual = np.stack(each_naive)[:, np.newaxis, :]
         size = np.abs(true) + np.abs(found)
         each = {
             "scaled_mse": missed**2,
@@ -198,7 +199,7 @@ class Forecast(Task):
             "mase": error / usual,
             "smape": 2 * error / np.where(size > 0, size, 1.0),
         }
-        if (true != 0).all():
+        if (true > 0).all():
             each["mape"] = error / np.abs(true)
         if self.quantiles:
             levels, steps = np.array(self.quantiles), self.steps(predictions)

@@ -120,12 +120,13 @@ class SeriesPreprocessor(Preprocessor):
         varies = np.nanmax(every, axis=0) > np.nanmin(every, axis=0)
         scale = np.where(varies & (spread > 0), spread, 1.0)
         calendar = list(info.arguments.get("calendar") or [])
+        known = head.known + 2 * len(calendar)
         window = {
             "lookback": head.lookback,
             "horizon": head.horizon,
             "targets": head.targets,
             "past": head.past,
-            "known": head.known + 2 * len(calendar),
+            "known": known,
             "period": head.period,
             "quantiles": list(info.arguments.get("quantiles") or []),
         }
@@ -134,7 +135,7 @@ class SeriesPreprocessor(Preprocessor):
         }
         return Fitted(
             {
-                "shape": [head.lookback * (head.targets + head.past) + head.steps * window["known"]],
+                "shape": [head.lookback * (head.targets + head.past) + head.steps * known],
                 "extras": {"window": window},
                 "shift": shift.tolist(),
                 "scale": scale.tolist(),
@@ -194,7 +195,7 @@ class _Windows(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return ``(rows, width)`` float32 of raw rows."""
-        steps = rows[:, HEAD:].view(len(rows), self.lookback + self.horizon, -1)
+        steps = rows[:, HEAD:].unflatten(1, (self.lookback + self.horizon, -1))
         own = self._scaled(steps[:, : self.lookback, : self.targets], 0, self.log)
         past = self._scaled(steps[:, : self.lookback, self.targets : self.targets + self.past], self.targets)
         known = self._scaled(steps[:, :, self.targets + self.past :], self.targets + self.past)
