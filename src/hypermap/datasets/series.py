@@ -32,6 +32,7 @@ PERIODS = {60: 60, 600: 144, 900: 96, 1800: 48, HOUR: 24, DAY: 7, 7 * DAY: 52}
 NAMES = {1: "second", 60: "minute", HOUR: "hour", DAY: "day", 7 * DAY: "week"}
 COPIES = 4  # of all windows, at the peak of reading, splitting and preparing them
 SHOWN = 5  # names in a message
+SPELLED_ALIKE = 0.5  # share of the times that have one form; others are read if they cannot be mistaken
 EARLIEST = 1e8  # seconds since 1970, from which a number may be a time
 
 
@@ -457,16 +458,21 @@ class _Settings:
                     return values / (1 if form.startswith("seconds") else 1e3), form
             return values, None
         forms = dates.find_formats(words.to_list())
-        if not forms:
-            raise UserError(f"{origin}: {key}={name} holds {_odd(words)!r}, which is no time that can be read. Write "
-                            "2024-05-03 14:00, or numbers.")  # fmt: skip
-        read = {form: dates.read(words, form).dt.epoch("us").to_numpy() / 1e6 for form in forms}
-        best = min(read, key=lambda form: len(np.unique(np.diff(np.unique(read[form])))))
+        if not forms and (most := dates.find_most(words.to_list(), SPELLED_ALIKE)):
+            forms = most[0][:1]
+        read = {form: dates.read(words, form).dt.epoch("us") for form in forms}
+        if unread := [row for when in read.values() for row in when.is_null().arg_true()] or ([0] if not forms else []):
+            raise UserError(
+                f"{origin}: {key}={name} has {words[unread[0]]!r} in row {unread[0] + 1}, which is no time that can be "
+                "read. Write 2024-05-03 14:00, or numbers."
+            )
+        moments = {form: when.to_numpy() / 1e6 for form, when in read.items()}
+        best = min(moments, key=lambda form: _unevenness(moments[form]))
         if len(forms) > 1:
             notes.append(f"{origin}: {key}={name} could be {_listed(forms)}; taken as {best}, whose steps are alike.")
         if "%#z" in best or "%z" in best:
             notes.append(f"{origin}: the times of {key}={name} have an offset, and are taken in UTC.")
-        return read[best], best
+        return moments[best], best
 
     def _clock(self, times: Floats, dated: bool, origin: str) -> tuple[_Clock, NDArray[np.int64]]:
         """Return the clock, and the step of each row on it."""
@@ -759,10 +765,10 @@ def _moving_average(values: Floats, steps: int) -> Floats:
     return made
 
 
-def _odd(words: pl.Series) -> str:
-    """Return a word that is no time in the form of the others."""
-    usual = dates.find_most(words.to_list(), 0.5)
-    return str(usual[1][0] if usual and usual[1] else words[0])
+def _unevenness(moments: Floats) -> float:
+    """Return how many times longer the longest step between moments is than the shortest."""
+    apart = np.diff(np.unique(moments))
+    return float(apart.max() / apart.min()) if len(apart) else 1.0
 
 
 def _rows(chosen: NDArray[np.bool_]) -> str:
