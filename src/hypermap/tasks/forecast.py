@@ -186,10 +186,9 @@ class Forecast(Task):
         true, found = self.steps(targets.astype(np.float64)), self.points(predictions)
         scaled = self.scaled(true)
         missed, error = scaled - self.scaled(found), np.abs(true - found)
-        naive = {int(number): np.array(errors) for number, errors in self.info.target["naive"].items()}
-        mean = np.mean(list(naive.values()), axis=0)  # of a series that training rows lack
-        each_naive = [naive.get(number, mean) for number in map(int, targets[:, 0].tolist())]
-        usual = np.stack(each_naive)[:, np.newaxis, :]
+        naive: Mapping[str, Sequence[float]] = self.info.target["naive"]
+        mean = np.mean(list(naive.values()), axis=0).tolist()  # for a series that training rows lack
+        usual = np.array([naive.get(str(int(number)), mean) for number in targets[:, 0]])[:, np.newaxis, :]
         size = np.abs(true) + np.abs(found)
         each = {
             "scaled_mse": missed**2,
