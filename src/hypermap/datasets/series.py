@@ -81,7 +81,7 @@ def series(
         horizon: steps that it forecasts.
         period: steps of a season. None: what is usual for the times' frequency.
         gaps: what a missing step or value becomes: the ``previous`` one, on the line to the next (``linear``), 0
-            (``zero``), or an error (``refuse``); ``skip``: rows are steps, whatever their times say.
+            (``zero``), or an error (``refuse``); ``skip``: the times that there are are the steps.
         repeated: what several rows of one time become.
         until: the last time to use, or how many steps, if it is a whole number.
         test_steps: steps that test windows forecast, the last ones: a share, or how many.
@@ -496,7 +496,7 @@ class _Settings:
             of = _words(0, round(step)) if dated else f"{step:g}"
             raise UserError(
                 f"{origin}: times are irregular: most steps are {of}, and {int(off.sum()):,} rows (row {_rows(off)}) "
-                f"stand between such. Bring the rows to equal steps, or say {key}=skip: each row is then a step."
+                f"stand between such. Bring the rows to equal steps, or say {key}=skip: the times are then the steps."
             )
         steps = np.round(whole).astype(np.int64)
         made = _Clock(moments[0], seconds=round(step)) if dated else _Clock(moments[0], number=step)
@@ -687,7 +687,7 @@ def _monthly(times: Floats, origin: str, key: str) -> tuple[_Clock, NDArray[np.i
     distinct = len(np.unique(months))
     if distinct != len(np.unique(times)):
         raise UserError(
-            f"{origin}: times are irregular: some months have two. Say {key}=skip: each row is then a step."
+            f"{origin}: times are irregular: some months have two. Say {key}=skip: the times are then the steps."
         )
     day = int(((days - days.astype("datetime64[M]")).astype(np.int64) + 1).max())
     return _Clock(int(months.min()), months=step, day=day), (months - months.min()) // step

@@ -230,7 +230,7 @@ class SeriesTCN(SeriesNetwork):
         window: sizes (`SeriesNetwork`).
         filters: of a convolution.
         kernel_size: steps that a convolution sees.
-        blocks: of two convolutions; None: as many as see the whole lookback.
+        depth: blocks of two convolutions; None: as many as see the whole lookback.
         dropout: of the convolutions' values.
         normalization: of a window (`SeriesNetwork`).
 
@@ -245,14 +245,14 @@ class SeriesTCN(SeriesNetwork):
         window: Mapping[str, Any],
         filters: int = 32,
         kernel_size: int = 3,
-        blocks: int | None = None,
+        depth: int | None = None,
         dropout: float = 0.1,
         normalization: Normalization = "standard",
     ) -> None:
         super().__init__(window, outputs, normalization, alone=False)
-        positive("filters", filters, kernel_size - 1, *([] if blocks is None else [blocks]))
+        positive("filters", filters, kernel_size - 1, *([] if depth is None else [depth]))
         reach = max(1, math.ceil(math.log2(max(2, self.lookback / (2 * (kernel_size - 1)) + 1))))
-        widths = [self.targets + self.past + self.known, *[filters] * (blocks or reach)]
+        widths = [self.targets + self.past + self.known, *[filters] * (depth or reach)]
         self.blocks = nn.ModuleList(
             _CausalBlock(taken, filters, kernel_size, 2**k, dropout) for k, taken in enumerate(widths[:-1])
         )
