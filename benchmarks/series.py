@@ -79,7 +79,8 @@ def trained(words: Sequence[str], metrics: Sequence[str], prepared: Path, folder
     transform, raw = read_transform(prepared), load_raw(prepared, "test")
     targets = artifacts.targets(transform(raw), transform)
     counts = blocks(len(targets), transform.manifest.target["horizon"])
-    values, resampled, validation, seconds, weights = {name: [] for name in metrics}, [], [], [], None
+    values: dict[str, list[float]] = {name: [] for name in metrics}
+    resampled, validation, seconds, weights = [], [], [], None
     for seed in range(seeds):
         request = run.TrainingRequest(
             compose([*words, f"seed={seed}"]), prepared, folder, folder / "validation.json", states=folder / "states"
