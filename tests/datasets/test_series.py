@@ -1,11 +1,14 @@
 """Series: windows and their splits in time, frequency, gaps and repeated times, and what is wrong with a file."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hypermap.core.errors import UserError
+from hypermap.data.manifest import Manifest
 from hypermap.data.preprocessors.series import Head, steps_of
-from hypermap.datasets.series import series
+from hypermap.datasets.series import read_rows, series
 from support.own_series import hourly, rows_of, write_series
 
 SIZES = {"lookback": 24, "horizon": 6, "test_steps": 48, "validation_steps": 48}
@@ -13,11 +16,11 @@ SIZES = {"lookback": 24, "horizon": 6, "test_steps": 48, "validation_steps": 48}
 
 @pytest.fixture
 def read(tmp_path):
-    def read_rows(rows, header=("when", "load", "temperature"), **given):
+    def write_and_read(rows, header=("when", "load", "temperature"), **given):
         path = write_series(tmp_path / "series.csv", rows, header)
         return series(str(path), **{"time": header[0], "target": [header[1]], **SIZES, **given})
 
-    return read_rows
+    return write_and_read
 
 
 def values_of(raw, part="inputs"):
@@ -155,3 +158,26 @@ def test_a_cell_that_is_no_number_and_a_time_that_is_none_are_named(read):
     rows[4][0] = "yesterday"
     with pytest.raises(UserError, match="has 'yesterday' in row 5, which is no time"):
         read(rows)
+
+
+def test_a_forecast_begins_after_the_last_value_with_what_is_known_ahead(tmp_path):
+    lines = [[when, load, hot, "b"] for when, load, hot in rows_of(100)]
+    lines += [[f"2024-01-05 {4 + k:02d}:00:00", "", str(k), "b"] for k in range(6)]
+    header = ("when", "load", "temperature", "shop")
+    path = write_series(tmp_path / "now.csv", [*lines, *[[*line[:3], "a"] for line in lines]], header)
+    arguments = {"time": "when", "target": ["load"], "known": ["temperature"], "group": "shop"}
+    target = {"lookback": 24, "horizon": 6, "period": 24, "step": [0, 3600]}
+    manifest = Manifest(task="forecast", classes=(), shape=(), arguments=arguments, target=target)
+    first, second = read_rows([path], manifest)
+    assert (first.columns["series"], second.columns["series"]) == (["a"], ["b"])
+    assert second.columns["time"] == [[f"2024-01-05 {4 + k:02d}:00:00" for k in range(6)]]
+    (steps,) = steps_of(second.inputs, Head.of(second.inputs[0]))
+    np.testing.assert_allclose(steps[:24], hourly(100)[76:], rtol=1e-6)
+    np.testing.assert_array_equal(steps[24:, 1], np.arange(6))
+    assert np.isnan(steps[24:, 0]).all()
+    write_series(path, lines[:103], header)
+    with pytest.raises(UserError, match="temperature must be given for all 6 steps to come, and 3 rows follow"):
+        list(read_rows([path], manifest))
+    daily = replace(manifest, target={**target, "step": [0, 86400]})
+    with pytest.raises(UserError, match="a step is an hour, and in training it was a day"):
+        list(read_rows([path], daily))

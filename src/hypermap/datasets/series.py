@@ -223,7 +223,7 @@ class _Clock:
     @property
     def words(self) -> str:
         """How long a step is."""
-        return _words(self.months, self.seconds)
+        return _words(self.months, self.seconds) if self.dated else f"{self.number:g}"
 
     def seconds_at(self, step: int) -> int:
         """Return the seconds since 1970 of a step; 0 if it has no date."""
@@ -380,6 +380,7 @@ class _Settings:
             if not kept.any():
                 raise UserError(f"data.until is {until!r}: {table.name} begins after that, at {clock.at(0)}.")
             steps, values, labels = steps[kept], values[kept], labels[kept]
+        told: list[str] = []
         found = [
             self._one(
                 number,
@@ -389,11 +390,14 @@ class _Settings:
                 len(columns["target"]),
                 clock,
                 table.name,
-                notes,
+                told,
                 ahead,
             )
             for number, label in enumerate(sorted(set(labels.tolist())), 1)
         ]
+        notes.extend(told[:SHOWN])
+        if len(told) > SHOWN:
+            notes.append(f"{table.name}: {len(told) - SHOWN:,} more notes like these, on other series.")
         if not ahead:
             found = self._long_enough(found, table.name, notes)
         period = self.period or _period(clock)
