@@ -1,5 +1,7 @@
 """Which rows a fold has, and how they are scaled, compared with scikit-learn's splitters and scalers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,15 @@ def test_steps_through_time_are_scikit_learns(gap, most):
     folds = TimeSeries(4, gap, most).folds(development(labels(), "abc", times=times))
     assert_folds(folds, [(order[train], order[validation]) for train, validation in expected])
     assert [fold.fold for fold in folds] == [1, 2, 3, 4]
+
+
+def test_windows_that_forecast_into_a_part_are_not_learned_from_before_it():
+    times = np.arange(100)
+    given = development(times * 0.5, times=times)
+    found, without = (TimeSeries(3).folds(own) for own in (replace(given, reach=5), given))
+    for fold, usual in zip(found, without, strict=True):
+        assert times[fold.train].max() + 5 < times[fold.validation].min()
+        np.testing.assert_array_equal(fold.train, usual.train[:-5])
 
 
 @pytest.mark.parametrize("moments", [9, 20, 60])

@@ -4,6 +4,7 @@ import numpy as np
 
 from support.contracts import ReaderContract
 from support.own_images import write_digits
+from support.own_series import rows_of, write_series
 from support.own_texts import write_table
 
 
@@ -54,6 +55,17 @@ class TestTexts(ReaderContract):
     def settings(self, folder):
         path = write_table(folder / "texts.csv", 60)
         return {"path": str(path), "target": "class", "test": 0.2}
+
+
+class TestSeries(ReaderContract):
+    target = "hypermap.datasets.series.series"
+
+    def settings(self, folder):
+        path = write_series(folder / "series.csv", rows_of(300))
+        return {"path": str(path), "time": "when", "target": ["load"], "test": None}
+
+    def wanted(self, folder):
+        return super().wanted(folder) | {"validation": None}
 
 
 class TestAReaderOfOnesOwn(ReaderContract):

@@ -30,6 +30,7 @@ ROWS = {
     "scale": {"journal, 10": 7, "PostgreSQL, 10": 7, "proxy, 10": 7},
     "searches": {"random": 6, "auto": 6, "digits": 5},
     "several_targets": {"micro_f1": 4, "quality_r2": 4, "colour_accuracy": 4},
+    "series": {"rlinear": 6, "seasonal_naive": 6},
     "stack": {"stack of 4, batched": 5, "single run": 5, "stack=4": 5},
     "startup": {"import torch": 4, "a run": 4, "a sweep of 3": 4, "a run, counted": 2},
     "storages": {"journal": 6, "SQLite": 6},

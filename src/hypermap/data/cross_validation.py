@@ -37,6 +37,7 @@ class DevelopmentSet:
     seed: int  # for shuffling: data.split_seed
     groups: NDArray[np.int64] | None = None  # (rows,): rows of one group stay together (data.group)
     times: NDArray[np.float64] | None = None  # (rows,): the order of the rows (data.time)
+    reach: float = 0.0  # how long after its time a row's targets are known (`hypermap.tasks.base.Task.reach`)
     labels: NDArray[np.bool_] | None = None  # (rows, labels): of several targets; None for one target
 
 
@@ -155,7 +156,8 @@ class TimeSeries:
 
     The steps are those of scikit-learn's TimeSeriesSplit: of ``k + 1`` equal parts the first is only trained on, and
     each later one is used for validation once, after training on all before it. A border between rows of equal time
-    moves back to the first of them, so that all training rows are earlier than all validation rows.
+    moves back to the first of them, so that all training rows are earlier than all validation rows; those whose targets
+    are known only later (`DevelopmentSet.reach`), such as windows that forecast into the part, are left out.
 
     Args:
         k: number of steps.
@@ -177,10 +179,11 @@ class TimeSeries:
         if development.times is None:
             raise UserError("validation is time_series, and the rows have no order in time: set data.time=COLUMN.")
         order = np.argsort(development.times, kind="stable")
-        borders = self._borders(development.times[order])
+        times = development.times[order]
+        borders = self._borders(times)
         folds = []
         for fold, (start, end) in enumerate(pairwise(borders), 1):
-            known = max(0, start - self.gap_rows)
+            known = max(0, int(np.searchsorted(times, times[start] - development.reach)) - self.gap_rows)
             first = 0 if self.max_train_rows is None else max(0, known - self.max_train_rows)
             folds.append(Fold(order[first:known], order[start:end], fold))
             self._check(development, development.times, folds[-1])

@@ -62,6 +62,7 @@ class Folds:
             seed=self.transform.manifest.split_seed,
             groups=None if groups is None else groups.numpy(),
             times=None if times is None else times.numpy(),
+            reach=self.transform.task.reach,
             labels=labels_of(targets.numpy(), [column["classes"] for column in columns]) if columns else None,
         )
 

@@ -311,10 +311,14 @@ class SklearnEstimator:
 
 def _loss(model: sklearn_fit.Model, validation: TensorSplit, metrics: Mapping[str, float]) -> float:
     """Return the usual loss of a network: cross-entropy, or the squared error of the standardized target; their sum of
-    several targets.
+    several targets; of forecasts their own.
     """
     if "log_loss" in metrics:
         return metrics["log_loss"]
+    whole = model.transform.task
+    if whole.estimator == "forecaster":
+        (values,) = model.standardised(validation.inputs)
+        return float(whole.default_loss()(torch.from_numpy(values), validation.targets.double()))
     total, targets = 0.0, validation.targets.double().numpy().reshape(len(validation.targets), -1)
     for task, values, own in zip(
         model.transform.task.columns(), model.standardised(validation.inputs), targets.T, strict=True

@@ -187,15 +187,13 @@ class Predictor:
     def _predict_rows(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
         """As `predict_files`, for the rows of a reader that has `read_rows`."""
         import torch
-        from polars import DataFrame
 
         if given := ", ".join(file_format):
             raise UserError(f"{given}: how a table is read; {self.manifest.reader} reads the files by itself.")
         count = Count(notes=self.renamed(output))
         with writing(output) as write, tqdm(unit=" rows", unit_scale=True, disable=None) as bar:
             for rows in ahead(self.read_rows(inputs, self.manifest)):
-                predicted = self.task.table(self.predict(torch.from_numpy(rows.inputs)))
-                write(DataFrame({**rows.columns, **predicted.to_dict()}))
+                write(self.task.answers(self.predict(torch.from_numpy(rows.inputs)), rows.columns))
                 count.rows += len(rows.inputs)
                 bar.update(len(rows.inputs))
         return count

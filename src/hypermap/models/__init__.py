@@ -9,6 +9,7 @@ from hypermap.models.mlp import MLP, Logistic
 from hypermap.models.modernnca import ModernNCA
 from hypermap.models.realmlp import RealMLP
 from hypermap.models.resnet import ResNet
+from hypermap.models.series import SeriesLinear, SeriesRNN, SeriesTCN, SeriesTransformer, SparseLinear
 from hypermap.models.tabm import TabM
 from hypermap.models.tabular import TabularMLP, TabularResNet
 from hypermap.models.text import TextBag, TextCNN, TextRNN, TextTransformer
@@ -20,6 +21,11 @@ __all__ = [
     "ModernNCA",
     "RealMLP",
     "ResNet",
+    "SeriesLinear",
+    "SeriesRNN",
+    "SeriesTCN",
+    "SeriesTransformer",
+    "SparseLinear",
     "TabM",
     "TabularMLP",
     "TabularResNet",

@@ -143,6 +143,8 @@ def _class(option: Mapping[str, Any]) -> type[SklearnModel]:
 
 
 def _kind(manifest: Manifest) -> str:
+    if make_task(manifest).estimator == "forecaster":
+        return "windows"
     return "ids" if (manifest.dtype or "").startswith("int") else "numbers"
 
 

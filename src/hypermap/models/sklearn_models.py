@@ -48,7 +48,8 @@ class SklearnModel(ABC):
     that takes any of a preprocessor's extras by name gets these.
 
     Attributes:
-        inputs: what it can be fitted to: rows of ``numbers``, of ``ids`` (`Manifest.dtype` is an integer's), or both.
+        inputs: what it can be fitted to: rows of ``numbers``, of ``ids`` (`Manifest.dtype` is an integer's), or
+            ``windows`` of series.
         trusted: the types in its estimators, beside scikit-learn's, that may be loaded from a file.
     """
 

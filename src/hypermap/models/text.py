@@ -249,7 +249,7 @@ class TextTransformer(TextNetwork):
         self.places = nn.Parameter(torch.randn(sequence_length, width) * 0.02)
         self.drop = Dropout(dropout)
         self.layers = nn.ModuleList(
-            _AttentionLayer(width, heads, round(expansion * width), dropout) for _ in range(layers)
+            AttentionLayer(width, heads, round(expansion * width), dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
         self.output = initialize(nn.Linear(width, outputs), "glorot_uniform")
@@ -266,7 +266,7 @@ class TextTransformer(TextNetwork):
         return outputs
 
 
-class _AttentionLayer(nn.Module):
+class AttentionLayer(nn.Module):
     """Attention and a dense part, each added to what it is given; `torch.nn.TransformerEncoderLayer`, norms first."""
 
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:

@@ -79,7 +79,7 @@ class Task(ABC):
         low_score: a score on training rows below which a model may be too small, or its learning rate wrong.
         is_share: whether the score is a share of rows, so that several epochs may have the same.
         least_rows: on how many rows the score exists, at least.
-        estimator: which of scikit-learn's estimators predict it: ``classifier``, ``regressor``, or None.
+        estimator: which estimators predict it: a ``classifier``, ``regressor``, ``forecaster``, or None.
         report: the dotted path of what a report says of it (`hypermap.reports.run.task_report.TaskReport`).
         metrics: every metric by name, with whether higher is better.
         info: what the manifest says of the targets.
@@ -125,6 +125,14 @@ class Task(ABC):
         """The shape of the prediction for a row."""
 
     @property
+    def reach(self) -> float:
+        """How long after its time the targets of a row are known, in the unit of times.
+
+        A fold in time order leaves out training rows whose targets come to be known only while it validates.
+        """
+        return 0.0
+
+    @property
     def legend(self) -> tuple[str, Sequence[str]]:
         """What a row of predictions holds, in words, and the names of what the words are of, if it is of several."""
         return "values in the target's unit", ()
@@ -158,6 +166,12 @@ class Task(ABC):
         columns = predictions.reshape(len(predictions), math.prod(self.shape)).T
         names = [PREDICTION] if len(columns) == 1 else [f"{PREDICTION}_{k}" for k in range(1, len(columns) + 1)]
         return DataFrame(dict(zip(names, columns, strict=True)), nan_to_null=True)
+
+    def answers(self, predictions: Array, columns: Mapping[str, Sequence[Any]]) -> "DataFrame":
+        """Return predictions for the rows of a file as `table` does, behind what a reader says of each row."""
+        from polars import DataFrame
+
+        return DataFrame({**columns, **self.table(predictions).to_dict()})
 
     @abstractmethod
     def scores(self, outputs: "Tensor", targets: "Tensor", losses: "Sequence[Loss]") -> list[float]:

@@ -6,7 +6,10 @@ from hypermap.reports.run import pictures, plots
 from hypermap.reports.run.run import Run
 from hypermap.tasks.base import locate_task
 
-PICTURES = ("learning_curves", "confusion", "roc_calibration", "predictions", "residuals", "labels", "map")
+PICTURES = (
+    "learning_curves", "confusion", "roc_calibration", "predictions", "residuals", "labels", "map", "forecasts",
+    "horizon", "autocorrelation",
+)  # fmt: skip
 """The pictures of the tasks that ship, beside ``target_1`` and so on; those that do not apply to a run are deleted."""
 
 LISTED = 10
