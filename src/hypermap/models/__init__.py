@@ -7,6 +7,7 @@ They take float32 (batch, *input_shape), or token ids, and return logits or valu
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
 from hypermap.models.modernnca import ModernNCA
+from hypermap.models.ratings import RankingFactors, RatingFactors, RatingMLP, TwoTowers
 from hypermap.models.realmlp import RealMLP
 from hypermap.models.resnet import ResNet
 from hypermap.models.tabm import TabM
@@ -18,6 +19,9 @@ __all__ = [
     "MLP",
     "Logistic",
     "ModernNCA",
+    "RankingFactors",
+    "RatingFactors",
+    "RatingMLP",
     "RealMLP",
     "ResNet",
     "TabM",
@@ -27,4 +31,5 @@ __all__ = [
     "TextCNN",
     "TextRNN",
     "TextTransformer",
+    "TwoTowers",
 ]
