@@ -311,10 +311,12 @@ class SklearnEstimator:
 
 def _loss(model: sklearn_fit.Model, validation: TensorSplit, metrics: Mapping[str, float]) -> float:
     """Return the usual loss of a network: cross-entropy, or the squared error of the standardized target; their sum of
-    several targets.
+    several targets. Of an estimator that predicts neither classes nor values it is 1 - the score.
     """
     if "log_loss" in metrics:
         return metrics["log_loss"]
+    if (task := model.transform.task).estimator == "ranker":
+        return 1 - metrics[task.monitor]
     total, targets = 0.0, validation.targets.double().numpy().reshape(len(validation.targets), -1)
     for task, values, own in zip(
         model.transform.task.columns(), model.standardised(validation.inputs), targets.T, strict=True

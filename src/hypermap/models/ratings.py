@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hypermap.core import memory
 from hypermap.core.errors import UserError
@@ -187,24 +188,7 @@ class Ranker(nn.Module):
         Raises:
             UserError: they do not fit into memory.
         """
-        order = torch.argsort(rows[:, ORDER], stable=True)
-        order = order[torch.argsort(rows[order, USER], stable=True)]
-        user, item = rows[order, USER], rows[order, ITEM]
-        lengths = torch.bincount(user, minlength=len(self.histories))
-        longest = int(lengths.max())
-        needed, free = 4 * len(lengths) * longest, memory.free()
-        if free is not None and needed > free:
-            raise UserError(
-                f"{len(lengths) - 1:,} users with up to {longest:,} training rows take {needed / 1e9:.1f} GB, and "
-                f"{free / 1e9:.1f} GB of memory are free: take fewer users, or fewer rows of each."
-            )
-        ends = lengths.cumsum(0)
-        column = torch.arange(len(user), device=user.device) - ends[user] + longest
-        made = torch.zeros(len(lengths), longest, dtype=torch.int32, device=user.device)
-        made[user, column] = item.int()
-        made[UNKNOWN] = UNKNOWN
-        self.histories = made
-        self.counts = torch.bincount(item, minlength=self.count + 1).int()
+        self.histories, self.counts = histories(rows, len(self.histories), len(self.counts))
 
     @abstractmethod
     def user_vectors(self, rows: Tensor, own: Tensor) -> Tensor:
@@ -238,7 +222,7 @@ class Ranker(nn.Module):
         with torch.no_grad():
             few = -(-len(rows) // RANKED_SHARE)
             some = self.rankings(rows[:few], own[:few], users[:few].detach())
-        return torch.cat([scores, some, some.new_full((len(rows) - few, some.shape[1]), torch.nan)], 1)
+        return torch.cat([scores, F.pad(some, (0, 0, 0, len(rows) - few), value=torch.nan)], 1)
 
     def _had(self, own: Tensor, item: Tensor) -> Tensor:
         """Return which items users have in their training rows, or are the row's, (batch, 1 + items)."""
@@ -287,6 +271,46 @@ def rankings(
     known = (own != UNKNOWN).sum(1)
     popularity = counts[listed].float().mean(1)
     return torch.cat([torch.stack([rank, known, popularity, user], 1).float(), listed.float()], 1)
+
+
+def histories(rows: Tensor, users: int, items: int) -> tuple[Tensor, Tensor]:
+    """Return each user's items in the order of time, int32 ``(users, longest)``, the latest last, and each item's rows.
+
+    Args:
+        rows: training rows (rows, columns) int64.
+        users: number of them, and one for the unknown.
+        items: likewise.
+
+    Raises:
+        UserError: they do not fit into memory.
+    """
+    order = torch.argsort(rows[:, ORDER], stable=True)
+    order = order[torch.argsort(rows[order, USER], stable=True)]
+    user, item = rows[order, USER], rows[order, ITEM]
+    lengths = torch.bincount(user, minlength=users)
+    longest = int(lengths.max())
+    needed, free = 4 * users * longest, memory.free()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{users - 1:,} users with up to {longest:,} training rows each take {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB of memory are free: take fewer users, or fewer rows of the most active ones."
+        )
+    column = torch.arange(len(user), device=user.device) - lengths.cumsum(0)[user] + longest
+    made = torch.zeros(users, longest, dtype=torch.int32, device=user.device)
+    made[user, column] = item.int()
+    return made, torch.bincount(item, minlength=items).int()
+
+
+def recency_weights(before: Tensor, counted: Tensor, recency: float) -> Tensor:
+    """Return the weight of each item before, by its place from the end: that to the power of minus `recency`.
+
+    Args:
+        before: places (batch, items), the latest last.
+        counted: which of them count, likewise; others have weight 0.
+        recency: 0 gives all the same weight.
+    """
+    back = counted.flip(1).cumsum(1).flip(1)  # from 1 for the latest
+    return torch.where(counted, back.clamp(min=1).float() ** -recency, 0.0)
 
 
 class RankingFactors(Ranker):
@@ -396,11 +420,8 @@ class TwoTowers(Ranker):
         before = torch.cat([own, rows[:, FIRST : FIRST + self.seen]], 1)
         reached = ((before == item) & (item != UNKNOWN)).cumsum(1).bool()  # the row's item, and all after it
         counted = (before != UNKNOWN) & ~reached
-        back = counted.flip(1).cumsum(1).flip(1)  # from 1 for the latest
-        counted = counted & (back <= self.window)
-        weight = torch.where(counted, back.clamp(min=1).float() ** -self.recency, 0.0)
-        latest = min(before.shape[1], self.window)
-        weight, chosen = weight.topk(latest, 1)
+        weight = recency_weights(before, counted, self.recency)
+        weight, chosen = weight.topk(min(before.shape[1], self.window), 1)
         weight = self.drop_items(weight)
         made = torch.einsum("bl,blw->bw", weight, self.before(before.gather(1, chosen)))
         made = made / weight.square().sum(1, keepdim=True).sqrt().clamp(min=1e-3)

@@ -131,8 +131,11 @@ def is_family(option: Mapping[str, Any]) -> bool:
 
 
 def suits(option: Mapping[str, Any], manifest: Manifest) -> bool:
-    """Return whether the family of an option can be fitted to rows like those of this data: numbers, or ids."""
-    return _kind(manifest) in _class(option).inputs
+    """Return whether the family of an option can be fitted to data like this: to its numbers or ids, and its task."""
+    family = _class(option)
+    return _kind(manifest) in family.inputs and {part.estimator for part in make_task(manifest).columns()} <= {
+        *family.predicts
+    }
 
 
 def _class(option: Mapping[str, Any]) -> type[SklearnModel]:
@@ -160,8 +163,8 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
     if not suits(option, manifest):
         kinds = " or ".join(sorted(_class(option).inputs))
         raise UserError(
-            f"model={option.get('name')} is fitted to {kinds}, and the rows of this data are {_kind(manifest)}: take "
-            "another."
+            f"model={option.get('name')} is fitted to {kinds}, of a {' or '.join(sorted(_class(option).predicts))}, and "
+            f"the rows of this data are {_kind(manifest)} for the task {manifest.task}: take another."
         )
     inputs = resolve_input_spec(option, manifest)
     runtime = {name: value for name, value in inputs.runtime.items() if name != "input_shape"}
