@@ -198,7 +198,7 @@ def read_rows(paths: Sequence[Path], manifest: Manifest) -> Iterator[RawRows]:
             nothing = np.full((len(who), columns.seen), ids.NOTHING)
             what_ids = np.full((len(who), 1), ids.NOTHING) if ranks else ids.packed(what)
             told = {"user": who} if ranks else {"user": who, "item": what}
-            rows = _rows(ids.packed(who), what_ids, np.zeros(len(who), np.int64), nothing, np.hstack(features))
+            rows = _rows(ids.packed(who), what_ids, np.full(len(who), ids.NOTHING), nothing, np.hstack(features))
             yield RawRows(rows, told)
 
 

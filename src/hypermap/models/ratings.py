@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hypermap.core import memory
-from hypermap.core.errors import UserError
 from hypermap.data.preprocessors.ratings import FIRST, ITEM, ORDER, USER
 from hypermap.models.layers import Activation, Dropout, activation, positive
 
 UNKNOWN = 0  # the place of a user, an item or a value that no training row has
 RANKED_SHARE = 16  # one of so many rows of a batch is ranked in training, for the score
 NEVER = -torch.inf
+LATEST = 1 << 40  # places in time are below it
+SMALLEST = 1e-3
 
 
 def _vectors(count: int, width: int, spread: float) -> nn.Embedding:
@@ -154,6 +154,79 @@ def _mean(vectors: nn.Embedding, places: Tensor) -> Tensor:
     return mean
 
 
+class Histories(nn.Module):
+    """What users have in the training rows, in the order of time.
+
+    Args:
+        users: number of them in the training rows.
+        items: likewise.
+    """
+
+    keys: Tensor
+    taken: Tensor
+    bits: Tensor
+    counts: Tensor
+
+    def __init__(self, users: int, items: int) -> None:
+        super().__init__()
+        self.size = items + 1
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))  # user and place in time, sorted
+        self.register_buffer("taken", torch.zeros(0, dtype=torch.int64))  # the items in that order
+        self.register_buffer("bits", torch.zeros(users + 1, -(-self.size // 8), dtype=torch.uint8))
+        self.register_buffer("counts", torch.zeros(self.size, dtype=torch.int32))  # each item's training rows
+
+    def remember(self, rows: Tensor, targets: Tensor) -> None:
+        """Keep training rows (rows, columns) int64."""
+        self.keys, order = self._keys(rows[:, USER], rows[:, ORDER]).sort()
+        self.taken = rows[order, ITEM]
+        self.counts = torch.bincount(self.taken, minlength=self.size).int()
+        pairs = (rows[:, USER] * self.size + rows[:, ITEM]).unique()
+        user, item = pairs // self.size, pairs % self.size
+        places = user * self.bits.shape[1] + item // 8
+        bits = torch.zeros(self.bits.numel(), dtype=torch.uint8, device=rows.device)
+        bits.index_add_(0, places, (1 << item % 8).to(torch.uint8))
+        self.bits = bits.view_as(self.bits)
+
+    def _keys(self, user: Tensor, order: Tensor) -> Tensor:
+        return user * LATEST + torch.where(order < 0, LATEST - 1, order)
+
+    def ends(self, user: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the users' rows before a place in time begin and end; a negative place is behind all."""
+        keys = torch.stack([user * LATEST, self._keys(user, order)])
+        first, last = torch.searchsorted(self.keys, keys)
+        return first, last
+
+    def latest(self, user: Tensor, order: Tensor, window: int) -> Tensor:
+        """Return the latest items before a place in time, (batch, window), the last one last, behind zeros."""
+        first, last = self.ends(user, order)
+        places = last[:, None] - torch.arange(window, 0, -1, device=user.device)
+        taken = F.pad(self.taken, (1, 0))  # so that there is one where nobody has any
+        return torch.where(places >= first[:, None], taken[places.clamp(min=-1) + 1], UNKNOWN)
+
+    def known(self, user: Tensor) -> Tensor:
+        """Return how many training rows users have, (batch,)."""
+        first, last = self.ends(user, torch.full_like(user, -1))
+        return last - first
+
+    def have(self, user: Tensor, items: Tensor) -> Tensor:
+        """Return which of these items users have, (batch, items)."""
+        found = self.bits[user[:, None], items // 8] >> (items % 8).to(torch.uint8) & 1
+        return found.bool()
+
+    def have_of_all(self, user: Tensor) -> Tensor:
+        """Return which items users have, (batch, 1 + items)."""
+        places = torch.arange(8, dtype=torch.uint8, device=user.device)
+        found = (self.bits[user][:, :, None] >> places & 1).flatten(1)[:, : self.size]
+        return found.bool()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Make room for the rows of a state, whose number is known from there alone."""
+        for name in ("keys", "taken"):
+            if (stored := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, getattr(self, name).new_empty(stored.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
 class Ranker(nn.Module):
     """A network that scores items for a user by the product of two vectors, and a bias of the item.
 
@@ -168,36 +241,20 @@ class Ranker(nn.Module):
         k: length of a list of items.
     """
 
-    histories: Tensor
-    counts: Tensor
     fixed: Tensor
 
     def __init__(self, outputs: int, users: int, items: int, seen: int, k: int) -> None:
         super().__init__()
         self.negatives, self.count, self.seen, self.k = outputs - 1, items, seen, k
         draw = torch.Generator().manual_seed(0)
-        self.register_buffer("histories", torch.zeros(users + 1, 0, dtype=torch.int32))
-        self.register_buffer("counts", torch.zeros(items + 1, dtype=torch.int32))
         self.register_buffer("fixed", torch.randint(1, items + 1, (self.negatives,), generator=draw), persistent=False)
+        self.histories = Histories(users, items)
         self.bias = _vectors(items, 1, 0.0)
         self.source = Dropout(0.0)  # whose generator draws the negatives
 
-    def remember(self, rows: Tensor, targets: Tensor) -> None:
-        """Keep each user's training items in the order of time, int32 ``(users + 1, longest)``, the latest last.
-
-        Raises:
-            UserError: they do not fit into memory.
-        """
-        self.histories, self.counts = histories(rows, len(self.histories), len(self.counts))
-
     @abstractmethod
-    def user_vectors(self, rows: Tensor, own: Tensor) -> Tensor:
-        """Return vectors of the rows' users (batch, width).
-
-        Args:
-            rows: (batch, columns) int64.
-            own: their training items (batch, longest) int64.
-        """
+    def user_vectors(self, rows: Tensor) -> Tensor:
+        """Return vectors of the users of rows (batch, columns) int64, (batch, width)."""
 
     @abstractmethod
     def item_vectors(self, places: Tensor) -> Tensor:
@@ -205,62 +262,43 @@ class Ranker(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (batch, columns) int64 to scores (batch, outputs) and rankings (batch, 4 + k) behind them."""
-        own = self.histories[rows[:, USER]].long()
-        users = self.user_vectors(rows, own)
-        items = self.fixed
+        user, item, users, items = rows[:, USER], rows[:, ITEM], self.user_vectors(rows), self.fixed
         if self.training:
-            items = torch.randint(
-                1, self.count + 1, (self.negatives,), generator=self.source.generator, device=rows.device
-            )
-        item = rows[:, ITEM]
+            draw = {"generator": self.source.generator, "device": rows.device}
+            items = torch.randint(1, self.count + 1, (self.negatives,), **draw)
         taken = (users * self.item_vectors(item)).sum(1, keepdim=True) + self.bias(item)
         others = users @ self.item_vectors(items).T + self.bias(items).T
-        had = self._had(own, item)[:, items]
+        had = self.histories.have(user, items) | (items == item[:, None])
         scores = torch.cat([taken, others.masked_fill(had, NEVER)], 1)
         if not self.training:
-            return torch.cat([scores, self.rankings(rows, own, users)], 1)
+            return torch.cat([scores, self.rankings(rows, users)], 1)
         with torch.no_grad():
             few = -(-len(rows) // RANKED_SHARE)
-            some = self.rankings(rows[:few], own[:few], users[:few].detach())
+            some = self.rankings(rows[:few], users[:few].detach())
         return torch.cat([scores, F.pad(some, (0, 0, 0, len(rows) - few), value=torch.nan)], 1)
 
-    def _had(self, own: Tensor, item: Tensor) -> Tensor:
-        """Return which items users have in their training rows, or are the row's, (batch, 1 + items)."""
-        had = torch.zeros(len(own), self.count + 1, dtype=torch.bool, device=own.device)
-        return had.scatter(1, own, True).scatter(1, item[:, None], True)
-
-    def rankings(self, rows: Tensor, own: Tensor, users: Tensor) -> Tensor:
+    def rankings(self, rows: Tensor, users: Tensor) -> Tensor:
         """Return rankings (batch, 4 + k), as `hypermap.tasks.ratings.Ranking` has them."""
         every = torch.arange(self.count + 1, device=rows.device)
-        vectors, bias = self.item_vectors(every), self.bias.weight[:, 0]
-        scores = users @ vectors.T + bias
-        before = torch.cat([own, rows[:, FIRST : FIRST + self.seen]], 1)
-        return rankings(scores, rows[:, ITEM], before, rows[:, USER], own, self.counts, self.k)
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        """Make room for the histories of a state, whose length is known from there alone."""
-        if (stored := state_dict.get(f"{prefix}histories")) is not None:
-            self.histories = self.histories.new_empty(stored.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        scores = users @ self.item_vectors(every).T + self.bias.weight[:, 0]
+        return rankings(scores, rows, self.histories, self.seen, self.k)
 
 
-def rankings(
-    scores: Tensor, item: Tensor, before: Tensor, user: Tensor, own: Tensor, counts: Tensor, k: int
-) -> Tensor:
+def rankings(scores: Tensor, rows: Tensor, histories: Histories, seen: int, k: int) -> Tensor:
     """Return rankings (batch, 4 + k), as `hypermap.tasks.ratings.Ranking` has them, float32.
 
-    An item of equal score is half before the row's item, and half behind it.
+    What the user has in the training rows, or among the `seen` items of the row, is not ranked. An item of equal score
+    is half before the row's item, and half behind it.
 
     Args:
         scores: of all items (batch, 1 + items).
-        item: the rows' own places, (batch,) int64.
-        before: items that are not ranked, (batch, any) int64.
-        user: places (batch,) int64.
-        own: the users' training items (batch, longest) int64.
-        counts: each item's number of training rows, (1 + items,).
+        rows: (batch, columns) int64.
+        histories: what users have in the training rows.
+        seen: columns of a row with items that the user had after training.
         k: length of a list.
     """
-    left_out = torch.zeros_like(scores, dtype=torch.bool).scatter(1, before, True)
+    user, item = rows[:, USER], rows[:, ITEM]
+    left_out = histories.have_of_all(user).scatter(1, rows[:, FIRST : FIRST + seen], True)
     left_out = torch.cat([torch.ones_like(left_out[:, :1]), left_out[:, 1:]], 1)
     target = scores.gather(1, item[:, None])
     others = ~left_out.scatter(1, item[:, None], True)
@@ -268,47 +306,15 @@ def rankings(
     level = (others & (scores == target)).sum(1)
     rank = torch.where(item == UNKNOWN, scores.shape[1], 1 + above + level / 2)
     listed = scores.masked_fill(left_out, NEVER).topk(k, 1).indices
-    known = (own != UNKNOWN).sum(1)
-    popularity = counts[listed].float().mean(1)
-    return torch.cat([torch.stack([rank, known, popularity, user], 1).float(), listed.float()], 1)
+    popularity = histories.counts[listed].float().mean(1)
+    return torch.cat([torch.stack([rank, histories.known(user), popularity, user], 1).float(), listed.float()], 1)
 
 
-def histories(rows: Tensor, users: int, items: int) -> tuple[Tensor, Tensor]:
-    """Return each user's items in the order of time, int32 ``(users, longest)``, the latest last, and each item's rows.
-
-    Args:
-        rows: training rows (rows, columns) int64.
-        users: number of them, and one for the unknown.
-        items: likewise.
-
-    Raises:
-        UserError: they do not fit into memory.
+def recency_weights(before: Tensor, recency: float) -> Tensor:
+    """Return the weights of items (batch, items), the latest last: their place from the end to the power of minus
+    `recency`; 0 of the unknown.
     """
-    order = torch.argsort(rows[:, ORDER], stable=True)
-    order = order[torch.argsort(rows[order, USER], stable=True)]
-    user, item = rows[order, USER], rows[order, ITEM]
-    lengths = torch.bincount(user, minlength=users)
-    longest = int(lengths.max())
-    needed, free = 4 * users * longest, memory.free()
-    if free is not None and needed > free:
-        raise UserError(
-            f"{users - 1:,} users with up to {longest:,} training rows each take {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB of memory are free: take fewer users, or fewer rows of the most active ones."
-        )
-    column = torch.arange(len(user), device=user.device) - lengths.cumsum(0)[user] + longest
-    made = torch.zeros(users, longest, dtype=torch.int32, device=user.device)
-    made[user, column] = item.int()
-    return made, torch.bincount(item, minlength=items).int()
-
-
-def recency_weights(before: Tensor, counted: Tensor, recency: float) -> Tensor:
-    """Return the weight of each item before, by its place from the end: that to the power of minus `recency`.
-
-    Args:
-        before: places (batch, items), the latest last.
-        counted: which of them count, likewise; others have weight 0.
-        recency: 0 gives all the same weight.
-    """
+    counted = before != UNKNOWN
     back = counted.flip(1).cumsum(1).flip(1)  # from 1 for the latest
     return torch.where(counted, back.clamp(min=1).float() ** -recency, 0.0)
 
@@ -349,7 +355,7 @@ class RankingFactors(Ranker):
         self.users, self.items = (_vectors(count, width, spread) for count in (users, items))
         self.drop = Dropout(dropout)
 
-    def user_vectors(self, rows: Tensor, own: Tensor) -> Tensor:
+    def user_vectors(self, rows: Tensor) -> Tensor:
         """Return the users' own vectors."""
         made: Tensor = self.drop(self.users(rows[:, USER]))
         return made
@@ -364,8 +370,8 @@ class TwoTowers(Ranker):
     """A tower for users, which sees the items that they had before, and one for items.
 
     A user's vector is the sum of the vectors of the latest items before, each weighted by its place from the end to the
-    power of minus `recency`, over the norm of the weights; in training the latest before the row's own item, so that a
-    row never sees what came after it. The towers have separate vectors for the same items.
+    power of minus `recency`, over the norm of the weights; in training they are those before the row, which never
+    sees what came after it. The towers have separate vectors for the same items.
 
     Args:
         input_shape: of a row.
@@ -414,17 +420,13 @@ class TwoTowers(Ranker):
         self.last = nn.Linear(hidden[-1], width) if hidden else nn.Identity()
         self.drop, self.drop_items = Dropout(dropout), Dropout(item_dropout)
 
-    def user_vectors(self, rows: Tensor, own: Tensor) -> Tensor:
+    def user_vectors(self, rows: Tensor) -> Tensor:
         """Return vectors of what the users had before."""
-        item = rows[:, ITEM : ITEM + 1]
-        before = torch.cat([own, rows[:, FIRST : FIRST + self.seen]], 1)
-        reached = ((before == item) & (item != UNKNOWN)).cumsum(1).bool()  # the row's item, and all after it
-        counted = (before != UNKNOWN) & ~reached
-        weight = recency_weights(before, counted, self.recency)
-        weight, chosen = weight.topk(min(before.shape[1], self.window), 1)
-        weight = self.drop_items(weight)
-        made = torch.einsum("bl,blw->bw", weight, self.before(before.gather(1, chosen)))
-        made = made / weight.square().sum(1, keepdim=True).sqrt().clamp(min=1e-3)
+        before = self.histories.latest(rows[:, USER], rows[:, ORDER], self.window)
+        before = torch.cat([before, rows[:, FIRST : FIRST + self.seen]], 1)
+        weight = self.drop_items(recency_weights(before, self.recency))
+        made = torch.einsum("bl,blw->bw", weight, self.before(before))
+        made = made / weight.square().sum(1, keepdim=True).sqrt().clamp(min=SMALLEST)
         found: Tensor = self.last(self.hidden(self.drop(made)))
         return found
 

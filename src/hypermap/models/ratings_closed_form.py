@@ -1,6 +1,7 @@
 """Ratings and rankings without epochs: means, popularity, and EASE in closed form."""
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypermap.core import memory
 from hypermap.core.errors import UserError
 from hypermap.core.typing import Array, Floats
 from hypermap.data.preprocessors.ratings import FIRST, ITEM, USER
-from hypermap.models.ratings import UNKNOWN, histories, rankings, recency_weights
+from hypermap.models.ratings import UNKNOWN, Histories, rankings, recency_weights
 from hypermap.models.sklearn_models import SklearnModel, TrainingData
 
 RANKED = 512  # rows ranked at once
@@ -86,30 +87,41 @@ class _Ranked(BaseEstimator):  # type: ignore[misc]
         self.users, self.items, self.seen, self.k = users, items, seen, k
 
     @abstractmethod
-    def learn(self, before: Array) -> None:
-        """Learn from each user's items ``(users + 1, longest)``."""
+    def learn(self, taken: csr_array) -> None:
+        """Learn from which items users had, (users + 1, items + 1) float64."""
 
     @abstractmethod
-    def score(self, before: Tensor) -> Floats:
-        """Return the scores of all items (rows, 1 + items) for what users had before (rows, any), the latest last."""
+    def score(self, rows: Tensor) -> Floats:
+        """Return the scores of all items (rows, 1 + items) for rows (rows, columns) int64."""
+
+    @cached_property
+    def histories(self) -> Histories:
+        """What users have in the training rows."""
+        made = Histories(self.users, self.items)
+        made.remember(torch.from_numpy(self.rows_), torch.empty(0))
+        return made
+
+    @cached_property
+    def taken(self) -> csr_array:
+        """Which items users had, (users + 1, items + 1) float64."""
+        cells = (np.ones(len(self.rows_)), (self.rows_[:, USER], self.rows_[:, ITEM]))
+        return csr_array(cells, shape=(self.users + 1, self.items + 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is stored: not what follows from it."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("histories", "taken")}
 
     def fit(self, rows: Array, targets: Array | None = None) -> Self:
         """Learn from training rows."""
-        own, counts = histories(torch.from_numpy(rows), self.users + 1, self.items + 1)
-        self.histories_, self.counts_ = own.numpy(), counts.numpy()
-        self.learn(self.histories_)
+        self.rows_ = np.ascontiguousarray(rows[:, :FIRST])
+        self.learn(self.taken)
         return self
 
     def predict(self, rows: Array) -> Floats:
         """Return rankings (rows, 4 + k), as `hypermap.tasks.ratings.Ranking` has them."""
-        return np.concatenate([self._ranked(rows[k : k + RANKED]) for k in range(0, len(rows), RANKED)])
-
-    def _ranked(self, rows: Array) -> Floats:
-        user, item = (torch.from_numpy(rows[:, column].astype(np.int64)) for column in (USER, ITEM))
-        own = torch.from_numpy(self.histories_)[user].long()
-        before = torch.cat([own, torch.from_numpy(rows[:, FIRST : FIRST + self.seen].astype(np.int64))], 1)
-        scores = torch.from_numpy(self.score(before))
-        found: Floats = rankings(scores, item, before, user, own, torch.from_numpy(self.counts_), self.k).numpy()
+        parts = torch.from_numpy(rows.astype(np.int64)).split(RANKED)
+        each = [rankings(torch.from_numpy(self.score(part)), part, self.histories, self.seen, self.k) for part in parts]
+        found: Floats = torch.cat(each).numpy()
         return found
 
 
@@ -138,12 +150,12 @@ class Popularity(SklearnModel):
 class PopularItems(_Ranked):
     """The estimator of `Popularity`."""
 
-    def learn(self, before: Array) -> None:
+    def learn(self, taken: csr_array) -> None:
         """Learn nothing beside the counts."""
 
-    def score(self, before: Tensor) -> Floats:
+    def score(self, rows: Tensor) -> Floats:
         """Return the items' numbers of training rows."""
-        counts: Floats = np.tile(self.counts_.astype(np.float64), (len(before), 1))
+        counts: Floats = np.tile(self.taken.sum(0), (len(rows), 1))
         return counts
 
 
@@ -199,44 +211,38 @@ class EaseEstimator(_Ranked):
         super().__init__(users, items, seen, k)
         self.regularization, self.recency = regularization, recency
 
-    def learn(self, before: Array) -> None:
+    def learn(self, taken: csr_array) -> None:
         """Invert the Gram matrix of users, or that of items, whichever is smaller.
 
         Raises:
             UserError: it does not fit into memory.
         """
-        size, strength = min(before.shape[0], self.items + 1), self.regularization
+        size, strength = min(taken.shape), self.regularization
         needed, free = 24 * size * size, memory.free()
         if free is not None and needed > free:
             raise UserError(
                 f"EASE of {self.users:,} users and {self.items:,} items needs {needed / 1e9:.1f} GB, and "
                 f"{free / 1e9:.1f} GB of memory are free: take fewer items, or model=two_towers."
             )
-        taken = self._taken(before)
-        self.of_users_ = len(before) <= self.items + 1
+        self.of_users_ = taken.shape[0] == size
         gram = (taken @ taken.T if self.of_users_ else taken.T @ taken).toarray()
         self.inverse_ = np.linalg.inv(gram + strength * np.eye(size))
         if self.of_users_:  # the diagonal of the inverse of items, from that of users
-            half = (taken.T @ self.inverse_).T
-            self.diagonal_ = (1 - taken.multiply(half).sum(0)) / strength
+            self.diagonal_ = (1 - taken.multiply((taken.T @ self.inverse_).T).sum(0)) / strength
         else:
             self.diagonal_ = self.inverse_.diagonal().copy()
 
-    def score(self, before: Tensor) -> Floats:
+    def score(self, rows: Tensor) -> Floats:
         """Return the scores of all items."""
-        weights = recency_weights(before, before != UNKNOWN, self.recency).double()
-        had = torch.zeros(len(before), self.items + 1, dtype=torch.float64).scatter(1, before, weights).numpy()
+        user, order, longest = rows[:, USER], torch.full((len(rows),), -1), int(self.histories.known(rows[:, USER]).max())
+        before = torch.cat([self.histories.latest(user, order, longest), rows[:, FIRST : FIRST + self.seen]], 1)
+        weights = recency_weights(before, self.recency).double()
+        had = torch.zeros(len(rows), self.items + 1, dtype=torch.float64).scatter(1, before, weights).numpy()
         had[:, UNKNOWN] = 0
         if self.of_users_:
-            taken = self._taken(self.histories_)
-            product = (had - (taken.T @ ((taken @ had.T).T @ self.inverse_).T).T) / self.regularization
+            of_users = (self.taken @ had.T).T @ self.inverse_
+            product = (had - (self.taken.T @ of_users.T).T) / self.regularization
         else:
             product = had @ self.inverse_
         scores: Floats = had - product / self.diagonal_
         return scores
-
-    def _taken(self, before: Array) -> csr_array:
-        """Return which items users had, (users + 1, items + 1) float64."""
-        users, columns = np.nonzero(before)
-        cells = (np.ones(len(users)), (users, before[users, columns].astype(np.int64)))
-        return csr_array(cells, shape=(len(before), self.items + 1))
