@@ -275,9 +275,7 @@ class _Source:
     format: Format
     root: str | None
 
-    def table(
-        self, path: Any, key: str, wanted: Mapping[str, Column | None], *, alone: bool = False
-    ) -> _Table:
+    def table(self, path: Any, key: str, wanted: Mapping[str, Column | None], *, alone: bool = False) -> _Table:
         """Return the columns of a table that are named, or found by their usual names.
 
         Args:

@@ -234,7 +234,11 @@ class EaseEstimator(_Ranked):
 
     def score(self, rows: Tensor) -> Floats:
         """Return the scores of all items."""
-        user, order, longest = rows[:, USER], torch.full((len(rows),), -1), int(self.histories.known(rows[:, USER]).max())
+        user, order, longest = (
+            rows[:, USER],
+            torch.full((len(rows),), -1),
+            int(self.histories.known(rows[:, USER]).max()),
+        )
         before = torch.cat([self.histories.latest(user, order, longest), rows[:, FIRST : FIRST + self.seen]], 1)
         weights = recency_weights(before, self.recency).double()
         had = torch.zeros(len(rows), self.items + 1, dtype=torch.float64).scatter(1, before, weights).numpy()

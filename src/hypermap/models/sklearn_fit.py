@@ -162,9 +162,10 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
         )
     if not suits(option, manifest):
         kinds = " or ".join(sorted(_class(option).inputs))
+        of_task = "" if _kind(manifest) not in _class(option).inputs else f" of the task {manifest.task}"
         raise UserError(
-            f"model={option.get('name')} is fitted to {kinds}, of a {' or '.join(sorted(_class(option).predicts))}, and "
-            f"the rows of this data are {_kind(manifest)} for the task {manifest.task}: take another."
+            f"model={option.get('name')} is fitted to {kinds}, and the rows of this data are {_kind(manifest)}"
+            f"{of_task}: take another."
         )
     inputs = resolve_input_spec(option, manifest)
     runtime = {name: value for name, value in inputs.runtime.items() if name != "input_shape"}

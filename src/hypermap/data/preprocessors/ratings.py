@@ -1,7 +1,7 @@
 """Ratings as places: of the user, the item, what else the user had by then, and the features of both."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # preparing data needs no torch
 
 USER, ITEM, ORDER, FIRST = 0, 1, 2, 3
 """The columns of a row: the user, the item, the interaction's place in time, and the first of the others."""
+
+NEW_USER, NEW_ITEM = "(new user)", "(new item)"
+"""How a row says in words that no training row has its user, or its item."""
 
 VALUES = 10  # of a feature, such as the genres of a film
 
@@ -61,20 +64,38 @@ class RatingsPreprocessor(Preprocessor):
         return Fitted(entries, json.dumps(stored).encode())
 
     @cached_property
+    def _stored(self) -> list[Array]:
+        """The users, items and values of the training rows, each ``(ids, width)`` in their order."""
+        try:
+            stored = json.loads(self.stored or b"")
+            return [np.array(stored[name], np.int64) for name in ("users", "items", "values")]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.origin} cannot be read ({error!r}). {advice(Path(self.origin).parent)}") from None
+
+    @cached_property
     def _module(self) -> "nn.Module":
         from hypermap.data.preprocessors.ratings_module import Places
 
-        try:
-            stored = json.loads(self.stored or b"")
-            known = [np.array(stored[name], np.int64) for name in ("users", "items", "values")]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.origin} cannot be read ({error!r}). {advice(Path(self.origin).parent)}") from None
-        return Places(known, self.manifest.extras["seen"])
+        return Places(self._stored, self.manifest.extras["seen"])
 
     def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return the places of ids."""
         found: Tensor = self._module.to(inputs.device)(inputs)
         return found
+
+    def words(self, inputs: Array) -> Sequence[str]:
+        """Return each row's user and item, and whether they are new."""
+        known = [{tuple(words) for words in own.tolist()} for own in self._stored[:2]]
+        wide = self._stored[0].shape[1]
+        return [
+            ", ".join(
+                f"{what} {ids.name_of(words)}{'' if tuple(words[:wide]) in own else f' {new}'}"
+                for what, words, own, new in zip(
+                    ("user", "item"), row[[USER, ITEM]].tolist(), known, (NEW_USER, NEW_ITEM), strict=True
+                )
+            )
+            for row in inputs
+        ]
 
     def points(self, features: "Tensor") -> None:
         """Return None: distances between places say nothing."""
