@@ -27,7 +27,7 @@ def words_of(name: str) -> list[int]:
 def packed(names: Sequence[str], width: int | None = None) -> Array:
     """Return ids as numbers, int64 ``(ids, width)``; by default as wide as the longest; longer ones are cut."""
     distinct = {name: words_of(name) for name in dict.fromkeys(names)}
-    wide = max(map(len, distinct.values()), default=1) if width is None else width
+    wide = max(1, *map(len, distinct.values())) if width is None else width
     filled = {name: (words + [NOTHING] * wide)[:wide] for name, words in distinct.items()}
     return np.array([filled[name] for name in names], np.int64).reshape(len(names), wide)
 

@@ -395,7 +395,7 @@ def _numbers(table: _Table, goal: str, scale: Sequence[float] | None) -> Array |
     if not np.isfinite(values).all():
         raise _wrong(table, what, (~np.isfinite(values)).tolist(), "no number")
     if scale is None:
-        low, high = np.quantile(values, [0.01, 0.99])
+        low, high = np.quantile(values, [0.05, 0.95], method="nearest")
         margin = FAR * max(high - low, 1e-12) if high > low else np.inf
         low, high, said = low - margin, high + margin, "far outside of the others: if it is right, set data.scale"
     else:
