@@ -264,8 +264,8 @@ class Ranker(nn.Module):
         """Map (batch, columns) int64 to scores (batch, outputs) and rankings (batch, 4 + k) behind them."""
         user, item, users, items = rows[:, USER], rows[:, ITEM], self.user_vectors(rows), self.fixed
         if self.training:
-            draw = {"generator": self.source.generator, "device": rows.device}
-            items = torch.randint(1, self.count + 1, (self.negatives,), **draw)
+            draw = self.source.generator
+            items = torch.randint(1, self.count + 1, (self.negatives,), generator=draw, device=rows.device)
         taken = (users * self.item_vectors(item)).sum(1, keepdim=True) + self.bias(item)
         others = users @ self.item_vectors(items).T + self.bias(items).T
         had = self.histories.have(user, items) | (items == item[:, None])
