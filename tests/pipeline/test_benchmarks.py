@@ -25,6 +25,7 @@ ROWS = {
     "predictions": {"linear": 2},
     "processes": {"digits, MLP 64-128-10, batches of 64": 11},
     "pruning": {"0": 3, "median": 1},
+    "ratings": {"rating_factors": 4, "two_towers": 4, "ease": 4},
     "record": {},
     "refit_schedule": {"breast_cancer": 4},
     "scale": {"journal, 10": 7, "PostgreSQL, 10": 7, "proxy, 10": 7},

@@ -311,11 +311,13 @@ class SklearnEstimator:
 
 def _loss(model: sklearn_fit.Model, validation: TensorSplit, metrics: Mapping[str, float]) -> float:
     """Return the usual loss of a network: cross-entropy, or the squared error of the standardized target; their sum of
-    several targets; of forecasts their own.
+    several targets; of forecasts their own. Of an estimator that ranks it is 1 - the score.
     """
     if "log_loss" in metrics:
         return metrics["log_loss"]
     whole = model.transform.task
+    if whole.estimator == "ranker":
+        return 1 - metrics[whole.monitor]
     if whole.estimator == "forecaster":
         (values,) = model.standardised(validation.inputs)
         return float(whole.default_loss()(torch.from_numpy(values), validation.targets.double()))

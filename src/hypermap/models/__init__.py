@@ -7,6 +7,7 @@ They take float32 (batch, *input_shape), or token ids, and return logits or valu
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
 from hypermap.models.modernnca import ModernNCA
+from hypermap.models.ratings import RankingFactors, RatingFactors, RatingMLP, TwoTowers
 from hypermap.models.realmlp import RealMLP
 from hypermap.models.resnet import ResNet
 from hypermap.models.series import SeriesLinear, SeriesRNN, SeriesTCN, SeriesTransformer, SparseLinear
@@ -19,6 +20,9 @@ __all__ = [
     "MLP",
     "Logistic",
     "ModernNCA",
+    "RankingFactors",
+    "RatingFactors",
+    "RatingMLP",
     "RealMLP",
     "ResNet",
     "SeriesLinear",
@@ -33,4 +37,5 @@ __all__ = [
     "TextCNN",
     "TextRNN",
     "TextTransformer",
+    "TwoTowers",
 ]

@@ -131,8 +131,11 @@ def is_family(option: Mapping[str, Any]) -> bool:
 
 
 def suits(option: Mapping[str, Any], manifest: Manifest) -> bool:
-    """Return whether the family of an option can be fitted to rows like those of this data: numbers, or ids."""
-    return _kind(manifest) in _class(option).inputs
+    """Return whether the family of an option can be fitted to data like this: to its numbers or ids, and its task."""
+    family = _class(option)
+    return _kind(manifest) in family.inputs and {part.estimator for part in make_task(manifest).columns()} <= {
+        *family.predicts
+    }
 
 
 def _class(option: Mapping[str, Any]) -> type[SklearnModel]:
@@ -161,9 +164,10 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
         )
     if not suits(option, manifest):
         kinds = " or ".join(sorted(_class(option).inputs))
+        of_task = "" if _kind(manifest) not in _class(option).inputs else f" of the task {manifest.task}"
         raise UserError(
-            f"model={option.get('name')} is fitted to {kinds}, and the rows of this data are {_kind(manifest)}: take "
-            "another."
+            f"model={option.get('name')} is fitted to {kinds}, and the rows of this data are {_kind(manifest)}"
+            f"{of_task}: take another."
         )
     inputs = resolve_input_spec(option, manifest)
     runtime = {name: value for name, value in inputs.runtime.items() if name != "input_shape"}

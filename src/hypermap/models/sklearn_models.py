@@ -50,10 +50,12 @@ class SklearnModel(ABC):
     Attributes:
         inputs: what it can be fitted to: rows of ``numbers``, of ``ids`` (`Manifest.dtype` is an integer's), or
             ``windows`` of series.
+        predicts: the tasks that it is for (`hypermap.tasks.base.Task.estimator`).
         trusted: the types in its estimators, beside scikit-learn's, that may be loaded from a file.
     """
 
     inputs: ClassVar[frozenset[str]] = frozenset({"numbers"})
+    predicts: ClassVar[frozenset[str]] = frozenset({"classifier", "regressor"})
     trusted: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -79,7 +79,7 @@ class Task(ABC):
         low_score: a score on training rows below which a model may be too small, or its learning rate wrong.
         is_share: whether the score is a share of rows, so that several epochs may have the same.
         least_rows: on how many rows the score exists, at least.
-        estimator: which estimators predict it: a ``classifier``, ``regressor``, ``forecaster``, or None.
+        estimator: which estimators predict it: a ``classifier``, ``regressor``, ``forecaster``, ``ranker``, or None.
         report: the dotted path of what a report says of it (`hypermap.reports.run.task_report.TaskReport`).
         metrics: every metric by name, with whether higher is better.
         info: what the manifest says of the targets.

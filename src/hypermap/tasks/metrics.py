@@ -36,9 +36,10 @@ def higher_is_better(name: str) -> bool:
     from hypermap.tasks.forecast import Forecast
     from hypermap.tasks.multilabel import Multilabel
     from hypermap.tasks.multitask import Multitask
+    from hypermap.tasks.ratings import Ranking, RatingPrediction
     from hypermap.tasks.regression import Regression
 
-    tasks = (Classification, Regression, Multilabel, Multitask, Forecast)
+    tasks = (Classification, Regression, Multilabel, Multitask, Forecast, RatingPrediction, Ranking)
     known = directions({name: high for task in tasks for name, high in task.metrics.items()})
     if name not in known:  # perhaps of one of several targets: ``price_r2``
         name = max((own for own in known if name.endswith(f"_{own}")), key=len, default=name)
