@@ -30,9 +30,9 @@ NOT_OWN = (
 PARTS = tuple(
     f"hypermap.{name}"
     for name in (
-        "data.cross_validation", "data.preprocessors", "datasets.image_folder", "datasets.images",
-        "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses", "training.augment",
-        "training.lr_schedules", "training.regularizers", "training.state",
+        "data.cross_validation", "data.preprocessors", "datasets.audio", "datasets.image_folder", "datasets.images",
+        "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses", "training.audio_augment",
+        "training.augment", "training.lr_schedules", "training.regularizers", "training.state",
     )
 )  # fmt: skip
 """The modules of the package that a record may name; some others write files, or call what they are given."""

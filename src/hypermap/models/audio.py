@@ -1,0 +1,206 @@
+"""Networks for recordings: spectrograms ``(batch, 1, bands, frames)``, or waveforms ``(batch, 1, samples)``.
+
+All take the largest value and the mean along time, so that it does not matter where in a recording a sound is.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hypermap.core.errors import UserError
+from hypermap.models.layers import Dropout, initialize, positive
+
+
+class AudioCNN(nn.Module):
+    """Convolutions over a spectrogram, each with batch norm, ReLU and 2x2 max-pooling, and one linear layer.
+
+    The small form of the networks of Kong et al. 2020 (https://arxiv.org/abs/1912.10211).
+
+    Args:
+        input_shape: ``(1, bands, frames)``.
+        outputs: width of the output.
+        channels: one stage each, of a 3x3 convolution or several.
+        convolutions: of each stage.
+        dropout: of what the linear layer is given.
+
+    Raises:
+        UserError: the inputs are not spectrograms, or too small for the pooling; a size is below 1, or the dropout is
+            outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        channels: Sequence[int] = (24, 48, 96),
+        convolutions: int = 1,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        positive("channels", *channels, *([0] if not channels else []))
+        positive("convolutions", convolutions)
+        bands, frames = _spectrogram("audio_cnn", input_shape)
+        if min(bands, frames) >> len(channels) < 1:
+            raise UserError(
+                f"model=audio_cnn halves both sides of a spectrogram {len(channels)} times, and these are {bands} "
+                f"bands by {frames} frames: take fewer channels, more data.seconds, or a shorter data.hop_ms."
+            )
+        self.stages = nn.Sequential(
+            *(
+                layer
+                for before, after in pairwise([1, *channels])
+                for layer in (*_convolutions(before, after, convolutions), nn.MaxPool2d(2))
+            )
+        )
+        self.dropout = Dropout(dropout)
+        self.output = initialize(nn.Linear(2 * channels[-1], outputs), "glorot_uniform")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(batch, 1, bands, frames)`` to logits or values ``(batch, outputs)``."""
+        along_time = self.stages(inputs).mean(2)
+        logits: Tensor = self.output(self.dropout(_over_time(along_time)))
+        return logits
+
+
+class AudioCRNN(nn.Module):
+    """Convolutions over a spectrogram that pool its bands, and a GRU in both directions along time.
+
+    Cakir et al. 2017, https://arxiv.org/abs/1702.06286.
+
+    Args:
+        input_shape: ``(1, bands, frames)``.
+        outputs: width of the output.
+        channels: of each 3x3 convolution. The first halves the frames, and all halve the bands.
+        units: of each direction.
+        dropout: of what the GRU and the linear layer are given.
+
+    Raises:
+        UserError: the inputs are not spectrograms, or too small for the pooling; a size is below 1, or the dropout is
+            outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        channels: Sequence[int] = (24, 48, 48),
+        units: int = 48,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        positive("channels", *channels, *([0] if not channels else []))
+        positive("units", units)
+        bands, frames = _spectrogram("audio_crnn", input_shape)
+        if bands >> len(channels) < 1 or frames < 2:
+            raise UserError(
+                f"model=audio_crnn halves the bands of a spectrogram {len(channels)} times, and its frames once; these "
+                f"are {bands} bands by {frames} frames: take fewer channels, more data.mels or data.seconds."
+            )
+        pools = [nn.MaxPool2d((2, 2 if stage == 0 else 1)) for stage in range(len(channels))]
+        self.stages = nn.Sequential(
+            *(
+                layer
+                for pool, (before, after) in zip(pools, pairwise([1, *channels]), strict=True)
+                for layer in (*_convolutions(before, after), pool)
+            )
+        )
+        self.dropout = Dropout(dropout)
+        self.recurrent = nn.GRU(channels[-1] * (bands >> len(channels)), units, batch_first=True, bidirectional=True)
+        self.output = initialize(nn.Linear(4 * units, outputs), "glorot_uniform")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(batch, 1, bands, frames)`` to logits or values ``(batch, outputs)``."""
+        steps = self.stages(inputs).flatten(1, 2).transpose(1, 2)  # (batch, frames, channels * bands)
+        values, _ = self.recurrent(self.dropout(steps))
+        logits: Tensor = self.output(self.dropout(_over_time(values.transpose(1, 2))))
+        return logits
+
+
+class AudioWave(nn.Module):
+    """Convolutions over a waveform, each with batch norm, ReLU and max-pooling by 4, and one linear layer.
+
+    Dai et al. 2017 (https://arxiv.org/abs/1610.00087): the first sees some milliseconds, as a
+    window of a spectrogram does.
+
+    Args:
+        input_shape: ``(1, samples)``.
+        outputs: width of the output.
+        channels: one convolution each.
+        first_kernel: samples that the first one sees at once.
+        first_stride: samples between the places where it does.
+        dropout: of what the linear layer is given.
+
+    Raises:
+        UserError: the inputs are not waveforms, or too short; a size is below 1, or the dropout is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        channels: Sequence[int] = (32, 64, 96, 128),
+        first_kernel: int = 80,
+        first_stride: int = 8,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        positive("channels", *channels, *([0] if not channels else []))
+        positive("first_kernel", first_kernel, first_stride)
+        if len(input_shape) != 2:
+            raise UserError("model=audio_wave takes waveforms: data.features=waveform. For spectrograms: audio_cnn.")
+        if (least := first_stride * 4 ** len(channels)) > input_shape[1]:
+            raise UserError(
+                f"model=audio_wave needs waveforms of at least {least:,} samples, and these have {input_shape[1]:,}: "
+                "take fewer channels, a smaller model.first_stride, or more data.seconds."
+            )
+        sizes = [(first_kernel, first_stride), *[(3, 1)] * (len(channels) - 1)]
+        self.stages = nn.Sequential(
+            *(
+                layer
+                for (before, after), (kernel, stride) in zip(pairwise([1, *channels]), sizes, strict=True)
+                for layer in (
+                    nn.Conv1d(before, after, kernel, stride, padding=kernel // 2, bias=False),
+                    nn.BatchNorm1d(after),
+                    nn.ReLU(),
+                    nn.MaxPool1d(4),
+                )
+            )
+        )
+        self.dropout = Dropout(dropout)
+        self.output = initialize(nn.Linear(2 * channels[-1], outputs), "glorot_uniform")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(batch, 1, samples)`` to logits or values ``(batch, outputs)``."""
+        logits: Tensor = self.output(self.dropout(_over_time(self.stages(inputs))))
+        return logits
+
+
+def _over_time(values: Tensor) -> Tensor:
+    """Return largest value and mean of each channel, ``(batch, 2 * channels)``, of ``(batch, channels, time)``."""
+    return torch.cat([values.amax(2), values.mean(2)], 1)
+
+
+def _convolutions(before: int, after: int, count: int = 1) -> list[nn.Module]:
+    """Return 3x3 convolutions that keep the size, each with batch norm and ReLU."""
+    layers: list[nn.Module] = []
+    for taken in [before, *[after] * (count - 1)]:
+        convolution = initialize(nn.Conv2d(taken, after, 3, padding=1, bias=False), "he_normal")
+        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+    return layers
+
+
+def _spectrogram(model: Literal["audio_cnn", "audio_crnn"], input_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the number of bands, and that of frames.
+
+    Raises:
+        UserError: the inputs are not spectrograms.
+    """
+    if len(input_shape) != 3 or input_shape[0] != 1:
+        raise UserError(
+            f"model={model} takes spectrograms (1, bands, frames); the data's inputs have shape {tuple(input_shape)}: "
+            "of recordings, data.features=spectrogram gives them; for waveforms take model=audio_wave."
+        )
+    return input_shape[1], input_shape[2]
