@@ -25,7 +25,7 @@ from hypermap.datasets.images import Raw, RawRows
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au")
 INSTALL = "pip install soundfile"
-LABEL, FILE = "label", "file"  # columns that a folder for each class has
+LABEL = "label"  # the column that a folder for each class has
 PEOPLE = ("speaker", "subject", "person", "singer", "patient", "client_id", "speaker_id", "user")
 """Names of columns whose recordings are alike: a voice, or a microphone."""
 
@@ -73,7 +73,7 @@ def audio(
         target: the part of the pattern, or the column, that is the class; None: ``label``, or the last column.
         group: that whose recordings stay together in every split, such as the speaker.
         test_where: which of the recordings are the test set: values by part or column, as in ``{number: [0, 1]}``.
-        validation_where: likewise, of the validation set.
+        validation_where: likewise, of the others, the validation set.
         broken: ``stop`` at a file that cannot be read, or ``skip`` it and say so.
         root: the folder that relative paths start from.
         max_seconds: longer recordings are cut there, with a note.
@@ -128,14 +128,12 @@ def audio(
     notes += _notes_of_people(read["train"], key, group, tested)
     notes += _notes_of_copies(rows, targets)
     if tested is not None:
-        if held is not None and (held & tested).any():
-            raise UserError(
-                "data.test_where and data.validation_where choose the same recordings: a test is of others."
-            )
         rows = {"train": rows["train"][~tested], "test": rows["train"][tested]}
         targets = {"train": targets["train"][~tested], "test": targets["train"][tested]}
         groups = None if groups is None else groups[~tested]
         held = None if held is None else held[~tested]
+        if held is not None and not held.any():
+            raise UserError("data.validation_where chooses no recording that is not test (data.test_where).")
     return Raw.of(
         rows["train"],
         targets["train"],
@@ -439,24 +437,28 @@ def _notes_of_rate(read: _Read, rate: int) -> list[str]:
 def _notes_of_people(read: _Read, target: str, group: str | None, tested: Array | None) -> list[str]:
     """Return a note if recordings of one speaker are on both sides of a split."""
     if group is None:
-        for name in read.listed.columns:
-            count = len({*read.column(name)})
-            if name.lower() in PEOPLE and name != target and 1 < count < len(read.places):
-                return [
-                    f"Recordings of one {name} stand on both sides of each split, so that scores are for those that a "
-                    f"model has heard. For others: data.group={name} (there are {count:,})."
-                ]
-        return []
-    if tested is None:
-        return []
-    held = np.array(read.column(group))
-    known = np.isin(held[tested], held[~tested])
-    if not known.any():
+        people = [name for name in read.listed.columns if name.lower() in PEOPLE and name != target]
+        name = next((name for name in people if 1 < len({*read.column(name)}) < len(read.places)), None)
+        if name is None:
+            return []
+        others = tested is not None and not _known(read, name, tested)
+        which = "validation scores" if others else "scores"
+        return [
+            f"Recordings of one {name} stand on both sides of a split, so that {which} are for those that a model has "
+            f"heard. For others: data.group={name} (there are {len({*read.column(name)}):,})."
+        ]
+    if tested is None or not (known := _known(read, group, tested)):
         return []
     return [
-        f"{int(known.sum()):,} of {int(tested.sum()):,} test recordings (data.test_where) are of a {group} that "
-        "training recordings are of, too: test scores are not for others."
+        f"{known:,} of {int(tested.sum()):,} test recordings (data.test_where) are of a {group} that training recordings "
+        "are of, too: test scores are for those that a model has heard, validation scores for others."
     ]
+
+
+def _known(read: _Read, name: str, tested: Array) -> int:
+    """Return how many test recordings have a value of a column that others have, too."""
+    held = np.array(read.column(name))
+    return int(np.isin(held[tested], held[~tested]).sum())
 
 
 def _notes_of_copies(rows: Mapping[str, Array], targets: Mapping[str, Array]) -> list[str]:
