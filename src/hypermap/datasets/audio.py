@@ -450,8 +450,8 @@ def _notes_of_people(read: _Read, target: str, group: str | None, tested: Array 
     if tested is None or not (known := _known(read, group, tested)):
         return []
     return [
-        f"{known:,} of {int(tested.sum()):,} test recordings (data.test_where) are of a {group} that training recordings "
-        "are of, too: test scores are for those that a model has heard, validation scores for others."
+        f"{known:,} of {int(tested.sum()):,} test recordings (data.test_where) are of a {group} that training "
+        "recordings are of, too: test scores are for those that a model has heard, validation scores for others."
     ]
 
 
