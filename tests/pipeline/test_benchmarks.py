@@ -14,6 +14,7 @@ NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 
 # Of each benchmark, rows of its tables by their first cells, and how many numbers follow in each at least.
 ROWS = {
+    "audio": {"audio_cnn": 5},
     "asks": {"auto": 2, "TPE (Optuna)": 2, "Gaussian process (Optuna)": 2},
     "faults": {"joblib, journal": 9},
     "intervals": {"normal, 50 trials, noise 1 × spread": 9, "all equal, 20 trials": 9, "runner-up": 2, "baseline": 2},

@@ -27,8 +27,7 @@ class AudioCNN(nn.Module):
         dropout: of what the linear layer is given.
 
     Raises:
-        UserError: the inputs are not spectrograms, or too small for so many; a size is below 1, or the dropout is
-            outside [0, 1).
+        UserError: the inputs are not spectrograms, a size is below 1, or the dropout is outside [0, 1).
     """
 
     def __init__(
@@ -40,15 +39,10 @@ class AudioCNN(nn.Module):
     ) -> None:
         super().__init__()
         positive("channels", *channels, *([0] if not channels else []))
-        bands, frames = _spectrogram("audio_cnn", input_shape)
-        if min(bands, frames) >> len(channels) < 1:
-            raise UserError(
-                f"model=audio_cnn halves both sides of a spectrogram {len(channels)} times, and these are {bands} "
-                f"bands by {frames} frames: take fewer channels, more data.seconds, or a shorter data.hop_ms."
-            )
+        _check_spectrogram("audio_cnn", input_shape)
         layers = _convolution(1, channels[0], size=5, stride=2)
         for before, after in pairwise(channels):
-            layers += [*_convolution(before, after), nn.MaxPool2d(2)]
+            layers += [*_convolution(before, after), nn.MaxPool2d(2, ceil_mode=True)]
         self.stages = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
         self.output = initialize(nn.Linear(2 * channels[-1], outputs), "glorot_uniform")
@@ -73,8 +67,7 @@ class AudioCRNN(nn.Module):
         dropout: of what the GRU and the linear layer are given.
 
     Raises:
-        UserError: the inputs are not spectrograms, or too small for the pooling; a size is below 1, or the dropout is
-            outside [0, 1).
+        UserError: the inputs are not spectrograms, a size is below 1, or the dropout is outside [0, 1).
     """
 
     def __init__(
@@ -88,18 +81,13 @@ class AudioCRNN(nn.Module):
         super().__init__()
         positive("channels", *channels, *([0] if not channels else []))
         positive("units", units)
-        bands, frames = _spectrogram("audio_crnn", input_shape)
-        if bands >> len(channels) < 1 or frames < 2:
-            raise UserError(
-                f"model=audio_crnn halves the bands of a spectrogram {len(channels)} times, and its frames once; these "
-                f"are {bands} bands by {frames} frames: take fewer channels, more data.mels or data.seconds."
-            )
+        bands = _check_spectrogram("audio_crnn", input_shape)
         layers = _convolution(1, channels[0], size=5, stride=2)
         for before, after in pairwise(channels):
-            layers += [*_convolution(before, after), nn.MaxPool2d((2, 1))]
+            layers += [*_convolution(before, after), nn.MaxPool2d((2, 1), ceil_mode=True)]
         self.stages = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
-        width = channels[-1] * (-(-bands // 2) >> len(channels) - 1)
+        width = channels[-1] * -(-bands // 2 ** len(channels))
         self.recurrent = nn.GRU(width, units, batch_first=True, bidirectional=True)
         self.output = initialize(nn.Linear(4 * units, outputs), "glorot_uniform")
 
@@ -126,7 +114,7 @@ class AudioWave(nn.Module):
         dropout: of what the linear layer is given.
 
     Raises:
-        UserError: the inputs are not waveforms, or too short; a size is below 1, or the dropout is outside [0, 1).
+        UserError: the inputs are not waveforms, a size is below 1, or the dropout is outside [0, 1).
     """
 
     def __init__(
@@ -143,11 +131,6 @@ class AudioWave(nn.Module):
         positive("first_kernel", first_kernel, first_stride)
         if len(input_shape) != 2:
             raise UserError("model=audio_wave takes waveforms: data.features=waveform. For spectrograms: audio_cnn.")
-        if (least := first_stride * 4 ** len(channels)) > input_shape[1]:
-            raise UserError(
-                f"model=audio_wave needs waveforms of at least {least:,} samples, and these have {input_shape[1]:,}: "
-                "take fewer channels, a smaller model.first_stride, or more data.seconds."
-            )
         sizes = [(first_kernel, first_stride), *[(3, 1)] * (len(channels) - 1)]
         self.stages = nn.Sequential(
             *(
@@ -157,7 +140,7 @@ class AudioWave(nn.Module):
                     nn.Conv1d(before, after, kernel, stride, padding=kernel // 2, bias=False),
                     nn.BatchNorm1d(after),
                     nn.ReLU(),
-                    nn.MaxPool1d(4),
+                    nn.MaxPool1d(4, ceil_mode=True),
                 )
             )
         )
@@ -181,8 +164,8 @@ def _convolution(before: int, after: int, size: int = 3, stride: int = 1) -> lis
     return [initialize(convolution, "he_normal"), nn.BatchNorm2d(after), nn.ReLU()]
 
 
-def _spectrogram(model: Literal["audio_cnn", "audio_crnn"], input_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the number of bands, and that of frames.
+def _check_spectrogram(model: Literal["audio_cnn", "audio_crnn"], input_shape: tuple[int, ...]) -> int:
+    """Return the number of bands.
 
     Raises:
         UserError: the inputs are not spectrograms.
@@ -192,4 +175,4 @@ def _spectrogram(model: Literal["audio_cnn", "audio_crnn"], input_shape: tuple[i
             f"model={model} takes spectrograms (1, bands, frames); the data's inputs have shape {tuple(input_shape)}: "
             "of recordings, data.features=spectrogram gives them; for waveforms take model=audio_wave."
         )
-    return input_shape[1], input_shape[2]
+    return input_shape[1]
