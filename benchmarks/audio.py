@@ -99,9 +99,9 @@ def measure(
             of_model = [f"model={model}", *(OF_WAVES if model == "audio_wave" else [])]
             split = [f"data.test_where={chosen}", "data.test=null", f"data.validation={share}"]
             with tempfile.TemporaryDirectory() as made:
-                found[model][name] = trained([*words, *of_model, *split], Path(made), seeds)
-            own = found[model][name]
-            print(f"  {model}, {name}: {own.shown}, {own.seconds:.0f} s a training", flush=True)
+                scores = trained([*words, *of_model, *split], Path(made), seeds)
+            print(f"  {model}, {name}: {scores.shown}, {scores.seconds:.0f} s a training", flush=True)
+            found[model][name] = scores
     for own in found.values() if "speakers" in parts else ():
         apart = [own[f"without {speaker}"] for speaker in speakers]
         own["speakers left out, mean"] = Scores(
