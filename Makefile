@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   := .venv
 # What every environment has beyond the dependencies, so that every test can run; more: make EXTRAS="ray …".
-USUAL  := bpe,dashboard,dev,grpc,postgresql,slurm
+USUAL  := audio,bpe,dashboard,dev,grpc,postgresql,slurm
 EXTRAS ?=
 INSTALLED := $(VENV)/installed $(sort $(EXTRAS:%=$(VENV)/installed-%) $(wildcard $(VENV)/installed-*))
 # Not abspath, which splits a path at spaces.

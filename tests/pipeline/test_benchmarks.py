@@ -14,6 +14,7 @@ NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 
 # Of each benchmark, rows of its tables by their first cells, and how many numbers follow in each at least.
 ROWS = {
+    "audio": {"audio_cnn": 5},
     "asks": {"auto": 2, "TPE (Optuna)": 2, "Gaussian process (Optuna)": 2},
     "automl": {"price": 3},
     "faults": {"joblib, journal": 9},

@@ -4,6 +4,7 @@ They take float32 (batch, *input_shape), or token ids, and return logits or valu
 `of_members` is true returns those of several members, (batch, members, outputs).
 """
 
+from hypermap.models.audio import AudioCNN, AudioCRNN, AudioWave
 from hypermap.models.cnn import CNN
 from hypermap.models.mlp import MLP, Logistic
 from hypermap.models.modernnca import ModernNCA
@@ -18,6 +19,9 @@ from hypermap.models.text import TextBag, TextCNN, TextRNN, TextTransformer
 __all__ = [
     "CNN",
     "MLP",
+    "AudioCNN",
+    "AudioCRNN",
+    "AudioWave",
     "Logistic",
     "ModernNCA",
     "RankingFactors",

@@ -36,8 +36,8 @@ class RatingMeans(SklearnModel):
     trusted: ClassVar = ("hypermap.models.ratings_closed_form.Biases",)
 
     def __init__(self, users: int, items: int, user_damping: float = 10.0, item_damping: float = 5.0) -> None:
-        self.sizes = {"users": users, "items": items}
-        self.damping = {"user_damping": user_damping, "item_damping": item_damping}
+        self.sizes: dict[str, Any] = {"users": users, "items": items}
+        self.damping: dict[str, Any] = {"user_damping": user_damping, "item_damping": item_damping}
 
     def fit(self, problem: TrainingData) -> Any:
         """Return the biases."""
@@ -185,7 +185,7 @@ class Ease(SklearnModel):
         if not regularization > 0:
             raise UserError(f"model.regularization is {regularization}; it is a number above 0.")
         self.sizes = {"users": users, "items": items, "seen": seen, "k": k}
-        self.values = {"regularization": regularization, "recency": recency}
+        self.values: dict[str, Any] = {"regularization": regularization, "recency": recency}
 
     def fit(self, problem: TrainingData) -> Any:
         """Return the fitted estimator.
