@@ -30,8 +30,8 @@ NOT_OWN = (
 PARTS = tuple(
     f"hypermap.{name}"
     for name in (
-        "data.cross_validation", "data.preprocessors", "datasets.image_folder", "datasets.images",
-        "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses", "training.augment",
+        "data.cross_validation", "data.preprocessors", "datasets.graphs", "datasets.image_folder",
+        "datasets.images", "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses", "training.augment",
         "training.lr_schedules", "training.regularizers", "training.state",
     )
 )  # fmt: skip

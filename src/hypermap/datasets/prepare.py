@@ -107,7 +107,7 @@ def _prepare(folder: Path, wanted: "_Wanted") -> Manifest:
     )
     _check_targets(raw, settings)
     train = parts["train"]
-    transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted))
+    transform = Transform.fitted(train.inputs, train.targets, _describe(raw, parts, wanted), raw.shared)
     contents = {file_name(name): _serialised(raw, name, part, transform) for name, part in parts.items()}
     folders.write(folder, contents | transform.contents())
     return transform.manifest
@@ -176,13 +176,13 @@ class _Wanted:
 
     @classmethod
     def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
-        choices = asdict(DataSettings()).keys()
-        of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own parameters take precedence
+        choices, own = asdict(DataSettings()).keys(), inspect.signature(reader).parameters.keys()
+        of_tables = OF_TABLES - own  # a reader's own parameters take precedence
         return cls(
             reader,
             DataSettings(**{key: value for key, value in settings.items() if key in choices}),
             {key: value for key, value in settings.items() if key in of_tables},
-            {key: value for key, value in settings.items() if key not in choices | of_tables},
+            {key: value for key, value in settings.items() if key not in (choices - own) | of_tables},
         )
 
     @classmethod
