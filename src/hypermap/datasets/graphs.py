@@ -108,7 +108,8 @@ def graph(
     has = np.array([bool(label) for label in found.labels])
     classes = sorted({label for label in found.labels if label}, key=_order)
     if len(classes) < 2:
-        raise UserError(f"{found.origin}: the nodes are of {len(classes)} class(es); there should be two or more.")
+        held = f"all nodes are of the class {classes[0]!r}" if classes else "no node has a class"
+        raise UserError(f"{found.origin}: {held}; there should be two classes or more.")
     index = {name: k for k, name in enumerate(classes)}
     targets = np.array([index.get(label, -1) for label in labels], np.int64)
     if labels_per_class is not None:
@@ -119,8 +120,7 @@ def graph(
     rows = np.flatnonzero(has) if parts is None else np.concatenate([parts["train"], parts["validation"]])
     tested = None if parts is None else parts["test"]
     labelled = np.zeros(len(names), bool)
-    labelled[rows] = True
-    labelled[() if tested is None else tested] = True
+    labelled[rows if tested is None else np.concatenate([rows, tested])] = True
     if unlabelled := int((~labelled).sum()):
         which = "1 node is" if unlabelled == 1 else f"{unlabelled:,} nodes are"
         notes.append(f"{found.origin}: {which} in the graph without a class to learn from or to be tested by.")
@@ -340,8 +340,8 @@ def _joined(found: _Found, *, directed: bool) -> tuple[Array, list[str]]:
         seen: set[str] = set()
         twice = next(name for name in found.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise UserError(
-            f"{found.origin}: {len(found.names) - len(index):,} nodes have the name of another, such as {twice!r}. Each "
-            "node has one line, with a name of its own."
+            f"{found.origin}: {len(found.names) - len(index):,} nodes have the name of another, such as {twice!r}. "
+            "Each node has one line, with a name of its own."
         )
     ends = np.array(
         [[index.get(name, -1) for name in names] for names in (found.sources, found.destinations)], np.int64
@@ -358,20 +358,18 @@ def _joined(found: _Found, *, directed: bool) -> tuple[Array, list[str]]:
         which = "1 edge leads" if count == 1 else f"{count:,} edges lead"
         notes.append(f"{origin}: {which} to nodes that there are not, such as {name!r}; left out.")
     if count := int((loops & ~unknown).sum()):
-        notes.append(
-            f"{origin}: {'1 edge joins a node' if count == 1 else f'{count:,} edges join nodes'} to itself; left out."
-        )
+        which = "1 edge joins a node" if count == 1 else f"{count:,} edges join nodes"
+        notes.append(f"{origin}: {which} to itself; left out.")
     if count := kept.shape[1] - once.shape[1]:
         which = "1 edge is" if count == 1 else f"{count:,} edges are"
         notes.append(f"{origin}: {which} there more than once{'' if directed else ', in either direction'}; kept once.")
     if not once.shape[1]:
         raise UserError(
-            f"{origin}: no edge joins two of its {len(index):,} nodes. Do the edges name nodes as data.id does?"
+            f"{origin}: no edge joins two of its {len(index):,} nodes. Edges should name nodes as data.id does."
         )
     if count := len(index) - len(np.unique(once)):
-        notes.append(
-            f"{origin}: {'1 node has' if count == 1 else f'{count:,} nodes have'} no edge, and only its features."
-        )
+        which = "1 node has" if count == 1 else f"{count:,} nodes have"
+        notes.append(f"{origin}: {which} no edge, and nothing but their own features.")
     return both[:, np.lexsort(both)], notes
 
 
@@ -464,8 +462,8 @@ def _table(place: Path, files: Mapping[str, Any], name: str | None, key: str) ->
     found = [file for file in files if Path(file).name.lower().split(".")[0] == key]
     if len(found) != 1:
         raise UserError(
-            f"data.path is {place}: it should have LINQS' .content and .cites, Planetoid's ind.NAME.graph and so on, or "
-            f"a table of nodes and one of edges. Name the latter: data.nodes=nodes.csv data.edges=edges.csv. It has: "
+            f"data.path is {place}: it should have LINQS' .content and .cites, Planetoid's ind.NAME.graph and so on, "
+            f"or a table of nodes and one of edges. Name the latter: data.nodes=nodes.csv data.edges=edges.csv. It has: "
             f"{_named(sorted(files)) or 'no files'}."
         )
     return place / found[0]

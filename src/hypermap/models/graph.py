@@ -1,8 +1,8 @@
 """Networks for the nodes of a graph: each computes all nodes at once, and returns those that it is asked about.
 
 Rows are places of nodes, int64 ``(batch, 1)``. The graph is no part of the state: a network is given it when it is
-made. A product with a sparse matrix is torch's `embedding_bag`: weighted sums of a dense matrix's rows, in a fixed order,
-faster than its sparse tensors and without their warning that they are not finished.
+made. A product with a sparse matrix is torch's `embedding_bag`: weighted sums of a dense matrix's rows, in a fixed
+order. It is faster than torch's sparse tensors, which warn that they are not finished.
 """
 
 from collections.abc import Sequence
