@@ -42,7 +42,7 @@ def graph(
     *,
     nodes: str | None = None,
     edges: str | None = None,
-    id: Column = 1,  # noqa: A002, the key that one types
+    id: Column = 1,
     target: Column | None = None,
     features: Sequence[Column] | None = None,
     source: Column = 1,
@@ -463,7 +463,7 @@ def _table(place: Path, files: Mapping[str, Any], name: str | None, key: str) ->
     if len(found) != 1:
         raise UserError(
             f"data.path is {place}: it should have LINQS' .content and .cites, Planetoid's ind.NAME.graph and so on, "
-            f"or a table of nodes and one of edges. Name the latter: data.nodes=nodes.csv data.edges=edges.csv. It has: "
+            "or a table of nodes and one of edges. Name the latter: data.nodes=nodes.csv data.edges=edges.csv. It has: "
             f"{_named(sorted(files)) or 'no files'}."
         )
     return place / found[0]

@@ -62,11 +62,20 @@ class _Product(torch.autograd.Function):
     """The product of a `Sparse` and a dense matrix, with the gradient of the latter."""
 
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, values: Tensor, matrix: Sparse) -> Tensor:
+    def forward(dense: Tensor, values: Tensor, matrix: Sparse) -> Tensor:
         """Return the product."""
-        ctx.matrix = matrix
-        ctx.save_for_backward(values)
         return _times(matrix.rows, matrix.columns, values, dense)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Sparse], output: Tensor) -> None:
+        """Keep what the gradient needs."""
+        _, values, ctx.matrix = inputs
+        ctx.save_for_backward(values)
+
+    @staticmethod
+    def vmap(*_: Any) -> None:
+        """Refuse a stack, and say why."""
+        raise NotImplementedError("a product with a graph's edges, or sparse features, is of one network at a time")
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:

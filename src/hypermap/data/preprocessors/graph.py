@@ -162,11 +162,11 @@ class GraphPreprocessor(Preprocessor):
         nodes, directed = len(degrees), bool(self.manifest.arguments.get("directed"))
         count, component = connected_components(self._adjacency, directed=False)
         largest = np.bincount(component).max()
+        joined = f"{edges.shape[1]:,} directed edges" if directed else f"{edges.shape[1] // 2:,} edges"
         sentences = [
-            f"{nodes:,} nodes with {edges.shape[1] // (1 if directed else 2):,} {'directed ' if directed else ''}edges. "
-            f"A node has {degrees.mean():.2f} neighbors on average, "
-            f"{int(np.median(degrees))} in the middle and {degrees.max():,} at most; {int((degrees == 0).sum()):,} have "
-            f"none. There are {count:,} connected components; the largest has {largest:,} nodes.",
+            f"{nodes:,} nodes with {joined}. A node has {degrees.mean():.2f} neighbors on average (median "
+            f"{np.median(degrees):g}, at most {degrees.max():,}); {int((degrees == 0).sum()):,} have none. There are "
+            f"{count:,} connected components; the largest has {largest:,} nodes.",
             _homophily(edges, places, targets, nodes),
             self._way,
         ]
