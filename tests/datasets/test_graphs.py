@@ -19,6 +19,7 @@ from hypermap.datasets.graphs import graph, read_rows
 from support.own_graphs import made_up, write_made_up, write_tables
 
 CORA = Path("../shared/data/cora")
+THIRDS = {"test": 1 / 3, "validation": 0.5}
 
 
 def names(rows):
@@ -45,33 +46,39 @@ def simple(folder, edges, labels=("x", "x", "y", "y", "x", "y")):
 
 
 def test_tables_of_nodes_and_edges(tmp_path):
-    raw = graph(str(simple(tmp_path, ["ab", "bc", "de", "ef"])))
-    assert names(raw.inputs) == list("abcdef")
+    raw = graph(str(simple(tmp_path, ["ab", "bc", "de", "ef"])), **THIRDS)
+    every = dict(zip([*names(raw.inputs), *names(raw.test_inputs)], [*raw.targets, *raw.test_targets], strict=True))
+    assert every == {"a": 0, "b": 0, "c": 1, "d": 1, "e": 0, "f": 1}
     assert raw.classes == ("x", "y")
-    assert raw.targets.tolist() == [0, 0, 1, 1, 0, 1]
+    assert (len(raw.test_inputs), raw.validation_rows.tolist()) == (2, [False, False, True, True])
     assert neighbors(raw) == {"a": {"b"}, "b": {"a", "c"}, "c": {"b"}, "d": {"e"}, "e": {"d", "f"}, "f": {"e"}}
     np.testing.assert_allclose(features_of(raw.shared), np.arange(18).reshape(6, 3))
     assert raw.notes == ()
-    directed = graph(str(tmp_path), directed=True)
+    directed = graph(str(tmp_path), directed=True, **THIRDS)
     assert neighbors(directed) == {"b": {"a"}, "c": {"b"}, "e": {"d"}, "f": {"e"}}
 
 
 def test_columns_may_stand_anywhere_and_words_are_one_hot(tmp_path):
-    (tmp_path / "people.csv").write_text("kind,who,topic,age\nx,1,red,3\ny,2,blue,\n,3,red,5\ny,4,green,1\n")
-    (tmp_path / "ties.csv").write_text("weight,to,from\n5,1,2\n5,3,2\n1,4,1\n")
+    kinds = ["x", "y", "", "y", "x", "x", "y"]
+    topics = ["red", "blue", "red", "green", "red", "red", "red"]
+    ages = ["3", "", "5", "1", "0", "0", "0"]
+    lines = [f"{kind},{k},{topics[k]},{ages[k]}" for k, kind in enumerate(kinds)]
+    (tmp_path / "people.csv").write_text("\n".join(["kind,who,topic,age", *lines]))
+    (tmp_path / "ties.csv").write_text("weight,to,from\n5,0,1\n5,2,1\n1,3,0\n")
     raw = graph(
-        str(tmp_path), nodes="people.csv", edges="ties.csv", id="who", target="kind", source="from", destination="to"
-    )
-    assert names(raw.inputs) == ["1", "2", "4"]  # the third has no class, and is in the graph nevertheless
-    assert neighbors(raw) == {"1": {"2", "4"}, "2": {"1", "3"}, "3": {"2"}, "4": {"1"}}
+        str(tmp_path), nodes="people.csv", edges="ties.csv", id="who", target="kind", source="from", destination="to",
+        **THIRDS,
+    )  # fmt: skip
+    assert {*names(raw.inputs), *names(raw.test_inputs)} == {"0", "1", "3", "4", "5", "6"}  # 2 is in the graph alone
+    assert neighbors(raw) == {"0": {"1", "3"}, "1": {"0", "2"}, "2": {"1"}, "3": {"0"}}
     np.testing.assert_array_equal(
-        features_of(raw.shared), [[0, 0, 1, 3], [1, 0, 0, np.nan], [0, 0, 1, 5], [0, 1, 0, 1]]
+        features_of(raw.shared)[:4], [[0, 0, 1, 3], [1, 0, 0, np.nan], [0, 0, 1, 5], [0, 1, 0, 1]]
     )
     assert any("1 node is in the graph without a class" in note for note in raw.notes)
 
 
 def test_what_is_wrong_with_edges_is_told_and_left_out(tmp_path):
-    raw = graph(str(simple(tmp_path, ["ab", "ba", "ab", "cc", "cz", "qd", "cd"])))
+    raw = graph(str(simple(tmp_path, ["ab", "ba", "ab", "cc", "cz", "qd", "cd"])), **THIRDS)
     assert neighbors(raw) == {"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"c"}}
     told = " ".join(raw.notes)
     assert "2 edges lead to nodes that there are not, such as 'z'; left out" in told
@@ -104,33 +111,41 @@ def test_a_column_may_say_which_split_a_node_is_in(tmp_path):
 
 def linqs(folder):
     folder.mkdir(exist_ok=True)
-    (folder / "papers.content").write_text("31\t1\t0\tA\n7\t0\t1\tB\n9\t1\t1\tA\n")
+    nodes = [
+        (31, "1\t0", "A"),
+        (7, "0\t1", "B"),
+        (9, "1\t1", "A"),
+        (2, "0\t0", "B"),
+        (4, "1\t0", "A"),
+        (5, "0\t1", "B"),
+    ]
+    (folder / "papers.content").write_text("\n".join("\t".join(map(str, node)) for node in nodes))
     (folder / "papers.cites").write_text("31\t7\n7\t9\n")
     return folder
 
 
 def test_linqs_files_in_a_folder_or_an_archive(tmp_path):
-    raw = graph(str(linqs(tmp_path / "papers")))
-    assert names(raw.inputs) == ["31", "7", "9"]
-    assert raw.targets.tolist() == [0, 1, 0]
+    raw = graph(str(linqs(tmp_path / "papers")), **THIRDS)
+    every = dict(zip([*names(raw.inputs), *names(raw.test_inputs)], [*raw.targets, *raw.test_targets], strict=True))
+    assert every == {"31": 0, "7": 1, "9": 0, "2": 1, "4": 0, "5": 1}
+    np.testing.assert_array_equal(features_of(raw.shared)[:3], [[1, 0], [0, 1], [1, 1]])
     assert neighbors(raw) == {"31": {"7"}, "7": {"31", "9"}, "9": {"7"}}
     (tmp_path / "packed").mkdir()
     with tarfile.open(tmp_path / "packed/papers.tgz", "w:gz") as archive:
         archive.add(tmp_path / "papers", "papers")
     for place in ("packed", "packed/papers.tgz"):
-        packed = graph(str(tmp_path / place))
-        assert packed.checksum == raw.checksum
+        assert graph(str(tmp_path / place), **THIRDS).checksum == raw.checksum
 
 
 def test_linqs_tables_of_named_features(tmp_path):
-    (tmp_path / "P.NODE.paper.tab").write_text(
-        "NODE\tpaper\ncat=1,2:label\tnumeric:w-a:0.0\tnumeric:w-b:0.0\tsummary\n"
-        "11\tlabel=1\tw-b=0.5\tsummary=w-b\n12\tlabel=2\tw-a=0.25\tw-b=1\tsummary=w-a,w-b\n"
-    )
+    nodes = ["11\tlabel=1\tw-b=0.5\tsummary=w-b", "12\tlabel=2\tw-a=0.25\tw-b=1\tsummary=w-a,w-b"]
+    nodes += [f"{k}\tlabel={k % 2 + 1}\tw-a=1\tsummary=w-a" for k in range(13, 17)]
+    header = ["NODE\tpaper", "cat=1,2:label\tnumeric:w-a:0.0\tnumeric:w-b:0.0\tsummary"]
+    (tmp_path / "P.NODE.paper.tab").write_text("\n".join([*header, *nodes]))
     (tmp_path / "P.DIRECTED.cites.tab").write_text("DIRECTED\tcites\nNO_FEATURES\n5\tpaper:11\t|\tpaper:12\n")
-    raw = graph(str(tmp_path))
+    raw = graph(str(tmp_path), **THIRDS)
     assert raw.classes == ("1", "2")
-    np.testing.assert_allclose(np.asarray(features_of(raw.shared)), [[0, 0.5], [0.25, 1]])
+    np.testing.assert_allclose(features_of(raw.shared)[:3], [[0, 0.5], [0.25, 1], [1, 0]])
     assert neighbors(raw) == {"11": {"12"}, "12": {"11"}}
 
 
@@ -248,7 +263,7 @@ def test_files_that_make_no_graph_are_told(tmp_path):
 def test_nodes_without_features_are_told_apart_by_their_names(tmp_path):
     simple(tmp_path, ["ab", "cd"])
     (tmp_path / "nodes.csv").write_text("name,label\n" + "".join(f"{name},{name in 'ace'}\n" for name in "abcdef"))
-    raw = graph(str(tmp_path))
+    raw = graph(str(tmp_path), **THIRDS)
     np.testing.assert_array_equal(features_of(raw.shared).toarray(), np.eye(6))
     assert any("one-hot" in note for note in raw.notes)
     with pytest.raises(UserError, match=r"nodes have no features, and data\.inductive is true"):
@@ -267,7 +282,7 @@ def test_rows_to_predict_are_names_of_a_table_or_of_a_graph(tmp_path):
 @pytest.mark.skipif(not CORA.exists(), reason="Cora is not here")
 def test_cora_is_as_published():
     raw = graph(str(CORA))
-    assert raw.inputs.shape[0] == 2708
+    assert len(raw.inputs) + len(raw.test_inputs) == 2708
     assert features_of(raw.shared).shape == (2708, 1433)
     assert features_of(raw.shared).nnz == 49216
     assert raw.shared["edges"].shape[1] == 2 * 5278

@@ -91,8 +91,8 @@ def test_classes_of_test_nodes_reach_no_training_and_shuffled_ones_teach_nothing
     for name, own in labels.items():
         write_tables(project.path / name, **{**graph, "labels": own}, split=split)
         project.ok(
-            "python", "src/train.py", "experiment=graph", f"data.path={name}", "data.split=split", "data.test=null",
-            "data.validation=null", "trainer.epochs=20", f"hydra.run.dir=outputs/{name}",
+            "python", "src/train.py", "experiment=graph", f"data.path={name}", "data.split=split",
+            "trainer.epochs=20", f"hydra.run.dir=outputs/{name}",
         )  # fmt: skip
         made[name] = (project.path / f"outputs/{name}/model.safetensors").read_bytes()
         scores[name] = project.json(f"outputs/{name}/validation.json")["validation_accuracy"]
@@ -115,8 +115,7 @@ def test_what_does_not_fit_is_told(project):
     ]
     write_tables(project.path / "late", **{**graph, "labels": labels}, split=split)
     told = project.fails(
-        "python", "src/train.py", "experiment=graph", "data.path=late", "data.split=split", "data.test=null",
-        "data.validation=null",
+        "python", "src/train.py", "experiment=graph", "data.path=late", "data.split=split"
     )  # fmt: skip
     assert "classes that its other rows lack" in told
     assert "class_9" in told

@@ -3,8 +3,10 @@
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from hypermap.data.preprocessors.graph import GraphPreprocessor, check_normalize
 from hypermap.data.preprocessors.text import encoded, stacked
 from hypermap.datasets import planetoid
 from hypermap.datasets.images import Raw, RawRows
+from hypermap.datasets.prepare import DataSettings
+from hypermap.datasets.split import split as split_rows
 from hypermap.datasets.tables.csv_format import Format
 from hypermap.datasets.tables.readers import open_table
 from hypermap.datasets.tables.target import column_of
 
 ARCHIVES = (".tgz", ".tar", ".gz", ".zip")
-LARGEST = 2 << 30  # bytes of a file in an archive
+LARGEST = 2 << 30  # bytes of all files in an archive
 NAME = 256  # bytes of a node's name
 WORDS = 100  # different words of a column of features
 SHOWN = 5  # names in a message
@@ -54,6 +58,8 @@ def graph(
     labels_per_class: int | None = None,
     validation_nodes: int = 500,
     test_nodes: int | None = 1000,
+    test: float | None = 0.2,
+    validation: float | None = 0.2,
     split_seed: int = 0,
     root: str | None = None,
 ) -> Raw:
@@ -78,10 +84,11 @@ def graph(
         normalize: ``rows`` divides the features of a node by their sum, ``standard`` scales each feature to mean 0 and
             deviation 1 of the training nodes; ``auto`` is the former for counts, mostly 0.
         labels_per_class: so many nodes of each class are learned from, `validation_nodes` and `test_nodes` of the rest
-            are held out, all drawn by `split_seed`; None: ``data.test`` and ``data.validation`` are shares, or there is
-            a published split.
+            are held out, all drawn by `split_seed`; None: the published split, or else shares.
         validation_nodes: see there.
         test_nodes: see there; None: all that are left.
+        test: share of the nodes with a class that are held out for the test, by class, if there is no other split.
+        validation: share of the others, likewise.
         split_seed: see there.
         root: the folder that a relative path starts from.
 
@@ -104,23 +111,23 @@ def graph(
         found.features = csr_array(eye_array(len(found.names), dtype=np.float32))
         found.notes.append(f"{found.origin}: nodes have no features; each is told apart by its name (one-hot).")
     joined, notes = _joined(found, directed=directed)
-    labels = np.array(found.labels, object)
-    has = np.array([bool(label) for label in found.labels])
     classes = sorted({label for label in found.labels if label}, key=_order)
     if len(classes) < 2:
         held = f"all nodes are of the class {classes[0]!r}" if classes else "no node has a class"
         raise UserError(f"{found.origin}: {held}; there should be two classes or more.")
     index = {name: k for k, name in enumerate(classes)}
-    targets = np.array([index.get(label, -1) for label in labels], np.int64)
+    targets = np.array([index.get(label, -1) for label in found.labels], np.int64)
+    parts = found.parts
     if labels_per_class is not None:
         parts = _drawn(targets, classes, labels_per_class, validation_nodes, test_nodes, split_seed)
+    elif parts is None:
+        parts = _shares(targets, classes, DataSettings(validation=validation, test=test, split_seed=split_seed))
     else:
-        parts = found.parts
+        notes.append(f"{found.origin}: the split is the published one; data.labels_per_class draws another.")
     names = stacked([encoded(name, NAME)[0] for name in found.names])
-    rows = np.flatnonzero(has) if parts is None else np.concatenate([parts["train"], parts["validation"]])
-    tested = None if parts is None else parts["test"]
+    rows, tested = np.concatenate([parts["train"], parts["validation"]]), parts["test"]
     labelled = np.zeros(len(names), bool)
-    labelled[rows if tested is None else np.concatenate([rows, tested])] = True
+    labelled[[*rows, *tested]] = True
     if unlabelled := int((~labelled).sum()):
         which = "1 node is" if unlabelled == 1 else f"{unlabelled:,} nodes are"
         notes.append(f"{found.origin}: {which} in the graph without a class to learn from or to be tested by.")
@@ -128,11 +135,11 @@ def graph(
         names[rows],
         targets[rows],
         classes,
-        test_inputs=None if tested is None else names[tested],
-        test_targets=None if tested is None else targets[tested],
-        validation_rows=None if parts is None else np.arange(len(rows)) >= len(parts["train"]),
+        test_inputs=names[tested],
+        test_targets=targets[tested],
+        validation_rows=np.arange(len(rows)) >= len(parts["train"]),
         numbers=rows + 1,
-        test_numbers=None if tested is None else tested + 1,
+        test_numbers=tested + 1,
         preprocessor=GraphPreprocessor,
         shared=shared_arrays(names, joined, labelled, found.features),
         notes=(*found.notes, *notes),
@@ -153,8 +160,8 @@ def read_rows(paths: Sequence[Path], manifest: Manifest) -> Iterator[RawRows]:
     column = manifest.arguments.get("id", 1)
     for path in paths:
         if path.is_dir() or path.suffix.lower() in ARCHIVES:
-            tables = _Tables(**{key: manifest.arguments.get(key) for key in ("nodes", "edges")}, id=column)
-            names = replace(tables, target=manifest.arguments.get("target")).read(path).names
+            given = manifest.arguments
+            names = _Tables(given.get("nodes"), given.get("edges"), column, given.get("target")).read(path).names
         elif path.suffix == ".content":
             names = _linqs_nodes(path.read_bytes(), str(path))[0]
         else:
@@ -221,14 +228,13 @@ class _Tables:
         else:
             chosen = [_column(name, columns, "features", paths[0]) for name in self.features]
         labels = _words(nodes[target])
-        ends = [
-            _words(edges[_column(name, edges.columns, key, paths[1])])
-            for name, key in ((self.source, "source"), (self.destination, "destination"))
-        ]
+        sources = _words(edges[_column(self.source, edges.columns, "source", paths[1])])
+        destinations = _words(edges[_column(self.destination, edges.columns, "destination", paths[1])])
         if empty := nodes[known].null_count():
             raise UserError(f"{paths[0]}: {empty:,} nodes have no name in column {known!r} (data.id).")
         names = _words(nodes[known])
-        found = _Found(str(place), names, labels, _features(nodes.select(chosen), paths[0]), *ends)
+        features = _features(nodes.select(chosen), paths[0])
+        found = _Found(str(place), names, labels, features, sources, destinations)
         if split is not None:
             found.parts = _published(_words(nodes[split]), labels, split, paths[0])
         return found
@@ -263,7 +269,7 @@ def _known(
 
 
 def _linqs(place: Path, files: Mapping[str, Callable[[], bytes]]) -> _Found:
-    content, cites = (_only(files, lambda name, end=end: name.endswith(end), place) for end in (".content", ".cites"))
+    content, cites = (_only(files, rf".*\.{suffix}", place) for suffix in ("content", "cites"))
     names, features, labels = _linqs_nodes(files[content](), f"{place}/{content}")
     lines = _lines(files[cites](), f"{place}/{cites}")
     pairs = [line.split() for line in lines]
@@ -285,22 +291,21 @@ def _linqs_nodes(content: bytes, origin: str) -> tuple[list[str], csr_array, lis
 
 def _linqs_tabs(place: Path, files: Mapping[str, Callable[[], bytes]]) -> _Found:
     """Return a graph of LINQS' other format, that of Pubmed-Diabetes: features by name, and edges of typed nodes."""
-    content, cites = (_only(files, lambda name, part=part: part in name, place) for part in (".NODE.", ".DIRECTED."))
+    content, cites = (_only(files, rf".*\.{part}\..*", place) for part in ("NODE", "DIRECTED"))
     header, *rows = [line.split("\t") for line in _lines(files[content](), f"{place}/{content}")][1:]
     columns = [cell.split(":")[1] for cell in header if cell.startswith("numeric:")]
     index = {name: k for k, name in enumerate(columns)}
-    names, labels, places, values = [], [], ([], []), []
-    for k, (name, *cells) in enumerate(rows):
-        named = dict(cell.split("=", 1) for cell in cells)
-        names.append(name)
-        labels.append(named.get("label", ""))
-        for column in index.keys() & named.keys():
-            places[0].append(k)
-            places[1].append(index[column])
-            values.append(float(named[column]))
+    cells = [dict(cell.partition("=")[::2] for cell in row[1:]) for row in rows]
+    held = [(k, index[name], value) for k, own in enumerate(cells) for name, value in own.items() if name in index]
+    try:
+        values = np.array([value for *_, value in held], np.float32)
+    except ValueError as error:
+        raise UserError(f"{place}/{content}: a feature is no number ({error}).") from None
+    names, labels = [row[0] for row in rows], [own.get("label", "") for own in cells]
+    places = ([row for row, *_ in held], [column for _, column, _ in held])
     ends = [re.findall(r"\w+:(\S+)", line) for line in _lines(files[cites](), f"{place}/{cites}")[2:]]
     _check_width(ends, 2, f"{place}/{cites}")
-    features = csr_array((np.array(values, np.float32), places), shape=(len(names), len(columns)))
+    features = csr_array((values, places), shape=(len(names), len(columns)))
     return _Found(f"{place}/{content}", names, labels, features, [one for one, _ in ends], [two for _, two in ends])
 
 
@@ -388,10 +393,10 @@ def _drawn(
     train = np.concatenate([order[targets[order] == k][:each] for k in range(len(classes))])
     counts = np.bincount(targets[order], minlength=len(classes))
     if (counts < each).any():
-        least = int(counts.argmin())
+        fewest = int(counts.argmin())
         raise UserError(
-            f"data.labels_per_class is {each}; there are {counts[least]} nodes of class {classes[least]!r}: take "
-            f"{counts[least] - 1} or fewer, or leave that class out."
+            f"data.labels_per_class is {each}; there are {counts[fewest]} nodes of class {classes[fewest]!r}: take "
+            f"{counts[fewest] - 1} or fewer, or leave that class out."
         )
     rest = order[~np.isin(order, train)]
     if len(rest) < validation + (test or 1):
@@ -401,6 +406,16 @@ def _drawn(
         )
     last = None if test is None else validation + test
     return {"train": train, "validation": rest[:validation], "test": rest[validation:last]}
+
+
+def _shares(targets: Array, classes: Sequence[str], settings: DataSettings) -> dict[str, Array]:
+    """Return the places of the nodes of each split, drawn by class as rows of any other data are."""
+    places = np.flatnonzero(targets >= 0)
+    rows = Raw.of(places[:, None], targets[places], classes, preprocessor=GraphPreprocessor)
+    drawn = split_rows(
+        rows, "graph", validation=settings.validation, test=settings.test, seed=settings.split_seed, row_limit=None
+    )
+    return {name: places[part.rows] for name, part in drawn.items()}
 
 
 def _published(cells: Sequence[str], labels: Sequence[str], column: str, path: Path) -> dict[str, Array]:
@@ -415,7 +430,7 @@ def _published(cells: Sequence[str], labels: Sequence[str], column: str, path: P
     for part, rows in parts.items():
         if not len(rows):
             raise UserError(f"{path}: column {column!r} (data.split) says of no node that it is for {part}.")
-        if without := sum(not labels[row] for row in rows):
+        if without := sum(not labels[int(row)] for row in rows):
             raise UserError(f"{path}: {without:,} nodes are for {part}, and have no class.")
     return parts
 
@@ -477,33 +492,34 @@ def _column(given: object, columns: Sequence[str], key: str, path: Path) -> str:
     return name
 
 
-def _only(files: Mapping[str, Any], wanted: Callable[[str], bool], place: Path) -> str:
-    found = [name for name in files if wanted(Path(name).name)]
+def _only(files: Mapping[str, Any], pattern: str, place: Path) -> str:
+    found = [name for name in files if re.fullmatch(pattern, Path(name).name)]
     if len(found) != 1:
         raise UserError(f"data.path is {place}: it has {_named(found)}. Keep the files of one graph in a folder.")
     return found[0]
 
 
 def _packed(place: Path) -> dict[str, Callable[[], bytes]]:
-    """Return the files of an archive, each with what reads it; nothing is unpacked to the disk."""
+    """Return the files of an archive, each as what gives its content; nothing is unpacked to the disk."""
+    found: dict[str, bytes] = {}
     try:
         if zipfile.is_zipfile(place):
-            archive = zipfile.ZipFile(place)
-            sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-            readers: dict[str, Callable[[], bytes]] = {
-                name: lambda name=name: archive.read(name)
-                for name in sizes  # type: ignore[misc]
-            }
+            with zipfile.ZipFile(place) as archive:
+                _check_size(place, sum(info.file_size for info in archive.infolist()))
+                found = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
         else:
-            tar = tarfile.open(place)  # noqa: SIM115, read below
-            members = {member.name: member for member in tar.getmembers() if member.isfile()}
-            sizes = {name: member.size for name, member in members.items()}
-            readers = {name: lambda m=member: tar.extractfile(m).read() for name, member in members.items()}  # type: ignore[misc, union-attr]
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+            with tarfile.open(place) as tar:
+                members = [member for member in tar.getmembers() if member.isfile()]
+                _check_size(place, sum(member.size for member in members))
+                found = {member.name: opened.read() for member in members if (opened := tar.extractfile(member))}
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
         raise UserError(f"{place} is no archive that can be read ({error}). Get it again, or unpack it.") from None
-    if large := [name for name, size in sizes.items() if size > LARGEST]:
-        raise UserError(f"{place}: {large[0]} in it has {sizes[large[0]]:,} bytes. Unpack it, and name the folder.")
-    return {name: read for name, read in readers.items() if not Path(name).name.startswith(".")}
+    return {name: partial(bytes, held) for name, held in found.items() if not Path(name).name.startswith(".")}
+
+
+def _check_size(place: Path, size: int) -> None:
+    if size > LARGEST:
+        raise UserError(f"{place} holds {size:,} bytes: unpack it, and name the folder.")
 
 
 def _lines(content: bytes, origin: str) -> list[str]:

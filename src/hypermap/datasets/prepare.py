@@ -180,7 +180,10 @@ class _Wanted:
         of_tables = OF_TABLES - own  # a reader's own parameters take precedence
         return cls(
             reader,
-            DataSettings(**{key: value for key, value in settings.items() if key in choices}),
+            DataSettings(
+                **{key: value for key, value in settings.items() if key in choices}
+                | dict.fromkeys({"test", "validation"} & own)  # such a reader splits the rows by itself
+            ),
             {key: value for key, value in settings.items() if key in of_tables},
             {key: value for key, value in settings.items() if key not in (choices - own) | of_tables},
         )

@@ -274,7 +274,7 @@ class GAT(GraphNetwork):
 
     def logits(self) -> Tensor:
         """See `GraphNetwork`."""
-        values = self._attended(0, self.first()).flatten(1) + self.biases[0]
+        values: Tensor = self._attended(0, self.first()).flatten(1) + self.biases[0]
         for number, layer in enumerate(self.layers, 1):
             attended = self._attended(number, layer(self.drop(F.elu(values))))
             last = number == len(self.layers)
