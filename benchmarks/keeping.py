@@ -98,7 +98,7 @@ def train(words: Sequence[str], seed: int, cache: Path) -> Outputs:
     prepared = find_or_prepare(configuration["data"], [], cache)
     folds = Folds(prepared)
     rows = folds.of(folds.development.holdout)
-    estimator = make_estimator(configuration, instantiate(configuration["trainer"]), rows.transform.manifest)
+    estimator = make_estimator(configuration, instantiate(configuration["trainer"]), rows.transform)
     assert isinstance(estimator, TorchEstimator)
     fold = estimator.encode(rows)
     test = estimator.encode(replace(rows, validation=load(prepared, "test"))).sets.validation

@@ -428,7 +428,7 @@ class LiveTask:
         if (key := json.dumps(configuration["data"])) not in self._data:  # to find the folder again reads a table anew
             self._data[key] = TaskData(find_or_prepare(configuration["data"], [], CACHE), self.test_rows)
         data = self._data[key]
-        estimator = make_estimator(configuration, settings, data.manifest)
+        estimator = make_estimator(configuration, settings, data.rows.transform)
         assert isinstance(estimator, TorchEstimator | SklearnEstimator)
         return Job(estimator, settings, data, seed)
 

@@ -1,5 +1,7 @@
 """scikit-learn's models on several targets: an estimator for each."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -92,8 +94,8 @@ def test_a_label_that_no_training_row_has_is_never_predicted(rows):
 
 def test_class_weights_need_a_class(rows):
     *_, transform = rows(MIXED)
-    sklearn_fit.make(choice("random_forest", class_weight="balanced"), transform.manifest)
+    sklearn_fit.make(choice("random_forest", class_weight="balanced"), transform)
     numbers = transform.manifest.target_columns[:1] * 2
     manifest = type(transform.manifest)(**{**vars(transform.manifest), "target_columns": numbers})
     with pytest.raises(UserError, match="it evens out classes"):
-        sklearn_fit.make(choice("random_forest", class_weight="balanced"), manifest)
+        sklearn_fit.make(choice("random_forest", class_weight="balanced"), replace(transform, manifest=manifest))

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
 from hypermap.data.prepared import load
-from hypermap.data.preprocessor import read_transform
+from hypermap.data.preprocessor import Transform, read_transform
 from hypermap.datasets.prepare import prepare_settings
 from hypermap.models import baselines, sklearn_fit
 from hypermap.models.inputs import resolve_input_spec
@@ -56,7 +56,7 @@ def test_models_of_numbers_are_no_baselines_of_texts_and_are_refused(prepared, t
     assert baselines.fit({"models": choices}, prepared, tmp_path / "baselines") == ["dummy", "tfidf_logistic"]
     manifest = read_transform(prepared).manifest
     with pytest.raises(UserError, match=r"model=linear is fitted to numbers, and the rows of this data are ids: take"):
-        sklearn_fit.make(option("linear"), manifest)
+        sklearn_fit.make(option("linear"), Transform(manifest))
     with pytest.raises(
         UserError, match=r"model=mlp takes numbers, and the rows of this data are ids \(int32\): take a"
     ):
@@ -69,4 +69,4 @@ def test_it_is_refused_on_numbers(tmp_path):
     with pytest.raises(
         UserError, match=r"model=tfidf_logistic is fitted to ids, and the rows of this data are numbers"
     ):
-        sklearn_fit.make(option("tfidf_logistic"), manifest)
+        sklearn_fit.make(option("tfidf_logistic"), Transform(manifest))

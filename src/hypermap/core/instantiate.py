@@ -30,10 +30,10 @@ NOT_OWN = (
 PARTS = tuple(
     f"hypermap.{name}"
     for name in (
-        "data.cross_validation", "data.preprocessors", "datasets.audio", "datasets.image_folder", "datasets.images",
-        "datasets.ratings", "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses", "tasks.ratings",
-        "tasks.ratings_losses", "training.audio_augment", "training.augment", "training.lr_schedules",
-        "training.regularizers", "training.state",
+        "data.cross_validation", "data.preprocessors", "datasets.audio", "datasets.graphs", "datasets.image_folder",
+        "datasets.images", "datasets.ratings", "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses",
+        "tasks.ratings", "tasks.ratings_losses", "training.audio_augment", "training.augment",
+        "training.lr_schedules", "training.regularizers", "training.state",
     )
 )  # fmt: skip
 """The modules of the package that a record may name; some others write files, or call what they are given."""

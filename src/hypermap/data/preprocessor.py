@@ -57,6 +57,25 @@ class Probes:
     inputs: "Tensor"
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a report says of the test rows of one kind of data alone.
+
+    Attributes:
+        title: of its section.
+        sentences: about the rows.
+        noun: what the rows are told apart by, such as how many neighbors a node has.
+        names: the values of that.
+        places: int64 ``(rows,)``: which of `names` each row has. The report gives the score of each.
+    """
+
+    title: str
+    sentences: Sequence[str]
+    noun: str
+    names: Sequence[str]
+    places: Array
+
+
 class Preprocessor(ABC):
     """Maps raw inputs to model inputs, in the same way for training, validation and test rows and for prediction.
 
@@ -85,18 +104,30 @@ class Preprocessor(ABC):
         The entries may include `shape`, of a row of the model's inputs; `dtype`, if not float32; and `extras`, which
         are passed to a network whose constructor takes them by name.
 
+        Where the reader's `Raw` has arrays that all rows share, such as a graph, these are a third argument, `shared`.
+
         Raises:
             UserError: the settings do not fit these rows.
         """
 
     @classmethod
-    def fit_to(cls, inputs: Array, targets: Array, info: Manifest) -> Fitted:
+    def fit_to(cls, inputs: Array, targets: Array, info: Manifest, **shared: Any) -> Fitted:
         """Fit to raw training rows and their raw targets; for a preprocessor that does not need targets, `fit`.
 
         Raises:
             UserError: the settings do not fit these rows.
         """
-        return cls.fit(inputs, info)
+        return cls.fit(inputs, info, **shared)
+
+    @property
+    def shared(self) -> Mapping[str, Array] | None:
+        """The arrays of `Raw.shared`, which another fit is given; None if there are none."""
+        return None
+
+    @property
+    def extras(self) -> Mapping[str, Any]:
+        """What a network, or a model of scikit-learn, is given if its constructor takes it by name."""
+        return self.manifest.extras
 
     @abstractmethod
     def __call__(self, inputs: "Tensor") -> "Tensor":
@@ -127,6 +158,10 @@ class Preprocessor(ABC):
 
     def probes(self) -> Probes | None:
         """Return inputs that show what a model goes by, for the report."""
+        return None
+
+    def facts(self, inputs: Array, targets: Array) -> Facts | None:
+        """Return what a report says of raw test rows, and their targets, for this kind of data alone."""
         return None
 
     def module(self) -> "nn.Module":
@@ -179,20 +214,24 @@ class Transform:
         return locate_preprocessor(self.manifest)(self.manifest, self.stored, self.origin)
 
     @classmethod
-    def fitted(cls, inputs: Array, targets: Array, about: Manifest) -> "Transform":
-        """Fit to raw training rows; return `about` with its fitted entries replaced.
+    def fitted(
+        cls, inputs: Array, targets: Array, about: Manifest, shared: Mapping[str, Array] | None = None
+    ) -> "Transform":
+        """Fit to raw training rows, and what all rows share; return `about` with its fitted entries replaced.
 
         Raises:
             UserError: the settings do not fit these rows.
         """
-        of_inputs = locate_preprocessor(about).fit_to(inputs, targets, about)
+        given = {} if shared is None else {"shared": shared}
+        of_inputs = locate_preprocessor(about).fit_to(inputs, targets, about, **given)
         of_targets = locate_task(about.task).fit(targets, about)
         fitted_on = {"split": "train", "rows": len(inputs)}
         return cls(replace(about, fitted_on=fitted_on, **of_targets, **of_inputs.entries), of_inputs.stored)
 
     def refit(self, train: TensorSplit) -> "Transform":
         """Return the same, refitted on these raw rows."""
-        return Transform.fitted(train.inputs.cpu().numpy(), train.targets.cpu().numpy(), self.manifest)
+        inputs, targets = train.inputs.cpu().numpy(), train.targets.cpu().numpy()
+        return Transform.fitted(inputs, targets, self.manifest, self.preprocessor.shared)
 
     def __call__(self, raw: TensorSplit) -> TensorSplit:
         """Return raw rows as a model sees them."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class TablePreprocessor(Preprocessor):
         return Fitted(entries, skops_io.dumps(stored))
 
     @classmethod
-    def fit_to(cls, inputs: Array, targets: Array, info: Manifest) -> Fitted:
+    def fit_to(cls, inputs: Array, targets: Array, info: Manifest, **shared: Any) -> Fitted:
         """Return the same with targets, as ``data.categories=target`` needs them."""
         return cls.fit(inputs, info, targets)
 

@@ -80,6 +80,7 @@ class Raw:
     task: str | None = None  # the dotted path of a task of your own; None: of classes, or of numbers
     preprocessor: str | None = None  # that of a preprocessor of your own; None: `Scaling`, or that of a table
     target_columns: tuple[TargetColumn, ...] = ()  # of targets (rows, columns); empty for one target
+    shared: Mapping[str, Array] | None = None  # what belongs to all rows, for the preprocessor, such as a graph
 
     def __post_init__(self) -> None:
         self._check("", self.inputs, self.targets)
@@ -137,7 +138,7 @@ class Raw:
         if task is None:
             targets = np.asarray(targets, dtype)
             test_targets = None if test_targets is None else np.asarray(test_targets, dtype)
-        checksum = _sha256([inputs, targets, test_inputs, test_targets])
+        checksum = _sha256([inputs, targets, test_inputs, test_targets, *(others.get("shared") or {}).values()])
         others |= {"task": path_of(task), "preprocessor": path_of(preprocessor)}
         return cls(inputs, targets, tuple(classes), maximum, checksum, test_inputs, test_targets, **others)
 

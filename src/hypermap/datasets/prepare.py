@@ -108,7 +108,7 @@ def _prepare(folder: Path, wanted: "_Wanted") -> Manifest:
     _check_targets(raw, settings)
     train, twins = parts["train"], _twins(raw, parts)
     about = replace(_describe(raw, parts, wanted), twins=None if twins is None else int(twins.sum()))
-    transform = Transform.fitted(train.inputs, train.targets, about)
+    transform = Transform.fitted(train.inputs, train.targets, about, raw.shared)
     more = {"test": {} if twins is None else {"twins": twins}}
     contents = {
         file_name(name): _serialised(raw, name, part, transform, more.get(name, {})) for name, part in parts.items()
@@ -180,13 +180,16 @@ class _Wanted:
 
     @classmethod
     def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
-        choices = asdict(DataSettings()).keys()
-        of_tables = OF_TABLES - inspect.signature(reader).parameters.keys()  # a reader's own parameters take precedence
+        choices, own = asdict(DataSettings()).keys(), inspect.signature(reader).parameters.keys()
+        of_tables = OF_TABLES - own  # a reader's own parameters take precedence
         return cls(
             reader,
-            DataSettings(**{key: value for key, value in settings.items() if key in choices}),
+            DataSettings(
+                **{key: value for key, value in settings.items() if key in choices}
+                | dict.fromkeys({"test", "validation"} & own)  # such a reader splits the rows by itself
+            ),
             {key: value for key, value in settings.items() if key in of_tables},
-            {key: value for key, value in settings.items() if key not in choices | of_tables},
+            {key: value for key, value in settings.items() if key not in (choices - own) | of_tables},
         )
 
     @classmethod

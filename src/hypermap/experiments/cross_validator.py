@@ -50,7 +50,7 @@ class CrossValidator:
         self.settings = settings.of_rows(len(self.folds.train.targets))
         self.manifest = self.folds.transform.manifest
         self.monitor = self.settings.monitored(self.folds.transform.task)
-        self.estimator = make_estimator(configuration, self.settings, self.manifest)
+        self.estimator = make_estimator(configuration, self.settings, self.folds.transform)
 
     def plan(self) -> list[FoldSpec]:
         """Return every fold with every seed: all folds with the configuration's own seed first, then with the next.

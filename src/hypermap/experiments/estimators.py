@@ -15,8 +15,7 @@ from hypermap.core import device as machine
 from hypermap.core.errors import UserError
 from hypermap.core.launch import check_processes
 from hypermap.data.fold_data import FoldData
-from hypermap.data.manifest import Manifest
-from hypermap.data.preprocessor import TensorSplit
+from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import InputSpec, remember, resolve_input_spec
 from hypermap.tasks.base import LOSSES, REFINEMENT
@@ -103,7 +102,7 @@ class Estimator(Protocol):
         ...
 
 
-def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> Estimator:
+def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, transform: Transform) -> Estimator:
     """Return the estimator of a configuration.
 
     Raises:
@@ -111,8 +110,8 @@ def make_estimator(configuration: Mapping[str, Any], settings: TrainerConfig, ma
     """
     check_processes(settings.processes)
     if sklearn_fit.is_family(configuration["model"]):
-        return SklearnEstimator(configuration, settings, manifest)
-    return TorchEstimator(configuration, settings, manifest)
+        return SklearnEstimator(configuration, settings, transform)
+    return TorchEstimator(configuration, settings, transform)
 
 
 @dataclass(frozen=True)
@@ -138,12 +137,18 @@ class TorchEstimator:
             can be stacked.
     """
 
-    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
+    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, transform: Transform) -> None:
         self.configuration = configuration
         self.settings = settings
         self.device = machine.choose_device(settings.device)
         machine.check_processes(self.device, settings.processes)
-        self.inputs = resolve_input_spec(configuration["model"], manifest)
+        manifest, preprocessor = transform.manifest, transform.preprocessor
+        if settings.processes > 1 and preprocessor.shared is not None:
+            raise UserError(
+                f"trainer.processes is {settings.processes}, and the rows of this data share a graph, which a network "
+                "computes as a whole in each step: take trainer.processes=1."
+            )
+        self.inputs = resolve_input_spec(configuration["model"], manifest, preprocessor.extras)
         with machine.explaining_out_of_memory(settings.batch):
             self.parts = make_components(configuration, manifest, self.inputs, torch.device("cpu"))
         self.parameters: int | None = sum(parameter.numel() for parameter in self.parts.model.parameters())
@@ -154,8 +159,9 @@ class TorchEstimator:
 
     def encode(self, rows: FoldData) -> EncodedFold:
         """Return a fold's rows as network inputs."""
-        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest)
-        lengths = rows.transform.preprocessor.lengths(rows.train.inputs)
+        preprocessor = rows.transform.preprocessor
+        inputs = resolve_input_spec(self.configuration["model"], rows.transform.manifest, preprocessor.extras)
+        lengths = preprocessor.lengths(rows.train.inputs)
         train, validation = (_on(self.device, split, inputs) for split in (rows.train, rows.validation))
         sets = TrainVal(train, validation, None if lengths is None else lengths.cpu())
         return EncodedFold(sets, rows, inputs)
@@ -258,10 +264,10 @@ class SklearnEstimator:
     parameters: int | None = None
     backend = "eager"
 
-    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, manifest: Manifest) -> None:
+    def __init__(self, configuration: Mapping[str, Any], settings: TrainerConfig, transform: Transform) -> None:
         self.choice, self.seed, self.settings = configuration["model"], configuration["seed"], settings
-        sklearn_fit.make(self.choice, manifest)
-        self.threads = settings.threads or sklearn_fit.choose_threads(self.choice, manifest)
+        sklearn_fit.make(self.choice, transform)
+        self.threads = settings.threads or sklearn_fit.choose_threads(self.choice, transform.manifest)
         self.environment = machine.environment(torch.device("cpu"), self.threads)
         self.last: sklearn_fit.Model | None = None
 

@@ -154,6 +154,7 @@ def evaluate(
         map=_map(splits["test"], transform, configuration["evaluation"]["map"]),
         encoding=_encoding(trained),
         words=transform.preprocessor.words(stored["test"].inputs.numpy()) or (),
+        facts=transform.preprocessor.facts(stored["test"].inputs.numpy(), stored["test"].targets.numpy()),
         probes=probes,
         probed=None if probes is None else trained.predict(probes.inputs),
         tuned=trained.record.tuned,

@@ -41,11 +41,18 @@ class InputSpec:
         return self.runtime.get("layout")
 
 
-def resolve_input_spec(model: Mapping[str, Any], manifest: Manifest) -> InputSpec:
+def resolve_input_spec(
+    model: Mapping[str, Any], manifest: Manifest, extras: Mapping[str, Any] | None = None
+) -> InputSpec:
     """Return how the model of this option receives the categories of a table, according to ``data.categories``.
 
     Under ``auto``, a model that takes a `layout` gets the codes themselves; any other gets them one-hot. Only networks
     learn an embedding: for a scikit-learn model, as a baseline beside one, ``embedding`` means ``auto``.
+
+    Args:
+        model: the option.
+        manifest: of the data.
+        extras: those of the preprocessor, where they are more than the manifest's.
 
     Raises:
         UserError: the network does not support embeddings, or it takes numbers and the rows are ids.
@@ -57,13 +64,14 @@ def resolve_input_spec(model: Mapping[str, Any], manifest: Manifest) -> InputSpe
     embeds = takes_layout or of_sklearn
     if manifest.layout is None:
         spec = _inputs(tuple(manifest.shape), None, takes_layout, lambda rows: rows)
-        taken = {name: value for name, value in manifest.extras.items() if name in parameters}
+        extras = manifest.extras if extras is None else extras
+        taken = {name: value for name, value in extras.items() if name in parameters}
         dtype = getattr(torch, manifest.dtype or "float32")
         ships = target.__module__.startswith("hypermap.models.") and not of_sklearn
         if ships and not dtype.is_floating_point and not taken:
             raise UserError(
                 f"model={model.get('name')} takes numbers, and the rows of this data are ids ({manifest.dtype}): take "
-                f"a network that embeds them, whose constructor takes {' or '.join(manifest.extras)}."
+                f"a network that embeds them, whose constructor takes {' or '.join(extras)}."
             )
         return replace(spec, runtime={**spec.runtime, **taken}, dtype=dtype)
     layout, categories = ColumnLayout.of(manifest.layout), manifest.preparation["categories"]

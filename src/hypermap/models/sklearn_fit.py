@@ -151,12 +151,13 @@ def _kind(manifest: Manifest) -> str:
     return "ids" if (manifest.dtype or "").startswith("int") else "numbers"
 
 
-def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, InputSpec]:
-    """Return the family of an option, and its input spec for data with this manifest.
+def make(option: Mapping[str, Any], transform: Transform) -> tuple[SklearnModel, InputSpec]:
+    """Return the family of an option, and its input spec for data behind this transform.
 
     Raises:
         UserError: a value that the signature does not take, or that does not fit the data.
     """
+    manifest = transform.manifest
     if not predicts(manifest):
         raise UserError(
             f"model={option.get('name')} is no network: it predicts a class or a number; the task is "
@@ -169,7 +170,7 @@ def make(option: Mapping[str, Any], manifest: Manifest) -> tuple[SklearnModel, I
             f"model={option.get('name')} is fitted to {kinds}, and the rows of this data are {_kind(manifest)}"
             f"{of_task}: take another."
         )
-    inputs = resolve_input_spec(option, manifest)
+    inputs = resolve_input_spec(option, manifest, transform.preprocessor.extras)
     runtime = {name: value for name, value in inputs.runtime.items() if name != "input_shape"}
     check_arguments(option, *runtime)
     family: SklearnModel = instantiate(option, **runtime)
@@ -202,7 +203,7 @@ def fit(
     Raises:
         UserError: the family refuses the values or the rows.
     """
-    family, inputs = make(option, transform.manifest)
+    family, inputs = make(option, transform)
     (rows, held), task = (_columns(inputs, split) for split in (train, validation)), transform.task
     estimators = []
     with _explaining(option), _pools().limit(limits=threads):
@@ -221,7 +222,7 @@ def fit(
 
 def decided(option: Mapping[str, Any], model: Model) -> list[dict[str, float]]:
     """Return what validation rows have decided of each estimator (`SklearnModel.decided`)."""
-    family, _ = make(option, model.transform.manifest)
+    family, _ = make(option, model.transform)
     return [{} if is_dummy(estimator) else family.decided(estimator) for estimator in model.estimators]
 
 
@@ -248,7 +249,7 @@ def refit(
     Raises:
         UserError: the family refuses the values or the rows, or cannot do without validation rows.
     """
-    family, inputs = make(option, transform.manifest)
+    family, inputs = make(option, transform)
     rows, estimators = _columns(inputs, train), []
     with _explaining(option), _pools().limit(limits=threads):
         for k, (part, before) in enumerate(zip(transform.task.columns(), like.estimators, strict=True)):

@@ -287,7 +287,7 @@ def _read_single(folder: Path, record: RunRecord, *, trust: bool) -> TrainedMode
         option = record.configuration["model"]
         if sklearn_fit.is_family(option):
             return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, option, transform, REMEDY, device.CORES))
-        inputs = resolve_input_spec(option, transform.manifest)
+        inputs = resolve_input_spec(option, transform.manifest, transform.preprocessor.extras)
         parts = make_components(record.configuration, transform.manifest, inputs, torch.device("cpu"))
         parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
         precision = instantiate(record.configuration["trainer"]).precision

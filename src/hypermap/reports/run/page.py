@@ -62,7 +62,7 @@ def page(run: Run, drawn: Iterable[str]) -> str:
         title=_title(run),
         findings=[*_findings(run), *_duplicates(run, report)],
         accurate=_more_accurate(run),
-        sections=report.sections(),
+        sections=[*report.sections(), *_facts(run, report)],
         metrics_table=_metrics_table,
         validation_way=_validation_way,
         beside=_beside,
@@ -156,6 +156,23 @@ def _beside(report: TaskReport) -> list[str]:
     return baseline_table.section(
         name, compared, run.split_test, run.split_intervals, run.beside, run.level, experiment
     )
+
+
+def _facts(run: Run, report: TaskReport) -> list[str]:
+    """Return the section of what only this kind of data has to say, with the score of the rows told apart by it."""
+    facts = run.facts
+    if facts is None:
+        return []
+    task = report.task(run.manifest)
+    lines = []
+    for place, name in enumerate(facts.names):
+        rows = facts.places == place
+        if count := int(rows.sum()):
+            score = task.measure(run.targets[rows], run.predictions[rows])[task.monitor]
+            error = f"{task.standard_error(score, count):.4f}"
+            lines.append((wording.words(name), f"{count:,}", wording.metric(task.monitor, score), error))
+    scores = wording.table((facts.noun, "test rows", task.monitor, "standard error"), lines)
+    return [f"## {facts.title}", *facts.sentences, scores]
 
 
 def _kept_gain(report: TaskReport) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hypermap.data.manifest import Manifest
-from hypermap.data.preprocessor import Probes
+from hypermap.data.preprocessor import Facts, Probes
 from hypermap.reports.run.baseline_table import BaselineTable
 from hypermap.reports.run.duplicates import Twins
 from hypermap.reports.run.projection import Projection
@@ -98,6 +98,8 @@ class Run:
 
     words: Sequence[str] = ()
     """Each test row in words, where its preprocessor has any (`hypermap.data.preprocessor.Preprocessor.words`)."""
+    facts: Facts | None = None
+    """What only this kind of data has to say of the test rows."""
     probes: Probes | None = None
     """Inputs that the model was asked about one by one."""
     probed: NDArray[Any] | None = None
