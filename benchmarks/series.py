@@ -6,7 +6,8 @@ python benchmarks/series.py --quick    does it run at all: a made-up series, one
 FOLDER has a folder for each set, with the file that conf/data/SET.yaml names. ETTh1 is the usual task: all seven
 columns, standardised by the first 12 months, 96 hours ahead, every window of the last 4 of 20 months; the validation
 months only pick a network's epoch. Air passengers are forecast 12 months ahead, every window of the last 24 months. A
-figure is the mean over seeds; its interval resamples test windows in blocks of a horizon, since windows overlap.
+figure is the mean over seeds; its interval resamples test windows in blocks of a horizon, since windows overlap;
+where there are fewer than four blocks it has none.
 """
 
 import argparse
@@ -50,6 +51,7 @@ SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
 RULES = ("seasonal_naive", "last_value", "drift")
 METRICS = {"etth1": ("scaled_mse", "scaled_mae"), "air_passengers": ("mape", "mase"), "made_up": ("scaled_mse", "mase")}
 REPEATS = 1000
+FEWEST = 4  # blocks
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,17 @@ class Scores:
     weights: int | None
 
     def told(self, metric: str) -> str:
-        """The mean, and the middle 95 %."""
+        """The mean, and the middle 95 % unless there are too few blocks."""
+        if metric not in self.resampled:
+            return f"{np.mean(self.values[metric]):.4f}"
         low, high = np.percentile(self.resampled[metric], [2.5, 97.5])
         return f"{np.mean(self.values[metric]):.4f} ({low:.3f} to {high:.3f})"
 
 
-def blocks(rows: int, length: int) -> np.ndarray:
-    """How often each row is in each resample of blocks that follow each other, ``(rows, resamples)``."""
+def blocks(rows: int, length: int) -> np.ndarray | None:
+    """How often each row is in each resample of blocks of neighbors, ``(rows, resamples)``; None of too few blocks."""
+    if rows < FEWEST * length:
+        return None
     draw = np.random.default_rng(0)
     starts = draw.integers(0, max(1, rows - length + 1), (REPEATS, -(-rows // length)))
     drawn = (starts[:, :, np.newaxis] + np.arange(min(length, rows))).reshape(REPEATS, -1)[:, :rows]
@@ -93,12 +99,12 @@ def trained(words: Sequence[str], metrics: Sequence[str], prepared: Path, folder
         weights = result.parameters
         predictions = artifacts.read_trained(folder).predict(raw.inputs)
         measured = transform.task.measure(targets, predictions)
-        drawn = transform.task.resampled(targets, predictions)(counts)
+        drawn = transform.task.resampled(targets, predictions)(counts) if counts is not None else {}
         for name in metrics:
             values[name].append(measured[name])
-        resampled.append({name: drawn[name] for name in metrics})
+        resampled.append({name: drawn[name] for name in metrics if drawn})
         validation.append(artifacts.read_metrics(folder / "validation.json", "validation")[metrics[0]])
-    means = {name: np.mean([own[name] for own in resampled], axis=0) for name in metrics}
+    means = {name: np.mean([own[name] for own in resampled], axis=0) for name in resampled[0]}
     return Scores(values, means, float(np.mean(validation)), float(np.mean(seconds)), weights)
 
 

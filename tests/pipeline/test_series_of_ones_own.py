@@ -72,7 +72,15 @@ def test_steps_through_time_and_the_model_of_all_rows(project):
 
 
 def test_a_killed_run_goes_on_to_the_same_model(project):
-    words = ("python", "src/train.py", "experiment=series", *SMALL, "trainer.epochs=120", "model=series_rnn")
+    words = (
+        "python",
+        "src/train.py",
+        "experiment=series",
+        *SMALL,
+        "trainer.epochs=30",
+        "model=series_rnn",
+        "model.units=8",
+    )
     project.killed(*words, "hydra.run.dir=outputs/killed", epoch=3)
     project.ok(*words, "hydra.run.dir=outputs/killed")
     project.ok(*words, "hydra.run.dir=outputs/uninterrupted")
