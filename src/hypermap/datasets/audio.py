@@ -344,13 +344,13 @@ def _open(file: Path, rate: int, most: float) -> _Opened | str:
         with library.SoundFile(file) as opened:
             wanted = min(opened.frames, math.ceil(most * opened.samplerate))
             samples, own = opened.read(wanted, dtype="float32", always_2d=True), opened.samplerate
-            cut = opened.frames > wanted
+            cut, exact = opened.frames > wanted, opened.format != "MP3"  # whose length is an estimate
     except FileNotFoundError:
         return "there is no such file"
     except (library.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         return str(reason).strip().rstrip(".")
-    if len(samples) < wanted:
+    if exact and len(samples) < wanted:
         return f"cut off: {len(samples):,} of {wanted:,} samples are there"
     if not len(samples):
         return "it has no samples"
@@ -379,7 +379,8 @@ def _cut_off(file: Path) -> str | None:
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
     said, held = 8 + int.from_bytes(head[4:8], "little"), file.stat().st_size
-    return f"cut off: {held:,} of {said:,} bytes are there" if held < said < ENDLESS else None
+    # One byte less is a padding byte that some programs count and do not write.
+    return f"cut off: {held:,} of {said:,} bytes are there" if held + 1 < said < ENDLESS else None
 
 
 def _seconds(file: Path) -> float | None:
