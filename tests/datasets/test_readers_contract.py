@@ -3,6 +3,7 @@
 import numpy as np
 
 from support.contracts import ReaderContract
+from support.own_graphs import write_made_up
 from support.own_images import write_digits
 from support.own_texts import write_table
 
@@ -54,6 +55,21 @@ class TestTexts(ReaderContract):
     def settings(self, folder):
         path = write_table(folder / "texts.csv", 60)
         return {"path": str(path), "target": "class", "test": 0.2}
+
+
+class TestGraphs(ReaderContract):
+    target = "hypermap.datasets.graphs.graph"
+
+    def settings(self, folder):
+        return {"path": str(write_made_up(folder, nodes=60)), "test": 0.2}
+
+
+class TestGraphsOfAFewLabels(ReaderContract):
+    target = "hypermap.datasets.graphs.graph"
+
+    def settings(self, folder):
+        path = write_made_up(folder, nodes=60)
+        return {"path": str(path), "labels_per_class": 5, "validation_nodes": 20, "test_nodes": None}
 
 
 class TestAReaderOfOnesOwn(ReaderContract):
