@@ -162,11 +162,13 @@ class GraphPreprocessor(Preprocessor):
         nodes, directed = len(degrees), bool(self.manifest.arguments.get("directed"))
         count, component = connected_components(self._adjacency, directed=False)
         largest = np.bincount(component).max()
+        whole = (
+            f"The largest of {count:,} connected components has {largest:,} nodes." if count > 1 else "It is connected."
+        )
         joined = f"{edges.shape[1]:,} directed edges" if directed else f"{edges.shape[1] // 2:,} edges"
         sentences = [
             f"{nodes:,} nodes with {joined}. A node has {degrees.mean():.2f} neighbors on average (median "
-            f"{np.median(degrees):g}, at most {degrees.max():,}); {int((degrees == 0).sum()):,} have none. There are "
-            f"{count:,} connected components; the largest has {largest:,} nodes.",
+            f"{np.median(degrees):g}, at most {degrees.max():,}); {int((degrees == 0).sum()):,} have none. {whole}",
             _homophily(edges, places, targets, nodes),
             self._way,
         ]
