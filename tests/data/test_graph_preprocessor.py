@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from hypermap.core.errors import UserError
 from hypermap.data.manifest import Manifest
-from hypermap.data.preprocessor import Transform
+from hypermap.data.preprocessor import TensorSplit, Transform
 from hypermap.data.preprocessors.graph import GraphPreprocessor, shared_arrays
 from hypermap.data.preprocessors.text import stacked
 from support.contracts import PreprocessorContract
@@ -24,9 +24,9 @@ def about(**arguments):
     return Manifest(task="classification", classes=["a", "b"], shape=[1], preprocessor=path, arguments=arguments)
 
 
-def fitted(train, features=NUMBERS, labelled=None, **arguments):
+def fitted(train, features=NUMBERS, stages=None, **arguments):
     """Fit to nodes at these places."""
-    shared = shared_arrays(NAMES, RING, np.ones(NODES, bool) if labelled is None else labelled, features)
+    shared = shared_arrays(NAMES, RING, np.ones(NODES) if stages is None else stages, features)
     return Transform.fitted(NAMES[train], np.zeros(len(train), np.int64), about(**arguments), shared)
 
 
@@ -81,17 +81,17 @@ def test_counts_are_divided_by_the_sum_of_their_row():
     np.testing.assert_allclose(np.abs(rows).sum(1), 1, rtol=1e-6)
 
 
-def test_inductive_edges_never_lead_from_held_out_nodes_to_others():
-    labelled = np.ones(NODES, bool)
-    labelled[8:] = False  # in the graph, of no split
+def test_inductive_edges_never_lead_from_later_nodes_to_earlier_ones():
+    stages = np.array([1] * 6 + [2] * 2 + [0] * 4)  # four that are no rows
     everything = {tuple(edge) for edge in RING.T}
-    assert {tuple(edge) for edge in fitted([0, 1, 2, 3], labelled=labelled).preprocessor.graph.edges.T} == everything
-    graph = fitted([0, 1, 2, 3], labelled=labelled, inductive=True).preprocessor.graph
-    held = range(4, 8)
-    assert {tuple(edge) for edge in graph.edges.T} == {(a, b) for a, b in everything if a not in held or b in held}
-    refitted = fitted([0, 1, 2, 3], labelled=labelled, inductive=True).refit
-    more = refitted(type("Split", (), {"inputs": torch.from_numpy(NAMES[:8]), "targets": torch.zeros(8).long()}))
-    assert {tuple(edge) for edge in more.preprocessor.graph.edges.T} == everything
+    assert {tuple(edge) for edge in fitted([0, 1, 2, 3], stages=stages).preprocessor.graph.edges.T} == everything
+    transform = fitted([0, 1, 2, 3], stages=stages, inductive=True)
+    known = [0] * 4 + [1] * 2 + [2] * 2 + [0] * 4
+    wanted = {(a, b) for a, b in everything if known[a] <= known[b]}
+    assert {tuple(edge) for edge in transform.preprocessor.graph.edges.T} == wanted != everything
+    split = TensorSplit(torch.from_numpy(NAMES[:6]), torch.zeros(6).long(), torch.arange(6))
+    refitted = {tuple(edge) for edge in transform.refit(split).preprocessor.graph.edges.T}
+    assert everything - refitted == {(6, 5), (7, 8)}  # from a test node to another
 
 
 def test_a_node_that_is_not_there_is_told():
@@ -104,14 +104,14 @@ def test_facts_are_those_of_networkx():
     draw = np.random.default_rng(1)
     drawn = networkx.gnm_random_graph(NODES, 9, seed=3)
     edges = np.array([pair for a, b in drawn.edges for pair in ((a, b), (b, a))]).T
-    shared = shared_arrays(NAMES, edges, np.ones(NODES, bool), NUMBERS)
+    shared = shared_arrays(NAMES, edges, np.ones(NODES), NUMBERS)
     ask = Transform.fitted(NAMES[:2], np.zeros(2, np.int64), about(), shared).preprocessor
     targets = draw.integers(0, 2, NODES)
     facts = ask.facts(NAMES, targets)
     told = " ".join(facts.sentences)
     count = networkx.number_connected_components(drawn)
     assert f"12 nodes with 9 edges. A node has {18 / 12:.2f} neighbors on average" in told
-    assert f"There are {count} connected components" in told
+    assert f"The largest of {count} connected components has" in told
     same = np.mean([targets[a] == targets[b] for a, b in drawn.edges])
     assert f"Homophily: {same:.3f} of the edges between test nodes" in told
     lowest = [int(facts.names[place].split()[0]) for place in facts.places]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from support.contracts import ReaderContract
+from support.own_graphs import write_made_up
 from support.own_images import write_digits
 from support.own_series import rows_of, write_series
 from support.own_texts import write_table
@@ -66,6 +67,21 @@ class TestSeries(ReaderContract):
 
     def wanted(self, folder):
         return super().wanted(folder) | {"validation": None}
+
+
+class TestGraphs(ReaderContract):
+    target = "hypermap.datasets.graphs.graph"
+
+    def settings(self, folder):
+        return {"path": str(write_made_up(folder, nodes=60)), "test": 0.2}
+
+
+class TestGraphsOfAFewLabels(ReaderContract):
+    target = "hypermap.datasets.graphs.graph"
+
+    def settings(self, folder):
+        path = write_made_up(folder, nodes=60)
+        return {"path": str(path), "labels_per_class": 5, "validation_nodes": 20, "test_nodes": None}
 
 
 class TestAReaderOfOnesOwn(ReaderContract):

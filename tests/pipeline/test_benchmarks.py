@@ -19,6 +19,7 @@ ROWS = {
     "automl": {"price": 3},
     "faults": {"joblib, journal": 9},
     "intervals": {"normal, 50 trials, noise 1 × spread": 9, "all equal, 20 trials": 9, "runner-up": 2, "baseline": 2},
+    "graphs": {"appnp": 5, "appnp (shuffled)": 5, "label_propagation": 5},
     "judging": {"the best epoch": 1, "the last third": 1, "the second half (as it is)": 1},
     "keeping": {"the best accuracy": 3, "margin 0.25 (as it is)": 3, "the lowest loss of all": 3, "digits, mlp": 3},
     "large_study": {"30": 3},

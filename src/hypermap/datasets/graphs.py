@@ -126,9 +126,9 @@ def graph(
         notes.append(f"{found.origin}: the split is the published one; data.labels_per_class draws another.")
     names = stacked([encoded(name, NAME)[0] for name in found.names])
     rows, tested = np.concatenate([parts["train"], parts["validation"]]), parts["test"]
-    labelled = np.zeros(len(names), bool)
-    labelled[[*rows, *tested]] = True
-    if unlabelled := int((~labelled).sum()):
+    stages = np.zeros(len(names), np.uint8)
+    stages[rows], stages[tested] = 1, 2
+    if unlabelled := int((stages == 0).sum()):
         which = "1 node is" if unlabelled == 1 else f"{unlabelled:,} nodes are"
         notes.append(f"{found.origin}: {which} in the graph without a class to learn from or to be tested by.")
     return Raw.of(
@@ -141,7 +141,7 @@ def graph(
         numbers=rows + 1,
         test_numbers=tested + 1,
         preprocessor=GraphPreprocessor,
-        shared=shared_arrays(names, joined, labelled, found.features),
+        shared=shared_arrays(names, joined, stages, found.features),
         notes=(*found.notes, *notes),
     )
 

@@ -29,7 +29,7 @@ SPARSE = 0.25
 DEGREES = (0, 1, 2, 3, 5, 9)
 """The lowest number of neighbors of each line of the report."""
 
-SHARED = ("names", "edges", "labelled", "features", "starts", "columns", "values", "width")
+SHARED = ("names", "edges", "stages", "features", "starts", "columns", "values", "width")
 """The arrays that the rows of a graph share; of features either the fourth, or the next three and their width."""
 
 
@@ -67,15 +67,15 @@ class GraphPreprocessor(Preprocessor):
     """From nodes' names, UTF-8 in uint8 ``(rows, longest)``, to their places in the graph, int64 ``(rows, 1)``.
 
     The extra is ``graph``, a `Graph`: its features are scaled by ``data.normalize``, with statistics of the training
-    rows alone; its edges are all, or in the inductive case those that do not lead from a row which is held out (for
-    validation or the test) to a node that is not.
+    rows alone; its edges are all, or in the inductive case those that do not lead from a row that is held out to a node
+    that is not, nor from a test row to any other.
     """
 
     file: ClassVar[str] = "graph.safetensors"
 
     @classmethod
     def fit(cls, inputs: Array, info: Manifest, shared: Mapping[str, Array] | None = None) -> Fitted:
-        """Fit the scale of the features, and which nodes are known in training.
+        """Fit the scale of the features, and when each node is known: 0 in training, 1 in validation, 2 in the test.
 
         Raises:
             UserError: the settings do not fit.
@@ -84,10 +84,10 @@ class GraphPreprocessor(Preprocessor):
 
         assert shared is not None
         places = _places(shared["names"], inputs)
-        known = ~shared["labelled"].astype(bool)
-        known[places] = True
+        stages = shared["stages"].copy()
+        stages[places] = 0
         scaling, shift, scale = _statistics(features_of(shared), places, info.arguments.get("normalize", "auto"))
-        fitted = {"known": known.astype(np.uint8), "shift": shift, "scale": scale}
+        fitted = {"known": stages, "shift": shift, "scale": scale}
         content = save({name: np.ascontiguousarray(array) for name, array in {**shared, **fitted}.items()})
         return Fitted({"shape": [1], "dtype": "int64", "scaling": scaling}, content)
 
@@ -120,10 +120,10 @@ class GraphPreprocessor(Preprocessor):
     @cached_property
     def graph(self) -> Graph:
         """The graph as networks are given it."""
-        edges, known = self.arrays["edges"], self.arrays["known"].astype(bool)
+        edges = self.arrays["edges"]
         if self.manifest.arguments.get("inductive"):
-            sources, targets = edges
-            edges = edges[:, known[sources] | ~known[targets]]
+            sources, targets = self.arrays["known"][edges]
+            edges = edges[:, sources <= targets]
         shift, scale = self.arrays["shift"], self.arrays["scale"]
         return Graph(edges, _normalized(features_of(self.arrays), self.manifest.scaling, shift, scale))
 
@@ -162,11 +162,13 @@ class GraphPreprocessor(Preprocessor):
         nodes, directed = len(degrees), bool(self.manifest.arguments.get("directed"))
         count, component = connected_components(self._adjacency, directed=False)
         largest = np.bincount(component).max()
+        whole = (
+            f"The largest of {count:,} connected components has {largest:,} nodes." if count > 1 else "It is connected."
+        )
         joined = f"{edges.shape[1]:,} directed edges" if directed else f"{edges.shape[1] // 2:,} edges"
         sentences = [
             f"{nodes:,} nodes with {joined}. A node has {degrees.mean():.2f} neighbors on average (median "
-            f"{np.median(degrees):g}, at most {degrees.max():,}); {int((degrees == 0).sum()):,} have none. There are "
-            f"{count:,} connected components; the largest has {largest:,} nodes.",
+            f"{np.median(degrees):g}, at most {degrees.max():,}); {int((degrees == 0).sum()):,} have none. {whole}",
             _homophily(edges, places, targets, nodes),
             self._way,
         ]
@@ -182,8 +184,8 @@ class GraphPreprocessor(Preprocessor):
     def _way(self) -> str:
         if self.manifest.arguments.get("inductive"):
             return (
-                "Inductive: no message goes from a validation or test node to one that is learned from, so that their "
-                "features, edges and classes are unknown in training. They get messages from all nodes."
+                "Inductive: no message goes from a validation or test node to one that is learned from, nor from a test "
+                "node to one for validation, so that features, edges and classes of the former are unknown until then."
             )
         return (
             "Transductive: the features and edges of validation and test nodes are known in training, their classes "
@@ -211,16 +213,16 @@ def features_of(arrays: Mapping[str, Array]) -> Array | csr_array:
     return csr_array((arrays["values"], arrays["columns"], arrays["starts"]), shape=shape)
 
 
-def shared_arrays(names: Array, edges: Array, labelled: Array, features: Array | csr_array) -> dict[str, Array]:
+def shared_arrays(names: Array, edges: Array, stages: Array, features: Array | csr_array) -> dict[str, Array]:
     """Return what the rows of a graph share, for `hypermap.datasets.images.Raw`.
 
     Args:
         names: of the nodes, as uint8 ``(nodes, longest)``.
         edges: int64 ``(2, edges)``.
-        labelled: bool ``(nodes,)``: which nodes are rows.
+        stages: integers ``(nodes,)``: 1 for training and validation, 2 for the test, 0 of nodes that are no rows.
         features: ``(nodes, features)``, NaN where one is missing.
     """
-    made = {"names": names, "edges": edges, "labelled": labelled.astype(np.uint8)}
+    made = {"names": names, "edges": edges, "stages": stages.astype(np.uint8)}
     filled = features.nnz if isinstance(features, csr_array) else np.count_nonzero(features)
     if filled > SPARSE * features.shape[0] * features.shape[1]:
         return made | {"features": _dense(features).astype(np.float32)}
