@@ -11,7 +11,7 @@ from support.own_ratings import interactions, write_ratings
 
 DATA = ("data.path=ratings.csv", "evaluation.bootstrap_repeats=100")
 RATING = (*DATA, "model.width=4", "model.members=2", "optimizer.lr=0.03", "trainer.batch_size=32")
-RANKING = (*DATA, "data.k=5", "model.width=8", "optimizer.lr=0.03", "trainer.batch_size=32")
+RANKING = (*DATA, "data.k=5", "model=two_towers", "model.width=8", "optimizer.lr=0.03", "trainer.batch_size=32")
 
 
 @pytest.fixture(scope="module")

@@ -336,16 +336,16 @@ class _Source:
             return np.zeros((len(wanted), 0), np.int64)
         file = _located(path, key, self.root)
         table = open_table([checked(file, f"data.{key}")], self.format)
-        places: dict[str, Any] = {own: column_of(own, table.columns) for own in (name, *columns)}
+        places = {own: column_of(own, table.columns) for own in (name, *columns)}
         if absent := [own for own, found in places.items() if found is None]:
             raise UserError(
                 f"{file} has no column {absent[0]!r}{near(absent[0], list(table.columns))}; it has: "
                 f"{_named(table.columns)}."
             )
-        frame = pl.concat(table.batches()).select(pl.col(list(places.values())).cast(pl.String))
-        values = [frame[places[own]].fill_null("").to_list() for own in columns]
+        frame = pl.concat(table.batches()).select(pl.col(list(places.values())).cast(pl.String))  # type: ignore[arg-type]
+        values = [frame[str(places[own])].fill_null("").to_list() for own in columns]
         words: dict[str, list[int]] = {}
-        for row, known in enumerate(frame[places[name]].fill_null("").str.strip_chars().to_list()):
+        for row, known in enumerate(frame[str(places[name])].fill_null("").str.strip_chars().to_list()):
             words[known] = []
             for own, cells in zip(columns, values, strict=True):
                 each = [part.strip() for part in cells[row].split(value_separator) if part.strip()][:VALUES]

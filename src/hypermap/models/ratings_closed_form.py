@@ -36,12 +36,11 @@ class RatingMeans(SklearnModel):
     trusted: ClassVar = ("hypermap.models.ratings_closed_form.Biases",)
 
     def __init__(self, users: int, items: int, user_damping: float = 10.0, item_damping: float = 5.0) -> None:
-        self.sizes: dict[str, Any] = {"users": users, "items": items}
-        self.damping: dict[str, Any] = {"user_damping": user_damping, "item_damping": item_damping}
+        self.arguments = (users, items, user_damping, item_damping)
 
     def fit(self, problem: TrainingData) -> Any:
         """Return the biases."""
-        return Biases(**self.sizes, **self.damping).fit(*problem.train)
+        return Biases(*self.arguments).fit(*problem.train)
 
 
 class Biases(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -140,11 +139,11 @@ class Popularity(SklearnModel):
     trusted: ClassVar = ("hypermap.models.ratings_closed_form.PopularItems",)
 
     def __init__(self, users: int, items: int, seen: int, k: int) -> None:
-        self.sizes = {"users": users, "items": items, "seen": seen, "k": k}
+        self.arguments = (users, items, seen, k)
 
     def fit(self, problem: TrainingData) -> Any:
         """Return the fitted estimator."""
-        return PopularItems(**self.sizes).fit(problem.train[0])
+        return PopularItems(*self.arguments).fit(problem.train[0])
 
 
 class PopularItems(_Ranked):
@@ -184,8 +183,7 @@ class Ease(SklearnModel):
     ) -> None:
         if not regularization > 0:
             raise UserError(f"model.regularization is {regularization}; it is a number above 0.")
-        self.sizes = {"users": users, "items": items, "seen": seen, "k": k}
-        self.values: dict[str, Any] = {"regularization": regularization, "recency": recency}
+        self.arguments = (users, items, seen, k, regularization, recency)
 
     def fit(self, problem: TrainingData) -> Any:
         """Return the fitted estimator.
@@ -193,7 +191,7 @@ class Ease(SklearnModel):
         Raises:
             UserError: the inverse does not fit into memory.
         """
-        return EaseEstimator(**self.sizes, **self.values).fit(problem.train[0])
+        return EaseEstimator(*self.arguments).fit(problem.train[0])
 
 
 class EaseEstimator(_Ranked):

@@ -184,8 +184,9 @@ class GraphPreprocessor(Preprocessor):
     def _way(self) -> str:
         if self.manifest.arguments.get("inductive"):
             return (
-                "Inductive: no message goes from a validation or test node to one that is learned from, nor from a test "
-                "node to one for validation, so that features, edges and classes of the former are unknown until then."
+                "Inductive: no message goes from a validation or test node to one that is learned from, nor from a "
+                "test node to one for validation, so that features, edges and classes of the former are unknown until "
+                "then."
             )
         return (
             "Transductive: the features and edges of validation and test nodes are known in training, their classes "
