@@ -26,6 +26,7 @@ from hypermap.training.artifacts import read_trained
 
 PORTFOLIO = "['model=linear','model=nearest_neighbors','model=gradient_boosting model.max_iter=20','model=dummy']"
 QUIET = Clock(says=False)
+pytestmark = pytest.mark.usefixtures("a_place_of_its_own")
 
 
 def write_table(path, rows=240, seed=0):

@@ -37,8 +37,15 @@ RUNTIME = {"model": {"input_shape", "outputs"}, "optimizer": {"params"}}
 ORDER = {"optimizer": {"name": "adam", "lr": 0.02}, "model": {"name": "mlp", "hidden": [7]}, "seed": 5}
 TABLE = ["data.path=my.csv", "data.target=target"]
 # What the program gives to those that take it: what is known of the targets, and a preprocessor's extras.
-EXTRAS = {"info", "vocabulary_size", "sequence_length", "sequence_vocabulary"}
-GIVEN = {"table": TABLE, "images": ["data.path=pictures"]}  # which no option, and no experiment, can know
+EXTRAS = {
+    "info", "vocabulary_size", "sequence_length", "sequence_vocabulary", "window", "graph", "users", "items", "seen",
+    "k", "user_features", "item_features", "values",
+}  # fmt: skip
+GIVEN = {
+    "table": TABLE,
+    "auto": TABLE,
+    "images": ["data.path=pictures"],
+}  # which no option, and no experiment, can know
 
 
 def values(words):
@@ -58,7 +65,7 @@ def binds(group, choice):
     target = locate(choice["_target_"])
     given = {key: value for key, value in choice.items() if key not in ("name", "_target_")}
     runtime = {*RUNTIME.get(group, ())} if not is_family(choice) else set()
-    runtime |= EXTRAS & inspect.signature(target).parameters.keys()
+    runtime |= (EXTRAS & inspect.signature(target).parameters.keys()) - given.keys()
     if group == "data":
         own = {field.name for field in fields(DataSettings)} | (OF_TABLES if target is table else set())
         given = {key: value for key, value in given.items() if key not in own}
@@ -120,7 +127,7 @@ def test_a_last_fit_that_is_not_said_is_the_experiments():
 
 @pytest.mark.parametrize("sweep", [rest[0] for g, *rest in CHOICES if g == "sweep"])
 def test_every_sweep_composes_and_leaves_its_search_out(sweep):
-    configuration = compose([f"+sweep={sweep}"])
+    configuration = compose([f"+sweep={sweep}", *GIVEN.get(sweep, [])])
     assert not {*SEARCHES, "hydra"} & configuration.keys()
     validate(configuration)
     for group in TUNED:

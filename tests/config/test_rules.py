@@ -153,7 +153,7 @@ BAD = {
     "regularizer.patience_epochs": [0, 2.5],
     "augment.shift": [-1, 0.5],
     "augment.rotate_degrees": [-1, 181],
-    "trainer.epochs": [0, -1, 2.0, None],
+    "trainer.epochs": [0, -1, 2.0],
     "trainer.batch_size": [0, 64.0],
     "trainer.monitor": ["loss_", "f1"],
     "trainer.precision": ["fp16", None],

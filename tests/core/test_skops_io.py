@@ -28,5 +28,5 @@ def test_what_lies_between_the_fields_of_a_forests_nodes_is_not_written():
                     gaps += (~used).sum()
                     assert not whole[:, ~used].any()
     assert gaps, "a node has no gaps any more"
-    again = skops_io.loads(content, "here", "")
+    again = skops_io.loads(content, "here", "", ("sklearn.tree._tree.Tree",))
     np.testing.assert_array_equal(again.predict_proba(rows), forest.predict_proba(rows))

@@ -181,7 +181,7 @@ def test_of_an_ensemble_all_networks_are_in_the_program(place, configuration, ta
     np.testing.assert_allclose(program()(raw).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_ensemble_with_a_model_of_scikit_learn_is_not_exported(place):
+def test_an_ensemble_with_a_model_of_scikit_learn_is_an_archive(place):
     prepare(Path("data/prepared"), reader=diabetes, test=0.2)
     untrained(ONE_HOT)
     transform, choice = read_transform(Path("models")), {"_target_": "hypermap.models.sklearn_models.Linear"}
@@ -190,8 +190,11 @@ def test_an_ensemble_with_a_model_of_scikit_learn_is_not_exported(place):
     linear = artifacts.TrainedModel(record, sklearn_fit.fit(choice, *splits, transform, 0, 1))
     both = artifacts.Ensemble([artifacts.read_trained(Path("models")), linear], [0.5, 0.5])
     artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, both))
-    with pytest.raises(UserError, match=r"scikit-learn among its 2 members, and what is exported are networks"):
-        export(Path("models"), Path("exported"))
+    rows = load_raw(Path("data/prepared"), "test").inputs
+    wanted = artifacts.read_trained(Path("models")).predict(rows)
+    export(Path("models"), Path("exported"))
+    with unpacked(Path("exported/model.zip")) as folder:
+        assert (artifacts.read_trained(folder).predict(rows) == wanted).all()
 
 
 def test_the_program_runs_where_hypermap_is_not(place):

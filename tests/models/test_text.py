@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hypermap.core.errors import UserError
-from hypermap.models.text import PORTION, TextBag, TextCNN, TextRNN, TextTransformer, _AttentionLayer, trimmed
+from hypermap.models.text import PORTION, AttentionLayer, TextBag, TextCNN, TextRNN, TextTransformer, trimmed
 from support.contracts import NetworkContract
 
 LENGTH, WORDS, ALL = 7, 20, 30
@@ -100,7 +100,7 @@ class TestTextTransformer(_OfTexts):
 
     def test_a_layer_is_torchs(self):
         torch.manual_seed(0)
-        own = _AttentionLayer(8, 2, 16, 0.0)
+        own = AttentionLayer(8, 2, 16, 0.0)
         reference = nn.TransformerEncoderLayer(8, 2, 16, 0.0, nn.functional.gelu, batch_first=True, norm_first=True)
         attention = reference.self_attn
         attention.in_proj_weight.data, attention.in_proj_bias.data = own.projected.weight.data, own.projected.bias.data

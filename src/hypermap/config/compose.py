@@ -197,6 +197,8 @@ def params_for(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]
     params: dict[str, Any] = {"experiment": experiment}
     for group in TUNED:
         name, values = configuration[group]["name"], {**body.get(group, {})}
+        if group == "automl" and name == "none":
+            continue
         values |= {key: configuration[group][key] for top, *inner in given for key in inner if top == group}
         params[group] = {"name": name, **values} if values else name
     values = {top: {key: configuration[top][key] for key in inner} for top, *inner in given if top in VALUES and inner}

@@ -37,7 +37,10 @@ def params_of(configuration: Configuration, base: Mapping[str, Any], folder: Pat
     if experiment or "experiment" in base:
         params["experiment"] = experiment
     for group in TUNED:
-        params[group] = _ordered(configuration[group], options[group], base.get(group))
+        chosen = configuration.get(group)  # which an earlier conf/ may lack
+        if chosen is None or (group == "automl" and group not in base and chosen["name"] == "none"):
+            continue
+        params[group] = _ordered(chosen, options[group], base.get(group))
     for key in VALUES:
         value = configuration[key]
         if key in base or not _same(value, options[key]):
@@ -70,11 +73,12 @@ def rewrite(text: str, params: Mapping[str, Any], *, alone: bool = False) -> str
 def _options(configuration: Configuration, folder: Path | None) -> tuple[str | None, Configuration]:
     """Return the experiment whose options these are, if any, and the values that params.yaml is compared with."""
     experiment = configuration["experiment"]
+    choices = {group: configuration[group]["name"] for group in TUNED if group in configuration}
     if experiment:
         options = group_defaults(f"experiment={experiment}", folder)
-        if all(options[group]["name"] == configuration[group]["name"] for group in TUNED):
+        if all(options[group]["name"] == choice for group, choice in choices.items()):
             return experiment, options
-    return None, _options_with({group: configuration[group]["name"] for group in TUNED}, folder)
+    return None, _options_with(choices, folder)
 
 
 def _options_with(choices: Mapping[str, str], folder: Path | None) -> Configuration:

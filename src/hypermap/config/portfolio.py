@@ -19,7 +19,7 @@ TRAINED = tuple(group for group in TUNED if group not in ("data", "validation", 
 """The groups that a candidate may choose."""
 PREPROCESSING = (
     "missing", "fill", "missing_indicator", "missing_categories", "scaling", "categories", "rare", "max_categories",
-    "pca",
+    "pca", "arithmetic",
 )  # fmt: skip
 """The keys of ``data`` that a candidate may set (the fields of `hypermap.data.preparation.Settings`)."""
 

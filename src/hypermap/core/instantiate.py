@@ -23,15 +23,17 @@ from hypermap.core.paths import CONF, SOURCES
 LABELS = ("name", "_target_")  # keys about the option itself; all others are keyword arguments
 NOT_OWN = (
     "hypermap", "hydra_plugins",
-    "baselines", "compose", "confirm", "dashboard", "evaluate", "export", "order", "predict", "preprocess", "promote",
-    "report", "review", "study", "train",
+    "automl", "baselines", "compose", "confirm", "dashboard", "evaluate", "export", "order", "predict", "preprocess",
+    "promote", "report", "review", "study", "train",
 )  # fmt: skip
 """This project's own packages and scripts in src/, which are not user modules."""
 PARTS = tuple(
     f"hypermap.{name}"
     for name in (
-        "data.cross_validation", "data.preprocessors", "datasets.audio", "datasets.graphs", "datasets.image_folder",
-        "datasets.images", "datasets.ratings", "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses",
+        "automl.settings", "data.cross_validation", "data.preprocessors", "datasets.audio", "datasets.graphs",
+        "datasets.image_folder",
+        "datasets.images", "datasets.ratings", "datasets.series",
+        "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses",
         "tasks.ratings", "tasks.ratings_losses", "training.audio_augment", "training.augment",
         "training.lr_schedules", "training.regularizers", "training.state",
     )

@@ -182,14 +182,15 @@ class _Wanted:
     def of(cls, reader: Reader, settings: Mapping[str, Any]) -> "_Wanted":
         choices, own = asdict(DataSettings()).keys(), inspect.signature(reader).parameters.keys()
         of_tables = OF_TABLES - own  # a reader's own parameters take precedence
+        splits = {"test", "validation"} <= own  # such a reader splits the rows by itself
         return cls(
             reader,
             DataSettings(
                 **{key: value for key, value in settings.items() if key in choices}
-                | dict.fromkeys({"test", "validation"} & own)  # such a reader splits the rows by itself
+                | dict.fromkeys(("test", "validation") if splits else ())
             ),
             {key: value for key, value in settings.items() if key in of_tables},
-            {key: value for key, value in settings.items() if key not in (choices - own) | of_tables},
+            {key: value for key, value in settings.items() if key not in (choices - own if splits else choices) | of_tables},
         )
 
     @classmethod

@@ -18,6 +18,7 @@ class Naive(SklearnModel):
     """A rule, by the sizes of a window (`hypermap.data.preprocessors.series`)."""
 
     inputs: ClassVar = frozenset({"windows"})
+    predicts: ClassVar = frozenset({"forecaster"})
     trusted: ClassVar = ("hypermap.models.naive.Rule",)
     rule: ClassVar[str]
 

@@ -232,6 +232,9 @@ def test_of_classes_there_are_no_residuals(digits):
     assert {f"pictures/{name}.png" for name in PICTURES} - set(digits) == {
         "pictures/residuals.png",
         "pictures/labels.png",
+        "pictures/forecasts.png",
+        "pictures/horizon.png",
+        "pictures/autocorrelation.png",
     }
 
 
