@@ -183,6 +183,7 @@ class _Wanted:
         choices, own = asdict(DataSettings()).keys(), inspect.signature(reader).parameters.keys()
         of_tables = OF_TABLES - own  # a reader's own parameters take precedence
         splits = {"test", "validation"} <= own  # such a reader splits the rows by itself
+        ours = choices - own if splits else choices
         return cls(
             reader,
             DataSettings(
@@ -190,7 +191,7 @@ class _Wanted:
                 | dict.fromkeys(("test", "validation") if splits else ())
             ),
             {key: value for key, value in settings.items() if key in of_tables},
-            {key: value for key, value in settings.items() if key not in (choices - own if splits else choices) | of_tables},
+            {key: value for key, value in settings.items() if key not in ours | of_tables},
         )
 
     @classmethod
