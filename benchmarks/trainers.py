@@ -91,7 +91,7 @@ def estimator(work: Work, rows: Any, number: int, members: int) -> Any:
         "seed": configuration["seed"] + number,
         "optimizer": {**configuration["optimizer"], "lr": rate},
     }
-    return TorchEstimator(own, instantiate(own["trainer"]), rows.transform.manifest)
+    return TorchEstimator(own, instantiate(own["trainer"]), rows.transform)
 
 
 def fastest(first: Any, rows: Any, members: int) -> str:

@@ -224,7 +224,7 @@ class TrainState:
 
     def monitored(self, row: Row) -> float:
         """Return the metric of a row that selects the best epoch; NaN without validation rows."""
-        value = row[f"validation_{self.monitor}" if self.by_loss else "validation_score"]
+        value = row.get(f"validation_{self.monitor}" if self.by_loss else "validation_score")
         return math.nan if value is None else float(value)
 
     @property
