@@ -121,7 +121,9 @@ def sweep(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     prepared = tmp_path / "prepared"
     prepared.mkdir()
-    (prepared / "manifest.json").write_bytes(Manifest(task="classification", classes=(), shape=()).content())
+    (prepared / "manifest.json").write_bytes(
+        Manifest(task="classification", classes=(), shape=(), rows={"train": 100}).content()
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(module, "compose", compose_once)

@@ -62,8 +62,7 @@ class Bench:
             fit = None
             if preparation:
                 settings = asdict(Settings(**{**self.manifest.preparation, **preparation}))
-                own = fingerprint([self.manifest.fingerprint, settings])
-                fit = replace(self.manifest, preparation=settings, fingerprint=own)
+                fit = replace(self.manifest, preparation=settings)  # of the same data: the fingerprint stays
             numbers = sum(self.manifest.rows.values()) * max(self.manifest.shape) * 5
             self._folds[name] = Folds(self.prepared, keep=numbers < KEPT_NUMBERS, fit=fit)
         return self._folds[name]
