@@ -29,7 +29,7 @@ order: $(INSTALLED)  ## write an experiment into params.yaml: make order EXPERIM
 	@python src/order.py $(call quoted,$(EXPERIMENT)) $(WITH)
 
 promote: $(INSTALLED)  ## write a study's best trial into params.yaml: make promote STUDY=name (another: TRIAL=42)
-	@python src/promote.py $(call quoted,$(STUDY)) $(call quoted,$(TRIAL))
+	@python src/promote.py $(call quoted,$(STUDY)) $(call quoted,$(TRIAL)) $(if $(ENSEMBLE),$(call quoted,ensemble=$(ENSEMBLE)))
 
 review: $(INSTALLED)  ## print what changed against a branch, as Markdown: make review [BASE=origin/main]
 	@python src/review.py $(call quoted,$(BASE))

@@ -6,6 +6,7 @@ import shutil
 
 import polars
 import pytest
+import yaml
 
 from hypermap.automl.cli import within_budget
 from hypermap.core.errors import UserError
@@ -29,6 +30,7 @@ def test_a_budget_is_repeated_by_the_pipeline_and_exported_as_one_file(clone):
     first, validation = contents(place / "models"), (place / "reports/validation.json").read_bytes()
     assert json.loads(first["automl.json"])["steps"] == steps
     own.ok("dvc", "repro")
+    assert "hypermap.automl" in yaml.safe_load((place / "reports/config/train.yaml").read_text())["code_sha256"]
     assert contents(place / "models") == first
     assert (place / "reports/validation.json").read_bytes() == validation
     report = (place / "reports/report.md").read_text()

@@ -9,6 +9,8 @@ import optuna
 import pytest
 import yaml
 
+from hypermap.config.compose import compose
+from hypermap.config.portfolio import TRAINED, expanded
 from hypermap.core.dvc_experiments import Snapshot, publish, snapshot
 from hypermap.core.files import write_json, write_text
 from hypermap.search.storage import open_storage
@@ -136,3 +138,36 @@ def test_a_trial_by_its_number_is_read_from_its_experiment(clone):
 
 def test_make_help_tells_of_it(clone):
     assert re.search(r"make promote +write a study's best trial", clone.shared.ok("make", "help").out)
+
+
+TABLE = "data: {name: table, path: houses.csv, target: price%s}\nmodel: %s\noptimizer: %s\nseed: 5\n"
+ADAM = "{name: adamw, lr: 0.002}"
+BEST = "experiment: table\n" + TABLE % ("", "{name: tabm, dropout: 0.1}", ADAM)
+OTHERS = [
+    TABLE % (", categories: target", "{name: lightgbm, num_leaves: 16}", ADAM),
+    TABLE % ("", "{name: tabm, dropout: 0.3}", "{name: sgd, lr: 0.1}"),
+]
+
+
+def test_the_best_trials_become_the_portfolio_of_an_automl(promote):
+    for number, text in ((1, BEST), (0, OTHERS[0]), (2, OTHERS[1])):
+        write_text(Path(f"studies/tune/{number}/params.yaml"), text)
+    assert promote("tune", "ensemble=3") == "params.yaml now has trials 1, 0, 2 of tune. Next: dvc repro\n"
+    configuration = compose(params=yaml.safe_load(Path("params.yaml").read_text()))
+    for entry, text in zip(expanded(configuration)["candidates"], (BEST, *OTHERS), strict=False):
+        trial = compose(params=yaml.safe_load(text))
+        candidate = {**configuration, **{group: entry.get(group, configuration[group]) for group in TRAINED}}
+        assert {group: candidate[group] for group in TRAINED} == {group: trial[group] for group in TRAINED}
+        assert {**configuration["data"], **entry["data"]} == trial["data"]
+    assert len(expanded(configuration)["candidates"]) == 3
+
+
+def test_trials_of_different_rows_are_no_ensemble(promote, capsys):
+    before = Path("params.yaml").read_text()
+    for number, text in ((1, BEST), (0, BEST.replace("target: price", "target: price, duplicates: drop"))):
+        write_text(Path(f"studies/tune/{number}/params.yaml"), text)
+    for words, told in ((["ensemble=2"], "is not the same in all of these trials"), (["ensemble=1"], "at least 2")):
+        with pytest.raises(SystemExit, match="1"):
+            promote("tune", *words)
+        assert told in capsys.readouterr().err
+    assert Path("params.yaml").read_text() == before

@@ -22,6 +22,7 @@ from hypermap.automl.proposals import Proposals
 from hypermap.automl.selection import ROUNDS, Selection, cross_fitted, select
 from hypermap.automl.settings import AutoML
 from hypermap.automl.state import MODEL, OUTCOME, PREDICTIONS, State, compressed_bytes
+from hypermap.config.portfolio import AUTOML_ROOMS
 from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
 from hypermap.core.files import durable_together, write_json
@@ -155,7 +156,7 @@ class _Search:
         automl = {**self.request.configuration["automl"], "steps": None}
         decides = [{**self.single, "automl": automl, "evaluation": None, "experiment": None, "data": None}]
         manifest = self.bench.manifest
-        code = fingerprint_of_code((*ROOMS, "automl", "search", "sweeps"), frozenset())
+        code = fingerprint_of_code((*ROOMS, *AUTOML_ROOMS), frozenset())
         environment = device.environment(torch.device("cpu"), 1)
         name = fingerprint([decides, manifest.fingerprint, manifest.raw_sha256, environment, code])
         with checkpoint.own_folder(self.request.states, f"automl-{name}") as folder:

@@ -9,12 +9,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hypermap.config.compose import defaults_of
 from hypermap.config.groups import TUNED, Configuration, check_keys, check_option, groups
-from hypermap.config.overrides import is_sweep, parse_overrides
+from hypermap.config.overrides import is_sweep, parse_overrides, written
 from hypermap.config.rules import validate
 from hypermap.core.errors import UserError
 from hypermap.core.paths import CONF
 
 AUTOML = "automl"
+AUTOML_ROOMS = ("automl", "search", "sweeps")  # of the package, that only an AutoML trains with
 TRAINED = tuple(group for group in TUNED if group not in ("data", "validation", AUTOML))
 """The groups that a candidate may choose."""
 PREPROCESSING = (
@@ -75,6 +76,31 @@ def _candidate(configuration: Configuration, text: str) -> Configuration:
         raise UserError(f"{where}: {error}") from None
     data = {key: value for key, value in own.pop("data").items() if value != configuration["data"].get(key)}
     return {"says": text, **{key: value for key, value in own.items() if value != configuration[key]}, "data": data}
+
+
+def entry_of(candidate: Configuration, configuration: Configuration) -> str:
+    """Return how a candidate differs from a configuration, as an entry of ``automl.portfolio``; seeds do not count.
+
+    Raises:
+        UserError: it differs in something that a candidate may not set.
+    """
+    words = []
+    for group in (*TRAINED, "data"):
+        own, base = candidate[group], configuration[group]
+        if own["name"] != base["name"]:
+            words.append(f"{group}={own['name']}")
+            base = defaults_of({group: own["name"]})[group]
+        words += [f"{group}.{key}={written(own[key])}" for key in own if key not in base or own[key] != base[key]]
+    forbidden = [word for word in words if word.startswith("data") and word[5:].partition("=")[0] not in PREPROCESSING]
+    if forbidden:
+        raise UserError(
+            f"{forbidden[0]} is not the same in all of these trials, and an ensemble's members need the same rows. "
+            "Promote one trial, or search without it."
+        )
+    if not words:  # an entry says something
+        key, value = next((key, value) for key, value in configuration["model"].items() if key != "name")
+        words = [f"model.{key}={written(value)}"]
+    return shlex.join(words)
 
 
 def _space(settings: Mapping[str, Any], configuration: Configuration) -> dict[str, dict[str, dict[str, str]]]:

@@ -1,8 +1,8 @@
 """The states of trials where all machines of a sweep find them, if these share no folder."""
 
 import io
-import tarfile
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from hypermap.core.files import files_below, whole_folder
 from hypermap.core.passwords import masked, shown
 
 EVERY_S = 60.0  # how often the state of a running trial is sent
-STATE_FILE, LOG_FILES = "state.tar", ("error.txt",)
+STATE_FILE, LOG_FILES = "state.zip", ("error.txt",)
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Artifacts:
             files, root = self._opened()
             path = f"{root}/{number}/{STATE_FILE}"
             if files.exists(path):
-                with tarfile.open(fileobj=io.BytesIO(files.cat_file(path))) as tar, whole_folder(state) as partial:
-                    tar.extractall(partial, filter="data")
+                with zipfile.ZipFile(io.BytesIO(files.cat_file(path))) as archive, whole_folder(state) as partial:
+                    archive.extractall(partial)
         except Exception as error:
             print(f"Trial {number} starts over, for its state at {shown(self.url)}: {_told(error)}", flush=True)
 
@@ -100,14 +100,14 @@ class Artifacts:
 
 
 def _packed(folder: Path) -> bytes | None:
-    """Return a folder's files as a tar; None if it has none."""
+    """Return a folder's files as a zip archive; None if it has none."""
     paths = [path for path in files_below(folder) if path.name != "lock"]
     if not paths:
         return None
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
+    with zipfile.ZipFile(content, "w") as archive:
         for path in paths:
-            tar.add(path, path.relative_to(folder))
+            archive.write(path, path.relative_to(folder))
     return content.getvalue()
 
 
