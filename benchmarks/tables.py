@@ -1,8 +1,9 @@
-"""The default network for tables beside the other models, on seven tasks: test figures with their intervals.
+"""The default network for tables beside the other models, on eight tasks: test figures with their intervals.
 
 HYPERMAP_DATA=FOLDER python benchmarks/tables.py [--seeds 5] [--sets adult titanic …] [--models network lightgbm …]
                                                  [--output FILE] [key=value …]
-HYPERMAP_DATA=FOLDER python benchmarks/tables.py --final refit …    what the last fit is worth: final=refit, or bag
+HYPERMAP_DATA=FOLDER python benchmarks/tables.py --final refit …    the network and boosting with another last fit, and
+                                                                    what it is worth: final=refit, or bag
 python benchmarks/tables.py --quick    does it run at all: two made-up tables, one seed, two epochs
 
 Every model learns from the same prepared training rows, as `python src/train.py experiment=table data=NAME` has them;
@@ -50,6 +51,7 @@ SETS = {
     "bank_marketing": ["data=bank_marketing"],
     "wine_quality, classes": ["data=wine_quality"],
     "wine_quality, number": ["data=wine_quality", "data.task=regression"],
+    "wine_quality, number, no duplicates": ["data=wine_quality", "data.task=regression", "data.duplicates=drop"],
     "california_housing": ["data=california_housing"],
 }
 QUICK = {"made up, classes": "kind", "made up, number": "price"}  # the target of each
@@ -148,34 +150,46 @@ def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Pat
     return manifest.task, found, seconds
 
 
-def measure_last_fit(words: Sequence[str], final: str, seeds: int, folder: Path) -> tuple[str, dict[str, Found]]:
-    """The task, and the scores of two models with the split's and with another last fit."""
+def measure_last_fit(words: Sequence[str], final: str, seeds: int, folder: Path) -> Measured:
+    """The task, the scores of two models with the split's and with another last fit, and the seconds of each."""
     words = ["experiment=table", *words, *FOLDS[final]]
     manifest = prepare_settings(prepared := folder / "prepared", compose(words)["data"])
-    transform, found = read_transform(prepared), {}
+    transform, found, seconds = read_transform(prepared), {}, {}
     targets = artifacts.targets(load(prepared, "test"), transform)
     for model, own in ((NETWORK, []), (BOOSTING, [f"model={BOOSTING}"])):
         for way in ("holdout", final):
+            started = time.perf_counter()
             own_words = [*words, *own, f"final={way}"]
             predictions = trained(compose(own_words), prepared, folder / f"{model} {way}", seeds)
             found[f"{model} {way}"] = scores(targets, predictions, transform.task)
-    return manifest.task, found
+            seconds[f"{model} {way}"] = (time.perf_counter() - started) / seeds
+    return manifest.task, found, seconds
 
 
-def page_of_last_fit(results: Mapping[str, tuple[str, dict[str, Found]]], final: str) -> str:
-    """The table, in Markdown."""
+def page_of_last_fit(results: Mapping[str, Measured], final: str) -> str:
+    """The tables, in Markdown."""
     lines = [
         f"| set | model | metric | holdout | {final} | difference | so {final} is |",
         "|---|---|---|---|---|---|---|",
     ]
-    for set_name, (task, found) in results.items():
-        for model in (NETWORK, BOOSTING):
-            for metric in ("accuracy", "roc_auc", "log_loss") if task == "classification" else ("rmse", "r2"):
+    beside = [
+        "",
+        f"| set | metric | {NETWORK}, {final} | {BOOSTING}, {final} | network minus boosting | so it is | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for set_name, (task, found, seconds) in results.items():
+        for metric in ("accuracy", "roc_auc", "log_loss") if task == "classification" else ("rmse", "r2"):
+            for model in (NETWORK, BOOSTING):
                 before, after = (found[f"{model} {way}"][metric] for way in ("holdout", final))
                 apart = after.minus(before)
                 cells = (told(metric, before), told(metric, after), told(metric, apart, signed=True))
                 lines.append(f"| {set_name} | {model} | {metric} | {' | '.join(cells)} | {verdict(metric, apart)} |")
-    return "\n".join(lines) + "\n"
+            network, boosting = (found[f"{model} {final}"][metric] for model in (NETWORK, BOOSTING))
+            apart = network.minus(boosting)
+            cells = (told(metric, network), told(metric, boosting), told(metric, apart, signed=True))
+            times = ", ".join(f"{seconds[f'{model} {final}']:.1f}" for model in (NETWORK, BOOSTING))
+            beside.append(f"| {set_name} | {metric} | {' | '.join(cells)} | {verdict(metric, apart)} | {times} |")
+    return "\n".join([*lines, *beside]) + "\n"
 
 
 def figure(name: str, value: float, *, signed: bool = False) -> str:
@@ -240,16 +254,17 @@ def main() -> None:
     if wrong := [word for word in changes if "=" not in word]:
         parser.error(f"unknown: {' '.join(wrong)}")
     seeds, final = 1 if arguments.quick else arguments.seeds, arguments.final
-    results, last_fits = {}, {}
+    results: dict[str, Measured] = {}
+    last_fits: dict[str, Measured] = {}
     for name in QUICK if arguments.quick else arguments.sets:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             words = made_up(folder)[name] if arguments.quick else SETS[name]
             if final:
-                last_fits[name] = measure_last_fit([*words, *changes], final, seeds, folder)
-                continue
-            results[name] = measure([*words, *changes], arguments.models, seeds, folder)
-        print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in results[name][2].items())}", flush=True)
+                measured = last_fits[name] = measure_last_fit([*words, *changes], final, seeds, folder)
+            else:
+                measured = results[name] = measure([*words, *changes], arguments.models, seeds, folder)
+        print(f"{name}: {', '.join(f'{key} {value:.1f} s' for key, value in measured[2].items())}", flush=True)
     about = (
         f"{seeds} seeds; Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}\n"
