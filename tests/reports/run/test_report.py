@@ -494,17 +494,13 @@ def test_how_a_table_was_split_and_prepared_is_told(changed, said):
 
 
 def test_means_of_the_target_and_arithmetic_features_are_told():
-    run = run_of_table(
-        {"group": None}, {"categories": "target", "arithmetic": 2}, layout={"numbers": 5, "binary": 1, "cardinalities": []},
-        roles=["number", "category", "number", "number", "category"],
-        arithmetic=[{"name": "age / work", "operation": "/", "left": 0, "right": 1}],
-    )  # fmt: skip
-    text = section(run)
-    assert "| work | category | 1,200 | a \\| b, c, d, … (4) | the target's mean |" in text
-    assert "Categories: each became the mean of the target among its rows (cross-fitted" in " ".join(text.split())
-    assert "leaves of the target: `age / work`." in " ".join(text.split())
-    none = replace(run, manifest=replace(run.manifest, arithmetic=()))
-    assert "No arithmetic feature explains more of the target" in section(none)
+    run = run_of_table(None, {"categories": "target", "arithmetic": 2})
+    run = replace(run, manifest=replace(run.manifest, roles=["number", "category", "number", "number", "category"]))
+    feature = {"name": "age / work", "operation": "/", "left": 0, "right": 1}
+    told = " ".join(section(replace(run, manifest=replace(run.manifest, arithmetic=(feature,)))).split())
+    assert "Categories: each became the mean of the target among its rows (cross-fitted" in told
+    assert "leaves of the target: `age / work`." in told
+    assert "No arithmetic feature explains more of the target" in section(run)
 
 
 def test_a_test_file_a_log_and_repeated_rows_are_told():
