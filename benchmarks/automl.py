@@ -164,7 +164,7 @@ def _draw(expression: str, drawn: random.Random) -> str:
     low, high = float(value.start), float(value.end)
     log = {"log", "pow2"} & set(value.tags)
     found = np.exp(drawn.uniform(np.log(low), np.log(high))) if log else drawn.uniform(low, high)
-    return str(round(found)) if getattr(value, "is_int", False) or "pow2" in value.tags else repr(float(found))
+    return str(round(found)) if isinstance(value.start, int) or "pow2" in value.tags else repr(float(found))
 
 
 def main() -> None:
