@@ -28,6 +28,7 @@ from hypermap.experiments.cross_validator import CrossValidator, FoldSpec
 from hypermap.experiments.estimators import Taken, TrainResult
 from hypermap.experiments.scheduler import Job, run_jobs
 from hypermap.training import artifacts
+from hypermap.training.network import Network
 from hypermap.training.state import TrainState
 
 SETS = {
@@ -67,7 +68,7 @@ def measure(configuration: Mapping[str, Any], prepared: Path, folder: Path) -> t
 
     def scored(result: TrainResult, train: np.ndarray) -> Metrics:
         rows = validator.folds.of(Fold(train, holdout.validation))
-        assert isinstance(result.predict, artifacts.Network)
+        assert isinstance(result.predict, Network)
         return artifacts.score(rows.validation, result.predict(rows.validation.inputs), rows.transform)
 
     split = fit(FoldSpec(Fold(learning, picking), seed), "split")

@@ -143,9 +143,11 @@ def test_spread_codes_are_scikit_learns_one_hot_columns(matrix, settings):
         sparse_output=False,
     ).fit(categories[:TRAIN])
     preparation = fitted(matrix, **settings)
-    spread = preparation.layout.to_one_hot(torch.from_numpy(preparation.transform(asked)))
-    assert spread.shape[1] == preparation.layout.one_hot.width
-    np.testing.assert_array_equal(spread[:, preparation.layout.plain :], encoder.transform(categories))
+    rows = preparation.transform(asked)
+    for spread in (preparation.layout.to_one_hot(rows), preparation.layout.to_one_hot(torch.from_numpy(rows)).numpy()):
+        assert (spread.shape[1], spread.dtype) == (preparation.layout.one_hot.width, np.float32)
+        assert spread.flags.c_contiguous  # the order of memory decides the last digits of a product
+        np.testing.assert_array_equal(spread[:, preparation.layout.plain :], encoder.transform(categories))
 
 
 def test_a_missing_category_can_be_the_most_frequent(matrix):
@@ -156,7 +158,9 @@ def test_a_missing_category_can_be_the_most_frequent(matrix):
 
 def test_ordinal_codes_are_shares_of_their_column():
     rows = torch.tensor([[0.5, 1.0, 2.0], [0.1, 4.0, 0.0]])
-    np.testing.assert_allclose(ColumnLayout(1, 0, (4, 2)).to_ordinal(rows), [[0.5, 0.25, 1.0], [0.1, 1.0, 0.0]])
+    for kind in (rows, rows.numpy()):
+        shares = ColumnLayout(1, 0, (4, 2)).to_ordinal(kind)
+        np.testing.assert_allclose(shares, [[0.5, 0.25, 1.0], [0.1, 1.0, 0.0]])
 
 
 def test_rows_that_are_not_training_rows_change_nothing(matrix):

@@ -29,6 +29,7 @@ from hypermap.models import sklearn_fit
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.training import artifacts
 from hypermap.training.components import make_components
+from hypermap.training.network import Network
 
 ROWS = 200
 
@@ -81,7 +82,7 @@ def untrained(configuration: dict[str, Any], tuned: dict[str, Any] | None = None
     torch.manual_seed(seed)
     inputs = resolve_input_spec(configuration["model"], transform.manifest)
     parts = make_components(configuration, transform.manifest, inputs, torch.device("cpu"))
-    predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32", tuned or {})
+    predict = Network(parts.model, parts.loss, transform, inputs, "fp32", tuned or {})
     record = artifacts.RunRecord(1, False, "accuracy", 0, {}, configuration, tuned or {})
     artifacts.write_trained(Path("models"), artifacts.TrainedModel(record, predict))
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from hypermap.datasets.images import digits
 from hypermap.datasets.prepare import prepare
 from hypermap.datasets.tables import readers
 from hypermap.datasets.tables.dataset import table
-from hypermap.inference.predict import PredictArgs, ahead
+from hypermap.inference.archive import packed
+from hypermap.inference.predict import PredictArgs, Predictor, ahead
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.training import artifacts
 from hypermap.training.components import make_components
+from hypermap.training.network import Network
 
 ROWS = 240
 FAMILY = {"name": "forest", "_target_": "hypermap.models.sklearn_models.RandomForest", "n_estimators": 5}
@@ -81,7 +84,7 @@ def fit(folder: Path, choice: dict[str, Any], given: dict[str, Any]) -> Path:
         torch.manual_seed(0)
         inputs = resolve_input_spec(choice["model"], transform.manifest)
         parts = make_components(choice, transform.manifest, inputs, torch.device("cpu"))
-        predict = artifacts.Network(parts.model, parts.loss, transform, inputs, "fp32")
+        predict = Network(parts.model, parts.loss, transform, inputs, "fp32")
     else:
         predict = sklearn_fit.fit(choice, *splits, transform, 0, 1)
     configuration = choice if "model" in choice else {"model": choice}
@@ -356,6 +359,50 @@ def test_the_command(folder, tmp_path, forks):
     assert (done.returncode, done.stderr) == (0, "")  # no bar where there is no terminal
     assert done.stdout.endswith("s: predictions.csv\n")
     assert len(written(tmp_path / "predictions.csv")[1]) == ROWS
+
+
+def without_torch(folder: Path, model: str, raises: str) -> subprocess.CompletedProcess[str]:
+    """The command where importing torch raises an error."""
+    (folder / "stub").mkdir()
+    (folder / "stub/torch.py").write_text(f"raise {raises}")
+    words = [f"model={model}", "input=train.csv", "output=without.csv"]
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": "stub"}
+    command = [sys.executable, ROOT / "src/predict.py", *words]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("target", ["class", "price"])
+def test_an_ensemble_of_trees_and_linear_models_never_imports_torch(tmp_path, target):
+    members = []
+    for name, choice in {
+        "lightgbm.LightGBM": {"n_estimators": 20},
+        "sklearn_models.GradientBoosting": {"max_iter": 20},
+        "sklearn_models.ExtraTrees": {"n_estimators": 20},
+        "sklearn_models.Linear": {},
+    }.items():
+        train(tmp_path, {"name": name, "_target_": f"hypermap.models.{name}", **choice}, target)
+        members.append(artifacts.read_trained(tmp_path / "models"))
+    mean = artifacts.TrainedModel(members[0].record, artifacts.Ensemble(members, [0.4, 0.3, 0.2, 0.1]))
+    artifacts.write_trained(tmp_path / "models", mean)
+    (tmp_path / "model.zip").write_bytes(packed(tmp_path / "models"))
+
+    done = without_torch(tmp_path, "model.zip", "AssertionError('torch was imported')")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    predictor = Predictor(artifacts.read_trained(tmp_path / "models"))
+    (asked,) = predictor.batches(readers.open_table([tmp_path / "train.csv"], expected=predictor.schema.expected))
+    of_tensors = mean.predict(torch.from_numpy(asked.inputs.rows))
+    given = np.array([line[-3:] if target == "class" else line for line in written(tmp_path / "without.csv")[1]], float)
+    np.testing.assert_array_equal(given.reshape(of_tensors.shape), of_tensors)
+
+
+def test_a_network_needs_torch(tmp_path):
+    train(tmp_path, NETWORK)
+    done = without_torch(tmp_path, "models", "ModuleNotFoundError('No module named torch', name='torch')")
+    told = "Error: models needs torch, which is not installed, since it holds a network or .*: pip install torch\n"
+    assert done.returncode == 1
+    assert re.match(told, done.stderr)
+    assert "Traceback" not in done.stderr
 
 
 def test_items_come_in_order_and_an_error_after_them():

@@ -24,7 +24,7 @@ ROWS = {
     "keeping": {"the best accuracy": 3, "margin 0.25 (as it is)": 3, "the lowest loss of all": 3, "digits, mlp": 3},
     "large_study": {"30": 3},
     "overhead": {"hypermap, journal file (the default)": 2, "official sweeper, in memory": 2},
-    "predictions": {"linear": 2},
+    "predictions": {"linear": 3},
     "processes": {"digits, MLP 64-128-10, batches of 64": 11},
     "pruning": {"0": 3, "median": 1},
     "ratings": {"rating_factors": 4, "two_towers": 4, "ease": 4},

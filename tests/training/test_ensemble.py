@@ -18,8 +18,9 @@ from hypermap.datasets.tables.dataset import table
 from hypermap.models import sklearn_fit
 from hypermap.models.inputs import resolve_input_spec
 from hypermap.training import artifacts
-from hypermap.training.artifacts import Ensemble, Network, RunRecord, TrainedModel, read_trained, write_trained
+from hypermap.training.artifacts import Ensemble, RunRecord, TrainedModel, read_trained, write_trained
 from hypermap.training.components import make_components
+from hypermap.training.network import Network
 from support.refusals import refusal
 
 ROWS = 120

@@ -82,6 +82,7 @@ def _skops() -> ModuleType:
 
     It imports every module of scikit-learn, one of which imports all of torch if installed, which takes seconds.
     """
+    importlib.import_module("scipy.stats")  # which takes whatever sys.modules has under that name for torch
     absent = "torch" not in sys.modules
     if absent:
         sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to say that there is none

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hypermap.core.typing import Array, Rows
+
 if TYPE_CHECKING:  # preprocessing and composing do not need torch
     from torch import Tensor
 
@@ -44,11 +48,19 @@ class ColumnLayout:
         """The layout after `to_one_hot`."""
         return ColumnLayout(self.numbers, self.binary + sum(self.cardinalities))
 
-    def to_one_hot(self, rows: "Tensor") -> "Tensor":
+    def to_one_hot(self, rows: Rows) -> Rows:
         """Return rows with one-hot codes, ``(rows, width)`` to ``(rows, one_hot.width)`` float32; a code of 0: zeros.
 
         The columns are those of scikit-learn's OneHotEncoder with ``handle_unknown="infrequent_if_exist"``.
         """
+        return self._spread(rows) if isinstance(rows, np.ndarray) else self._spread_in_torch(rows)
+
+    def _spread(self, rows: Array) -> Array:
+        columns = [rows[:, [self.plain + k]] == np.arange(1, size + 1) for k, size in enumerate(self.cardinalities)]
+        encoded = np.empty((len(rows), self.one_hot.width), np.float32)
+        return np.concatenate([rows[:, : self.plain], *columns], 1, out=encoded)
+
+    def _spread_in_torch(self, rows: "Tensor") -> "Tensor":
         import torch
         from torch.nn.functional import one_hot
 
@@ -57,9 +69,11 @@ class ColumnLayout:
         spread = [one_hot(code, size + 1)[:, 1:].float() for code, size in zip(codes, self.cardinalities, strict=True)]
         return torch.cat([rows[:, : self.plain].float(), *spread], 1)
 
-    def to_ordinal(self, rows: "Tensor") -> "Tensor":
+    def to_ordinal(self, rows: Rows) -> Rows:
         """Return the same rows with each code divided by its column's number of codes, 0 to 1."""
+        sizes = [1.0] * self.plain + list(self.cardinalities)
+        if isinstance(rows, np.ndarray):
+            return rows / np.array(sizes, np.float32)
         import torch
 
-        sizes = torch.tensor([1.0] * self.plain + list(self.cardinalities), device=rows.device)
-        return rows / sizes
+        return rows / torch.tensor(sizes, device=rows.device)

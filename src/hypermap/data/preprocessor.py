@@ -133,6 +133,13 @@ class Preprocessor(ABC):
     def __call__(self, inputs: "Tensor") -> "Tensor":
         """Return raw rows as model inputs, on the same device."""
 
+    def features(self, inputs: Array) -> Array:
+        """Return the same of an array; a preprocessor that computes without torch needs none to be installed here."""
+        import torch
+
+        found: Array = self(torch.from_numpy(inputs)).numpy()
+        return found
+
     def training_rows(self, inputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return the raw rows that this was fitted to as model inputs for training.
 

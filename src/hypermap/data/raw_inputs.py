@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hypermap.core.typing import Array
 from hypermap.data.preprocessor import TensorSplit, Transform
 
 if TYPE_CHECKING:  # preprocessing does not need torch, and a script's --help should not wait for it
@@ -12,12 +15,12 @@ class RawInputs:
     """Raw rows, and what transforms make of them, each computed once.
 
     Args:
-        rows: ``(rows, *raw shape)``, as a prepared folder or the rows of a file to predict have them.
+        rows: ``(rows, *raw shape)``, a tensor as a prepared folder has them, or an array as a file to predict does.
     """
 
-    def __init__(self, rows: "Tensor") -> None:
+    def __init__(self, rows: "Tensor | Array") -> None:
         self.rows = rows
-        self._known: list[tuple[Transform, Tensor]] = []
+        self._known: list[tuple[Transform, Tensor | Array]] = []
 
     @classmethod
     def of(cls, prepared: TensorSplit, transform: Transform) -> "RawInputs":
@@ -27,10 +30,12 @@ class RawInputs:
             found._known.append((transform, prepared.features))
         return found
 
-    def features(self, transform: Transform) -> "Tensor":
-        """Return the rows as a model behind `transform` sees them, ``(rows, *manifest.shape)``."""
+    def features(self, transform: Transform) -> "Tensor | Array":
+        """Return the rows as a model behind `transform` sees them, ``(rows, *manifest.shape)``; of arrays an array."""
         for known, features in self._known:
             if known == transform:
                 return features
-        self._known.append((transform, transform.preprocessor(self.rows)))
-        return self._known[-1][1]
+        preprocessor, rows = transform.preprocessor, self.rows
+        made = preprocessor.features(rows) if isinstance(rows, np.ndarray) else preprocessor(rows)
+        self._known.append((transform, made))
+        return made

@@ -25,6 +25,7 @@ from hypermap.training.backends import choice, native
 from hypermap.training.backends.compatibility import batch_key
 from hypermap.training.components import make_components
 from hypermap.training.loop import TrainVal
+from hypermap.training.network import Network
 from hypermap.training.state import Rerun, TrainerConfig, TrainState
 
 
@@ -48,14 +49,14 @@ class TrainResult:
     epochs: int
     seconds: float
     stopped_early: bool = False
-    predict: artifacts.Network | sklearn_fit.Model | None = None
+    predict: Network | sklearn_fit.Model | None = None
     history: Sequence[dict[str, Any]] = ()
     decided: Sequence[Mapping[str, float]] = ()
 
     @property
     def tuned(self) -> Mapping[str, Any]:
         """What a network's task has tuned on validation rows."""
-        return self.predict.tuned if isinstance(self.predict, artifacts.Network) else {}
+        return self.predict.tuned if isinstance(self.predict, Network) else {}
 
     def noted(self) -> Self:
         """Return the result without the model and the history."""
@@ -229,7 +230,7 @@ class TorchEstimator:
         parts, history, transform = trained.parts, trained.history, fold.rows.transform
         best, stopped_early = trained.best_epoch, trained.stopped_early
         parts.model.load_state_dict(trained.best_weights)
-        network = artifacts.Network(parts.model, parts.loss, transform, fold.inputs, self.settings.precision)
+        network = Network(parts.model, parts.loss, transform, fold.inputs, self.settings.precision)
         seconds = sum(row["seconds"] for row in history)
         if taken is not None:
             network = replace(network, tuned=taken.split.tuned)

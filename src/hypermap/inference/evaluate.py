@@ -24,6 +24,7 @@ from hypermap.tasks.losses import JointLoss, plain
 from hypermap.tasks.multitask import Multitask
 from hypermap.training import artifacts
 from hypermap.training.artifacts import ALONE
+from hypermap.training.network import Network
 
 LEARNED_ROWS = 2000  # maximum number of training rows for scoring a model without epochs, for the diagnosis
 
@@ -282,10 +283,10 @@ def _without_texts(
 
 def _weights(trained: artifacts.TrainedModel) -> dict[str, float]:
     """Return the weights of several targets' losses."""
-    if trained.network is None or trained.loss is None:
+    if not isinstance(network := trained.predictor, Network):
         return {}
-    loss = plain(trained.loss)
-    return loss.weights_in(trained.network) if isinstance(loss, JointLoss) else {}
+    loss = plain(network.loss)
+    return loss.weights_in(network.module) if isinstance(loss, JointLoss) else {}
 
 
 def _learned(predict: Predict, train: TensorSplit, transform: Transform) -> dict[str, float]:

@@ -29,7 +29,8 @@ from hypermap.datasets.tables.schema import Schema
 from hypermap.inference.archive import packed, unpacked
 from hypermap.reports.run.wording import cell, words
 from hypermap.tasks.base import make_task
-from hypermap.training.artifacts import Ensemble, Network, TrainedModel, read_trained
+from hypermap.training.artifacts import Ensemble, TrainedModel, read_trained
+from hypermap.training.network import Network
 
 PROGRAM, ABOUT, README = "model.pt2", "program.json", "README.md"
 ARCHIVE = "model.zip"

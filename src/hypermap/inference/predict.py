@@ -75,7 +75,7 @@ class PredictArgs:
         """Write the predictions, and return a message with their number and place; print notes to stderr first.
 
         Raises:
-            UserError: the model was not trained on a table, or the input does not fit it.
+            UserError: the model was not trained on a table, the input does not fit it, or torch is needed and missing.
         """
         # Torch's threads spin while they wait, which would block the core of the thread that reads ahead.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -83,9 +83,17 @@ class PredictArgs:
         from hypermap.training.artifacts import read_trained
 
         began = time.perf_counter()
-        with unpacked(self.model) as folder:
-            predictor = Predictor(read_trained(folder, trust=self.trust), trust=self.trust)
-        count = predictor.predict_files(self.inputs, self.output, self.format)
+        try:
+            with unpacked(self.model) as folder:
+                predictor = Predictor(read_trained(folder, trust=self.trust), trust=self.trust)
+            count = predictor.predict_files(self.inputs, self.output, self.format)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise UserError(
+                f"{self.model} needs torch, which is not installed, since it holds a network or is for other data than "
+                "tables: pip install torch"
+            ) from None
         for note in count.messages():
             print(f"Note: {note}", file=sys.stderr)
         return f"{count.rows:,} rows predicted in {time.perf_counter() - began:.1f} s: {self.output}"
@@ -186,14 +194,12 @@ class Predictor:
 
     def _predict_rows(self, inputs: Sequence[Path], output: Path, file_format: Mapping[str, Any]) -> Count:
         """As `predict_files`, for the rows of a reader that has `read_rows`."""
-        import torch
-
         if given := ", ".join(file_format):
             raise UserError(f"{given}: how a table is read; {self.manifest.reader} reads the files by itself.")
         count = Count(notes=self.renamed(output))
         with writing(output) as write, tqdm(unit=" rows", unit_scale=True, disable=None) as bar:
             for rows in ahead(self.read_rows(inputs, self.manifest)):
-                write(self.task.answers(self.predict(torch.from_numpy(rows.inputs)), rows.columns))
+                write(self.task.answers(self.predict(rows.inputs), rows.columns))
                 count.rows += len(rows.inputs)
                 bar.update(len(rows.inputs))
         return count
@@ -216,8 +222,6 @@ class Predictor:
         Raises:
             UserError: cells are not of their column's type.
         """
-        import torch
-
         from hypermap.data.raw_inputs import RawInputs
         from hypermap.data.table_rows import packed
         from hypermap.datasets.tables.columns import UNSEEN
@@ -236,7 +240,7 @@ class Predictor:
             inputs = packed(matrix, texts) if texts else matrix
             asked = None
             if complete.any():
-                asked = RawInputs(torch.from_numpy(inputs[complete]))
+                asked = RawInputs(inputs[complete])
                 for transform in self.transforms:  # here, ahead of the model
                     asked.features(transform)
             yield Batch(asked, complete, {name: count for name, count in unseen.items() if count})

@@ -2,50 +2,35 @@
 
 They take float32 (batch, *input_shape), or ids of tokens or nodes, and return logits or values (batch, outputs). One
 whose attribute `of_members` is true returns those of several members, (batch, members, outputs).
+
+A network's module is imported when the network is named, since models of scikit-learn need no torch.
 """
 
-from hypermap.models.audio import AudioCNN, AudioCRNN, AudioWave
-from hypermap.models.cnn import CNN
-from hypermap.models.graph import APPNP, GAT, GCN, GraphSAGE, NodeMLP
-from hypermap.models.mlp import MLP, Logistic
-from hypermap.models.modernnca import ModernNCA
-from hypermap.models.ratings import RankingFactors, RatingFactors, RatingMLP, TwoTowers
-from hypermap.models.realmlp import RealMLP
-from hypermap.models.resnet import ResNet
-from hypermap.models.series import SeriesLinear, SeriesRNN, SeriesTCN, SeriesTransformer, SparseLinear
-from hypermap.models.tabm import TabM
-from hypermap.models.tabular import TabularMLP, TabularResNet
-from hypermap.models.text import TextBag, TextCNN, TextRNN, TextTransformer
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "APPNP",
-    "CNN",
-    "GAT",
-    "GCN",
-    "MLP",
-    "AudioCNN",
-    "AudioCRNN",
-    "AudioWave",
-    "GraphSAGE",
-    "Logistic",
-    "ModernNCA",
-    "NodeMLP",
-    "RankingFactors",
-    "RatingFactors",
-    "RatingMLP",
-    "RealMLP",
-    "ResNet",
-    "SeriesLinear",
-    "SeriesRNN",
-    "SeriesTCN",
-    "SeriesTransformer",
-    "SparseLinear",
-    "TabM",
-    "TabularMLP",
-    "TabularResNet",
-    "TextBag",
-    "TextCNN",
-    "TextRNN",
-    "TextTransformer",
-    "TwoTowers",
-]
+MODULES = {
+    "audio": ("AudioCNN", "AudioCRNN", "AudioWave"),
+    "cnn": ("CNN",),
+    "graph": ("APPNP", "GAT", "GCN", "GraphSAGE", "NodeMLP"),
+    "mlp": ("MLP", "Logistic"),
+    "modernnca": ("ModernNCA",),
+    "ratings": ("RankingFactors", "RatingFactors", "RatingMLP", "TwoTowers"),
+    "realmlp": ("RealMLP",),
+    "resnet": ("ResNet",),
+    "series": ("SeriesLinear", "SeriesRNN", "SeriesTCN", "SeriesTransformer", "SparseLinear"),
+    "tabm": ("TabM",),
+    "tabular": ("TabularMLP", "TabularResNet"),
+    "text": ("TextBag", "TextCNN", "TextRNN", "TextTransformer"),
+}
+NETWORKS = {name: module for module, names in MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NETWORKS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{NETWORKS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *NETWORKS})  # for the hint at a name that is close to a wrong one

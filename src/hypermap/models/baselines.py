@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hypermap.core import device
 from hypermap.core.errors import UserError
 from hypermap.core.files import write_json
 from hypermap.core.instantiate import check_record
@@ -67,8 +66,7 @@ def read(folder: Path, transform: Transform, *, trust: bool = False) -> list[tup
     if data != _data(transform.manifest):
         raise UserError(f"The baselines in {folder} were fitted to other data than are prepared now. {REMEDY}")
     return [
-        (option, sklearn_fit.load(file, option, transform, REMEDY, device.CORES))
-        for option, file in zip(options, files, strict=True)
+        (option, sklearn_fit.load(file, option, transform, REMEDY)) for option, file in zip(options, files, strict=True)
     ]
 
 

@@ -3,16 +3,17 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import locate
 from hypermap.data.layout import ColumnLayout
 from hypermap.data.manifest import Manifest
 from hypermap.models.sklearn_models import SklearnModel
+
+if TYPE_CHECKING:  # models of scikit-learn need no torch
+    import torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,22 @@ class InputSpec:
     Attributes:
         shape: of a row, once encoded.
         runtime: arguments for building the model, besides the width of its output.
-        encode: features ``(rows, *manifest.shape)`` to what the model takes, ``(rows, *shape)``.
-        dtype: of what the model takes.
+        encode: features ``(rows, *manifest.shape)`` to what the model takes, ``(rows, *shape)``: tensors of a network,
+            arrays of a model of scikit-learn.
+        dtype: of what the model takes, by its name.
     """
 
     shape: tuple[int, ...]
     runtime: Mapping[str, Any]
-    encode: Callable[[Tensor], Tensor]
-    dtype: torch.dtype = torch.float32
+    encode: Callable[[Any], Any]
+    dtype: str = "float32"
 
-    def example(self, rows: int = 1, device: torch.device | str = "cpu") -> Tensor:
+    def example(self, rows: int = 1, device: "torch.device | str" = "cpu") -> "Tensor":
         """Return so many rows of zeros ``(rows, *shape)``, which take the memory of one."""
-        return torch.zeros((1, *self.shape), dtype=self.dtype, device=device).expand(rows, *self.shape)
+        import torch
+
+        zeros = torch.zeros((1, *self.shape), dtype=getattr(torch, self.dtype), device=device)
+        return zeros.expand(rows, *self.shape)
 
     @property
     def layout(self) -> ColumnLayout | None:
@@ -66,9 +71,9 @@ def resolve_input_spec(
         spec = _inputs(tuple(manifest.shape), None, takes_layout, lambda rows: rows)
         extras = manifest.extras if extras is None else extras
         taken = {name: value for name, value in extras.items() if name in parameters}
-        dtype = getattr(torch, manifest.dtype or "float32")
+        dtype = manifest.dtype or "float32"
         ships = target.__module__.startswith("hypermap.models.") and not of_sklearn
-        if ships and not dtype.is_floating_point and not taken:
+        if ships and "float" not in dtype and not taken:
             raise UserError(
                 f"model={model.get('name')} takes numbers, and the rows of this data are ids ({manifest.dtype}): take "
                 f"a network that embeds them, whose constructor takes {' or '.join(extras)}."
@@ -89,12 +94,12 @@ def resolve_input_spec(
 
 
 def _inputs(
-    shape: tuple[int, ...], layout: ColumnLayout | None, takes_layout: bool, encode: Callable[[Tensor], Tensor]
+    shape: tuple[int, ...], layout: ColumnLayout | None, takes_layout: bool, encode: Callable[[Any], Any]
 ) -> InputSpec:
     return InputSpec(shape, {"input_shape": shape} | ({"layout": layout} if takes_layout else {}), encode)
 
 
-def remember(model: nn.Module, rows: Tensor, targets: Tensor) -> None:
+def remember(model: "nn.Module", rows: "Tensor", targets: "Tensor") -> None:
     """Give the training rows to every part of a network that keeps them: that has a method `remember`."""
     for part in model.modules():
         keep = getattr(part, "remember", None)

@@ -4,6 +4,7 @@ A model belongs to a family (`hypermap.models.sklearn_models`) and is fitted in 
 would see. So the config groups of network training (`IGNORED_GROUPS`) do not apply.
 """
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from torch import Tensor
 
-from hypermap.core import device, files, skops_io
+from hypermap.core import files, skops_io
 from hypermap.core.errors import UserError
 from hypermap.core.instantiate import check_arguments, instantiate, locate
 from hypermap.core.typing import Array
@@ -27,6 +27,9 @@ from hypermap.data.raw_inputs import RawInputs
 from hypermap.models.inputs import InputSpec, resolve_input_spec
 from hypermap.models.sklearn_models import Dummy, Forest, SklearnModel, TrainingData
 from hypermap.tasks.base import make_task
+
+if TYPE_CHECKING:  # predictions do not need torch
+    from torch import Tensor
 
 ESTIMATOR = "model.skops"
 IGNORED_GROUPS = ("optimizer", "scheduler", "loss", "regularizer", "augment", "trainer")  # except monitor and threads
@@ -82,15 +85,16 @@ class Model:
         """Return the task's predictions for raw rows."""
         return self(rows.features(self.transform))
 
-    def __call__(self, features: Tensor) -> Array:
+    def __call__(self, features: "Tensor | Array") -> Array:
         """Return the task's predictions, such as probabilities ``(rows, classes)``, float64."""
         task = self.transform.task
         each = zip(task.columns(), self.standardised(features), strict=True)
         return task.joined([own if part.info.classes else part.decode(own) for part, own in each], **self.tuned)
 
-    def standardised(self, features: Tensor) -> list[Array]:
+    def standardised(self, features: "Tensor | Array") -> list[Array]:
         """Return what the estimators predict: probabilities, or values standardized, as they were fitted to them."""
-        blocks = features.split(PREDICTED_ROWS)
+        rows = _array(features)
+        blocks = [rows[first : first + PREDICTED_ROWS] for first in range(0, max(1, len(rows)), PREDICTED_ROWS)]
         if len(blocks) < 2 or self.threads < 2:
             found = [self._predict(block) for block in blocks]
         else:
@@ -98,7 +102,7 @@ class Model:
                 found = list(pool.map(self._predict, blocks))
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
-    def _predict(self, features: Tensor) -> list[Array]:
+    def _predict(self, features: Array) -> list[Array]:
         """Predict in parallel blocks of rows, each on a single thread, since OpenMP's threads wait for one another.
 
         Besides, a forest that sums its trees in the order in which its threads finish differs in the last digits.
@@ -186,6 +190,8 @@ def make(option: Mapping[str, Any], transform: Transform) -> tuple[SklearnModel,
 
 def choose_threads(option: Mapping[str, Any], manifest: Manifest) -> int:
     """Return the number of CPU threads for a fit: all for a forest (independent trees) or for many rows, else one."""
+    from hypermap.core import device
+
     forest = issubclass(_class(option), Forest)
     return device.CORES if forest or manifest.rows["train"] * prod(manifest.shape) >= LARGE else 1
 
@@ -288,7 +294,7 @@ def save(path: Path, model: Model) -> None:
     files.write_bytes(path, skops_io.dumps(held))
 
 
-def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: str, threads: int = 1) -> Model:
+def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: str) -> Model:
     """Return the model whose estimator `save` wrote.
 
     Raises:
@@ -302,13 +308,25 @@ def load(path: Path, option: Mapping[str, Any], transform: Transform, remedy: st
     held = skops_io.loads(content, str(path), remedy, (*TRUSTED, *_class(option).trusted))
     several: dict[str, Any] = held if isinstance(held, dict) else {"estimators": [held], "tuned": {}}
     inputs = resolve_input_spec(option, transform.manifest)
-    return replace(_quietly(several["estimators"], transform, inputs, threads), tuned=several["tuned"])
+    return replace(_quietly(several["estimators"], transform, inputs, _cores()), tuned=several["tuned"])
 
 
-def flat(inputs: InputSpec, features: Tensor) -> Array:
+def flat(inputs: InputSpec, features: "Tensor | Array") -> Array:
     """Return features as an estimator takes them: encoded, and images flattened; ``(rows, width)`` float32, or ids."""
-    encoded: Array = inputs.encode(features).flatten(1).cpu().numpy()
-    return encoded
+    encoded: Array = inputs.encode(_array(features))
+    return encoded.reshape(len(encoded), prod(encoded.shape[1:]))
+
+
+def _array(features: "Tensor | Array") -> Array:
+    return features if isinstance(features, np.ndarray) else features.cpu().numpy()
+
+
+def _cores() -> int:
+    """Return how many threads predict: as many as OpenMP would take, OMP_NUM_THREADS or the CPUs of this process."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quietly(estimators: Sequence[Any], transform: Transform, inputs: InputSpec, threads: int) -> Model:

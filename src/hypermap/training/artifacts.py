@@ -7,17 +7,14 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from hypermap.core import checkpoint, device
 from hypermap.core.errors import UserError
 from hypermap.core.files import durable_together, write_bytes, write_csv, write_json
 from hypermap.core.hashing import file_sha256, own_files
-from hypermap.core.instantiate import check_part, check_record, instantiate, named_in_conf
+from hypermap.core.instantiate import check_part, check_record, named_in_conf
 from hypermap.core.moved import with_keys_of_now
 from hypermap.core.typing import Array
 from hypermap.data.manifest import MANIFEST, Manifest
@@ -25,11 +22,11 @@ from hypermap.data.preprocessor import Preprocessor, TensorSplit, Transform, rea
 from hypermap.data.raw_inputs import RawInputs
 from hypermap.data.table_preprocessor import PREPARATION
 from hypermap.models import sklearn_fit
-from hypermap.models.inputs import InputSpec, resolve_input_spec
+from hypermap.models.inputs import InputSpec
 from hypermap.models.predictor import Predictor
-from hypermap.tasks.losses import Loss
-from hypermap.training.backends.backend import EVALUATION_ROWS, forward_all
-from hypermap.training.components import make_components
+
+if TYPE_CHECKING:  # torch is imported for networks alone
+    from torch import Tensor
 
 MODEL, ESTIMATOR = "model.safetensors", sklearn_fit.ESTIMATOR
 RECORD, HISTORY, SCORES = "model.json", "history.csv", "scores.csv"
@@ -67,43 +64,6 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A trained network as a predictor on prepared features on its device."""
-
-    module: nn.Module
-    loss: Loss
-    transform: Transform
-    inputs: InputSpec
-    precision: str
-    tuned: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def transforms(self) -> tuple[Transform, ...]:
-        """The transform alone."""
-        return (self.transform,)
-
-    @property
-    def untuned(self) -> Self:
-        """The network without what was tuned on validation rows."""
-        return replace(self, tuned={})
-
-    def predict(self, rows: RawInputs) -> Array:
-        """Return the task's predictions for raw rows."""
-        return self(rows.features(self.transform))
-
-    def __call__(self, features: Tensor) -> Array:
-        """Return the task's predictions, such as probabilities ``(rows, classes)``, float64."""
-        return self.transform.task.predictions(self.outputs(features), **self.tuned)
-
-    def outputs(self, features: Tensor) -> np.ndarray:
-        """Return the loss's predictions ``(rows, ...)``, float64."""
-        parts = (self.inputs.encode(part) for part in features.split(EVALUATION_ROWS))
-        outputs = torch.cat([forward_all(self.module, part, self.precision) for part in parts])
-        predicted: np.ndarray = self.loss.predictions(outputs).double().cpu().numpy()
-        return predicted
-
-
-@dataclass(frozen=True)
 class TrainedModel:
     """A model that was trained.
 
@@ -117,7 +77,7 @@ class TrainedModel:
     predictor: Predictor
     history: Sequence[Mapping[str, Any]] = ()
 
-    def predict(self, rows: Tensor | RawInputs) -> Array:
+    def predict(self, rows: "Tensor | Array | RawInputs") -> Array:
         """Return predictions for raw rows, such as those of `hypermap.data.prepared.load_raw`.
 
         They are probabilities ``(rows, classes)``, or values ``(rows,)`` in the target's unit, float64.
@@ -133,16 +93,6 @@ class TrainedModel:
     def inputs(self) -> InputSpec:
         """How the model receives features; of an ensemble its first does."""
         return self.predictor.inputs
-
-    @property
-    def network(self) -> nn.Module | None:
-        """The network; None for a model that is not a single one."""
-        return self.predictor.module if isinstance(self.predictor, Network) else None
-
-    @property
-    def loss(self) -> Loss | None:
-        """The loss that the network was trained with; None for a model that is not a single one."""
-        return self.predictor.loss if isinstance(self.predictor, Network) else None
 
 
 @dataclass(frozen=True)
@@ -189,6 +139,8 @@ def write_trained(folder: Path, trained: TrainedModel) -> None:
     Of an ensemble, each member has a whole model's folder below it. Equal trainings write equal bytes, so timings are
     not included. The record is written last, with checksums of the other files: one that was not finished is noticed.
     """
+    from hypermap.training import network
+
     with durable_together():
         predictor = trained.predictor
         match predictor:
@@ -197,9 +149,9 @@ def write_trained(folder: Path, trained: TrainedModel) -> None:
                     write_trained(folder / MEMBERS / str(k), member)
                 _finish(folder, trained.record, _members(predictor.weights), predictor.weights, trained.history)
                 return
-            case Network():
+            case network.Network():
                 names = {MODEL, *trained.transform.contents()}
-                checkpoint.write_tensors(folder / MODEL, predictor.module.state_dict())
+                network.save(folder / MODEL, predictor)
             case sklearn_fit.Model():
                 names = {ESTIMATOR, *trained.transform.contents()}
                 sklearn_fit.save(folder / ESTIMATOR, predictor)
@@ -286,19 +238,17 @@ def _read_single(folder: Path, record: RunRecord, *, trust: bool) -> TrainedMode
         transform = read_transform(folder)
         option = record.configuration["model"]
         if sklearn_fit.is_family(option):
-            return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, option, transform, REMEDY, device.CORES))
-        inputs = resolve_input_spec(option, transform.manifest, transform.preprocessor.extras)
-        parts = make_components(record.configuration, transform.manifest, inputs, torch.device("cpu"))
-        parts.model.load_state_dict(checkpoint.read_tensors(folder / MODEL, REMEDY))
-        precision = instantiate(record.configuration["trainer"]).precision
+            return TrainedModel(record, sklearn_fit.load(folder / ESTIMATOR, option, transform, REMEDY))
+        from hypermap.training import network
+
+        weights = folder / MODEL
+        return TrainedModel(record, network.load(weights, record.configuration, record.tuned, transform, REMEDY))
     except FileNotFoundError:
         raise UserError(f"{folder / RECORD} cannot be read (no model was trained there). {REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / RECORD} cannot be read ({error!r}). {REMEDY}") from None
     except RuntimeError as error:
         raise UserError(f"{folder / MODEL} does not fit {RECORD}: {error}. {REMEDY}") from None
-    network = Network(parts.model, parts.loss, transform, inputs, precision, record.tuned)
-    return TrainedModel(record, network)
 
 
 def _read_ensemble(folder: Path, record: RunRecord, *, trust: bool) -> TrainedModel:
@@ -369,7 +319,7 @@ class Search:
 
     leaderboard: Sequence[Mapping[str, str]]
     summary: Mapping[str, Any]
-    rows: Tensor
+    rows: "Tensor"
     predictions: Array
 
 
@@ -379,6 +329,10 @@ def write_search(
     rows: Array, predictions: Array,
 ) -> None:  # fmt: skip
     """Write what an AutoML has found into its model's folder; equal results give equal bytes."""
+    import torch
+
+    from hypermap.core import checkpoint
+
     write_csv(folder / LEADERBOARD, columns, leaderboard)
     write_json(folder / SUMMARY, summary)
     tensors = {"rows": torch.from_numpy(rows), "predictions": torch.from_numpy(predictions)}
@@ -391,6 +345,8 @@ def read_search(folder: Path) -> Search | None:
     Raises:
         UserError: it is damaged.
     """
+    from hypermap.core import checkpoint
+
     if not (folder / SUMMARY).exists():
         return None
     try:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hypermap.models import MLP, Logistic
 from hypermap.models.layers import Dropout
+from hypermap.models.mlp import MLP, Logistic
 from hypermap.training.backends.batched import views
 from hypermap.training.state import TrainState
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hypermap.core.errors import OutOfHostMemory
-from hypermap.models import MLP, Logistic
 from hypermap.models.layers import Dropout
+from hypermap.models.mlp import MLP, Logistic
 from hypermap.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, plain
 from hypermap.training.backends.backend import StepOutputs
 from hypermap.training.backends.native_build import kernel
