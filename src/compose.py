@@ -27,7 +27,7 @@ def main() -> None:
     reader = parts["preprocess"]["data"]  # which may name a task and a preprocessor, and so has a part in each stage
     for stage, configuration in parts.items():
         own = own_code([configuration, reader])
-        if AUTOML in configuration:
+        if chosen(configuration):
             own["hypermap.automl"] = fingerprint_of_code(AUTOML_ROOMS)
         if own:
             configuration["code_sha256"] = own
