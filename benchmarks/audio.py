@@ -39,7 +39,7 @@ from hypermap.training import artifacts
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 PARTS = ("official", "speakers")
 MODELS = ("audio_cnn",)
-SETTINGS = ["data.rate=8000", "data.mels=24", "data.hop_ms=16", "trainer.epochs=25"]
+SETTINGS = ["data.rate=8000", "data.mels=24", "data.hop_ms=16"]
 OF_WAVES = ["data.features=waveform", "augment=audio_wave"]
 REPEATS = 1000
 
