@@ -31,7 +31,7 @@ def project(clone):
 
 
 def test_it_is_trained_evaluated_reported_on_predicted_and_exported(project):
-    project.ok("python", "src/order.py", "audio", *SMALL, "trainer.epochs=12", "final=refit")
+    project.ok("python", "src/order.py", "audio", *SMALL, "trainer.epochs=30", "final=refit")
     assert project.ok("dvc", "repro").stages == ["compose", "preprocess", "train", "baselines", "evaluate"]
     assert project.json("reports/test.json")["test_accuracy"] > 0.8
     report = (project.path / "reports/report.md").read_text()
