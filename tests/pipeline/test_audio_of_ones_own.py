@@ -62,8 +62,8 @@ def test_folds_are_of_whole_speakers_and_a_killed_run_goes_on(project):
 def test_a_search_over_spectrograms_prunes(project):
     project.ok(
         "python", "src/train.py", "-m", "experiment=audio", *SMALL, "data.hop_ms=10,20", "optimizer.lr=0.01,1e-9",
-        "data.group=null", "trainer.epochs=14", "hydra.sweeper.study_name=sounds", "hydra/sweeper/pruner=threshold",
-        "hydra.sweeper.pruner.lower=0.6", "hydra.sweeper.pruner.n_warmup_steps=11",
+        "data.group=null", "trainer.epochs=30", "hydra.sweeper.study_name=sounds", "hydra/sweeper/pruner=threshold",
+        "hydra.sweeper.pruner.lower=0.6", "hydra.sweeper.pruner.n_warmup_steps=27",
     )  # fmt: skip
     assert project.json("reports/studies/sounds/study.json")["trials"] == {"complete": 2, "pruned": 2}
 
