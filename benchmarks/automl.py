@@ -1,6 +1,7 @@
 """AutoML within a budget, beside others within the same: ranks, times and sizes on the tables of tables.py.
 
 HYPERMAP_DATA=FOLDER python benchmarks/automl.py [--seconds 60] [--seeds 5] [--sets adult …] [--python PYTHON]
+HYPERMAP_DATA=FOLDER taskset -c 0 python benchmarks/automl.py --replay …    is it the same on a slower machine
 python benchmarks/automl.py --quick     does it run at all: a made-up table, ten seconds
 
 - `hypermap`: `python src/automl.py budget=…` in a clone of this repository, from the command to its end.
@@ -10,6 +11,9 @@ python benchmarks/automl.py --quick     does it run at all: a made-up table, ten
 - `autogluon` (medium) and `flaml`, in an environment of their own (requirements-automl.txt): `--python` names its own.
 
 Each has one core, and the same rows to learn from: those outside the test set. Test rows are predicted afterwards.
+
+`--replay` runs `hypermap` alone, and then `dvc repro` in its clone, beside a process that never rests: kept to one core
+by `taskset`, both get half of it. It compares every byte of the model's folder.
 """
 
 import argparse
@@ -70,6 +74,21 @@ class Bench:
         took = time.perf_counter() - began
         size = json.loads((clone / "models/automl.json").read_text())["megabytes"]
         return artifacts.read_trained(clone / "models").predict(self.test.inputs), took, size
+
+    def replay(self, seed: int) -> str:
+        """Return what repeating the steps on a busy core came to."""
+        _, took, _ = self.hypermap(seed)
+        clone = self.folder / "clone"
+        before = _contents(clone / "models")
+        began, steps = time.perf_counter(), json.loads(before["automl.json"])["steps"]
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+            try:
+                own = {**os.environ, **ONE_CORE, "PYTHONPATH": str(clone / "src")}
+                subprocess.run(["dvc", "repro", "-q", "train"], cwd=clone, env=own, check=True, capture_output=True)
+            finally:
+                busy.kill()
+        same = "the same bytes" if _contents(clone / "models") == before else "OTHER BYTES"
+        return f"{steps} steps in {took:.1f} s, again in {time.perf_counter() - began:.1f} s: {same}"
 
     def boosting(self, seed: int) -> tuple[np.ndarray, float, float]:
         """Return the same of scikit-learn's boosting."""
@@ -156,6 +175,10 @@ def _megabytes(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _draw(expression: str, drawn: random.Random) -> str:
     """Return a random value of a range of conf/space, on its scale."""
     value = OverridesParser.create().parse_override(f"key={expression}").value()
@@ -164,7 +187,7 @@ def _draw(expression: str, drawn: random.Random) -> str:
     low, high = float(value.start), float(value.end)
     log = {"log", "pow2"} & set(value.tags)
     found = np.exp(drawn.uniform(np.log(low), np.log(high))) if log else drawn.uniform(low, high)
-    return str(round(found)) if getattr(value, "is_int", False) or "pow2" in value.tags else repr(float(found))
+    return str(round(found)) if isinstance(value.start, int) or "pow2" in value.tags else repr(float(found))
 
 
 def main() -> None:
@@ -175,18 +198,23 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
     parser.add_argument("--systems", nargs="+", default=[*OWN, *PEERS], choices=[*OWN, *PEERS], metavar="SYSTEM")
     parser.add_argument("--python", help="of the environment in which the peers are installed")
+    parser.add_argument("--replay", action="store_true", help="repeat what hypermap did, beside a busy process")
     parser.add_argument("--quick", action="store_true", help="a smoke run: a made-up table, ten seconds")
     given = parser.parse_args()
     systems = [name for name in given.systems if name in OWN or given.python]
     seconds, seeds = (10.0, 1) if given.quick else (given.seconds, given.seeds)
     ranks: dict[str, list[float]] = {name: [] for name in systems}
-    print("| set | system | log loss or rmse | minus hypermap's, 95 % | roc_auc | accuracy | seconds | MB |")
-    print("|---|---|--:|---|--:|--:|--:|--:|")
+    if not given.replay:
+        print("| set | system | log loss or rmse | minus hypermap's, 95 % | roc_auc | accuracy | seconds | MB |")
+        print("|---|---|--:|---|--:|--:|--:|--:|")
     for name in ["price"] if given.quick else given.sets:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             words = [*made_up(folder)["made up, number"][:2], "data.target=price", "data.drop=[kind]"]
             bench = Bench(words if given.quick else SETS[name], folder, seconds)
+            if given.replay:
+                print("\n".join(f"{name}, seed {seed}: {bench.replay(seed)}" for seed in range(seeds)), flush=True)
+                continue
             found = {}
             for system in ["hypermap", "boosting"] if given.quick else systems:
                 try:
@@ -215,7 +243,8 @@ def main() -> None:
                 )
             for place, system in enumerate(sorted(means, key=means.__getitem__), 1):
                 ranks.setdefault(system, []).append(place)
-    print("\nMean rank: " + ", ".join(f"{name} {np.mean(own):.2f}" for name, own in ranks.items() if own))
+    if not given.replay:
+        print("\nMean rank: " + ", ".join(f"{name} {np.mean(own):.2f}" for name, own in ranks.items() if own))
 
 
 if __name__ == "__main__":

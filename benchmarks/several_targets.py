@@ -56,7 +56,8 @@ def measure(ways: Mapping[str, Sequence[str]], words: Sequence[str], seeds: int)
         for name, own in ways.items():
             started = time.perf_counter()
             configuration = compose([*words, *own])
-            predictions = trained(configuration, folder / "prepared", folder / name, seeds if name != "dummy" else 1)
+            often = seeds if name != "dummy" else 1
+            (predictions,) = trained(configuration, folder / "prepared", folder / name, often)
             found[name] = scores(targets, predictions, transform.task)
             print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
     return found

@@ -85,13 +85,16 @@ class Scores:
         return Scores(self.value - other.value, self.resampled - other.resampled)
 
 
-def trained(configuration: Configuration, prepared: Path, folder: Path, seeds: int) -> list[Predictions]:
-    """Test predictions of a model of conf/model, one for each seed."""
-    predictions = []
+def trained(
+    configuration: Configuration, prepared: Path, folder: Path, seeds: int, of: Sequence[str] = ("",)
+) -> list[list[Predictions]]:
+    """Test predictions of a model of conf/model, one for each seed; for each folder of `of` below a training's."""
+    predictions: list[list[Predictions]] = [[] for _ in of]
     for seed in range(seeds):
         with_seed = {**configuration, "seed": seed}
         run.train(run.TrainingRequest(with_seed, prepared, folder, folder / "validation.json", states=folder))
-        predictions.append(artifacts.read_trained(folder).predict(load_raw(prepared, "test").inputs))
+        for own, place in zip(predictions, of, strict=True):
+            own.append(artifacts.read_trained(folder / place).predict(load_raw(prepared, "test").inputs))
     return predictions
 
 
@@ -133,7 +136,7 @@ def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Pat
     transform = read_transform(prepared)
     targets = artifacts.targets(load(prepared, "test"), transform)
     ways: dict[str, Callable[[], list[Predictions]]] = {
-        NETWORK: partial(trained, network, prepared, folder / NETWORK, seeds),
+        NETWORK: lambda: trained(network, prepared, folder / NETWORK, seeds)[0],
         TEXTBOOK: partial(textbook, prepared, seeds),
     }
     found = {}
@@ -144,7 +147,7 @@ def measure(words: Sequence[str], models: Sequence[str], seeds: int, folder: Pat
             predictions = ways[name]()
         else:
             configuration = compose(["experiment=table", *words, f"model={name}"])
-            predictions = trained(configuration, prepared, folder / name, often)
+            (predictions,) = trained(configuration, prepared, folder / name, often)
         found[name] = scores(targets, predictions, transform.task)
         seconds[name] = (time.perf_counter() - started) / often
     return manifest.task, found, seconds
@@ -157,12 +160,11 @@ def measure_last_fit(words: Sequence[str], final: str, seeds: int, folder: Path)
     transform, found, seconds = read_transform(prepared), {}, {}
     targets = artifacts.targets(load(prepared, "test"), transform)
     for model, own in ((NETWORK, []), (BOOSTING, [f"model={BOOSTING}"])):
-        for way in ("holdout", final):
-            started = time.perf_counter()
-            own_words = [*words, *own, f"final={way}"]
-            predictions = trained(compose(own_words), prepared, folder / f"{model} {way}", seeds)
+        started, configuration = time.perf_counter(), compose([*words, *own, f"final={final}"])
+        of_split, of_final = trained(configuration, prepared, folder / model, seeds, (artifacts.SPLIT, ""))
+        for way, predictions in (("holdout", of_split), (final, of_final)):
             found[f"{model} {way}"] = scores(targets, predictions, transform.task)
-            seconds[f"{model} {way}"] = (time.perf_counter() - started) / seeds
+        seconds[model] = (time.perf_counter() - started) / seeds
     return manifest.task, found, seconds
 
 
@@ -187,7 +189,7 @@ def page_of_last_fit(results: Mapping[str, Measured], final: str) -> str:
             network, boosting = (found[f"{model} {final}"][metric] for model in (NETWORK, BOOSTING))
             apart = network.minus(boosting)
             cells = (told(metric, network), told(metric, boosting), told(metric, apart, signed=True))
-            times = ", ".join(f"{seconds[f'{model} {final}']:.1f}" for model in (NETWORK, BOOSTING))
+            times = ", ".join(f"{seconds[model]:.1f}" for model in (NETWORK, BOOSTING))
             beside.append(f"| {set_name} | {metric} | {' | '.join(cells)} | {verdict(metric, apart)} | {times} |")
     return "\n".join([*lines, *beside]) + "\n"
 

@@ -43,7 +43,8 @@ def of_lightgbm(kind, given, **values):
         force_row_wise=True, verbosity=-1, **chosen | values,
     )  # fmt: skip
     stop = [early_stopping(300, verbose=False)]
-    return estimator.fit(*given.train, eval_set=[given.validation], callbacks=stop, categorical_feature=[2])
+    inputs, targets = given.validation
+    return estimator.fit(*given.train, eval_X=inputs, eval_y=targets, callbacks=stop, categorical_feature=[2])
 
 
 def answers(estimator, kind, inputs):

@@ -51,7 +51,7 @@ def test_folds_are_of_whole_speakers_and_a_killed_run_goes_on(project):
     words = (*RUN, "validation=group_kfold", "validation.k=3", "trainer.epochs=2", "hydra.run.dir=outputs/folds")
     assert "mean of 3 trainings" in project.ok(*words).out
     assert "data.group" in project.fails(*RUN, "validation=kfold")
-    words = (*RUN, "trainer.epochs=40", "hydra.run.dir=outputs/killed")
+    words = (*RUN, "trainer.epochs=14", "hydra.run.dir=outputs/killed")
     project.killed(*words, epoch=3)
     project.ok(*words)
     project.ok(*words[:-1], "hydra.run.dir=outputs/whole")

@@ -54,7 +54,7 @@ def test_a_killed_run_goes_on_to_the_same_model(project):
         "src/train.py",
         "experiment=graph",
         *SMALL[:1],
-        "trainer.epochs=300",
+        "trainer.epochs=100",
         "hydra.run.dir=outputs/killed",
     )
     project.killed(*words, epoch=3)

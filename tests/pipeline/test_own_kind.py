@@ -82,7 +82,7 @@ def test_folds_and_repeats(project):
 
 
 def test_a_killed_run_goes_on_to_the_same_model(project):
-    words = ("python", "src/train.py", "trainer.epochs=300", "hydra.run.dir=outputs/killed")
+    words = ("python", "src/train.py", "trainer.epochs=100", "hydra.run.dir=outputs/killed")
     project.killed(*words, epoch=5)
     project.ok(*words)
     project.ok(*words[:-1], "hydra.run.dir=outputs/whole")

@@ -75,7 +75,7 @@ def test_items_are_ranked_listed_and_exported(project):
 
 
 def test_a_killed_run_goes_on_to_the_same_model(project):
-    words = ("python", "src/train.py", "experiment=ratings_ranking", *RANKING, "trainer.epochs=60")
+    words = ("python", "src/train.py", "experiment=ratings_ranking", *RANKING, "trainer.epochs=15", "trainer.threads=1")
     project.killed(*words, "hydra.run.dir=outputs/killed", epoch=3)
     project.ok(*words, "hydra.run.dir=outputs/killed")
     project.ok(*words, "hydra.run.dir=outputs/whole")

@@ -72,16 +72,9 @@ def test_steps_through_time_and_the_model_of_all_rows(project):
 
 
 def test_a_killed_run_goes_on_to_the_same_model(project):
-    words = (
-        "python",
-        "src/train.py",
-        "experiment=series",
-        *SMALL,
-        "trainer.epochs=30",
-        "model=series_rnn",
-        "model.units=8",
-    )
-    project.killed(*words, "hydra.run.dir=outputs/killed", epoch=3)
+    small = ("trainer.epochs=8", "trainer.threads=1", "model=series_rnn", "model.units=4", "data.stride=4")
+    words = ("python", "src/train.py", "experiment=series", *SMALL, *small)
+    project.killed(*words, "hydra.run.dir=outputs/killed", epoch=2)
     project.ok(*words, "hydra.run.dir=outputs/killed")
     project.ok(*words, "hydra.run.dir=outputs/uninterrupted")
     killed, whole = (

@@ -38,7 +38,7 @@ def test_a_table_is_trained_on_and_another_predicted(project):
 
 
 def test_a_killed_run_goes_on_to_the_same_model(project):
-    words = ("python", "src/train.py", "experiment=text", *SMALL, "trainer.epochs=120", "hydra.run.dir=outputs/killed")
+    words = ("python", "src/train.py", "experiment=text", *SMALL, "trainer.epochs=40", "hydra.run.dir=outputs/killed")
     project.killed(*words, epoch=3)
     project.ok(*words)
     project.ok(*words[:-1], "hydra.run.dir=outputs/whole")

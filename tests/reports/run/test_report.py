@@ -493,6 +493,16 @@ def test_how_a_table_was_split_and_prepared_is_told(changed, said):
     assert said in page(run_of_table(**changed), ())
 
 
+def test_means_of_the_target_and_arithmetic_features_are_told():
+    run = run_of_table(None, {"categories": "target", "arithmetic": 2})
+    run = replace(run, manifest=replace(run.manifest, roles=["number", "category", "number", "number", "category"]))
+    feature = {"name": "age / work", "operation": "/", "left": 0, "right": 1}
+    told = " ".join(section(replace(run, manifest=replace(run.manifest, arithmetic=(feature,)))).split())
+    assert "Categories: each became the mean of the target among its rows (cross-fitted" in told
+    assert "leaves of the target: `age / work`." in told
+    assert "No arithmetic feature explains more of the target" in section(run)
+
+
 def test_a_test_file_a_log_and_repeated_rows_are_told():
     run = run_of_table()
     manifest = replace(run.manifest, test_published=True, target_transform="log1p", oversample=True)
