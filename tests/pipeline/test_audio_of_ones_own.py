@@ -31,7 +31,7 @@ def project(clone):
 
 
 def test_it_is_trained_evaluated_reported_on_predicted_and_exported(project):
-    project.ok("python", "src/order.py", "audio", *SMALL, "trainer.epochs=12", "final=refit")
+    project.ok("python", "src/order.py", "audio", *SMALL, "trainer.epochs=30", "final=refit")
     assert project.ok("dvc", "repro").stages == ["compose", "preprocess", "train", "baselines", "evaluate"]
     assert project.json("reports/test.json")["test_accuracy"] > 0.8
     report = (project.path / "reports/report.md").read_text()
@@ -62,8 +62,8 @@ def test_folds_are_of_whole_speakers_and_a_killed_run_goes_on(project):
 def test_a_search_over_spectrograms_prunes(project):
     project.ok(
         "python", "src/train.py", "-m", "experiment=audio", *SMALL, "data.hop_ms=10,20", "optimizer.lr=0.01,1e-9",
-        "data.group=null", "trainer.epochs=14", "hydra.sweeper.study_name=sounds", "hydra/sweeper/pruner=threshold",
-        "hydra.sweeper.pruner.lower=0.6", "hydra.sweeper.pruner.n_warmup_steps=11",
+        "data.group=null", "trainer.epochs=30", "hydra.sweeper.study_name=sounds", "hydra/sweeper/pruner=threshold",
+        "hydra.sweeper.pruner.lower=0.6", "hydra.sweeper.pruner.n_warmup_steps=27",
     )  # fmt: skip
     assert project.json("reports/studies/sounds/study.json")["trials"] == {"complete": 2, "pruned": 2}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from hypermap.core.errors import UserError
 from hypermap.training import audio_augment
@@ -21,7 +21,9 @@ OF_BANDS = [
     AudioAugment(pitch=0.1),
     AudioAugment(formants=0.1),
     AudioAugment(band_masks=1),
-    AudioAugment(0.1, 0.1, 0.1, 0.1, 0.1, 1, 0.2, 1, 0.2),
+    AudioAugment(mixstyle=0.5),
+    AudioAugment(filter=0.5),
+    AudioAugment(0.1, 0.1, 0.1, 0.1, 0.1, 1, 0.2, 1, 0.2, 0.5, 0.5),
 ]
 
 
@@ -74,6 +76,26 @@ def test_a_warp_is_scipys(field, extremes):
     np.testing.assert_allclose(made, wanted, atol=1e-4)
 
 
+def test_a_mixed_style_is_that_of_two_recordings(extremes):
+    batch = spectrograms() * torch.arange(1, ROWS + 1)[:, None, None, None] + torch.arange(12)[:, None]
+    made = AudioAugment(mixstyle=0.75)(batch, seeded())
+    other = torch.randperm(ROWS, generator=seeded())
+    for measure in (np.mean, np.std):
+        own, its = measure(batch.numpy(), 3), measure(made.numpy(), 3)
+        np.testing.assert_allclose(its, own + 0.75 * (own[other] - own), rtol=2e-3, atol=1e-4)
+    before, after = (stats.zscore(values.numpy(), 3) for values in (batch, made))
+    np.testing.assert_allclose(after, before, atol=1e-3)
+    assert not AudioAugment(mixstyle=0.75)(torch.zeros(3, 1, 4, 5), seeded()).any()  # silence stays
+
+
+def test_a_filter_is_a_curve_over_the_bands():
+    batch = spectrograms()
+    added = (AudioAugment(filter=0.5)(batch, seeded()) - batch)[:, 0].numpy()
+    knots = 0.5 * torch.randn(ROWS, 1, 4, generator=seeded())[:, 0].numpy()
+    wanted = [np.interp(np.linspace(0, 3, 12), np.arange(4), row) for row in knots]
+    np.testing.assert_allclose(added, np.repeat(np.stack(wanted)[..., None], 30, 2), atol=1e-5)
+
+
 def test_masks_are_zeros_of_at_most_their_share():
     ones = torch.ones(500, 1, 10, 50)
     made = AudioAugment(time_masks=1, time_mask_share=0.3)(ones, seeded())[:, 0]
@@ -99,6 +121,8 @@ def test_noise_has_at_most_the_deviation_asked_for():
     [
         ({"time_shift": 1.0}, "augment.time_shift is 1.0; allowed: from 0 to less than 1"),
         ({"noise": -1}, "augment.noise is -1; allowed: a number, at least 0"),
+        ({"filter": True}, "augment.filter is True; allowed: a number, at least 0"),
+        ({"mixstyle": 1}, "augment.mixstyle is 1; allowed: from 0 to less than 1"),
         ({"time_masks": 1.5}, "augment.time_masks is 1.5; allowed: whole numbers"),
     ],
 )

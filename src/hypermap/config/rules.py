@@ -336,6 +336,8 @@ RULES: dict[str, Rule] = {
     "augment.stretch": number(0, 1, below=True),
     "augment.pitch": number(0, 1, below=True),
     "augment.formants": number(0, 1, below=True),
+    "augment.mixstyle": number(0, 1, below=True),
+    "augment.filter": number(0),
     "augment.noise": number(0),
     "augment.time_masks": integer(0),
     "augment.time_mask_share": number(0, 1, below=True),

@@ -42,14 +42,14 @@ class AudioCNN(nn.Module):
         _check_spectrogram("audio_cnn", input_shape)
         layers = _convolution(1, channels[0], size=5, stride=2)
         for before, after in pairwise(channels):
-            layers += [*_convolution(before, after), nn.MaxPool2d(2, ceil_mode=True)]
+            layers += _convolution(before, after, pool=(2, 2))
         self.stages = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
         self.output = initialize(nn.Linear(2 * channels[-1], outputs), "glorot_uniform")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, 1, bands, frames)`` to logits or values ``(batch, outputs)``."""
-        along_time = self.stages(inputs).mean(2)
+        along_time = self.stages(_channels_last(inputs)).mean(2)
         logits: Tensor = self.output(self.dropout(_over_time(along_time)))
         return logits
 
@@ -84,7 +84,7 @@ class AudioCRNN(nn.Module):
         bands = _check_spectrogram("audio_crnn", input_shape)
         layers = _convolution(1, channels[0], size=5, stride=2)
         for before, after in pairwise(channels):
-            layers += [*_convolution(before, after), nn.MaxPool2d((2, 1), ceil_mode=True)]
+            layers += _convolution(before, after, pool=(2, 1))
         self.stages = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
         width = channels[-1] * -(-bands // 2 ** len(channels))
@@ -93,7 +93,7 @@ class AudioCRNN(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, 1, bands, frames)`` to logits or values ``(batch, outputs)``."""
-        steps = self.stages(inputs).flatten(1, 2).transpose(1, 2)  # (batch, frames, channels * bands)
+        steps = self.stages(_channels_last(inputs)).flatten(1, 2).transpose(1, 2)  # (batch, frames, channels * bands)
         values, _ = self.recurrent(self.dropout(steps))
         logits: Tensor = self.output(self.dropout(_over_time(values.transpose(1, 2))))
         return logits
@@ -158,10 +158,24 @@ def _over_time(values: Tensor) -> Tensor:
     return torch.cat([values.amax(2), values.mean(2)], 1)
 
 
-def _convolution(before: int, after: int, size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """Return a convolution that keeps the shape (apart from its stride), with batch norm and ReLU."""
+def _channels_last(inputs: Tensor) -> Tensor:
+    """Return ``(batch, 1, bands, frames)`` as they are, with strides that let convolutions keep channels last.
+
+    On a CPU, that takes two thirds of the time of a step.
+    """
+    return inputs.squeeze(1).unsqueeze(-1).movedim(-1, 1)
+
+
+def _convolution(
+    before: int, after: int, size: int = 3, stride: int = 1, pool: tuple[int, int] | None = None
+) -> list[nn.Module]:
+    """Return a convolution that keeps the shape (apart from its stride), with batch norm, max-pooling and ReLU.
+
+    The largest value's ReLU is the largest ReLU, and of fewer values.
+    """
     convolution = nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
-    return [initialize(convolution, "he_normal"), nn.BatchNorm2d(after), nn.ReLU()]
+    pooling = [] if pool is None else [nn.MaxPool2d(pool, ceil_mode=True)]
+    return [initialize(convolution, "he_normal"), nn.BatchNorm2d(after), *pooling, nn.ReLU()]
 
 
 def _check_spectrogram(model: Literal["audio_cnn", "audio_crnn"], input_shape: tuple[int, ...]) -> int:
