@@ -1,6 +1,7 @@
 """AutoML within a budget, beside others within the same: ranks, times and sizes on the tables of tables.py.
 
 HYPERMAP_DATA=FOLDER python benchmarks/automl.py [--seconds 60] [--seeds 5] [--sets adult …] [--python PYTHON]
+                                                 [--keep FOLDER]
 HYPERMAP_DATA=FOLDER taskset -c 0 python benchmarks/automl.py --replay …    is it the same on a slower machine
 python benchmarks/automl.py --quick     does it run at all: a made-up table, ten seconds
 
@@ -11,6 +12,7 @@ python benchmarks/automl.py --quick     does it run at all: a made-up table, ten
 - `autogluon` (medium) and `flaml`, in an environment of their own (requirements-automl.txt): `--python` names its own.
 
 Each has one core, and the same rows to learn from: those outside the test set. Test rows are predicted afterwards.
+With `--keep`, predictions are kept in files, and a run that was interrupted goes on.
 
 `--replay` runs `hypermap` alone, and then `dvc repro` in its clone, beside a process that never rests: kept to one core
 by `taskset`, both get half of it. It compares every byte of the model's folder.
@@ -49,6 +51,9 @@ from tables import REPEATS, SETS, made_up  # noqa: E402
 OWN, PEERS = ("hypermap", "boosting", "lightgbm"), ("autogluon", "flaml")
 ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+Run = tuple[np.ndarray, float, float]
+"""Test predictions, the seconds that it took, and the megabytes of the model."""
+
 
 class Bench:
     """One data set: its prepared rows, and where each system works."""
@@ -62,7 +67,7 @@ class Bench:
         self.test = load_raw(self.prepared, "test")
         self.targets = self.test.targets.numpy()
 
-    def hypermap(self, seed: int) -> tuple[np.ndarray, float, float]:
+    def hypermap(self, seed: int) -> Run:
         """Return test predictions, the seconds of the command, and the megabytes of the model as one file."""
         clone = self.folder / "clone"
         if not clone.exists():
@@ -90,13 +95,13 @@ class Bench:
         same = "the same bytes" if _contents(clone / "models") == before else "OTHER BYTES"
         return f"{steps} steps in {took:.1f} s, again in {time.perf_counter() - began:.1f} s: {same}"
 
-    def boosting(self, seed: int) -> tuple[np.ndarray, float, float]:
+    def boosting(self, seed: int) -> Run:
         """Return the same of scikit-learn's boosting."""
         began = time.perf_counter()
         predicted = self._trained(["model=gradient_boosting"], seed, "refit")
         return predicted, time.perf_counter() - began, _megabytes(self.folder / "out")
 
-    def lightgbm(self, seed: int) -> tuple[np.ndarray, float, float]:
+    def lightgbm(self, seed: int) -> Run:
         """Return the same of the best of a random search."""
         began, drawn, best = time.perf_counter(), random.Random(seed), (np.inf, [])
         space = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/space/default.yaml"))["model"]["lightgbm"]
@@ -116,7 +121,7 @@ class Bench:
         run.train(run.TrainingRequest(configuration, self.prepared, out, out / "validation.json", states=self.folder))
         return artifacts.read_trained(out).predict(self.test.inputs)
 
-    def peer(self, name: str, python: str, seed: int) -> tuple[np.ndarray, float, float]:
+    def peer(self, name: str, python: str, seed: int) -> Run:
         """Return the same of a system in another environment."""
         place = self.folder / name
         if not (place / "test.parquet").exists():
@@ -171,6 +176,18 @@ class Bench:
         return float(low), float(high)
 
 
+def measured(bench: Bench, system: str, seed: int, python: str, kept: Path | None) -> Run:
+    """Return what a system came to, from its file if it has one."""
+    if kept is not None and kept.exists():
+        with np.load(kept) as file:
+            return file["predictions"], float(file["seconds"]), float(file["megabytes"])
+    found: Run = bench.peer(system, python, seed) if system in PEERS else getattr(bench, system)(seed)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, predictions=found[0], seconds=found[1], megabytes=found[2])
+    return found
+
+
 def _megabytes(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
@@ -198,6 +215,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=[*SETS], choices=[*SETS], metavar="SET")
     parser.add_argument("--systems", nargs="+", default=[*OWN, *PEERS], choices=[*OWN, *PEERS], metavar="SYSTEM")
     parser.add_argument("--python", help="of the environment in which the peers are installed")
+    parser.add_argument("--keep", type=Path, help="a folder for predictions, from which an interrupted run goes on")
     parser.add_argument("--replay", action="store_true", help="repeat what hypermap did, beside a busy process")
     parser.add_argument("--quick", action="store_true", help="a smoke run: a made-up table, ten seconds")
     given = parser.parse_args()
@@ -218,9 +236,9 @@ def main() -> None:
             found = {}
             for system in ["hypermap", "boosting"] if given.quick else systems:
                 try:
+                    files = [given.keep and given.keep / f"{name}, {system}, {seed}.npz" for seed in range(seeds)]
                     found[system] = [
-                        bench.peer(system, given.python, seed) if system in PEERS else getattr(bench, system)(seed)
-                        for seed in range(seeds)
+                        measured(bench, system, seed, given.python, file) for seed, file in enumerate(files)
                     ]
                 except (UserError, subprocess.CalledProcessError) as error:
                     print(f"{name}: {system}: {error}", file=sys.stderr)

@@ -341,3 +341,9 @@ class TestRay:
         app.run()
         assert results(app.trials()) == expected
         assert len(app.steps()) == 4 * 3
+
+    def test_a_worker_that_fits_on_no_node_is_refused(self, app):
+        local = [f"+hydra.launcher.ray.init.{key}={value}" for key, value in SMALL.items()]
+        out = app.run(*RAY, *local, "+hydra.launcher.ray.remote.num_gpus=99", code=1)
+        assert "hydra.launcher.ray.remote: a worker needs CPU 1, GPU 99, and no node has that" in out
+        assert "Lower hydra.launcher.ray.remote.num_cpus or num_gpus." in out

@@ -101,7 +101,9 @@ def connected(config: DictConfig) -> Iterator[None]:
             "on a login node of the cluster, or choose hydra/launcher=submitit_local"
         )
     if module == RAY:
-        _connect(OmegaConf.to_container(launcher.ray.init, resolve=True))
+        settings: Any = OmegaConf.to_container(launcher.ray, resolve=True)
+        _connect(settings["init"])
+        _check_resources(settings.get("remote") or {}, _address(settings["init"]))
     yield
 
 
@@ -116,7 +118,7 @@ def _connect(settings: Any) -> None:
     if ray.is_initialized():
         return
     before = signal.getsignal(signal.SIGTERM)
-    address = settings.get("address") or os.environ.get("RAY_ADDRESS")
+    address = _address(settings)
     host, _, port = str(address).rpartition("://")[2].rpartition(":")
     try:
         if port.isdigit():
@@ -130,6 +132,30 @@ def _connect(settings: Any) -> None:
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _address(settings: Any) -> str | None:
+    return settings.get("address") or os.environ.get("RAY_ADDRESS")
+
+
+def _check_resources(remote: Any, address: str | None) -> None:
+    """Check that a node has what a worker needs: Ray would wait for one without a word.
+
+    Raises:
+        UserError: none has, and as this machine is the whole cluster, none will.
+    """
+    import ray
+
+    wanted = {"CPU": remote.get("num_cpus", 1), "GPU": remote.get("num_gpus", 0), **(remote.get("resources") or {})}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(name, 0) >= (amount or 0) for name, amount in wanted.items()) for node in nodes):
+        return
+    needs = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items() if amount)
+    have = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
+    said = f"hydra.launcher.ray.remote: a worker needs {needs}, and no node has that (there are: {have})."
+    if address is None:
+        raise UserError(f"{said} Lower hydra.launcher.ray.remote.num_cpus or num_gpus.")
+    print(f"{said} The workers wait until such a node joins the cluster.", flush=True)
 
 
 def _on_ray(launcher: Any, jobs: Sequence[Sequence[str]], stop_file: Path) -> Sequence[JobReturn]:
