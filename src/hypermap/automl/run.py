@@ -89,6 +89,7 @@ def train(request: TrainingRequest, clock: Clock | None = None) -> tuple[Result,
         Interrupted: as `TrainingRequest.pause` raised it; the same request goes on.
     """
     device.make_repeatable()
+    device.spare_compiler()
     clock = clock or Clock()
     with device.on_threads(1):  # no threads before a fork
         search = _Search(request, clock)
