@@ -70,7 +70,7 @@ def contents(folder):
 
 
 def test_the_same_steps_again_are_the_same_bytes_however_many_run_at_once(made, tmp_path):
-    result, steps = train(request(made, tmp_path, name="clock"), replace(QUIET, seconds=6.0, began=time.monotonic()))
+    result, steps = train(request(made, tmp_path, name="clock"), replace(QUIET, seconds=3.0, began=time.monotonic()))
     assert steps >= 3  # one candidate is trained on every fold, however slow the machine is
     assert math.isfinite(result.objective)
     again, counted = train(request(made, tmp_path, name="again", steps=steps), QUIET)

@@ -209,8 +209,8 @@ def configurations():
     """Mixtures of many options, with other values."""
     choices, draw = groups(), random.Random(0)
     bases = itertools.cycle([None, read(COMMITTED), read(COMMENTED)])
-    for turn in range(12):
-        mixed = [f"{group}={choices[group][5 * turn % len(choices[group])]}" for group in TUNED]
+    for turn in range(8):
+        mixed = [f"{group}={choices[group][7 * turn % len(choices[group])]}" for group in TUNED]
         values = [f"optimizer.lr={10 ** draw.uniform(-9, 0)!r}", f"seed={turn}", "evaluation.confidence=0.5"]
         yield tuned([*mixed, *draw.sample(values, 2)], next(bases))
     yield tuned(["optimizer=adamw", "optimizer.betas=[0.8,0.99]", "optimizer.weight_decay=1e-10", "model.hidden=[]"])

@@ -310,7 +310,7 @@ LONG = {  # draws from every generator, and remembers the plateau
     "scheduler": {"name": "plateau", "patience": 1, "warmup_epochs": 1.5},
     "regularizer": {"name": "clip", "clip_norm": 1.0},
     "augment": "shift",
-    "trainer": {"name": "default", "epochs": 90, "batch_size": 64},
+    "trainer": {"name": "default", "epochs": 40, "batch_size": 64},
 }
 
 
@@ -347,7 +347,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(clone):
     forget_runs(project)
     for name in whole:
         (project.path / name).unlink()
-    states = [project.killed(*TRAIN, epoch=epoch) for epoch in (1, 45)]
+    states = [project.killed(*TRAIN, epoch=epoch) for epoch in (1, 20)]
     reached = [len(state["history"]) for state in states]
     assert reached == sorted(set(reached)), "each went on"
     assert not (project.path / "models/model.safetensors").exists()
@@ -359,7 +359,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(clone):
         assert finished(project)[: len(state["history"])] == seconds(state["history"])
 
     forget_runs(project)
-    state = project.killed(*BY_HAND, epoch=20)
+    state = project.killed(*BY_HAND, epoch=10)
     project.ok(*BY_HAND)
     assert finished(project)[: len(state["history"])] == seconds(state["history"])
     for name in RESULTS:
@@ -370,7 +370,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(clone):
 def test_two_of_the_same_run_at_once_end_alike(clone):
     project = long_run(clone)
     forget_runs(project)
-    words = ("python", "src/train.py", "trainer.epochs=40")
+    words = ("python", "src/train.py", "trainer.epochs=15")
     first = project.start(*words, "hydra.run.dir=outputs/first")
     project.until(lambda: project.progress() or first.poll() is not None)
     first.send_signal(signal.SIGSTOP)  # until the other is on its way

@@ -86,9 +86,9 @@ class TestLabels:
         assert "Validation average_precision" in told
         assert "mean of 3 trainings" in told
 
-        labelled.killed(*train, "trainer.epochs=400", "hydra.run.dir=outputs/killed", epoch=5)
+        labelled.killed(*train, "trainer.epochs=120", "hydra.run.dir=outputs/killed", epoch=5)
         for name in ("killed", "whole"):
-            labelled.ok(*train, "trainer.epochs=400", f"hydra.run.dir=outputs/{name}")
+            labelled.ok(*train, "trainer.epochs=120", f"hydra.run.dir=outputs/{name}")
         killed, whole = (labelled.path / f"outputs/{name}/model.safetensors" for name in ("killed", "whole"))
         assert killed.read_bytes() == whole.read_bytes()
 

@@ -101,7 +101,7 @@ def test_a_file_without_the_texts_is_refused_and_so_is_an_export(project):
 def test_folds_a_kill_and_other_models(project):
     told = project.ok(*TRAIN, "validation=kfold", "validation.k=2", "hydra.run.dir=outputs/folds").out
     assert "mean of 2 trainings" in told
-    words = (*TRAIN, "trainer.epochs=400")
+    words = (*TRAIN, "trainer.epochs=120")
     project.killed(*words, "hydra.run.dir=outputs/killed", epoch=5)
     for name in ("killed", "whole"):
         project.ok(*words, f"hydra.run.dir=outputs/{name}")
