@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -49,13 +50,13 @@ class Counting:
 def test_another_machine_goes_on_from_the_state_that_was_sent(tmp_path):
     plan = begun(tmp_path)
     work(plan, Counting(stops_at=3))
-    assert (tmp_path / "store" / plan.name / "0" / "state.tar").exists()
+    assert (tmp_path / "store" / plan.name / "0" / "state.zip").exists()
     shutil.rmtree(plan.folder / "0")  # another machine has no such folder
     there = Counting()
     work(plan, there)
     assert there.began_at == [3]
     assert connect(plan).trials[0].values == [0.0]
-    assert not list((tmp_path / "store").rglob("state.tar"))
+    assert not list((tmp_path / "store").rglob("state.zip"))
 
 
 def test_a_running_trials_state_is_sent_from_time_to_time(tmp_path, monkeypatch):
@@ -115,8 +116,8 @@ def test_a_state_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     class Dies(BaseException):
         pass
 
-    def dies(tar, path, **settings):
-        extract(tar, path, **settings)
+    def dies(archive, path):
+        extract(archive, path)
         (path / "two").unlink()
         raise Dies
 
@@ -126,26 +127,21 @@ def test_a_state_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
         (sent / name).write_text(name)
     there = Artifacts(str(tmp_path / "store"), "study")
     there.push(0, sent, at_once=True)
-    extract = module.tarfile.TarFile.extractall
-    monkeypatch.setattr(module.tarfile.TarFile, "extractall", dies)
+    extract = module.zipfile.ZipFile.extractall
+    monkeypatch.setattr(module.zipfile.ZipFile, "extractall", dies)
     with pytest.raises(Dies):
         there.pull(0, state)
     assert not state.exists()
-    monkeypatch.setattr(module.tarfile.TarFile, "extractall", extract)
+    monkeypatch.setattr(module.zipfile.ZipFile, "extractall", extract)
     there.pull(0, state)
     assert sorted(path.name for path in state.iterdir()) == ["one", "two"]
 
 
 def test_a_state_that_names_files_elsewhere_is_not_unpacked(tmp_path, capsys):
-    import io
-    import tarfile
-
     store = tmp_path / "store" / "study" / "0"
     store.mkdir(parents=True)
-    with tarfile.open(store / "state.tar", "w") as tar:
-        entry = tarfile.TarInfo("../../evil.txt")
-        entry.size = 4
-        tar.addfile(entry, io.BytesIO(b"evil"))
+    with zipfile.ZipFile(store / "state.zip", "w") as archive:
+        archive.writestr("../../evil.txt", b"evil")
     Artifacts(str(tmp_path / "store"), "study").pull(0, tmp_path / "a" / "b" / "state")
     assert not list(tmp_path.rglob("evil.txt"))
     assert "Trial 0 starts over" in capsys.readouterr().out

@@ -74,6 +74,8 @@ class Artifacts:
             path = f"{root}/{number}/{STATE_FILE}"
             if files.exists(path):
                 with zipfile.ZipFile(io.BytesIO(files.cat_file(path))) as archive, whole_folder(state) as partial:
+                    if any(".." in name.split("/") or name.startswith("/") for name in archive.namelist()):
+                        raise ValueError("it names files elsewhere")
                     archive.extractall(partial)
         except Exception as error:
             print(f"Trial {number} starts over, for its state at {shown(self.url)}: {_told(error)}", flush=True)
