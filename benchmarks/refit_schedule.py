@@ -34,6 +34,8 @@ from hypermap.training.state import TrainState
 SETS = {
     "german_credit": [],
     "titanic": [],
+    "bank_marketing": [],
+    "wine_quality": ["data.task=regression"],
     "adult": ["data.rows=6000"],
     "california_housing": ["data.rows=5000"],
 }
