@@ -79,7 +79,7 @@ def _candidate(configuration: Configuration, text: str) -> Configuration:
 
 
 def entry_of(candidate: Configuration, configuration: Configuration) -> str:
-    """Return how a candidate differs from a configuration, as an entry of ``automl.portfolio``; seeds do not count.
+    """Return a candidate's model, and how it differs from a configuration besides, as an entry of ``automl.portfolio``.
 
     Raises:
         UserError: it differs in something that a candidate may not set.
@@ -87,7 +87,7 @@ def entry_of(candidate: Configuration, configuration: Configuration) -> str:
     words = []
     for group in (*TRAINED, "data"):
         own, base = candidate[group], configuration[group]
-        if own["name"] != base["name"]:
+        if group == "model" or own["name"] != base["name"]:
             words.append(f"{group}={own['name']}")
             base = defaults_of({group: own["name"]})[group]
         words += [f"{group}.{key}={written(own[key])}" for key in own if key not in base or own[key] != base[key]]
@@ -97,9 +97,6 @@ def entry_of(candidate: Configuration, configuration: Configuration) -> str:
             f"{forbidden[0]} is not the same in all of these trials, and an ensemble's members need the same rows. "
             "Promote one trial, or search without it."
         )
-    if not words:  # an entry says something
-        key, value = next((key, value) for key, value in configuration["model"].items() if key != "name")
-        words = [f"model.{key}={written(value)}"]
     return shlex.join(words)
 
 
