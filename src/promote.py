@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hypermap.config.compose import compose, group_defaults
+from hypermap.config.compose import compose, defaults_of, group_defaults
 from hypermap.config.groups import read_params
 from hypermap.config.params_file import params_of, rewrite
 from hypermap.config.portfolio import AUTOML, entry_of, expanded
@@ -68,7 +68,7 @@ def portfolio_of(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return a params.yaml whose AutoML has these trials, the first of which says all that they share."""
     configurations = [compose(params=params) for params in trials]
     entries = dict.fromkeys(entry_of(own, configurations[0]) for own in configurations)
-    automl = {**group_defaults(f"{AUTOML}=good")[AUTOML], "portfolio": [*entries], "search": []}
+    automl = {**defaults_of({AUTOML: "good"})[AUTOML], "portfolio": [*entries], "search": []}
     configuration = {**configurations[0], AUTOML: automl}
     expanded(configuration)  # raises if a trial cannot be a candidate
     return params_of(configuration, {"experiment": None})

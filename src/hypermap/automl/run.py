@@ -37,7 +37,6 @@ from hypermap.models.sklearn_fit import is_family
 from hypermap.tasks.base import path_of
 from hypermap.training import artifacts
 from hypermap.training.length import default_batch, default_epochs
-from hypermap.training.network import Network
 
 LIBRARY = 40  # candidates of which the ensemble is selected: those of the least loss
 ROW_S, STEP_S = 6e-5, 4e-3  # that a network is expected to train for a row of an epoch, and for a step, on one core
@@ -268,7 +267,7 @@ class _Search:
             parameters=validator.estimator.parameters,
             environment=validator.estimator.environment,
             configuration=configuration,
-            tuned=dict(result.predict.tuned) if isinstance(result.predict, Network) else {},
+            tuned=dict(result.tuned),
         )
         artifacts.write_trained(folder / MODEL, artifacts.TrainedModel(record, result.predict, result.history))
         predictions = result.predict(rows.of(fold).validation.inputs)

@@ -84,6 +84,12 @@ def entry_of(candidate: Configuration, configuration: Configuration) -> str:
     Raises:
         UserError: it differs in something that a candidate may not set.
     """
+    data, shared = candidate["data"], configuration["data"]
+    if forbidden := [key for key in data if key not in PREPROCESSING and data[key] != shared.get(key)]:
+        raise UserError(
+            f"data.{forbidden[0]} is not the same in all of these trials, and an ensemble's members need the same "
+            "rows. Promote one trial, or search without it."
+        )
     words = []
     for group in (*TRAINED, "data"):
         own, base = candidate[group], configuration[group]
@@ -91,12 +97,6 @@ def entry_of(candidate: Configuration, configuration: Configuration) -> str:
             words.append(f"{group}={own['name']}")
             base = defaults_of({group: own["name"]})[group]
         words += [f"{group}.{key}={written(own[key])}" for key in own if key not in base or own[key] != base[key]]
-    forbidden = [word for word in words if word.startswith("data") and word[5:].partition("=")[0] not in PREPROCESSING]
-    if forbidden:
-        raise UserError(
-            f"{forbidden[0]} is not the same in all of these trials, and an ensemble's members need the same rows. "
-            "Promote one trial, or search without it."
-        )
     return shlex.join(words)
 
 

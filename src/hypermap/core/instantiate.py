@@ -31,11 +31,9 @@ PARTS = tuple(
     f"hypermap.{name}"
     for name in (
         "automl.settings", "data.cross_validation", "data.preprocessors", "datasets.audio", "datasets.graphs",
-        "datasets.image_folder",
-        "datasets.images", "datasets.ratings", "datasets.series",
-        "datasets.tables.dataset", "datasets.texts", "models", "tasks.losses",
-        "tasks.ratings", "tasks.ratings_losses", "training.audio_augment", "training.augment",
-        "training.lr_schedules", "training.regularizers", "training.state",
+        "datasets.image_folder", "datasets.images", "datasets.ratings", "datasets.series", "datasets.tables.dataset",
+        "datasets.texts", "models", "tasks.losses", "tasks.ratings", "tasks.ratings_losses", "training.audio_augment",
+        "training.augment", "training.lr_schedules", "training.regularizers", "training.state",
     )
 )  # fmt: skip
 """The modules of the package that a record may name; some others write files, or call what they are given."""
